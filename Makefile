@@ -1,0 +1,52 @@
+# make demo | test | lint | bench        options: QT=pyqt6  TORCH_INDEX=URL  PYTHON=python3.12
+
+PYTHON ?= python3
+QT ?= pyqt5
+EXTRA_pyqt5 = app
+EXTRA_pyqt6 = app-qt6
+TORCH = $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
+BIN = .venv/bin
+PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+STAMP = .venv/installed-$(QT)
+
+export QT_API = $(QT)
+
+.PHONY: demo test lint bench clean
+
+demo: $(STAMP)
+	$(BIN)/napari-wsimil demo --out out
+
+test: $(STAMP)-test
+	$(BIN)/python -m pytest $(TESTS)
+
+lint: $(STAMP)-test $(STAMP)-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/typos
+
+bench: $(STAMP)-test
+	$(BIN)/python benchmarks/viewing.py
+	$(BIN)/python benchmarks/mosaic.py
+	$(BIN)/python benchmarks/classic.py
+
+clean:
+	rm -rf .venv out
+
+.venv:
+	$(PYTHON) -m venv .venv
+
+$(STAMP): pyproject.toml constraints.txt scripts/system-packages.sh | .venv
+	sh scripts/system-packages.sh
+	$(if $(TORCH_INDEX),$(PIP) $(TORCH) --index-url $(TORCH_INDEX))
+	$(PIP) --editable '.[$(EXTRA_$(QT))]'
+	touch $@
+
+$(STAMP)-test: $(STAMP)
+	$(PIP) --editable '.[$(EXTRA_$(QT)),test]'
+	touch $@
+
+$(STAMP)-lint: $(STAMP)
+	$(PIP) --editable '.[$(EXTRA_$(QT)),test,lint]'
+	touch $@

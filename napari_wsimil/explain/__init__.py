@@ -1,0 +1,1 @@
+"""Prediction and the questions asked of one."""

@@ -1,0 +1,1 @@
+"""Places and pixels: slides, tissue, grids of patches. Imports no torch."""

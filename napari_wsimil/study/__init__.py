@@ -1,0 +1,1 @@
+"""Who: patients, slides and clinical records."""
