@@ -1,0 +1,28 @@
+"""What napari calls to open a slide; importing it costs neither torch nor Qt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LayerTuple = tuple[Any, dict[str, Any], str]
+
+
+def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[LayerTuple]] | None:
+    """Return the function that opens `path`, or None if it is no path of a slide."""
+    first = Path(path[0] if isinstance(path, list) else path)
+    if first.is_dir() and not any(first.glob("*.dcm")):
+        return None
+    return read_slides
+
+
+def read_slides(path: str | list[str]) -> list[LayerTuple]:
+    """Return the layers of one slide or of several."""
+    from napari_wsimil.app.overlays import slide_layers
+    from napari_wsimil.space.slide import open_slide
+
+    paths = path if isinstance(path, list) else [path]
+    return [layer for one in paths for layer in slide_layers(open_slide(one))]

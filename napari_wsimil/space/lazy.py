@@ -1,0 +1,152 @@
+"""LevelArray: one level of a slide as an array-like that reads only what is asked for."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import dask.array as da
+import numpy as np
+from dask.base import tokenize
+
+from napari_wsimil.space.geometry import Region
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from napari_wsimil.space.pyramid import Pyramid
+
+#: More pixels than this are never read at once into memory: twice an 8K screen.
+MAX_PIXELS = 64 * 2**20
+#: About the side of the blocks that are decoded in parallel, in pixels.
+_BLOCK = 512
+
+
+class TooLargeError(MemoryError):
+    """More of a slide was asked for at once than fits in memory with certainty."""
+
+
+class LevelArray:
+    """Pixels (rows, columns, 3) of one level; slicing returns a small dask array.
+
+    The graph of a slice holds only the blocks that the slice touches, never the whole
+    level's. Turning more than `MAX_PIXELS` into memory is refused with `TooLargeError`.
+
+    Parameters
+    ----------
+    pyramid
+        Where tiles come from.
+    index
+        Number of the level in the pyramid.
+    """
+
+    dtype = np.dtype(np.uint8)
+    ndim = 3
+
+    def __init__(self, pyramid: Pyramid, index: int) -> None:
+        self._pyramid = pyramid
+        self._index = index
+        self._level = pyramid.steps[index].level
+        self.shape = (self._level.height, self._level.width, 3)
+        width, height = self._level.tile
+        self.chunks = (
+            _spans(0, self.shape[0], height),
+            _spans(0, self.shape[1], width),
+            (3,),
+        )
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape))
+
+    @property
+    def nbytes(self) -> int:
+        return self.size
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> da.Array:
+        key = key if isinstance(key, tuple) else (key,)
+        if Ellipsis in key:
+            at = key.index(Ellipsis)
+            key = key[:at] + (slice(None),) * (4 - len(key)) + key[at + 1 :]
+        key = key + (slice(None),) * (3 - len(key))
+        rows, row_rest = _bounds(key[0], self.shape[0])
+        columns, column_rest = _bounds(key[1], self.shape[1])
+        return self._read(rows, columns)[row_rest, column_rest, key[2]]
+
+    def __array__(
+        self, dtype: np.dtype[Any] | None = None, copy: bool | None = None
+    ) -> NDArray[Any]:
+        if copy is False:
+            raise ValueError("a slide's pixels are read from disk: a copy cannot be avoided")
+        return np.asarray(self[:], dtype=dtype)
+
+    def astype(self, dtype: Any, **_: Any) -> NDArray[Any]:
+        """Return the whole level in memory as `dtype`, if it is small enough."""
+        return np.asarray(self).astype(dtype)
+
+    def _read(self, rows: range, columns: range) -> da.Array:
+        if len(rows) * len(columns) > MAX_PIXELS:
+            raise TooLargeError(
+                f"{len(columns)} × {len(rows)} pixels of a slide were asked for at once, more "
+                f"than the {MAX_PIXELS // 2**20} million that are read into memory: zoom in, "
+                "choose a coarser resolution, or crop a smaller region first"
+            )
+        width, height = self._level.tile
+        down = _spans(rows.start, rows.stop, height * max(1, round(_BLOCK / height)))
+        across = _spans(columns.start, columns.stop, width * max(1, round(_BLOCK / width)))
+        name = f"slide-{tokenize(id(self), rows, columns)}"
+        graph = {
+            (name, i, j, 0): (self._pyramid.read, self._index, Region(x, y, dx, dy))
+            for (i, (y, dy)), (j, (x, dx)) in itertools.product(
+                enumerate(_starts(rows.start, down)), enumerate(_starts(columns.start, across))
+            )
+        }
+        return da.Array(graph, name, (down, across, (3,)), self.dtype)
+
+
+def level_arrays(pyramid: Pyramid) -> tuple[LevelArray, ...]:
+    """Return every level of `pyramid` as an array-like, finest first."""
+    return tuple(LevelArray(pyramid, index) for index in range(len(pyramid.steps)))
+
+
+def dask_array(pyramid: Pyramid, index: int, chunk: int = 2048) -> da.Array:
+    """Return level `index` as an ordinary dask array of (rows, columns, 3) for computing."""
+    level = pyramid.steps[index].level
+    down, across = _spans(0, level.height, chunk), _spans(0, level.width, chunk)
+
+    def block(block_info: dict[Any, Any]) -> NDArray[np.uint8]:
+        (y0, y1), (x0, x1), _ = block_info[None]["array-location"]
+        return pyramid.read(index, Region(x0, y0, x1 - x0, y1 - y0))
+
+    return da.map_blocks(
+        block, chunks=(down, across, (3,)), dtype=np.uint8, meta=np.empty((0, 0, 0), np.uint8)
+    )
+
+
+def _bounds(key: Any, length: int) -> tuple[range, Any]:
+    """Return the range of indices that `key` touches, and `key` within that range."""
+    if isinstance(key, slice):
+        touched = range(length)[key]
+        if not touched:
+            return range(0), slice(None)
+        low, high = sorted((touched[0], touched[-1]))
+        return range(low, high + 1), slice(None, None, touched.step)
+    index = range(length)[int(key)]
+    return range(index, index + 1), 0
+
+
+def _spans(start: int, stop: int, step: int) -> tuple[int, ...]:
+    """Return the lengths of the pieces of start…stop cut at the multiples of `step`."""
+    cuts = [start, *range((start // step + 1) * step, stop, step), stop]
+    return tuple(b - a for a, b in itertools.pairwise(cuts)) if stop > start else (0,)
+
+
+def _starts(start: int, spans: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+    for span in spans:
+        yield start, span
+        start += span

@@ -1,0 +1,126 @@
+"""Pyramid: every level of a slide as cached tiles, missing levels synthesized by halving."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from napari_wsimil.space.geometry import Level, Region
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from napari_wsimil.space.cache import TileCache
+    from napari_wsimil.space.readers import Reader
+
+#: The coarsest level is halved until its longer side is at most this.
+COARSEST = 1024
+_VIRTUAL_TILE = (256, 256)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One level of a pyramid: number `stored` of the file, or half of the finer one."""
+
+    level: Level
+    stored: int | None
+
+
+class Pyramid:
+    """Tiles of all levels, finest first, each about half the size of the one before.
+
+    Parameters
+    ----------
+    reader
+        Gives the stored tiles.
+    cache
+        Shared by all levels.
+    """
+
+    def __init__(self, reader: Reader, cache: TileCache) -> None:
+        self._reader = reader
+        self._cache = cache
+        self.steps = tuple(_steps(reader.levels))
+
+    def tile(self, index: int, column: int, row: int) -> NDArray[np.uint8]:
+        """Return (h, w, 3) of a tile of level `index`, cut off at the level's border."""
+        return self._cache.get((index, column, row), lambda: self._make(index, column, row))
+
+    def read(self, index: int, region: Region) -> NDArray[np.uint8]:
+        """Return (height, width, 3) of `region` in pixels of level `index`; white outside."""
+        level = self.steps[index].level
+        x1, y1 = region.x + region.width, region.y + region.height
+        out = np.full((region.height, region.width, 3), 255, np.uint8)
+        for column, row in _touched(level, region):
+            left, top = column * level.tile[0], row * level.tile[1]
+            tile = self.tile(index, column, row)
+            right, bottom = left + tile.shape[1], top + tile.shape[0]
+            x, y = max(left, region.x), max(top, region.y)
+            stop_x, stop_y = min(right, x1), min(bottom, y1)
+            out[y - region.y : stop_y - region.y, x - region.x : stop_x - region.x] = tile[
+                y - top : stop_y - top, x - left : stop_x - left
+            ]
+        return out
+
+    def finest_for(self, downsample: float) -> int:
+        """Return the coarsest level that is at least as fine as `downsample`."""
+        fine = [
+            number
+            for number, step in enumerate(self.steps)
+            if step.level.downsample <= downsample * (1 + 1e-3)
+        ]
+        return fine[-1] if fine else 0
+
+    def _make(self, index: int, column: int, row: int) -> NDArray[np.uint8]:
+        step = self.steps[index]
+        if step.stored is not None:
+            return self._reader.read_tile(step.stored, column, row)
+        finer, level = self.steps[index - 1].level, step.level
+        x, y = column * level.tile[0] * 2, row * level.tile[1] * 2
+        width = min(2 * level.tile[0], finer.width - x)
+        height = min(2 * level.tile[1], finer.height - y)
+        return _halved(self.read(index - 1, Region(x, y, width, height)))
+
+
+def _steps(stored: tuple[Level, ...]) -> Iterator[Step]:
+    """Yield the stored levels with virtual ones where a step is coarser than 2×."""
+    for number, level in enumerate(stored):
+        yield Step(level, number)
+        coarser = stored[number + 1].downsample if number + 1 < len(stored) else None
+        yield from _virtual(level, coarser)
+
+
+def _virtual(level: Level, coarser: float | None) -> Iterator[Step]:
+    while True:
+        level = Level(
+            -(-level.width // 2), -(-level.height // 2), level.downsample * 2, _VIRTUAL_TILE
+        )
+        if coarser is None:
+            if max(level.width, level.height) * 2 <= COARSEST:
+                return
+        elif level.downsample * 1.5 > coarser:
+            return
+        yield Step(level, None)
+
+
+def _touched(level: Level, region: Region) -> Iterator[tuple[int, int]]:
+    columns, rows = level.tiles
+    first = max(0, region.x // level.tile[0]), max(0, region.y // level.tile[1])
+    last_column = min(columns - 1, (region.x + region.width - 1) // level.tile[0])
+    last_row = min(rows - 1, (region.y + region.height - 1) // level.tile[1])
+    for row in range(first[1], last_row + 1):
+        for column in range(first[0], last_column + 1):
+            yield column, row
+
+
+def _halved(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the mean of each 2 × 2 block; an odd last row or column is repeated."""
+    odd = pixels.shape[0] % 2, pixels.shape[1] % 2
+    if any(odd):
+        pixels = np.pad(pixels, ((0, odd[0]), (0, odd[1]), (0, 0)), mode="edge")
+    return np.array(Image.fromarray(pixels).reduce(2))

@@ -1,0 +1,98 @@
+"""One file per backend, one contract: a `Reader` gives the stored tiles of a slide."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Protocol
+
+from napari_wsimil.space.geometry import Level, Resolution, SlideError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["PARSER_ERRORS", "Reader", "open_reader"]
+
+#: What parsers of broken files raise; a reader turns each into a `SlideError`.
+PARSER_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+
+
+class Reader(Protocol):
+    """The stored tiles of one slide, and what its file says of itself.
+
+    Attributes
+    ----------
+    vendor
+        Scanner or format family, e.g. "aperio".
+    levels
+        The file's own levels, finest first, each with its tile size.
+    resolution
+        µm per level-0 pixel and where it came from.
+    properties
+        The header as text; may identify a patient.
+    associated
+        Names of label, macro and thumbnail images; may identify a patient.
+    identity
+        Text that is equal for two files with the same content.
+    """
+
+    vendor: str
+    levels: tuple[Level, ...]
+    resolution: Resolution
+    properties: Mapping[str, str]
+    associated: tuple[str, ...]
+    identity: str
+
+    def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
+        """Return (h, w, 3) of one stored tile, cut off at the level's border.
+
+        Raises
+        ------
+        SlideError
+            The tile cannot be read or decoded; names the file and the tile.
+        """
+
+    def read_associated(self, name: str) -> NDArray[np.uint8]:
+        """Return (h, w, 3) of an associated image."""
+
+    def close(self) -> None: ...
+
+
+def open_reader(path: Path) -> Reader:
+    """Return the first reader that can open `path`: tiffslide's, else OpenSlide's.
+
+    Raises
+    ------
+    SlideError
+        No reader can; the message says why each refused.
+    """
+    from napari_wsimil.space.readers.openslide import OpenSlideReader
+    from napari_wsimil.space.readers.tiffslide import TiffSlideReader
+
+    if not path.exists():
+        raise SlideError(f"{path.name}: there is no such file in {path.parent}")
+    opened: list[Callable[[Path], Reader]] = [OpenSlideReader]
+    if path.is_file():
+        opened.insert(0, TiffSlideReader)
+    refusals: list[Exception] = []
+    for reader in opened:
+        try:
+            return reader(path)
+        except SlideError as refusal:
+            refusals.append(refusal)
+    reasons = "; ".join(str(refusal) for refusal in refusals)
+    raise SlideError(f"{path.name} cannot be opened as a slide: {reasons}") from refusals[0]

@@ -1,0 +1,196 @@
+"""Reader over tiffslide: it parses the file, tiles are read and decoded directly.
+
+tiffslide's own `read_region` goes through zarr's single I/O thread; one `pread` and one
+codec call per tile need no lock, so several threads decode at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
+
+import numpy as np
+import tiffslide
+
+from napari_wsimil.space.geometry import (
+    Level,
+    MppSource,
+    Resolution,
+    SlideError,
+    stated_resolution,
+)
+from napari_wsimil.space.readers import PARSER_ERRORS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from tifffile import TiffFile, TiffPage, TiffPageSeries
+
+#: A stored block above this many bytes once decoded is refused.
+MAX_BLOCK = 256 * 2**20
+_SAMPLE = 2**16
+_MICRONS = {"nm": 1e-3, "µm": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6}
+
+
+class TiffSlideReader:
+    """Tiles of an RGB TIFF that tiffslide can parse. See `Reader`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            with _quiet_parser():
+                self._slide = tiffslide.TiffSlide(path)
+        except PARSER_ERRORS as error:
+            raise SlideError(f"not a TIFF slide ({_first_line(error)})") from error
+        try:
+            with _quiet_parser():
+                self._parse()
+        except PARSER_ERRORS as error:
+            self._slide.close()
+            raise SlideError(_first_line(error)) from error
+        self._file = os.open(path, os.O_RDONLY)
+
+    def _parse(self) -> None:
+        tiff, stated = self._slide.ts_tifffile, self._slide.properties
+        self.vendor = str(stated.get("tiffslide.vendor") or "tiff")
+        if "tiffslide.series-composition" in stated:
+            raise SlideError("several scanned areas in one file are left to OpenSlide")
+        series = tiff.series[stated["tiffslide.series-index"]]
+        self._pages = [_page(level) for level in series.levels]
+        for page in self._pages:
+            _check(page, os.path.getsize(self._path))
+        self.levels = tuple(_level(page, self._pages[0]) for page in self._pages)
+        self.resolution = _resolution(tiff, stated, self.vendor)
+        self.properties: Mapping[str, str] = {
+            name: str(value) for name, value in stated.items() if value is not None
+        }
+        self.associated = tuple(self._slide.associated_images)
+        self.identity = _content(self._path)
+
+    def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
+        page, size = self._pages[level], self.levels[level]
+        columns, _ = size.tiles
+        index = row * columns + column
+        width = min(size.tile[0], size.width - column * size.tile[0])
+        height = min(size.tile[1], size.height - row * size.tile[1])
+        where = f"{self._path.name}: level {level}, tile ({column}, {row})"
+        try:
+            count = page.databytecounts[index]
+            if count == 0:
+                return np.full((height, width, 3), 255, np.uint8)
+            data = os.pread(self._file, count, page.dataoffsets[index])
+            if len(data) < count:
+                raise SlideError(f"{where} ends early: the file was cut off")
+            tile = page.decode(data, index, jpegtables=page.jpegtables)[0]
+        except SlideError:
+            raise
+        except PARSER_ERRORS as error:
+            raise SlideError(f"{where} cannot be decoded ({_first_line(error)})") from error
+        if tile is None or tile.shape[1] < height or tile.shape[2] < width:
+            raise SlideError(f"{where} is smaller than its header says")
+        return np.ascontiguousarray(tile[0, :height, :width, :3])
+
+    def read_associated(self, name: str) -> NDArray[np.uint8]:
+        return np.asarray(self._slide.associated_images[name].convert("RGB"))
+
+    def close(self) -> None:
+        os.close(self._file)
+        self._slide.close()
+
+
+@contextmanager
+def _quiet_parser() -> Iterator[None]:
+    """Keep tifffile's log lines back: what is wrong with a file is said by `SlideError`."""
+    log = logging.getLogger("tifffile")
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _page(level: TiffPageSeries) -> TiffPage:
+    page = level.keyframe
+    if page is None or len(level.pages) != 1:
+        raise SlideError(f"{len(level.pages)} planes where one RGB plane is expected")
+    return page
+
+
+def _check(page: TiffPage, file_size: int) -> None:
+    """Refuse what is not 8-bit RGB, is cut off, or has blocks too large to decode."""
+    if page.dtype != np.uint8 or page.axes != "YXS" or page.shape[-1] not in (3, 4):
+        raise SlideError(f"pixels are {page.dtype} with axes {page.axes}, a slide has 8-bit RGB")
+    block = int(np.prod(page.chunks, dtype=np.int64))
+    if min(page.shape) < 1 or block < 1:
+        raise SlideError(f"a level of {page.shape[1]} × {page.shape[0]} px has no pixels")
+    if block > MAX_BLOCK:
+        raise SlideError(
+            f"stored in blocks of {page.chunks[1]} × {page.chunks[0]} px, too large to read "
+            "piece by piece: convert it to a tiled pyramid"
+        )
+    across, down = -(-page.shape[1] // page.chunks[1]), -(-page.shape[0] // page.chunks[0])
+    if not len(page.dataoffsets) == len(page.databytecounts) == across * down:
+        raise SlideError(
+            f"{len(page.dataoffsets)} blocks are stored where {across * down} are expected"
+        )
+    ends = np.asarray(page.dataoffsets, float) + np.asarray(page.databytecounts, float)
+    if ends.max() > file_size:
+        raise SlideError(
+            f"the file is cut off: it has {file_size} bytes, its tiles reach to {ends.max():.0f}"
+        )
+    if max(page.databytecounts) > MAX_BLOCK:
+        raise SlideError(f"a block of {max(page.databytecounts)} bytes is not plausible")
+
+
+def _level(page: TiffPage, finest: TiffPage) -> Level:
+    height, width = page.shape[:2]
+    downsample = (finest.shape[1] / width + finest.shape[0] / height) / 2
+    return Level(width, height, downsample, (page.chunks[1], page.chunks[0]))
+
+
+def _resolution(tiff: TiffFile, stated: Mapping[str, object], vendor: str) -> Resolution:
+    if tiff.ome_metadata:
+        return stated_resolution(*_ome_size(tiff.ome_metadata), MppSource.OME)
+    x, y = (_number(stated.get(f"tiffslide.mpp-{axis}")) for axis in "xy")
+    derived = vendor in ("tiff", "generic-tiff")  # from the TIFF's resolution tags
+    return stated_resolution(x, y, MppSource.DERIVED if derived else MppSource.HEADER)
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float | str) else None
+
+
+def _ome_size(xml: str) -> tuple[float | None, float | None]:
+    """Return µm per pixel along x and y as OME-XML's first `Pixels` states them."""
+    pixels = next(iter(ElementTree.fromstring(xml).iterfind(".//{*}Pixels")), None)
+    if pixels is None:
+        return None, None
+    x, y = (_ome_length(pixels.attrib, axis) for axis in "XY")
+    return x, y
+
+
+def _ome_length(attributes: Mapping[str, str], axis: str) -> float | None:
+    size = attributes.get(f"PhysicalSize{axis}")
+    factor = _MICRONS.get(attributes.get(f"PhysicalSize{axis}Unit", "µm"))
+    return None if size is None or factor is None else float(size) * factor
+
+
+def _content(path: Path) -> str:
+    """Return a digest of the size, the head, the middle and the tail of a file."""
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        for start in (0, max(0, size // 2), max(0, size - _SAMPLE)):
+            file.seek(start)
+            digest.update(file.read(_SAMPLE))
+    return digest.hexdigest()
