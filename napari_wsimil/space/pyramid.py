@@ -49,16 +49,34 @@ class Pyramid:
 
     def tile(self, index: int, column: int, row: int) -> NDArray[np.uint8]:
         """Return (h, w, 3) of a tile of level `index`, cut off at the level's border."""
-        return self._cache.get((index, column, row), lambda: self._make(index, column, row))
+        return self._tile(index, column, row, store=True)
 
-    def read(self, index: int, region: Region) -> NDArray[np.uint8]:
-        """Return (height, width, 3) of `region` in pixels of level `index`; white outside."""
+    def _tile(self, index: int, column: int, row: int, store: bool) -> NDArray[np.uint8]:
+        keep = self._is_small(index)
+        return self._cache.get(
+            (index, column, row),
+            lambda: self._make(index, column, row),
+            store=store or keep,
+            keep=keep,
+        )
+
+    def _is_small(self, index: int) -> bool:
+        """Return whether a synthesized level is dear to make and cheap to keep whole."""
+        level = self.steps[index].level
+        size = level.width * level.height * 3
+        return self.steps[index].stored is None and size <= self._cache.budget // 8
+
+    def read(self, index: int, region: Region, store: bool = True) -> NDArray[np.uint8]:
+        """Return (height, width, 3) of `region` in pixels of level `index`; white outside.
+
+        Without `store` the tiles that are only passed through stay out of the cache.
+        """
         level = self.steps[index].level
         x1, y1 = region.x + region.width, region.y + region.height
         out = np.full((region.height, region.width, 3), 255, np.uint8)
         for column, row in _touched(level, region):
             left, top = column * level.tile[0], row * level.tile[1]
-            tile = self.tile(index, column, row)
+            tile = self._tile(index, column, row, store)
             right, bottom = left + tile.shape[1], top + tile.shape[0]
             x, y = max(left, region.x), max(top, region.y)
             stop_x, stop_y = min(right, x1), min(bottom, y1)
@@ -84,7 +102,7 @@ class Pyramid:
         x, y = column * level.tile[0] * 2, row * level.tile[1] * 2
         width = min(2 * level.tile[0], finer.width - x)
         height = min(2 * level.tile[1], finer.height - y)
-        return _halved(self.read(index - 1, Region(x, y, width, height)))
+        return _halved(self.read(index - 1, Region(x, y, width, height), store=False))
 
 
 def _steps(stored: tuple[Level, ...]) -> Iterator[Step]:

@@ -165,7 +165,7 @@ class Slide:
             len(steps) - 1,
         )
         level = steps[index].level
-        pixels = self.pyramid_tiles.read(index, Region(0, 0, level.width, level.height))
+        pixels = np.asarray(self.arrays[index])
         if max(level.width, level.height) <= max_side:
             return pixels, level.downsample
         image = Image.fromarray(pixels)
