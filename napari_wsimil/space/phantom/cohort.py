@@ -1,0 +1,231 @@
+"""Cohorts of phantoms: patients with slides, records and outcomes, and their manifest."""
+
+from __future__ import annotations
+
+import csv
+import tomllib
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+
+from napari_wsimil.space.phantom.recipe import (
+    KINDS,
+    SlideRecipe,
+    check_range,
+    check_shares,
+    check_whole,
+)
+from napari_wsimil.space.phantom.record import GROUPS, VARIABLES, draw_record, leaning
+from napari_wsimil.space.phantom.slide import write_phantom
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Generator, Iterator, Mapping
+
+Task = Literal["three-class", "binary"]
+
+_COLUMNS = ("patient_id", "slide_id", "slide_path", "label", "time", "event", "split")
+_MONTHS = {"A": 18.0, "B": 60.0, "C": 120.0, "positive": 24.0, "negative": 120.0}
+
+
+@dataclass(frozen=True)
+class CohortRecipe:
+    """A cohort of phantoms; the same recipe gives the same cohort.
+
+    In task "three-class" the label is a kind of lesion, A, B or C. An unambiguous patient has
+    only that kind, and a record that says nothing; an ambiguous one has kinds A and B, and the
+    record decides: A where `leaning` is above 0, else B. In task "binary" the label is
+    "positive" for patients with lesions of kind A, else "negative".
+
+    Attributes
+    ----------
+    patients, slides
+        Number of patients; fewest and most slides of one.
+    ambiguous
+        Share of ambiguous patients, for "three-class".
+    lesion_share
+        Least and greatest share of tissue that one kind of lesion covers.
+    missing
+        Share of patients for whom a whole group of variables is missing, by group.
+    validation, test
+        Shares of patients; the rest is for training.
+    slide
+        What all slides have in common; its lesions and seed are not used.
+    """
+
+    patients: int = 24
+    slides: tuple[int, int] = (1, 2)
+    task: Task = "three-class"
+    seed: int = 0
+    ambiguous: float = 0.4
+    lesion_share: tuple[float, float] = (0.04, 0.12)
+    missing: Mapping[str, float] = field(default_factory=dict)
+    validation: float = 0.2
+    test: float = 0.2
+    slide: SlideRecipe = field(default_factory=lambda: SlideRecipe(width=3072, height=3072))
+
+    def __post_init__(self) -> None:
+        check_whole("seed", self.seed)
+        check_whole("patients", self.patients)
+        check_range("seed", self.seed, 0, 2**63 - 1)
+        check_range("patients", self.patients, 1, 100_000)
+        if self.task not in get_args(Task):
+            raise ValueError(f"task must be one of {', '.join(get_args(Task))}, not {self.task!r}")
+        self._check_pair("slides", self.slides, 1, 100)
+        for bound in self.slides:
+            check_whole("slides", bound)
+        self._check_pair("lesion_share", self.lesion_share, 0.001, 0.3)
+        for name in ("ambiguous", "validation", "test"):
+            check_range(name, getattr(self, name), 0, 1)
+        check_range("validation + test", self.validation + self.test, 0, 1)
+        check_shares("missing", self.missing, GROUPS)
+
+    @staticmethod
+    def _check_pair(name: str, pair: tuple[float, float], low: float, high: float) -> None:
+        if not isinstance(pair, tuple) or len(pair) != 2 or pair[0] > pair[1]:
+            raise ValueError(f"{name} must be the least and the greatest, not {pair!r}")
+        for value in pair:
+            check_range(name, value, low, high)
+
+
+@dataclass(frozen=True)
+class _Patient:
+    name: str
+    label: str
+    kinds: tuple[str, ...]
+    record: dict[str, float]
+    missing: frozenset[str]
+    slides: tuple[SlideRecipe, ...]
+    time: float
+    event: int
+    split: str
+
+
+def load_recipe(path: str | os.PathLike[str]) -> CohortRecipe:
+    """Return the recipe in a TOML file, whose table `slide` holds what slides share.
+
+    Raises
+    ------
+    ValueError
+        If the file is no TOML, or states a name or a value that a recipe does not take.
+    """
+    path = Path(path)
+    try:
+        stated = tomllib.loads(path.read_text(encoding="utf-8"))
+        slide = SlideRecipe(**_known(stated.pop("slide", {}), SlideRecipe))
+        return CohortRecipe(slide=slide, **_known(stated, CohortRecipe))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"recipe {path}: {error}") from error
+
+
+def _known(stated: dict[str, Any], kind: type[SlideRecipe | CohortRecipe]) -> dict[str, Any]:
+    """Return the settings stated, lists as tuples, having checked their names."""
+    names = {f.name for f in fields(kind)}
+    for name in stated:
+        if name not in names:
+            raise ValueError(f"unknown setting {name!r}; known are {', '.join(sorted(names))}")
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in stated.items()}
+
+
+def write_cohort(
+    recipe: CohortRecipe, folder: str | os.PathLike[str]
+) -> Generator[float, None, Path]:
+    """Write slides, their truth and `manifest.csv`; yield the share done, return the manifest.
+
+    The manifest has a row for each slide, its path relative to the manifest; empty cells are
+    missing values; `time` is in months and `event` is 1 where the event happened.
+    """
+    folder = Path(folder)
+    (folder / "slides").mkdir(parents=True, exist_ok=True)
+    patients = list(_patients(recipe))
+    total = sum(len(patient.slides) for patient in patients)
+    done = 0
+    for patient in patients:
+        for number, slide in enumerate(patient.slides, 1):
+            for share in write_phantom(folder / _slide_path(patient, number), slide):
+                yield (done + share) / total
+            done += 1
+    manifest = folder / "manifest.csv"
+    with manifest.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [*_COLUMNS, *(v.name for v in VARIABLES)])
+        writer.writeheader()
+        writer.writerows(row for patient in patients for row in _rows(patient))
+    return manifest
+
+
+def _slide_path(patient: _Patient, number: int) -> str:
+    return f"slides/{patient.name}-S{number}.tiff"
+
+
+def _rows(patient: _Patient) -> Iterator[dict[str, object]]:
+    """Yield the row of the manifest for each slide of a patient."""
+    present = [v for v in VARIABLES if v.group not in patient.missing]
+    for number in range(1, len(patient.slides) + 1):
+        yield {
+            "patient_id": patient.name,
+            "slide_id": f"{patient.name}-S{number}",
+            "slide_path": _slide_path(patient, number),
+            "label": patient.label,
+            "time": patient.time,
+            "event": patient.event,
+            "split": patient.split,
+            **{v.name: f"{patient.record[v.name]:.{v.decimals}f}" for v in present},
+        }
+
+
+def _patients(recipe: CohortRecipe) -> Iterator[_Patient]:
+    """Yield the patients of a cohort; classes, ambiguity and splits are kept in balance."""
+    rng = np.random.default_rng([recipe.seed, 3])
+    splits = _splits(recipe, rng)
+    ambiguous = rng.permutation(np.arange(recipe.patients) < recipe.ambiguous * recipe.patients)
+    for number in range(recipe.patients):
+        record = draw_record(rng)
+        label, kinds = _diagnosis(recipe, number, bool(ambiguous[number]), record)
+        time, event = _outcome(rng, label)
+        yield _Patient(
+            name=f"P{number + 1:03d}",
+            label=label,
+            kinds=kinds,
+            record=record,
+            missing=frozenset(g for g in GROUPS if rng.random() < recipe.missing.get(g, 0)),
+            slides=tuple(_slides(recipe, rng, kinds)),
+            time=time,
+            event=event,
+            split=splits[number],
+        )
+
+
+def _splits(recipe: CohortRecipe, rng: np.random.Generator) -> list[str]:
+    test, validation = (round(s * recipe.patients) for s in (recipe.test, recipe.validation))
+    names = ["test"] * test + ["validation"] * validation
+    names += ["train"] * (recipe.patients - len(names))
+    return [names[i] for i in rng.permutation(recipe.patients)]
+
+
+def _diagnosis(
+    recipe: CohortRecipe, number: int, ambiguous: bool, record: Mapping[str, float]
+) -> tuple[str, tuple[str, ...]]:
+    """Return the label of a patient, and the kinds of lesion on the slides."""
+    if recipe.task == "binary":
+        return ("positive", ("A",)) if number % 2 else ("negative", ())
+    if ambiguous:
+        return ("A" if leaning(record) > 0 else "B"), ("A", "B")
+    kind = KINDS[number % len(KINDS)]
+    return kind, (kind,)
+
+
+def _outcome(rng: np.random.Generator, label: str) -> tuple[float, int]:
+    """Return months until the event or the end of follow-up, and whether it happened."""
+    happens, ends = rng.exponential(_MONTHS[label]), rng.uniform(12, 96)
+    return round(max(0.1, min(happens, ends)), 1), int(happens <= ends)
+
+
+def _slides(
+    recipe: CohortRecipe, rng: np.random.Generator, kinds: tuple[str, ...]
+) -> Iterator[SlideRecipe]:
+    fewest, most = recipe.slides
+    for _ in range(rng.integers(fewest, most + 1)):
+        lesions = {kind: float(rng.uniform(*recipe.lesion_share)) for kind in kinds}
+        yield replace(recipe.slide, lesions=lesions, seed=int(rng.integers(2**31)))

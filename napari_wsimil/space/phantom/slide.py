@@ -1,0 +1,128 @@
+"""Phantom slides: a recipe becomes a file and its truth."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_wsimil.space.geometry import Region
+from napari_wsimil.space.phantom.layout import lay_out
+from napari_wsimil.space.phantom.painter import GLASS, Painter
+from napari_wsimil.space.phantom.pyramid import (
+    CoarseLevel,
+    Spool,
+    encode,
+    level_sizes,
+    reduced,
+    write_tiff,
+)
+from napari_wsimil.space.phantom.texture import MARGIN
+from napari_wsimil.space.phantom.truth import Truth, outline, save_truth
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from numpy.typing import NDArray
+
+    from napari_wsimil.space.phantom.recipe import SlideRecipe
+
+
+@dataclass(frozen=True)
+class Phantom:
+    """A slide written: its file, the file of its truth, and the truth."""
+
+    path: Path
+    truth_path: Path
+    truth: Truth
+
+
+class _Rows:
+    """Paints and encodes level 0, one row of tiles at a time, on all processors."""
+
+    def __init__(self, recipe: SlideRecipe, painter: Painter, pool: ThreadPoolExecutor) -> None:
+        self._recipe, self._painter, self._pool = recipe, painter, pool
+        side = recipe.tile
+        self._width = side * max(1, MARGIN // side)
+        self._glass = encode(np.full((side, side, 3), GLASS, np.uint8), recipe.quality)
+
+    def store(self, y: int, spool: Spool, below: CoarseLevel | None) -> None:
+        """Store the row of tiles at `y`, and hand it on at the resolution of the next level."""
+        starts = range(0, self._recipe.width, self._width)
+        for x, (tiles, small) in zip(
+            starts, self._pool.map(partial(self._block, y), starts), strict=True
+        ):
+            for tile in tiles:
+                spool.append(tile)
+            if below is not None and small is not None:
+                below.put(x // self._recipe.step, small)
+        if below is not None:
+            below.advance(self._recipe.tile // self._recipe.step)
+
+    def _block(self, y: int, x: int) -> tuple[list[bytes], NDArray[np.uint8] | None]:
+        """Return the tiles of the block at (x, y), and its reduced pixels unless all is glass."""
+        side = self._recipe.tile
+        count = -(-min(self._width, self._recipe.width - x) // side)
+        pixels = self._painter.block(Region(x, y, count * side, side))
+        if pixels is None:
+            return [self._glass] * count, None
+        starts = range(0, count * side, side)
+        tiles = [encode(pixels[:, s : s + side], self._recipe.quality) for s in starts]
+        return tiles, reduced(pixels, self._recipe.step)
+
+
+def _chain(recipe: SlideRecipe, spools: list[Spool]) -> CoarseLevel | None:
+    """Return the finest of the coarse levels, linked to those below it."""
+    level = None
+    for spool in reversed(spools[1:]):
+        level = CoarseLevel(spool, recipe, GLASS.astype(np.uint8), level)
+    return level
+
+
+def write_phantom(
+    path: str | os.PathLike[str], recipe: SlideRecipe
+) -> Generator[float, None, Phantom]:
+    """Write a slide and its truth, yield the share done, and return the phantom.
+
+    The file appears under its name only when it is whole. Memory stays bounded by about one
+    row of tiles; until the end, the disk holds the slide twice.
+
+    Parameters
+    ----------
+    path
+        The slide, a `.tiff` or `.svs`; its truth lies beside it as `<stem>.truth.geojson`.
+    """
+    path = Path(path)
+    layout = lay_out(recipe)
+    truth, truth_path = outline(layout), path.with_name(f"{path.stem}.truth.geojson")
+    with TemporaryDirectory(prefix=".phantom-", dir=path.parent) as folder, ExitStack() as stack:
+        spools = [
+            Spool(stack.enter_context(Path(folder, f"level{number}").open("w+b")), size)
+            for number, size in enumerate(level_sizes(recipe.width, recipe.height, recipe.step))
+        ]
+        yield from _store_levels(recipe, Painter(recipe, layout), spools)
+        whole = Path(folder, "slide.tiff")
+        for done in write_tiff(whole, recipe, spools):
+            yield 0.95 + 0.05 * done / len(spools)
+        save_truth(truth, truth_path)
+        whole.replace(path)
+    return Phantom(path, truth_path, truth)
+
+
+def _store_levels(recipe: SlideRecipe, painter: Painter, spools: list[Spool]) -> Iterator[float]:
+    """Fill the spools of all levels in one pass from top to bottom."""
+    below = _chain(recipe, spools)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        rows = _Rows(recipe, painter, pool)
+        for y in range(0, recipe.height, recipe.tile):
+            rows.store(y, spools[0], below)
+            yield 0.95 * min(1.0, (y + recipe.tile) / recipe.height)
+    if below is not None:
+        below.finish()

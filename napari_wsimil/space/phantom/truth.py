@@ -1,0 +1,122 @@
+"""Truth: which places of a phantom are lesion, exactly."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import reduce
+from typing import TYPE_CHECKING
+
+import numpy as np
+import shapely
+from shapely.geometry import MultiPolygon, Polygon, mapping, shape
+from skimage import measure
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from napari_wsimil.space.grid import PatchGrid
+    from napari_wsimil.space.phantom.layout import Layout, Plane
+
+#: Patches inside a patch along each side, for methods that look at two scales.
+FINER = 4
+
+_COLORS = {"A": [200, 30, 30], "B": [40, 60, 200], "C": [30, 150, 120]}
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Lesions of one slide: areas in level-0 pixels by kind; pixel i covers i to i + 1."""
+
+    lesions: Mapping[str, MultiPolygon]
+
+    def area(self, kind: str | None = None) -> MultiPolygon:
+        """Return where lesion of one kind, or of any, lies.
+
+        Raises
+        ------
+        ValueError
+            If the slide has no lesion of that kind.
+        """
+        if kind is None:
+            return _many(shapely.union_all(list(self.lesions.values())))
+        if kind not in self.lesions:
+            raise ValueError(f"kind must be one of {sorted(self.lesions)}, not {kind!r}")
+        return self.lesions[kind]
+
+
+def outline(layout: Layout) -> Truth:
+    """Return the truth of a layout: the zero lines of its lesions."""
+    return Truth({kind: _zero_area(f, layout.pitch) for kind, f in layout.lesions.items()})
+
+
+def _zero_area(field: Plane, pitch: int) -> MultiPolygon:
+    """Return where a field is positive, holes left out."""
+    outside = np.pad(field, 1, constant_values=-1e-3)
+    rings = measure.find_contours(outside, 0.0)  # type: ignore[no-untyped-call]
+    areas = [Polygon((ring[:, ::-1] - 0.5) * pitch).buffer(0) for ring in rings if len(ring) > 3]
+    whole = reduce(shapely.symmetric_difference, areas, Polygon())
+    return _many(whole.simplify(pitch / 16))
+
+
+def _many(area: shapely.Geometry) -> MultiPolygon:
+    parts = [part for part in shapely.get_parts(area) if isinstance(part, Polygon)]
+    return MultiPolygon([part for part in parts if part.area > 0])
+
+
+def save_truth(truth: Truth, path: Path) -> None:
+    """Write the lesions as GeoJSON annotations that QuPath reads, one for each polygon."""
+    features = [
+        {
+            "type": "Feature",
+            "geometry": mapping(shapely.set_precision(polygon, 0.01)),
+            "properties": {
+                "objectType": "annotation",
+                "classification": {"name": kind, "color": _COLORS[kind]},
+            },
+        }
+        for kind, area in truth.lesions.items()
+        for polygon in area.geoms
+    ]
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+
+
+def load_truth(path: Path) -> Truth:
+    """Return the truth that `save_truth` wrote."""
+    polygons: dict[str, list[Polygon]] = {}
+    for feature in json.loads(path.read_text())["features"]:
+        kind = feature["properties"]["classification"]["name"]
+        polygons.setdefault(kind, []).append(shape(feature["geometry"]))
+    return Truth({kind: MultiPolygon(parts) for kind, parts in polygons.items()})
+
+
+def patch_truth(truth: Truth, grid: PatchGrid, kind: str | None = None) -> NDArray[np.float64]:
+    """Return the share of each patch that is lesion, (N,), 0 to 1.
+
+    Parameters
+    ----------
+    kind
+        The kind of lesion that counts; None counts all.
+    """
+    return _covered(truth.area(kind), grid.coords.astype(float), grid.patch_size)
+
+
+def fine_truth(truth: Truth, grid: PatchGrid, kind: str | None = None) -> NDArray[np.float64]:
+    """Return the share of lesion of 4 × 4 parts of each patch, (N, 16), row by row."""
+    side = grid.patch_size / FINER
+    rows, columns = np.divmod(np.arange(FINER**2), FINER)
+    corners = grid.coords[:, None] + np.stack([columns, rows], 1) * side
+    shares = _covered(truth.area(kind), corners.reshape(-1, 2), side)
+    return shares.reshape(len(grid), FINER**2)
+
+
+def _covered(area: MultiPolygon, corners: NDArray[np.float64], side: float) -> NDArray[np.float64]:
+    x, y = corners.T
+    boxes = shapely.box(x, y, x + side, y + side)
+    parts = np.array(list(area.geoms), dtype=object)
+    box, part = shapely.STRtree(parts).query(boxes, predicate="intersects")
+    overlap = shapely.area(shapely.intersection(boxes[box], parts[part]))
+    return np.bincount(box, overlap, len(boxes)) / side**2
