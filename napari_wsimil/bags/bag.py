@@ -1,0 +1,80 @@
+"""Bag: the features of one slide, in the order of its grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from napari_wsimil.space.grid import PatchGrid
+
+
+@dataclass(frozen=True)
+class ClinicalTokens:
+    """A record as a model sees it: one vector per group of fields.
+
+    Attributes
+    ----------
+    values
+        One (F_g,) float32 vector per group, standardized with training statistics.
+    present
+        (G,) bool; False where the whole group is missing.
+    """
+
+    values: tuple[Tensor, ...]
+    present: Tensor
+
+
+@dataclass(frozen=True)
+class Bag:
+    """What a model sees of one slide. There is no batch axis: a slide is the batch.
+
+    Attributes
+    ----------
+    features
+        (N, D) float32, finite.
+    encoder
+        Identity of the encoder that made them (name and hash), as in its card.
+    grid
+        Where row i lies on the slide; None for bags that have no places.
+    clinical
+        The patient's record as tokens, if the model takes one.
+    finer
+        (N, k, D) features of the k sub-patches of each patch, or a callable
+        index -> (k, D) that computes those of one patch.
+    synthetic
+        True where the features came from a phantom.
+    slide
+        Fingerprint of the slide they came from; empty if unknown.
+    """
+
+    features: Tensor
+    encoder: str = ""
+    grid: PatchGrid | None = None
+    clinical: ClinicalTokens | None = None
+    finer: Tensor | Callable[[int], Tensor] | None = None
+    synthetic: bool = False
+    slide: str = ""
+
+    def __post_init__(self) -> None:
+        if self.features.ndim != 2:
+            raise ValueError(f"features must be (N, D), not {tuple(self.features.shape)}")
+        if self.grid is not None and len(self.grid) != len(self.features):
+            raise ValueError(
+                f"{len(self.features)} features for {len(self.grid)} patches: "
+                "features and coordinates are not of the same slide or run"
+            )
+        if not torch.isfinite(self.features).all():
+            rows = (~torch.isfinite(self.features)).any(dim=1).sum().item()
+            raise ValueError(
+                f"{rows} of {len(self.features)} patches have NaN or infinite features"
+            )
+
+    def __len__(self) -> int:
+        return len(self.features)

@@ -1,0 +1,280 @@
+"""Store: a bag as an HDF5 file in TRIDENT's layout, with where it came from.
+
+`features` (N, D) float32 and `coords` (N, 2) int64 of level-0 pixels lie at the root;
+the attributes of `coords` give the sizes, those of the file the provenance. Rows are
+added block by block, so that a file that was not finished is still a file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+import torch
+
+from napari_wsimil import __version__
+from napari_wsimil.bags.bag import Bag
+from napari_wsimil.bags.hdf5 import open_h5, read_attrs, reserve
+from napari_wsimil.space.grid import PatchGrid
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: Chunks hold about this many bytes of features.
+CHUNK_BYTES = 2**18
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where features came from.
+
+    Attributes
+    ----------
+    encoder
+        Identity of the encoder, name and hash.
+    slide
+        Fingerprint of the slide's file.
+    synthetic
+        True where the slide is a phantom.
+    name
+        The slide's name.
+    """
+
+    encoder: str
+    slide: str = ""
+    synthetic: bool = False
+    name: str = ""
+
+
+class BagFile:
+    """A bag on disk that grows by blocks of rows; a context manager.
+
+    Opening the file of a run that was stopped takes it up where it ended: `len` is the
+    number of rows that are safely there. Room for a block is taken before HDF5 writes
+    any of it, so that a full disk leaves the file as it was after the block before.
+
+    Parameters
+    ----------
+    path
+        The file, created if it is not there.
+    grid
+        All patches of the run, in the order of the rows.
+    dim
+        D, the width of a row.
+    provenance
+        Must equal that of the file if it is there.
+
+    Raises
+    ------
+    ValueError
+        If the file is of another slide, encoder or grid; the difference is named.
+    OSError
+        If the file cannot be read or written.
+    """
+
+    def __init__(self, path: Path, grid: PatchGrid, dim: int, provenance: Provenance) -> None:
+        self.path, self._grid, self._dim = path, grid, dim
+        if not path.exists():
+            _create(path, grid, dim, provenance)
+        with open_h5(path) as file:
+            _check_same(file, path, grid, dim, provenance)
+        self._file = open_h5(path, "r+")
+
+    def __len__(self) -> int:
+        return min(len(self._file["features"]), len(self._file["coords"]))
+
+    def __enter__(self) -> BagFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def append(self, rows: NDArray[np.float32]) -> None:
+        """Write the next (B, D) rows and flush them; OSError leaves the rows before."""
+        done = len(self)
+        end = done + len(rows)
+        if rows.shape[1:] != (self._dim,) or end > len(self._grid):
+            raise ValueError(
+                f"{self.path}: rows of shape {rows.shape} do not fit on {done} of "
+                f"{len(self._grid)} rows of {self._dim}"
+            )
+        reserve(self.path, self._file.id.get_filesize() + rows.nbytes + 3 * CHUNK_BYTES)
+        for name, block in (("features", rows), ("coords", self._grid.coords[done:end])):
+            dataset = self._file[name]
+            dataset.resize(end, axis=0)
+            dataset[done:end] = block
+        self._file.flush()
+
+    def read(self) -> NDArray[np.float32]:
+        """Return all (n, D) rows written so far."""
+        return np.asarray(self._file["features"][: len(self)], dtype=np.float32)
+
+
+def save_bag(path: Path | str, bag: Bag, name: str = "") -> None:
+    """Write a bag that has places to an HDF5 file; an existing file is replaced at the end.
+
+    Raises
+    ------
+    ValueError
+        If the bag has no grid.
+    """
+    if bag.grid is None:
+        raise ValueError(f"{path}: the bag has no places, so it has no coordinates to save")
+    target = Path(path)
+    partial = target.with_name(f"{target.name}.part")
+    partial.unlink(missing_ok=True)
+    provenance = Provenance(bag.encoder, bag.slide, bag.synthetic, name or target.stem)
+    rows = bag.features.detach().cpu().numpy().astype(np.float32)
+    with BagFile(partial, bag.grid, rows.shape[1], provenance) as file:
+        for start in range(0, len(rows), 4096):
+            file.append(rows[start : start + 4096])
+    os.replace(partial, target)
+
+
+def load_bag(path: Path | str, partial: bool = False) -> Bag:
+    """Return the bag in a file of ours or TRIDENT's.
+
+    Parameters
+    ----------
+    path
+        An HDF5 file with `features` and `coords`, the latter with its sizes.
+    partial
+        Whether to take the rows of a run that was stopped; otherwise they are refused.
+
+    Raises
+    ------
+    ValueError
+        If the file is not in this layout, is not finished, or has NaN features.
+    """
+    path = Path(path)
+    with open_h5(path) as file:
+        attrs = read_attrs(file["coords"]) if "coords" in file else {}
+        if "features" not in file or "patch_size_level0" not in attrs:
+            raise ValueError(
+                f"{path}: features, coords and their attribute patch_size_level0 are not "
+                "all there: if another tool wrote it, open it with `open_bag`"
+            )
+        root = read_attrs(file)
+        features = np.asarray(file["features"], dtype=np.float32)
+        coords = whole_coords(path, file["coords"])
+        encoder = root.get("encoder") or read_attrs(file["features"]).get("encoder") or ""
+    if "patches" in root:
+        rows = min(len(features), len(coords))
+        _check_finished(path, rows, root["patches"], partial)
+        features, coords = features[:rows], coords[:rows]
+    return bag_of(
+        path,
+        features,
+        stored_grid(coords, attrs),
+        encoder=str(encoder),
+        slide=str(root.get("slide") or ""),
+        synthetic=bool(root.get("synthetic", False)),
+    )
+
+
+def bag_of(path: Path, features: NDArray[np.float32], grid: PatchGrid | None, **facts: Any) -> Bag:
+    """Return a `Bag` of arrays that were read from `path`, which an error then names."""
+    try:
+        return Bag(torch.from_numpy(features), grid=grid, **facts)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def whole_coords(path: Path, dataset: h5py.Dataset) -> NDArray[np.int64]:
+    """Return (N, 2) coordinates; ValueError if they are not whole pixels."""
+    stored = np.asarray(dataset).reshape(-1, 2)
+    if not np.isfinite(stored).all() or (stored != np.round(stored)).any():
+        raise ValueError(f"{path}: coords are not whole level-0 pixels: are they in µm?")
+    return stored.astype(np.int64)
+
+
+def stored_grid(coords: NDArray[np.int64], attrs: dict[str, Any]) -> PatchGrid:
+    """Return the grid that coordinates and their attributes describe, in TRIDENT's words."""
+    size, pixels = int(attrs["patch_size_level0"]), int(attrs["patch_size"])
+    overlap = round(float(attrs.get("overlap") or 0) * size / pixels)
+    width, height = attrs.get("level0_width"), attrs.get("level0_height")
+    mpp = attrs.get("mpp")
+    return PatchGrid(
+        coords=coords,
+        patch_size=size,
+        stride=int(attrs.get("stride_level0") or size - overlap),
+        pixels=pixels,
+        mpp=None if mpp is None else float(mpp),
+        slide_size=(int(width), int(height)) if width and height else None,
+    )
+
+
+def _create(path: Path, grid: PatchGrid, dim: int, provenance: Provenance) -> None:
+    """Write a file without rows; it takes its name when it is whole."""
+    unborn = path.with_name(f"{path.name}.new")
+    try:
+        with h5py.File(unborn, "w") as file:
+            _lay_out(file, dim)
+            file["features"].attrs.update(encoder=provenance.encoder, name=provenance.name)
+            file["coords"].attrs.update(_coords_attrs(grid, provenance))
+            file.attrs.update(_facts(grid, dim, provenance))
+            file.attrs["software"] = f"napari-wsimil {__version__}"
+        os.replace(unborn, path)
+    finally:
+        unborn.unlink(missing_ok=True)
+
+
+def _lay_out(file: h5py.File, dim: int) -> None:
+    rows = max(1, CHUNK_BYTES // (4 * dim))
+    for name, width, dtype in (("features", dim, np.float32), ("coords", 2, np.int64)):
+        file.create_dataset(name, (0, width), dtype, maxshape=(None, width), chunks=(rows, width))
+
+
+def _coords_attrs(grid: PatchGrid, provenance: Provenance) -> dict[str, Any]:
+    scale = grid.pixels / grid.patch_size
+    width, height = grid.slide_size or ("None", "None")
+    return {
+        "patch_size": grid.pixels,
+        "patch_size_level0": grid.patch_size,
+        "level0_magnification": "None" if grid.mpp is None else round(10 / (grid.mpp * scale), 2),
+        "target_magnification": "None" if grid.mpp is None else round(10 / grid.mpp, 2),
+        "overlap": round((grid.patch_size - grid.stride) * scale),
+        "name": provenance.name,
+        "level0_width": width,
+        "level0_height": height,
+        "stride_level0": grid.stride,
+        "mpp": "None" if grid.mpp is None else grid.mpp,
+    }
+
+
+def _facts(grid: PatchGrid, dim: int, provenance: Provenance) -> dict[str, Any]:
+    """Return what must be the same for two runs to be parts of one."""
+    places = hashlib.sha256(np.ascontiguousarray(grid.coords).tobytes()).hexdigest()
+    return {
+        **{name: value for name, value in asdict(provenance).items() if name != "name"},
+        "dim": dim,
+        "patches": len(grid),
+        "pixels": grid.pixels,
+        "patch_size_level0": grid.patch_size,
+        "places": places[:16],
+    }
+
+
+def _check_same(
+    file: h5py.File, path: Path, grid: PatchGrid, dim: int, provenance: Provenance
+) -> None:
+    stored = read_attrs(file)
+    for name, wanted in _facts(grid, dim, provenance).items():
+        if stored.get(name) != wanted:
+            raise ValueError(
+                f"{path}: cannot go on with this file: its {name} is "
+                f"{stored.get(name)!r}, this run's is {wanted!r}: give another path"
+            )
+
+
+def _check_finished(path: Path, rows: int, patches: int, partial: bool) -> None:
+    if rows < patches and not partial:
+        raise ValueError(
+            f"{path}: has {rows} of {patches} patches: the run that wrote it was stopped; "
+            "run it again to go on"
+        )

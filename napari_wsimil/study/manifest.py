@@ -1,0 +1,273 @@
+"""Manifest: a cohort as one CSV, a row per slide.
+
+Columns: `patient_id` and `slide_id` (required), `slide_path`, `feature_path`,
+`mpp_override` (µm per level-0 pixel), `split` (train, validation or test), `label`,
+`time`, `event` (1 = it happened, 0 = censored), and clinical fields as a schema names them.
+Paths are relative to the CSV's folder. What is said of a patient is repeated in each row.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_wsimil.space.geometry import PLAUSIBLE_MPP
+from napari_wsimil.study.schema import MARKERS
+from napari_wsimil.study.tables import RecordError, Table, TableRow, read_table, write_table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from napari_wsimil.study.schema import ClinicalSchema, Record
+
+#: The columns of a manifest besides clinical ones, in the order they are written.
+COLUMNS = (
+    "patient_id",
+    "slide_id",
+    "slide_path",
+    "feature_path",
+    "mpp_override",
+    "split",
+    "label",
+    "time",
+    "event",
+)
+
+#: Other tools' names of our columns: CLAM's label lists and STAMP's tables.
+ALIASES: Mapping[str, str] = {
+    "case_id": "patient_id",
+    "PATIENT": "patient_id",
+    "FILENAME": "slide_id",
+}
+
+
+class Split(StrEnum):
+    """The part of a cohort a patient belongs to."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+
+
+@dataclass(frozen=True)
+class SlideRow:
+    """One slide of a patient.
+
+    Attributes
+    ----------
+    slide
+        Its name, unique in the manifest.
+    slide_path, feature_path
+        Image and features, absolute; None where the manifest is silent.
+    mpp
+        µm per level-0 pixel that a person stated against the file; None to believe the file.
+    """
+
+    slide: str
+    slide_path: Path | None = None
+    feature_path: Path | None = None
+    mpp: float | None = None
+
+
+@dataclass(frozen=True)
+class Patient:
+    """One patient with all slides.
+
+    Attributes
+    ----------
+    name
+        Pseudonym.
+    slides
+        In the order of the manifest.
+    label
+        Name of the class; None if not labeled.
+    split
+        None if the manifest leaves it to folds.
+    time, event
+        Follow-up time in the study's unit, and whether the event happened at its end;
+        both None without follow-up.
+    record
+        The clinical record; None if the manifest was read without a schema.
+    """
+
+    name: str
+    slides: tuple[SlideRow, ...]
+    label: str | None = None
+    split: Split | None = None
+    time: float | None = None
+    event: bool | None = None
+    record: Record | None = None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A cohort: patients in the order of the file."""
+
+    path: Path
+    patients: tuple[Patient, ...]
+    schema: ClinicalSchema | None = None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, sorted."""
+        return tuple(sorted({p.label for p in self.patients if p.label is not None}))
+
+    def part(self, split: Split) -> tuple[Patient, ...]:
+        """Return the patients of one split."""
+        return tuple(patient for patient in self.patients if patient.split is split)
+
+
+def read_manifest(path: str | Path, schema: ClinicalSchema | None = None) -> Manifest:
+    """Return the cohort in a CSV file.
+
+    Parameters
+    ----------
+    path
+        The CSV; see the module for its columns.
+    schema
+        Types of the clinical columns; without it they are left unread.
+
+    Raises
+    ------
+    RecordError
+        If a cell is not valid, a slide is named twice, or rows of a patient disagree; the
+        message names file, row, column and value.
+    OSError
+        If the file cannot be read.
+    """
+    table = _renamed(read_table(path))
+    _check_columns(table, schema)
+    groups: dict[str, list[Patient]] = {}
+    first: dict[str, int] = {}
+    for row in table.rows:
+        patient = _patient(row, schema)
+        _claim(first, row, patient.slides[0].slide)
+        groups.setdefault(patient.name, []).append(patient)
+        _check_agreement(row, groups[patient.name][0], patient)
+    return Manifest(table.path, tuple(_merged(rows) for rows in groups.values()), schema)
+
+
+def write_manifest(manifest: Manifest, path: str | Path) -> None:
+    """Write a cohort as a CSV that `read_manifest` reads as the same; paths become relative."""
+    path = Path(path)
+    clinical = tuple(field.name for field in manifest.schema.fields) if manifest.schema else ()
+    rows = (
+        _cells(manifest.schema, patient, slide, path)
+        for patient in manifest.patients
+        for slide in patient.slides
+    )
+    write_table(path, (*COLUMNS, *clinical), rows)
+
+
+def _renamed(table: Table) -> Table:
+    names = {c: ALIASES[c] for c in table.columns if ALIASES.get(c, c) not in table.columns}
+    rows = (
+        TableRow(row.path, row.line, {names.get(c, c): cell for c, cell in row.cells.items()})
+        for row in table.rows
+    )
+    return Table(table.path, tuple(names.get(c, c) for c in table.columns), tuple(rows))
+
+
+def _check_columns(table: Table, schema: ClinicalSchema | None) -> None:
+    for column in ("patient_id", "slide_id"):
+        if column not in table.columns:
+            some = ", ".join(table.columns[:8])
+            raise RecordError(f"{table.path} has no column {column!r}; it begins with {some}")
+    for field in schema.fields if schema else ():
+        for column in {field.name, *field.columns} & set(COLUMNS):
+            raise RecordError(f"field {field.name!r}: {column!r} is the manifest's own column")
+
+
+def _patient(row: TableRow, schema: ClinicalSchema | None) -> Patient:
+    time, event = row.number("time", 0, math.inf), _event(row)
+    if (time is None) != (event is None):
+        raise row.error("time", f"and event {row.text('event')!r}: one needs the other")
+    slide = SlideRow(
+        row.name("slide_id"),
+        row.file("slide_path"),
+        row.file("feature_path"),
+        row.number("mpp_override", *PLAUSIBLE_MPP),
+    )
+    label = row.text("label")
+    return Patient(
+        name=row.name("patient_id"),
+        slides=(slide,),
+        label=None if label.casefold() in MARKERS else label,
+        split=_split(row),
+        time=time,
+        event=event,
+        record=_record(row, schema),
+    )
+
+
+def _event(row: TableRow) -> bool | None:
+    text = row.text("event")
+    if text not in ("", "0", "1", "0.0", "1.0"):
+        raise row.error("event", "is neither 1 (it happened) nor 0 (censored)")
+    return float(text) == 1 if text else None
+
+
+def _split(row: TableRow) -> Split | None:
+    text = row.text("split").lower()
+    words = {"": None, "val": Split.VALIDATION, **{split.value: split for split in Split}}
+    if text not in words:
+        raise row.error("split", f"is none of {', '.join(Split)}")
+    return words[text]
+
+
+def _record(row: TableRow, schema: ClinicalSchema | None) -> Record | None:
+    try:
+        return schema.parse(row.cells) if schema else None
+    except RecordError as error:
+        raise RecordError(f"{row.path}, row {row.line}, {error}") from error
+
+
+def _claim(first: dict[str, int], row: TableRow, slide: str) -> None:
+    if slide in first:
+        raise row.error("slide_id", f"is already in row {first[slide]}")
+    first[slide] = row.line
+
+
+def _check_agreement(row: TableRow, one: Patient, other: Patient) -> None:
+    said, says = _stated(one), _stated(other)
+    for column in said:
+        if said[column] != says[column]:
+            raise row.error(
+                column, f"differs from {said[column]!r} in an earlier row of patient {one.name!r}"
+            )
+
+
+def _stated(patient: Patient) -> dict[str, object]:
+    record = dict(patient.record.values) if patient.record else {}
+    own = {column: getattr(patient, column) for column in ("label", "split", "time", "event")}
+    return {**own, **record}
+
+
+def _merged(rows: list[Patient]) -> Patient:
+    return replace(rows[0], slides=tuple(slide for row in rows for slide in row.slides))
+
+
+def _cells(
+    schema: ClinicalSchema | None, patient: Patient, slide: SlideRow, path: Path
+) -> tuple[str, ...]:
+    clinical = schema.format(patient.record) if schema and patient.record else {}
+    return (
+        patient.name,
+        slide.slide,
+        _relative(slide.slide_path, path),
+        _relative(slide.feature_path, path),
+        "" if slide.mpp is None else repr(slide.mpp),
+        patient.split or "",
+        patient.label or "",
+        "" if patient.time is None else repr(patient.time),
+        "" if patient.event is None else str(int(patient.event)),
+        *clinical.values(),
+    )
+
+
+def _relative(target: Path | None, path: Path) -> str:
+    return "" if target is None else os.path.relpath(target, path.resolve().parent)

@@ -1,0 +1,122 @@
+"""Tokens: a record as vectors, one per group of fields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypedDict
+
+import numpy as np
+
+from napari_wsimil.study.schema import Absent, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from numpy.typing import NDArray
+
+    from napari_wsimil.study.schema import ClinicalSchema, Field, Record
+
+
+class Moments(TypedDict):
+    """Mean and standard deviation of one field."""
+
+    mean: float
+    sd: float
+
+
+#: Moments by field name, of training records alone; plain numbers, to be kept as JSON.
+Statistics = dict[str, Moments]
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A record as a model sees it.
+
+    Attributes
+    ----------
+    values
+        One (F_g,) float32 vector per group, in the order of `schema.groups`.
+    present
+        (G,) bool, False where every field of the group is missing. A group that is unknown
+        or not applicable throughout is present: that much is known of it.
+    """
+
+    values: tuple[NDArray[np.float32], ...]
+    present: NDArray[np.bool_]
+
+
+def fit_statistics(schema: ClinicalSchema, records: Iterable[Record]) -> Statistics:
+    """Return mean and standard deviation of each numeric input over training records.
+
+    Ordinals count by rank from 0, booleans as 0 and 1. A field that is constant, or absent
+    from every record, has standard deviation 0.
+    """
+    records = tuple(records)
+    numeric = [f for g in schema.groups for f in schema.inputs_of(g) if f.kind is not Kind.CATEGORY]
+    return {field.name: _moments(field, records) for field in numeric}
+
+
+def encode(schema: ClinicalSchema, record: Record, statistics: Statistics) -> Tokens:
+    """Return the record's tokens, standardized with training statistics.
+
+    A number, ordinal or boolean is one channel ((x - mean) / sd; 0 where absent, that is
+    the training mean, and where sd is 0), a category one channel per value; three channels
+    follow for each field that say missing, unknown, not applicable. `channels` names them.
+
+    Raises
+    ------
+    ValueError
+        If the statistics lack a field: they were fitted with another schema.
+    """
+    values = tuple(
+        np.concatenate([_channels(f, record, statistics) for f in schema.inputs_of(group)])
+        for group in schema.groups
+    )
+    present = [
+        any(record[f.name] is not Absent.MISSING for f in schema.inputs_of(group))
+        for group in schema.groups
+    ]
+    return Tokens(values, np.array(present, dtype=bool))
+
+
+def channels(schema: ClinicalSchema) -> Mapping[str, tuple[str, ...]]:
+    """Return the names of the channels of each group's token, in their order."""
+    return {
+        group: tuple(name for f in schema.inputs_of(group) for name in _names(f))
+        for group in schema.groups
+    }
+
+
+def _moments(field: Field, records: tuple[Record, ...]) -> Moments:
+    numbers = [field.number(record[field.name]) for record in records]
+    known = [number for number in numbers if number is not None]
+    if not known:
+        return {"mean": 0.0, "sd": 0.0}
+    return {"mean": float(np.mean(known)), "sd": float(np.std(known))}
+
+
+def _channels(field: Field, record: Record, statistics: Statistics) -> NDArray[np.float32]:
+    value = record[field.name]
+    if field.kind is Kind.CATEGORY:
+        content = [float(value == known) for known in field.values]
+    else:
+        content = [_standardized(field, field.number(value), statistics)]
+    return np.array([*content, *(value is kind for kind in Absent)], dtype=np.float32)
+
+
+def _standardized(field: Field, number: float | None, statistics: Statistics) -> float:
+    if field.name not in statistics:
+        raise ValueError(f"no training statistics of field {field.name!r}: another schema's?")
+    moments = statistics[field.name]
+    if number is None or moments["sd"] == 0:
+        return 0.0
+    return (number - moments["mean"]) / moments["sd"]
+
+
+def _names(field: Field) -> tuple[str, ...]:
+    content = (
+        tuple(f"{field.name} = {value}" for value in field.values)
+        if field.kind is Kind.CATEGORY
+        else (field.name,)
+    )
+    return (*content, *(f"{field.name} {kind.value}" for kind in Absent))

@@ -1,0 +1,290 @@
+"""Encoders keep their contract, say what they need, and never run a pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import sys
+from types import MappingProxyType, ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from napari_wsimil.bags import encoder_timm
+from napari_wsimil.bags.encoder_weights import read_weights, timm_names
+from napari_wsimil.bags.encoders import KNOWN, create_encoder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_wsimil.bags.encoder_table import KnownEncoder
+
+
+def patches_of(count: int, pixels: int = 224) -> Tensor:
+    generator = torch.Generator().manual_seed(7)
+    small = torch.rand(count, 3, 28, 28, generator=generator)
+    smooth = nn.functional.interpolate(small, (pixels, pixels), mode="bilinear")
+    return (smooth * 255).byte().permute(0, 2, 3, 1).contiguous()
+
+
+def test_the_built_in_encoder_is_bit_equal_whatever_the_batch() -> None:
+    encoder, patches = create_encoder(), patches_of(5)
+    together = encoder(patches)
+    assert together.shape == (5, encoder.card.dim)
+    assert together.dtype == torch.float32
+    assert torch.isfinite(together).all()
+    assert torch.equal(together, torch.cat([encoder(p[None]) for p in patches]))
+    assert torch.equal(together, create_encoder()(patches))
+
+
+def test_the_built_in_encoder_describes_white_and_black_without_nan() -> None:
+    plain = torch.stack([torch.full((224, 224, 3), v, dtype=torch.uint8) for v in (0, 255)])
+    assert torch.isfinite(create_encoder()(plain)).all()
+
+
+def test_the_built_in_encoder_leaves_the_number_of_threads_as_it_was() -> None:
+    before = torch.get_num_threads()
+    create_encoder()(patches_of(1))
+    assert torch.get_num_threads() == before
+
+
+def test_stain_moves_the_features_of_stain() -> None:
+    pink = torch.tensor([230, 130, 180], dtype=torch.uint8).expand(2, 64, 64, 3).clone()
+    pink[1] = torch.tensor([110, 70, 150], dtype=torch.uint8)
+    eosin_rich, hematoxylin_rich = create_encoder()(pink)
+    assert hematoxylin_rich[0] > eosin_rich[0] + 1  # mean hematoxylin
+
+
+def test_texture_does_not_depend_on_quarter_turns() -> None:
+    encoder, patches = create_encoder(), patches_of(1)
+    turned = patches.rot90(1, dims=(1, 2)).contiguous()
+    torch.testing.assert_close(encoder(turned), encoder(patches), atol=0.3, rtol=0)
+
+
+def test_the_built_in_encoder_tells_tumor_tiles_from_normal_ones(data: Path) -> None:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import roc_auc_score
+
+    folder = data / "tiles" / "oral-oscc-400x"
+    files = [sorted((folder / name).iterdir())[:50] for name in ("Normal", "OSCC")]
+    tiles = np.stack([np.asarray(Image.open(f).convert("RGB")) for kind in files for f in kind])
+    features = create_encoder()(torch.from_numpy(tiles)).numpy()
+    labels = np.repeat([0, 1], 50)
+    train = np.arange(100) % 3 != 0
+    model = LogisticRegression(C=0.1, max_iter=2000).fit(features[train], labels[train])
+    scores = model.decision_function(features[~train])
+    assert roc_auc_score(labels[~train], scores) > 0.7
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        torch.zeros(1, 224, 224, 3),
+        torch.zeros(1, 3, 224, 224, dtype=torch.uint8),
+        torch.zeros(224, 224, 3, dtype=torch.uint8),
+        torch.zeros(1, 20, 20, 3, dtype=torch.uint8),
+    ],
+)
+def test_patches_of_another_shape_are_refused(bad: Tensor) -> None:
+    with pytest.raises(ValueError, match="stain-texture takes uint8 patches"):
+        create_encoder()(bad)
+
+
+def onnx_file(path: Path, batch: int | str = "batch", pixels: int | str = 8) -> Path:
+    """A model that gives the mean of each channel, and zero beside them."""
+    node = helper.make_node("ReduceMean", ["pixels"], ["mean"], axes=[2, 3], keepdims=0)
+    shapes = [batch, 3, pixels, pixels], [batch, 3]
+    graph = helper.make_graph(
+        [node],
+        "mean",
+        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, shapes[0])],
+        [helper.make_tensor_value_info("mean", TensorProto.FLOAT, shapes[1])],
+    )
+    opset = helper.make_opsetid("", 13)
+    onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=8), path)
+    return path
+
+
+@pytest.mark.parametrize("batch", ["batch", 4])
+def test_an_onnx_file_states_its_size_and_sees_standardized_pixels(
+    tmp_path: Path, batch: int | str
+) -> None:
+    path = onnx_file(tmp_path / "mean.onnx", batch)
+    encoder = create_encoder("onnx", path)
+    assert (encoder.card.pixels, encoder.card.dim, encoder.card.name) == (8, 3, "onnx:mean")
+    assert encoder.card.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    patches = patches_of(3, 8)
+    mean, std = torch.tensor((0.485, 0.456, 0.406)), torch.tensor((0.229, 0.224, 0.225))
+    expected = (patches.float().mean(dim=(1, 2)) / 255 - mean) / std
+    torch.testing.assert_close(encoder(patches), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_an_onnx_file_without_a_fixed_size_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="with S fixed"):
+        create_encoder("onnx", onnx_file(tmp_path / "free.onnx", pixels="side"))
+    (tmp_path / "bad.onnx").write_bytes(b"no model")
+    with pytest.raises(ValueError, match=r"bad\.onnx: not a readable ONNX"):
+        create_encoder("onnx", tmp_path / "bad.onnx")
+
+
+class Tiny(nn.Module):
+    """Stands in for a vision transformer: the token is a projection of the mean color."""
+
+    num_features, num_prefix_tokens = 4, 1
+    pretrained_cfg = MappingProxyType(
+        {"input_size": (3, 6, 6), "mean": (0.5,) * 3, "std": (0.25,) * 3}
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(3, 4)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.head(pixels.mean(dim=(2, 3)))
+
+
+@pytest.fixture
+def timm(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    stub = SimpleNamespace(create_model=lambda *_, **__: Tiny(), list_models=lambda: ["tiny"])
+    monkeypatch.setattr(encoder_timm, "import_timm", lambda: stub)
+    return stub
+
+
+@pytest.mark.usefixtures("timm")
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_weights_from_a_file_are_loaded_and_their_hash_is_shown(
+    tmp_path: Path, suffix: str
+) -> None:
+    model, path = Tiny(), tmp_path / f"w{suffix}"
+    tensors = {**model.state_dict(), "decoder.bias": torch.zeros(2)}
+    save_file(tensors, path) if suffix == ".safetensors" else torch.save(tensors, path)
+    encoder = create_encoder("timm:tiny", path)
+    assert encoder.card.identity == (
+        "timm:tiny@" + hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    )
+    assert encoder.card.mpp is None
+    assert "decoder.bias" in encoder.card.notes[0]
+    patches = patches_of(2, 6)
+    pixels = (patches.permute(0, 3, 1, 2) / 255 - 0.5) / 0.25
+    features = encoder(patches)
+    torch.testing.assert_close(features, model(pixels).detach())
+    assert not features.is_inference()
+
+
+@pytest.mark.usefixtures("timm")
+def test_weights_that_lack_something_are_refused_and_it_is_listed(tmp_path: Path) -> None:
+    save_file({"head.bias": torch.zeros(4)}, tmp_path / "w.safetensors")
+    with pytest.raises(ValueError, match=r"w\.safetensors: lacks 1 tensors \(head\.weight\)"):
+        create_encoder("timm:tiny", tmp_path / "w.safetensors")
+    save_file(
+        {"head.bias": torch.zeros(5), "head.weight": torch.zeros(5, 3)}, tmp_path / "v.safetensors"
+    )
+    with pytest.raises(ValueError, match=r"v\.safetensors: does not fit"):
+        create_encoder("timm:tiny", tmp_path / "v.safetensors")
+
+
+def test_a_checkpoint_that_is_a_pickle_is_never_run(tmp_path: Path) -> None:
+    class Harm:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.mkdir, (str(tmp_path / "harmed"),)
+
+    (tmp_path / "w.pth").write_bytes(pickle.dumps(Harm()))
+    torch.save({"weight": Harm()}, tmp_path / "v.pth")
+    for name in ("w.pth", "v.pth"):
+        with pytest.raises(ValueError, match=f"{name}: not a file of plain tensors"):
+            read_weights(tmp_path / name)
+    assert not (tmp_path / "harmed").exists()
+
+
+def test_names_of_hugging_face_become_timms() -> None:
+    layer = "encoder.layer.3.attention.attention."
+    parts = {
+        f"{layer}{n}.weight": torch.full((2, 2), i) for i, n in enumerate(("query", "key", "value"))
+    }
+    named = timm_names(
+        {
+            **parts,
+            "embeddings.cls_token": torch.zeros(1, 1, 2),
+            "embeddings.mask_token": torch.zeros(1, 2),
+            "encoder.layer.3.output.dense.bias": torch.zeros(2),
+            "encoder.layer.3.attention.output.dense.bias": torch.zeros(2),
+            "encoder.layer.3.layer_scale1.lambda1": torch.ones(2),
+        }
+    )
+    assert set(named) == {
+        "blocks.3.attn.qkv.weight",
+        "cls_token",
+        "blocks.3.mlp.fc2.bias",
+        "blocks.3.attn.proj.bias",
+        "blocks.3.ls1.gamma",
+    }
+    assert named["blocks.3.attn.qkv.weight"][:, 0].tolist() == [0, 0, 1, 1, 2, 2]
+
+
+@pytest.mark.usefixtures("timm")
+def test_nothing_is_downloaded_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_wsimil.bags.encoders.import_timm", lambda: None)
+    monkeypatch.setattr("napari_wsimil.bags.encoders.download", lambda _: pytest.fail("asked"))
+    with pytest.raises(ValueError, match=r"uni: its weights.*Ask for access.*MahmoodLab/UNI"):
+        create_encoder("uni")
+
+
+def test_a_missing_timm_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(ValueError, match=r"timm is not installed: pip install .*\[encoders\]"):
+        create_encoder("uni")
+
+
+def test_a_broken_torchvision_under_timm_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "timm.py").write_text("raise RuntimeError('operator nms does not exist')")
+    monkeypatch.delitem(sys.modules, "timm", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match="torch and torchvision are not of one release"):
+        create_encoder("uni")
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("nonesuch", "no encoder is called 'nonesuch'.*uni"), ("onnx", "needs the file")],
+)
+def test_a_name_that_is_not_enough_is_answered(name: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        create_encoder(name)
+
+
+def test_a_file_of_weights_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"none\.onnx"):
+        create_encoder("onnx", tmp_path / "none.onnx")
+
+
+@pytest.mark.parametrize("known", KNOWN.values(), ids=list(KNOWN))
+def test_every_known_encoder_says_how_to_get_it(known: KnownEncoder) -> None:
+    assert known.repository in known.access
+    assert ("Ask for access" in known.access) == known.gated
+    assert known.license
+    assert known.pixels % 14 == 0 or known.pixels % 16 == 0
+
+
+def test_a_failed_download_explains_access(monkeypatch: pytest.MonkeyPatch) -> None:
+    class HfHubHTTPError(Exception):
+        pass
+
+    def refuse(*_: str) -> str:
+        raise HfHubHTTPError("401")
+
+    hub, errors = ModuleType("huggingface_hub"), ModuleType("huggingface_hub.errors")
+    hub.hf_hub_download, errors.HfHubHTTPError = refuse, HfHubHTTPError  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    monkeypatch.setitem(sys.modules, "huggingface_hub.errors", errors)
+    with pytest.raises(ValueError, match="download failed.*401.*Ask for access"):
+        encoder_timm.download(KNOWN["uni"])

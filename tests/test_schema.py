@@ -1,0 +1,290 @@
+"""Records: typed values, three kinds of absence, tokens with training statistics."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import napari_wsimil
+from napari_wsimil.space.phantom.record import BLOOD, INTERVIEW, VARIABLES
+from napari_wsimil.study.inference import infer_schema
+from napari_wsimil.study.schema import Absent, ClinicalSchema, Field, Kind, read_schema
+from napari_wsimil.study.tables import RecordError, read_table
+from napari_wsimil.study.tokens import channels, encode, fit_statistics
+
+RESOURCES = Path(napari_wsimil.__file__).parent / "resources"
+
+
+@pytest.fixture
+def schema() -> ClinicalSchema:
+    """Two groups of inputs, and one field that no model may see."""
+    return ClinicalSchema(
+        name="trial",
+        fields=(
+            Field(
+                name="age",
+                kind=Kind.NUMBER,
+                group="interview",
+                unit="years",
+                plausible=(0, 120),
+                columns=("Age (years)",),
+            ),
+            Field(name="smoker", kind=Kind.BOOLEAN, group="interview"),
+            Field(name="grade", kind=Kind.ORDINAL, group="tumor", values=("G1", "G2", "G3")),
+            Field(name="site", kind=Kind.CATEGORY, group="tumor", values=("left", "right")),
+            Field(name="metastases", kind=Kind.NUMBER, group="tumor"),
+        ),
+        inputs=("age", "smoker", "grade", "site"),
+        absent={"'--": Absent.MISSING, "not reported": Absent.UNKNOWN},
+    )
+
+
+def test_a_row_of_text_becomes_typed_values(schema: ClinicalSchema) -> None:
+    record = schema.parse({"age": "61.5", "smoker": "No", "grade": "g2", "site": "left"})
+    assert record["age"] == 61.5
+    assert record["smoker"] is False
+    assert record["grade"] == "G2"
+    assert record["site"] == "left"
+
+
+def test_a_field_is_found_under_its_other_header(schema: ClinicalSchema) -> None:
+    assert schema.parse({"Age (years)": "40"})["age"] == 40
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", Absent.MISSING),
+        ("  ", Absent.MISSING),
+        ("Unknown", Absent.UNKNOWN),
+        ("Not applicable", Absent.NOT_APPLICABLE),
+        ("'--", Absent.MISSING),
+        ("Not Reported", Absent.UNKNOWN),
+    ],
+)
+def test_the_kinds_of_absence_stay_apart(
+    schema: ClinicalSchema, text: str, expected: Absent
+) -> None:
+    record = schema.parse({"age": text, "site": text})
+    assert record["age"] is expected
+    assert record["site"] is expected
+
+
+def test_a_field_without_a_column_is_missing(schema: ClinicalSchema) -> None:
+    assert set(schema.parse({}).values.values()) == {Absent.MISSING}
+
+
+def test_a_source_word_must_be_declared() -> None:
+    plain = ClinicalSchema(name="x", fields=(Field(name="n", kind=Kind.NUMBER, group="g"),))
+    with pytest.raises(RecordError, match="field 'n': \"'--\" is not"):
+        plain.parse({"n": "'--"})
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "reason"),
+    [
+        ("age", "old", "a finite number in years"),
+        ("age", "nan", "a finite number"),
+        ("age", "1e999", "a finite number"),
+        ("age", "12,5", "a finite number"),
+        ("age", "NA", "a finite number"),
+        ("age", "121", "plausible 0 to 120 years"),
+        ("age", "-1", "plausible 0 to 120 years"),
+        ("smoker", "maybe", "yes or no"),
+        ("grade", "G4", "one of G1, G2, G3"),
+        ("site", "NA", "one of left, right"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_field_and_text(
+    schema: ClinicalSchema, field: str, text: str, reason: str
+) -> None:
+    with pytest.raises(RecordError) as caught:
+        schema.parse({field: text})
+    assert f"{field!r}: {text!r}" in str(caught.value)
+    assert reason in str(caught.value)
+
+
+def test_records_survive_being_written_as_text(schema: ClinicalSchema) -> None:
+    cells = {"age": "0.1", "smoker": "yes", "grade": "unknown", "site": "not applicable"}
+    record = schema.parse(cells)
+    assert schema.parse(schema.format(record)) == record
+
+
+def test_statistics_are_plain_and_of_the_given_records_only(schema: ClinicalSchema) -> None:
+    ages = ("40", "60", "unknown")
+    records = [schema.parse({"age": age, "grade": "G3"}) for age in ages]
+    statistics = fit_statistics(schema, records)
+    assert json.loads(json.dumps(statistics)) == statistics
+    assert statistics["age"] == {"mean": 50.0, "sd": 10.0}
+    assert statistics["grade"] == {"mean": 2.0, "sd": 0.0}
+    assert "metastases" not in statistics
+
+
+def test_tokens_hold_standardized_values_and_say_what_is_absent(
+    schema: ClinicalSchema,
+) -> None:
+    train = [schema.parse({"age": age, "grade": g}) for age, g in (("40", "G1"), ("60", "G3"))]
+    statistics = fit_statistics(schema, train)
+    record = schema.parse({"age": "70", "smoker": "unknown", "site": "right"})
+    interview, tumor = encode(schema, record, statistics).values
+    named = dict(zip(channels(schema)["interview"], interview, strict=True))
+    assert named == {
+        "age": 2.0,
+        "age missing": 0,
+        "age unknown": 0,
+        "age not applicable": 0,
+        "smoker": 0,
+        "smoker missing": 0,
+        "smoker unknown": 1,
+        "smoker not applicable": 0,
+    }
+    named = dict(zip(channels(schema)["tumor"], tumor, strict=True))
+    assert [named["site = left"], named["site = right"], named["site missing"]] == [0, 1, 0]
+    assert [named["grade"], named["grade missing"]] == [0, 1]
+    assert not any(name.startswith("metastases") for name in named)
+    assert interview.dtype == np.float32
+
+
+def test_an_ordinal_counts_by_rank(schema: ClinicalSchema) -> None:
+    train = [schema.parse({"grade": grade}) for grade in ("G1", "G3")]
+    statistics = fit_statistics(schema, train)
+    tokens = [encode(schema, schema.parse({"grade": g}), statistics) for g in ("G1", "G2", "G3")]
+    assert [token.values[1][0] for token in tokens] == [-1, 0, 1]
+
+
+def test_a_group_is_absent_only_when_all_of_it_is_missing(schema: ClinicalSchema) -> None:
+    statistics = fit_statistics(schema, [])
+    cells = {"age": "", "smoker": "", "grade": "not applicable", "metastases": "3"}
+    assert encode(schema, schema.parse(cells), statistics).present.tolist() == [False, True]
+    assert encode(schema, schema.parse({"metastases": "3"}), statistics).present.tolist() == [
+        False,
+        False,
+    ]
+
+
+def test_a_field_without_spread_in_training_says_nothing(schema: ClinicalSchema) -> None:
+    statistics = fit_statistics(schema, [schema.parse({"age": "50"})] * 3)
+    token = encode(schema, schema.parse({"age": "90"}), statistics).values[0]
+    assert token[0] == 0
+    assert np.isfinite(token).all()
+
+
+def test_statistics_of_another_schema_are_refused(schema: ClinicalSchema) -> None:
+    with pytest.raises(ValueError, match="field 'age'"):
+        encode(schema, schema.parse({}), {})
+
+
+def test_only_named_fields_become_inputs(schema: ClinicalSchema) -> None:
+    assert schema.allowing(("site",)).groups == ("tumor",)
+    with pytest.raises(RecordError, match="'weight' is no field"):
+        schema.allowing(("weight",))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("name = ", "not a TOML file"),
+        ('name = "x"', "fields"),
+        ('name = "x"\nfields = []\ncolour = 1', "colour"),
+        ('name="x"\n[[fields]]\nname="a"\nkind="text"\ngroup="g"', "fields.0.kind"),
+        ('name="x"\n[[fields]]\nname="a"\nkind="category"\ngroup="g"', "'a' is a category"),
+        (
+            'name="x"\n[[fields]]\nname="a"\nkind="category"\ngroup="g"\nvalues=["Unknown"]',
+            "'Unknown' is a word for absence",
+        ),
+        (
+            'name="x"\n[[fields]]\nname="a"\nkind="number"\ngroup="g"\nplausible=[3, 1]',
+            "no range",
+        ),
+        (
+            'name="x"\n[[fields]]\nname="a"\nkind="number"\ngroup="g"\n'
+            '[[fields]]\nname="a"\nkind="number"\ngroup="g"',
+            "two fields are named 'a'",
+        ),
+    ],
+)
+def test_a_wrong_schema_file_is_refused_by_name(tmp_path: Path, text: str, reason: str) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text(text)
+    with pytest.raises(RecordError) as caught:
+        read_schema(path)
+    assert "wrong.toml" in str(caught.value)
+    assert reason in str(caught.value)
+
+
+@pytest.mark.parametrize("path", sorted((RESOURCES / "schemas").glob("*.toml")), ids=str)
+def test_every_shipped_schema_is_valid(path: Path) -> None:
+    assert read_schema(path).name == path.stem
+
+
+def test_the_gdc_schema_reads_a_real_export(data: Path) -> None:
+    schema = read_schema(RESOURCES / "schemas" / "gdc.toml")
+    table = read_table(data / "clinical" / "gdc_export_example.csv")
+    records = [schema.parse(row.cells) for row in table.rows]
+    assert records[0]["age_at_index"] == float(table.rows[0].cells["age_at_index"])
+    stages = [record["ajcc_pathologic_stage"] for record in records]
+    assert stages.count(Absent.MISSING) == 6
+    assert [record["race"] for record in records].count(Absent.UNKNOWN) == 2
+
+
+def test_a_guessed_schema_says_so_and_lets_no_field_in(data: Path) -> None:
+    schema = infer_schema(data / "clinical" / "clam_dataset.csv", exclude=("patient_id",))
+    fields = {field.name: field for field in schema.fields}
+    assert schema.inferred
+    assert schema.inputs == ()
+    assert fields["diagnosis age"].kind is Kind.NUMBER
+    assert fields["oct embedded"].kind is Kind.BOOLEAN
+    assert fields["race category"].values == (
+        "AMERICAN INDIAN OR ALASKA NATIVE",
+        "ASIAN",
+        "BLACK OR AFRICAN AMERICAN",
+        "WHITE",
+    )
+    assert not {"patient_id", "series_uid", "pathology report uuid"} & set(fields)
+
+
+@pytest.mark.parametrize(
+    "name", ["clam_dataset", "final_clean_merged_dataset", "gdc_export_example"]
+)
+def test_a_guessed_schema_reads_the_table_it_came_from(data: Path, name: str) -> None:
+    path = data / "clinical" / f"{name}.csv"
+    schema = infer_schema(path)
+    records = [schema.parse(row.cells) for row in read_table(path).rows]
+    schema = schema.allowing(tuple(field.name for field in schema.fields))
+    token = encode(schema, records[0], fit_statistics(schema, records)).values[0]
+    assert np.isfinite(token).all()
+    assert len(token) == len(channels(schema)["clinical"])
+
+
+def test_empty_columns_become_no_field(data: Path) -> None:
+    schema = infer_schema(data / "clinical" / "gdc_export_example.csv")
+    assert "cause_of_death" not in {field.name for field in schema.fields}
+    assert schema.absent == {"'--": Absent.MISSING, "not reported": Absent.UNKNOWN}
+
+
+def test_the_study_does_not_load_torch() -> None:
+    code = (
+        "import sys, napari_wsimil.study.manifest, napari_wsimil.study.tokens, "
+        "napari_wsimil.study.inference; sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_phantom_schema_reads_the_records_phantoms_have() -> None:
+    variables = {variable.name: variable for variable in VARIABLES}
+    schema = read_schema(RESOURCES / "schemas" / "phantom.toml")
+    assert schema.groups == (INTERVIEW, BLOOD)
+    assert schema.inputs == tuple(variables)
+    for field in schema.fields:
+        variable = variables[field.name]
+        assert field.group == variable.group
+        if field.kind is Kind.NUMBER:
+            assert field.unit == variable.unit
+            assert field.plausible == (variable.low, variable.high)
+        else:
+            assert variable.unit == "0/1"
