@@ -288,3 +288,13 @@ def test_a_failed_download_explains_access(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "huggingface_hub.errors", errors)
     with pytest.raises(ValueError, match="download failed.*401.*Ask for access"):
         encoder_timm.download(KNOWN["uni"])
+
+
+def test_a_changed_formula_needs_a_new_revision() -> None:
+    """If this fails, raise REVISION: stored features and models are of other formulas now."""
+    y, x, channel = np.mgrid[:64, :64, :3]
+    patch = ((y * 7 + x * 3 + channel * 50 + (y * x) // 16) % 200 + 30).astype(np.uint8)
+    features = create_encoder()(torch.from_numpy(patch[None]))[0].double()
+    weights = torch.arange(1, len(features) + 1)
+    assert float(features @ weights.double()) == pytest.approx(12645.09, rel=1e-4)
+    assert create_encoder().card.identity == "stain-texture@0565af1e440cbb2e"

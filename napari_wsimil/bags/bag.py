@@ -31,7 +31,7 @@ class ClinicalTokens:
     present: Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Bag:
     """What a model sees of one slide. There is no batch axis: a slide is the batch.
 

@@ -1,0 +1,171 @@
+"""Prediction: what a model says of one bag, with its maps, and of a patient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.models.base import Explanation, MILModel, MILOutput
+    from napari_wsimil.models.card import Card
+
+MPP_TOLERANCE = 0.1  # share by which a slide's mpp may differ from the training's
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a model says of a slide. It carries its bag, so its maps fit no other slide.
+
+    Attributes
+    ----------
+    bag
+        What was asked about; row i of every map is patch i of its grid.
+    card
+        Of the model that was asked.
+    logits, probabilities
+        (C,), in the order of `card.classes`.
+    explanations
+        The maps, the main one first.
+    scalars
+        Named numbers for people to read.
+    warnings
+        Sentences that whoever reads the prediction must see.
+    """
+
+    bag: Bag
+    card: Card
+    logits: Tensor
+    probabilities: Tensor
+    explanations: tuple[Explanation, ...]
+    scalars: dict[str, float]
+    warnings: tuple[str, ...]
+
+    def title(self, explanation: Explanation) -> str:
+        """Return the name of a map, with its class's name where it is of a class."""
+        if explanation.class_index is None:
+            return explanation.name
+        name = explanation.name.rpartition(":")[0]
+        return f"{name}: {self.card.classes[explanation.class_index]}"
+
+
+@dataclass(frozen=True, eq=False)
+class PatientPrediction:
+    """What a model says of a patient: the mean of the logits of the slides.
+
+    Attributes
+    ----------
+    patient
+        Identity of the patient.
+    slides
+        One prediction per bag, in the order given.
+    logits, probabilities
+        (C,), pooled.
+    warnings
+        Those of the slides, each once, and one if the model was trained on this patient.
+    """
+
+    patient: str
+    slides: tuple[Prediction, ...]
+    logits: Tensor
+    probabilities: Tensor
+    warnings: tuple[str, ...]
+
+
+def predict(model: MILModel, card: Card, bag: Bag) -> Prediction:
+    """Return what `model`, put in eval mode, says of `bag`.
+
+    Raises
+    ------
+    ValueError
+        If the bag was made by another encoder than the card names, or is of another width.
+    """
+    _check_encoder(card, bag)
+    return _prediction(card, bag, _ask(model, bag))
+
+
+def predict_patient(
+    model: MILModel, card: Card, patient: str, bags: Sequence[Bag]
+) -> PatientPrediction:
+    """Return what `model`, put in eval mode, says of a patient with one bag per slide.
+
+    Raises
+    ------
+    ValueError
+        As `predict`, and if there is no bag.
+    """
+    for bag in bags:
+        _check_encoder(card, bag)
+    outputs = [_ask(model, bag) for bag in bags]
+    logits = model.pool(outputs).logits
+    slides = tuple(_prediction(card, *pair) for pair in zip(bags, outputs, strict=True))
+    warnings = [warning for slide in slides for warning in slide.warnings]
+    if card.trained_on(patient):
+        warnings.append(f'patient "{patient}" was among those the model was trained on')
+    return PatientPrediction(
+        patient, slides, logits, logits.softmax(dim=0), tuple(dict.fromkeys(warnings))
+    )
+
+
+@torch.inference_mode()
+def _ask(model: MILModel, bag: Bag) -> MILOutput:
+    output: MILOutput = model.eval()(bag)
+    if not torch.isfinite(output.logits).all():
+        raise ValueError(f"the model answers {output.logits.tolist()}: its training diverged")
+    return output
+
+
+def _prediction(card: Card, bag: Bag, output: MILOutput) -> Prediction:
+    return Prediction(
+        bag=bag,
+        card=card,
+        logits=output.logits,
+        probabilities=output.logits.softmax(dim=0),
+        explanations=output.explanations,
+        scalars=output.scalars,
+        warnings=tuple(_warnings(card, bag)),
+    )
+
+
+def _check_encoder(card: Card, bag: Bag) -> None:
+    if bag.encoder != card.encoder:
+        raise ValueError(
+            f"the features were made by {_named(bag.encoder)}, this model takes those of "
+            f"{_named(card.encoder)}: extract them again with that encoder"
+        )
+
+
+def _named(encoder: str) -> str:
+    return f'the encoder "{encoder}"' if encoder else "an encoder nobody named"
+
+
+def _warnings(card: Card, bag: Bag) -> list[str]:
+    found = []
+    if card.synthetic and not bag.synthetic:
+        found.append("the model was trained on synthetic slides, this slide is real")
+    if bag.synthetic and not card.synthetic:
+        found.append("the model was trained on real slides, this slide is synthetic")
+    return found + _scale_warnings(card, bag)
+
+
+def _scale_warnings(card: Card, bag: Bag) -> list[str]:
+    if bag.grid is None or card.mpp is None:
+        return []
+    found = []
+    if bag.grid.mpp is None:
+        found.append(f"the slide's µm per pixel is unknown, the model learned at {card.mpp:g}")
+    elif abs(bag.grid.mpp / card.mpp - 1) > MPP_TOLERANCE:
+        found.append(
+            f"patches were seen at {bag.grid.mpp:g} µm per pixel, the model learned at {card.mpp:g}"
+        )
+    if card.pixels is not None and bag.grid.pixels != card.pixels:
+        found.append(
+            f"patches are {bag.grid.pixels} pixels wide, the model learned on {card.pixels}"
+        )
+    return found

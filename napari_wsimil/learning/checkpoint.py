@@ -1,0 +1,173 @@
+"""Checkpoint: a model in one safetensors file, its card in the file's header."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from typing import TYPE_CHECKING
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from napari_wsimil.models import create_model
+from napari_wsimil.models.card import FORMAT, Card
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from napari_wsimil.models.base import MILModel
+
+SUFFIX = ".safetensors"
+PICKLE_SUFFIXES = {".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin", ".joblib"}
+PICKLE_STARTS = (b"PK\x03\x04", *(b"\x80" + bytes([protocol]) for protocol in range(1, 6)))
+CARD = "card"  # its key in the header
+
+
+class CheckpointError(ValueError):
+    """A file is no checkpoint that can be used, or not safely."""
+
+
+def save_checkpoint(path: Path, model: MILModel, card: Card) -> Card:
+    """Return the card as written to `path`, with the hash of the weights.
+
+    The file appears whole or not at all.
+
+    Raises
+    ------
+    CheckpointError
+        If the name does not end in .safetensors or the file cannot be written.
+    """
+    if path.suffix != SUFFIX:
+        raise CheckpointError(f"{path.name}: the name of a checkpoint ends in {SUFFIX}")
+    tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
+    card = card.model_copy(update={"weights": weights_hash(tensors)})
+    part = path.with_name(path.name + ".part")
+    try:
+        save_file(tensors, part, metadata={CARD: card.model_dump_json()})
+        os.replace(part, path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path.name} could not be written: {error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+    return card
+
+
+def load_checkpoint(path: Path) -> tuple[MILModel, Card]:
+    """Return the model, in eval mode, and its card.
+
+    Nothing is ever unpickled, and nothing is allocated that the file does not hold.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is a pickle, damaged, newer than this program, of an unknown model, or
+        its weights are not those its card speaks of.
+    """
+    _refuse_pickle(path)
+    metadata, tensors = _read(path)
+    card = _card(path, metadata)
+    with torch.device("meta"):
+        model = _model(path, card, tensors)
+    _compare(path, model.state_dict(), tensors)
+    if weights_hash(tensors) != card.weights:
+        raise CheckpointError(f"{path.name}: the weights are not those its card was written for")
+    model.load_state_dict(tensors, assign=True)
+    return model.eval(), card
+
+
+def weights_hash(tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of names, types, shapes and bytes, in the order of the names."""
+    digest = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.detach().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _refuse_pickle(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+    except OSError as error:
+        raise CheckpointError(f"{path.name} cannot be read: {error.strerror}") from error
+    if path.suffix.lower() in PICKLE_SUFFIXES or start.startswith(PICKLE_STARTS):
+        raise CheckpointError(
+            f"{path.name} is a pickle, which could run any program when opened: "
+            "have its author save the weights as .safetensors"
+        )
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Return header and tensors; copies, so that the file may go or change afterwards."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"{path.name} is cut short, damaged or no safetensors file: copy it again"
+        ) from error
+    return metadata, tensors
+
+
+def _card(path: Path, metadata: Mapping[str, str]) -> Card:
+    if CARD not in metadata:
+        raise CheckpointError(
+            f"{path.name} has weights but no card: it was not saved by this program"
+        )
+    try:
+        fields = json.loads(metadata[CARD])
+        newer = isinstance(fields, dict) and fields.get("format", 0) > FORMAT
+        if newer:
+            raise CheckpointError(
+                f"{path.name} is of format {fields['format']}, "
+                f"this program knows {FORMAT}: update it"
+            )
+        return Card.model_validate(fields)
+    except (json.JSONDecodeError, TypeError, ValidationError) as error:
+        raise CheckpointError(
+            f"{path.name} has a card that cannot be read: {_first(error)}"
+        ) from error
+
+
+def _first(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    detail = error.errors()[0]
+    where = ".".join(str(part) for part in detail["loc"])
+    return f"{where}: {detail['msg']}" if where else detail["msg"]
+
+
+def _model(path: Path, card: Card, tensors: Mapping[str, Tensor]) -> MILModel:
+    numbers = sum(value.numel() for value in tensors.values())
+    for name, value in card.config.items():
+        if not isinstance(value, str) and value > numbers:
+            raise CheckpointError(f"{path.name}: {name} {value} is more than its weights can be of")
+    try:
+        return create_model(card.model, **card.config)
+    except ValueError as error:
+        raise CheckpointError(f"{path.name}: {error}") from error
+
+
+def _compare(path: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    missing, unexpected = sorted(expected.keys() - found), sorted(found.keys() - expected)
+    if missing or unexpected:
+        raise CheckpointError(
+            f"{path.name} is not the model its card names: "
+            f"missing {', '.join(missing) or 'none'}; unexpected {', '.join(unexpected) or 'none'}"
+        )
+    for name, value in found.items():
+        wanted = expected[name]
+        if (value.shape, value.dtype) != (wanted.shape, wanted.dtype):
+            raise CheckpointError(
+                f"{path.name}: {name} is {tuple(value.shape)} {value.dtype}, "
+                f"the card's model needs {tuple(wanted.shape)} {wanted.dtype}"
+            )
+        if not torch.isfinite(value).all():
+            raise CheckpointError(f"{path.name}: {name} has NaN or infinite weights")

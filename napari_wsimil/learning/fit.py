@@ -1,0 +1,296 @@
+"""Fit: a model trained on cases, its best weights kept."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections import defaultdict
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+from napari_wsimil.learning.cases import check_cases, draw_patches, forward
+from napari_wsimil.learning.evaluation import Step, evaluate
+from napari_wsimil.models.standardize import Moments
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Sequence
+
+    from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.learning.cases import Case
+    from napari_wsimil.models.base import MILModel
+
+WARM_UP = 0.1  # share of a one-cycle schedule that climbs
+
+
+class TrainingError(ValueError):
+    """Training cannot go on."""
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How to train; the defaults suit some tens to hundreds of slides.
+
+    Attributes
+    ----------
+    epochs
+        Passes over the training cases.
+    lr, weight_decay
+        Of AdamW.
+    schedule
+        "one-cycle" climbs for a tenth of the steps and then falls to 0 as a cosine;
+        "cosine" falls from the start.
+    accumulate
+        Cases whose gradients are averaged before a step.
+    clip
+        Largest norm of the gradient.
+    patience
+        Epochs without a better validation loss after which training stops; None never.
+    drop
+        Share of a slide's patches left out of each pass, drawn anew each time.
+    patches
+        Most patches of a case in one pass, shared by its slides. It bounds the time and
+        memory of a step; evaluation always sees whole slides.
+    noise
+        Standard deviation of the noise added to standardized features.
+    standardize
+        Whether to measure the features' mean and scale on the training cases first; False
+        to go on from a model that has them.
+    seed
+        Of order, drawing, noise and masks; the first weights are the caller's.
+    """
+
+    epochs: int = 40
+    lr: float = 3e-3
+    weight_decay: float = 1e-2
+    schedule: Literal["one-cycle", "cosine"] = "one-cycle"
+    accumulate: int = 4
+    clip: float = 5.0
+    patience: int | None = None
+    drop: float = 0.5
+    patches: int = 4096
+    noise: float = 0.5
+    standardize: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "accumulate", "patches"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.lr <= 0 or self.clip <= 0 or self.weight_decay < 0 or self.noise < 0:
+            raise ValueError("lr and clip must be above 0, weight_decay and noise not below")
+        if not 0 <= self.drop < 1:
+            raise ValueError(f"drop must be in [0, 1), not {self.drop}")
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(f"patience must be at least 1 or None, not {self.patience}")
+        if self.schedule not in ("one-cycle", "cosine"):
+            raise ValueError(f'schedule is "one-cycle" or "cosine", not "{self.schedule}"')
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What an epoch came to.
+
+    Attributes
+    ----------
+    number
+        Counted from 1.
+    train
+        Each term of the loss and their sum, "loss", averaged over the cases as they were
+        trained on.
+    validation
+        `Scores.metrics` of the validation cases; empty if there are none.
+    seconds
+        Wall time.
+    best
+        Whether its weights are the best so far.
+    """
+
+    number: int
+    train: dict[str, float]
+    validation: dict[str, float]
+    seconds: float
+    best: bool
+
+
+def fit(
+    model: MILModel,
+    train: Sequence[Case],
+    validation: Sequence[Case],
+    config: FitConfig | None = None,
+) -> Generator[Step | Epoch, None, Epoch]:
+    """Train `model` in place; yield a Step after each case and an Epoch after each epoch.
+
+    Returns the Epoch whose weights are kept: that of the smallest validation loss, or the
+    last where there is nothing to validate on. However it ends (finished, closed, failed)
+    the model is left in eval mode with the best weights so far. The same seed, threads
+    and first weights give the same numbers, whatever the caller draws between two yields.
+
+    Raises
+    ------
+    TrainingError
+        At the first loss or gradient that is not finite.
+    ValueError
+        If a patient comes twice, also across the two sets, or has no class of the model.
+    """
+    config = config or FitConfig()
+    if not train:
+        raise ValueError("there is no patient to train on")
+    check_cases([*train, *validation], model.classes)
+    best = _Best(model)
+    try:
+        if config.standardize:
+            yield from _standardize(model, train)
+        best.weights = copy.deepcopy(model.state_dict())
+        steps = _Steps(model, len(train), config)
+        for number in range(1, config.epochs + 1):
+            started = perf_counter()
+            terms = yield from _train_epoch(steps, train, number)
+            metrics = yield from _validate(model, validation, number)
+            epoch = Epoch(number, terms, metrics, perf_counter() - started, False)
+            yield (epoch := best.offer(epoch))
+            if config.patience is not None and number - best.kept.number >= config.patience:
+                break
+        return best.kept
+    finally:
+        best.restore()
+
+
+def _standardize(model: MILModel, cases: Sequence[Case]) -> Iterator[Step]:
+    moments = Moments(model.feature_dim)
+    for done, case in enumerate(cases, 1):
+        for bag in case.bags:
+            model.check(bag)
+            moments.add(bag.features)
+            yield Step("standardize", done, len(cases))
+    model.standardize.measure(moments)
+
+
+def _train_epoch(
+    steps: _Steps, cases: Sequence[Case], number: int
+) -> Generator[Step, None, dict[str, float]]:
+    totals: defaultdict[str, float] = defaultdict(float)
+    order = steps.order(len(cases))
+    size = steps.config.accumulate
+    done = 0
+    for batch in (order[i : i + size] for i in range(0, len(order), size)):
+        for index in batch:
+            terms = steps.learn(cases[index], 1 / len(batch), number)
+            for name, value in terms.items():
+                totals[name] += value / len(cases)
+            done += 1
+            yield Step(f"epoch {number}", done, len(cases))
+        steps.step(number)
+    return dict(totals)
+
+
+def _validate(
+    model: MILModel, cases: Sequence[Case], number: int
+) -> Generator[Step, None, dict[str, float]]:
+    if not cases:
+        return {}
+    scores = yield from evaluate(model, cases, f"validate {number}")
+    return scores.metrics()
+
+
+class _Steps:
+    """The moving parts of training: optimizer, schedule and random numbers."""
+
+    def __init__(self, model: MILModel, cases: int, config: FitConfig) -> None:
+        total = config.epochs * math.ceil(cases / config.accumulate)
+        self.model = model
+        self.config = config
+        self._optimizer = AdamW(
+            model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
+        )
+        self._schedule = LambdaLR(self._optimizer, lambda step: rate(step, total, config.schedule))
+        self._optimizer.zero_grad()
+        self._random = torch.Generator().manual_seed(config.seed).get_state()
+
+    def order(self, count: int) -> list[int]:
+        with self._own_random():
+            order: list[int] = torch.randperm(count).tolist()
+        return order
+
+    def learn(self, case: Case, weight: float, number: int) -> dict[str, float]:
+        self.model.train()
+        with self._own_random():
+            output = forward(self.model, self._augmented(case))
+            terms = self.model.loss(output, torch.tensor(case.target))
+        loss = torch.stack(list(terms.values())).sum()
+        if not math.isfinite(loss.item()):
+            where = f'the loss of patient "{case.patient}" became {loss.item()}'
+            raise self._diverged(where, number)
+        (weight * loss).backward()
+        return {"loss": loss.item()} | {name: term.item() for name, term in terms.items()}
+
+    def step(self, number: int) -> None:
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        if not torch.isfinite(norm):
+            raise self._diverged(f"the gradient became {norm.item()}", number)
+        self._optimizer.step()
+        self._schedule.step()
+        self._optimizer.zero_grad()
+
+    def _augmented(self, case: Case) -> Iterator[Bag]:
+        most = max(1, self.config.patches // len(case.bags))
+        for bag in case.bags:
+            drawn = draw_patches(bag, 1 - self.config.drop, most)
+            yield self._noisy(drawn) if self.config.noise else drawn
+
+    def _noisy(self, bag: Bag) -> Bag:
+        spread = self.config.noise * self.model.standardize.scale
+        return replace(bag, features=bag.features + spread * torch.randn_like(bag.features))
+
+    def _diverged(self, what: str, number: int) -> TrainingError:
+        return TrainingError(
+            f"{what} in epoch {number}: train again with a learning rate below "
+            f"{self.config.lr:g}; the best weights before it were kept"
+        )
+
+    @contextmanager
+    def _own_random(self) -> Iterator[None]:
+        """Swap torch's random state for our own, which nobody else advances."""
+        callers = torch.get_rng_state()
+        torch.set_rng_state(self._random)
+        try:
+            yield
+        finally:
+            self._random = torch.get_rng_state()
+            torch.set_rng_state(callers)
+
+
+class _Best:
+    """The best weights so far, and the epoch they are of."""
+
+    def __init__(self, model: MILModel) -> None:
+        self.weights = copy.deepcopy(model.state_dict())
+        self.kept = Epoch(0, {}, {}, 0.0, False)
+        self._model = model
+
+    def offer(self, epoch: Epoch) -> Epoch:
+        """Return the epoch, marked as best and kept if it is."""
+        if not epoch.validation or epoch.validation["loss"] < self._loss():
+            self.weights = copy.deepcopy(self._model.state_dict())
+            epoch = self.kept = replace(epoch, best=True)
+        return epoch
+
+    def restore(self) -> None:
+        self._model.load_state_dict(self.weights)
+        self._model.eval()
+
+    def _loss(self) -> float:
+        return self.kept.validation.get("loss", math.inf)
+
+
+def rate(step: int, total: int, schedule: str) -> float:
+    """Return the share of the learning rate at a step, 0 at the end."""
+    warm = max(1, round(WARM_UP * total)) if schedule == "one-cycle" else 0
+    if step < warm:
+        return (step + 1) / (warm + 1)
+    return (1 + math.cos(math.pi * (step - warm) / max(1, total - warm))) / 2

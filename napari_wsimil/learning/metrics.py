@@ -1,0 +1,121 @@
+"""Metrics: how well patients were classified, with intervals over patients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.stats import rankdata
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A metric and the bounds within which it lies over resampled patients."""
+
+    value: float
+    low: float
+    high: float
+
+
+def metrics(targets: NDArray[np.int64], probabilities: NDArray[np.float64]) -> dict[str, float]:
+    """Return "auc", "balanced_accuracy" and "macro_f1", each 0–1.
+
+    Parameters
+    ----------
+    targets
+        (P,) the class of each patient.
+    probabilities
+        (P, C) their rows sum to 1; the predicted class is the largest.
+
+    Notes
+    -----
+    AUC is one class against the rest, averaged over the classes that have patients both
+    in and out of them; NaN where none has. Balanced accuracy is the mean recall of the
+    classes that occur; macro-F1 averages the classes that occur or were predicted.
+    """
+    _check(targets, probabilities)
+    return _metrics(targets, probabilities)
+
+
+def intervals(
+    targets: NDArray[np.int64],
+    probabilities: NDArray[np.float64],
+    *,
+    draws: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """Return each of `metrics` with its percentile bootstrap interval over patients.
+
+    Patients are drawn with replacement within their class, so that every draw has all
+    classes and every metric is defined.
+    """
+    values = metrics(targets, probabilities)
+    random = np.random.default_rng(seed)
+    sampled = []
+    for _ in range(draws):
+        index = _resample(targets, random)
+        sampled.append(_metrics(targets[index], probabilities[index]))
+    tails = (50 * (1 - level), 50 * (1 + level))
+    return {
+        name: Interval(value, *np.percentile([draw[name] for draw in sampled], tails).tolist())
+        for name, value in values.items()
+    }
+
+
+def _resample(targets: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.int64]:
+    members = [np.flatnonzero(targets == label) for label in np.unique(targets)]
+    return np.concatenate([random.choice(group, len(group)) for group in members])
+
+
+def _metrics(targets: NDArray[np.int64], probabilities: NDArray[np.float64]) -> dict[str, float]:
+    table = _confusion(targets, probabilities)
+    right, are, called = table.diagonal(), table.sum(axis=1), table.sum(axis=0)
+    seen = are + called > 0
+    return {
+        "auc": _auc(targets, probabilities),
+        "balanced_accuracy": float(np.mean(right[are > 0] / are[are > 0])),
+        "macro_f1": float(np.mean(2 * right[seen] / (are + called)[seen])),
+    }
+
+
+def _confusion(
+    targets: NDArray[np.int64], probabilities: NDArray[np.float64]
+) -> NDArray[np.int64]:  # (C, C), row the class, column the prediction
+    classes = probabilities.shape[1]
+    pairs = targets * classes + probabilities.argmax(axis=1)
+    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+
+def _auc(targets: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:
+    members = [targets == c for c in range(probabilities.shape[1])]
+    scores = [
+        _in_order(probabilities[:, c], of_class)
+        for c, of_class in enumerate(members)
+        if of_class.any() and not of_class.all()
+    ]
+    return float(np.mean(scores)) if scores else float("nan")
+
+
+def _in_order(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
+    """Return the share of positive and negative pairs in the right order, ties half."""
+    count = int(positive.sum())
+    above = rankdata(scores)[positive].sum() - count * (count + 1) / 2
+    return float(above / (count * (len(scores) - count)))
+
+
+def _check(targets: NDArray[np.int64], probabilities: NDArray[np.float64]) -> None:
+    if probabilities.ndim != 2 or targets.shape != probabilities.shape[:1] or len(targets) == 0:
+        raise ValueError(
+            f"targets must be (P,) and probabilities (P, C) of at least one patient, "
+            f"not {targets.shape} and {probabilities.shape}"
+        )
+    if not np.isfinite(probabilities).all():
+        raise ValueError("a patient's probabilities are not finite: the model has diverged")
+    classes = probabilities.shape[1]
+    if targets.min() < 0 or targets.max() >= classes:
+        raise ValueError(f"targets must be 0 to {classes - 1}, not {targets.max()}")

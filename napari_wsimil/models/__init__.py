@@ -1,0 +1,34 @@
+"""The models, one file per paper, behind one contract (`base`)."""
+
+from __future__ import annotations
+
+from napari_wsimil.models.abmil import ABMIL
+from napari_wsimil.models.acmil import ACMIL
+from napari_wsimil.models.base import MILModel
+from napari_wsimil.models.meanpool import MeanPool
+
+__all__ = ["MODELS", "MILModel", "create_model", "name_of"]
+
+MODELS: dict[str, type[MILModel]] = {
+    "abmil": ABMIL,
+    "acmil": ACMIL,
+    "meanpool": MeanPool,
+}
+
+
+def create_model(name: str, **config: int | float | str) -> MILModel:
+    """Return a new model of the registry, its weights drawn from torch's random state."""
+    if name not in MODELS:
+        raise ValueError(f'there is no model "{name}": choose one of {", ".join(MODELS)}')
+    try:
+        return MODELS[name](**config)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise ValueError(f"{name} cannot be made from {config}: {error}") from error
+
+
+def name_of(model: MILModel) -> str:
+    """Return the name under which the class of `model` is registered."""
+    for name, cls in MODELS.items():
+        if type(model) is cls:
+            return name
+    raise ValueError(f"{type(model).__name__} is not in the registry of models")

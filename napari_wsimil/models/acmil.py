@@ -1,0 +1,135 @@
+"""ACMIL: several attention branches, kept apart (Zhang et al., ECCV 2024)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from napari_wsimil.models.base import Explanation, ExplanationKind, MILModel, MILOutput
+from napari_wsimil.models.gated import GatedAttention
+from napari_wsimil.models.head import LinearHead
+from napari_wsimil.models.rows import by_rows
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from napari_wsimil.bags.bag import Bag
+
+HIDDEN = -1e9  # a score that the softmax turns into 0
+
+
+class ACMIL(MILModel):
+    """Gated attention in M branches that look at different patches.
+
+    h = ReLU(W x̂), no bias; branch m has aₘ = softmax(wₘᵀ(tanh(V h) ⊙ sigmoid(U h))) and
+    its own head on Σ aₘₙ hₙ (multiple branch attention, MBA); the slide's logits come
+    from the mean attention ā = mean aₘ. In training each branch loses some of its top
+    patches before the softmax (stochastic top-K instance masking, STKIM).
+
+    Parameters
+    ----------
+    feature_dim, classes
+        D and C.
+    width
+        H, the width of an embedded patch.
+    attention_dim
+        L, the width of V and U.
+    branches
+        M. With one branch and nothing masked this is gated ABMIL.
+    masked
+        K, how many of a branch's top patches may be masked.
+    mask_rate
+        p, the share of these that is masked, below 1.
+    stkim
+        "fixed" masks exactly int(K·p) of the top K, as the authors' program does;
+        "bernoulli" masks each with probability p, as their paper writes.
+    """
+
+    def __init__(
+        self,
+        *,
+        feature_dim: int,
+        classes: int,
+        width: int = 256,
+        attention_dim: int = 128,
+        branches: int = 5,
+        masked: int = 10,
+        mask_rate: float = 0.6,
+        stkim: str = "fixed",
+    ) -> None:
+        super().__init__(feature_dim=feature_dim, classes=classes)
+        if branches < 1 or masked < 0 or not 0 <= mask_rate < 1:
+            raise ValueError(
+                f"branches {branches} must be ≥ 1, masked {masked} ≥ 0 "
+                f"and mask_rate {mask_rate} in [0, 1)"
+            )
+        if stkim not in ("fixed", "bernoulli"):
+            raise ValueError(f'stkim must be "fixed" or "bernoulli", not "{stkim}"')
+        self.width = width
+        self.attention_dim = attention_dim
+        self.branches = branches
+        self.masked = masked
+        self.mask_rate = mask_rate
+        self.stkim = stkim
+        self.embedding = nn.Linear(feature_dim, width, bias=False)
+        self.attention = GatedAttention(width, attention_dim, branches)
+        self.head = LinearHead(width, classes)
+        self.branch_heads = nn.ModuleList(
+            nn.Linear(width, classes) for _ in range(branches if branches > 1 else 0)
+        )
+
+    def forward(self, bag: Bag) -> MILOutput:
+        """Return the slide's logits; mean attention, each branch's, and the head's maps."""
+        self.check(bag)
+        h = by_rows(self._embed, bag.features)  # (N, H)
+        e = by_rows(self.attention, h).T  # (M, N)
+        if self.training:
+            e = self._mask_top(e)
+        a = e.softmax(dim=1)  # (M, N)
+        mean = a.mean(dim=0)  # (N,)
+        return MILOutput(
+            logits=self.head(mean @ h),
+            explanations=(*_attention_maps(mean, a), *self.head.maps(h, mean)),
+            branches=self._branches(a, h) if self.branches > 1 else {},
+        )
+
+    def loss(self, output: MILOutput, target: Tensor) -> dict[str, Tensor]:
+        """Return CE(slide), the mean CE of the branches and their mean similarity."""
+        terms = super().loss(output, target)
+        if self.branches > 1:
+            logits = output.branches["logits"]  # (M, C)
+            terms["branches"] = F.cross_entropy(logits, target.expand(len(logits)))
+            terms["diversity"] = output.branches["similarity"]
+        return terms
+
+    def _embed(self, x: Tensor) -> Tensor:
+        h: Tensor = self.embedding(self.standardize(x)).relu()
+        return h
+
+    def _mask_top(self, e: Tensor) -> Tensor:
+        top = e.topk(min(self.masked, e.shape[1]), dim=1)  # (M, K)
+        draw = torch.rand(top.values.shape)
+        if self.stkim == "fixed":
+            hidden = draw.argsort(dim=1).argsort(dim=1) < int(draw.shape[1] * self.mask_rate)
+        else:
+            hidden = draw < self.mask_rate
+        return e.scatter(1, top.indices, top.values.masked_fill(hidden, HIDDEN))
+
+    def _branches(self, a: Tensor, h: Tensor) -> dict[str, Tensor]:
+        z = a @ h  # (M, H)
+        logits = [head(z_m) for head, z_m in zip(self.branch_heads, z, strict=True)]
+        unit = F.normalize(a, dim=1)
+        i, j = torch.triu_indices(len(a), len(a), offset=1)  # the pairs i < j
+        return {"logits": torch.stack(logits), "similarity": (unit @ unit.T)[i, j].mean()}
+
+
+def _attention_maps(mean: Tensor, a: Tensor) -> tuple[Explanation, ...]:
+    kind = ExplanationKind.ATTENTION
+    each = enumerate(a.detach(), 1) if len(a) > 1 else ()
+    return (
+        Explanation("attention", kind, mean.detach()),
+        *(Explanation(f"branch {m}", kind, a_m) for m, a_m in each),
+    )

@@ -1,0 +1,84 @@
+"""Card: what a trained model says about itself."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+FORMAT = 1
+
+
+class Card(BaseModel):
+    """The plain facts stored beside the weights, enough to use them without asking.
+
+    Attributes
+    ----------
+    format
+        Version of the card's layout.
+    model, config
+        Name in the registry of models and the arguments that make its shape.
+    encoder, encoder_dim
+        Identity of the encoder whose features it takes, and their width D.
+    mpp, pixels, overlap
+        µm per pixel and side in pixels at which the encoder saw a patch, and the share of
+        its side that neighboring patches have in common; None if bags had no places.
+    classes
+        Names, in the order of the logits.
+    data
+        A sentence on what it was trained on.
+    synthetic
+        True if it was trained on phantoms.
+    patients, salt
+        Pseudonyms of the patients it was trained or selected on, and what they were
+        salted with. They let a known patient be recognized and name nobody, but whoever
+        can guess an id can test the guess.
+    metrics
+        Named results.
+    seed, threads, versions, created
+        What it takes to train it again; `created` is an ISO date given by the caller.
+    weights
+        SHA-256 of the weights; empty until saved.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
+
+    format: int = FORMAT
+    model: str
+    config: dict[str, int | float | str]
+    encoder: str
+    encoder_dim: int = Field(ge=1)
+    mpp: float | None = Field(default=None, gt=0)
+    pixels: int | None = Field(default=None, ge=1)
+    overlap: float | None = Field(default=None, ge=0, lt=1)
+    classes: tuple[str, ...] = Field(min_length=2)
+    data: str
+    synthetic: bool
+    patients: tuple[str, ...] = ()
+    salt: str = ""
+    metrics: dict[str, float] = {}
+    seed: int
+    threads: int = Field(ge=1)
+    versions: dict[str, str]
+    created: str
+    weights: str = ""
+
+    @model_validator(mode="after")
+    def _agrees_with_config(self) -> Self:
+        said = {"feature_dim": self.encoder_dim, "classes": len(self.classes)}
+        for name, number in said.items():
+            if self.config.get(name) != number:
+                raise ValueError(
+                    f"the card says {name} {number}, its config {self.config.get(name)}"
+                )
+        return self
+
+    def trained_on(self, patient: str) -> bool:
+        """Return whether this patient took part in training."""
+        return pseudonym(patient, self.salt) in self.patients
+
+
+def pseudonym(patient: str, salt: str) -> str:
+    """Return 16 hex digits that stand for a patient's id under `salt`."""
+    return hashlib.sha256(f"{salt}\0{patient}".encode()).hexdigest()[:16]

@@ -1,0 +1,70 @@
+"""LinearHead: a linear classifier of the slide, and what each patch brings to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from napari_wsimil.models.base import Explanation, ExplanationKind
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class LinearHead(nn.Linear):
+    """logits = W z + b of a slide z = Σ aₙ hₙ, so that logits = Σ aₙ W hₙ + b.
+
+    Notes
+    -----
+    The softmax sees only differences of logits; the rows of W therefore start with mean
+    zero over the classes. With two classes training keeps them opposite, and the two
+    classes' evidence mirror each other.
+    """
+
+    def reset_parameters(self) -> None:
+        """Draw W as `nn.Linear` does, then center it over the classes; b starts at 0."""
+        if self.weight.is_meta:  # a checkpoint's weights are to follow
+            return
+        super().reset_parameters()
+        with torch.no_grad():
+            self.weight -= self.weight.mean(dim=0)
+            self.bias.zero_()
+
+    @torch.no_grad()
+    def maps(self, h: Tensor, a: Tensor) -> tuple[Explanation, ...]:
+        """Return, for each class, its evidence; then, for each class, its patch logits.
+
+        Parameters
+        ----------
+        h
+            (N, H) embedded patches.
+        a
+            (N,) attention.
+
+        Returns
+        -------
+        "evidence: c"
+            aₙ w_c·hₙ, signed; sums over the patches to the slide's logit of c less b_c.
+        "patch logit: c"
+            The logit that patch n alone would give the slide, w_c·hₙ + b_c, less the mean
+            of the classes. It takes no account of attention.
+        """
+        share = h @ self.weight.T  # (N, C)
+        alone = share + self.bias  # (N, C)
+        evidence = a[:, None] * share  # (N, C)
+        alone = alone - alone.mean(dim=1, keepdim=True)
+        return (
+            *_per_class("evidence", ExplanationKind.EVIDENCE, evidence),
+            *_per_class("patch logit", ExplanationKind.SCORE, alone),
+        )
+
+
+def _per_class(
+    name: str, kind: ExplanationKind, scores: Tensor
+) -> tuple[Explanation, ...]:  # scores (N, C)
+    return tuple(
+        Explanation(f"{name}: {c}", kind, column.contiguous(), class_index=c)
+        for c, column in enumerate(scores.T)
+    )
