@@ -76,7 +76,8 @@ class LevelArray:
         key = key + (slice(None),) * (3 - len(key))
         rows, row_rest = _bounds(key[0], self.shape[0])
         columns, column_rest = _bounds(key[1], self.shape[1])
-        return self._read(rows, columns)[row_rest, column_rest, key[2]]
+        part: da.Array = self._read(rows, columns)[row_rest, column_rest, key[2]]
+        return part
 
     def __array__(
         self, dtype: np.dtype[Any] | None = None, copy: bool | None = None
@@ -123,9 +124,9 @@ def dask_array(pyramid: Pyramid, index: int, chunk: int = 2048) -> da.Array:
         (y0, y1), (x0, x1), _ = block_info[None]["array-location"]
         return pyramid.read(index, Region(x0, y0, x1 - x0, y1 - y0))
 
-    return da.map_blocks(
-        block, chunks=(down, across, (3,)), dtype=np.uint8, meta=np.empty((0, 0, 0), np.uint8)
-    )
+    meta = np.empty((0, 0, 0), np.uint8)
+    lazy: da.Array = da.map_blocks(block, chunks=(down, across, (3,)), dtype=np.uint8, meta=meta)
+    return lazy
 
 
 def _bounds(key: Any, length: int) -> tuple[range, Any]:

@@ -1,0 +1,59 @@
+"""Memory: what the window remembers between starts, in one JSON file of the user's."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from platformdirs import user_config_path
+
+from napari_wsimil.space.geometry import MppSource, Resolution
+
+if TYPE_CHECKING:
+    from napari_wsimil.space.slide import Slide
+
+
+def _file() -> Path:
+    return user_config_path("napari-wsimil") / "memory.json"
+
+
+def recall(key: str, default: Any = None) -> Any:
+    """Return what was remembered under `key`."""
+    return _read().get(key, default)
+
+
+def remember(key: str, value: Any) -> None:
+    """Keep a JSON value under `key`."""
+    file = _file()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({**_read(), key: value}, indent=1))
+
+
+def last_folder() -> str:
+    return str(recall("folder", str(Path.home())))
+
+
+def remember_folder(folder: Path) -> None:
+    remember("folder", str(folder))
+
+
+def remember_mpp(slide: Slide, mpp: float) -> None:
+    """Keep the user's answer for this slide, known again by its content."""
+    remember("mpp", {**recall("mpp", {}), slide.fingerprint: mpp})
+
+
+def with_remembered_mpp(slide: Slide) -> Slide:
+    """Return the slide with the pixel size the user once gave for it, if any."""
+    mpp = recall("mpp", {}).get(slide.fingerprint)
+    return slide if mpp is None else replace(slide, resolution=Resolution(mpp, MppSource.USER))
+
+
+def _read() -> dict[str, Any]:
+    """Return what is remembered; a damaged file is as good as none."""
+    try:
+        found = json.loads(_file().read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,274 @@
+"""Presenter: keeps the layers of a viewer in step with a session."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Layer
+
+from napari_wsimil.app.guards import guard_figures, guard_layer, is_slide
+from napari_wsimil.app.overlays import (
+    LayerTuple,
+    hatch_layer,
+    map_layer,
+    outline_layer,
+    slide_layers,
+)
+from napari_wsimil.app.scale import scaled
+from napari_wsimil.space.geometry import Region
+from napari_wsimil.space.raster import rasterize
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from napari import Viewer
+
+    from napari_wsimil.app.session import Display, Pane, Session
+    from napari_wsimil.explain.predict import Prediction
+    from napari_wsimil.space.raster import Raster
+    from napari_wsimil.space.slide import Slide
+
+#: Microns per screen pixel below which patches are outlines: magnification above 10×.
+OUTLINES_BELOW = 1.0
+HIDE_KEY = "h"
+
+
+class Presenter:
+    """Puts what a pane holds into a viewer's layers; touches no layer of anyone else.
+
+    Parameters
+    ----------
+    viewer
+        Where the layers go.
+    session
+        Its first pane is shown.
+    """
+
+    def __init__(self, viewer: Viewer, session: Session) -> None:
+        self.viewer = viewer
+        self.session = session
+        self._layers: dict[str, Layer] = {}
+        self._raster: Raster | None = None
+        self._outlined: Region | None = None
+        events = self.pane.events
+        events.slide.connect(self._show_slide)
+        events.tissue.connect(self._show_hatch)
+        events.grid.connect(self._show_hatch)
+        events.prediction.connect(self._show_map)
+        events.display.connect(self._update_map)
+        events.focus.connect(self._fly_to)
+        viewer.layers.events.removed.connect(self._forget)
+        viewer.layers.events.inserted.connect(self._adopt)
+        viewer.mouse_move_callbacks.append(self._tell_patch)
+        viewer.scene.camera.events.zoom.connect(self._follow_zoom)
+        viewer.scene.camera.events.center.connect(self._follow_zoom)
+        viewer.bind_key(HIDE_KEY, self._hide_while_held, overwrite=True)
+        guard_figures(viewer)
+        for layer in list(viewer.layers):
+            self._take(layer)
+
+    @property
+    def pane(self) -> Pane:
+        return self.session.pane
+
+    # the slide
+
+    def _show_slide(self, slide: Slide | None) -> None:
+        if "slide" in self._layers and self._layers["slide"].metadata["slide"] is slide:
+            self._tell_caveat()
+            return
+        for role in list(self._layers):
+            self._remove(role)
+        if slide is None:
+            return
+        underlay, image = slide_layers(slide)
+        self._add("underlay", underlay)
+        guard_layer(self._add("slide", image))
+        self.viewer.canvas.overlays.scale_bar.visible = slide.resolution.known
+        self.viewer.reset_view()
+        self._tell_caveat()
+
+    def _adopt(self, event: Any) -> None:
+        self._take(event.value)
+
+    def _take(self, layer: Layer) -> None:
+        """Guard a slide that napari itself opened, and show it here if nothing is shown yet."""
+        if not is_slide(layer) or layer in self._layers.values():
+            return
+        guard_layer(layer)
+        if self.pane.slide is None:
+            self._layers["slide"] = layer
+            self.pane.show_slide(layer.metadata["slide"])
+
+    def _show_hatch(self, *_: object) -> None:
+        self._remove("hatch")
+        slide, tissue, grid = self.pane.slide, self.pane.tissue, self.pane.grid
+        if slide is not None and tissue is not None and grid is not None:
+            self._add("hatch", hatch_layer(slide, tissue, grid))
+
+    # the map
+
+    def _show_map(self, prediction: Prediction | None) -> None:
+        self._raster = None
+        grid = None if prediction is None else prediction.bag.grid
+        if prediction is None or grid is None or self.pane.slide is None:
+            self._remove("map")
+            self._clear_outlines()
+            self._tell_caveat()
+            return
+        if self.pane.display.map_index >= len(prediction.explanations):
+            self.pane.display = replace(self.pane.display, map_index=0)
+        self._raster = rasterize(grid, np.arange(len(grid), dtype=np.float32))
+        self._draw_map(self.pane.slide, prediction, self.pane.display)
+
+    def _update_map(self, display: Display) -> None:
+        slide, prediction = self.pane.slide, self.pane.prediction
+        if slide is not None and prediction is not None and "map" in self._layers:
+            self._draw_map(slide, prediction, display)
+
+    def _draw_map(self, slide: Slide, prediction: Prediction, display: Display) -> None:
+        """Draw the map anew, in the layer it has if there is one: that is many times faster."""
+        values, options, kind = map_layer(slide, prediction, display)
+        layer = self._layers.get("map")
+        if layer is None:
+            layer = self._add("map", (values, options, kind))
+            layer.colorbar.visible = True
+        else:
+            layer.data = values
+            for name in ("scale", "translate", "colormap", "contrast_limits", "opacity", "name"):
+                setattr(layer, name, options[name])
+        self._clear_outlines()
+        self._follow_zoom()
+        self._tell_caveat()
+
+    def _follow_zoom(self, *_: object) -> None:
+        """Show patches as outlines where one can see the cells, else filled."""
+        layer, slide = self._layers.get("map"), self.pane.slide
+        if layer is None or slide is None or self.pane.prediction is None:
+            return
+        outlined = self.viewer.scene.camera.zoom * OUTLINES_BELOW > 1 and slide.resolution.known
+        layer.visible = self.pane.display.visible and not outlined
+        if outlined and self.pane.display.visible:
+            self._outline(slide, self.pane.prediction)
+        else:
+            self._clear_outlines()
+
+    def _outline(self, slide: Slide, prediction: Prediction) -> None:
+        """Outline the patches in view and around it, so that panning seldom draws anew."""
+        view = self.view()
+        if self._outlined is not None and _within(view, self._outlined):
+            return
+        self._clear_outlines()
+        self._outlined = Region(
+            view.x - view.width // 2, view.y - view.height // 2, 2 * view.width, 2 * view.height
+        )
+        data, options, kind = outline_layer(slide, prediction, self.pane.display, self._outlined)
+        if data:
+            selected = set(self.viewer.layers.selection)
+            self._add("outlines", (data, options, kind))
+            self.viewer.layers.selection = selected
+
+    def _clear_outlines(self) -> None:
+        self._outlined = None
+        self._remove("outlines")
+
+    def view(self) -> Region:
+        """Return what the canvas shows in level-0 pixels of the slide."""
+        camera, (height, width) = self.viewer.scene.camera, self.viewer.canvas.size
+        mpp = self._mpp()
+        y, x = camera.center[-2] / mpp, camera.center[-1] / mpp
+        rows, columns = height / camera.zoom / mpp, width / camera.zoom / mpp
+        corner = math.floor(x - columns / 2), math.floor(y - rows / 2)
+        return Region(*corner, math.ceil(columns), math.ceil(rows))
+
+    def _fly_to(self, patch: int | None) -> None:
+        """Center a patch of the prediction so that three of it fill the canvas."""
+        prediction = self.pane.prediction
+        if patch is None or prediction is None or prediction.bag.grid is None:
+            return
+        grid, mpp = prediction.bag.grid, self._mpp()
+        x, y = (grid.coords[patch] + grid.patch_size / 2) * mpp
+        camera = self.viewer.scene.camera
+        height, width = self.viewer.canvas.size
+        camera.center = (0.0, y, x)
+        camera.zoom = min(height, width) / (3.0 * grid.patch_size * mpp)
+
+    def _mpp(self) -> float:
+        slide = self.pane.slide
+        return (slide.resolution.mpp if slide else None) or 1.0
+
+    # words
+
+    def _tell_caveat(self) -> None:
+        """Write beside the color bar what it measures and what it does not."""
+        overlay = self.viewer.canvas.overlays.text
+        slide, prediction = self.pane.slide, self.pane.prediction
+        words = ["SYNTHETIC"] if slide is not None and slide.synthetic else []
+        if prediction is not None and "map" in self._layers:
+            scale = scaled(prediction, self.pane.display)
+            words += [f"{scale.title}, {scale.unit}", scale.caveat]
+            words += prediction.warnings
+        overlay.text = "\n".join(word for word in words if word)
+        overlay.position = "top_left"
+        overlay.visible = bool(overlay.text)
+
+    def _tell_patch(self, _: object, event: Any) -> None:
+        text = self.describe(*event.position[-2:])
+        if text:
+            self.viewer.status = text
+
+    def describe(self, y: float, x: float) -> str:
+        """Return value, rank and number of the patch at a world position, or nothing."""
+        prediction, raster = self.pane.prediction, self._raster
+        if prediction is None or raster is None:
+            return ""
+        mpp = self._mpp()
+        column = math.floor((x / mpp + 0.5 - raster.origin[0]) / raster.step)
+        row = math.floor((y / mpp + 0.5 - raster.origin[1]) / raster.step)
+        inside = 0 <= row < raster.index.shape[0] and 0 <= column < raster.index.shape[1]
+        patch = int(raster.index[row, column]) if inside else -1
+        if patch < 0:
+            return "not looked at"
+        scale = scaled(prediction, self.pane.display)
+        rank = 1 + int((scale.values > scale.values[patch]).sum())
+        value = f"{scale.values[patch]:.3g}"
+        return (
+            f"patch {patch + 1} of {len(prediction.bag)} · {scale.title} {value} {scale.unit} "
+            f"· rank {rank}"
+        )
+
+    def _hide_while_held(self, _: Viewer) -> Iterator[None]:
+        self.pane.display = replace(self.pane.display, visible=False)
+        yield
+        self.pane.display = replace(self.pane.display, visible=True)
+
+    # layers
+
+    def _add(self, role: str, layer: LayerTuple) -> Layer:
+        self._remove(role)
+        added = self.viewer.add_layer(Layer.create(*layer))
+        self._layers[role] = added
+        return added
+
+    def _remove(self, role: str) -> None:
+        layer = self._layers.pop(role, None)
+        if layer is not None and layer in self.viewer.layers:
+            self.viewer.layers.remove(layer)
+
+    def _forget(self, event: Any) -> None:
+        """Drop a layer that the user deleted by hand."""
+        for role, layer in list(self._layers.items()):
+            if layer is event.value:
+                del self._layers[role]
+
+
+def _within(inner: Region, outer: Region) -> bool:
+    return (
+        outer.x <= inner.x
+        and outer.y <= inner.y
+        and inner.x + inner.width <= outer.x + outer.width
+        and inner.y + inner.height <= outer.y + outer.height
+    )

@@ -1,0 +1,126 @@
+"""Scale: the numbers of a map as they are shown, with a name, limits and colors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib import colormaps
+from scipy.stats import rankdata
+
+from napari_wsimil.app.session import Stretch
+from napari_wsimil.models.base import ExplanationKind
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_wsimil.app.session import Display
+    from napari_wsimil.explain.predict import Prediction
+    from napari_wsimil.models.base import Explanation
+
+#: Attention is shown up to this many times that of equal attention to every patch, unless
+#: the model's card states another limit; the same on every slide, so slides compare.
+DEFAULT_TOP = 10.0
+_SEQUENTIAL, _DIVERGING = "viridis", "PuOr_r"
+_CAVEAT = {
+    ExplanationKind.ATTENTION: "where the model looked, not tumor probability",
+    ExplanationKind.EVIDENCE: "what counted for (+) or against (−) the class",
+}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A map ready for the eye.
+
+    Attributes
+    ----------
+    title
+        Name of the map.
+    unit
+        What the numbers are, for the color bar, e.g. "× uniform".
+    values
+        (N,) float32 in that unit.
+    limits
+        Ends of the color bar.
+    colormap
+        Name of a matplotlib colormap; perceptually uniform, safe for color-blind readers.
+    caveat
+        What a reader must not forget; may be empty.
+    """
+
+    title: str
+    unit: str
+    values: NDArray[np.float32]
+    limits: tuple[float, float]
+    colormap: str
+    caveat: str = ""
+
+    def shown(self, threshold: float) -> NDArray[np.float32]:
+        """Return the values, NaN below the share `threshold` of the color bar.
+
+        On a scale with signs it is the share of either half, so that what counts against
+        stays as visible as what counts for.
+        """
+        low, high = self.limits
+        if threshold <= 0:
+            return self.values
+        strength = np.abs(self.values) / high if low < 0 else (self.values - low) / (high - low)
+        out: NDArray[np.float32] = np.where(strength < threshold, np.float32(np.nan), self.values)
+        return out
+
+    def colors(self) -> NDArray[np.float64]:
+        """Return (256, 4) RGBA of the color bar."""
+        rgba: NDArray[np.float64] = colormaps[self.colormap](np.linspace(0, 1, 256))
+        return rgba
+
+    def colored(self) -> NDArray[np.float64]:
+        """Return (N, 4) RGBA of the patches."""
+        low, high = self.limits
+        rgba: NDArray[np.float64] = colormaps[self.colormap]((self.values - low) / (high - low))
+        return rgba
+
+
+def scaled(prediction: Prediction, display: Display) -> Scale:
+    """Return the map that `display` chooses from a prediction, ready for the eye."""
+    explanation = prediction.explanations[display.map_index]
+    title = prediction.title(explanation)
+    values = explanation.per_patch().numpy().astype(np.float32)
+    caveat = _CAVEAT.get(explanation.kind, "")
+    if display.stretch is Stretch.RANKS and explanation.kind is not ExplanationKind.SIGMOID:
+        unit = "percentile (ranks only)"
+        return Scale(title, unit, _ranks(values), (0, 100), _SEQUENTIAL, caveat)
+    if explanation.kind is ExplanationKind.ATTENTION:
+        return _attention(prediction, display, explanation, title, values)
+    if explanation.kind in (ExplanationKind.PROBABILITY, ExplanationKind.SIGMOID):
+        return Scale(title, "0 to 1", values, (0, 1), _SEQUENTIAL)
+    if explanation.kind is ExplanationKind.ORDER:
+        return Scale(title, "step", values, (1, max(2.0, float(np.nanmax(values)))), _SEQUENTIAL)
+    top = float(np.abs(values).max()) or 1.0
+    unit = "share of the logit" if explanation.kind is ExplanationKind.EVIDENCE else "logit"
+    return Scale(title, unit, values, (-top, top), _DIVERGING, caveat)
+
+
+def _attention(
+    prediction: Prediction,
+    display: Display,
+    explanation: Explanation,
+    title: str,
+    values: NDArray[np.float32],
+) -> Scale:
+    caveat = _CAVEAT[ExplanationKind.ATTENTION]
+    if display.stretch is Stretch.RAW:
+        top = float(values.max()) or 1.0
+        return Scale(title, "raw, sums to 1", values, (0, top), _SEQUENTIAL, caveat)
+    top = prediction.card.metrics.get("attention_top", DEFAULT_TOP)
+    uniform = values * np.float32(len(explanation.scores))
+    return Scale(title, "× uniform", uniform, (0, top), _SEQUENTIAL, caveat)
+
+
+def _ranks(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return 0–100, the share of patches that score less; ties share a rank."""
+    if len(values) == 1:
+        return np.full(1, 100, np.float32)
+    ranks = (rankdata(values) - 1) / (len(values) - 1)
+    percent: NDArray[np.float32] = (100 * ranks).astype(np.float32)
+    return percent

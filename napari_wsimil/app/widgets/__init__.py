@@ -1,0 +1,1 @@
+"""Thin docks; each takes a `Session` and knows no other widget."""

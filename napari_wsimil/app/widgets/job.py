@@ -1,0 +1,132 @@
+"""JobRow: one job at a time in a thread, with its progress, a cancel button and its errors."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from napari.qt.threading import GeneratorWorker, create_worker
+from napari.utils.notifications import show_error, show_info
+from qtpy.QtCore import QEvent, QObject, Signal
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from napari_wsimil.app.work import Job, Step
+
+
+class JobRow(QWidget):
+    """Runs a generator of `Step`s in a thread; hidden while there is nothing to tell.
+
+    Cancelling takes effect at the job's next step, and so does closing the window. The job
+    is closed in its own thread: what it had opened or started has ended with it.
+    """
+
+    started = Signal()
+    finished = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._worker: GeneratorWorker | None = None
+        self._done: Callable[[Any], None] | None = None
+        self._on_step: Callable[[Step], None] | None = None
+        self.label = QLabel()
+        self.label.setWordWrap(True)
+        self.bar = QProgressBar()
+        self.cancel_button = QPushButton("Cancel")
+        self.cancel_button.setToolTip("Stops within a second; what is done so far stays")
+        self.cancel_button.clicked.connect(self.cancel)
+        row = QHBoxLayout()
+        row.addWidget(self.bar, 1)
+        row.addWidget(self.cancel_button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.label)
+        layout.addLayout(row)
+        self.hide()
+
+    @property
+    def busy(self) -> bool:
+        return self._worker is not None
+
+    def run(
+        self,
+        job: Job,
+        done: Callable[[Any], None],
+        on_step: Callable[[Step], None] | None = None,
+    ) -> None:
+        """Start `job`; `done` takes its result on this thread.
+
+        While another job runs the new one is refused with a sentence.
+        """
+        if self.busy:
+            show_info("Something is still running here: wait for it, or cancel it first.")
+            return
+        self._done, self._on_step = done, on_step
+        self._worker = create_worker(_drive, job, _worker_class=_JobWorker, _ignore_errors=True)
+        self._worker.job = job
+        self._worker.yielded.connect(self._show_step)
+        self._worker.returned.connect(self._take)
+        self._worker.errored.connect(_tell)
+        self._worker.finished.connect(self._end)
+        self.label.setText("starting")
+        self.bar.setRange(0, 0)
+        self.cancel_button.setEnabled(True)
+        self.show()
+        self.window().installEventFilter(self)
+        self._worker.start()
+        self.started.emit()
+
+    def cancel(self) -> None:
+        """Ask the job to stop at its next step."""
+        if self._worker is not None:
+            self.cancel_button.setEnabled(False)
+            self.label.setText("stopping")
+            self._worker.quit()
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Cancel when the window is closed."""
+        if event.type() == QEvent.Type.Close:
+            self.cancel()
+        return False
+
+    def _wanted(self) -> bool:
+        return self._worker is not None and not self._worker.abort_requested
+
+    def _show_step(self, step: Step) -> None:
+        if not self._wanted():
+            return
+        self.label.setText(step.text)
+        self.bar.setRange(0, step.total)
+        self.bar.setValue(step.done)
+        if self._on_step is not None:
+            self._on_step(step)
+
+    def _take(self, result: Any) -> None:
+        if self._wanted() and self._done is not None:
+            self._done(result)
+
+    def _end(self) -> None:
+        self._worker = self._on_step = self._done = None
+        self.hide()
+        self.finished.emit()
+
+
+class _JobWorker(GeneratorWorker):
+    """A worker that closes its job in the thread it ran in, however it ended."""
+
+    job: Job
+
+    def work(self) -> Any:
+        with closing(self.job):
+            return super().work()
+
+
+def _drive(job: Job) -> Generator[Step, None, Any]:
+    return (yield from job)
+
+
+def _tell(error: BaseException) -> None:
+    """Show what went wrong in one sentence; the viewer stays as it was."""
+    show_error(str(error) or type(error).__name__)

@@ -1,0 +1,304 @@
+"""SlideWidget: open a slide, read its facts, find tissue, lay patches, make features."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QDoubleSpinBox,
+    QFileDialog,
+    QFormLayout,
+    QGroupBox,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_wsimil.app import memory
+from napari_wsimil.app.widgets.job import JobRow
+from napari_wsimil.app.work import Step, extract_job, features_job, open_job, tissue_job
+from napari_wsimil.space.geometry import PLAUSIBLE_MPP, MppSource
+from napari_wsimil.space.grid import make_grid
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from napari_wsimil.app.session import Session
+    from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.space.grid import PatchGrid
+    from napari_wsimil.space.slide import Slide
+    from napari_wsimil.space.tissue import Tissue
+
+SLIDES = "Slides (*.svs *.tif *.tiff *.ndpi *.mrxs *.scn *.bif *.vms *.dcm *.qptiff);;All files (*)"
+FEATURES = "Features (*.h5 *.hdf5)"
+
+
+class SlideWidget(QWidget):
+    """Sets slide, tissue, patches and features of the session's pane."""
+
+    def __init__(self, session: Session, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._pane = session.pane
+        self.job = JobRow()
+        layout = QVBoxLayout(self)
+        layout.addWidget(self._build_slide())
+        layout.addWidget(self._build_patches())
+        layout.addWidget(self._build_features())
+        layout.addWidget(self.job)
+        layout.addStretch(1)
+        self._connect()
+        self._refresh()
+
+    # build
+
+    def _build_slide(self) -> QGroupBox:
+        self.open_button = QPushButton("Open slide…")
+        self.facts = QLabel()
+        self.facts.setWordWrap(True)
+        self.names = QCheckBox("Show file name")
+        self.names.setToolTip("File names can name a patient: they are hidden unless asked for")
+        self.mpp = QDoubleSpinBox()
+        self.mpp.setRange(*PLAUSIBLE_MPP)
+        self.mpp.setDecimals(4)
+        self.mpp.setSingleStep(0.05)
+        self.mpp.setValue(0.5)
+        self.mpp.setSuffix(" µm/px")
+        self.mpp.setToolTip("Size of a level-0 pixel in µm; 40× is about 0.25, 20× about 0.5")
+        self.mpp_button = QPushButton("Set")
+        self.mpp_button.setToolTip("Use this pixel size, and remember it for this slide")
+        row = QHBoxLayout()
+        row.addWidget(self.mpp, 1)
+        row.addWidget(self.mpp_button)
+        box = QGroupBox("Slide")
+        inside = QVBoxLayout(box)
+        inside.addWidget(self.open_button)
+        inside.addWidget(self.facts)
+        inside.addWidget(self.names)
+        inside.addLayout(row)
+        return box
+
+    def _build_patches(self) -> QGroupBox:
+        self.tissue_button = QPushButton("Find tissue")
+        self.patch_mpp = QDoubleSpinBox()
+        self.patch_mpp.setRange(0.1, 10.0)
+        self.patch_mpp.setValue(0.5)
+        self.patch_mpp.setSuffix(" µm/px")
+        self.patch_mpp.setToolTip("µm per pixel at which the encoder sees a patch; 0.5 is 20×")
+        self.patch_pixels = QSpinBox()
+        self.patch_pixels.setRange(32, 1024)
+        self.patch_pixels.setValue(224)
+        self.patch_pixels.setSuffix(" px")
+        self.patch_pixels.setToolTip("Side of a patch in pixels as the encoder sees it")
+        self.overlap = QSpinBox()
+        self.overlap.setRange(0, 75)
+        self.overlap.setSuffix(" %")
+        self.overlap.setToolTip("Share of a patch that its neighbor covers again")
+        self.grid_button = QPushButton("Lay patches")
+        self.patch_facts = QLabel()
+        self.patch_facts.setWordWrap(True)
+        box = QGroupBox("Tissue and patches")
+        form = QFormLayout(box)
+        form.addRow(self.tissue_button)
+        form.addRow("Seen at", self.patch_mpp)
+        form.addRow("Size", self.patch_pixels)
+        form.addRow("Overlap", self.overlap)
+        form.addRow(self.grid_button)
+        form.addRow(self.patch_facts)
+        return box
+
+    def _build_features(self) -> QGroupBox:
+        self.encoder = QComboBox()
+        self.encoder.setToolTip("What turns a patch into numbers; only weights on this machine")
+        self.encoder.addItem("stain-texture (built in)", "stain-texture")
+        self.encoder.addItem("ONNX file…", "onnx")
+        self.extract_button = QPushButton("Extract and save…")
+        self.load_button = QPushButton("Open features…")
+        self.feature_facts = QLabel()
+        self.feature_facts.setWordWrap(True)
+        box = QGroupBox("Features")
+        form = QFormLayout(box)
+        form.addRow("Encoder", self.encoder)
+        form.addRow(self.extract_button)
+        form.addRow(self.load_button)
+        form.addRow(self.feature_facts)
+        return box
+
+    def _connect(self) -> None:
+        self.open_button.clicked.connect(self._ask_slide)
+        self.names.toggled.connect(self._refresh)
+        self.mpp_button.clicked.connect(self._set_mpp)
+        self.tissue_button.clicked.connect(self._find_tissue)
+        self.grid_button.clicked.connect(self._lay_patches)
+        self.extract_button.clicked.connect(self._ask_extract)
+        self.load_button.clicked.connect(self._ask_features)
+        self.job.started.connect(self._refresh)
+        self.job.finished.connect(self._refresh)
+        for name in ("slide", "tissue", "grid", "bag"):
+            self._pane.events[name].connect(self._refresh_on_event)
+
+    # act
+
+    def open(self, path: Path, mpp: float | None = None) -> None:
+        """Open a slide in the background and show it."""
+        self.job.run(open_job(path, mpp), self._show_slide)
+
+    def _ask_slide(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, "Open a slide", memory.last_folder(), SLIDES)
+        if path:
+            memory.remember_folder(Path(path).parent)
+            self.open(Path(path))
+
+    def _show_slide(self, slide: Slide) -> None:
+        slide = memory.with_remembered_mpp(slide)
+        before = self._pane.slide
+        self._pane.show_slide(slide)
+        if before is not None:
+            before.close()
+
+    def _set_mpp(self) -> None:
+        slide = self._pane.slide
+        if slide is not None:
+            memory.remember_mpp(slide, self.mpp.value())
+            self.open(slide.path, self.mpp.value())
+
+    def _find_tissue(self) -> None:
+        if self._pane.slide is not None:
+            self.job.run(tissue_job(self._pane.slide), self._pane.show_tissue)
+
+    def _lay_patches(self) -> None:
+        if self._pane.slide is not None:
+            self.job.run(self._grid_job(self._pane.slide), self._show_patches)
+
+    def _grid_job(self, slide: Slide) -> Generator[Step, None, tuple[Tissue, PatchGrid]]:
+        mpp, pixels = self.patch_mpp.value(), self.patch_pixels.value()
+        overlap, tissue = self.overlap.value() / 100, self._pane.tissue
+        if tissue is None:
+            tissue = yield from tissue_job(slide)
+        yield Step("laying patches")
+        return tissue, make_grid(slide, tissue, mpp, pixels, overlap)
+
+    def _show_patches(self, found: tuple[Tissue, PatchGrid]) -> None:
+        tissue, grid = found
+        if tissue is not self._pane.tissue:
+            self._pane.show_tissue(tissue)
+        self._pane.show_grid(grid)
+
+    def _ask_extract(self) -> None:
+        weights = ""
+        if self.encoder.currentData() == "onnx":
+            weights, _ = QFileDialog.getOpenFileName(self, "Encoder", "", "ONNX (*.onnx)")
+            if not weights:
+                return
+        start = str(Path(memory.last_folder()) / "features.h5")
+        path, _ = QFileDialog.getSaveFileName(self, "Save features", start, FEATURES)
+        if path:
+            self.extract(Path(path), Path(weights) if weights else None)
+
+    def extract(self, path: Path, weights: Path | None = None) -> None:
+        """Encode the patches in the background into `path`; resumes a stopped run."""
+        slide, grid = self._pane.slide, self._pane.grid
+        if slide is None or grid is None:
+            return
+        name, model = self.encoder.currentData(), self._pane.model
+
+        def job() -> Generator[Step, None, Bag]:
+            yield Step("loading the encoder")
+            from napari_wsimil.bags.encoders import create_encoder
+
+            encoder = create_encoder(name, weights)
+            fits = model is not None and model.card.encoder == encoder.card.identity
+            return (yield from extract_job(slide, grid, encoder, path, model if fits else None))
+
+        self.job.run(job(), self._pane.show_bag, self._show_partial)
+
+    def _show_partial(self, step: Step) -> None:
+        if step.partial is not None:
+            self._pane.prediction = step.partial
+
+    def _ask_features(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, "Open features", memory.last_folder(), FEATURES)
+        if path:
+            self.open_features(Path(path))
+
+    def open_features(self, path: Path) -> None:
+        """Read the features of the open slide from a file in the background."""
+        if self._pane.slide is not None:
+            self.job.run(features_job(path, self._pane.slide), self._pane.show_bag)
+
+    # show
+
+    def _refresh_on_event(self, _: object) -> None:
+        self._refresh()
+
+    def _refresh(self) -> None:
+        slide, busy = self._pane.slide, self.job.busy
+        self.facts.setText(_slide_facts(slide, self.names.isChecked()) if slide else _NO_SLIDE)
+        self.open_button.setEnabled(not busy)
+        self.mpp.setVisible(slide is not None and slide.resolution.source is not MppSource.HEADER)
+        self.mpp_button.setVisible(self.mpp.isVisibleTo(self))
+        self.names.setVisible(slide is not None)
+        known = slide is not None and slide.resolution.known
+        _allow(self.tissue_button, slide is not None and not busy, "Open a slide first")
+        why = "Set the pixel size first" if slide is not None else "Open a slide first"
+        _allow(self.grid_button, known and not busy, why)
+        _allow(self.extract_button, self._pane.grid is not None and not busy, "Lay patches first")
+        _allow(self.load_button, slide is not None and not busy, "Open a slide first")
+        self.patch_facts.setText(self._patch_text())
+        self.feature_facts.setText(_feature_text(self._pane.bag))
+
+    def _patch_text(self) -> str:
+        words = []
+        if self._pane.tissue is not None:
+            area = self._pane.tissue.area_mm2
+            words.append("tissue found" if area is None else f"{area:.1f} mm² of tissue")
+        if self._pane.grid is not None:
+            grid = self._pane.grid
+            seen = "" if grid.mpp is None else f" at {grid.mpp:.4g} µm/px"
+            words.append(f"{len(grid)} patches of {grid.patch_size} level-0 px{seen}")
+        return ", ".join(words)
+
+
+_NO_SLIDE = "No slide is open."
+
+
+def _allow(button: QPushButton, allowed: bool, why: str) -> None:
+    """Enable a button, or let its tooltip say why it is not."""
+    button.setEnabled(allowed)
+    button.setToolTip("" if allowed else why)
+
+
+def _slide_facts(slide: Slide, names: bool) -> str:
+    width, height = slide.dimensions
+    lines = [f"<b>{slide.path.name}</b>"] if names else []
+    if slide.synthetic:
+        lines.append("<b>Synthetic</b>: drawn by a program, no patient's tissue")
+    lines.append(f"{width:,} × {height:,} px, {len(slide.levels)} stored level(s)")
+    resolution = slide.resolution
+    if resolution.mpp is None:
+        lines.append(f"Pixel size <b>unknown</b>: {resolution.note}. Lengths are in pixels.")
+    else:
+        size = f"{width * resolution.mpp / 1000:.2f} × {height * resolution.mpp / 1000:.2f} mm"
+        lines.append(f"{size} at {resolution.mpp:.4g} µm/px ({_SOURCES[resolution.source]})")
+    lines.append(f"Format: {slide.reader.vendor}")
+    return "<br>".join(lines)
+
+
+_SOURCES = {
+    MppSource.HEADER: "from the file's header",
+    MppSource.OME: "from OME-XML",
+    MppSource.DERIVED: "derived from resolution tags",
+    MppSource.USER: "as you said",
+}
+
+
+def _feature_text(bag: Bag | None) -> str:
+    if bag is None:
+        return ""
+    encoder = bag.encoder.partition("@")[0] or "an unnamed encoder"
+    return f"{len(bag)} × {bag.features.shape[1]} by {encoder}"

@@ -1,0 +1,134 @@
+"""Window: our own start of napari, with the docks at hand and slicing off the GUI thread."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from napari import Viewer
+
+    from napari_wsimil.app.docks import ExplainDock, SlideDock
+    from napari_wsimil.app.presenter import Presenter
+
+SIZE = (1366, 768)
+_LONGEST_WAIT = 600.0  # seconds for a screenshot's jobs
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """A viewer with our docks."""
+
+    viewer: Viewer
+    presenter: Presenter
+    slide_dock: SlideDock
+    explain_dock: ExplainDock
+
+    @property
+    def busy(self) -> bool:
+        jobs = (self.slide_dock.job, self.explain_dock.job, self.explain_dock.pictures)
+        loading = any(not layer.loaded for layer in self.viewer.layers)
+        return loading or any(job.busy for job in jobs)
+
+
+def open_window(show: bool = True) -> Window:
+    """Return a new window with the Slide and Explain docks, asynchronous slicing on."""
+    os.environ.setdefault("NAPARI_ASYNC", "1")
+    import napari
+
+    from napari_wsimil.app.docks import ExplainDock, SlideDock, presenter_of
+
+    with _without_toast():
+        viewer = napari.Viewer(title="napari-wsimil", show=show)
+    presenter = presenter_of(viewer)
+    slide_dock, explain_dock = SlideDock(viewer), ExplainDock(viewer)
+    first = viewer.window.add_dock_widget(slide_dock, name="Slide", area="right")
+    viewer.window.add_dock_widget(explain_dock, name="Explain", area="right", tabify=True)
+    first.raise_()
+    viewer.window.resize(*SIZE)
+    return Window(viewer, presenter, slide_dock, explain_dock)
+
+
+def run(
+    path: Path | None = None,
+    checkpoint: Path | None = None,
+    features: Path | None = None,
+    screenshot: Path | None = None,
+) -> None:
+    """Open a window on a slide, ask a model about it, and stay until it is closed.
+
+    Parameters
+    ----------
+    path, checkpoint, features
+        Slide, trained model, and features of the slide made before.
+    screenshot
+        Where to write a picture of the window once everything is shown; it then closes.
+    """
+    import napari
+
+    window = open_window()
+    for step in _steps(window, path, checkpoint, features):
+        step()
+        wait_until(lambda: not window.busy)
+    if screenshot is None:
+        napari.run()
+        return
+    save_screenshot(window, screenshot)
+    window.viewer.close()
+
+
+def _steps(
+    window: Window, path: Path | None, checkpoint: Path | None, features: Path | None
+) -> Iterator[Callable[[], None]]:
+    slide_dock, explain_dock = window.slide_dock, window.explain_dock
+    if path is not None:
+        yield lambda: slide_dock.open(path)
+    if features is not None:
+        yield lambda: slide_dock.open_features(features)
+    if checkpoint is not None:
+        yield lambda: explain_dock.open_model(checkpoint)
+        yield explain_dock.run
+        yield explain_dock.come_forward
+
+
+def save_screenshot(window: Window, path: Path) -> None:
+    """Write a picture of the whole window once it has nothing more to draw."""
+    wait_until(lambda: not window.busy)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    window.viewer.screenshot(str(path), canvas_only=False, flash=False)
+
+
+def wait_until(ready: Callable[[], bool], longest: float = _LONGEST_WAIT) -> None:
+    """Let the window work until `ready`, at most `longest` seconds."""
+    from qtpy.QtCore import QEventLoop, QTimer
+    from qtpy.QtWidgets import QApplication
+
+    end = time.monotonic() + longest
+    alarm = QTimer()  # so that waiting for an event ends
+    alarm.start(20)
+    QApplication.processEvents()
+    while not ready():
+        if time.monotonic() > end:
+            raise TimeoutError(f"the window is still busy after {longest:.0f} seconds")
+        QApplication.processEvents(QEventLoop.ProcessEventsFlag.WaitForMoreEvents)
+    QApplication.processEvents()
+
+
+@contextmanager
+def _without_toast() -> Iterator[None]:
+    """Keep back napari's note on PyQt5's age, which says nothing to who looks at slides."""
+    from napari.settings import get_settings
+
+    application = get_settings().application
+    before = application.gui_notification_level
+    application.gui_notification_level = "error"
+    try:
+        yield
+    finally:
+        application.gui_notification_level = before

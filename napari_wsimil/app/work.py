@@ -1,0 +1,191 @@
+"""Work: the long jobs of the window as plain generators; knows no Qt.
+
+Each yields `Step`s for a progress bar and returns its result. A slide that is read in the
+background is opened a second time with a small cache of its own, so that browsing keeps
+its tiles.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_wsimil.app.overlays import UNDERLAY_SIDE
+from napari_wsimil.app.session import LoadedModel
+from napari_wsimil.space.grid import check_places, make_grid
+from napari_wsimil.space.slide import Slide, open_slide
+from napari_wsimil.space.tissue import Tissue, find_tissue
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.bags.encoder_card import PatchEncoder
+    from napari_wsimil.explain.predict import Prediction
+    from napari_wsimil.models.card import Card
+    from napari_wsimil.space.grid import PatchGrid
+
+#: Seconds between two partial maps while features are made.
+MAP_INTERVAL = 0.1
+_WORK_CACHE = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Step:
+    """How far a job is; `total` is 0 while nobody knows."""
+
+    text: str
+    done: int = 0
+    total: int = 0
+    partial: Prediction | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """What a job found out about a slide."""
+
+    tissue: Tissue | None
+    bag: Bag
+    prediction: Prediction | None
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How a slide is cut into patches: µm per pixel, side in pixels, share of overlap."""
+
+    mpp: float = 0.5
+    pixels: int = 224
+    overlap: float = 0.0
+
+
+Job = Generator[Step, None, object]
+
+
+def open_job(path: Path, mpp: float | None = None) -> Generator[Step, None, Slide]:
+    """Return a slide whose first picture is already in its cache."""
+    yield Step("opening the slide")
+    slide = open_slide(path, mpp=mpp)
+    yield Step("reading an overview")
+    slide.thumbnail(UNDERLAY_SIDE)
+    np.asarray(slide.arrays[-1])
+    return slide
+
+
+def model_job(path: Path) -> Generator[Step, None, LoadedModel]:
+    """Return the model in a checkpoint."""
+    yield Step("loading the model")
+    from napari_wsimil.learning.checkpoint import load_checkpoint
+
+    model, card = load_checkpoint(path)
+    return LoadedModel(model, card, path.stem)
+
+
+def features_job(path: Path, slide: Slide) -> Generator[Step, None, Bag]:
+    """Return the features in a file after proof that they lie on `slide`."""
+    yield Step("reading features")
+    from napari_wsimil.bags.exchange import open_bag
+
+    bag = open_bag(path)
+    if bag.slide and bag.slide != slide.fingerprint:
+        raise ValueError(f"{path.name} holds the features of another slide")
+    if bag.grid is not None:
+        check_places(bag.grid, slide)
+    return bag
+
+
+def tissue_job(slide: Slide) -> Generator[Step, None, Tissue]:
+    """Return the tissue of a slide."""
+    yield Step("finding tissue")
+    return find_tissue(slide)
+
+
+def extract_job(
+    slide: Slide,
+    grid: PatchGrid,
+    encoder: PatchEncoder,
+    path: Path | None = None,
+    model: LoadedModel | None = None,
+) -> Generator[Step, None, Bag]:
+    """Return the features of a slide; with a model its map grows in `Step.partial`."""
+    from napari_wsimil.bags.features import extract_features
+
+    features = np.full((len(grid), encoder.card.dim), np.nan, np.float32)
+    shown = time.monotonic()
+    with open_slide(slide.path, slide.resolution.mpp, _WORK_CACHE) as source:
+        work = extract_features(source, grid, encoder, path)
+        try:
+            while True:
+                now = next(work)
+                features[now.start : now.start + len(now.rows)] = now.rows
+                partial = None
+                if model is not None and now.done and time.monotonic() - shown > MAP_INTERVAL:
+                    partial = _so_far(model, features[: now.done], grid, encoder, slide)
+                    shown = time.monotonic()
+                yield Step("encoding patches", now.done, now.total, partial)
+        except StopIteration as finished:
+            bag: Bag = finished.value
+            return bag
+        finally:
+            work.close()
+
+
+def analyze_job(
+    slide: Slide, model: LoadedModel, tissue: Tissue | None, bag: Bag | None
+) -> Generator[Step, None, Analysis]:
+    """Return what a model says of a slide, made from whatever is there already.
+
+    Without features the slide is cut and encoded as the model's card says.
+    """
+    from napari_wsimil.bags.encoders import create_encoder
+    from napari_wsimil.explain.predict import predict
+
+    card = model.card
+    if bag is None:
+        if tissue is None:
+            tissue = yield from tissue_job(slide)
+        cut = cut_of(card)
+        grid = make_grid(slide, tissue, cut.mpp, cut.pixels, cut.overlap)
+        encoder = create_encoder(card.encoder.partition("@")[0])
+        bag = yield from extract_job(slide, grid, encoder, None, model)
+    yield Step("asking the model", len(bag), len(bag))
+    return Analysis(tissue, bag, predict(model.model, card, bag))
+
+
+def cut_of(card: Card) -> Cut:
+    """Return how the slides were cut that a model learned from."""
+    if card.mpp is None or card.pixels is None:
+        raise ValueError(
+            "the model learned from features without places: open this slide's features first"
+        )
+    return Cut(card.mpp, card.pixels, card.overlap or 0.0)
+
+
+def _so_far(
+    model: LoadedModel,
+    features: NDArray[np.float32],
+    grid: PatchGrid,
+    encoder: PatchEncoder,
+    slide: Slide,
+) -> Prediction:
+    """Return what the model says of the patches encoded so far."""
+    import torch
+
+    from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.explain.predict import predict
+
+    bag = Bag(
+        torch.from_numpy(features.copy()),
+        encoder=encoder.card.identity,
+        grid=replace(grid, coords=grid.coords[: len(features)]),
+        synthetic=slide.synthetic,
+        slide=slide.fingerprint,
+    )
+    found = predict(model.model, model.card, bag)
+    note = f"so far: {len(features)} of {len(grid)} patches"
+    return replace(found, warnings=(*found.warnings, note))

@@ -1,0 +1,135 @@
+"""Maps lie on their slide right to the pixel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from napari.layers import Image, Layer, Shapes
+from test_scale import prediction
+
+from napari_wsimil.app.overlays import (
+    hatch_layer,
+    map_layer,
+    outline_layer,
+    placement,
+    slide_layers,
+)
+from napari_wsimil.app.session import Display, Stretch
+from napari_wsimil.bags.bag import Bag
+from napari_wsimil.models.base import ExplanationKind
+from napari_wsimil.space.geometry import Region
+from napari_wsimil.space.grid import PatchGrid
+from napari_wsimil.space.slide import Slide, open_slide
+from napari_wsimil.space.tissue import Tissue
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from napari_wsimil.explain.predict import Prediction
+
+COORDS = np.array([[0, 0], [64, 0], [64, 64], [320, 192], [936, 636]], np.int64)
+RAW = Display(stretch=Stretch.RAW)
+
+
+@pytest.fixture
+def slide(coded_slide: Path) -> Iterator[Slide]:
+    with open_slide(coded_slide) as opened:
+        yield opened
+
+
+def predicted(slide: Slide, coords: np.ndarray[Any, Any] = COORDS, size: int = 64) -> Prediction:
+    scores = [float(number + 1) for number in range(len(coords))]
+    found = prediction(ExplanationKind.SCORE, scores)
+    grid = PatchGrid(coords, size, size, 64, mpp=0.5, slide_size=slide.dimensions)
+    bag = Bag(torch.zeros(len(coords), 3), encoder="e@1", grid=grid, slide=slide.fingerprint)
+    object.__setattr__(found, "bag", bag)
+    return found
+
+
+def value_at(layer: Image, x: float, y: float, mpp: float = 0.5) -> float:
+    """Return what a layer shows at the center of a level-0 pixel."""
+    index = np.round(layer.world_to_data((y * mpp, x * mpp))).astype(int)
+    inside = (index >= 0).all() and (index < layer.data.shape[:2]).all()
+    return float(layer.data[tuple(index)]) if inside else np.nan
+
+
+def test_opposite_corners_of_every_patch_lie_in_its_color(slide: Slide) -> None:
+    layer = Layer.create(*map_layer(slide, predicted(slide), RAW))
+    for number, (x, y) in enumerate(COORDS.tolist()):
+        assert value_at(layer, x, y) == number + 1
+        assert value_at(layer, x + 63, y + 63) == number + 1
+    assert np.isnan(value_at(layer, 319, 191))
+    assert np.isnan(value_at(layer, 384, 256))
+    assert value_at(layer, 63, 0) == 1
+    assert value_at(layer, 64, 0) == 2
+
+
+def test_every_level_of_the_slide_lies_under_the_same_corners(slide: Slide) -> None:
+    """A pixel of any level, put in place as napari does, shows the cell that lies there."""
+    for step, array in zip(slide.pyramid_tiles.steps, slide.arrays, strict=True):
+        downsample = step.level.downsample
+        layer = Image(np.asarray(array), rgb=True, **placement(slide, downsample))
+        for x, y in COORDS.tolist():
+            for corner in ((x + 4, y + 4), (x + 59, y + 59)):
+                world = corner[1] * 0.5, corner[0] * 0.5
+                row, column = np.round(layer.world_to_data(world)).astype(int)
+                seen = layer.data[row, column, :2].astype(int)
+                assert np.abs(seen - np.array(corner) // 8).max() <= (0 if downsample <= 2 else 1)
+
+
+def test_the_multiscale_layer_has_the_units_of_the_map(slide: Slide) -> None:
+    underlay, image = (Layer.create(*layer) for layer in slide_layers(slide))
+    over = Layer.create(*map_layer(slide, predicted(slide), RAW))
+    assert image.units == over.units == underlay.units
+    assert str(image.units[0]) == "micrometer"
+    np.testing.assert_allclose(image.scale, (0.5, 0.5))
+
+
+def test_layers_never_show_the_file_name(slide: Slide) -> None:
+    assert not any(slide.name in options["name"] for _, options, _ in slide_layers(slide))
+
+
+def test_a_map_of_another_slide_is_not_drawn(slide: Slide) -> None:
+    found = predicted(slide)
+    object.__setattr__(found.bag, "slide", "0123456789abcdef")
+    with pytest.raises(ValueError, match="another slide"):
+        map_layer(slide, found, RAW)
+
+
+def test_a_map_without_places_is_not_drawn(slide: Slide) -> None:
+    with pytest.raises(ValueError, match="no coordinates"):
+        map_layer(slide, prediction(ExplanationKind.SCORE, [1.0]), RAW)
+
+
+def test_tissue_without_patches_is_hatched_and_the_rest_left_clear(slide: Slide) -> None:
+    mask = np.zeros((350, 500), bool)
+    mask[:200] = True
+    tissue = Tissue(mask, 2.0, 0.5)
+    grid = PatchGrid(np.array([[0, 0]], np.int64), 200, 200, 100)
+    picture, options, _ = hatch_layer(slide, tissue, grid)
+    drawn = picture[..., 3] > 0
+    assert not drawn[:100, :100].any()
+    assert drawn[:200, 100:].mean() == pytest.approx(1 / 3, abs=0.05)
+    assert not drawn[200:].any()
+    assert options["scale"] == (1.0, 1.0)
+
+
+def test_outlines_are_those_in_view_with_edges_on_the_patch(slide: Slide) -> None:
+    view = Region(300, 150, 100, 100)
+    data, options, kind = outline_layer(slide, predicted(slide), RAW, view)
+    layer = Layer.create(data, options, kind)
+    assert isinstance(layer, Shapes)
+    assert layer.nshapes == 1
+    corners = np.asarray(layer.data[0])
+    np.testing.assert_allclose(corners.min(axis=0), [(192 - 0.5) * 0.5, (320 - 0.5) * 0.5])
+    np.testing.assert_allclose(corners.max(axis=0), [(256 - 0.5) * 0.5, (384 - 0.5) * 0.5])
+
+
+def test_what_the_threshold_clears_has_no_outline(slide: Slide) -> None:
+    shown = Display(stretch=Stretch.RANKS, threshold=0.9)
+    data, _, _ = outline_layer(slide, predicted(slide), shown, Region(0, 0, 1000, 700))
+    assert len(data) == 1

@@ -1,0 +1,336 @@
+"""The window on a real path: open, ask, look, cancel, close while busy."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+
+from napari_wsimil.app import memory
+from napari_wsimil.app.session import Stretch
+from napari_wsimil.app.work import Step
+from napari_wsimil.bags.encoders import create_encoder
+from napari_wsimil.learning.checkpoint import save_checkpoint
+from napari_wsimil.models import create_model
+from napari_wsimil.models.card import Card
+from napari_wsimil.space.geometry import MppSource
+from napari_wsimil.space.lazy import TooLargeError
+from napari_wsimil.space.slide import open_slide
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+    from pathlib import Path
+
+    from napari import Viewer
+    from pytestqt.qtbot import QtBot
+
+    from napari_wsimil.app.docks import ExplainDock, SlideDock
+
+
+class Docks:
+    """A viewer with our two docks, as the plugin menu gives them."""
+
+    def __init__(self, viewer: Viewer, qtbot: QtBot) -> None:
+        from napari_wsimil.app.docks import ExplainDock, SlideDock, presenter_of
+
+        self.viewer, self.qtbot = viewer, qtbot
+        self.slide: SlideDock = SlideDock(viewer)
+        self.explain: ExplainDock = ExplainDock(viewer)
+        viewer.window.add_dock_widget(self.slide, name="Slide")
+        viewer.window.add_dock_widget(self.explain, name="Explain")
+        self.presenter = presenter_of(viewer)
+        self.pane = self.presenter.pane
+
+    def wait(self, ready: Callable[[], bool], seconds: float = 60) -> None:
+        self.qtbot.waitUntil(ready, timeout=int(seconds * 1000))
+
+    def idle(self) -> None:
+        rows = (self.slide.job, self.explain.job, self.explain.pictures)
+        self.wait(lambda: not any(row.busy for row in rows))
+
+    def names(self) -> list[str]:
+        return [layer.name for layer in self.viewer.layers]
+
+
+@pytest.fixture(autouse=True)
+def own_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_file", lambda: tmp_path / "memory.json")
+
+
+@pytest.fixture
+def docks(make_napari_viewer: Callable[[], Viewer], qtbot: QtBot) -> Iterator[Docks]:
+    made = Docks(make_napari_viewer(), qtbot)
+    yield made
+    for row in (made.slide.job, made.explain.job, made.explain.pictures):
+        row.cancel()
+    made.idle()
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained ACMIL for the built-in encoder: the path is real, its opinion is not."""
+    torch.manual_seed(0)
+    encoder = create_encoder()
+    model = create_model("acmil", feature_dim=encoder.card.dim, classes=2)
+    card = Card(
+        model="acmil",
+        config=model.config,
+        encoder=encoder.card.identity,
+        encoder_dim=encoder.card.dim,
+        mpp=0.5,
+        pixels=224,
+        overlap=0.0,
+        classes=("normal", "tumor"),
+        data="nothing, untrained",
+        synthetic=True,
+        seed=0,
+        threads=1,
+        versions={},
+        created="2026-01-01",
+    )
+    path = tmp_path_factory.mktemp("model") / "untrained.safetensors"
+    save_checkpoint(path, model, card)
+    return path
+
+
+@pytest.fixture
+def asked(docks: Docks, small_slide: Path, checkpoint: Path) -> Docks:
+    """The real slide, opened and asked about through the docks."""
+    docks.slide.open(small_slide)
+    docks.idle()
+    docks.explain.open_model(checkpoint)
+    docks.idle()
+    docks.explain.run()
+    docks.idle()
+    return docks
+
+
+def test_a_real_slide_gets_a_map_with_its_words(asked: Docks) -> None:
+    assert asked.names() == [
+        "slide 3957 (overview)",
+        "slide 3957",
+        "not looked at",
+        "attention",
+    ]
+    assert asked.pane.prediction is not None
+    grid = asked.pane.prediction.bag.grid
+    assert grid is not None
+    layer = asked.viewer.layers["attention"]
+    x, y = (grid.coords[7] + 100) * 0.499
+    seen = layer.get_value((y, x), world=True)
+    attention = asked.pane.prediction.explanations[0].scores[7] * len(grid)
+    assert seen == pytest.approx(float(attention), rel=1e-5)
+    assert f"patch 8 of {len(grid)}" in asked.presenter.describe(y, x)
+    assert asked.presenter.describe(0.0, 0.0) == "not looked at"
+    text = asked.viewer.canvas.overlays.text.text
+    assert "× uniform" in text
+    assert "not tumor probability" in text
+    assert "trained on synthetic slides, this slide is real" in text
+    assert layer.colorbar.visible
+
+
+def test_maps_change_in_place_and_never_pile_up(asked: Docks) -> None:
+    layer = asked.viewer.layers["attention"]
+    asked.explain.maps.setCurrentIndex(1)
+    asked.explain.stretch.setCurrentIndex(2)
+    asked.explain.maps.activated.emit(1)
+    assert layer in asked.viewer.layers
+    assert layer.name == "branch 1"
+    assert tuple(layer.contrast_limits) == (0, 100)
+    assert asked.pane.display.stretch is Stretch.RANKS
+    asked.explain.threshold.setValue(50)
+    assert np.isnan(layer.data).mean() > 0.5
+    asked.explain.opacity.setValue(25)
+    assert layer.opacity == pytest.approx(0.25)
+    assert len(asked.viewer.layers) == 4
+
+
+def test_top_patches_are_pictures_that_fly_to_their_place(asked: Docks) -> None:
+    asked.wait(lambda: asked.explain.patches.count() == 8)
+    first = asked.explain.patches.item(0)
+    asked.explain.patches.itemClicked.emit(first)
+    prediction = asked.pane.prediction
+    assert prediction is not None
+    assert prediction.bag.grid is not None
+    top = int(prediction.explanations[0].scores.argmax())
+    center = (prediction.bag.grid.coords[top] + 112) * 0.499
+    np.testing.assert_allclose(asked.viewer.scene.camera.center[-2:], center[::-1])
+
+
+def test_patches_are_outlines_where_cells_can_be_seen(asked: Docks) -> None:
+    layer = asked.viewer.layers["attention"]
+    asked.viewer.scene.camera.zoom = 0.5
+    assert layer.visible
+    asked.viewer.scene.camera.center = (0.0, 600.0, 500.0)
+    asked.viewer.scene.camera.zoom = 2.0
+    assert not layer.visible
+    assert "attention (outlines)" in asked.names()
+    asked.viewer.scene.camera.zoom = 0.5
+    assert layer.visible
+    assert "attention (outlines)" not in asked.names()
+
+
+def test_a_held_key_hides_the_map(asked: Docks) -> None:
+    layer = asked.viewer.layers["attention"]
+    asked.viewer.scene.camera.zoom = 0.5
+    held = asked.presenter._hide_while_held(asked.viewer)
+    next(held)
+    assert not layer.visible
+    next(held, None)
+    assert layer.visible
+
+
+def test_another_slide_clears_the_map_and_leaves_foreign_layers(
+    asked: Docks, coded_slide: Path
+) -> None:
+    mine = asked.viewer.add_points(np.zeros((1, 2)), name="mine")
+    asked.slide.open(coded_slide)
+    asked.idle()
+    assert asked.pane.prediction is None
+    assert asked.names()[0] == "mine"
+    assert mine in asked.viewer.layers
+    assert len(asked.viewer.layers) == 3
+
+
+def test_a_layer_deleted_by_hand_comes_back_with_the_next_run(asked: Docks) -> None:
+    asked.viewer.layers.remove("attention")
+    asked.explain.run()
+    asked.idle()
+    assert "attention" in asked.names()
+
+
+def test_what_is_no_slide_leaves_everything_as_it_was(asked: Docks, data: Path) -> None:
+    before, slide = asked.names(), asked.pane.slide
+    asked.slide.open(data / "malformed" / "broken.svs")
+    asked.idle()
+    assert asked.names() == before
+    assert asked.pane.slide is slide
+
+
+def test_features_of_another_slide_are_refused(
+    asked: Docks, coded_slide: Path, tmp_path: Path
+) -> None:
+    from napari_wsimil.bags.store import save_bag
+
+    assert asked.pane.bag is not None
+    save_bag(tmp_path / "bag.h5", replace(asked.pane.bag, slide="0123456789abcdef"))
+    bag = asked.pane.bag
+    asked.slide.open_features(tmp_path / "bag.h5")
+    asked.idle()
+    assert asked.pane.bag is bag
+
+
+def endless(stopped: threading.Event) -> Generator[Step, None, None]:
+    """A job with a thread of its own, which ends when the job is closed."""
+    done = threading.Event()
+    helper = threading.Thread(target=done.wait, name="job-helper")
+    helper.start()
+    try:
+        while not done.wait(0.02):
+            yield Step("working", 1, 2)
+    finally:
+        done.set()
+        helper.join()
+        stopped.set()
+
+
+def test_cancel_takes_less_than_a_second_and_ends_the_jobs_threads(docks: Docks) -> None:
+    stopped = threading.Event()
+    docks.slide.job.run(endless(stopped), lambda _: None)
+    docks.wait(lambda: docks.slide.job.label.text() == "working")
+    start = time.monotonic()
+    docks.slide.job.cancel_button.click()
+    docks.wait(lambda: not docks.slide.job.busy)
+    assert time.monotonic() - start < 1
+    assert stopped.is_set()
+    assert not [one for one in threading.enumerate() if one.name == "job-helper"]
+
+
+def test_a_second_job_is_refused_while_one_runs(docks: Docks) -> None:
+    first, second = threading.Event(), threading.Event()
+    docks.slide.job.run(endless(first), lambda _: None)
+    docks.slide.job.run(endless(second), lambda _: None)
+    docks.wait(lambda: docks.slide.job.label.text() == "working")
+    docks.slide.job.cancel()
+    docks.idle()
+    assert first.is_set()
+    assert not second.is_set()
+
+
+def test_closing_the_window_while_busy_ends_the_job(
+    make_napari_viewer: Callable[[], Viewer], qtbot: QtBot
+) -> None:
+    docks = Docks(make_napari_viewer(show=True), qtbot)
+    stopped = threading.Event()
+    docks.slide.job.run(endless(stopped), lambda _: None)
+    docks.wait(lambda: docks.slide.job.label.text() == "working")
+    start = time.monotonic()
+    docks.viewer.close()
+    qtbot.waitUntil(stopped.is_set, timeout=1000)
+    assert time.monotonic() - start < 1
+
+
+def test_a_pixel_size_is_asked_for_and_remembered(docks: Docks, data: Path) -> None:
+    path = data / "slides" / "boxes.tiff"
+    docks.slide.open(path)
+    docks.idle()
+    assert "unknown" in docks.slide.facts.text()
+    assert not docks.slide.grid_button.isEnabled()
+    assert docks.slide.grid_button.toolTip() == "Set the pixel size first"
+    docks.slide.mpp.setValue(0.25)
+    docks.slide.mpp_button.click()
+    docks.idle()
+    assert docks.pane.slide is not None
+    assert docks.pane.slide.resolution.source is MppSource.USER
+    docks.slide.open(path)
+    docks.idle()
+    assert docks.pane.slide.resolution.mpp == 0.25
+
+
+def test_file_names_are_shown_only_when_asked_for(docks: Docks, small_slide: Path) -> None:
+    docks.slide.open(small_slide)
+    docks.idle()
+    assert "CMU-1" not in docks.slide.facts.text()
+    docks.slide.names.setChecked(True)
+    assert "CMU-1" in docks.slide.facts.text()
+
+
+def test_a_slide_opened_by_napari_is_taken_over(docks: Docks, small_slide: Path) -> None:
+    docks.viewer.open(small_slide, plugin="napari-wsimil")
+    assert docks.pane.slide is not None
+    assert docks.names() == ["slide 3957 (overview)", "slide 3957"]
+
+
+def test_saving_and_exporting_a_slide_is_refused_with_a_sentence(
+    docks: Docks, small_slide: Path, tmp_path: Path
+) -> None:
+    docks.slide.open(small_slide)
+    docks.idle()
+    with pytest.raises(TooLargeError, match="not saved as one picture"):
+        docks.viewer.layers["slide 3957"].save(str(tmp_path / "slide.tif"))
+    with pytest.raises(TooLargeError, match="8880 × 11868"):
+        docks.viewer.export_figure(scale_factor=4)
+
+
+def test_work_has_its_own_cache(small_slide: Path, checkpoint: Path) -> None:
+    """Encoding a slide leaves the tiles that the viewer keeps alone."""
+    from napari_wsimil.app.work import analyze_job, model_job
+
+    def result(job: Generator[Step, None, object]) -> object:
+        while True:
+            try:
+                next(job)
+            except StopIteration as finished:
+                return finished.value
+
+    with open_slide(small_slide) as slide:
+        model = result(model_job(checkpoint))
+        used = slide.cache.used
+        found = result(analyze_job(slide, model, None, None))  # type: ignore[arg-type]
+        assert len(found.bag) > 20  # type: ignore[attr-defined]
+        assert slide.cache.used - used < 20 * 2**20
