@@ -1,0 +1,113 @@
+"""What `info` says of a file: a slide, features, a checkpoint or a manifest.
+
+What may name a patient (header text, names of attached pictures, ids) is told only when
+asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Facts = dict[str, Any]
+
+
+def facts_of(path: Path, mpp: float | None, identifying: bool) -> Facts:
+    """Return the facts of a file, by its ending; what is nothing else is a slide.
+
+    Parameters
+    ----------
+    mpp
+        µm per level-0 pixel of a slide, against its header.
+    identifying
+        Whether to tell what may name a patient.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".safetensors":
+        return _checkpoint(path, identifying)
+    if suffix in (".h5", ".hdf5"):
+        return _features(path)
+    if suffix == ".csv":
+        return _manifest(path, identifying)
+    return _slide(path, mpp, identifying)
+
+
+def _slide(path: Path, mpp: float | None, identifying: bool) -> Facts:
+    from napari_wsimil.space.slide import open_slide
+
+    with open_slide(path, mpp=mpp) as slide:
+        reader, resolution = slide.reader, slide.resolution
+        facts: Facts = {
+            "kind": "slide",
+            "vendor": reader.vendor,
+            "width_px": slide.dimensions[0],
+            "height_px": slide.dimensions[1],
+            "mpp_um": resolution.mpp,
+            "mpp_source": resolution.source.value,
+            "synthetic": slide.synthetic,
+            "fingerprint": slide.fingerprint,
+            "levels": [_level(level) for level in slide.levels],
+        }
+        if resolution.note:
+            facts["mpp_note"] = resolution.note
+        if identifying:
+            facts["associated"] = list(reader.associated)
+            facts["header"] = dict(reader.properties)
+        return facts
+
+
+def _level(level: Any) -> Facts:
+    return {"width_px": level.width, "height_px": level.height, "downsample": level.downsample}
+
+
+def _features(path: Path) -> Facts:
+    from napari_wsimil.bags.store import load_bag
+
+    bag = load_bag(path, partial=True)
+    facts: Facts = {
+        "kind": "features",
+        "patches": len(bag),
+        "dim": bag.features.shape[1],
+        "encoder": bag.encoder or None,
+        "slide_fingerprint": bag.slide or None,
+        "synthetic": bag.synthetic,
+    }
+    if bag.grid is not None:
+        facts |= {
+            "patch_level0_px": bag.grid.patch_size,
+            "stride_level0_px": bag.grid.stride,
+            "patch_px": bag.grid.pixels,
+            "mpp_um": bag.grid.mpp,
+        }
+    return facts
+
+
+def _checkpoint(path: Path, identifying: bool) -> Facts:
+    from napari_wsimil.learning.checkpoint import load_checkpoint
+
+    _, card = load_checkpoint(path)
+    facts = card.model_dump()
+    patients = facts.pop("patients")
+    facts.pop("salt")
+    pseudonyms = {"pseudonyms": list(patients)} if identifying else {}
+    return {"kind": "checkpoint", **facts, "training_patients": len(patients), **pseudonyms}
+
+
+def _manifest(path: Path, identifying: bool) -> Facts:
+    from napari_wsimil.study.manifest import Split, read_manifest
+
+    manifest = read_manifest(path)
+    patients = manifest.patients
+    facts: Facts = {
+        "kind": "manifest",
+        "patients": len(patients),
+        "slides": sum(len(patient.slides) for patient in patients),
+        "classes": {c: sum(p.label == c for p in patients) for c in manifest.classes},
+        "unlabeled": sum(patient.label is None for patient in patients),
+        "splits": {split.value: len(manifest.part(split)) for split in Split},
+    }
+    if identifying:
+        facts["patient_ids"] = [patient.name for patient in patients]
+    return facts

@@ -1,0 +1,79 @@
+"""What the verbs of the command line take, each with its unit and help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+Identifying = Annotated[
+    bool, typer.Option("--identifying", help="Also tell what may name a patient.")
+]
+Features = Annotated[
+    Path | None,
+    typer.Option(
+        "--features", help="Folder of <slide_id>.h5 where the manifest has no feature_path."
+    ),
+]
+SlideMpp = Annotated[
+    float | None,
+    typer.Option("--slide-mpp", help="µm per level-0 pixel, against the slide's header."),
+]
+Weights = Annotated[
+    Path | None, typer.Option(help="Local weights of the encoder; nothing is downloaded.")
+]
+Seed = Annotated[int, typer.Option(min=0, help="Same seed and threads, same numbers.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+AnyFile = Annotated[Path, typer.Argument(help="Slide, features, checkpoint or manifest.")]
+NewSlide = Annotated[Path, typer.Argument(help="Slide to write (.tiff, .svs), or folder.")]
+Recipe = Annotated[
+    Path | None,
+    typer.Option(help="Recipe of a cohort (.toml), written to the folder with a manifest."),
+]
+Size = Annotated[int, typer.Option(help="Width and height in pixels, 64 to 200,000.")]
+PhantomMpp = Annotated[float, typer.Option(help="µm per pixel, 0.2 to 4.")]
+Lesion = Annotated[
+    list[str] | None,
+    typer.Option(help="KIND=SHARE: kind A, B or C and its share of the tissue; may repeat."),
+]
+SlideOrCohort = Annotated[Path, typer.Argument(help="Slide, or manifest (.csv) of many.")]
+FeatureFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder of the .h5 files.")]
+Encoder = Annotated[str, typer.Option(help="Name of the patch encoder.")]
+PatchMpp = Annotated[float, typer.Option(help="µm per pixel at which patches are seen.")]
+Pixels = Annotated[int, typer.Option(help="Side of a patch in pixels of that size.")]
+Overlap = Annotated[float, typer.Option(help="Share of its side a neighbor repeats.")]
+Manifest = Annotated[Path, typer.Argument(help="Cohort: a CSV with a row per slide.")]
+NewCheckpoint = Annotated[Path, typer.Option("--out", "-o", help="Checkpoint, .safetensors.")]
+Model = Annotated[str, typer.Option(help="abmil, acmil or meanpool.")]
+Epochs = Annotated[int, typer.Option(min=1, help="Passes over the patients.")]
+Lr = Annotated[float, typer.Option(help="Learning rate of AdamW.")]
+Folds = Annotated[int, typer.Option(help="Folds where the manifest has no split.")]
+Fold = Annotated[int, typer.Option(help="Which fold tests, from 0.")]
+Checkpoint = Annotated[Path, typer.Argument(help="Trained model, .safetensors.")]
+Split = Annotated[
+    str | None,
+    typer.Option(help="train, validation or test; by default all it was not trained on."),
+]
+Draws = Annotated[int, typer.Option(min=100, help="Bootstrap draws of patients.")]
+SlideOrFeatures = Annotated[Path, typer.Argument(help="Slide, or its features (.h5).")]
+NewMap = Annotated[Path, typer.Argument(help=".csv, .geojson, .geojson.gz or .png.")]
+MapName = Annotated[
+    str | None, typer.Option("--map", help="Which map a .png shows; the main one if none.")
+]
+MaybeSlide = Annotated[Path | None, typer.Argument(help="Slide.")]
+MaybeCheckpoint = Annotated[Path | None, typer.Option(help="Trained model.")]
+SlideFeatures = Annotated[Path | None, typer.Option(help="The slide's features, .h5.")]
+Screenshot = Annotated[Path | None, typer.Option(help="Write the window to this .png and leave.")]
+PrepareOnly = Annotated[
+    bool, typer.Option("--prepare-only", help="Make the study, open no window.")
+]
+Folder = Annotated[
+    Path | None, typer.Option(help="Where the study is kept; the user's cache if none.")
+]
+
+
+def examples(*lines: str) -> str:
+    """Return the end of a verb's help: command lines to try."""
+    return "\n".join(["Examples:", "", *(f"- `{line}`" for line in lines)])

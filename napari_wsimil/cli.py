@@ -1,0 +1,327 @@
+"""Command line: one function per verb, a few lines over the library."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from napari_wsimil import _cli_options as opt
+from napari_wsimil._cli_console import Verbs, follow, remark, report, warn
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+app = typer.Typer(
+    cls=Verbs,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def _root(
+    debug: opt.Debug = False,
+) -> None:
+    """Whole-slide images, and where multiple-instance-learning models looked in them.
+
+    Results go to stdout, progress to stderr; an error is one line and exit code 2. Positions
+    and sizes are level-0 pixels unless a name says otherwise. Nothing touches the network.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Return the exit code of a command line: 0, or 2 after an error told in one line."""
+    try:
+        code = app(arguments, prog_name="napari-wsimil", standalone_mode=False)
+    except typer.TyperException as error:
+        if message := " ".join(error.format_message().split()):
+            remark(f"error: {message}")
+        return 2
+    except typer.Abort:
+        remark("stopped")
+        return 130
+    return code if isinstance(code, int) else 0
+
+
+@app.command(
+    epilog=opt.examples(
+        "napari-wsimil info slide.svs",
+        "napari-wsimil info model.safetensors --json",
+    )
+)
+def info(
+    path: opt.AnyFile,
+    slide_mpp: opt.SlideMpp = None,
+    identifying: opt.Identifying = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Tell the facts of a slide, a features file (.h5), a checkpoint (.safetensors) or a
+    manifest (.csv).
+
+    Header text, label and macro pictures and patients' ids are left out unless asked for.
+    """
+    from napari_wsimil._cli_facts import facts_of
+
+    report(facts_of(path, slide_mpp, identifying), as_json)
+
+
+@app.command(
+    epilog=opt.examples(
+        "napari-wsimil phantom demo.tiff",
+        "napari-wsimil phantom b.tiff --size 60000 --seed 3 --lesion B=0.05",
+        "napari-wsimil phantom folder --recipe cohort.toml",
+    )
+)
+def phantom(
+    path: opt.NewSlide,
+    recipe: opt.Recipe = None,
+    size: opt.Size = 8192,
+    mpp: opt.PhantomMpp = 0.5,
+    lesion: opt.Lesion = None,
+    seed: opt.Seed = 0,
+    as_json: opt.Json = False,
+) -> None:
+    """Write a synthetic H&E-like slide and the outlines of its lesions, or a cohort of them.
+
+    Everything made from it says "synthetic". A recipe states sizes and lesions itself.
+    """
+    from napari_wsimil.space.phantom import SlideRecipe, write_phantom
+    from napari_wsimil.space.phantom.cohort import load_recipe, write_cohort
+
+    if recipe is not None:
+        manifest = follow(write_cohort(load_recipe(recipe), path), "painting")
+        report({"manifest": manifest, "synthetic": True}, as_json)
+        return
+    lesions = {"A": 0.06} if lesion is None else dict(map(_lesion, lesion))
+    wanted = SlideRecipe(width=size, height=size, mpp=mpp, seed=seed, lesions=lesions)
+    made = follow(write_phantom(path, wanted), "painting")
+    report({"slide": made.path, "truth": made.truth_path, "synthetic": True}, as_json)
+
+
+def _lesion(text: str) -> tuple[str, float]:
+    kind, _, share = text.partition("=")
+    try:
+        return kind, float(share)
+    except ValueError as error:
+        raise ValueError(f"--lesion {text!r} is not KIND=SHARE, such as A=0.06") from error
+
+
+@app.command(
+    epilog=opt.examples(
+        "napari-wsimil extract slide.svs -o features",
+        "napari-wsimil extract cohort.csv -o features --mpp 0.5 --pixels 224",
+    )
+)
+def extract(
+    path: opt.SlideOrCohort,
+    out: opt.FeatureFolder,
+    encoder: opt.Encoder = "stain-texture",
+    weights: opt.Weights = None,
+    mpp: opt.PatchMpp = 0.5,
+    pixels: opt.Pixels = 224,
+    overlap: opt.Overlap = 0.0,
+    slide_mpp: opt.SlideMpp = None,
+    as_json: opt.Json = False,
+) -> None:
+    """Find tissue, lay patches and encode each: one HDF5 file per slide, in TRIDENT's layout.
+
+    The hours and gigabytes it takes on this machine are told first. A run that was stopped
+    goes on where it ended.
+    """
+    from napari_wsimil._cli_slides import Patches, extract_slide, slides_of
+
+    wanted = Patches(encoder, weights, mpp, pixels, overlap)
+    files = {
+        name: len(extract_slide(slide, out / f"{name}.h5", wanted, own_mpp or slide_mpp))
+        for name, slide, own_mpp in slides_of(path)
+    }
+    report({"folder": out, "patches": files}, as_json)
+
+
+@app.command(
+    epilog=opt.examples(
+        "napari-wsimil train cohort.csv -o acmil.safetensors --features features",
+        "… --model abmil --folds 5 --fold 2",
+    )
+)
+def train(
+    manifest: opt.Manifest,
+    out: opt.NewCheckpoint,
+    features: opt.Features = None,
+    model: opt.Model = "acmil",
+    epochs: opt.Epochs = 40,
+    lr: opt.Lr = 3e-3,
+    folds: opt.Folds = 5,
+    fold: opt.Fold = 0,
+    seed: opt.Seed = 0,
+    as_json: opt.Json = False,
+) -> None:
+    """Train a model on a cohort and save it with its card.
+
+    Patients train, choose the weights and test as the manifest's split says, or by a fold of
+    patients stratified by label. Slides of a patient are pooled. Features are read from the
+    manifest's feature_path or --features; those not there are made first, with the built-in
+    encoder at 0.5 µm per pixel and 224 pixels.
+    """
+    from napari_wsimil._cli_slides import Patches, extract_missing
+    from napari_wsimil.learning.fit import FitConfig
+    from napari_wsimil.learning.training import Plan, train_cohort
+    from napari_wsimil.study.manifest import read_manifest
+
+    cohort = read_manifest(manifest)
+    extract_missing(cohort, features, Patches())
+    plan = Plan(model, features, folds, fold, FitConfig(epochs=epochs, lr=lr, seed=seed))
+    card = follow(train_cohort(cohort, out, plan), "training")
+    report({"checkpoint": out, "model": card.model, "metrics": card.metrics}, as_json)
+
+
+@app.command(
+    epilog=opt.examples(
+        "napari-wsimil evaluate model.safetensors cohort.csv --features features",
+        "… --split validation --json",
+    )
+)
+def evaluate(
+    checkpoint: opt.Checkpoint,
+    manifest: opt.Manifest,
+    features: opt.Features = None,
+    split: opt.Split = None,
+    draws: opt.Draws = 1000,
+    identifying: opt.Identifying = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Tell how well a model classifies patients, with 95 % bootstrap intervals over patients."""
+    from napari_wsimil.learning.assessment import assess
+    from napari_wsimil.learning.checkpoint import load_checkpoint
+    from napari_wsimil.study.manifest import read_manifest
+
+    model, card = load_checkpoint(checkpoint)
+    cohort = read_manifest(manifest)
+    found = follow(assess(model, card, cohort, features, split, draws), "evaluating")
+    warn(found.warnings)
+    facts: dict[str, Any] = {"patients": len(found.patients), "metrics": found.metrics}
+    if identifying:
+        facts["probabilities"] = found.patients
+    report(facts, as_json)
+
+
+@app.command(
+    epilog=opt.examples(
+        "napari-wsimil predict model.safetensors slide.svs",
+        "napari-wsimil predict model.safetensors features/slide.h5 --json",
+    )
+)
+def predict(
+    checkpoint: opt.Checkpoint,
+    path: opt.SlideOrFeatures,
+    weights: opt.Weights = None,
+    slide_mpp: opt.SlideMpp = None,
+    as_json: opt.Json = False,
+) -> None:
+    """Tell the probability of each class for one slide.
+
+    A slide is encoded first, at the µm per pixel and patch size the model learned with.
+    """
+    from napari_wsimil._cli_slides import predicted
+
+    found = predicted(checkpoint, path, weights, slide_mpp)
+    warn(found.warnings)
+    chances = dict(zip(found.card.classes, found.probabilities.tolist(), strict=True))
+    facts = {"probabilities": chances, **found.scalars, "patches": len(found.bag)}
+    report({**facts, "synthetic": found.bag.synthetic, "warnings": found.warnings}, as_json)
+
+
+@app.command(
+    "export-map",
+    epilog=opt.examples(
+        "napari-wsimil export-map model.safetensors slide.svs map.geojson",
+        "… slide.h5 map.png --map attention",
+    ),
+)
+def export_map(
+    checkpoint: opt.Checkpoint,
+    path: opt.SlideOrFeatures,
+    out: opt.NewMap,
+    map_name: opt.MapName = None,
+    weights: opt.Weights = None,
+    slide_mpp: opt.SlideMpp = None,
+    as_json: opt.Json = False,
+) -> None:
+    """Write where a model looked: a table, tiles for QuPath, or a picture.
+
+    Squares are in level-0 pixels. The export names no slide and no patient.
+    """
+    from napari_wsimil._cli_slides import predicted
+    from napari_wsimil.explain import export
+
+    found = predicted(checkpoint, path, weights, slide_mpp)
+    warn(found.warnings)
+    written = export.export_map(found, out, map_name)
+    report({"file": written, "patches": len(found.bag), "synthetic": found.bag.synthetic}, as_json)
+
+
+@app.command(
+    epilog=opt.examples(
+        "napari-wsimil view slide.svs",
+        "napari-wsimil view slide.svs --checkpoint model.safetensors --screenshot map.png",
+    )
+)
+def view(
+    path: opt.MaybeSlide = None,
+    checkpoint: opt.MaybeCheckpoint = None,
+    features: opt.SlideFeatures = None,
+    screenshot: opt.Screenshot = None,
+) -> None:
+    """Open a slide in napari with our docks, and a model's map over it if one is given."""
+    _check_window()
+    from napari_wsimil.app.window import run
+
+    run(path, checkpoint=checkpoint, features=features, screenshot=screenshot)
+
+
+@app.command(
+    epilog=opt.examples(
+        "napari-wsimil demo",
+        "napari-wsimil demo --screenshot out/demo.png",
+    )
+)
+def demo(
+    prepare_only: opt.PrepareOnly = False,
+    screenshot: opt.Screenshot = None,
+    folder: opt.Folder = None,
+    as_json: opt.Json = False,
+) -> None:
+    """Open a synthetic slide with a trained model's map; made the first time, kept afterwards."""
+    from napari_wsimil.app.demo import demo_folder, prepare_demo
+
+    if not prepare_only:
+        _check_window()
+    study = follow(prepare_demo(folder or demo_folder()), "preparing")
+    if prepare_only:
+        report(vars(study), as_json)
+        return
+    from napari_wsimil.app.window import run
+
+    run(
+        study.slide,
+        checkpoint=study.checkpoint,
+        features=study.features,
+        screenshot=screenshot,
+    )
+
+
+def _check_window() -> None:
+    from importlib.util import find_spec
+
+    qt = any(find_spec(binding) for binding in ("PyQt5", "PyQt6", "PySide6"))
+    if not (qt and find_spec("napari") and find_spec("qtpy")):
+        raise ValueError("the window is not installed: pip install 'napari-wsimil[app]'")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,315 @@
+"""The command line: the whole path on a tiny cohort, and errors in one line."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from napari_wsimil.bags.store import load_bag, save_bag
+from napari_wsimil.cli import main
+from napari_wsimil.learning.evaluation import finish
+from napari_wsimil.space.phantom import SlideRecipe, write_phantom
+from napari_wsimil.study.manifest import Split, read_manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Run = Callable[..., tuple[int, str, str]]
+
+VERBS = ("info", "phantom", "extract", "train", "evaluate", "predict", "export-map", "view", "demo")
+SPLITS = ("train", "train", "train", "train", "validation", "validation", "test", "test")
+MODEL = "model.safetensors"
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command line; gives exit code, stdout and stderr."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        capfd.readouterr()
+        code = main([str(argument) for argument in arguments])
+        return (code, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with eight tiny phantoms, their manifest, features and a trained model."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("study")
+    rows = ["patient_id,slide_id,slide_path,split,label"]
+    for number, split in enumerate(SPLITS):
+        lesions = {"A": 0.5} if number % 2 else {}
+        recipe = SlideRecipe(
+            width=512, height=512, seed=number, lesions=lesions, pieces=1, folds=0, pen_marks=0
+        )
+        finish(write_phantom(folder / f"s{number}.tiff", recipe))
+        label = "tumor" if number % 2 else "normal"
+        rows.append(f"Jane Doe {number},s{number},s{number}.tiff,{split},{label}")
+    cohort = folder / "cohort.csv"
+    cohort.write_text("\n".join(rows))
+    features = folder / "features"
+    patches = ["--mpp", "1", "--pixels", "64"]
+    assert main(["extract", str(cohort), "-o", str(features), *patches]) == 0
+    model = [str(cohort), "-o", str(folder / MODEL), "--features", str(features)]
+    assert main(["train", *model, "--epochs", "3", "--model", "abmil"]) == 0
+    return folder
+
+
+def read_json(text: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(text, parse_constant=pytest.fail)
+    return content
+
+
+def test_the_model_says_how_it_did_on_patients_it_never_saw(study: Path, run: Run) -> None:
+    code, out, _ = run("info", study / MODEL, "--json")
+    facts = read_json(out)
+    assert code == 0
+    assert facts["classes"] == ["normal", "tumor"]
+    assert facts["training_patients"] == 6
+    assert facts["synthetic"] is True
+    assert (facts["mpp"], facts["pixels"]) == (1.0, 64)
+    assert 0 <= facts["metrics"]["test auc"] <= 1
+    assert "salt" not in facts
+
+
+def test_evaluation_is_of_patients_the_model_was_not_trained_on(study: Path, run: Run) -> None:
+    where = (study / MODEL, study / "cohort.csv", "--features", study / "features")
+    code, out, _ = run("evaluate", *where, "--json", "--draws", 100)
+    facts = read_json(out)
+    assert code == 0
+    assert facts["patients"] == 2
+    assert set(facts["metrics"]) == {"auc", "balanced_accuracy", "macro_f1"}
+    auc = facts["metrics"]["auc"]
+    assert auc["low"] <= auc["value"] <= auc["high"]
+    assert "Jane" not in out
+    _, out, err = run("evaluate", *where, "--split", "train", "--json", "--identifying")
+    assert set(read_json(out)["probabilities"]) == {f"Jane Doe {n}" for n in range(4)}
+    assert "trained on" in err
+
+
+def test_a_split_nobody_is_in_is_refused(study: Path, run: Run) -> None:
+    where = (study / MODEL, study / "cohort.csv", "--features", study / "features")
+    assert run("evaluate", *where, "--split", "tets")[0] == 2
+
+
+def test_a_slide_and_its_features_get_the_same_answer(study: Path, run: Run) -> None:
+    code, out, err = run("predict", study / MODEL, study / "s7.tiff", "--json")
+    slide = read_json(out)
+    assert code == 0
+    assert "hours" in err
+    features = read_json(run("predict", study / MODEL, study / "features" / "s7.h5", "--json")[1])
+    assert slide == features
+    assert sum(slide["probabilities"].values()) == pytest.approx(1)
+    assert slide["synthetic"] is True
+
+
+def test_a_real_slide_is_warned_about_by_a_model_of_phantoms(
+    study: Path, small_slide: Path, run: Run
+) -> None:
+    out = study / "real.csv"
+    code, _, err = run("export-map", study / MODEL, small_slide, out, "--slide-mpp", 0.1)
+    assert code == 0
+    assert "warning: the model was trained on synthetic slides, this slide is real" in err
+    assert {row["synthetic"] for row in csv.DictReader(out.open())} == {"0"}
+    assert "CMU" not in out.read_text()
+
+
+@pytest.mark.parametrize("ending", ["csv", "geojson", "png"])
+def test_a_map_is_exported_by_ending(study: Path, run: Run, ending: str) -> None:
+    out = study / f"map.{ending}"
+    code, said, _ = run("export-map", study / MODEL, study / "features" / "s7.h5", out, "--json")
+    assert code == 0
+    assert read_json(said)["synthetic"] is True
+    assert out.stat().st_size > 500
+    if ending != "png":
+        assert "synthetic" in out.read_text()
+        assert "s7" not in out.read_text()
+
+
+def test_an_extraction_goes_on_where_it_ended(study: Path, run: Run) -> None:
+    target = study / "features" / "s0.h5"
+    before = target.read_bytes()
+    code, out, _ = run(
+        "extract", study / "s0.tiff", "-o", target.parent, "--mpp", 1, "--pixels", 64, "--json"
+    )
+    assert code == 0
+    assert read_json(out)["patches"]["s0"] > 0
+    assert target.read_bytes()[-64:] == before[-64:]
+
+
+def test_features_of_another_size_are_not_mixed(study: Path, run: Run) -> None:
+    code, _, err = run(
+        "extract", study / "s0.tiff", "-o", study / "features", "--mpp", 1, "--pixels", 80
+    )
+    assert code == 2
+    assert "s0.h5" in err.splitlines()[-1]
+
+
+def test_a_phantom_is_written_with_its_truth(tmp_path: Path, run: Run) -> None:
+    path = tmp_path / "p.tiff"
+    code, out, _ = run("phantom", path, "--size", 256, "--lesion", "B=0.2", "--json")
+    assert code == 0
+    assert Path(read_json(out)["truth"]).exists()
+    assert read_json(run("info", path, "--json")[1])["synthetic"] is True
+
+
+def test_facts_name_nobody_unless_asked(small_slide: Path, study: Path, run: Run) -> None:
+    code, out, _ = run("info", small_slide, "--json")
+    assert code == 0
+    assert (read_json(out)["width_px"], read_json(out)["mpp_um"]) == (2220, 0.499)
+    assert not {"associated", "header"} & set(read_json(out))
+    facts = read_json(run("info", small_slide, "--json", "--identifying")[1])
+    assert "label" in facts["associated"]
+    assert facts["header"]
+    assert "Jane" not in run("info", study / "cohort.csv")[1]
+    assert "Jane" in run("info", study / "cohort.csv", "--identifying")[1]
+
+
+def test_every_malformed_file_is_told_of_in_one_line(data: Path, run: Run) -> None:
+    paths = sorted((data / "malformed").iterdir())
+    assert len(paths) > 50
+    for path in paths:
+        code, out, err = run("info", path)
+        assert code in (0, 2), path
+        assert "Traceback" not in out + err, path
+        if code == 2:
+            assert len(err.splitlines()) == 1, path
+            assert path.name in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["info", "--colour"], "--colour"),
+        (["inform"], "inform"),
+        (["info"], "path"),
+        (["info", "/nowhere/x.svs"], "x.svs"),
+        (["info", "/nowhere/x.csv"], "x.csv"),
+        (["info", "/nowhere/x.h5"], "x.h5"),
+        (["info", "/nowhere/x.safetensors"], "x.safetensors"),
+        (["phantom", "/tmp/x.tiff", "--lesion", "Q"], "'Q'"),
+        (["phantom", "/tmp/x.tiff", "--lesion", "Q=0.1"], "'Q'"),
+        (["phantom", "/tmp/x.tiff", "--size", "1"], "width"),
+        (["train", "c.csv", "-o", "m.safetensors", "--epochs", "0"], "--epochs"),
+    ],
+)
+def test_an_error_is_one_line_that_names_its_cause(
+    run: Run, arguments: list[str], names: str
+) -> None:
+    code, out, err = run(*arguments)
+    assert code == 2
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    assert names in err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "names"),
+    [("--model", "resnet", "resnet"), ("--lr", "-1", "lr"), ("--features", "/nowhere", "nowhere")],
+)
+def test_training_names_what_it_cannot_use(
+    study: Path, run: Run, option: str, value: str, names: str
+) -> None:
+    manifest = study / "unplaced.csv"
+    manifest.write_text(
+        (study / "cohort.csv").read_text().replace(".tiff", "").replace("slide_path", "note")
+    )
+    features = [] if option == "--features" else ["--features", study / "features"]
+    code, _, err = run("train", manifest, "-o", study / "no.safetensors", *features, option, value)
+    assert code == 2
+    assert names in err.splitlines()[-1]
+    assert not (study / "no.safetensors").exists()
+
+
+def test_debug_shows_where_an_error_came_from() -> None:
+    with pytest.raises(OSError, match=r"x\.svs"):
+        main(["--debug", "info", "/nowhere/x.svs"])
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_teaches_by_example(run: Run, verb: str) -> None:
+    code, out, _ = run(verb, "--help")
+    assert code == 0
+    assert f"napari-wsimil {verb}" in out.split("Examples")[1]
+
+
+def test_a_window_that_is_not_installed_is_explained(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    code, _, err = run("view", "x.svs")
+    assert code == 2
+    assert "pip install" in err
+
+
+def test_the_demo_study_is_made_once(
+    study: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        'task = "binary"\npatients = 4\nslides = [1, 1]\nvalidation = 0.25\ntest = 0.25\n'
+        "[slide]\nwidth = 512\nheight = 512\npieces = 1\nfolds = 0\npen_marks = 0\n"
+    )
+    monkeypatch.setattr("napari_wsimil.app.demo.RECIPE", recipe)
+    monkeypatch.setattr("napari_wsimil.app.demo.CHECKPOINT", study / MODEL)
+    command = ("demo", "--prepare-only", "--folder", tmp_path / "demo", "--json")
+    code, out, _ = run(*command)
+    made = read_json(out)
+    assert code == 0
+    assert {name for name, path in made.items() if not Path(path).is_file()} == set()
+    before = Path(made["slide"]).stat().st_mtime_ns
+    assert read_json(run(*command)[1]) == made
+    assert Path(made["slide"]).stat().st_mtime_ns == before
+    patients = {p.name: p for p in read_manifest(made["manifest"]).part(Split.TEST)}
+    assert any(Path(made["slide"]) == p.slides[0].slide_path for p in patients.values())
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["info", "SLIDE"]])
+def test_the_quick_verbs_load_neither_torch_nor_napari(
+    small_slide: Path, arguments: list[str]
+) -> None:
+    code = (
+        "import sys; from napari_wsimil.cli import main; done = main(sys.argv[1:]); "
+        "heavy = {'torch', 'napari', 'qtpy', 'vispy'} & set(sys.modules); "
+        "sys.exit(f'{done} {heavy}' if done or heavy else 0)"
+    )
+    words = [str(small_slide) if word == "SLIDE" else word for word in arguments]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_features_of_another_encoder_are_not_evaluated(
+    study: Path, tmp_path: Path, run: Run
+) -> None:
+    for path in (study / "features").glob("*.h5"):
+        bag = load_bag(path)
+        save_bag(tmp_path / path.name, replace(bag, encoder="other@1"))
+    cohort = study / "cohort.csv"
+    code, _, err = run("evaluate", study / MODEL, cohort, "--features", tmp_path)
+    assert code == 2
+    assert "other@1" in err.splitlines()[-1]
+
+
+def test_features_of_several_encoders_are_not_trained_on(
+    study: Path, tmp_path: Path, run: Run
+) -> None:
+    for path in (study / "features").glob("*.h5"):
+        bag = load_bag(path)
+        encoder = "other@1" if path.stem == "s7" else bag.encoder
+        save_bag(tmp_path / path.name, replace(bag, encoder=encoder))
+    where = (study / "cohort.csv", "-o", tmp_path / "no.safetensors", "--features", tmp_path)
+    code, _, err = run("train", *where)
+    assert code == 2
+    assert "several encoders" in err
