@@ -14,7 +14,14 @@ export QT_API = $(QT)
 .PHONY: demo test lint bench clean
 
 demo: $(STAMP)
-	$(BIN)/napari-wsimil demo --out out
+	@if [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ]; then \
+	    $(BIN)/napari-wsimil demo; \
+	else \
+	    echo "No display: the demo opens under a virtual one."; \
+	    QT_QPA_PLATFORM=xcb xvfb-run -a -s "-screen 0 1600x1000x24 +extension GLX" \
+	        $(BIN)/napari-wsimil demo --screenshot out/demo.png && \
+	    echo "Its window is in out/demo.png"; \
+	fi
 
 test: $(STAMP)-test
 	$(BIN)/python -m pytest $(TESTS)

@@ -47,3 +47,24 @@ def coded_slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tiff.write(coarse, **shared)  # the thumbnail's place
         tiff.write(coarse, tile=(64, 64), description=header, **shared)
     return path
+
+
+@pytest.fixture(scope="session")
+def wide_slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sparse white slide of more pixels than may be read at once, a few bytes on disk."""
+    import tifffile
+
+    from napari_wsimil.space.lazy import MAX_PIXELS
+
+    path = tmp_path_factory.mktemp("wide") / "wide.tif"
+    side = (int(MAX_PIXELS**0.5) // 256 + 1) * 256
+    tifffile.imwrite(
+        path,
+        (b"" for _ in range((side // 256) ** 2)),
+        shape=(side, side, 3),
+        dtype="uint8",
+        tile=(256, 256),
+        compression="zlib",
+        photometric="rgb",
+    )
+    return path

@@ -16,6 +16,7 @@ from napari_wsimil.app.overlays import (
     outline_layer,
     placement,
     slide_layers,
+    tissue_layer,
 )
 from napari_wsimil.app.session import Display, Stretch
 from napari_wsimil.bags.bag import Bag
@@ -116,6 +117,19 @@ def test_tissue_without_patches_is_hatched_and_the_rest_left_clear(slide: Slide)
     assert drawn[:200, 100:].mean() == pytest.approx(1 / 3, abs=0.05)
     assert not drawn[200:].any()
     assert options["scale"] == (1.0, 1.0)
+
+
+def test_the_border_of_the_tissue_lies_on_it(slide: Slide) -> None:
+    mask = np.zeros((175, 250), bool)
+    mask[50:100, 60:200] = True
+    picture, options, kind = tissue_layer(slide, Tissue(mask, 4.0, 0.5))
+    layer = Layer.create(
+        picture[..., 3], {"scale": options["scale"], "translate": options["translate"]}, kind
+    )
+    assert value_at(layer, 240, 200) == 255
+    assert value_at(layer, 799, 399) == 255
+    assert value_at(layer, 250, 210) == 0
+    assert value_at(layer, 230, 190) == 0
 
 
 def test_outlines_are_those_in_view_with_edges_on_the_patch(slide: Slide) -> None:

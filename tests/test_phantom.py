@@ -367,7 +367,7 @@ def test_the_demo_recipe_is_read_with_all_it_says() -> None:
     recipe = load_recipe(DEMO)
     assert recipe.task == "three-class"
     assert recipe.slides == (1, 2)
-    assert recipe.slide.width == 3072
+    assert recipe.slide.width == 6144
     assert recipe.missing["blood"] > 0
 
 

@@ -15,7 +15,7 @@ import tifffile
 import tiffslide
 
 from napari_wsimil.space.geometry import MppSource, SlideError
-from napari_wsimil.space.lazy import MAX_PIXELS, TooLargeError
+from napari_wsimil.space.lazy import TooLargeError
 from napari_wsimil.space.slide import open_slide
 
 if TYPE_CHECKING:
@@ -144,25 +144,6 @@ def test_plain_dask_arrays_compute(coded_slide: Path) -> None:
             slide.pyramid[1][20:60, 30:90].compute(),
             slide.read_region(0, 0, 249, 174, level=1)[20:60, 30:90],
         )
-
-
-@pytest.fixture
-def wide_slide(tmp_path: Path) -> Path:
-    """A sparse slide of more pixels than may be read at once, a few bytes on disk."""
-    path = tmp_path / "wide.tif"
-    side = int(MAX_PIXELS**0.5) + 512
-    side -= side % 256
-    empty = (b"" for _ in range((side // 256) ** 2))
-    tifffile.imwrite(
-        path,
-        empty,
-        shape=(side, side, 3),
-        dtype="uint8",
-        tile=(256, 256),
-        compression="zlib",
-        photometric="rgb",
-    )
-    return path
 
 
 def test_a_fine_level_is_never_pulled_whole_into_memory(wide_slide: Path) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -13,14 +14,16 @@ import torch
 
 from napari_wsimil.app import memory
 from napari_wsimil.app.session import Stretch
-from napari_wsimil.app.work import Step
+from napari_wsimil.app.work import Step, analyze_job, model_job
 from napari_wsimil.bags.encoders import create_encoder
+from napari_wsimil.bags.store import save_bag
 from napari_wsimil.learning.checkpoint import save_checkpoint
 from napari_wsimil.models import create_model
 from napari_wsimil.models.card import Card
 from napari_wsimil.space.geometry import MppSource
 from napari_wsimil.space.lazy import TooLargeError
 from napari_wsimil.space.slide import open_slide
+from napari_wsimil.space.tissue import find_tissue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -30,6 +33,15 @@ if TYPE_CHECKING:
     from pytestqt.qtbot import QtBot
 
     from napari_wsimil.app.docks import ExplainDock, SlideDock
+
+
+def result_of(job: Generator[Step, None, Any]) -> Any:
+    """Drive a job to its end and return its result."""
+    while True:
+        try:
+            next(job)
+        except StopIteration as finished:
+            return finished.value
 
 
 class Docks:
@@ -98,10 +110,24 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def features(small_slide: Path, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The real slide's features, made once."""
+    path = tmp_path_factory.mktemp("features") / "slide.h5"
+    with open_slide(small_slide) as slide:
+        model = result_of(model_job(checkpoint))
+        save_bag(path, result_of(analyze_job(slide, model, None, None)).bag)
+    return path
+
+
 @pytest.fixture
-def asked(docks: Docks, small_slide: Path, checkpoint: Path) -> Docks:
+def asked(docks: Docks, small_slide: Path, checkpoint: Path, features: Path) -> Docks:
     """The real slide, opened and asked about through the docks."""
     docks.slide.open(small_slide)
+    docks.idle()
+    docks.slide.tissue_button.click()
+    docks.idle()
+    docks.slide.open_features(features)
     docks.idle()
     docks.explain.open_model(checkpoint)
     docks.idle()
@@ -165,13 +191,13 @@ def test_top_patches_are_pictures_that_fly_to_their_place(asked: Docks) -> None:
 def test_patches_are_outlines_where_cells_can_be_seen(asked: Docks) -> None:
     layer = asked.viewer.layers["attention"]
     asked.viewer.scene.camera.zoom = 0.5
-    assert layer.visible
+    assert layer.opacity == pytest.approx(0.6)
     asked.viewer.scene.camera.center = (0.0, 600.0, 500.0)
     asked.viewer.scene.camera.zoom = 2.0
-    assert not layer.visible
+    assert layer.opacity == 0
     assert "attention (outlines)" in asked.names()
     asked.viewer.scene.camera.zoom = 0.5
-    assert layer.visible
+    assert layer.opacity == pytest.approx(0.6)
     assert "attention (outlines)" not in asked.names()
 
 
@@ -215,8 +241,6 @@ def test_what_is_no_slide_leaves_everything_as_it_was(asked: Docks, data: Path) 
 def test_features_of_another_slide_are_refused(
     asked: Docks, coded_slide: Path, tmp_path: Path
 ) -> None:
-    from napari_wsimil.bags.store import save_bag
-
     assert asked.pane.bag is not None
     save_bag(tmp_path / "bag.h5", replace(asked.pane.bag, slide="0123456789abcdef"))
     bag = asked.pane.bag
@@ -317,20 +341,57 @@ def test_saving_and_exporting_a_slide_is_refused_with_a_sentence(
         docks.viewer.export_figure(scale_factor=4)
 
 
+def test_a_locked_fine_resolution_of_a_large_slide_is_refused(
+    docks: Docks, wide_slide: Path
+) -> None:
+    docks.slide.open(wide_slide)
+    docks.idle()
+    with pytest.raises(TooLargeError, match="choose a coarser resolution"):
+        docks.viewer.layers[-1].locked_data_level = 0
+
+
+def test_a_slide_does_not_become_labels_and_nothing_stale_stays(asked: Docks) -> None:
+    actions = pytest.importorskip("napari.layers._layer_actions", reason="napari moved it")
+    asked.viewer.layers.selection.select_only(asked.viewer.layers["slide 3957"])
+    with pytest.raises(ValueError, match="axis_labels"):
+        actions._convert_to_labels(asked.viewer.layers)
+    assert asked.pane.slide is None
+    assert asked.pane.prediction is None
+    assert asked.names() == []
+
+
+def test_a_copied_slide_layer_shows_the_same_slide(asked: Docks) -> None:
+    layer = asked.viewer.layers["slide 3957"]
+    twin = copy.deepcopy(layer.as_layer_data_tuple())
+    assert twin[1]["metadata"]["slide"] is layer.metadata["slide"]
+
+
+def test_the_map_grows_while_features_are_made(
+    docks: Docks, small_slide: Path, checkpoint: Path
+) -> None:
+    """Without features the whole way is gone: tissue, patches, encoder, model."""
+    docks.slide.open(small_slide)
+    docks.idle()
+    docks.explain.open_model(checkpoint)
+    docks.idle()
+    seen: list[int] = []
+    docks.pane.events.prediction.connect(lambda found: found and seen.append(len(found.bag)))
+    docks.explain.run()
+    docks.idle()
+    assert docks.pane.grid is not None
+    total = len(docks.pane.grid)
+    assert seen[-1] == total
+    assert 0 < seen[0] < total
+    assert docks.pane.tissue is not None
+    assert "so far" not in docks.viewer.canvas.overlays.text.text
+
+
 def test_work_has_its_own_cache(small_slide: Path, checkpoint: Path) -> None:
     """Encoding a slide leaves the tiles that the viewer keeps alone."""
-    from napari_wsimil.app.work import analyze_job, model_job
-
-    def result(job: Generator[Step, None, object]) -> object:
-        while True:
-            try:
-                next(job)
-            except StopIteration as finished:
-                return finished.value
-
     with open_slide(small_slide) as slide:
-        model = result(model_job(checkpoint))
-        used = slide.cache.used
-        found = result(analyze_job(slide, model, None, None))  # type: ignore[arg-type]
-        assert len(found.bag) > 20  # type: ignore[attr-defined]
-        assert slide.cache.used - used < 20 * 2**20
+        np.asarray(slide.arrays[-1])
+        model, used = result_of(model_job(checkpoint)), slide.cache.used
+        work = analyze_job(slide, model, find_tissue(slide), None)
+        next(step for step in work if step.done > 8)
+        work.close()
+        assert slide.cache.used == used

@@ -1,9 +1,9 @@
 """Guards: what napari offers for any image, and what would pull a whole slide into memory.
 
-`LevelArray` refuses by itself whatever reads it. Three of napari's controls need a word
+`LevelArray` refuses by itself whatever reads it. Two of napari's controls need a word
 before they get there: saving, since napari wraps the levels of an image in a type of its
-own; exporting a figure, which sizes the canvas to the slide first; and converting to
-labels, which drops the image before it fails.
+own, and exporting a figure, which sizes the canvas to the slide first. Converting to
+labels fails in napari after it has dropped the image: the presenter then says so.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.ndimage import binary_dilation, binary_erosion
 from skimage.transform import resize
 
 from napari_wsimil.app.scale import scaled
@@ -32,6 +33,7 @@ UNDERLAY_SIDE = 2048
 #: The longer side of the picture that hatches what was not looked at, in pixels.
 _HATCH_SIDE = 1024
 _HATCH_COLOR = (40, 40, 40, 190)
+_TISSUE_COLOR = (0, 114, 178, 255)
 
 
 def placement(
@@ -129,6 +131,20 @@ def hatch_layer(slide: Slide, tissue: Tissue, grid: PatchGrid) -> LayerTuple:
         "interpolation2d": "nearest",
         "opacity": 0.8,
         **placement(slide, tissue.downsample * width / shape[1]),
+    }
+    return picture, options, "image"
+
+
+def tissue_layer(slide: Slide, tissue: Tissue) -> LayerTuple:
+    """Return the border of the tissue, three cells of its mask wide, the rest clear."""
+    border = binary_dilation(tissue.mask) & ~binary_erosion(tissue.mask)
+    picture = np.zeros((*border.shape, 4), np.uint8)
+    picture[border] = _TISSUE_COLOR
+    options = {
+        "name": "tissue",
+        "rgb": True,
+        "interpolation2d": "nearest",
+        **placement(slide, tissue.downsample),
     }
     return picture, options, "image"
 

@@ -16,6 +16,7 @@ from napari_wsimil.app.overlays import (
     map_layer,
     outline_layer,
     slide_layers,
+    tissue_layer,
 )
 from napari_wsimil.app.scale import scaled
 from napari_wsimil.space.geometry import Region
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
 #: Microns per screen pixel below which patches are outlines: magnification above 10×.
 OUTLINES_BELOW = 1.0
 HIDE_KEY = "h"
+_CLOSED = (
+    "The slide's layer was removed, so the slide is closed; open it again in the Slide dock. "
+    "A slide cannot be converted to labels: it does not fit in memory."
+)
 
 
 class Presenter:
@@ -55,8 +60,8 @@ class Presenter:
         self._outlined: Region | None = None
         events = self.pane.events
         events.slide.connect(self._show_slide)
-        events.tissue.connect(self._show_hatch)
-        events.grid.connect(self._show_hatch)
+        events.tissue.connect(self._show_tissue)
+        events.grid.connect(self._show_tissue)
         events.prediction.connect(self._show_map)
         events.display.connect(self._update_map)
         events.focus.connect(self._fly_to)
@@ -103,11 +108,14 @@ class Presenter:
             self._layers["slide"] = layer
             self.pane.show_slide(layer.metadata["slide"])
 
-    def _show_hatch(self, *_: object) -> None:
-        self._remove("hatch")
+    def _show_tissue(self, *_: object) -> None:
+        """Show where tissue was found, and once patches lie on it what they leave out."""
+        self._remove("tissue")
         slide, tissue, grid = self.pane.slide, self.pane.tissue, self.pane.grid
-        if slide is not None and tissue is not None and grid is not None:
-            self._add("hatch", hatch_layer(slide, tissue, grid))
+        if slide is None or tissue is None:
+            return
+        plain = tissue_layer(slide, tissue) if grid is None else hatch_layer(slide, tissue, grid)
+        self._add("tissue", plain)
 
     # the map
 
@@ -138,7 +146,7 @@ class Presenter:
             layer.colorbar.visible = True
         else:
             layer.data = values
-            for name in ("scale", "translate", "colormap", "contrast_limits", "opacity", "name"):
+            for name in ("scale", "translate", "colormap", "contrast_limits", "name"):
                 setattr(layer, name, options[name])
         self._clear_outlines()
         self._follow_zoom()
@@ -150,8 +158,9 @@ class Presenter:
         if layer is None or slide is None or self.pane.prediction is None:
             return
         outlined = self.viewer.scene.camera.zoom * OUTLINES_BELOW > 1 and slide.resolution.known
-        layer.visible = self.pane.display.visible and not outlined
-        if outlined and self.pane.display.visible:
+        layer.visible = self.pane.display.visible
+        layer.opacity = 0.0 if outlined else self.pane.display.opacity
+        if outlined and layer.visible:
             self._outline(slide, self.pane.prediction)
         else:
             self._clear_outlines()
@@ -259,10 +268,13 @@ class Presenter:
             self.viewer.layers.remove(layer)
 
     def _forget(self, event: Any) -> None:
-        """Drop a layer that the user deleted by hand."""
+        """Drop a layer that the user deleted by hand; without its layer a slide is closed."""
         for role, layer in list(self._layers.items()):
             if layer is event.value:
                 del self._layers[role]
+                if role == "slide":
+                    self.viewer.status = _CLOSED
+                    self.pane.show_slide(None)
 
 
 def _within(inner: Region, outer: Region) -> bool:

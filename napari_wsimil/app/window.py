@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,11 +51,32 @@ def open_window(show: bool = True) -> Window:
         viewer = napari.Viewer(title="napari-wsimil", show=show)
     presenter = presenter_of(viewer)
     slide_dock, explain_dock = SlideDock(viewer), ExplainDock(viewer)
-    first = viewer.window.add_dock_widget(slide_dock, name="Slide", area="right")
+    viewer.window.add_dock_widget(slide_dock, name="Slide", area="right")
     viewer.window.add_dock_widget(explain_dock, name="Explain", area="right", tabify=True)
-    first.raise_()
     viewer.window.resize(*SIZE)
+    wait_until(lambda: True)
+    slide_dock.come_forward()
+    if show:
+        _warm_up(viewer)
+    gc.freeze()  # napari collects garbage at every layer it removes: let it skip what stays
     return Window(viewer, presenter, slide_dock, explain_dock)
+
+
+def _warm_up(viewer: Viewer) -> None:
+    """Draw a picture and words once and take them away, so that the first slide need not wait.
+
+    Readers, units of length, letters and shaders are all made at their first use.
+    """
+    import napari_wsimil.space.readers.openslide
+    import napari_wsimil.space.readers.tiffslide  # noqa: F401
+
+    words = viewer.canvas.overlays
+    viewer.add_image(np.full((64, 64, 3), 255, np.uint8), rgb=True, units=("um", "um"))
+    words.text.text = "SYNTHETIC"
+    words.text.visible = words.scale_bar.visible = True
+    viewer.screenshot(flash=False)
+    words.text.visible = words.scale_bar.visible = False
+    viewer.layers.clear()
 
 
 def run(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import dask.array as da
 import numpy as np
@@ -85,6 +85,10 @@ class LevelArray:
         if copy is False:
             raise ValueError("a slide's pixels are read from disk: a copy cannot be avoided")
         return np.asarray(self[:], dtype=dtype)
+
+    def __deepcopy__(self, _: object) -> Self:
+        """Return the array itself: its pixels are the file's and never change."""
+        return self
 
     def astype(self, dtype: Any, **_: Any) -> NDArray[Any]:
         """Return the whole level in memory as `dtype`, if it is small enough."""

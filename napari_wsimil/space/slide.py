@@ -184,6 +184,10 @@ class Slide:
         self.cache.clear()
         self.reader.close()
 
+    def __deepcopy__(self, _: object) -> Self:
+        """Return the slide itself: a copy of a layer shows the same file."""
+        return self
+
     def __enter__(self) -> Self:
         return self
 

@@ -10,7 +10,6 @@ from napari.utils.notifications import show_error
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QComboBox,
-    QDockWidget,
     QFileDialog,
     QFormLayout,
     QGroupBox,
@@ -25,6 +24,7 @@ from qtpy.QtWidgets import (
 
 from napari_wsimil.app import memory
 from napari_wsimil.app.session import Stretch
+from napari_wsimil.app.widgets.docked import DockedWidget
 from napari_wsimil.app.widgets.job import JobRow
 from napari_wsimil.app.widgets.patches import TopPatches, pictures_job
 from napari_wsimil.app.work import analyze_job, model_job
@@ -42,7 +42,7 @@ _STRETCHES = {
 _EXPORTS = "QuPath tiles (*.geojson);;Table (*.csv);;Picture (*.png)"
 
 
-class ExplainWidget(QWidget):
+class ExplainWidget(DockedWidget):
     """Sets model, prediction and display of the session's pane."""
 
     def __init__(self, session: Session, parent: QWidget | None = None) -> None:
@@ -146,12 +146,6 @@ class ExplainWidget(QWidget):
         if slide is not None and model is not None:
             job = analyze_job(slide, model, self._pane.tissue, self._pane.bag)
             self.job.run(job, self._show_analysis, self._show_partial)
-
-    def come_forward(self) -> None:
-        """Show this dock where it shares its place with another."""
-        dock = self.parent()
-        if isinstance(dock, QDockWidget):
-            dock.raise_()
 
     def _ask_model(self) -> None:
         path, _ = QFileDialog.getOpenFileName(

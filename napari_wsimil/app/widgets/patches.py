@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from napari_wsimil.space.slide import Slide
 
 COUNT = 8
-_SIDE = 84  # px on screen
+_SIDE = 74  # px on screen
 _CACHE = 32 * 2**20
 Picture = tuple[int, str, "NDArray[np.uint8]"]
 
@@ -56,10 +56,10 @@ class TopPatches(QListWidget):
         super().__init__(parent)
         self.setViewMode(QListView.ViewMode.IconMode)
         self.setIconSize(QSize(_SIDE, _SIDE))
-        self.setGridSize(QSize(_SIDE + 10, _SIDE + 24))
+        self.setGridSize(QSize(_SIDE + 8, _SIDE + 22))
         self.setResizeMode(QListView.ResizeMode.Adjust)
         self.setMovement(QListView.Movement.Static)
-        self.setMinimumHeight(2 * (_SIDE + 26))
+        self.setMinimumHeight(2 * (_SIDE + 24))
         self.setToolTip("Patches that the map ranks first; click one to go there")
         self.itemClicked.connect(self._choose)
 

@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_wsimil.app import memory
+from napari_wsimil.app.widgets.docked import DockedWidget, allow
 from napari_wsimil.app.widgets.job import JobRow
 from napari_wsimil.app.work import Step, extract_job, features_job, open_job, tissue_job
 from napari_wsimil.space.geometry import PLAUSIBLE_MPP, MppSource
@@ -39,7 +40,7 @@ SLIDES = "Slides (*.svs *.tif *.tiff *.ndpi *.mrxs *.scn *.bif *.vms *.dcm *.qpt
 FEATURES = "Features (*.h5 *.hdf5)"
 
 
-class SlideWidget(QWidget):
+class SlideWidget(DockedWidget):
     """Sets slide, tissue, patches and features of the session's pane."""
 
     def __init__(self, session: Session, parent: QWidget | None = None) -> None:
@@ -244,11 +245,11 @@ class SlideWidget(QWidget):
         self.mpp_button.setVisible(self.mpp.isVisibleTo(self))
         self.names.setVisible(slide is not None)
         known = slide is not None and slide.resolution.known
-        _allow(self.tissue_button, slide is not None and not busy, "Open a slide first")
+        allow(self.tissue_button, slide is not None and not busy, "Open a slide first")
         why = "Set the pixel size first" if slide is not None else "Open a slide first"
-        _allow(self.grid_button, known and not busy, why)
-        _allow(self.extract_button, self._pane.grid is not None and not busy, "Lay patches first")
-        _allow(self.load_button, slide is not None and not busy, "Open a slide first")
+        allow(self.grid_button, known and not busy, why)
+        allow(self.extract_button, self._pane.grid is not None and not busy, "Lay patches first")
+        allow(self.load_button, slide is not None and not busy, "Open a slide first")
         self.patch_facts.setText(self._patch_text())
         self.feature_facts.setText(_feature_text(self._pane.bag))
 
@@ -265,12 +266,6 @@ class SlideWidget(QWidget):
 
 
 _NO_SLIDE = "No slide is open."
-
-
-def _allow(button: QPushButton, allowed: bool, why: str) -> None:
-    """Enable a button, or let its tooltip say why it is not."""
-    button.setEnabled(allowed)
-    button.setToolTip("" if allowed else why)
 
 
 def _slide_facts(slide: Slide, names: bool) -> str:
