@@ -306,3 +306,14 @@ def test_opening_a_slide_imports_neither_torch_nor_qt(small_slide: Path) -> None
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "set()"
+
+
+def test_a_slide_cut_off_while_open_is_told_by_name(small_slide: Path, tmp_path: Path) -> None:
+    path = tmp_path / "vanishing.svs"
+    path.write_bytes(small_slide.read_bytes())
+    with open_slide(path) as slide:
+        slide.read_region(0, 0, 100, 100)
+        with path.open("r+b") as file:
+            file.truncate(5000)
+        with pytest.raises(SlideError, match=r"vanishing\.svs: level 0, tile .* ends early"):
+            slide.read_region(1000, 1500, 100, 100)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from napari_wsimil.models import create_model
 from napari_wsimil.models.card import FORMAT, Card
@@ -49,7 +49,7 @@ def save_checkpoint(path: Path, model: MILModel, card: Card) -> Card:
     card = card.model_copy(update={"weights": weights_hash(tensors)})
     part = path.with_name(path.name + ".part")
     try:
-        save_file(tensors, part, metadata={CARD: card.model_dump_json()})
+        part.write_bytes(save(tensors, metadata={CARD: card.model_dump_json()}))
         os.replace(part, path)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path.name} could not be written: {error}") from error
