@@ -146,8 +146,8 @@ class Presenter:
             layer.colorbar.visible = True
         else:
             layer.data = values
-            for name in ("scale", "translate", "colormap", "contrast_limits", "name"):
-                setattr(layer, name, options[name])
+            names = ("scale", "translate", "colormap", "contrast_limits", "name")
+            _restyle(layer, {name: options[name] for name in names})
         self._clear_outlines()
         self._follow_zoom()
         self._tell_caveat()
@@ -158,8 +158,8 @@ class Presenter:
         if layer is None or slide is None or self.pane.prediction is None:
             return
         outlined = self.viewer.scene.camera.zoom * OUTLINES_BELOW > 1 and slide.resolution.known
-        layer.visible = self.pane.display.visible
-        layer.opacity = 0.0 if outlined else self.pane.display.opacity
+        opacity = 0.0 if outlined else self.pane.display.opacity
+        _restyle(layer, {"visible": self.pane.display.visible, "opacity": opacity})
         if outlined and layer.visible:
             self._outline(slide, self.pane.prediction)
         else:
@@ -284,3 +284,12 @@ def _within(inner: Region, outer: Region) -> bool:
         and inner.x + inner.width <= outer.x + outer.width
         and inner.y + inner.height <= outer.y + outer.height
     )
+
+
+def _restyle(layer: Layer, options: dict[str, Any]) -> None:
+    """Set what differs: whatever is set, napari draws anew, after a new colormap from scratch."""
+    for name, value in options.items():
+        now = getattr(layer, name)
+        same = now.name == value["name"] if name == "colormap" else np.array_equal(now, value)
+        if not same:
+            setattr(layer, name, value)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from psygnal import SignalGroupDescriptor
 
+from napari_wsimil.app.pace import Pace
+
 if TYPE_CHECKING:
     from napari_wsimil.bags.bag import Bag
     from napari_wsimil.explain.predict import Prediction
@@ -17,6 +19,11 @@ if TYPE_CHECKING:
     from napari_wsimil.space.grid import PatchGrid
     from napari_wsimil.space.slide import Slide
     from napari_wsimil.space.tissue import Tissue
+
+
+#: Largest share of the window's time that goes into drawing a map that still fills in: so
+#: small that not one frame in twenty has to wait for it while somebody moves about.
+_DRAWING_SHARE = 0.04
 
 
 class Stretch(StrEnum):
@@ -84,6 +91,7 @@ class Pane:
     prediction: Prediction | None = None
     display: Display = field(default_factory=Display)
     focus: int | None = None
+    _pace: Pace = field(default_factory=lambda: Pace(0.1, _DRAWING_SHARE, 2.0), repr=False)
 
     def show_slide(self, slide: Slide | None) -> None:
         """Replace the slide; what was known of the former one is forgotten."""
@@ -92,6 +100,7 @@ class Pane:
 
     def show_tissue(self, tissue: Tissue | None) -> None:
         """Replace the tissue; patches, features and prediction are forgotten."""
+        self.tissue = None  # first, or what is drawn where no patch lies is drawn once more
         self.show_grid(None)
         self.tissue = tissue
 
@@ -106,6 +115,12 @@ class Pane:
         self.bag = bag
         if bag is not None and bag.grid is not None:
             self.grid = bag.grid
+
+    def show_partial(self, prediction: Prediction) -> None:
+        """Show a map that still fills in, unless drawing it would keep the window busy."""
+        if self._pace.due:
+            with self._pace:
+                self.prediction = prediction
 
     def show_model(self, model: LoadedModel | None) -> None:
         """Replace the model; its prediction is forgotten."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from napari_wsimil.app.presenter import Presenter
 
 SIZE = (1366, 768)
+#: Seconds after which a job's thread lets the window's go on; Python's own 5 ms is felt.
+_SWITCH = 5e-4
 _LONGEST_WAIT = 600.0  # seconds for a screenshot's jobs
 
 
@@ -58,6 +61,7 @@ def open_window(show: bool = True) -> Window:
     slide_dock.come_forward()
     if show:
         _warm_up(viewer)
+    sys.setswitchinterval(_SWITCH)
     gc.freeze()  # napari collects garbage at every layer it removes: let it skip what stays
     return Window(viewer, presenter, slide_dock, explain_dock)
 
@@ -114,11 +118,12 @@ def _steps(
     if path is not None:
         yield lambda: slide_dock.open(path)
     if features is not None:
-        yield lambda: slide_dock.open_features(features)
+        yield lambda: slide_dock.features.open(features)
     if checkpoint is not None:
         yield lambda: explain_dock.open_model(checkpoint)
         yield explain_dock.run
         yield explain_dock.come_forward
+    yield window.viewer.reset_view
 
 
 def save_screenshot(window: Window, path: Path) -> None:

@@ -7,7 +7,6 @@ its tiles.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_wsimil.app.overlays import UNDERLAY_SIDE
+from napari_wsimil.app.pace import Pace
 from napari_wsimil.app.session import LoadedModel
 from napari_wsimil.space.grid import check_places, make_grid
 from napari_wsimil.space.slide import Slide, open_slide
@@ -27,12 +27,15 @@ if TYPE_CHECKING:
 
     from napari_wsimil.bags.bag import Bag
     from napari_wsimil.bags.encoder_card import PatchEncoder
+    from napari_wsimil.bags.features import Estimate
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.models.card import Card
     from napari_wsimil.space.grid import PatchGrid
 
 #: Seconds between two partial maps while features are made.
 MAP_INTERVAL = 0.1
+#: Largest share of a job's time that goes into them.
+_MAP_SHARE = 0.1
 _WORK_CACHE = 64 * 2**20
 
 
@@ -50,9 +53,9 @@ class Step:
 class Analysis:
     """What a job found out about a slide."""
 
-    tissue: Tissue | None
+    tissue: Tissue
     bag: Bag
-    prediction: Prediction | None
+    prediction: Prediction
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,16 @@ class Cut:
     mpp: float = 0.5
     pixels: int = 224
     overlap: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """An extraction before it starts, and what it takes on this machine."""
+
+    encoder: PatchEncoder
+    grid: PatchGrid
+    path: Path
+    cost: Estimate
 
 
 Job = Generator[Step, None, object]
@@ -105,6 +118,19 @@ def tissue_job(slide: Slide) -> Generator[Step, None, Tissue]:
     return find_tissue(slide)
 
 
+def plan_job(
+    slide: Slide, grid: PatchGrid, name: str, weights: Path | None, path: Path
+) -> Generator[Step, None, Plan]:
+    """Return the plan of an extraction into `path`, its cost measured on a few patches."""
+    yield Step("loading the encoder")
+    from napari_wsimil.bags.encoders import create_encoder
+    from napari_wsimil.bags.features import estimate
+
+    encoder = create_encoder(name, weights)
+    yield Step("measuring how long it takes")
+    return Plan(encoder, grid, path, estimate(slide, grid, encoder))
+
+
 def extract_job(
     slide: Slide,
     grid: PatchGrid,
@@ -112,11 +138,16 @@ def extract_job(
     path: Path | None = None,
     model: LoadedModel | None = None,
 ) -> Generator[Step, None, Bag]:
-    """Return the features of a slide; with a model its map grows in `Step.partial`."""
+    """Return the features of a slide; with a model that takes them, its map grows too.
+
+    The map so far comes in `Step.partial`.
+    """
     from napari_wsimil.bags.features import extract_features
 
+    if model is not None and model.card.encoder != encoder.card.identity:
+        model = None
     features = np.full((len(grid), encoder.card.dim), np.nan, np.float32)
-    shown = time.monotonic()
+    pace = Pace(MAP_INTERVAL, _MAP_SHARE)
     with open_slide(slide.path, slide.resolution.mpp, _WORK_CACHE) as source:
         work = extract_features(source, grid, encoder, path)
         try:
@@ -124,9 +155,9 @@ def extract_job(
                 now = next(work)
                 features[now.start : now.start + len(now.rows)] = now.rows
                 partial = None
-                if model is not None and now.done and time.monotonic() - shown > MAP_INTERVAL:
-                    partial = _so_far(model, features[: now.done], grid, encoder, slide)
-                    shown = time.monotonic()
+                if model is not None and now.done and pace.due:
+                    with pace:
+                        partial = _so_far(model, features[: now.done], grid, encoder, slide)
                 yield Step("encoding patches", now.done, now.total, partial)
         except StopIteration as finished:
             bag: Bag = finished.value
@@ -146,9 +177,9 @@ def analyze_job(
     from napari_wsimil.explain.predict import predict
 
     card = model.card
+    if tissue is None:
+        tissue = yield from tissue_job(slide)
     if bag is None:
-        if tissue is None:
-            tissue = yield from tissue_job(slide)
         cut = cut_of(card)
         grid = make_grid(slide, tissue, cut.mpp, cut.pixels, cut.overlap)
         encoder = create_encoder(card.encoder.partition("@")[0])

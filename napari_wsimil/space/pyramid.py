@@ -73,7 +73,9 @@ class Pyramid:
         """
         level = self.steps[index].level
         x1, y1 = region.x + region.width, region.y + region.height
-        out = np.full((region.height, region.width, 3), 255, np.uint8)
+        out = np.empty((region.height, region.width, 3), np.uint8)
+        if min(region.x, region.y) < 0 or x1 > level.width or y1 > level.height:
+            out.fill(255)
         for column, row in _touched(level, region):
             left, top = column * level.tile[0], row * level.tile[1]
             tile = self._tile(index, column, row, store)

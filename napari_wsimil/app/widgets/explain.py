@@ -164,7 +164,7 @@ class ExplainWidget(DockedWidget):
 
     def _show_partial(self, step: Step) -> None:
         if step.partial is not None:
-            self._pane.prediction = step.partial
+            self._pane.show_partial(step.partial)
 
     def _choose_map(self) -> None:
         self._pane.display = replace(

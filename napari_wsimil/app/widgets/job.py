@@ -31,6 +31,7 @@ class JobRow(QWidget):
         self._worker: GeneratorWorker | None = None
         self._done: Callable[[Any], None] | None = None
         self._on_step: Callable[[Step], None] | None = None
+        self._results: list[Any] = []
         self.label = QLabel()
         self.label.setWordWrap(True)
         self.bar = QProgressBar()
@@ -63,7 +64,7 @@ class JobRow(QWidget):
         if self.busy:
             show_info("Something is still running here: wait for it, or cancel it first.")
             return
-        self._done, self._on_step = done, on_step
+        self._done, self._on_step, self._results = done, on_step, []
         self._worker = create_worker(_drive, job, _worker_class=_JobWorker, _ignore_errors=True)
         self._worker.job = job
         self._worker.yielded.connect(self._show_step)
@@ -104,12 +105,17 @@ class JobRow(QWidget):
             self._on_step(step)
 
     def _take(self, result: Any) -> None:
-        if self._wanted() and self._done is not None:
-            self._done(result)
+        if self._wanted():
+            self._results.append(result)
 
     def _end(self) -> None:
+        """Hand over the result when nothing runs any more, so that a next job may follow."""
+        results, done = self._results, self._done
         self._worker = self._on_step = self._done = None
         self.hide()
+        if done is not None:
+            for result in results:
+                done(result)
         self.finished.emit()
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import (
     QCheckBox,
-    QComboBox,
     QDoubleSpinBox,
     QFileDialog,
     QFormLayout,
@@ -22,8 +21,9 @@ from qtpy.QtWidgets import (
 
 from napari_wsimil.app import memory
 from napari_wsimil.app.widgets.docked import DockedWidget, allow
+from napari_wsimil.app.widgets.features import FeatureBox
 from napari_wsimil.app.widgets.job import JobRow
-from napari_wsimil.app.work import Step, extract_job, features_job, open_job, tissue_job
+from napari_wsimil.app.work import Step, open_job, tissue_job
 from napari_wsimil.space.geometry import PLAUSIBLE_MPP, MppSource
 from napari_wsimil.space.grid import make_grid
 
@@ -31,13 +31,11 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from napari_wsimil.app.session import Session
-    from napari_wsimil.bags.bag import Bag
     from napari_wsimil.space.grid import PatchGrid
     from napari_wsimil.space.slide import Slide
     from napari_wsimil.space.tissue import Tissue
 
 SLIDES = "Slides (*.svs *.tif *.tiff *.ndpi *.mrxs *.scn *.bif *.vms *.dcm *.qptiff);;All files (*)"
-FEATURES = "Features (*.h5 *.hdf5)"
 
 
 class SlideWidget(DockedWidget):
@@ -50,7 +48,8 @@ class SlideWidget(DockedWidget):
         layout = QVBoxLayout(self)
         layout.addWidget(self._build_slide())
         layout.addWidget(self._build_patches())
-        layout.addWidget(self._build_features())
+        self.features = FeatureBox(session.pane, self.job)
+        layout.addWidget(self.features)
         layout.addWidget(self.job)
         layout.addStretch(1)
         self._connect()
@@ -113,34 +112,15 @@ class SlideWidget(DockedWidget):
         form.addRow(self.patch_facts)
         return box
 
-    def _build_features(self) -> QGroupBox:
-        self.encoder = QComboBox()
-        self.encoder.setToolTip("What turns a patch into numbers; only weights on this machine")
-        self.encoder.addItem("stain-texture (built in)", "stain-texture")
-        self.encoder.addItem("ONNX file…", "onnx")
-        self.extract_button = QPushButton("Extract and save…")
-        self.load_button = QPushButton("Open features…")
-        self.feature_facts = QLabel()
-        self.feature_facts.setWordWrap(True)
-        box = QGroupBox("Features")
-        form = QFormLayout(box)
-        form.addRow("Encoder", self.encoder)
-        form.addRow(self.extract_button)
-        form.addRow(self.load_button)
-        form.addRow(self.feature_facts)
-        return box
-
     def _connect(self) -> None:
         self.open_button.clicked.connect(self._ask_slide)
         self.names.toggled.connect(self._refresh)
         self.mpp_button.clicked.connect(self._set_mpp)
         self.tissue_button.clicked.connect(self._find_tissue)
         self.grid_button.clicked.connect(self._lay_patches)
-        self.extract_button.clicked.connect(self._ask_extract)
-        self.load_button.clicked.connect(self._ask_features)
         self.job.started.connect(self._refresh)
         self.job.finished.connect(self._refresh)
-        for name in ("slide", "tissue", "grid", "bag"):
+        for name in ("slide", "tissue", "grid"):
             self._pane.events[name].connect(self._refresh_on_event)
 
     # act
@@ -190,48 +170,6 @@ class SlideWidget(DockedWidget):
             self._pane.show_tissue(tissue)
         self._pane.show_grid(grid)
 
-    def _ask_extract(self) -> None:
-        weights = ""
-        if self.encoder.currentData() == "onnx":
-            weights, _ = QFileDialog.getOpenFileName(self, "Encoder", "", "ONNX (*.onnx)")
-            if not weights:
-                return
-        start = str(Path(memory.last_folder()) / "features.h5")
-        path, _ = QFileDialog.getSaveFileName(self, "Save features", start, FEATURES)
-        if path:
-            self.extract(Path(path), Path(weights) if weights else None)
-
-    def extract(self, path: Path, weights: Path | None = None) -> None:
-        """Encode the patches in the background into `path`; resumes a stopped run."""
-        slide, grid = self._pane.slide, self._pane.grid
-        if slide is None or grid is None:
-            return
-        name, model = self.encoder.currentData(), self._pane.model
-
-        def job() -> Generator[Step, None, Bag]:
-            yield Step("loading the encoder")
-            from napari_wsimil.bags.encoders import create_encoder
-
-            encoder = create_encoder(name, weights)
-            fits = model is not None and model.card.encoder == encoder.card.identity
-            return (yield from extract_job(slide, grid, encoder, path, model if fits else None))
-
-        self.job.run(job(), self._pane.show_bag, self._show_partial)
-
-    def _show_partial(self, step: Step) -> None:
-        if step.partial is not None:
-            self._pane.prediction = step.partial
-
-    def _ask_features(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(self, "Open features", memory.last_folder(), FEATURES)
-        if path:
-            self.open_features(Path(path))
-
-    def open_features(self, path: Path) -> None:
-        """Read the features of the open slide from a file in the background."""
-        if self._pane.slide is not None:
-            self.job.run(features_job(path, self._pane.slide), self._pane.show_bag)
-
     # show
 
     def _refresh_on_event(self, _: object) -> None:
@@ -248,10 +186,7 @@ class SlideWidget(DockedWidget):
         allow(self.tissue_button, slide is not None and not busy, "Open a slide first")
         why = "Set the pixel size first" if slide is not None else "Open a slide first"
         allow(self.grid_button, known and not busy, why)
-        allow(self.extract_button, self._pane.grid is not None and not busy, "Lay patches first")
-        allow(self.load_button, slide is not None and not busy, "Open a slide first")
         self.patch_facts.setText(self._patch_text())
-        self.feature_facts.setText(_feature_text(self._pane.bag))
 
     def _patch_text(self) -> str:
         words = []
@@ -290,10 +225,3 @@ _SOURCES = {
     MppSource.DERIVED: "derived from resolution tags",
     MppSource.USER: "as you said",
 }
-
-
-def _feature_text(bag: Bag | None) -> str:
-    if bag is None:
-        return ""
-    encoder = bag.encoder.partition("@")[0] or "an unnamed encoder"
-    return f"{len(bag)} × {bag.features.shape[1]} by {encoder}"

@@ -1,0 +1,137 @@
+"""FeatureBox: features of the slide, made here or read from a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFileDialog,
+    QFormLayout,
+    QGroupBox,
+    QLabel,
+    QMessageBox,
+    QPushButton,
+    QWidget,
+)
+
+from napari_wsimil.app import memory
+from napari_wsimil.app.widgets.docked import allow
+from napari_wsimil.app.work import extract_job, features_job, plan_job
+from napari_wsimil.bags.encoder_table import KNOWN
+
+if TYPE_CHECKING:
+    from napari_wsimil.app.session import Pane
+    from napari_wsimil.app.widgets.job import JobRow
+    from napari_wsimil.app.work import Plan, Step
+    from napari_wsimil.bags.bag import Bag
+
+_FEATURES = "Features (*.h5 *.hdf5)"
+_WEIGHTS = "Weights (*.safetensors *.onnx *.bin *.pth);;All files (*)"
+_BUILT_IN = "stain-texture"
+_WITH_FILE = ("onnx", *KNOWN)
+#: Work above this many hours is asked about before it starts.
+_LONG = 1 / 60
+
+
+class FeatureBox(QGroupBox):
+    """Sets the features of a pane; its jobs run in the row it is given."""
+
+    def __init__(self, pane: Pane, job: JobRow, parent: QWidget | None = None) -> None:
+        super().__init__("Features", parent)
+        self._pane, self._job = pane, job
+        self.encoder = QComboBox()
+        self.encoder.setToolTip("What turns a patch into numbers; nothing is downloaded here")
+        self.encoder.addItem(f"{_BUILT_IN} (built in)", _BUILT_IN)
+        for name in _WITH_FILE:
+            self.encoder.addItem(f"{name} (weights file)", name)
+        self.extract_button = QPushButton("Extract and save…")
+        self.load_button = QPushButton("Open features…")
+        self.facts = QLabel()
+        self.facts.setWordWrap(True)
+        form = QFormLayout(self)
+        form.addRow("Encoder", self.encoder)
+        form.addRow(self.extract_button)
+        form.addRow(self.load_button)
+        form.addRow(self.facts)
+        self.extract_button.clicked.connect(self._ask_extract)
+        self.load_button.clicked.connect(self._ask_features)
+        job.started.connect(self._refresh)
+        job.finished.connect(self._refresh)
+        for event in ("slide", "grid", "bag"):
+            pane.events[event].connect(self._refresh_on_event)
+        self._refresh()
+
+    def open(self, path: Path) -> None:
+        """Read the features of the open slide from a file in the background."""
+        if self._pane.slide is not None:
+            self._job.run(features_job(path, self._pane.slide), self._pane.show_bag)
+
+    def extract(self, path: Path, weights: Path | None = None) -> None:
+        """Encode the patches in the background into `path`; resumes a stopped run.
+
+        What it takes is measured first, and long work is asked about before it starts.
+        """
+        slide, grid = self._pane.slide, self._pane.grid
+        if slide is not None and grid is not None:
+            job = plan_job(slide, grid, self.encoder.currentData(), weights, path)
+            self._job.run(job, self._confirm)
+
+    def _confirm(self, plan: Plan) -> None:
+        slide = self._pane.slide
+        if slide is not None and (plan.cost.hours < _LONG or self._agreed(plan)):
+            job = extract_job(slide, plan.grid, plan.encoder, plan.path, self._pane.model)
+            self._job.run(job, self._pane.show_bag, self._show_partial)
+
+    def _agreed(self, plan: Plan) -> bool:
+        text = (
+            f"Encoding {len(plan.grid)} patches with {plan.encoder.card.name} takes about "
+            f"{_duration(plan.cost.hours)} and {plan.cost.gigabytes:.2g} GB on this machine. Start?"
+        )
+        yes = QMessageBox.StandardButton.Yes
+        return bool(QMessageBox.question(self, "Extract features", text) == yes)
+
+    def _show_partial(self, step: Step) -> None:
+        if step.partial is not None:
+            self._pane.show_partial(step.partial)
+
+    def _ask_extract(self) -> None:
+        weights = ""
+        if self.encoder.currentData() != _BUILT_IN:
+            title = f"Weights of {self.encoder.currentData()}"
+            weights, _ = QFileDialog.getOpenFileName(self, title, memory.last_folder(), _WEIGHTS)
+            if not weights:
+                return
+        start = str(Path(memory.last_folder()) / "features.h5")
+        path, _ = QFileDialog.getSaveFileName(self, "Save features", start, _FEATURES)
+        if path:
+            self.extract(Path(path), Path(weights) if weights else None)
+
+    def _ask_features(self) -> None:
+        folder = memory.last_folder()
+        path, _ = QFileDialog.getOpenFileName(self, "Open features", folder, _FEATURES)
+        if path:
+            self.open(Path(path))
+
+    def _refresh_on_event(self, _: object) -> None:
+        self._refresh()
+
+    def _refresh(self) -> None:
+        busy, pane = self._job.busy, self._pane
+        why = "Something is running" if busy else "Lay patches first"
+        allow(self.extract_button, pane.grid is not None and not busy, why)
+        why = "Something is running" if busy else "Open a slide first"
+        allow(self.load_button, pane.slide is not None and not busy, why)
+        self.facts.setText(_facts(pane.bag))
+
+
+def _facts(bag: Bag | None) -> str:
+    if bag is None:
+        return ""
+    encoder = bag.encoder.partition("@")[0] or "an unnamed encoder"
+    return f"{len(bag)} × {bag.features.shape[1]} by {encoder}"
+
+
+def _duration(hours: float) -> str:
+    return f"{hours:.1f} hours" if hours >= 1 else f"{max(1, round(60 * hours))} minutes"
