@@ -21,8 +21,10 @@ SlideMpp = Annotated[
     float | None,
     typer.Option("--slide-mpp", help="µm per level-0 pixel, against the slide's header."),
 ]
-Weights = Annotated[
-    Path | None, typer.Option(help="Local weights of the encoder; nothing is downloaded.")
+Weights = Annotated[Path | None, typer.Option(help="Local weights of the encoder.")]
+Download = Annotated[
+    bool,
+    typer.Option("--download", help="Fetch weights from Hugging Face; nothing is without this."),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Same seed and threads, same numbers.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]

@@ -33,13 +33,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Patches:
-    """How slides are cut and encoded; `mpp` in µm per pixel, `pixels` the side of a patch."""
+    """How slides are cut and encoded.
+
+    `mpp` is in µm per pixel, `pixels` the side of a patch; `download` allows to fetch weights.
+    """
 
     encoder: str = "stain-texture"
     weights: Path | None = None
     mpp: float = 0.5
     pixels: int = 224
     overlap: float = 0.0
+    download: bool = False
 
 
 def patches_of(card: Card, weights: Path | None = None) -> Patches:
@@ -62,7 +66,7 @@ def extract_slide(
     slide_path: Path, target: Path | None, patches: Patches, mpp: float | None = None
 ) -> Bag:
     """Return the bag of a slide, written to `target` if given; tells the cost first."""
-    encoder = create_encoder(patches.encoder, weights=patches.weights)
+    encoder = create_encoder(patches.encoder, patches.weights, patches.download)
     if target is not None:
         target.parent.mkdir(parents=True, exist_ok=True)
     with open_slide(slide_path, mpp=mpp) as slide, _core_to_spare():

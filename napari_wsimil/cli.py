@@ -125,6 +125,7 @@ def extract(
     mpp: opt.PatchMpp = 0.5,
     pixels: opt.Pixels = 224,
     overlap: opt.Overlap = 0.0,
+    download: opt.Download = False,
     slide_mpp: opt.SlideMpp = None,
     as_json: opt.Json = False,
 ) -> None:
@@ -135,7 +136,7 @@ def extract(
     """
     from napari_wsimil._cli_slides import Patches, extract_slide, slides_of
 
-    wanted = Patches(encoder, weights, mpp, pixels, overlap)
+    wanted = Patches(encoder, weights, mpp, pixels, overlap, download)
     files = {
         name: len(extract_slide(slide, out / f"{name}.h5", wanted, own_mpp or slide_mpp))
         for name, slide, own_mpp in slides_of(path)
