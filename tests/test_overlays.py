@@ -132,15 +132,17 @@ def test_the_border_of_the_tissue_lies_on_it(slide: Slide) -> None:
     assert value_at(layer, 230, 190) == 0
 
 
-def test_outlines_are_those_in_view_with_edges_on_the_patch(slide: Slide) -> None:
+def test_outlines_are_those_in_view_and_their_lines_end_with_the_patch(slide: Slide) -> None:
     view = Region(300, 150, 100, 100)
     data, options, kind = outline_layer(slide, predicted(slide), RAW, view)
     layer = Layer.create(data, options, kind)
     assert isinstance(layer, Shapes)
     assert layer.nshapes == 1
     corners = np.asarray(layer.data[0])
-    np.testing.assert_allclose(corners.min(axis=0), [(192 - 0.5) * 0.5, (320 - 0.5) * 0.5])
-    np.testing.assert_allclose(corners.max(axis=0), [(256 - 0.5) * 0.5, (384 - 0.5) * 0.5])
+    half = options["edge_width"] / 2
+    first, last = corners.min(axis=0) - half, corners.max(axis=0) + half
+    np.testing.assert_allclose(first, [(192 - 0.5) * 0.5, (320 - 0.5) * 0.5])
+    np.testing.assert_allclose(last, [(256 - 0.5) * 0.5, (384 - 0.5) * 0.5])
 
 
 def test_what_the_threshold_clears_has_no_outline(slide: Slide) -> None:

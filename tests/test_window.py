@@ -152,7 +152,7 @@ def test_a_real_slide_gets_a_map_with_its_words(asked: Docks) -> None:
     assert seen == pytest.approx(float(attention), rel=1e-5)
     assert f"patch 8 of {len(grid)}" in asked.presenter.describe(y, x)
     assert asked.presenter.describe(0.0, 0.0) == "not looked at"
-    text = asked.viewer.canvas.overlays.text.text
+    text = asked.viewer.canvas.overlays.text.text.replace("\n", " ")
     assert "× uniform" in text
     assert "not tumor probability" in text
     assert "trained on synthetic slides, this slide is real" in text

@@ -162,7 +162,10 @@ def covered(tissue: Tissue, grid: PatchGrid) -> NDArray[np.bool_]:
 def outline_layer(
     slide: Slide, prediction: Prediction, display: Display, view: Region
 ) -> LayerTuple:
-    """Return the patches in `view` (level-0 pixels) as outlines in the colors of the map."""
+    """Return the patches in `view` (level-0 pixels) as outlines in the colors of the map.
+
+    A line lies wholly within its patch, so neighbors do not hide each other.
+    """
     grid = placed(slide, prediction)
     scale = scaled(prediction, display)
     corners = grid.coords
@@ -174,14 +177,15 @@ def outline_layer(
         & np.isfinite(scale.shown(display.threshold))
     )
     mpp = slide.resolution.mpp or 1.0
-    square = np.array([[0, 0], [0, 1], [1, 1], [1, 0]]) * grid.patch_size
+    line = max(1.0, grid.patch_size / 80)
+    square = np.array([[0, 0], [0, 1], [1, 1], [1, 0]]) * (grid.patch_size - line) + line / 2
     places = (corners[inside][:, None, ::-1] + square - 0.5) * mpp
     options = {
         "name": f"{scale.title} (outlines)",
         "shape_type": "polygon",
         "face_color": "transparent",
         "edge_color": scale.colored()[inside],
-        "edge_width": 2 * mpp,
+        "edge_width": line * mpp,
         "opacity": 1.0,
         **_units(slide),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 #: Microns per screen pixel below which patches are outlines: magnification above 10×.
 OUTLINES_BELOW = 1.0
 HIDE_KEY = "h"
+#: Letters in a line of the words on the canvas, to leave room for the color bar.
+_LINE = 48
 _CLOSED = (
     "The slide's layer was removed, so the slide is closed; open it again in the Slide dock. "
     "A slide cannot be converted to labels: it does not fit in memory."
@@ -220,7 +223,8 @@ class Presenter:
             scale = scaled(prediction, self.pane.display)
             words += [f"{scale.title}, {scale.unit}", scale.caveat]
             words += prediction.warnings
-        overlay.text = "\n".join(word for word in words if word)
+        lines = [line for word in words for line in textwrap.wrap(word, _LINE)]
+        overlay.text = "\n".join(lines)
         overlay.position = "top_left"
         overlay.visible = bool(overlay.text)
 

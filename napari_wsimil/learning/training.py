@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from napari_wsimil.study.manifest import Manifest
 
 
+_ROUND = (2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
+
+
 @dataclass(frozen=True)
 class Plan:
     """What is trained, on which patients, and how.
@@ -117,7 +120,7 @@ def _attention_top(
     """Return where the color bar of a model's attention ends, the same for every slide.
 
     It is the attention, in times of equal attention, that one patch in 50 of the slides at
-    hand exceeds, and at least 2. Models without attention have none.
+    hand exceeds, up to the next round number. Models without attention have none.
     """
     found = []
     for done, case in enumerate(cases):
@@ -129,4 +132,4 @@ def _attention_top(
     if not found:
         return {}
     top = float(np.quantile(torch.cat(found).numpy(), 0.98))
-    return {"attention_top": max(2.0, round(top, 1))}
+    return {"attention_top": next((nice for nice in _ROUND if nice >= top), _ROUND[-1])}
