@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-from qtpy.QtWidgets import QDockWidget, QPushButton, QWidget
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QDockWidget, QFrame, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
 
 class DockedWidget(QWidget):
-    """A widget that lives in a dock."""
+    """A widget that lives in a dock; what it puts into `column` scrolls on a low screen."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        inside = QWidget()
+        self.column = QVBoxLayout(inside)
+        area = QScrollArea()
+        area.setWidget(inside)
+        area.setWidgetResizable(True)
+        area.setFrameShape(QFrame.Shape.NoFrame)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        area.setMinimumWidth(300)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(area)
 
     def come_forward(self) -> None:
         """Show this dock where it shares its place with another."""

@@ -45,13 +45,12 @@ class SlideWidget(DockedWidget):
         super().__init__(parent)
         self._pane = session.pane
         self.job = JobRow()
-        layout = QVBoxLayout(self)
-        layout.addWidget(self._build_slide())
-        layout.addWidget(self._build_patches())
+        self.column.addWidget(self._build_slide())
+        self.column.addWidget(self._build_patches())
         self.features = FeatureBox(session.pane, self.job)
-        layout.addWidget(self.features)
-        layout.addWidget(self.job)
-        layout.addStretch(1)
+        self.column.addWidget(self.features)
+        self.column.addWidget(self.job)
+        self.column.addStretch(1)
         self._connect()
         self._refresh()
 
