@@ -48,9 +48,12 @@ class Screen:
         """Open a slide; return the seconds until its first whole picture is on screen."""
         start = time.perf_counter()
         self.window.slide_dock.open(path)
-        wait_until(lambda: not self.window.busy)
+        layers = self.window.viewer.layers
+        wait_until(lambda: any(one.multiscale and one.loaded for one in layers))
         self._next_frame()
-        return time.perf_counter() - start
+        spent = time.perf_counter() - start
+        wait_until(lambda: not self.window.busy)
+        return spent
 
     def open_plain(self, path: Path) -> None:
         """Show a slide as dask arrays over tiffslide's zarr levels, without our code."""

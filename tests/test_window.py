@@ -62,7 +62,7 @@ class Docks:
 
     def idle(self) -> None:
         rows = (self.slide.job, self.explain.job, self.explain.pictures)
-        self.wait(lambda: not any(row.busy for row in rows))
+        self.wait(lambda: not (self.presenter.settling or any(row.busy for row in rows)))
 
     def names(self) -> list[str]:
         return [layer.name for layer in self.viewer.layers]

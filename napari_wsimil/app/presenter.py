@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Layer
+from qtpy.QtCore import QTimer
 
 from napari_wsimil.app.guards import guard_figures, guard_layer, is_slide
 from napari_wsimil.app.overlays import (
@@ -19,7 +20,7 @@ from napari_wsimil.app.overlays import (
     slide_layers,
     tissue_layer,
 )
-from napari_wsimil.app.scale import scaled
+from napari_wsimil.app.words import caption, reading
 from napari_wsimil.space.geometry import Region
 from napari_wsimil.space.raster import rasterize
 
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
 #: Microns per screen pixel below which patches are outlines: magnification above 10×.
 OUTLINES_BELOW = 1.0
 HIDE_KEY = "h"
-#: Letters in a line of the words on the canvas, to leave room for the color bar.
-_LINE = 48
+#: Milliseconds that the first picture of a slide has before its underlay is added.
+_SETTLE_MS = 150
 _CLOSED = (
     "The slide's layer was removed, so the slide is closed; open it again in the Slide dock. "
     "A slide cannot be converted to labels: it does not fit in memory."
@@ -53,6 +54,11 @@ class Presenter:
         Where the layers go.
     session
         Its first pane is shown.
+
+    Attributes
+    ----------
+    settling
+        True from the moment a slide is shown until its coarse picture lies under it.
     """
 
     def __init__(self, viewer: Viewer, session: Session) -> None:
@@ -60,6 +66,7 @@ class Presenter:
         self.session = session
         self._layers: dict[str, Layer] = {}
         self._raster: Raster | None = None
+        self.settling = False
         self._outlined: Region | None = None
         events = self.pane.events
         events.slide.connect(self._show_slide)
@@ -93,11 +100,23 @@ class Presenter:
         if slide is None:
             return
         underlay, image = slide_layers(slide)
-        self._add("underlay", underlay)
         guard_layer(self._add("slide", image))
+        self.settling = True
+        QTimer.singleShot(_SETTLE_MS, partial(self._lay_under, slide, underlay))
         self.viewer.canvas.overlays.scale_bar.visible = slide.resolution.known
         self.viewer.reset_view()
         self._tell_caveat()
+
+    def _lay_under(self, slide: Slide, underlay: LayerTuple) -> None:
+        """Lay the coarse picture under the slide, once the slide itself has been painted."""
+        self.settling = False
+        layer = self._layers.get("slide")
+        if layer is None or layer.metadata["slide"] is not slide:
+            return
+        selected = set(self.viewer.layers.selection)
+        self._layers["underlay"] = Layer.create(*underlay)
+        self.viewer.layers.insert(self.viewer.layers.index(layer), self._layers["underlay"])
+        self.viewer.layers.selection = selected
 
     def _adopt(self, event: Any) -> None:
         self._take(event.value)
@@ -217,14 +236,8 @@ class Presenter:
     def _tell_caveat(self) -> None:
         """Write beside the color bar what it measures and what it does not."""
         overlay = self.viewer.canvas.overlays.text
-        slide, prediction = self.pane.slide, self.pane.prediction
-        words = ["SYNTHETIC"] if slide is not None and slide.synthetic else []
-        if prediction is not None and "map" in self._layers:
-            scale = scaled(prediction, self.pane.display)
-            words += [f"{scale.title}, {scale.unit}", scale.caveat]
-            words += prediction.warnings
-        lines = [line for word in words for line in textwrap.wrap(word, _LINE)]
-        overlay.text = "\n".join(lines)
+        shown = self.pane.prediction if "map" in self._layers else None
+        overlay.text = caption(self.pane.slide, shown, self.pane.display)
         overlay.position = "top_left"
         overlay.visible = bool(overlay.text)
 
@@ -234,24 +247,11 @@ class Presenter:
             self.viewer.status = text
 
     def describe(self, y: float, x: float) -> str:
-        """Return value, rank and number of the patch at a world position, or nothing."""
-        prediction, raster = self.pane.prediction, self._raster
+        """Return what is known of the patch at a world position; nothing without a map."""
+        prediction, raster, mpp = self.pane.prediction, self._raster, self._mpp()
         if prediction is None or raster is None:
             return ""
-        mpp = self._mpp()
-        column = math.floor((x / mpp + 0.5 - raster.origin[0]) / raster.step)
-        row = math.floor((y / mpp + 0.5 - raster.origin[1]) / raster.step)
-        inside = 0 <= row < raster.index.shape[0] and 0 <= column < raster.index.shape[1]
-        patch = int(raster.index[row, column]) if inside else -1
-        if patch < 0:
-            return "not looked at"
-        scale = scaled(prediction, self.pane.display)
-        rank = 1 + int((scale.values > scale.values[patch]).sum())
-        value = f"{scale.values[patch]:.3g}"
-        return (
-            f"patch {patch + 1} of {len(prediction.bag)} · {scale.title} {value} {scale.unit} "
-            f"· rank {rank}"
-        )
+        return reading(prediction, self.pane.display, raster, x / mpp, y / mpp)
 
     def _hide_while_held(self, _: Viewer) -> Iterator[None]:
         self.pane.display = replace(self.pane.display, visible=False)

@@ -40,7 +40,7 @@ class Window:
     def busy(self) -> bool:
         jobs = (self.slide_dock.job, self.explain_dock.job, self.explain_dock.pictures)
         loading = any(not layer.loaded for layer in self.viewer.layers)
-        return loading or any(job.busy for job in jobs)
+        return loading or self.presenter.settling or any(job.busy for job in jobs)
 
 
 def open_window(show: bool = True) -> Window:
