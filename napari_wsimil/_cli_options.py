@@ -60,6 +60,10 @@ Split = Annotated[
 ]
 Draws = Annotated[int, typer.Option(min=100, help="Bootstrap draws of patients.")]
 SlideOrFeatures = Annotated[Path, typer.Argument(help="Slide, or its features (.h5).")]
+PatchSize = Annotated[
+    int | None,
+    typer.Option(min=1, help="Side in level-0 pixels, where a features file does not state it."),
+]
 NewMap = Annotated[Path, typer.Argument(help=".csv, .geojson, .geojson.gz or .png.")]
 MapName = Annotated[
     str | None, typer.Option("--map", help="Which map a .png shows; the main one if none.")

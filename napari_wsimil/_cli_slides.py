@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from napari_wsimil._cli_console import follow, remark
+from napari_wsimil._cli_console import follow, remark, warn
 from napari_wsimil.bags.encoders import create_encoder
 from napari_wsimil.bags.exchange import open_bag
 from napari_wsimil.bags.features import estimate, extract_features
+from napari_wsimil.bags.store import is_finished, load_bag
 from napari_wsimil.explain.predict import predict
 from napari_wsimil.learning.checkpoint import load_checkpoint
 from napari_wsimil.learning.cohort import feature_path
@@ -22,13 +23,20 @@ from napari_wsimil.space.tissue import find_tissue
 from napari_wsimil.study.manifest import read_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.bags.encoders import PatchEncoder
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.models.card import Card
+    from napari_wsimil.space.grid import PatchGrid
+    from napari_wsimil.space.slide import Slide
     from napari_wsimil.study.manifest import Manifest
+
+
+#: Share by which µm per pixel may differ from what an encoder was made for.
+_MPP_TOLERANCE = 0.1
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,23 @@ class Patches:
     pixels: int = 224
     overlap: float = 0.0
     download: bool = False
+
+
+@dataclass(frozen=True)
+class SlideJob:
+    """A slide to encode; without `target` its features are not written.
+
+    `mpp` is its µm per level-0 pixel where that is stated against the header.
+    """
+
+    path: Path
+    target: Path | None = None
+    mpp: float | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Return whether its features are there, by whomever."""
+        return self.target is not None and is_finished(self.target)
 
 
 def patches_of(card: Card, weights: Path | None = None) -> Patches:
@@ -62,21 +87,67 @@ def patches_of(card: Card, weights: Path | None = None) -> Patches:
     return Patches(name, weights, card.mpp, card.pixels, card.overlap or 0.0)
 
 
-def extract_slide(
-    slide_path: Path, target: Path | None, patches: Patches, mpp: float | None = None
-) -> Bag:
-    """Return the bag of a slide, written to `target` if given; tells the cost first."""
+def extract_slides(jobs: Sequence[SlideJob], patches: Patches) -> Iterator[Bag]:
+    """Yield the bag of each slide, all by one encoder; what is finished is only read.
+
+    What the encoder is, and the cost as measured on the first slide, is told first.
+    """
     encoder = create_encoder(patches.encoder, patches.weights, patches.download)
-    if target is not None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    with open_slide(slide_path, mpp=mpp) as slide, _core_to_spare():
-        grid = make_grid(slide, find_tissue(slide), patches.mpp, patches.pixels, patches.overlap)
-        cost = estimate(slide, grid, encoder)
-        remark(
-            f"{len(grid)} patches at {grid.mpp:.3g} µm per pixel: about {cost.hours:.2g} hours "
-            f"({cost.patches_per_second:.0f} patches/s) and {cost.gigabytes:.2g} GB"
-        )
-        return follow(extract_features(slide, grid, encoder, target), "encoding")
+    _tell_encoder(encoder, patches)
+    left = sum(not job.finished for job in jobs)
+    told = False
+    for job in jobs:
+        with open_slide(job.path, mpp=job.mpp) as slide, _core_to_spare():
+            bag = _finished_bag(job, slide, encoder, patches)
+            if bag is None:
+                tissue = find_tissue(slide)
+                grid = make_grid(slide, tissue, patches.mpp, patches.pixels, patches.overlap)
+                if not told:
+                    _tell_cost(slide, grid, encoder, left)
+                told = True
+                bag = _extract(job, slide, grid, encoder)
+        yield bag
+
+
+def _extract(job: SlideJob, slide: Slide, grid: PatchGrid, encoder: PatchEncoder) -> Bag:
+    if job.target is not None:
+        job.target.parent.mkdir(parents=True, exist_ok=True)
+    return follow(extract_features(slide, grid, encoder, job.target), "encoding")
+
+
+def _finished_bag(
+    job: SlideJob, slide: Slide, encoder: PatchEncoder, patches: Patches
+) -> Bag | None:
+    """Return the bag in a finished file of the same slide, cut and encoded alike."""
+    if job.target is None or slide.resolution.mpp is None or not job.finished:
+        return None
+    bag = load_bag(job.target)
+    size = round(patches.pixels * patches.mpp / slide.resolution.mpp)
+    wanted = size, round(size * (1 - patches.overlap)), patches.pixels
+    cut = bag.grid and (bag.grid.patch_size, bag.grid.stride, bag.grid.pixels)
+    made_by = bag.encoder, bag.slide
+    return bag if cut == wanted and made_by == (encoder.card.identity, slide.fingerprint) else None
+
+
+def _tell_encoder(encoder: PatchEncoder, patches: Patches) -> None:
+    card = encoder.card
+    remark("; ".join((f"encoder {card.identity}: license: {card.license}", *card.notes)))
+    if card.mpp is not None and abs(patches.mpp / card.mpp - 1) > _MPP_TOLERANCE:
+        warn([f"{card.name} was made for {card.mpp:g} µm per pixel, patches have {patches.mpp:g}"])
+
+
+def _tell_cost(slide: Slide, grid: PatchGrid, encoder: PatchEncoder, slides: int) -> None:
+    cost = estimate(slide, grid, encoder)
+    of_all = (
+        f" per slide, {slides} slides: about {slides * cost.hours:.2g} hours and "
+        f"{slides * cost.gigabytes:.2g} GB in all"
+        if slides > 1
+        else ""
+    )
+    remark(
+        f"{len(grid)} patches at {grid.mpp:.3g} µm per pixel: about {cost.hours:.2g} hours "
+        f"({cost.patches_per_second:.0f} patches/s) and {cost.gigabytes:.2g} GB{of_all}"
+    )
 
 
 @contextmanager
@@ -90,8 +161,8 @@ def _core_to_spare() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def slides_of(path: Path) -> Iterator[tuple[str, Path, float | None]]:
-    """Yield name, path and stated µm per pixel of one slide, or of each in a manifest.
+def slides_of(path: Path, out: Path, mpp: float | None) -> Iterator[tuple[str, SlideJob]]:
+    """Yield name and job of one slide, or of each in a manifest, with features in `out`.
 
     Raises
     ------
@@ -99,35 +170,54 @@ def slides_of(path: Path) -> Iterator[tuple[str, Path, float | None]]:
         If a slide of a manifest has no slide_path.
     """
     if path.suffix.lower() != ".csv":
-        yield path.stem, path, None
+        yield path.stem, SlideJob(path, out / f"{path.stem}.h5", mpp)
         return
     for patient in read_manifest(path).patients:
-        for slide in patient.slides:
-            if slide.slide_path is None:
-                raise ValueError(f"{path}: slide {slide.slide!r} has no slide_path to extract from")
-            yield slide.slide, slide.slide_path, slide.mpp
+        for row in patient.slides:
+            if row.slide_path is None:
+                raise ValueError(f"{path}: slide {row.slide!r} has no slide_path to extract from")
+            yield row.slide, SlideJob(row.slide_path, out / f"{row.slide}.h5", row.mpp or mpp)
 
 
 def extract_missing(manifest: Manifest, folder: Path | None, patches: Patches) -> None:
-    """Extract the slides of labeled patients that have no features yet."""
-    for patient in manifest.patients:
-        for slide in patient.slides if patient.label is not None else ():
-            target = feature_path(slide, folder)
-            if not target.exists() and slide.slide_path is not None:
-                extract_slide(slide.slide_path, target, patches, slide.mpp)
+    """Extract the slides of labeled patients whose features are missing or not finished."""
+    jobs = [
+        SlideJob(slide.slide_path, feature_path(slide, folder), slide.mpp)
+        for patient in manifest.patients
+        for slide in (patient.slides if patient.label is not None else ())
+        if slide.slide_path is not None
+    ]
+    missing = [job for job in jobs if not job.finished]
+    for _ in extract_slides(missing, patches) if missing else ():
+        pass
 
 
-def bag_for(path: Path, card: Card, weights: Path | None, mpp: float | None) -> Bag:
-    """Return the bag in a file of features, or of a slide encoded as the model learned it."""
+def bag_for(
+    path: Path, card: Card, weights: Path | None, mpp: float | None, patch_size: int | None
+) -> Bag:
+    """Return the bag in a file of features, or of a slide encoded as the model learned it.
+
+    Raises
+    ------
+    ValueError
+        If a patch size is given for a slide; the model states that.
+    """
     if path.suffix.lower() in (".h5", ".hdf5", ".pt", ".pth"):
-        return open_bag(path)
-    return extract_slide(path, None, patches_of(card, weights), mpp)
+        return open_bag(path, patch_size=patch_size)
+    if patch_size is not None:
+        raise ValueError(f"--patch-size {patch_size} is for a file of features, not {path}")
+    (bag,) = extract_slides([SlideJob(path, mpp=mpp)], patches_of(card, weights))
+    return bag
 
 
 def predicted(
-    checkpoint: Path, path: Path, weights: Path | None, slide_mpp: float | None
+    checkpoint: Path,
+    path: Path,
+    weights: Path | None,
+    slide_mpp: float | None,
+    patch_size: int | None,
 ) -> Prediction:
     """Return what a model says of a slide, or of a file of features."""
     model, card = load_checkpoint(checkpoint)
-    bag = bag_for(path, card, weights, slide_mpp)
+    bag = bag_for(path, card, weights, slide_mpp, patch_size)
     return predict(model, card, bag)

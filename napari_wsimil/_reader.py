@@ -21,7 +21,7 @@ def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[LayerT
 
 def read_slides(path: str | list[str]) -> list[LayerTuple]:
     """Return the layers of one slide or of several."""
-    from napari_wsimil.app.overlays import slide_layers
+    from napari_wsimil.app.slide_layers import slide_layers
     from napari_wsimil.space.slide import open_slide
 
     paths = path if isinstance(path, list) else [path]

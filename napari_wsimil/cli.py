@@ -134,14 +134,13 @@ def extract(
     The hours and gigabytes it takes on this machine are told first. A run that was stopped
     goes on where it ended.
     """
-    from napari_wsimil._cli_slides import Patches, extract_slide, slides_of
+    from napari_wsimil._cli_slides import Patches, extract_slides, slides_of
 
     wanted = Patches(encoder, weights, mpp, pixels, overlap, download)
-    files = {
-        name: len(extract_slide(slide, out / f"{name}.h5", wanted, own_mpp or slide_mpp))
-        for name, slide, own_mpp in slides_of(path)
-    }
-    report({"folder": out, "patches": files}, as_json)
+    slides = dict(slides_of(path, out, slide_mpp))
+    bags = extract_slides(list(slides.values()), wanted)
+    counts = {name: len(bag) for name, bag in zip(slides, bags, strict=True)}
+    report({"folder": out, "patches": counts}, as_json)
 
 
 @app.command(
@@ -222,6 +221,7 @@ def predict(
     path: opt.SlideOrFeatures,
     weights: opt.Weights = None,
     slide_mpp: opt.SlideMpp = None,
+    patch_size: opt.PatchSize = None,
     as_json: opt.Json = False,
 ) -> None:
     """Tell the probability of each class for one slide.
@@ -230,7 +230,7 @@ def predict(
     """
     from napari_wsimil._cli_slides import predicted
 
-    found = predicted(checkpoint, path, weights, slide_mpp)
+    found = predicted(checkpoint, path, weights, slide_mpp, patch_size)
     warn(found.warnings)
     chances = dict(zip(found.card.classes, found.probabilities.tolist(), strict=True))
     facts = {"probabilities": chances, **found.scalars, "patches": len(found.bag)}
@@ -251,6 +251,7 @@ def export_map(
     map_name: opt.MapName = None,
     weights: opt.Weights = None,
     slide_mpp: opt.SlideMpp = None,
+    patch_size: opt.PatchSize = None,
     as_json: opt.Json = False,
 ) -> None:
     """Write where a model looked: a table, tiles for QuPath, or a picture.
@@ -260,7 +261,7 @@ def export_map(
     from napari_wsimil._cli_slides import predicted
     from napari_wsimil.explain import export
 
-    found = predicted(checkpoint, path, weights, slide_mpp)
+    found = predicted(checkpoint, path, weights, slide_mpp, patch_size)
     warn(found.warnings)
     written = export.export_map(found, out, map_name)
     report({"file": written, "patches": len(found.bag), "synthetic": found.bag.synthetic}, as_json)

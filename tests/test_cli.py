@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import h5py
+import numpy as np
 import pytest
+import tifffile
 import torch
 
+from napari_wsimil._cli_slides import Patches, extract_missing
+from napari_wsimil.bags.encoders import create_encoder
+from napari_wsimil.bags.features import extract_features
 from napari_wsimil.bags.store import load_bag, save_bag
 from napari_wsimil.cli import main
 from napari_wsimil.learning.evaluation import finish
+from napari_wsimil.space.grid import make_grid
 from napari_wsimil.space.phantom import SlideRecipe, write_phantom
+from napari_wsimil.space.slide import open_slide
+from napari_wsimil.space.tissue import find_tissue
 from napari_wsimil.study.manifest import Split, read_manifest
 
 if TYPE_CHECKING:
@@ -147,6 +157,100 @@ def test_an_extraction_goes_on_where_it_ended(study: Path, run: Run) -> None:
     assert target.read_bytes()[-64:] == before[-64:]
 
 
+def test_training_takes_up_an_extraction_that_was_stopped(
+    study: Path, tmp_path: Path, run: Run
+) -> None:
+    features = tmp_path / "features"
+    shutil.copytree(study / "features", features)
+    whole = load_bag(features / "s3.h5")
+    (features / "s3.h5").unlink()
+    stop_early(study / "s3.tiff", features / "s3.h5")
+    command = ("train", study / "cohort.csv", "-o", tmp_path / MODEL, "--features", features)
+    code, _, err = run(*command, "--epochs", 1)
+    assert code == 2  # this one was begun at another size than train's
+    assert "s3.h5: cannot go on" in err.splitlines()[-1]
+    extract_missing(read_manifest(study / "cohort.csv"), features, Patches(mpp=1, pixels=64))
+    assert torch.equal(load_bag(features / "s3.h5").features, whole.features)
+    assert run(*command, "--epochs", 1)[0] == 0
+
+
+def stop_early(slide_path: Path, target: Path) -> None:
+    """Leave the file of an extraction that was stopped before its last patch."""
+    with open_slide(slide_path) as slide:
+        grid = make_grid(slide, find_tissue(slide), 1, 64)
+        work = extract_features(slide, grid, create_encoder(), target, batch=1)
+        for _ in range(len(grid)):
+            next(work)
+        work.close()
+
+
+def test_a_cohort_is_encoded_by_one_encoder_and_told_its_cost_once(
+    study: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("s0", "s1"):
+        shutil.copy(study / "features" / f"{name}.h5", tmp_path)
+    made = []
+    monkeypatch.setattr(
+        "napari_wsimil._cli_slides.create_encoder",
+        lambda *given: made.append(given) or create_encoder(*given),
+    )
+    command = ("extract", study / "cohort.csv", "-o", tmp_path, "--mpp", 1, "--pixels", 64)
+    code, _, err = run(*command)
+    assert (code, len(made)) == (0, 1)
+    assert err.count("hours (") == 1
+    assert "per slide, 6 slides" in err
+    tissue = "napari_wsimil._cli_slides.find_tissue"
+    monkeypatch.setattr(tissue, lambda _: pytest.fail("a finished slide is looked at again"))
+    code, out, err = run(*command, "--json")
+    assert code == 0
+    assert set(read_json(out)["patches"]) == {f"s{n}" for n in range(8)}
+    assert "hours" not in err
+
+
+def test_an_encoder_tells_its_license_and_where_it_is_out_of_its_size(
+    study: Path, tmp_path: Path, run: Run
+) -> None:
+    command = ("extract", study / "s0.tiff", "-o", tmp_path, "--pixels", 64)
+    _, _, err = run(*command, "--mpp", 0.52)
+    assert "encoder stain-texture@" in err
+    assert "BSD-3-Clause" in err
+    assert "warning" not in err
+    _, _, err = run("extract", study / "s1.tiff", "-o", tmp_path, "--pixels", 64, "--mpp", 0.56)
+    assert "warning: stain-texture was made for 0.5 µm per pixel, patches have 0.56" in err
+
+
+def test_features_that_do_not_state_their_size_take_it_as_an_option(
+    study: Path, tmp_path: Path, run: Run
+) -> None:
+    bag = load_bag(study / "features" / "s7.h5")
+    assert bag.grid is not None
+    path = tmp_path / "clam.h5"
+    with h5py.File(path, "w") as file:
+        file["features"], file["coords"] = bag.features.numpy(), bag.grid.coords
+        file["features"].attrs["encoder"] = bag.encoder
+    code, _, err = run("predict", study / MODEL, path)
+    assert code == 2
+    assert "--patch-size" in err
+    size = ("--patch-size", bag.grid.patch_size)
+    code, out, _ = run("predict", study / MODEL, path, *size, "--json")
+    assert code == 0
+    assert read_json(out)["patches"] == len(bag)
+    out_map = tmp_path / "map.csv"
+    assert run("export-map", study / MODEL, path, out_map, *size)[0] == 0
+    assert run("predict", study / MODEL, study / "s7.tiff", *size)[0] == 2
+
+
+def test_a_slide_of_malformed_ome_xml_is_refused_in_one_line(tmp_path: Path, run: Run) -> None:
+    path = tmp_path / "broken.ome.tif"
+    pixels = np.zeros((64, 64, 3), np.uint8)
+    header = '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/OME"><Pixels </OME>'
+    tifffile.imwrite(path, pixels, photometric="rgb", description=header, metadata=None)
+    code, _, err = run("info", path)
+    assert code == 2
+    assert len(err.splitlines()) == 1
+    assert "broken.ome.tif" in err
+
+
 def test_features_of_another_size_are_not_mixed(study: Path, run: Run) -> None:
     code, _, err = run(
         "extract", study / "s0.tiff", "-o", study / "features", "--mpp", 1, "--pixels", 80
@@ -272,6 +376,10 @@ def test_the_demo_study_is_made_once(
     assert Path(made["slide"]).stat().st_mtime_ns == before
     patients = {p.name: p for p in read_manifest(made["manifest"]).part(Split.TEST)}
     assert any(Path(made["slide"]) == p.slides[0].slide_path for p in patients.values())
+    recipe.write_text(recipe.read_text().replace("patients = 4", "patients = 5"))
+    changed = read_json(run(*command)[1])
+    assert changed["slide"] != made["slide"]
+    assert len(read_manifest(changed["manifest"]).patients) == 5
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["info", "SLIDE"]])

@@ -119,12 +119,21 @@ def test_an_onnx_file_states_its_size_and_sees_standardized_pixels(
 ) -> None:
     path = onnx_file(tmp_path / "mean.onnx", batch)
     encoder = create_encoder("onnx", path)
-    assert (encoder.card.pixels, encoder.card.dim, encoder.card.name) == (8, 3, "onnx:mean")
+    assert (encoder.card.pixels, encoder.card.dim, encoder.card.name) == (8, 3, "onnx")
     assert encoder.card.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     patches = patches_of(3, 8)
     mean, std = torch.tensor((0.485, 0.456, 0.406)), torch.tensor((0.229, 0.224, 0.225))
     expected = (patches.float().mean(dim=(1, 2)) / 255 - mean) / std
     torch.testing.assert_close(encoder(patches), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_an_onnx_file_is_known_by_its_content_and_made_again_by_its_name(tmp_path: Path) -> None:
+    encoder = create_encoder("onnx", onnx_file(tmp_path / "mean.onnx"))
+    moved = (tmp_path / "mean.onnx").rename(tmp_path / "renamed.onnx")
+    again = create_encoder(encoder.card.identity.partition("@")[0], moved)
+    assert again.card.identity == encoder.card.identity
+    other = create_encoder("onnx", onnx_file(tmp_path / "other.onnx", pixels=16))
+    assert other.card.identity != encoder.card.identity
 
 
 def test_an_onnx_file_without_a_fixed_size_is_refused(tmp_path: Path) -> None:

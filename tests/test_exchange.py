@@ -90,6 +90,22 @@ def test_clams_file_of_patches_gives_the_sizes(tmp_path: Path) -> None:
     assert (grid.patch_size, grid.pixels) == (512, 256)
 
 
+def test_clams_impossible_sizes_are_refused_with_the_file(tmp_path: Path) -> None:
+    attrs = {"patch_size": 256, "downsample": (0.0, 0.0)}
+    path = write(tmp_path / "a.h5", attrs, features=FEATURES, coords=COORDS)
+    with pytest.raises(ValueError, match=r"a\.h5: its attribute downsample is 0"):
+        open_bag(path)
+
+
+@pytest.mark.parametrize("features", [np.array([b"a"]), np.float32(3), h5py.Empty("f4")])
+def test_features_that_are_no_table_of_numbers_are_refused(
+    tmp_path: Path, features: np.ndarray
+) -> None:
+    path = write(tmp_path / "a.h5", features=features)
+    with pytest.raises(ValueError, match=r"a\.h5: "):
+        open_bag(path)
+
+
 def test_patches_of_another_slide_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.h5", features=FEATURES, coords=COORDS)
     attrs = {"patch_size": 256, "downsample": (1.0, 1.0)}

@@ -16,6 +16,7 @@ from PIL import Image
 from napari_wsimil.bags.bag import Bag
 from napari_wsimil.explain.export import export_map, find_map, map_picture
 from napari_wsimil.explain.predict import Prediction
+from napari_wsimil.explain.scale import DEFAULT_TOP, Stretch, scaled
 from napari_wsimil.models.base import Explanation, ExplanationKind
 from napari_wsimil.models.card import Card
 from napari_wsimil.space.grid import PatchGrid
@@ -98,17 +99,15 @@ def test_what_came_from_a_phantom_says_synthetic(
         real = export_map(prediction, tmp_path / f"real.{ending}").read_text()
         assert made != real
         assert "synthetic" in made
-    assert "synthetic" in map_picture(synthetic, synthetic.explanations[0]).axes[0].get_title()
-    assert (
-        "synthetic" not in map_picture(prediction, prediction.explanations[0]).axes[0].get_title()
-    )
+    assert "synthetic" in map_picture(synthetic).axes[0].get_title()
+    assert "synthetic" not in map_picture(prediction).axes[0].get_title()
 
 
 def test_a_picture_shows_attention_in_multiples_of_uniform(prediction: Prediction) -> None:
-    figure = map_picture(prediction, prediction.explanations[0])
+    figure = map_picture(prediction)
     image = figure.axes[0].images[0]
-    assert figure.axes[1].get_ylabel() == "attention, × uniform"
-    assert image.get_clim() == (0, pytest.approx(1.6))
+    assert figure.axes[1].get_ylabel() == "× uniform"
+    assert image.get_clim() == (0, DEFAULT_TOP)
     np.testing.assert_allclose(image.get_array()[0, :2], [0.4, 0.8])
     assert image.get_extent() == [0, 125, 100, 0]
 
@@ -120,19 +119,42 @@ def test_regions_count_as_the_units_of_uniform(prediction: Prediction) -> None:
         torch.tensor([0.25, 0.75]),
         index=torch.tensor([0, 0, 1, 1]),
     )
-    figure = map_picture(replace(prediction, explanations=(regions,)), regions)
-    assert figure.axes[0].images[0].get_clim() == (0, 1.5)
+    figure = map_picture(replace(prediction, explanations=(regions,)))
+    np.testing.assert_allclose(figure.axes[0].images[0].get_array()[0, :2], [0.5, 0.5])
 
 
 def test_evidence_is_drawn_around_zero(prediction: Prediction) -> None:
-    figure = map_picture(prediction, prediction.explanations[1])
+    figure = map_picture(prediction, 1)
     assert figure.axes[0].images[0].get_clim() == (-2, 2)
-    assert figure.axes[1].get_ylabel() == "evidence, in logits"
+    assert figure.axes[1].get_ylabel() == "share of the logit"
+
+
+def test_a_picture_is_colored_and_explained_as_the_window_does(prediction: Prediction) -> None:
+    for number, stretch in ((0, Stretch.NATURAL), (0, Stretch.RANKS), (1, Stretch.NATURAL)):
+        figure, scale = (
+            map_picture(prediction, number, stretch),
+            scaled(prediction, number, stretch),
+        )
+        image = figure.axes[0].images[0]
+        assert (image.get_cmap().name, image.get_clim()) == (scale.colormap, scale.limits)
+        assert figure.axes[1].get_ylabel() == scale.unit
+        assert scale.caveat in figure.axes[0].get_xlabel()
+    assert "looked" not in map_picture(prediction, 1).axes[0].get_xlabel()
+
+
+@pytest.mark.parametrize("ending", ["csv", "geojson"])
+def test_an_export_repeats_the_warnings(
+    prediction: Prediction, tmp_path: Path, ending: str
+) -> None:
+    partial = replace(prediction, warnings=("so far: 4 of 9 patches",))
+    assert "so far: 4 of 9" in export_map(partial, tmp_path / f"a.{ending}").read_text()
+    assert "so far" not in export_map(prediction, tmp_path / f"b.{ending}").read_text()
+    assert "so far: 4 of 9" in map_picture(partial).axes[0].get_xlabel()
 
 
 def test_a_weight_keeps_its_absolute_scale(prediction: Prediction) -> None:
     weight = Explanation("weight", ExplanationKind.SIGMOID, torch.tensor([0.1, 0.2, 0.1, 0.1]))
-    figure = map_picture(replace(prediction, explanations=(weight,)), weight)
+    figure = map_picture(replace(prediction, explanations=(weight,)))
     assert figure.axes[0].images[0].get_clim() == (0, 1)
 
 
@@ -142,8 +164,8 @@ def test_a_picture_is_written(prediction: Prediction, tmp_path: Path) -> None:
 
 
 def test_a_map_is_found_by_its_title(prediction: Prediction) -> None:
-    assert find_map(prediction) is prediction.explanations[0]
-    assert find_map(prediction, "evidence: tumor") is prediction.explanations[1]
+    assert find_map(prediction) == 0
+    assert find_map(prediction, "evidence: tumor") == 1
     with pytest.raises(ValueError, match="'branch 1'; this model has attention, evidence: tumor"):
         find_map(prediction, "branch 1")
 

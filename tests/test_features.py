@@ -8,6 +8,7 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -96,6 +97,13 @@ def test_the_encoder_never_gets_more_than_it_takes_or_is_asked_for() -> None:
     run(extract_features(CodedSlide(), GRID, encoder, batch=32))
     run(extract_features(CodedSlide(), GRID, encoder, batch=5))
     assert encoder.batches == [8] * 8 + [6] + [5] * 14
+
+
+def test_the_name_of_the_slides_file_is_not_written(tmp_path: Path) -> None:
+    run(extract_features(CodedSlide(), GRID, MeanColor(), tmp_path / "a.h5"))
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert {file[name].attrs["name"] for name in ("features", "coords")} == {"f00d"}
+    assert b"coded" not in (tmp_path / "a.h5").read_bytes()
 
 
 def test_an_interrupted_run_goes_on_where_it_was_and_ends_the_same(tmp_path: Path) -> None:

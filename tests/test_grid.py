@@ -55,6 +55,21 @@ def slow_raster(grid: PatchGrid, scores: np.ndarray) -> dict[tuple[int, int], fl
     return {place: float(np.mean(values)) for place, values in at.items()}
 
 
+def last_patch(grid: PatchGrid) -> dict[tuple[int, int], int]:
+    """Number of the last patch over every covered level-0 pixel, the slow and literal way."""
+    at: dict[tuple[int, int], int] = {}
+    for number, (x, y) in enumerate(grid.coords.tolist()):
+        for column in range(x, x + grid.patch_size):
+            at |= {(column, row): number for row in range(y, y + grid.patch_size)}
+    return at
+
+
+def pixel_numbers(raster: Raster) -> dict[tuple[int, int], int]:
+    """Number of the patch at every covered level-0 pixel as the raster has it."""
+    numbers = Raster(raster.index, raster.index, raster.origin, raster.step, raster.exact)
+    return {place: int(number) for place, number in pixel_values(numbers).items()}
+
+
 def pixel_values(raster: Raster) -> dict[tuple[int, int], float]:
     """Value of every covered level-0 pixel as the raster has it."""
     found = {}
@@ -84,6 +99,32 @@ def test_every_pixel_holds_the_mean_of_the_patches_over_it(
     assert raster.exact
     assert found.keys() == expected.keys()
     assert_allclose([found[p] for p in expected], list(expected.values()), rtol=1e-5, atol=1e-6)
+    assert pixel_numbers(raster) == last_patch(grid)
+
+
+@given(places, st.integers(4, 9), st.integers(0, 2**32 - 1))
+@settings(max_examples=40, deadline=None)
+def test_a_sampled_raster_is_what_the_literal_painting_of_its_cells_gives(
+    corners: list[tuple[int, int]], patch_size: int, seed: int
+) -> None:
+    grid = grid_at(*corners, patch_size=patch_size)
+    scores = np.random.default_rng(seed).normal(size=len(grid)).astype(np.float32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(raster_module, "MAX_CELLS", 120)
+        raster = rasterize(grid, scores)
+    means, numbers = slow_raster(grid, scores), last_patch(grid)
+    rows, columns = np.indices(raster.values.shape)
+    centers = [
+        (int(x), int(y))
+        for x, y in zip(
+            (raster.origin[0] + (columns.ravel() + 0.5) * raster.step) // 1,
+            (raster.origin[1] + (rows.ravel() + 0.5) * raster.step) // 1,
+            strict=True,
+        )
+    ]
+    assert raster.index.ravel().tolist() == [numbers.get(c, -1) for c in centers]
+    expected = [means.get(c, np.nan) for c in centers]
+    assert_allclose(raster.values.ravel(), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_plain_lattice_has_one_cell_for_each_patch() -> None:
@@ -105,6 +146,11 @@ def test_a_patch_without_a_score_is_covered_but_empty() -> None:
     raster = rasterize(grid_at((0, 0), (2, 0), stride=2), np.array([np.nan, 3.0]))
     assert_array_equal(raster.values[0], [np.nan, 3, 3])
     assert raster.index[0, 0] == 0
+
+
+def test_an_endless_score_is_left_out_of_every_cell() -> None:
+    raster = rasterize(grid_at((0, 0), (2, 0), (8, 0), stride=2), np.array([np.inf, 3.0, 5.0]))
+    assert_array_equal(raster.values[0], [np.nan, 3, 3, np.nan, 5, 5])
 
 
 def test_tiny_scores_beside_large_ones_keep_their_digits() -> None:

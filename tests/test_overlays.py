@@ -7,19 +7,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from napari.layers import Image, Layer, Shapes
+from hypothesis import given
+from hypothesis import strategies as st
+from napari.layers import Image, Layer, Vectors
 from test_scale import prediction
 
+from napari_wsimil.app import overlays
 from napari_wsimil.app.overlays import (
     hatch_layer,
     map_layer,
     outline_layer,
-    placement,
-    slide_layers,
     tissue_layer,
 )
-from napari_wsimil.app.session import Display, Stretch
+from napari_wsimil.app.session import Display
+from napari_wsimil.app.slide_layers import placement, slide_layers
 from napari_wsimil.bags.bag import Bag
+from napari_wsimil.explain.scale import Stretch, scaled
 from napari_wsimil.models.base import ExplanationKind
 from napari_wsimil.space.geometry import Region
 from napari_wsimil.space.grid import PatchGrid
@@ -132,20 +135,78 @@ def test_the_border_of_the_tissue_lies_on_it(slide: Slide) -> None:
     assert value_at(layer, 230, 190) == 0
 
 
+def painted(layer: Vectors) -> list[tuple[float, float, float, float]]:
+    """Return top, left, bottom, right of the lines of a layer as they are drawn, in its data."""
+    half = layer.edge_width / 2
+    boxes = []
+    for start, way in layer.data:
+        across = half * (way == 0)
+        ends = np.stack(
+            [start - across, start + way + across, start + across, start + way - across]
+        )
+        boxes.append((*ends.min(axis=0), *ends.max(axis=0)))
+    return boxes
+
+
 def test_outlines_are_those_in_view_and_their_lines_end_with_the_patch(slide: Slide) -> None:
     view = Region(300, 150, 100, 100)
     data, options, kind = outline_layer(slide, predicted(slide), RAW, view)
     layer = Layer.create(data, options, kind)
-    assert isinstance(layer, Shapes)
-    assert layer.nshapes == 1
-    corners = np.asarray(layer.data[0])
-    half = options["edge_width"] / 2
-    first, last = corners.min(axis=0) - half, corners.max(axis=0) + half
-    np.testing.assert_allclose(first, [(192 - 0.5) * 0.5, (320 - 0.5) * 0.5])
-    np.testing.assert_allclose(last, [(256 - 0.5) * 0.5, (384 - 0.5) * 0.5])
+    assert isinstance(layer, Vectors)
+    assert str(layer.units[0]) == "micrometer"
+    assert layer.length == 1
+    boxes = np.array(painted(layer))
+    assert len(boxes) == 4
+    np.testing.assert_allclose(boxes[:, :2].min(axis=0), [(192 - 0.5) * 0.5, (320 - 0.5) * 0.5])
+    np.testing.assert_allclose(boxes[:, 2:].max(axis=0), [(256 - 0.5) * 0.5, (384 - 0.5) * 0.5])
+    ring = 32**2 - (32 - 2 * layer.edge_width) ** 2
+    assert (boxes[:, 2:] - boxes[:, :2]).prod(axis=1).sum() == pytest.approx(ring)
+
+
+def test_the_four_sides_of_an_outline_have_the_color_of_its_patch(slide: Slide) -> None:
+    found = predicted(slide)
+    data, options, kind = outline_layer(slide, found, RAW, Region(0, 0, 1000, 700))
+    layer = Layer.create(data, options, kind)
+    colors = layer.edge_color.reshape(len(COORDS), 4, 4)
+    np.testing.assert_allclose(colors, colors[:, :1].repeat(4, axis=1))
+    assert len(np.unique(colors[:, 0], axis=0)) == len(COORDS)
+    expected = scaled(found, stretch=Stretch.RAW).colored()
+    np.testing.assert_allclose(colors[:, 0], expected, atol=1e-6)
+
+
+def test_more_patches_than_can_be_told_apart_have_no_outlines(
+    slide: Slide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything = Region(0, 0, 1000, 700)
+    monkeypatch.setattr(overlays, "MOST_OUTLINES", len(COORDS))
+    assert len(outline_layer(slide, predicted(slide), RAW, everything)[0]) == 4 * len(COORDS)
+    monkeypatch.setattr(overlays, "MOST_OUTLINES", len(COORDS) - 1)
+    assert len(outline_layer(slide, predicted(slide), RAW, everything)[0]) == 0
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 90), st.integers(0, 60)), min_size=1, max_size=5),
+    st.integers(1, 40),
+    st.sampled_from([1.0, 2.5, 7.0]),
+)
+def test_covered_is_every_cell_that_a_patch_touches(
+    corners: list[tuple[int, int]], size: int, downsample: float
+) -> None:
+    tissue = Tissue(np.ones((int(80 / downsample), int(100 / downsample)), bool), downsample)
+    grid = PatchGrid(np.array(corners, np.int64), size, size, size)
+    rows, columns = np.indices(tissue.mask.shape) * downsample
+    expected = np.zeros(tissue.mask.shape, bool)
+    for x, y in corners:
+        expected |= (
+            (columns < x + size)
+            & (columns + downsample > x)
+            & (rows < y + size)
+            & (rows + downsample > y)
+        )
+    np.testing.assert_array_equal(overlays.covered(tissue, grid), expected)
 
 
 def test_what_the_threshold_clears_has_no_outline(slide: Slide) -> None:
     shown = Display(stretch=Stretch.RANKS, threshold=0.9)
     data, _, _ = outline_layer(slide, predicted(slide), shown, Region(0, 0, 1000, 700))
-    assert len(data) == 1
+    assert len(data) == 4

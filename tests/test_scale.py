@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from napari_wsimil.app.scale import DEFAULT_TOP, scaled
-from napari_wsimil.app.session import Display, Stretch
 from napari_wsimil.bags.bag import Bag
 from napari_wsimil.explain.predict import Prediction
+from napari_wsimil.explain.scale import DEFAULT_TOP, Stretch, scaled
 from napari_wsimil.models.base import Explanation, ExplanationKind
 from napari_wsimil.models.card import Card
 
@@ -41,50 +40,50 @@ def prediction(kind: ExplanationKind, scores: list[float], **metrics: float) -> 
 
 
 def test_attention_is_shown_in_times_of_uniform_attention() -> None:
-    scale = scaled(prediction(ExplanationKind.ATTENTION, [0.5, 0.25, 0.25, 0.0]), Display())
+    scale = scaled(prediction(ExplanationKind.ATTENTION, [0.5, 0.25, 0.25, 0.0]))
     assert scale.unit == "× uniform"
     assert "not tumor probability" in scale.caveat
     np.testing.assert_allclose(scale.values, [2, 1, 1, 0])
 
 
 def test_limits_of_attention_do_not_depend_on_the_slide() -> None:
-    flat = scaled(prediction(ExplanationKind.ATTENTION, [0.25] * 4), Display())
-    steep = scaled(prediction(ExplanationKind.ATTENTION, [1.0, 0.0, 0.0, 0.0]), Display())
+    flat = scaled(prediction(ExplanationKind.ATTENTION, [0.25] * 4))
+    steep = scaled(prediction(ExplanationKind.ATTENTION, [1.0, 0.0, 0.0, 0.0]))
     assert flat.limits == steep.limits == (0, DEFAULT_TOP)
-    told = scaled(prediction(ExplanationKind.ATTENTION, [1.0], attention_top=4.0), Display())
+    told = scaled(prediction(ExplanationKind.ATTENTION, [1.0], attention_top=4.0))
     assert told.limits == (0, 4.0)
 
 
 def test_raw_attention_is_named_raw() -> None:
-    shown = Display(stretch=Stretch.RAW)
-    scale = scaled(prediction(ExplanationKind.ATTENTION, [0.7, 0.3]), shown)
+    shown = Stretch.RAW
+    scale = scaled(prediction(ExplanationKind.ATTENTION, [0.7, 0.3]), stretch=shown)
     assert scale.unit.startswith("raw")
     assert scale.limits == (0, pytest.approx(0.7))
 
 
 def test_ranks_share_ties_and_say_that_they_are_ranks() -> None:
-    shown = Display(stretch=Stretch.RANKS)
-    scale = scaled(prediction(ExplanationKind.SCORE, [3.0, -1.0, 3.0]), shown)
+    shown = Stretch.RANKS
+    scale = scaled(prediction(ExplanationKind.SCORE, [3.0, -1.0, 3.0]), stretch=shown)
     assert "ranks only" in scale.unit
     np.testing.assert_allclose(scale.values, [75, 0, 75])
 
 
 @pytest.mark.parametrize("stretch", list(Stretch))
 def test_a_sigmoid_is_never_stretched(stretch: Stretch) -> None:
-    scale = scaled(prediction(ExplanationKind.SIGMOID, [0.2, 0.4]), Display(stretch=stretch))
+    scale = scaled(prediction(ExplanationKind.SIGMOID, [0.2, 0.4]), stretch=stretch)
     assert scale.limits == (0, 1)
     np.testing.assert_allclose(scale.values, [0.2, 0.4])
 
 
 def test_signed_evidence_has_limits_on_both_sides_of_zero() -> None:
-    scale = scaled(prediction(ExplanationKind.EVIDENCE, [0.1, -0.4]), Display())
+    scale = scaled(prediction(ExplanationKind.EVIDENCE, [0.1, -0.4]))
     assert scale.limits == (pytest.approx(-0.4), pytest.approx(0.4))
     colors = scale.colored()
     assert colors[0].tolist() != colors[1].tolist()
 
 
 def test_the_threshold_clears_what_is_weak_and_keeps_what_counts_against() -> None:
-    scale = scaled(prediction(ExplanationKind.EVIDENCE, [0.1, -0.4, 0.3]), Display())
+    scale = scaled(prediction(ExplanationKind.EVIDENCE, [0.1, -0.4, 0.3]))
     shown = scale.shown(0.5)
     assert np.isnan(shown[0])
     np.testing.assert_allclose(shown[1:], [-0.4, 0.3])
@@ -96,4 +95,10 @@ def test_a_region_map_gives_each_patch_the_score_of_its_region() -> None:
         "regions", ExplanationKind.SCORE, torch.tensor([5.0, 7.0]), torch.tensor([1, 0, 1])
     )
     object.__setattr__(found, "explanations", (regions,))
-    np.testing.assert_allclose(scaled(found, Display()).values, [7, 5, 7])
+    np.testing.assert_allclose(scaled(found).values, [7, 5, 7])
+
+
+def test_a_patch_without_a_number_has_no_rank_and_sets_no_limit() -> None:
+    found = prediction(ExplanationKind.EVIDENCE, [0.1, float("nan"), -0.4])
+    assert scaled(found).limits == (pytest.approx(-0.4), pytest.approx(0.4))
+    np.testing.assert_allclose(scaled(found, stretch=Stretch.RANKS).values, [100, np.nan, 0])

@@ -289,6 +289,27 @@ def test_a_closed_slide_does_not_read(coded_slide: Path) -> None:
         slide.read_region(0, 0, 10, 10)
 
 
+def test_a_closed_slide_never_shows_the_pixels_of_the_next(
+    coded_slide: Path, small_slide: Path
+) -> None:
+    first = open_slide(coded_slide)
+    array = first.arrays[0]
+    first.close()
+    with open_slide(small_slide) as second:
+        with pytest.raises(SlideError, match="closed"):
+            np.asarray(array[:64, :64])
+        first.close()
+        assert second.read_region(0, 0, 8, 8).shape == (8, 8, 3)
+
+
+def test_two_slides_never_share_the_name_of_a_task(coded_slide: Path) -> None:
+    names = set()
+    for _ in range(3):
+        with open_slide(coded_slide) as slide:
+            names.add(slide.arrays[0][:64, :64].name)
+    assert len(names) == 3
+
+
 def test_associated_images_come_only_when_asked(small_slide: Path) -> None:
     with open_slide(small_slide) as slide:
         assert set(slide.reader.associated) == {"label", "macro", "thumbnail"}
@@ -302,6 +323,7 @@ def test_opening_a_slide_imports_neither_torch_nor_qt(small_slide: Path) -> None
         "import sys; from napari_wsimil.space.slide import open_slide;"
         "from napari_wsimil import _reader;"
         f"open_slide({str(small_slide)!r}).read_region(0, 0, 9, 9);"
+        f"_reader.read_slides({str(small_slide)!r});"
         "print({'torch', 'napari', 'qtpy', 'PyQt5', 'PyQt6'} & set(sys.modules))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -15,7 +15,7 @@ import torch
 from numpy.testing import assert_array_equal
 
 from napari_wsimil.bags.bag import Bag
-from napari_wsimil.bags.store import BagFile, Provenance, load_bag, save_bag
+from napari_wsimil.bags.store import BagFile, Provenance, is_finished, load_bag, save_bag
 from napari_wsimil.space.grid import PatchGrid
 
 if TYPE_CHECKING:
@@ -70,6 +70,59 @@ def test_another_tool_finds_the_attributes_of_tridents_layout(tmp_path: Path) ->
     assert (attrs["level0_magnification"], attrs["target_magnification"]) == (40, 20)
     assert (attrs["overlap"], attrs["name"]) == (74, "case-7")
     assert (attrs["level0_width"], attrs["level0_height"]) == (10_000, 8_000)
+
+
+def test_a_bag_is_named_by_its_slides_fingerprint_not_by_its_file(tmp_path: Path) -> None:
+    grid = grid_of()
+    save_bag(tmp_path / "Jane.h5", Bag(torch.from_numpy(rows_of(grid)), grid=grid, slide="abc"))
+    with h5py.File(tmp_path / "Jane.h5") as file:
+        assert file["coords"].attrs["name"] == file["features"].attrs["name"] == "abc"
+    assert b"Jane" not in (tmp_path / "Jane.h5").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("patch_size", None), ("patch_size", 0), ("patch_size_level0", "wide"), ("overlap", 999)],
+)
+def test_sizes_that_cannot_be_are_refused_with_the_file(
+    tmp_path: Path, name: str, value: object
+) -> None:
+    grid, path = grid_of(), tmp_path / "a.h5"
+    fill(path, grid, rows_of(grid))
+    with h5py.File(path, "r+") as file:
+        attrs = file["coords"].attrs
+        del attrs[name], attrs["stride_level0"]
+        if value is not None:
+            attrs[name] = value
+    with pytest.raises(ValueError, match=r"a\.h5: .*(patch_size|stride)"):
+        load_bag(path)
+
+
+@pytest.mark.parametrize("compression", [None, "gzip"])
+def test_features_that_are_declared_but_not_stored_are_not_read(
+    tmp_path: Path, compression: str | None
+) -> None:
+    grid, path = grid_of(), tmp_path / "a.h5"
+    fill(path, grid, rows_of(grid))
+    with h5py.File(path, "r+") as file:
+        del file["features"]
+        shape, chunks = (10**9, 1024), (64, 1024)
+        file.create_dataset("features", shape, "f4", chunks=chunks, compression=compression)
+    with pytest.raises(ValueError, match=r"a\.h5: features is said to be \(1000000000, 1024\)"):
+        load_bag(path)
+
+
+def test_a_file_is_finished_when_all_rows_of_its_run_are_there(tmp_path: Path) -> None:
+    grid, path = grid_of(), tmp_path / "a.h5"
+    assert not is_finished(path)
+    with BagFile(path, grid, 7, MADE_BY) as file:
+        file.append(rows_of(grid)[:59])
+    assert not is_finished(path)
+    fill(path, grid, rows_of(grid))
+    assert is_finished(path)
+    with h5py.File(tmp_path / "foreign.h5", "w") as foreign:
+        foreign["features"] = np.zeros((2, 3))
+    assert is_finished(tmp_path / "foreign.h5")
 
 
 def test_an_unknown_mpp_stays_unknown(tmp_path: Path) -> None:

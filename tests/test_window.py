@@ -19,7 +19,7 @@ from napari_wsimil.bags.store import save_bag
 from napari_wsimil.learning.checkpoint import save_checkpoint
 from napari_wsimil.models import create_model
 from napari_wsimil.models.card import Card
-from napari_wsimil.space.geometry import MppSource
+from napari_wsimil.space.geometry import MppSource, SlideError
 from napari_wsimil.space.lazy import TooLargeError
 from napari_wsimil.space.slide import open_slide
 from napari_wsimil.space.tissue import find_tissue
@@ -340,8 +340,10 @@ def test_file_names_are_shown_only_when_asked_for(docks: Docks, small_slide: Pat
 
 def test_a_slide_opened_by_napari_is_taken_over(docks: Docks, small_slide: Path) -> None:
     docks.viewer.open(small_slide, plugin="napari-wsimil")
-    assert docks.pane.slide is not None
+    docks.wait(lambda: len(docks.viewer.layers) == 2 and docks.pane.slide is not None)
+    docks.idle()
     assert docks.names() == ["slide 3957 (overview)", "slide 3957"]
+    assert not any("CMU" in layer.get_source_str() for layer in docks.viewer.layers)
 
 
 def test_saving_and_exporting_a_slide_is_refused_with_a_sentence(
@@ -364,14 +366,46 @@ def test_a_locked_fine_resolution_of_a_large_slide_is_refused(
         docks.viewer.layers[-1].locked_data_level = 0
 
 
-def test_a_slide_does_not_become_labels_and_nothing_stale_stays(asked: Docks) -> None:
+def test_converting_a_slide_is_refused_and_everything_stays(asked: Docks) -> None:
     actions = pytest.importorskip("napari.layers._layer_actions", reason="napari moved it")
+    before = asked.names()
     asked.viewer.layers.selection.select_only(asked.viewer.layers["slide 3957"])
-    with pytest.raises(ValueError, match="axis_labels"):
+    with pytest.raises(TooLargeError, match="cannot be converted"):
         actions._convert_to_labels(asked.viewer.layers)
-    assert asked.pane.slide is None
-    assert asked.pane.prediction is None
+    assert asked.names() == before
+    assert asked.pane.prediction is not None
+
+
+def test_deleting_the_slides_layer_closes_the_slide(asked: Docks) -> None:
+    slide = asked.pane.slide
+    assert slide is not None
+    asked.viewer.layers.selection.select_only(asked.viewer.layers["slide 3957"])
+    asked.viewer.layers.remove_selected()
+    asked.wait(lambda: asked.pane.slide is None)
     assert asked.names() == []
+    with pytest.raises(SlideError, match="closed"):
+        slide.read_region(0, 0, 8, 8)
+
+
+def test_a_late_answer_is_not_laid_on_another_slide(asked: Docks, coded_slide: Path) -> None:
+    """The Slide dock opens another slide while the Explain dock still asks about this one."""
+    asked.pane.show_bag(None)
+    asked.explain.run()
+    asked.slide.open(coded_slide)
+    asked.idle()
+    assert asked.pane.slide is not None
+    assert asked.pane.slide.path == coded_slide
+    assert asked.pane.prediction is None
+    assert asked.pane.bag is None
+    assert asked.explain.run_button.isEnabled()
+
+
+def test_a_map_hidden_by_hand_stays_hidden_while_looking_around(asked: Docks) -> None:
+    layer = asked.viewer.layers["attention"]
+    layer.visible = False
+    asked.viewer.scene.camera.center = (0.0, 300.0, 300.0)
+    asked.viewer.scene.camera.zoom *= 0.9
+    assert not layer.visible
 
 
 def test_a_copied_slide_layer_shows_the_same_slide(asked: Docks) -> None:
@@ -428,3 +462,13 @@ def test_work_has_its_own_cache(small_slide: Path, checkpoint: Path) -> None:
         next(step for step in work if step.done > 8)
         work.close()
         assert slide.cache.used == used
+
+
+def test_a_screenshot_of_what_cannot_be_opened_is_an_error(
+    data: Path, tmp_path: Path, qtbot: QtBot
+) -> None:
+    from napari_wsimil.app.window import run
+
+    with pytest.raises(SlideError, match=r"broken\.svs"):
+        run(data / "malformed" / "broken.svs", screenshot=tmp_path / "out.png")
+    assert not (tmp_path / "out.png").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,11 +57,14 @@ def demo_folder() -> Path:
 def prepare_demo(folder: Path) -> Generator[object, None, DemoStudy]:
     """Yield the progress of what is not there yet, and return the study.
 
+    It lies in a folder of its own within `folder`, for the recipe and model it is of.
+
     Raises
     ------
     OSError
         If the folder cannot be written.
     """
+    folder = folder / _version()
     folder.mkdir(parents=True, exist_ok=True)
     manifest = folder / "manifest.csv"
     if not manifest.exists():  # it is written last
@@ -69,6 +73,11 @@ def prepare_demo(folder: Path) -> Generator[object, None, DemoStudy]:
     study = DemoStudy(manifest, slide, folder / f"{slide.stem}.h5", CHECKPOINT)
     yield from _extract(study)
     return study
+
+
+def _version() -> str:
+    """Return 8 hex digits that change with the recipe or the model."""
+    return hashlib.sha256(RECIPE.read_bytes() + CHECKPOINT.read_bytes()).hexdigest()[:8]
 
 
 def _unseen_slide(manifest: Manifest) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
 
 from napari_wsimil.app.presenter import Presenter
 from napari_wsimil.app.session import Session
@@ -13,15 +12,14 @@ from napari_wsimil.app.widgets.slide import SlideWidget
 if TYPE_CHECKING:
     from napari import Viewer
 
-_presenters: WeakKeyDictionary[Viewer, Presenter] = WeakKeyDictionary()
-
 
 def presenter_of(viewer: Viewer) -> Presenter:
-    """Return the presenter of a viewer, made at the first call."""
+    """Return the presenter of a viewer, made at the first call; it lives as long as the window."""
     viewer = getattr(viewer, "__wrapped__", viewer)  # napari hands plugins a proxy
-    if viewer not in _presenters:
-        _presenters[viewer] = Presenter(viewer, Session())
-    return _presenters[viewer]
+    if not hasattr(viewer.window, "wsimil_presenter"):
+        viewer.window.wsimil_presenter = Presenter(viewer, Session())
+    presenter: Presenter = viewer.window.wsimil_presenter
+    return presenter
 
 
 class SlideDock(SlideWidget):

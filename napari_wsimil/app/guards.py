@@ -1,9 +1,9 @@
 """Guards: what napari offers for any image, and what would pull a whole slide into memory.
 
-`LevelArray` refuses by itself whatever reads it. Two of napari's controls need a word
+`LevelArray` refuses by itself whatever reads it. Three of napari's controls need a word
 before they get there: saving, since napari wraps the levels of an image in a type of its
-own, and exporting a figure, which sizes the canvas to the slide first. Converting to
-labels fails in napari after it has dropped the image: the presenter then says so.
+own; exporting a figure, which sizes the canvas to the slide first; and converting to
+another kind of layer, which takes the image out of the list before it fails.
 """
 
 from __future__ import annotations
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 _SAVING = (
     "A whole slide is not saved as one picture: take a screenshot of the view, "
     "or export the map from the Explain dock."
+)
+_CONVERSION = (
+    "A whole slide cannot be converted: it does not fit in memory. "
+    "Draw labels or shapes in a layer of their own over it."
 )
 _FIGURE = (
     "A figure of the whole slide would be {0} × {1} pixels: take a screenshot of the view, "
@@ -71,3 +75,16 @@ def guard_figures(viewer: Viewer) -> None:
         return plain(path, scale, flash)
 
     window.export_figure = export_figure
+
+
+def guard_conversions(viewer: Viewer) -> None:
+    """Let converting a slide to labels, or splitting it, end with a sentence."""
+    layers = viewer.layers
+    plain = layers.pop
+
+    def pop(index: int = -1) -> Layer:
+        if index != -1 and is_slide(layers[index]):  # clearing the list pops the last
+            raise TooLargeError(_CONVERSION)
+        return plain(index)
+
+    layers.pop = pop

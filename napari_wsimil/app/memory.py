@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from platformdirs import user_config_path
 
-from napari_wsimil.space.geometry import MppSource, Resolution
+from napari_wsimil.space.geometry import PLAUSIBLE_MPP, MppSource, Resolution
 
 if TYPE_CHECKING:
     from napari_wsimil.space.slide import Slide
@@ -28,7 +29,9 @@ def remember(key: str, value: Any) -> None:
     """Keep a JSON value under `key`."""
     file = _file()
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps({**_read(), key: value}, indent=1))
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps({**_read(), key: value}, indent=1))
+    os.replace(part, file)
 
 
 def last_folder() -> str:
@@ -41,19 +44,27 @@ def remember_folder(folder: Path) -> None:
 
 def remember_mpp(slide: Slide, mpp: float) -> None:
     """Keep the user's answer for this slide, known again by its content."""
-    remember("mpp", {**recall("mpp", {}), slide.fingerprint: mpp})
+    remember("mpp", {**_sizes(), slide.fingerprint: mpp})
 
 
 def with_remembered_mpp(slide: Slide) -> Slide:
     """Return the slide with the pixel size the user once gave for it, if any."""
-    mpp = recall("mpp", {}).get(slide.fingerprint)
+    mpp = _sizes().get(slide.fingerprint)
     return slide if mpp is None else replace(slide, resolution=Resolution(mpp, MppSource.USER))
 
 
+def _sizes() -> dict[str, float]:
+    """Return the remembered pixel sizes in µm; what is no such size is left out."""
+    found = recall("mpp", {})
+    pairs = found.items() if isinstance(found, dict) else ()
+    low, high = PLAUSIBLE_MPP
+    return {key: mpp for key, mpp in pairs if isinstance(mpp, float) and low <= mpp <= high}
+
+
 def _read() -> dict[str, Any]:
-    """Return what is remembered; a damaged file is as good as none."""
+    """Return what is remembered; a damaged or unreadable file is as good as none."""
     try:
         found = json.loads(_file().read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
+    except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

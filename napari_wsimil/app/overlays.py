@@ -1,20 +1,16 @@
-"""Layer tuples: a slide and its maps as napari wants them; knows no Qt and no viewer.
-
-napari anchors a layer at the center of its first pixel. A raster whose cells are d
-level-0 pixels wide therefore starts (d - 1) / 2 level-0 pixels right of and below its
-origin: `placement` is the one place that knows this.
-"""
+"""Overlays: maps, tissue and outlines over a slide, as layer tuples; knows no Qt, no viewer."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import functools
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.ndimage import binary_dilation, binary_erosion
 from skimage.transform import resize
 
-from napari_wsimil.app.scale import scaled
-from napari_wsimil.space.raster import rasterize
+from napari_wsimil.app.slide_layers import LayerTuple, placement, units_of
+from napari_wsimil.explain.scale import scaled
+from napari_wsimil.space.raster import pile, rasterize
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,60 +22,12 @@ if TYPE_CHECKING:
     from napari_wsimil.space.slide import Slide
     from napari_wsimil.space.tissue import Tissue
 
-LayerTuple = tuple[Any, dict[str, Any], str]
-
-#: The longer side of the picture that lies under a slide while its tiles load, in pixels.
-UNDERLAY_SIDE = 2048
 #: The longer side of the picture that hatches what was not looked at, in pixels.
 _HATCH_SIDE = 1024
+#: Most patches that are outlined at once.
+MOST_OUTLINES = 2000
 _HATCH_COLOR = (40, 40, 40, 190)
 _TISSUE_COLOR = (0, 114, 178, 255)
-
-
-def placement(
-    slide: Slide, cell: float, origin: tuple[float, float] = (0.0, 0.0)
-) -> dict[str, Any]:
-    """Return scale, translate and units that put a raster on its slide.
-
-    Parameters
-    ----------
-    cell
-        Side of a raster cell in level-0 pixels.
-    origin
-        (x, y) of the raster's top-left corner in level-0 pixels.
-    """
-    mpp = slide.resolution.mpp or 1.0
-    shift = (cell - 1) / 2
-    return {
-        "scale": (cell * mpp, cell * mpp),
-        "translate": ((origin[1] + shift) * mpp, (origin[0] + shift) * mpp),
-        **_units(slide),
-    }
-
-
-def slide_name(slide: Slide) -> str:
-    """Return what a slide is called on screen: never its file name, which may name a patient."""
-    kind = "synthetic slide" if slide.synthetic else "slide"
-    return f"{kind} {slide.fingerprint[:4]}"
-
-
-def slide_layers(slide: Slide) -> list[LayerTuple]:
-    """Return a coarse picture that is never black, and over it the slide itself."""
-    pixels, downsample = slide.thumbnail(UNDERLAY_SIDE)
-    name = slide_name(slide)
-    shared: dict[str, Any] = {
-        "rgb": True,
-        "contrast_limits": (0, 255),
-        "metadata": {"slide": slide},
-    }
-    underlay = {
-        "name": f"{name} (overview)",
-        "interpolation2d": "linear",
-        **placement(slide, downsample),
-        **shared,
-    }
-    image = {"name": name, "multiscale": True, **placement(slide, 1.0), **shared}
-    return [(np.asarray(pixels), underlay, "image"), (list(slide.arrays), image, "image")]
 
 
 def map_layer(slide: Slide, prediction: Prediction, display: Display) -> LayerTuple:
@@ -91,7 +39,7 @@ def map_layer(slide: Slide, prediction: Prediction, display: Display) -> LayerTu
         The prediction's patches have no places, or are of another slide.
     """
     grid = placed(slide, prediction)
-    scale = scaled(prediction, display)
+    scale = scaled(prediction, display.map_index, display.stretch)
     raster = rasterize(grid, scale.shown(display.threshold))
     options = {
         "name": scale.title,
@@ -137,7 +85,7 @@ def hatch_layer(slide: Slide, tissue: Tissue, grid: PatchGrid) -> LayerTuple:
 
 def tissue_layer(slide: Slide, tissue: Tissue) -> LayerTuple:
     """Return the border of the tissue, three cells of its mask wide, the rest clear."""
-    border = binary_dilation(tissue.mask) & ~binary_erosion(tissue.mask)
+    border = _border(tissue.mask)
     picture = np.zeros((*border.shape, 4), np.uint8)
     picture[border] = _TISSUE_COLOR
     options = {
@@ -149,14 +97,21 @@ def tissue_layer(slide: Slide, tissue: Tissue) -> LayerTuple:
     return picture, options, "image"
 
 
+def _border(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the cells that touch one of the other kind, by a side, and those at the rim."""
+    framed = np.pad(mask, 1)
+    center = framed[1:-1, 1:-1]
+    sides = framed[:-2, 1:-1], framed[2:, 1:-1], framed[1:-1, :-2], framed[1:-1, 2:]
+    return functools.reduce(np.logical_or, (side != center for side in sides))
+
+
 def covered(tissue: Tissue, grid: PatchGrid) -> NDArray[np.bool_]:
     """Return where patches lie, in the cells of the tissue's mask."""
-    out = np.zeros(tissue.mask.shape, bool)
     starts = np.floor(grid.coords / tissue.downsample).astype(int)
     stops = np.ceil((grid.coords + grid.patch_size) / tissue.downsample).astype(int)
-    for (x0, y0), (x1, y1) in zip(starts, stops, strict=True):
-        out[max(0, y0) : y1, max(0, x0) : x1] = True
-    return out
+    height, width = tissue.mask.shape
+    columns, rows = np.clip([starts, stops], 0, (width, height)).T
+    return pile(np.ones(len(grid), np.int32), (height, width), rows, columns) > 0
 
 
 def outline_layer(
@@ -164,36 +119,47 @@ def outline_layer(
 ) -> LayerTuple:
     """Return the patches in `view` (level-0 pixels) as outlines in the colors of the map.
 
-    A line lies wholly within its patch, so neighbors do not hide each other.
+    A line lies wholly within its patch, so neighbors do not hide each other. The data are
+    empty if no patch is in view, or more than `MOST_OUTLINES`, which would be slow to draw
+    and too dense to read.
     """
     grid = placed(slide, prediction)
-    scale = scaled(prediction, display)
-    corners = grid.coords
-    inside = (
-        (corners[:, 0] < view.x + view.width)
-        & (corners[:, 0] + grid.patch_size > view.x)
-        & (corners[:, 1] < view.y + view.height)
-        & (corners[:, 1] + grid.patch_size > view.y)
-        & np.isfinite(scale.shown(display.threshold))
-    )
+    scale = scaled(prediction, display.map_index, display.stretch)
+    chosen = _within(grid, view) & np.isfinite(scale.shown(display.threshold))
+    if np.count_nonzero(chosen) > MOST_OUTLINES:
+        chosen[:] = False
     mpp = slide.resolution.mpp or 1.0
     line = max(1.0, grid.patch_size / 80)
-    square = np.array([[0, 0], [0, 1], [1, 1], [1, 0]]) * (grid.patch_size - line) + line / 2
-    places = (corners[inside][:, None, ::-1] + square - 0.5) * mpp
     options = {
         "name": f"{scale.title} (outlines)",
-        "shape_type": "polygon",
-        "face_color": "transparent",
-        "edge_color": scale.colored()[inside],
+        "vector_style": "line",
+        "edge_color": np.repeat(scale.colored()[chosen], 4, axis=0),
         "edge_width": line * mpp,
         "opacity": 1.0,
-        **_units(slide),
+        **units_of(slide),
     }
-    return list(places), options, "shapes"
+    return _frames(grid.coords[chosen], grid.patch_size, line) * mpp, options, "vectors"
 
 
-def _units(slide: Slide) -> dict[str, Any]:
-    return {
-        "units": ("um" if slide.resolution.known else "pixel",) * 2,
-        "axis_labels": ("y", "x"),
-    }
+def _within(grid: PatchGrid, view: Region) -> NDArray[np.bool_]:
+    """Return which patches have a part in `view`."""
+    first = np.array([view.x, view.y])
+    last = first + np.array([view.width, view.height])
+    inside = (grid.coords < last) & (grid.coords + grid.patch_size > first)
+    return np.asarray(inside.all(axis=1))
+
+
+def _frames(corners: NDArray[np.int64], size: int, line: float) -> NDArray[np.float64]:
+    """Return (4 N, 2, 2) sides of patches, each as start and way, both (y, x) in level-0 pixels.
+
+    A side begins at one edge of its patch and ends at the line of the next side, so that the
+    four lines fill the corners and do not overlap.
+    """
+    near, far = line / 2 - 0.5, size - line / 2 - 0.5
+    first, last = -0.5, size - 0.5
+    starts = np.array([[near, first], [first, far], [far, last], [last, near]])
+    ways = np.array([[0, 1], [1, 0], [0, -1], [-1, 0]]) * (size - line)
+    sides = np.empty((len(corners), 4, 2, 2))
+    sides[:, :, 0] = corners[:, None, ::-1] + starts
+    sides[:, :, 1] = ways
+    return sides.reshape(-1, 2, 2)

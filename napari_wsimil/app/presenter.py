@@ -11,15 +11,11 @@ import numpy as np
 from napari.layers import Layer
 from qtpy.QtCore import QTimer
 
-from napari_wsimil.app.guards import guard_figures, guard_layer, is_slide
-from napari_wsimil.app.overlays import (
-    LayerTuple,
-    hatch_layer,
-    map_layer,
-    outline_layer,
-    slide_layers,
-    tissue_layer,
-)
+from napari_wsimil.app.guards import guard_conversions, guard_figures, guard_layer, is_slide
+from napari_wsimil.app.memory import with_remembered_mpp
+from napari_wsimil.app.outlines import Outlines
+from napari_wsimil.app.overlays import hatch_layer, map_layer, tissue_layer
+from napari_wsimil.app.slide_layers import LayerTuple, slide_layers
 from napari_wsimil.app.words import caption, reading
 from napari_wsimil.space.geometry import Region
 from napari_wsimil.space.raster import rasterize
@@ -39,10 +35,6 @@ OUTLINES_BELOW = 1.0
 HIDE_KEY = "h"
 #: Milliseconds that the first picture of a slide has before its underlay is added.
 _SETTLE_MS = 150
-_CLOSED = (
-    "The slide's layer was removed, so the slide is closed; open it again in the Slide dock. "
-    "A slide cannot be converted to labels: it does not fit in memory."
-)
 
 
 class Presenter:
@@ -54,11 +46,6 @@ class Presenter:
         Where the layers go.
     session
         Its first pane is shown.
-
-    Attributes
-    ----------
-    settling
-        True from the moment a slide is shown until its coarse picture lies under it.
     """
 
     def __init__(self, viewer: Viewer, session: Session) -> None:
@@ -66,8 +53,9 @@ class Presenter:
         self.session = session
         self._layers: dict[str, Layer] = {}
         self._raster: Raster | None = None
-        self.settling = False
-        self._outlined: Region | None = None
+        self._settling: Slide | None = None
+        self._outlines = Outlines(viewer)
+        self._outlined: bool | None = None
         events = self.pane.events
         events.slide.connect(self._show_slide)
         events.tissue.connect(self._show_tissue)
@@ -78,10 +66,11 @@ class Presenter:
         viewer.layers.events.removed.connect(self._forget)
         viewer.layers.events.inserted.connect(self._adopt)
         viewer.mouse_move_callbacks.append(self._tell_patch)
-        viewer.scene.camera.events.zoom.connect(self._follow_zoom)
-        viewer.scene.camera.events.center.connect(self._follow_zoom)
+        viewer.scene.camera.events.zoom.connect(self._follow_camera)
+        viewer.scene.camera.events.center.connect(self._follow_camera)
         viewer.bind_key(HIDE_KEY, self._hide_while_held, overwrite=True)
         guard_figures(viewer)
+        guard_conversions(viewer)
         for layer in list(viewer.layers):
             self._take(layer)
 
@@ -89,19 +78,23 @@ class Presenter:
     def pane(self) -> Pane:
         return self.session.pane
 
+    @property
+    def settling(self) -> bool:
+        """Whether a slide is shown whose coarse picture does not lie under it yet."""
+        return self._settling is not None
+
     # the slide
 
     def _show_slide(self, slide: Slide | None) -> None:
-        if "slide" in self._layers and self._layers["slide"].metadata["slide"] is slide:
-            self._tell_caveat()
-            return
+        self._outlines.clear()
         for role in list(self._layers):
             self._remove(role)
+        self._settling = slide
         if slide is None:
+            self._tell_caveat()
             return
         underlay, image = slide_layers(slide)
         guard_layer(self._add("slide", image))
-        self.settling = True
         QTimer.singleShot(_SETTLE_MS, partial(self._lay_under, slide, underlay))
         self.viewer.canvas.overlays.scale_bar.visible = slide.resolution.known
         self.viewer.reset_view()
@@ -109,10 +102,10 @@ class Presenter:
 
     def _lay_under(self, slide: Slide, underlay: LayerTuple) -> None:
         """Lay the coarse picture under the slide, once the slide itself has been painted."""
-        self.settling = False
         layer = self._layers.get("slide")
-        if layer is None or layer.metadata["slide"] is not slide:
+        if self._settling is not slide or layer is None:
             return
+        self._settling = None
         selected = set(self.viewer.layers.selection)
         self._layers["underlay"] = Layer.create(*underlay)
         self.viewer.layers.insert(self.viewer.layers.index(layer), self._layers["underlay"])
@@ -122,13 +115,23 @@ class Presenter:
         self._take(event.value)
 
     def _take(self, layer: Layer) -> None:
-        """Guard a slide that napari itself opened, and show it here if nothing is shown yet."""
-        if not is_slide(layer) or layer in self._layers.values():
+        """Show a slide that napari itself opened as if it had been opened in the Slide dock.
+
+        napari's own layers of it go: they tell the name of the file.
+        """
+        if is_slide(layer) and layer not in self._layers.values():
+            QTimer.singleShot(0, partial(self._show_instead, layer.metadata["slide"]))
+
+    def _show_instead(self, slide: Slide) -> None:
+        if slide is self.pane.slide:
             return
-        guard_layer(layer)
-        if self.pane.slide is None:
-            self._layers["slide"] = layer
-            self.pane.show_slide(layer.metadata["slide"])
+        for layer in list(self.viewer.layers):
+            if layer.metadata.get("slide") is slide and layer not in self._layers.values():
+                self.viewer.layers.remove(layer)
+        before = self.pane.slide
+        self.pane.show_slide(with_remembered_mpp(slide))
+        if before is not None:
+            before.close()
 
     def _show_tissue(self, *_: object) -> None:
         """Show where tissue was found, and once patches lie on it what they leave out."""
@@ -146,17 +149,20 @@ class Presenter:
         grid = None if prediction is None else prediction.bag.grid
         if prediction is None or grid is None or self.pane.slide is None:
             self._remove("map")
-            self._clear_outlines()
+            self._outlines.clear()
             self._tell_caveat()
             return
         if self.pane.display.map_index >= len(prediction.explanations):
             self.pane.display = replace(self.pane.display, map_index=0)
-        self._raster = rasterize(grid, np.arange(len(grid), dtype=np.float32))
         self._draw_map(self.pane.slide, prediction, self.pane.display)
 
-    def _update_map(self, display: Display) -> None:
-        slide, prediction = self.pane.slide, self.pane.prediction
-        if slide is not None and prediction is not None and "map" in self._layers:
+    def _update_map(self, display: Display, before: Display) -> None:
+        slide, prediction, layer = self.pane.slide, self.pane.prediction, self._layers.get("map")
+        if slide is None or prediction is None or layer is None:
+            return
+        if replace(display, opacity=before.opacity, visible=before.visible) == before:
+            self._shade(layer)
+        else:
             self._draw_map(slide, prediction, display)
 
     def _draw_map(self, slide: Slide, prediction: Prediction, display: Display) -> None:
@@ -170,41 +176,32 @@ class Presenter:
             layer.data = values
             names = ("scale", "translate", "colormap", "contrast_limits", "name")
             _restyle(layer, {name: options[name] for name in names})
-        self._clear_outlines()
-        self._follow_zoom()
+        self._outlines.clear()
+        self._shade(layer)
         self._tell_caveat()
 
-    def _follow_zoom(self, *_: object) -> None:
-        """Show patches as outlines where one can see the cells, else filled."""
-        layer, slide = self._layers.get("map"), self.pane.slide
-        if layer is None or slide is None or self.pane.prediction is None:
-            return
-        outlined = self.viewer.scene.camera.zoom * OUTLINES_BELOW > 1 and slide.resolution.known
-        opacity = 0.0 if outlined else self.pane.display.opacity
-        _restyle(layer, {"visible": self.pane.display.visible, "opacity": opacity})
-        if outlined and layer.visible:
-            self._outline(slide, self.pane.prediction)
-        else:
-            self._clear_outlines()
-
-    def _outline(self, slide: Slide, prediction: Prediction) -> None:
-        """Outline the patches in view and around it, so that panning seldom draws anew."""
-        view = self.view()
-        if self._outlined is not None and _within(view, self._outlined):
-            return
-        self._clear_outlines()
-        self._outlined = Region(
-            view.x - view.width // 2, view.y - view.height // 2, 2 * view.width, 2 * view.height
-        )
-        data, options, kind = outline_layer(slide, prediction, self.pane.display, self._outlined)
-        if data:
-            selected = set(self.viewer.layers.selection)
-            self._add("outlines", (data, options, kind))
-            self.viewer.layers.selection = selected
-
-    def _clear_outlines(self) -> None:
+    def _shade(self, layer: Layer) -> None:
+        """Show or hide the map, filled or as outlines."""
+        _restyle(layer, {"visible": self.pane.display.visible})
         self._outlined = None
-        self._remove("outlines")
+        self._follow_camera()
+
+    def _follow_camera(self, *_: object) -> None:
+        """Show patches as outlines where one can see the cells, else filled."""
+        layer, slide, prediction = self._layers.get("map"), self.pane.slide, self.pane.prediction
+        if layer is None or slide is None or prediction is None:
+            return
+        display, outlined = self.pane.display, False
+        if layer.visible and self._is_close(slide):
+            outlined = self._outlines.draw(slide, prediction, display, self.view())
+        else:
+            self._outlines.clear()
+        if outlined != self._outlined:  # else the user's own opacity stays
+            self._outlined = outlined
+            _restyle(layer, {"opacity": 0.0 if outlined else display.opacity})
+
+    def _is_close(self, slide: Slide) -> bool:
+        return slide.resolution.known and self.viewer.scene.camera.zoom * OUTLINES_BELOW > 1
 
     def view(self) -> Region:
         """Return what the canvas shows in level-0 pixels of the slide."""
@@ -248,10 +245,13 @@ class Presenter:
 
     def describe(self, y: float, x: float) -> str:
         """Return what is known of the patch at a world position; nothing without a map."""
-        prediction, raster, mpp = self.pane.prediction, self._raster, self._mpp()
-        if prediction is None or raster is None:
+        prediction, mpp = self.pane.prediction, self._mpp()
+        grid = None if prediction is None else prediction.bag.grid
+        if prediction is None or grid is None:
             return ""
-        return reading(prediction, self.pane.display, raster, x / mpp, y / mpp)
+        if self._raster is None:
+            self._raster = rasterize(grid, np.arange(len(grid), dtype=np.float32))
+        return reading(prediction, self.pane.display, self._raster, x / mpp, y / mpp)
 
     def _hide_while_held(self, _: Viewer) -> Iterator[None]:
         self.pane.display = replace(self.pane.display, visible=False)
@@ -262,8 +262,8 @@ class Presenter:
 
     def _add(self, role: str, layer: LayerTuple) -> Layer:
         self._remove(role)
-        added = self.viewer.add_layer(Layer.create(*layer))
-        self._layers[role] = added
+        added = self._layers[role] = Layer.create(*layer)
+        self.viewer.add_layer(added)
         return added
 
     def _remove(self, role: str) -> None:
@@ -276,18 +276,13 @@ class Presenter:
         for role, layer in list(self._layers.items()):
             if layer is event.value:
                 del self._layers[role]
-                if role == "slide":
-                    self.viewer.status = _CLOSED
-                    self.pane.show_slide(None)
+                if role == "slide" and self.pane.slide is not None:
+                    QTimer.singleShot(0, partial(self._shut, self.pane.slide))
 
-
-def _within(inner: Region, outer: Region) -> bool:
-    return (
-        outer.x <= inner.x
-        and outer.y <= inner.y
-        and inner.x + inner.width <= outer.x + outer.width
-        and inner.y + inner.height <= outer.y + outer.height
-    )
+    def _shut(self, slide: Slide) -> None:
+        if self.pane.slide is slide:
+            self.pane.show_slide(None)
+            slide.close()
 
 
 def _restyle(layer: Layer, options: dict[str, Any]) -> None:

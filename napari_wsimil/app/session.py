@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
 
 from psygnal import SignalGroupDescriptor
 
 from napari_wsimil.app.pace import Pace
+from napari_wsimil.explain.scale import Stretch as Stretch
 
 if TYPE_CHECKING:
     from napari_wsimil.bags.bag import Bag
@@ -24,14 +24,6 @@ if TYPE_CHECKING:
 #: Largest share of the window's time that goes into drawing a map that still fills in: so
 #: small that not one frame in twenty has to wait for it while somebody moves about.
 _DRAWING_SHARE = 0.04
-
-
-class Stretch(StrEnum):
-    """How a map's numbers are stretched for the eye; always named on screen."""
-
-    NATURAL = "natural"  # attention: × uniform; other kinds: as they are
-    RAW = "raw"
-    RANKS = "ranks"
 
 
 @dataclass(frozen=True)
@@ -116,11 +108,16 @@ class Pane:
         if bag is not None and bag.grid is not None:
             self.grid = bag.grid
 
+    def show_prediction(self, prediction: Prediction) -> None:
+        """Show a prediction, unless it is of another model than the one that is shown."""
+        if self.model is not None and prediction.card is self.model.card:
+            self.prediction = prediction
+
     def show_partial(self, prediction: Prediction) -> None:
         """Show a map that still fills in, unless drawing it would keep the window busy."""
         if self._pace.due:
             with self._pace:
-                self.prediction = prediction
+                self.show_prediction(prediction)
 
     def show_model(self, model: LoadedModel | None) -> None:
         """Replace the model; its prediction is forgotten."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import sys
 import time
@@ -20,11 +21,12 @@ if TYPE_CHECKING:
 
     from napari_wsimil.app.docks import ExplainDock, SlideDock
     from napari_wsimil.app.presenter import Presenter
+    from napari_wsimil.app.widgets.job import JobRow
 
 SIZE = (1366, 768)
 #: Seconds after which a job's thread lets the window's go on; Python's own 5 ms is felt.
 _SWITCH = 5e-4
-_LONGEST_WAIT = 600.0  # seconds for a screenshot's jobs
+_LONGEST_WAIT = 600.0  # seconds
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,10 +39,18 @@ class Window:
     explain_dock: ExplainDock
 
     @property
+    def jobs(self) -> tuple[JobRow, ...]:
+        return (self.slide_dock.job, self.explain_dock.job, self.explain_dock.pictures)
+
+    @property
+    def error(self) -> BaseException | None:
+        """Return what the last job of a dock failed with, if any did."""
+        return next((job.error for job in self.jobs if job.error is not None), None)
+
+    @property
     def busy(self) -> bool:
-        jobs = (self.slide_dock.job, self.explain_dock.job, self.explain_dock.pictures)
         loading = any(not layer.loaded for layer in self.viewer.layers)
-        return loading or self.presenter.settling or any(job.busy for job in jobs)
+        return loading or self.presenter.settling or any(job.busy for job in self.jobs)
 
 
 def open_window(show: bool = True) -> Window:
@@ -97,18 +107,48 @@ def run(
         Slide, trained model, and features of the slide made before.
     screenshot
         Where to write a picture of the window once everything is shown; it then closes.
+
+    Raises
+    ------
+    OSError, ValueError
+        With `screenshot`: what went wrong, in place of a picture. Else the window tells.
     """
     import napari
 
     window = open_window()
-    for step in _steps(window, path, checkpoint, features):
-        step()
-        wait_until(lambda: not window.busy)
+    steps = _steps(window, path, checkpoint, features)
     if screenshot is None:
+        _take_steps(window, steps)
         napari.run()
         return
-    save_screenshot(window, screenshot)
-    window.viewer.close()
+    try:
+        for step in steps:
+            step()
+            wait_until(lambda: not window.busy, math.inf)
+            if window.error is not None:
+                raise window.error
+        save_screenshot(window, screenshot)
+    finally:
+        window.viewer.close()
+
+
+def _take_steps(window: Window, steps: Iterator[Callable[[], None]]) -> None:
+    """Take one step after the other while the window lives, until one fails."""
+    from qtpy.QtCore import QTimer
+
+    timer = QTimer(window.slide_dock)
+
+    def advance() -> None:
+        if window.busy:
+            return
+        step = None if window.error is not None else next(steps, None)
+        if step is None:
+            timer.stop()
+        else:
+            step()
+
+    timer.timeout.connect(advance)
+    timer.start(50)
 
 
 def _steps(

@@ -6,7 +6,7 @@ import math
 import textwrap
 from typing import TYPE_CHECKING
 
-from napari_wsimil.app.scale import scaled
+from napari_wsimil.explain.scale import scaled
 
 if TYPE_CHECKING:
     from napari_wsimil.app.session import Display
@@ -22,7 +22,7 @@ def caption(slide: Slide | None, prediction: Prediction | None, display: Display
     """Return what a map's colors measure, what they do not, and what to beware of."""
     words = ["SYNTHETIC"] if slide is not None and slide.synthetic else []
     if prediction is not None:
-        scale = scaled(prediction, display)
+        scale = scaled(prediction, display.map_index, display.stretch)
         words += [f"{scale.title}, {scale.unit}", scale.caveat, *prediction.warnings]
     return "\n".join(line for word in words for line in textwrap.wrap(word, _LINE))
 
@@ -43,7 +43,7 @@ def reading(prediction: Prediction, display: Display, raster: Raster, x: float, 
     patch = int(raster.index[row, column]) if inside else -1
     if patch < 0:
         return "not looked at"
-    scale = scaled(prediction, display)
+    scale = scaled(prediction, display.map_index, display.stretch)
     rank = 1 + int((scale.values > scale.values[patch]).sum())
     value = f"{scale.values[patch]:.3g} {scale.unit}"
     return f"patch {patch + 1} of {len(prediction.bag)} · {scale.title} {value} · rank {rank}"

@@ -1,8 +1,8 @@
 """Work: the long jobs of the window as plain generators; knows no Qt.
 
-Each yields `Step`s for a progress bar and returns its result. A slide that is read in the
-background is opened a second time with a small cache of its own, so that browsing keeps
-its tiles.
+Each yields `Step`s for a progress bar and returns its result. A slide whose patches are all
+read in the background is opened a second time with a small cache of its own, so that
+browsing keeps its tiles.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_wsimil.app.overlays import UNDERLAY_SIDE
 from napari_wsimil.app.pace import Pace
 from napari_wsimil.app.session import LoadedModel
+from napari_wsimil.app.slide_layers import UNDERLAY_SIDE
 from napari_wsimil.space.grid import check_places, make_grid
 from napari_wsimil.space.slide import Slide, open_slide
 from napari_wsimil.space.tissue import Tissue, find_tissue
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from napari_wsimil.bags.encoder_card import PatchEncoder
     from napari_wsimil.bags.features import Estimate
     from napari_wsimil.explain.predict import Prediction
+    from napari_wsimil.explain.scale import Stretch
     from napari_wsimil.models.card import Card
     from napari_wsimil.space.grid import PatchGrid
 
@@ -84,9 +85,13 @@ def open_job(path: Path, mpp: float | None = None) -> Generator[Step, None, Slid
     """Return a slide whose first picture is already in its cache."""
     yield Step("opening the slide")
     slide = open_slide(path, mpp=mpp)
-    yield Step("reading an overview")
-    slide.thumbnail(UNDERLAY_SIDE)
-    np.asarray(slide.arrays[-1])
+    try:
+        yield Step("reading an overview")
+        slide.thumbnail(UNDERLAY_SIDE)
+        np.asarray(slide.arrays[-1])
+    except BaseException:
+        slide.close()
+        raise
     return slide
 
 
@@ -109,7 +114,7 @@ def features_job(path: Path, slide: Slide) -> Generator[Step, None, Bag]:
         raise ValueError(f"{path.name} holds the features of another slide")
     if bag.grid is not None:
         check_places(bag.grid, slide)
-    return bag
+    return replace(bag, slide=slide.fingerprint, synthetic=bag.synthetic or slide.synthetic)
 
 
 def tissue_job(slide: Slide) -> Generator[Step, None, Tissue]:
@@ -166,6 +171,29 @@ def extract_job(
             work.close()
 
 
+def extract_and_ask_job(
+    slide: Slide, plan: Plan, model: LoadedModel | None
+) -> Generator[Step, None, tuple[Bag, Prediction | None]]:
+    """Return the features of a slide, and what a model says of them if it takes them."""
+    from napari_wsimil.explain.predict import predict
+
+    bag = yield from extract_job(slide, plan.grid, plan.encoder, plan.path, model)
+    if model is None or model.card.encoder != bag.encoder:
+        return bag, None
+    yield Step("asking the model", len(bag), len(bag))
+    return bag, predict(model.model, model.card, bag)
+
+
+def export_job(
+    prediction: Prediction, path: Path, name: str, stretch: Stretch
+) -> Generator[Step, None, Path]:
+    """Return the file that a prediction's maps were written to."""
+    yield Step("writing the map")
+    from napari_wsimil.explain.export import export_map
+
+    return export_map(prediction, path, name, stretch)
+
+
 def analyze_job(
     slide: Slide, model: LoadedModel, tissue: Tissue | None, bag: Bag | None
 ) -> Generator[Step, None, Analysis]:
@@ -181,11 +209,24 @@ def analyze_job(
         tissue = yield from tissue_job(slide)
     if bag is None:
         cut = cut_of(card)
+        encoder = create_encoder(_without_weights(card))
         grid = make_grid(slide, tissue, cut.mpp, cut.pixels, cut.overlap)
-        encoder = create_encoder(card.encoder.partition("@")[0])
         bag = yield from extract_job(slide, grid, encoder, None, model)
     yield Step("asking the model", len(bag), len(bag))
     return Analysis(tissue, bag, predict(model.model, card, bag))
+
+
+def _without_weights(card: Card) -> str:
+    """Return the name of a model's encoder, if it needs no file of weights."""
+    from napari_wsimil.bags.encoders import BUILT_IN
+
+    name = card.encoder.partition("@")[0]
+    if name != BUILT_IN:
+        raise ValueError(
+            f"the model takes features of {name}, whose weights are a file: make them in the "
+            "Slide dock (Features) with that file, or open those made before, then run"
+        )
+    return name
 
 
 def cut_of(card: Card) -> Cut:

@@ -36,7 +36,7 @@ class OnnxEncoder(PatchEncoder):
         self._session = _open_session(path)
         batch, pixels = _input_size(path, self._session)
         card = EncoderCard(
-            name=f"onnx:{path.stem}",
+            name="onnx",
             sha256=hash_file(path),
             dim=_output_size(path, self._session),
             pixels=pixels,

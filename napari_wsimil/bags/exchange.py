@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_wsimil.bags.hdf5 import open_h5, read_attrs
-from napari_wsimil.bags.store import bag_of, load_bag, whole_coords
+from napari_wsimil.bags.hdf5 import number, open_h5, read_attrs, read_numbers
+from napari_wsimil.bags.places import whole_coords
+from napari_wsimil.bags.store import bag_of, load_bag
 from napari_wsimil.space.grid import PatchGrid, modal_stride
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def open_bag(
         attrs = read_attrs(file["coords"]) if "coords" in file else None
         if attrs is not None and "patch_size_level0" in attrs:
             return load_bag(path)
-        features = np.asarray(file["features"], dtype=np.float32)
+        features = read_numbers(path, file["features"]).astype(np.float32, copy=False)
         encoder = str(read_attrs(file["features"]).get("encoder") or "")
         coords = None if attrs is None else whole_coords(path, file["coords"])
     grid = None
@@ -86,19 +87,19 @@ def _sizes(
 ) -> dict[str, int]:
     """Return the sizes that CLAM states with the coordinates, or in its file of patches."""
     if patches is None:
-        return _clam_sizes(attrs)
+        return _clam_sizes(path, attrs)
     with open_h5(Path(patches)) as file:
         if "coords" not in file or not np.array_equal(file["coords"], coords):
             raise ValueError(f"{patches}: its coords are not those of {path}")
-        return _clam_sizes(read_attrs(file["coords"]))
+        return _clam_sizes(Path(patches), read_attrs(file["coords"]))
 
 
-def _clam_sizes(attrs: dict[str, Any]) -> dict[str, int]:
+def _clam_sizes(path: Path, attrs: dict[str, Any]) -> dict[str, int]:
     """CLAM's patch size is in pixels of a level, whose downsample it states beside it."""
     if "patch_size" not in attrs or "downsample" not in attrs:
         return {}
-    pixels = int(attrs["patch_size"])
-    downsample = float(np.ravel(attrs["downsample"])[0])
+    pixels = int(number(path, attrs, "patch_size"))
+    downsample = number(path, attrs, "downsample")
     return {"pixels": pixels, "patch_size": round(pixels * downsample)}
 
 
@@ -112,7 +113,7 @@ def _grid(
     if patch_size is None:
         raise ValueError(
             f"{path}: does not state how large a patch is: give patch_size (side in level-0 "
-            "pixels), or patches (CLAM's file of patches of this slide)"
+            "pixels; --patch-size), or patches (CLAM's file of patches of this slide)"
         )
     return PatchGrid(
         coords, patch_size, stride or modal_stride(coords) or patch_size, pixels or patch_size

@@ -97,7 +97,7 @@ def extract_features(
     if batch < 1:
         raise ValueError(f"batch must be at least 1, not {batch}")
     dim, total = encoder.card.dim, len(grid)
-    provenance = Provenance(encoder.card.identity, slide.fingerprint, slide.synthetic, slide.name)
+    provenance = Provenance(encoder.card.identity, slide.fingerprint, slide.synthetic)
     with _file(path, grid, dim, provenance) as file:
         features = np.empty((total, dim), dtype=np.float32)
         done = 0 if file is None else len(file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,6 +11,11 @@ import numpy as np
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from numpy.typing import NDArray
+
+#: Deflate packs no tighter than this; what says it holds more than that is sparse.
+_TIGHTEST = 1032
 
 
 def open_h5(path: Path, mode: Literal["r", "r+"] = "r") -> h5py.File:
@@ -33,6 +39,53 @@ def open_h5(path: Path, mode: Literal["r", "r+"] = "r") -> h5py.File:
 def read_attrs(item: h5py.Group | h5py.Dataset) -> dict[str, Any]:
     """Return attributes as plain values: bytes as text, `'None'` as None."""
     return {name: _plain(value) for name, value in item.attrs.items()}
+
+
+def number(path: Path, attrs: dict[str, Any], name: str, least: float = 1) -> float:
+    """Return an attribute that is a number of at least `least`; of one per axis, the first.
+
+    Raises
+    ------
+    ValueError
+        If it is not there or no such number; names the file.
+    """
+    value = attrs.get(name)
+    if isinstance(value, np.ndarray) and value.size:
+        value = value.flat[0].item()
+    if isinstance(value, int | float) and least <= value < math.inf:
+        return value
+    raise ValueError(
+        f"{path}: its attribute {name} is {value!r}, not a number of at least {least:g}"
+    )
+
+
+def maybe_number(path: Path, attrs: dict[str, Any], name: str, least: float = 1) -> float | None:
+    """Return `number`, or None where the attribute is not there."""
+    return None if attrs.get(name) is None else number(path, attrs, name, least)
+
+
+def read_numbers(path: Path, dataset: Any) -> NDArray[Any]:
+    """Return all numbers of a dataset.
+
+    Raises
+    ------
+    ValueError
+        If it holds none, declares more of them than the file stores, or is broken.
+    """
+    filled = isinstance(dataset, h5py.Dataset) and dataset.shape is not None
+    if not filled or dataset.dtype.kind not in "iuf":
+        raise ValueError(f"{path}: {dataset.name[1:]} is not an array of numbers")
+    stored = dataset.id.get_storage_size()
+    packed = dataset.id.get_create_plist().get_nfilters() > 0
+    if dataset.nbytes > stored * (_TIGHTEST if packed else 1):
+        raise ValueError(
+            f"{path}: {dataset.name[1:]} is said to be {dataset.shape}, "
+            f"{dataset.nbytes / 1e6:.3g} MB, but {stored / 1e6:.3g} MB are stored: it is broken"
+        )
+    try:
+        return np.asarray(dataset)
+    except OSError as error:
+        raise ValueError(f"{path}: {dataset.name[1:]} cannot be read ({error})") from error
 
 
 def _plain(value: Any) -> Any:

@@ -19,11 +19,13 @@ import torch
 
 from napari_wsimil import __version__
 from napari_wsimil.bags.bag import Bag
-from napari_wsimil.bags.hdf5 import open_h5, read_attrs, reserve
-from napari_wsimil.space.grid import PatchGrid
+from napari_wsimil.bags.hdf5 import number, open_h5, read_attrs, read_numbers, reserve
+from napari_wsimil.bags.places import stored_grid, whole_coords
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from napari_wsimil.space.grid import PatchGrid
 
 #: Chunks hold about this many bytes of features.
 CHUNK_BYTES = 2**18
@@ -42,13 +44,19 @@ class Provenance:
     synthetic
         True where the slide is a phantom.
     name
-        The slide's name.
+        What other tools are told that the slide is called; its fingerprint if empty, for
+        the name of a slide's file can name a patient.
     """
 
     encoder: str
     slide: str = ""
     synthetic: bool = False
     name: str = ""
+
+    @property
+    def title(self) -> str:
+        """Return what the file calls the slide."""
+        return self.name or self.slide
 
 
 class BagFile:
@@ -86,7 +94,7 @@ class BagFile:
         self._file = open_h5(path, "r+")
 
     def __len__(self) -> int:
-        return min(len(self._file["features"]), len(self._file["coords"]))
+        return _rows(self._file)
 
     def __enter__(self) -> BagFile:
         return self
@@ -118,6 +126,8 @@ class BagFile:
 def save_bag(path: Path | str, bag: Bag, name: str = "") -> None:
     """Write a bag that has places to an HDF5 file; an existing file is replaced at the end.
 
+    It calls the slide `name`, or by its fingerprint.
+
     Raises
     ------
     ValueError
@@ -128,12 +138,29 @@ def save_bag(path: Path | str, bag: Bag, name: str = "") -> None:
     target = Path(path)
     partial = target.with_name(f"{target.name}.part")
     partial.unlink(missing_ok=True)
-    provenance = Provenance(bag.encoder, bag.slide, bag.synthetic, name or target.stem)
+    provenance = Provenance(bag.encoder, bag.slide, bag.synthetic, name)
     rows = bag.features.detach().cpu().numpy().astype(np.float32)
     with BagFile(partial, bag.grid, rows.shape[1], provenance) as file:
         for start in range(0, len(rows), 4096):
             file.append(rows[start : start + 4096])
     os.replace(partial, target)
+
+
+def is_finished(path: Path) -> bool:
+    """Return whether a file of features is there that no stopped run has left.
+
+    Raises
+    ------
+    ValueError
+        If it is no HDF5 file.
+    """
+    if not path.exists():
+        return False
+    with open_h5(path) as file:
+        root = read_attrs(file)
+        tables = [file.get(name) for name in ("features", "coords")]
+        ours = "patches" in root and all(getattr(table, "ndim", 0) == 2 for table in tables)
+        return not ours or _rows(file) >= number(path, root, "patches", least=0)
 
 
 def load_bag(path: Path | str, partial: bool = False) -> Bag:
@@ -160,17 +187,17 @@ def load_bag(path: Path | str, partial: bool = False) -> Bag:
                 "all there: if another tool wrote it, open it with `open_bag`"
             )
         root = read_attrs(file)
-        features = np.asarray(file["features"], dtype=np.float32)
+        features = read_numbers(path, file["features"]).astype(np.float32, copy=False)
         coords = whole_coords(path, file["coords"])
         encoder = root.get("encoder") or read_attrs(file["features"]).get("encoder") or ""
     if "patches" in root:
         rows = min(len(features), len(coords))
-        _check_finished(path, rows, root["patches"], partial)
+        _check_finished(path, rows, int(number(path, root, "patches", least=0)), partial)
         features, coords = features[:rows], coords[:rows]
     return bag_of(
         path,
         features,
-        stored_grid(coords, attrs),
+        stored_grid(path, coords, attrs),
         encoder=str(encoder),
         slide=str(root.get("slide") or ""),
         synthetic=bool(root.get("synthetic", False)),
@@ -185,28 +212,8 @@ def bag_of(path: Path, features: NDArray[np.float32], grid: PatchGrid | None, **
         raise ValueError(f"{path}: {error}") from error
 
 
-def whole_coords(path: Path, dataset: h5py.Dataset) -> NDArray[np.int64]:
-    """Return (N, 2) coordinates; ValueError if they are not whole pixels."""
-    stored = np.asarray(dataset).reshape(-1, 2)
-    if not np.isfinite(stored).all() or (stored != np.round(stored)).any():
-        raise ValueError(f"{path}: coords are not whole level-0 pixels: are they in µm?")
-    return stored.astype(np.int64)
-
-
-def stored_grid(coords: NDArray[np.int64], attrs: dict[str, Any]) -> PatchGrid:
-    """Return the grid that coordinates and their attributes describe, in TRIDENT's words."""
-    size, pixels = int(attrs["patch_size_level0"]), int(attrs["patch_size"])
-    overlap = round(float(attrs.get("overlap") or 0) * size / pixels)
-    width, height = attrs.get("level0_width"), attrs.get("level0_height")
-    mpp = attrs.get("mpp")
-    return PatchGrid(
-        coords=coords,
-        patch_size=size,
-        stride=int(attrs.get("stride_level0") or size - overlap),
-        pixels=pixels,
-        mpp=None if mpp is None else float(mpp),
-        slide_size=(int(width), int(height)) if width and height else None,
-    )
+def _rows(file: h5py.File) -> int:
+    return min(len(file["features"]), len(file["coords"]))
 
 
 def _create(path: Path, grid: PatchGrid, dim: int, provenance: Provenance) -> None:
@@ -215,7 +222,7 @@ def _create(path: Path, grid: PatchGrid, dim: int, provenance: Provenance) -> No
     try:
         with h5py.File(unborn, "w") as file:
             _lay_out(file, dim)
-            file["features"].attrs.update(encoder=provenance.encoder, name=provenance.name)
+            file["features"].attrs.update(encoder=provenance.encoder, name=provenance.title)
             file["coords"].attrs.update(_coords_attrs(grid, provenance))
             file.attrs.update(_facts(grid, dim, provenance))
             file.attrs["software"] = f"napari-wsimil {__version__}"
@@ -239,7 +246,7 @@ def _coords_attrs(grid: PatchGrid, provenance: Provenance) -> dict[str, Any]:
         "level0_magnification": "None" if grid.mpp is None else round(10 / (grid.mpp * scale), 2),
         "target_magnification": "None" if grid.mpp is None else round(10 / grid.mpp, 2),
         "overlap": round((grid.patch_size - grid.stride) * scale),
-        "name": provenance.name,
+        "name": provenance.title,
         "level0_width": width,
         "level0_height": height,
         "stride_level0": grid.stride,
@@ -268,7 +275,8 @@ def _check_same(
         if stored.get(name) != wanted:
             raise ValueError(
                 f"{path}: cannot go on with this file: its {name} is "
-                f"{stored.get(name)!r}, this run's is {wanted!r}: give another path"
+                f"{stored.get(name)!r}, this run's is {wanted!r}: give another path, "
+                "or go on as it was begun"
             )
 
 

@@ -1,7 +1,7 @@
 """Export: the maps of a prediction as a table, as QuPath tiles or as a picture.
 
 Positions are level-0 pixels. No export names slide, file or patient; what was computed from
-a phantom says "synthetic".
+a phantom says "synthetic", and every export repeats the warnings of its prediction.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import csv
 import gzip
 import json
 import math
+import textwrap
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.figure import Figure
 
-from napari_wsimil.models.base import ExplanationKind
+from napari_wsimil.explain.scale import Stretch, scaled
 from napari_wsimil.space.raster import rasterize
 
 if TYPE_CHECKING:
@@ -27,24 +28,22 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_wsimil.explain.predict import Prediction
+    from napari_wsimil.explain.scale import Scale
     from napari_wsimil.models.base import Explanation
     from napari_wsimil.space.grid import PatchGrid
 
-#: What the color bar says of each kind.
-SCALES = {
-    ExplanationKind.ATTENTION: "attention, × uniform",
-    ExplanationKind.PROBABILITY: "probability",
-    ExplanationKind.SIGMOID: "weight, 0 to 1",
-    ExplanationKind.SCORE: "score, unbounded",
-    ExplanationKind.EVIDENCE: "evidence, in logits",
-    ExplanationKind.ORDER: "order of looking",
-}
+#: Letters in a line of the words below a picture.
+_LINE = 90
 #: How QuPath writes what JSON cannot.
 _INFINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
-UNIT_KINDS = (ExplanationKind.PROBABILITY, ExplanationKind.SIGMOID)
 
 
-def export_map(prediction: Prediction, path: Path | str, name: str | None = None) -> Path:
+def export_map(
+    prediction: Prediction,
+    path: Path | str,
+    name: str | None = None,
+    stretch: Stretch = Stretch.NATURAL,
+) -> Path:
     """Return the path of the written export, in the format its ending names.
 
     Parameters
@@ -56,6 +55,8 @@ def export_map(prediction: Prediction, path: Path | str, name: str | None = None
         `.png` is a picture of one.
     name
         Which map a picture shows, by its title; the main one if None.
+    stretch
+        How a picture's numbers are stretched; tables and tiles hold them as they are.
 
     Raises
     ------
@@ -66,12 +67,12 @@ def export_map(prediction: Prediction, path: Path | str, name: str | None = None
     """
     path = Path(path)
     _grid(prediction)
-    explanation = find_map(prediction, name)
+    number = find_map(prediction, name)
     writers: dict[str, Callable[[], None]] = {
         ".csv": lambda: _write_csv(prediction, path),
         ".geojson": lambda: _write_geojson(prediction, path),
         ".geojson.gz": lambda: _write_geojson(prediction, path),
-        ".png": lambda: _write_png(prediction, explanation, path),
+        ".png": lambda: _write_png(prediction, number, stretch, path),
     }
     endings = [ending for ending in writers if path.name.lower().endswith(ending)]
     if not endings:
@@ -80,63 +81,54 @@ def export_map(prediction: Prediction, path: Path | str, name: str | None = None
     return path
 
 
-def find_map(prediction: Prediction, name: str | None = None) -> Explanation:
-    """Return the map with this title, or the main one; ValueError names those there are."""
-    maps = {prediction.title(e): e for e in prediction.explanations}
-    if name is None:
-        return prediction.explanations[0]
-    if name not in maps:
-        raise ValueError(f"there is no map {name!r}; this model has {', '.join(maps)}")
-    return maps[name]
+def find_map(prediction: Prediction, name: str | None = None) -> int:
+    """Return the number of the map with this title, or of the main one.
+
+    Raises
+    ------
+    ValueError
+        If there is none; it names those there are.
+    """
+    titles = [prediction.title(explanation) for explanation in prediction.explanations]
+    if name is not None and name not in titles:
+        raise ValueError(f"there is no map {name!r}; this model has {', '.join(titles)}")
+    return 0 if name is None else titles.index(name)
 
 
-def map_picture(prediction: Prediction, explanation: Explanation) -> Figure:
-    """Return a figure of one map with a color bar that names its scale.
+def map_picture(
+    prediction: Prediction, map_index: int = 0, stretch: Stretch = Stretch.NATURAL
+) -> Figure:
+    """Return a figure of one map in the colors and limits that the window shows it in.
 
     The axes are µm where the slide's pixel size is known, level-0 pixels otherwise; places
     without a patch stay gray.
     """
-    grid = _grid(prediction)
-    scores = _scores(explanation)
-    if explanation.kind is ExplanationKind.ATTENTION:
-        scores = scores * len(explanation.scores)
-    raster = rasterize(grid, scores)
+    grid, scale = _grid(prediction), scaled(prediction, map_index, stretch)
+    raster = rasterize(grid, scale.values)
     figure = Figure(figsize=(8, 7), layout="constrained")
     axes = figure.add_subplot(facecolor="0.85")
-    low, high = _limits(explanation.kind, scores)
-    colors = "RdBu_r" if explanation.kind is ExplanationKind.EVIDENCE else "inferno"
+    low, high = scale.limits
     image = axes.imshow(
         raster.values,
-        cmap=colors,
+        cmap=scale.colormap,
         vmin=low,
         vmax=high,
         interpolation="nearest",
         extent=_extent(grid, raster.origin, raster.step, raster.values.shape),
     )
-    figure.colorbar(image, label=SCALES[explanation.kind])
-    _label(axes, prediction, explanation)
+    figure.colorbar(image, label=scale.unit)
+    _label(axes, prediction, scale)
     return figure
 
 
-def _label(axes: Axes, prediction: Prediction, explanation: Explanation) -> None:
+def _label(axes: Axes, prediction: Prediction, scale: Scale) -> None:
     unit = "level-0 pixels" if _slide_mpp(_grid(prediction)) is None else "µm"
     stamp = "synthetic slide, " if prediction.bag.synthetic else ""
-    axes.set_title(f"{stamp}{prediction.card.model}: {prediction.title(explanation)}")
-    axes.set_xlabel(f"{unit}\nwhere the model looked, not tumor probability")
-    axes.set_ylabel(unit)
-
-
-def _limits(kind: ExplanationKind, scores: NDArray[np.float64]) -> tuple[float, float]:
-    known = scores[np.isfinite(scores)]
-    if kind in UNIT_KINDS:
-        return 0.0, 1.0
-    if len(known) == 0:
-        return 0.0, 1.0
-    if kind is ExplanationKind.EVIDENCE:
-        most = float(np.abs(known).max())
-        return -most, most
-    low = 0.0 if kind is ExplanationKind.ATTENTION else float(known.min())
-    return low, float(known.max())
+    axes.set_title(f"{stamp}{prediction.card.model}: {scale.title}")
+    notes = [note for note in (scale.caveat, *prediction.warnings) if note]
+    lines = [line for note in notes for line in textwrap.wrap(note, _LINE)]
+    axes.set_xlabel("\n".join([unit, *lines]), fontsize="small")
+    axes.set_ylabel(unit, fontsize="small")
 
 
 def _extent(
@@ -154,20 +146,20 @@ def _slide_mpp(grid: PatchGrid) -> float | None:
     return None if grid.mpp is None else grid.mpp * grid.pixels / grid.patch_size
 
 
-def _write_png(prediction: Prediction, explanation: Explanation, path: Path) -> None:
-    map_picture(prediction, explanation).savefig(path, dpi=150)
+def _write_png(prediction: Prediction, number: int, stretch: Stretch, path: Path) -> None:
+    map_picture(prediction, number, stretch).savefig(path, dpi=150)
 
 
 def _write_csv(prediction: Prediction, path: Path) -> None:
     grid = _grid(prediction)
     names, columns = _columns(prediction)
-    synthetic = int(prediction.bag.synthetic)
+    said = [int(prediction.bag.synthetic), "; ".join(prediction.warnings)]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["x", "y", "width", "height", *names, "synthetic"])
+        writer.writerow(["x", "y", "width", "height", *names, "synthetic", "warnings"])
         for (x, y), row in zip(grid.coords.tolist(), columns.tolist(), strict=True):
             scores = ("" if math.isnan(score) else repr(score) for score in row)
-            writer.writerow([x, y, grid.patch_size, grid.patch_size, *scores, synthetic])
+            writer.writerow([x, y, grid.patch_size, grid.patch_size, *scores, *said])
 
 
 def _write_geojson(prediction: Prediction, path: Path) -> None:
@@ -183,6 +175,9 @@ def _tiles(prediction: Prediction) -> Iterator[dict[str, object]]:
     """Yield one QuPath tile per patch; its id depends on slide and place alone."""
     grid, bag = _grid(prediction), prediction.bag
     names, columns = _columns(prediction)
+    said = {"synthetic": "yes"} if bag.synthetic else {}
+    if prediction.warnings:
+        said["warnings"] = "; ".join(prediction.warnings)
     for (x, y), row in zip(grid.coords.tolist(), columns.tolist(), strict=True):
         scores = (score if math.isfinite(score) else _INFINITE[str(score)] for score in row)
         yield {
@@ -192,7 +187,7 @@ def _tiles(prediction: Prediction) -> Iterator[dict[str, object]]:
             "properties": {
                 "objectType": "tile",
                 "measurements": dict(zip(names, scores, strict=True)),
-                **({"metadata": {"synthetic": "yes"}} if bag.synthetic else {}),
+                **({"metadata": said} if said else {}),
             },
         }
 

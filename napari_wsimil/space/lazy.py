@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from typing import TYPE_CHECKING, Any, Self
+from uuid import uuid4
 
 import dask.array as da
 import numpy as np
@@ -48,6 +49,7 @@ class LevelArray:
     def __init__(self, pyramid: Pyramid, index: int) -> None:
         self._pyramid = pyramid
         self._index = index
+        self._token = uuid4().hex  # two slides never share a task's name, not even in turn
         self._level = pyramid.steps[index].level
         self.shape = (self._level.height, self._level.width, 3)
         width, height = self._level.tile
@@ -104,7 +106,7 @@ class LevelArray:
         width, height = self._level.tile
         down = _spans(rows.start, rows.stop, height * max(1, round(_BLOCK / height)))
         across = _spans(columns.start, columns.stop, width * max(1, round(_BLOCK / width)))
-        name = f"slide-{tokenize(id(self), rows, columns)}"
+        name = f"slide-{self._token}-{tokenize(rows, columns)}"
         graph = {
             (name, i, j, 0): (self._pyramid.read, self._index, Region(x, y, dx, dy))
             for (i, (y, dy)), (j, (x, dx)) in itertools.product(

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+from scipy.ndimage import maximum_filter1d
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
     from napari_wsimil.space.grid import PatchGrid
+
+_Number = TypeVar("_Number", np.float64, np.int32)
 
 #: Most cells a raster may have; finer common steps are sampled at this many.
 MAX_CELLS = 2**23
@@ -56,11 +58,17 @@ class _Lattice:
     rows: NDArray[np.int64]
     columns: NDArray[np.int64]
 
+    @property
+    def spans(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Heights and widths of the patches, which differ by no more than one cell."""
+        return np.diff(self.rows)[:, 0], np.diff(self.columns)[:, 0]
+
 
 def rasterize(grid: PatchGrid, scores: NDArray[np.floating]) -> Raster:
     """Return the scores of patches as a raster, (N,) numbers in the order of the grid.
 
-    A cell holds the mean of the patches that contain its center, NaN scores left out.
+    A cell holds the mean of the patches that contain its center; scores that are
+    not finite are left out.
     The cell is the finest common step of all coordinates and the patch size, so nothing
     is overwritten and every patch keeps its edges, off-lattice ones too.
 
@@ -71,11 +79,14 @@ def rasterize(grid: PatchGrid, scores: NDArray[np.floating]) -> Raster:
         in number, or if the patches are too small and far apart for `MAX_CELLS`.
     """
     values = np.asarray(scores, dtype=np.float32)
+    values = np.where(np.isfinite(values), values, np.float32(np.nan))
     if values.shape != (len(grid),):
         raise ValueError(f"scores must be ({len(grid)},), one per patch, not {values.shape}")
     lattice = _lattice(grid)
     index, crowded = _paint_index(lattice)
-    painted = _paint_mean(lattice, values) if crowded else _look_up(index, values)
+    painted = np.append(values, np.float32(np.nan))[index]
+    if crowded:
+        painted = _average(lattice, values, painted)
     return Raster(painted, index, lattice.origin, lattice.step, lattice.exact)
 
 
@@ -117,38 +128,63 @@ def _cells(edges: NDArray[np.int64], step: int) -> NDArray[np.int64]:
 
 
 def _paint_index(lattice: _Lattice) -> tuple[NDArray[np.int32], bool]:
-    """Return the index raster, and whether any cell belongs to several patches."""
+    """Return the index raster, and whether any cell belongs to several patches.
+
+    Every patch is the union of four squares as wide as the narrowest patch, one in each of
+    its corners, so the last patch over a cell is the largest number that begins in the square
+    of that width which ends there.
+    """
     index = np.full(lattice.shape, -1, dtype=np.int32)
-    spans = np.stack([lattice.rows, lattice.columns])
-    if (spans[..., 1] - spans[..., 0] == 1).all():
-        index[lattice.rows[:, 0], lattice.columns[:, 0]] = np.arange(len(lattice.rows))
-    else:
-        for i, cells in enumerate(_blocks(lattice)):
-            index[cells] = i
-    covered = int(np.prod(spans[..., 1] - spans[..., 0], axis=0).sum())
-    return index, bool(covered > np.count_nonzero(index >= 0))
+    heights, widths = lattice.spans
+    side = int(min(heights.min(), widths.min()))
+    number = np.arange(len(heights), dtype=np.int32)
+    for row in (lattice.rows[:, 0], lattice.rows[:, 1] - side):
+        for column in (lattice.columns[:, 0], lattice.columns[:, 1] - side):
+            np.maximum.at(index, (row, column), number)
+    for axis in (0, 1):
+        index = maximum_filter1d(
+            index, side, axis=axis, mode="constant", cval=-1, origin=(side - 1) // 2
+        )
+    return index, bool((heights * widths).sum() > np.count_nonzero(index >= 0))
 
 
-def _paint_mean(lattice: _Lattice, scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    total = np.zeros(lattice.shape, dtype=np.float64)
-    count = np.zeros(lattice.shape, dtype=np.int32)
-    for cells, score in zip(_blocks(lattice), scores, strict=True):
-        if not np.isnan(score):
-            total[cells] += score
-            count[cells] += 1
+def _average(
+    lattice: _Lattice, scores: NDArray[np.float32], painted: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return means where patches overlap, and elsewhere what is painted already, untouched."""
+    known = ~np.isnan(scores)
+    ends = lattice.shape, lattice.rows, lattice.columns
+    count = pile(known.astype(np.int32), *ends)
+    total = pile(np.where(known, scores, 0).astype(np.float64), *ends)
     total[count == 0] = np.nan
-    return (total / np.maximum(count, 1)).astype(np.float32)
+    alone = (count == 1) & ~np.isnan(painted)
+    return np.where(alone, painted, (total / np.maximum(count, 1)).astype(np.float32))
 
 
-def _look_up(index: NDArray[np.int32], scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.append(scores, np.float32(np.nan))[index]
+def pile(
+    amounts: NDArray[_Number],
+    shape: tuple[int, int],
+    rows: NDArray[np.int64],
+    columns: NDArray[np.int64],
+) -> NDArray[_Number]:
+    """Return the sum of the amounts of the blocks over each cell of an array.
 
-
-def _blocks(lattice: _Lattice) -> Iterator[tuple[slice, slice]]:
-    for (top, bottom), (left, right) in zip(
-        lattice.rows.tolist(), lattice.columns.tolist(), strict=True
-    ):
-        yield slice(top, bottom), slice(left, right)
+    Parameters
+    ----------
+    amounts
+        (N,), one per block; sums of floats are right to some 1e-13 of the largest amount.
+    shape
+        (rows, columns) of the array.
+    rows, columns
+        (N, 2), where each block begins and where it has ended, within the array.
+    """
+    steps = np.zeros((shape[0] + 1, shape[1] + 1), amounts.dtype)
+    for row, column in itertools.product((0, 1), (0, 1)):
+        change = amounts if row == column else -amounts
+        np.add.at(steps, (rows[:, row], columns[:, column]), change)
+    for axis in (0, 1):
+        np.cumsum(steps, axis=axis, out=steps)
+    return steps[:-1, :-1]
 
 
 def check_distinct(grid: PatchGrid) -> None:

@@ -2,8 +2,31 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, TypeVar
+
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QDockWidget, QFrame, QPushButton, QScrollArea, QVBoxLayout, QWidget
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari_wsimil.app.session import Pane
+
+Result = TypeVar("Result")
+
+
+def while_shown(pane: Pane, take: Callable[[Result], None]) -> Callable[[Result], None]:
+    """Return `take`, which does nothing once the pane shows another slide.
+
+    A job that ends late must not lay its result on what is shown by then.
+    """
+    slide = pane.slide
+
+    def taken(result: Result) -> None:
+        if pane.slide is slide:
+            take(result)
+
+    return taken
 
 
 class DockedWidget(QWidget):

@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari.utils.notifications import show_error
+from napari.utils.notifications import show_info
+from qtpy.compat import isalive
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QComboBox,
@@ -24,10 +25,10 @@ from qtpy.QtWidgets import (
 
 from napari_wsimil.app import memory
 from napari_wsimil.app.session import Stretch
-from napari_wsimil.app.widgets.docked import DockedWidget
+from napari_wsimil.app.widgets.docked import DockedWidget, while_shown
 from napari_wsimil.app.widgets.job import JobRow
 from napari_wsimil.app.widgets.patches import TopPatches, pictures_job
-from napari_wsimil.app.work import analyze_job, model_job
+from napari_wsimil.app.work import analyze_job, export_job, model_job
 
 if TYPE_CHECKING:
     from napari_wsimil.app.session import LoadedModel, Session
@@ -144,7 +145,11 @@ class ExplainWidget(DockedWidget):
         slide, model = self._pane.slide, self._pane.model
         if slide is not None and model is not None:
             job = analyze_job(slide, model, self._pane.tissue, self._pane.bag)
-            self.job.run(job, self._show_analysis, self._show_partial)
+            self.job.run(
+                job,
+                while_shown(self._pane, self._show_analysis),
+                while_shown(self._pane, self._show_partial),
+            )
 
     def _ask_model(self) -> None:
         path, _ = QFileDialog.getOpenFileName(
@@ -159,7 +164,7 @@ class ExplainWidget(DockedWidget):
             pane.show_tissue(found.tissue)
         if found.bag is not pane.bag:
             pane.show_bag(found.bag)
-        pane.prediction = found.prediction
+        pane.show_prediction(found.prediction)
 
     def _show_partial(self, step: Step) -> None:
         if step.partial is not None:
@@ -191,20 +196,18 @@ class ExplainWidget(DockedWidget):
             self.export(Path(path))
 
     def export(self, path: Path) -> None:
-        """Write the prediction's maps to a file."""
-        from napari_wsimil.explain.export import export_map
-
-        prediction = self._pane.prediction
-        if prediction is None:
-            return
-        try:
-            export_map(prediction, path, self.maps.currentText())
-        except (OSError, ValueError) as error:
-            show_error(f"{path.name} was not written: {error}")
+        """Write the prediction's maps to a file in the background."""
+        if self._pane.prediction is not None:
+            job = export_job(
+                self._pane.prediction, path, self.maps.currentText(), self._pane.display.stretch
+            )
+            self.job.run(job, lambda _: show_info("The map was written."))
 
     # show
 
     def _show_prediction(self, prediction: Prediction | None) -> None:
+        if not isalive(self):
+            return
         for box in (self.answer_box, self.map_box, self.patches_box):
             box.setVisible(prediction is not None)
         self.warnings.setText("\n".join(prediction.warnings if prediction else ()))
@@ -236,10 +239,11 @@ class ExplainWidget(DockedWidget):
             return
         self._pictured = shown
         job = pictures_job(slide, prediction, self._pane.display)
-        self.pictures.run(job, self.patches.show_pictures)
+        self.pictures.run(job, while_shown(self._pane, self.patches.show_pictures))
 
     def _refresh_on_event(self, _: object) -> None:
-        self._refresh()
+        if isalive(self):
+            self._refresh()
 
     def _refresh(self) -> None:
         slide, model, busy = self._pane.slide, self._pane.model, self.job.busy

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qtpy.compat import isalive
 from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
@@ -17,19 +18,19 @@ from qtpy.QtWidgets import (
 )
 
 from napari_wsimil.app import memory
-from napari_wsimil.app.widgets.docked import allow
-from napari_wsimil.app.work import extract_job, features_job, plan_job
-from napari_wsimil.bags.encoder_table import KNOWN
+from napari_wsimil.app.widgets.docked import allow, while_shown
+from napari_wsimil.app.work import extract_and_ask_job, features_job, plan_job
+from napari_wsimil.bags.encoders import BUILT_IN, KNOWN
 
 if TYPE_CHECKING:
     from napari_wsimil.app.session import Pane
     from napari_wsimil.app.widgets.job import JobRow
     from napari_wsimil.app.work import Plan, Step
     from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.explain.predict import Prediction
 
 _FEATURES = "Features (*.h5 *.hdf5)"
 _WEIGHTS = "Weights (*.safetensors *.onnx *.bin *.pth);;All files (*)"
-_BUILT_IN = "stain-texture"
 _WITH_FILE = ("onnx", *KNOWN)
 #: Work above this many hours is asked about before it starts.
 _LONG = 1 / 60
@@ -43,7 +44,7 @@ class FeatureBox(QGroupBox):
         self._pane, self._job = pane, job
         self.encoder = QComboBox()
         self.encoder.setToolTip("What turns a patch into numbers; nothing is downloaded here")
-        self.encoder.addItem(f"{_BUILT_IN} (built in)", _BUILT_IN)
+        self.encoder.addItem(f"{BUILT_IN} (built in)", BUILT_IN)
         for name in _WITH_FILE:
             self.encoder.addItem(f"{name} (weights file)", name)
         self.extract_button = QPushButton("Extract and save…")
@@ -66,7 +67,8 @@ class FeatureBox(QGroupBox):
     def open(self, path: Path) -> None:
         """Read the features of the open slide from a file in the background."""
         if self._pane.slide is not None:
-            self._job.run(features_job(path, self._pane.slide), self._pane.show_bag)
+            show = while_shown(self._pane, self._pane.show_bag)
+            self._job.run(features_job(path, self._pane.slide), show)
 
     def extract(self, path: Path, weights: Path | None = None) -> None:
         """Encode the patches in the background into `path`; resumes a stopped run.
@@ -76,13 +78,23 @@ class FeatureBox(QGroupBox):
         slide, grid = self._pane.slide, self._pane.grid
         if slide is not None and grid is not None:
             job = plan_job(slide, grid, self.encoder.currentData(), weights, path)
-            self._job.run(job, self._confirm)
+            self._job.run(job, while_shown(self._pane, self._confirm))
 
     def _confirm(self, plan: Plan) -> None:
         slide = self._pane.slide
         if slide is not None and (plan.cost.hours < _LONG or self._agreed(plan)):
-            job = extract_job(slide, plan.grid, plan.encoder, plan.path, self._pane.model)
-            self._job.run(job, self._pane.show_bag, self._show_partial)
+            job = extract_and_ask_job(slide, plan, self._pane.model)
+            self._job.run(
+                job,
+                while_shown(self._pane, self._show),
+                while_shown(self._pane, self._show_partial),
+            )
+
+    def _show(self, found: tuple[Bag, Prediction | None]) -> None:
+        bag, prediction = found
+        self._pane.show_bag(bag)
+        if prediction is not None:
+            self._pane.show_prediction(prediction)
 
     def _agreed(self, plan: Plan) -> bool:
         text = (
@@ -98,7 +110,7 @@ class FeatureBox(QGroupBox):
 
     def _ask_extract(self) -> None:
         weights = ""
-        if self.encoder.currentData() != _BUILT_IN:
+        if self.encoder.currentData() != BUILT_IN:
             title = f"Weights of {self.encoder.currentData()}"
             weights, _ = QFileDialog.getOpenFileName(self, title, memory.last_folder(), _WEIGHTS)
             if not weights:
@@ -115,7 +127,8 @@ class FeatureBox(QGroupBox):
             self.open(Path(path))
 
     def _refresh_on_event(self, _: object) -> None:
-        self._refresh()
+        if isalive(self):
+            self._refresh()
 
     def _refresh(self) -> None:
         busy, pane = self._job.busy, self._pane

@@ -21,6 +21,11 @@ class JobRow(QWidget):
 
     Cancelling takes effect at the job's next step, and so does closing the window. The job
     is closed in its own thread: what it had opened or started has ended with it.
+
+    Attributes
+    ----------
+    error
+        What the last job failed with; None if it did not.
     """
 
     started = Signal()
@@ -32,6 +37,7 @@ class JobRow(QWidget):
         self._done: Callable[[Any], None] | None = None
         self._on_step: Callable[[Step], None] | None = None
         self._results: list[Any] = []
+        self.error: BaseException | None = None
         self.label = QLabel()
         self.label.setWordWrap(True)
         self.bar = QProgressBar()
@@ -65,11 +71,12 @@ class JobRow(QWidget):
             show_info("Something is still running here: wait for it, or cancel it first.")
             return
         self._done, self._on_step, self._results = done, on_step, []
+        self.error = None
         self._worker = create_worker(_drive, job, _worker_class=_JobWorker, _ignore_errors=True)
         self._worker.job = job
         self._worker.yielded.connect(self._show_step)
         self._worker.returned.connect(self._take)
-        self._worker.errored.connect(_tell)
+        self._worker.errored.connect(self._tell)
         self._worker.finished.connect(self._end)
         self.label.setText("starting")
         self.bar.setRange(0, 0)
@@ -113,10 +120,17 @@ class JobRow(QWidget):
         results, done = self._results, self._done
         self._worker = self._on_step = self._done = None
         self.hide()
-        if done is not None:
-            for result in results:
-                done(result)
-        self.finished.emit()
+        try:
+            if done is not None:
+                for result in results:
+                    done(result)
+        finally:
+            self.finished.emit()
+
+    def _tell(self, error: BaseException) -> None:
+        """Show what went wrong in one sentence; the viewer stays as it was."""
+        self.error = error
+        show_error(str(error) or type(error).__name__)
 
 
 class _JobWorker(GeneratorWorker):
@@ -131,8 +145,3 @@ class _JobWorker(GeneratorWorker):
 
 def _drive(job: Job) -> Generator[Step, None, Any]:
     return (yield from job)
-
-
-def _tell(error: BaseException) -> None:
-    """Show what went wrong in one sentence; the viewer stays as it was."""
-    show_error(str(error) or type(error).__name__)

@@ -9,8 +9,8 @@ from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtGui import QIcon, QImage, QPixmap
 from qtpy.QtWidgets import QListView, QListWidget, QListWidgetItem
 
-from napari_wsimil.app.scale import scaled
 from napari_wsimil.app.work import Step
+from napari_wsimil.explain.scale import scaled
 from napari_wsimil.space.slide import open_slide
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def pictures_job(
     slide: Slide, prediction: Prediction, display: Display
 ) -> Generator[Step, None, list[Picture]]:
     """Return patch number, value and picture of the first few patches of the shown map."""
-    grid, scale = prediction.bag.grid, scaled(prediction, display)
+    grid, scale = prediction.bag.grid, scaled(prediction, display.map_index, display.stretch)
     if grid is None:
         return []
     first = np.argsort(-scale.values, kind="stable")[:COUNT]

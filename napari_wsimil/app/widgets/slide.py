@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qtpy.compat import isalive
 from qtpy.QtWidgets import (
     QCheckBox,
     QDoubleSpinBox,
@@ -20,7 +21,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_wsimil.app import memory
-from napari_wsimil.app.widgets.docked import DockedWidget, allow
+from napari_wsimil.app.widgets.docked import DockedWidget, allow, while_shown
 from napari_wsimil.app.widgets.features import FeatureBox
 from napari_wsimil.app.widgets.job import JobRow
 from napari_wsimil.app.work import Step, open_job, tissue_job
@@ -131,8 +132,8 @@ class SlideWidget(DockedWidget):
     def _ask_slide(self) -> None:
         path, _ = QFileDialog.getOpenFileName(self, "Open a slide", memory.last_folder(), SLIDES)
         if path:
-            memory.remember_folder(Path(path).parent)
             self.open(Path(path))
+            memory.remember_folder(Path(path).parent)
 
     def _show_slide(self, slide: Slide) -> None:
         slide = memory.with_remembered_mpp(slide)
@@ -149,11 +150,13 @@ class SlideWidget(DockedWidget):
 
     def _find_tissue(self) -> None:
         if self._pane.slide is not None:
-            self.job.run(tissue_job(self._pane.slide), self._pane.show_tissue)
+            show = while_shown(self._pane, self._pane.show_tissue)
+            self.job.run(tissue_job(self._pane.slide), show)
 
     def _lay_patches(self) -> None:
         if self._pane.slide is not None:
-            self.job.run(self._grid_job(self._pane.slide), self._show_patches)
+            show = while_shown(self._pane, self._show_patches)
+            self.job.run(self._grid_job(self._pane.slide), show)
 
     def _grid_job(self, slide: Slide) -> Generator[Step, None, tuple[Tissue, PatchGrid]]:
         mpp, pixels = self.patch_mpp.value(), self.patch_pixels.value()
@@ -172,7 +175,8 @@ class SlideWidget(DockedWidget):
     # show
 
     def _refresh_on_event(self, _: object) -> None:
-        self._refresh()
+        if isalive(self):
+            self._refresh()
 
     def _refresh(self) -> None:
         slide, busy = self._pane.slide, self.job.busy

@@ -25,6 +25,7 @@ PARSER_ERRORS = (
     MemoryError,
     OSError,
     RuntimeError,
+    SyntaxError,
     TypeError,
     ValueError,
     struct.error,

@@ -14,6 +14,7 @@ from napari_wsimil.space.geometry import (
     SlideError,
     stated_resolution,
 )
+from napari_wsimil.space.readers.content import content_digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,8 +33,9 @@ class OpenSlideReader:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        file = _first_dicom(path) if path.is_dir() else path
         try:
-            self._slide = openslide.OpenSlide(_first_dicom(path) if path.is_dir() else path)
+            self._slide = openslide.OpenSlide(file)
         except openslide.OpenSlideError as error:
             raise SlideError(f"OpenSlide says: {error}") from error
         stated = self._slide.properties
@@ -50,7 +52,7 @@ class OpenSlideReader:
         self.resolution = stated_resolution(x, y, source)
         self.properties: Mapping[str, str] = dict(stated)
         self.associated = tuple(self._slide.associated_images)
-        self.identity = stated.get("openslide.quickhash-1", "") or str(path.stat().st_size)
+        self.identity = stated.get("openslide.quickhash-1", "") or content_digest(file)
 
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
         size = self.levels[level]

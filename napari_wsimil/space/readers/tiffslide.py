@@ -6,9 +6,9 @@ codec call per tile need no lock, so several threads decode at once.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
@@ -24,6 +24,7 @@ from napari_wsimil.space.geometry import (
     stated_resolution,
 )
 from napari_wsimil.space.readers import PARSER_ERRORS
+from napari_wsimil.space.readers.content import content_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 #: A stored block above this many bytes once decoded is refused.
 MAX_BLOCK = 256 * 2**20
-_SAMPLE = 2**16
 _MICRONS = {"nm": 1e-3, "µm": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6}
 
 
@@ -54,7 +54,7 @@ class TiffSlideReader:
         except PARSER_ERRORS as error:
             self._slide.close()
             raise SlideError(_first_line(error)) from error
-        self._file = os.open(path, os.O_RDONLY)
+        self._file: _File | None = _File(path)
 
     def _parse(self) -> None:
         tiff, stated = self._slide.ts_tifffile, self._slide.properties
@@ -71,7 +71,7 @@ class TiffSlideReader:
             name: str(value) for name, value in stated.items() if value is not None
         }
         self.associated = tuple(self._slide.associated_images)
-        self.identity = _content(self._path)
+        self.identity = content_digest(self._path)
 
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
         page, size = self._pages[level], self.levels[level]
@@ -80,11 +80,14 @@ class TiffSlideReader:
         width = min(size.tile[0], size.width - column * size.tile[0])
         height = min(size.tile[1], size.height - row * size.tile[1])
         where = f"{self._path.name}: level {level}, tile ({column}, {row})"
+        file = self._file
+        if file is None:
+            raise SlideError(f"{where} cannot be read: the slide was closed")
         try:
             count = page.databytecounts[index]
             if count == 0:
                 return np.full((height, width, 3), 255, np.uint8)
-            data = os.pread(self._file, count, page.dataoffsets[index])
+            data = os.pread(file.descriptor, count, page.dataoffsets[index])
             if len(data) < count:
                 raise SlideError(f"{where} ends early: the file was cut off")
             tile = page.decode(data, index, jpegtables=page.jpegtables)[0]
@@ -100,19 +103,37 @@ class TiffSlideReader:
         return np.asarray(self._slide.associated_images[name].convert("RGB"))
 
     def close(self) -> None:
-        os.close(self._file)
+        """Read no more; the file itself closes with the last read that is under way."""
+        self._file = None
         self._slide.close()
+
+
+class _File:
+    """An open file, closed when nobody holds it any more.
+
+    Its number must not be given to another file while some thread still reads from it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.descriptor = os.open(path, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        os.close(self.descriptor)
+
+
+_parsing = threading.Lock()
 
 
 @contextmanager
 def _quiet_parser() -> Iterator[None]:
     """Keep tifffile's log lines back: what is wrong with a file is said by `SlideError`."""
     log = logging.getLogger("tifffile")
-    before, log.disabled = log.disabled, True
-    try:
-        yield
-    finally:
-        log.disabled = before
+    with _parsing:
+        log.disabled = True
+        try:
+            yield
+        finally:
+            log.disabled = False
 
 
 def _first_line(error: BaseException) -> str:
@@ -183,14 +204,3 @@ def _ome_length(attributes: Mapping[str, str], axis: str) -> float | None:
     size = attributes.get(f"PhysicalSize{axis}")
     factor = _MICRONS.get(attributes.get(f"PhysicalSize{axis}Unit", "µm"))
     return None if size is None or factor is None else float(size) * factor
-
-
-def _content(path: Path) -> str:
-    """Return a digest of the size, the head, the middle and the tail of a file."""
-    size = path.stat().st_size
-    digest = hashlib.sha256(str(size).encode())
-    with path.open("rb") as file:
-        for start in (0, max(0, size // 2), max(0, size - _SAMPLE)):
-            file.seek(start)
-            digest.update(file.read(_SAMPLE))
-    return digest.hexdigest()

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib import colormaps
 from scipy.stats import rankdata
 
-from napari_wsimil.app.session import Stretch
 from napari_wsimil.models.base import ExplanationKind
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_wsimil.app.session import Display
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.models.base import Explanation
 
@@ -27,6 +26,14 @@ _CAVEAT = {
     ExplanationKind.ATTENTION: "where the model looked, not tumor probability",
     ExplanationKind.EVIDENCE: "what counted for (+) or against (−) the class",
 }
+
+
+class Stretch(StrEnum):
+    """How a map's numbers are stretched for the eye; always named on screen."""
+
+    NATURAL = "natural"  # attention: × uniform; other kinds: as they are
+    RAW = "raw"
+    RANKS = "ranks"
 
 
 @dataclass(frozen=True)
@@ -81,46 +88,52 @@ class Scale:
         return rgba
 
 
-def scaled(prediction: Prediction, display: Display) -> Scale:
-    """Return the map that `display` chooses from a prediction, ready for the eye."""
-    explanation = prediction.explanations[display.map_index]
+def scaled(prediction: Prediction, map_index: int = 0, stretch: Stretch = Stretch.NATURAL) -> Scale:
+    """Return one of a prediction's maps, by its number, ready for the eye."""
+    explanation = prediction.explanations[map_index]
     title = prediction.title(explanation)
     values = explanation.per_patch().numpy().astype(np.float32)
     caveat = _CAVEAT.get(explanation.kind, "")
-    if display.stretch is Stretch.RANKS and explanation.kind is not ExplanationKind.SIGMOID:
+    if stretch is Stretch.RANKS and explanation.kind is not ExplanationKind.SIGMOID:
         unit = "percentile (ranks only)"
         return Scale(title, unit, _ranks(values), (0, 100), _SEQUENTIAL, caveat)
     if explanation.kind is ExplanationKind.ATTENTION:
-        return _attention(prediction, display, explanation, title, values)
+        return _attention(prediction, stretch, explanation, title, values)
     if explanation.kind in (ExplanationKind.PROBABILITY, ExplanationKind.SIGMOID):
         return Scale(title, "0 to 1", values, (0, 1), _SEQUENTIAL)
     if explanation.kind is ExplanationKind.ORDER:
-        return Scale(title, "step", values, (1, max(2.0, float(np.nanmax(values)))), _SEQUENTIAL)
-    top = float(np.abs(values).max()) or 1.0
+        return Scale(title, "step", values, (1, max(2.0, _top(values))), _SEQUENTIAL)
+    top = _top(values)
     unit = "share of the logit" if explanation.kind is ExplanationKind.EVIDENCE else "logit"
     return Scale(title, unit, values, (-top, top), _DIVERGING, caveat)
 
 
 def _attention(
     prediction: Prediction,
-    display: Display,
+    stretch: Stretch,
     explanation: Explanation,
     title: str,
     values: NDArray[np.float32],
 ) -> Scale:
     caveat = _CAVEAT[ExplanationKind.ATTENTION]
-    if display.stretch is Stretch.RAW:
-        top = float(values.max()) or 1.0
+    if stretch is Stretch.RAW:
+        top = _top(values)
         return Scale(title, "raw, sums to 1", values, (0, top), _SEQUENTIAL, caveat)
     top = prediction.card.metrics.get("attention_top", DEFAULT_TOP)
     uniform = values * np.float32(len(explanation.scores))
     return Scale(title, "× uniform", uniform, (0, top), _SEQUENTIAL, caveat)
 
 
+def _top(values: NDArray[np.float32]) -> float:
+    """Return the largest size of a finite value; 1 if there is none but 0."""
+    return float(np.abs(values[np.isfinite(values)]).max(initial=0)) or 1.0
+
+
 def _ranks(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return 0–100, the share of patches that score less; ties share a rank."""
-    if len(values) == 1:
-        return np.full(1, 100, np.float32)
-    ranks = (rankdata(values) - 1) / (len(values) - 1)
+    """Return 0–100, the share of patches that score less; ties share a rank, NaN has none."""
+    known = np.count_nonzero(~np.isnan(values))
+    if known == 1:
+        return np.where(np.isnan(values), values, np.float32(100))
+    ranks = (rankdata(values, nan_policy="omit") - 1) / (known - 1)
     percent: NDArray[np.float32] = (100 * ranks).astype(np.float32)
     return percent
