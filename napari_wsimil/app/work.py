@@ -8,6 +8,7 @@ browsing keeps its tiles.
 from __future__ import annotations
 
 from collections.abc import Generator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -85,13 +86,12 @@ def open_job(path: Path, mpp: float | None = None) -> Generator[Step, None, Slid
     """Return a slide whose first picture is already in its cache."""
     yield Step("opening the slide")
     slide = open_slide(path, mpp=mpp)
-    try:
+    with ExitStack() as undo:
+        undo.callback(slide.close)
         yield Step("reading an overview")
         slide.thumbnail(UNDERLAY_SIDE)
         np.asarray(slide.arrays[-1])
-    except BaseException:
-        slide.close()
-        raise
+        undo.pop_all()
     return slide
 
 
