@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from napari_wsimil.app.session import Pane
 
+#: What the widest dock needs with its scroll bar, in pixels; nothing is cut off at the right.
+_WIDTH = 400
 Result = TypeVar("Result")
 
 
@@ -41,7 +43,7 @@ class DockedWidget(QWidget):
         area.setWidgetResizable(True)
         area.setFrameShape(QFrame.Shape.NoFrame)
         area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        area.setMinimumWidth(300)
+        area.setMinimumWidth(_WIDTH)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(area)
