@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
 
-from napari_wsimil.bags.bag import Bag
+from napari_wsimil.bags.bag import Bag, ClinicalTokens
 from napari_wsimil.learning.cases import Case, check_cases, draw_patches, take_patches
 from napari_wsimil.learning.evaluation import Step, evaluate, finish
 from napari_wsimil.learning.fit import Epoch, FitConfig, TrainingError, fit, rate
 from napari_wsimil.models import MILModel, create_model
+from napari_wsimil.models.meanpool import MeanPool
 from napari_wsimil.space.grid import PatchGrid
+
+if TYPE_CHECKING:
+    from napari_wsimil.models.base import MILOutput
 
 D = 8
 QUICK = FitConfig(epochs=3, accumulate=2, drop=0.2, noise=0.1)
@@ -344,3 +349,60 @@ def test_cosine_falls_from_the_start() -> None:
     rates = [rate(step, 10, "cosine") for step in range(11)]
     assert (rates[0], rates[5]) == (1, pytest.approx(0.5))
     assert rates[10] == pytest.approx(0)
+
+
+class Watched(MeanPool):
+    """A model that remembers what it was shown, and when."""
+
+    def __init__(self) -> None:
+        super().__init__(feature_dim=D, classes=2, width=4)
+        self.seen: list[tuple[float, Bag]] = []
+
+    def forward(self, bag: Bag) -> MILOutput:
+        if self.training:
+            self.seen.append((self.progress, bag))
+        return super().forward(bag)
+
+
+def watch(cases: list[Case], config: FitConfig) -> list[tuple[float, Bag]]:
+    model = Watched()
+    finish(fit(model, cases, [], config))
+    assert model.progress == 1
+    return model.seen
+
+
+PLAIN = FitConfig(epochs=2, accumulate=1, drop=0, noise=0, standardize=False)
+
+
+def test_progress_grows_case_by_case_from_0_and_never_reaches_1_in_training(
+    train: list[Case],
+) -> None:
+    progress = [share for share, _ in watch(train, PLAIN)]
+    assert progress == [k / 16 for k in range(16)]
+
+
+def test_a_shift_moves_all_patches_of_a_slide_alike_and_anew_each_time(train: list[Case]) -> None:
+    case = train[0]
+    moved = [
+        bag.features - case.bags[0].features for _, bag in watch([case], replace(PLAIN, shift=0.5))
+    ]
+    for shift in moved:
+        torch.testing.assert_close(shift, shift[:1].expand_as(shift), atol=1e-5, rtol=0)
+        assert 0.05 < shift[0].std() < 2
+    assert not torch.allclose(moved[0], moved[1])
+
+
+def test_record_noise_moves_the_record_alone(train: list[Case]) -> None:
+    record = ClinicalTokens((torch.zeros(400),), torch.ones(1, dtype=torch.bool))
+    case = replace(train[0], bags=(replace(train[0].bags[0], clinical=record),))
+    for _, bag in watch([case], replace(PLAIN, record_noise=0.5)):
+        assert torch.equal(bag.features, case.bags[0].features)
+        assert bag.clinical is not None
+        assert 0.4 < bag.clinical.values[0].std() < 0.6
+    assert not record.values[0].any()
+
+
+@pytest.mark.parametrize("name", ["shift", "record_noise", "weight_decay", "noise"])
+def test_spreads_below_zero_are_refused_by_name(name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        FitConfig(**{name: -0.1})

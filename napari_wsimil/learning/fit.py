@@ -57,7 +57,12 @@ class FitConfig:
         Most patches of a case in one pass, shared by its slides. It bounds the time and
         memory of a step; evaluation always sees whole slides.
     noise
-        Standard deviation of the noise added to standardized features.
+        Standard deviation of the noise added to standardized features, patch by patch.
+    shift
+        Standard deviation of a shift that all patches of a slide have in common, drawn for
+        each standardized feature and each pass.
+    record_noise
+        Standard deviation of the noise added to the numbers of a clinical record.
     standardize
         Whether to measure the features' mean and scale on the training cases first; False
         to go on from a model that has them.
@@ -75,6 +80,8 @@ class FitConfig:
     drop: float = 0.5
     patches: int = 4096
     noise: float = 0.5
+    shift: float = 0.0
+    record_noise: float = 0.0
     standardize: bool = True
     seed: int = 0
 
@@ -82,8 +89,12 @@ class FitConfig:
         for name in ("epochs", "accumulate", "patches"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.lr <= 0 or self.clip <= 0 or self.weight_decay < 0 or self.noise < 0:
-            raise ValueError("lr and clip must be above 0, weight_decay and noise not below")
+        for name in ("lr", "clip"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
+        for name in ("weight_decay", "noise", "shift", "record_noise"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must not be below 0, not {getattr(self, name)}")
         if not 0 <= self.drop < 1:
             raise ValueError(f"drop must be in [0, 1), not {self.drop}")
         if self.patience is not None and self.patience < 1:
@@ -205,6 +216,8 @@ class _Steps:
         total = config.epochs * math.ceil(cases / config.accumulate)
         self.model = model
         self.config = config
+        self._passes = config.epochs * cases
+        self._done = 0
         self._optimizer = AdamW(
             model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
         )
@@ -219,6 +232,8 @@ class _Steps:
 
     def learn(self, case: Case, weight: float, number: int) -> dict[str, float]:
         self.model.train()
+        self.model.progress = self._done / self._passes
+        self._done += 1
         with self._own_random():
             output = forward(self.model, self._augmented(case))
             terms = self.model.loss(output, torch.tensor(case.target))
@@ -241,11 +256,23 @@ class _Steps:
         most = max(1, self.config.patches // len(case.bags))
         for bag in case.bags:
             drawn = draw_patches(bag, 1 - self.config.drop, most)
-            yield self._noisy(drawn) if self.config.noise else drawn
+            yield self._noisy_record(self._noisy(drawn))
 
     def _noisy(self, bag: Bag) -> Bag:
-        spread = self.config.noise * self.model.standardize.scale
-        return replace(bag, features=bag.features + spread * torch.randn_like(bag.features))
+        x = bag.features
+        scale = self.model.standardize.scale
+        if self.config.noise:
+            x = x + self.config.noise * scale * torch.randn_like(x)
+        if self.config.shift:
+            x = x + self.config.shift * scale * torch.randn_like(x[0])
+        return bag if x is bag.features else replace(bag, features=x)
+
+    def _noisy_record(self, bag: Bag) -> Bag:
+        spread, record = self.config.record_noise, bag.clinical
+        if record is None or not spread:
+            return bag
+        values = tuple(value + spread * torch.randn_like(value) for value in record.values)
+        return replace(bag, clinical=replace(record, values=values))
 
     def _diverged(self, what: str, number: int) -> TrainingError:
         return TrainingError(
@@ -282,6 +309,7 @@ class _Best:
 
     def restore(self) -> None:
         self._model.load_state_dict(self.weights)
+        self._model.progress = 1.0
         self._model.eval()
 
     def _loss(self) -> float:

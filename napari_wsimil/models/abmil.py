@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import nn
 
@@ -32,6 +32,8 @@ class ABMIL(MILModel):
     attention_dim
         L, the width of V and U.
     """
+
+    survives: ClassVar[bool] = True
 
     def __init__(
         self, *, feature_dim: int, classes: int, width: int = 256, attention_dim: int = 128

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from napari_wsimil.models.base import Explanation, ExplanationKind, MILModel, MILOutput
+from napari_wsimil.models.criterion import criterion
 from napari_wsimil.models.gated import GatedAttention
 from napari_wsimil.models.head import LinearHead
 from napari_wsimil.models.rows import by_rows
@@ -47,6 +48,8 @@ class ACMIL(MILModel):
         "fixed" masks exactly int(K·p) of the top K, as the authors' program does;
         "bernoulli" masks each with probability p, as their paper writes.
     """
+
+    survives: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -87,12 +90,12 @@ class ACMIL(MILModel):
         h = by_rows(self._embed, bag.features)  # (N, H)
         e = by_rows(self.attention, h).T  # (M, N)
         if self.training:
-            e = self._mask_top(e)
+            e = mask_top(e, self.masked, self.mask_rate, self.stkim)
         a = e.softmax(dim=1)  # (M, N)
         mean = a.mean(dim=0)  # (N,)
         return MILOutput(
             logits=self.head(mean @ h),
-            explanations=(*_attention_maps(mean, a), *self.head.maps(h, mean)),
+            explanations=(*attention_maps(mean, a), *self.head.maps(h, mean)),
             branches=self._branches(a, h) if self.branches > 1 else {},
         )
 
@@ -101,7 +104,7 @@ class ACMIL(MILModel):
         terms = super().loss(output, target)
         if self.branches > 1:
             logits = output.branches["logits"]  # (M, C)
-            terms["branches"] = F.cross_entropy(logits, target.expand(len(logits)))
+            terms["branches"] = criterion(logits, target)
             terms["diversity"] = output.branches["similarity"]
         return terms
 
@@ -109,24 +112,32 @@ class ACMIL(MILModel):
         h: Tensor = self.embedding(self.standardize(x)).relu()
         return h
 
-    def _mask_top(self, e: Tensor) -> Tensor:
-        top = e.topk(min(self.masked, e.shape[1]), dim=1)  # (M, K)
-        draw = torch.rand(top.values.shape)
-        if self.stkim == "fixed":
-            hidden = draw.argsort(dim=1).argsort(dim=1) < int(draw.shape[1] * self.mask_rate)
-        else:
-            hidden = draw < self.mask_rate
-        return e.scatter(1, top.indices, top.values.masked_fill(hidden, HIDDEN))
-
     def _branches(self, a: Tensor, h: Tensor) -> dict[str, Tensor]:
         z = a @ h  # (M, H)
         logits = [head(z_m) for head, z_m in zip(self.branch_heads, z, strict=True)]
-        unit = F.normalize(a, dim=1)
-        i, j = torch.triu_indices(len(a), len(a), offset=1)  # the pairs i < j
-        return {"logits": torch.stack(logits), "similarity": (unit @ unit.T)[i, j].mean()}
+        return {"logits": torch.stack(logits), "similarity": similarity(a)}
 
 
-def _attention_maps(mean: Tensor, a: Tensor) -> tuple[Explanation, ...]:
+def mask_top(e: Tensor, masked: int, rate: float, stkim: str) -> Tensor:
+    """Return (M, N) scores, some of the `masked` largest of each row hidden (STKIM)."""
+    top = e.topk(min(masked, e.shape[1]), dim=1)  # (M, K)
+    draw = torch.rand(top.values.shape, device=e.device)
+    if stkim == "fixed":
+        hidden = draw.argsort(dim=1).argsort(dim=1) < int(draw.shape[1] * rate)
+    else:
+        hidden = draw < rate
+    return e.scatter(1, top.indices, top.values.masked_fill(hidden, HIDDEN))
+
+
+def similarity(a: Tensor) -> Tensor:
+    """Return the mean cosine of all pairs of the M > 1 rows of (M, N) attention."""
+    unit = F.normalize(a, dim=1)
+    i, j = torch.triu_indices(len(a), len(a), offset=1)  # the pairs i < j
+    return (unit @ unit.T)[i, j].mean()
+
+
+def attention_maps(mean: Tensor, a: Tensor) -> tuple[Explanation, ...]:
+    """Return the map of (N,) mean attention, then one of each of several branches."""
     kind = ExplanationKind.ATTENTION
     each = enumerate(a.detach(), 1) if len(a) > 1 else ()
     return (

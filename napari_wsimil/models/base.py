@@ -6,12 +6,12 @@ import inspect
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
+from napari_wsimil.models.criterion import criterion
 from napari_wsimil.models.standardize import Standardize
 
 if TYPE_CHECKING:
@@ -31,6 +31,14 @@ class ExplanationKind(StrEnum):
     SCORE = "score"  # unbounded
     EVIDENCE = "evidence"  # signed, per class
     ORDER = "order"  # 1..T, NaN where never looked
+
+
+class Need(StrEnum):
+    """What a model needs of a bag besides features."""
+
+    PLACES = "places"  # a grid
+    RECORD = "record"  # the patient's clinical tokens
+    FINER = "finer"  # features of the sub-patches of each patch
 
 
 @dataclass(frozen=True)
@@ -107,7 +115,21 @@ class MILModel(nn.Module, ABC):
     plain numbers or strings, each kept as an attribute of its own name, so that `config`
     can be stored in a checkpoint's card. `self.standardize` z-scores features with the
     training set's statistics, which are part of the weights.
+
+    Attributes
+    ----------
+    needs
+        What a bag must have besides features; `check` refuses one without.
+    survives
+        Whether its loss takes survival targets, see `criterion`.
+    progress
+        Share of the training that is done, 0 to 1, kept by `fit`; 1 outside of it. For
+        terms that grow in the course of training.
     """
+
+    needs: ClassVar[frozenset[Need]] = frozenset()
+    survives: ClassVar[bool] = False
+    progress: float = 1.0
 
     def __init__(self, *, feature_dim: int, classes: int) -> None:
         super().__init__()
@@ -127,8 +149,8 @@ class MILModel(nn.Module, ABC):
         """Return the slide's logits and maps; explanations follow the order of the bag."""
 
     def loss(self, output: MILOutput, target: Tensor) -> dict[str, Tensor]:
-        """Return the named terms whose sum is minimized; `target` is a class index ()."""
-        return {"class": F.cross_entropy(output.logits[None], target[None])}
+        """Return the named terms whose sum is minimized; `target` as `criterion` takes it."""
+        return {"class": criterion(output.logits, target)}
 
     def pool(self, outputs: Sequence[MILOutput]) -> MILOutput:
         """Return a patient's output of its slides': mean logits and mean branch tensors.
@@ -154,7 +176,7 @@ class MILModel(nn.Module, ABC):
         return () if query is not None else self(bag).explanations
 
     def check(self, bag: Bag) -> None:
-        """Raise ValueError if the bag is empty or its features have another width."""
+        """Raise ValueError if the bag is empty, of another width, or lacks what is needed."""
         if len(bag) == 0:
             raise ValueError("the bag has no patches: is there tissue on the slide?")
         if bag.features.shape[1] != self.feature_dim:
@@ -162,3 +184,18 @@ class MILModel(nn.Module, ABC):
                 f"the bag's features have {bag.features.shape[1]} numbers each, "
                 f"this model takes {self.feature_dim}: another encoder made them"
             )
+        has = {
+            Need.PLACES: bag.grid is not None,
+            Need.RECORD: bag.clinical is not None,
+            Need.FINER: bag.finer is not None,
+        }
+        for need in sorted(self.needs):
+            if not has[need]:
+                raise ValueError(f"{type(self).__name__} needs {_LACKING[need]}")
+
+
+_LACKING = {
+    Need.PLACES: "places: these features have no coordinates, open the file that has them",
+    Need.RECORD: "a clinical record: this bag has none, not even one with all groups missing",
+    Need.FINER: "finer features: the bag has none of the sub-patches of its patches",
+}

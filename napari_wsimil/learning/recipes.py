@@ -1,0 +1,42 @@
+"""Recipes: how each model of the registry is trained unless told otherwise."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from napari_wsimil.learning.fit import FitConfig, fit
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    from napari_wsimil.learning.cases import Case
+    from napari_wsimil.learning.evaluation import Step
+    from napari_wsimil.learning.fit import Epoch
+    from napari_wsimil.models.base import MILModel
+
+
+class Trainer(Protocol):
+    """What trains a model in place, as `fit` does."""
+
+    def __call__(
+        self,
+        model: MILModel,
+        train: Sequence[Case],
+        validation: Sequence[Case],
+        config: FitConfig | None = None,
+    ) -> Generator[Step | Epoch, None, Epoch]: ...
+
+
+_RECIPES: dict[str, FitConfig] = {}
+
+_TRAINERS: dict[str, Trainer] = {}
+
+
+def recipe(name: str) -> FitConfig:
+    """Return the settings that a model of the registry is trained with by default."""
+    return _RECIPES.get(name, FitConfig())
+
+
+def trainer(name: str) -> Trainer:
+    """Return what trains a model of the registry: `fit`, or stages of its own."""
+    return _TRAINERS.get(name, fit)
