@@ -27,7 +27,8 @@ class Trainer(Protocol):
     ) -> Generator[Step | Epoch, None, Epoch]: ...
 
 
-_RECIPES: dict[str, FitConfig] = {}
+_RECIPES: dict[str, FitConfig] = {
+}
 
 _TRAINERS: dict[str, Trainer] = {}
 

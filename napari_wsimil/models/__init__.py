@@ -5,25 +5,37 @@ from __future__ import annotations
 from napari_wsimil.models.abmil import ABMIL
 from napari_wsimil.models.acmil import ACMIL
 from napari_wsimil.models.base import MILModel
+from napari_wsimil.models.fullattention import FullAttention
+from napari_wsimil.models.maxpool import MaxPool
 from napari_wsimil.models.meanpool import MeanPool
+from napari_wsimil.models.transmil import TransMIL
 
-__all__ = ["MODELS", "MILModel", "create_model", "name_of"]
+__all__ = ["MODELS", "MILModel", "create_model", "model_class", "name_of"]
 
 MODELS: dict[str, type[MILModel]] = {
     "abmil": ABMIL,
     "acmil": ACMIL,
+    "attention": FullAttention,
+    "maxpool": MaxPool,
     "meanpool": MeanPool,
+    "transmil": TransMIL,
 }
 
 
 def create_model(name: str, **config: int | float | str) -> MILModel:
     """Return a new model of the registry, its weights drawn from torch's random state."""
-    if name not in MODELS:
-        raise ValueError(f'there is no model "{name}": choose one of {", ".join(MODELS)}')
+    cls = model_class(name)
     try:
-        return MODELS[name](**config)  # type: ignore[arg-type]
+        return cls(**config)  # type: ignore[arg-type]
     except TypeError as error:
         raise ValueError(f"{name} cannot be made from {config}: {error}") from error
+
+
+def model_class(name: str) -> type[MILModel]:
+    """Return the class that is registered under a name."""
+    if name not in MODELS:
+        raise ValueError(f'there is no model "{name}": choose one of {", ".join(MODELS)}')
+    return MODELS[name]
 
 
 def name_of(model: MILModel) -> str:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-FORMAT = 1
+from napari_wsimil.models.record import RecordFormat  # noqa: TC001  # pydantic reads these
+from napari_wsimil.models.survival import Survival  # noqa: TC001
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FORMAT = 2  # 2: survival and records
 
 
 class Card(BaseModel):
@@ -26,6 +32,10 @@ class Card(BaseModel):
         its side that neighboring patches have in common; None if bags had no places.
     classes
         Names, in the order of the logits.
+    survival
+        How the logits are read as survival; None where they are of classes.
+    record
+        How a patient's record becomes the tokens it takes; None if it reads none.
     data
         A sentence on what it was trained on.
     synthetic
@@ -53,6 +63,8 @@ class Card(BaseModel):
     pixels: int | None = Field(default=None, ge=1)
     overlap: float | None = Field(default=None, ge=0, lt=1)
     classes: tuple[str, ...] = Field(min_length=2)
+    survival: Survival | None = None
+    record: RecordFormat | None = None
     data: str
     synthetic: bool
     patients: tuple[str, ...] = ()
@@ -66,13 +78,38 @@ class Card(BaseModel):
 
     @model_validator(mode="after")
     def _agrees_with_config(self) -> Self:
-        said = {"feature_dim": self.encoder_dim, "classes": len(self.classes)}
-        for name, number in said.items():
-            if self.config.get(name) != number:
+        said: dict[str, int | str] = {
+            "feature_dim": self.encoder_dim,
+            "classes": len(self.classes),
+        }
+        if self.record is not None:
+            said["groups"] = self.record.groups
+        for name, value in said.items():
+            if self.config.get(name) != value:
                 raise ValueError(
-                    f"the card says {name} {number}, its config {self.config.get(name)}"
+                    f"the card says {name} {value}, its config {self.config.get(name)}"
                 )
+        if self.survival is not None and self.survival.classes != self.classes:
+            raise ValueError("the card's classes are not those of its survival")
         return self
+
+    @property
+    def task(self) -> str:
+        """Return "classification", "survival" (discrete-time hazards) or "cox"."""
+        if self.survival is None:
+            return "classification"
+        return "cox" if self.survival.loss == "cox" else "survival"
+
+    @property
+    def outcomes(self) -> tuple[str, ...]:
+        """Return what `chances` are the probabilities of."""
+        return self.classes if self.survival is None else self.survival.outcomes
+
+    def chances(self, logits: Tensor) -> Tensor:
+        """Return the (..., C) probabilities that `outcomes` names, of (..., C) logits."""
+        if self.survival is None:
+            return logits.softmax(dim=-1)
+        return self.survival.chances(logits)
 
     def trained_on(self, patient: str) -> bool:
         """Return whether this patient took part in training."""

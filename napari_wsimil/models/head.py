@@ -41,7 +41,7 @@ class LinearHead(nn.Linear):
         h
             (N, H) embedded patches.
         a
-            (N,) attention.
+            (N,) attention, or (N, C) where each class has its own.
 
         Returns
         -------
@@ -53,7 +53,7 @@ class LinearHead(nn.Linear):
         """
         share = h @ self.weight.T  # (N, C)
         alone = share + self.bias  # (N, C)
-        evidence = a[:, None] * share  # (N, C)
+        evidence = a.view(len(h), -1) * share  # (N, C)
         alone = alone - alone.mean(dim=1, keepdim=True)
         return (
             *_per_class("evidence", ExplanationKind.EVIDENCE, evidence),

@@ -1,0 +1,95 @@
+"""Positions: where patches lie on their lattice, and how attention is told of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from napari_wsimil.space.grid import PatchGrid
+
+BASE = 10_000.0  # of the rotary frequencies (Su et al., 2021)
+
+
+def lattice_cells(grid: PatchGrid) -> NDArray[np.int64]:
+    """Return (N, 2) cells (x, y) of the patches, one step of the grid apart, from (0, 0).
+
+    Patches that are on no common lattice go to the nearest cell, ⌊(c - c_min) / stride + ½⌋;
+    a cell may then hold several.
+    """
+    offset = grid.coords - grid.coords.min(axis=0)
+    cells: NDArray[np.int64] = (2 * offset + grid.stride) // (2 * grid.stride)
+    return cells
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Squares of 2 × 2 cells, those that have a patch.
+
+    Attributes
+    ----------
+    index
+        (N,) int64, the block of each patch.
+    places
+        (M, 2) int64, (x, y) of each block in steps of a block, row by row.
+    """
+
+    index: Tensor
+    places: Tensor
+
+    def mean(self, h: Tensor) -> Tensor:
+        """Return (M, H) means of the (N, H) patches that each block has."""
+        count = self.index.bincount(minlength=len(self.places))
+        total = h.new_zeros(len(self.places), h.shape[1]).index_add(0, self.index, h)
+        return total / count[:, None]
+
+
+def two_by_two(cells: NDArray[np.int64], device: torch.device) -> Blocks:
+    """Return the blocks `cells // 2` of (N, 2) cells."""
+    rows, index = np.unique(cells[:, ::-1] // 2, axis=0, return_inverse=True)
+    return Blocks(
+        torch.from_numpy(index.reshape(-1)).to(device),
+        torch.from_numpy(rows[:, ::-1].copy()).to(device),
+    )
+
+
+def rotate(x: Tensor, places: Tensor) -> Tensor:
+    """Return (N, heads, d) queries or keys turned by their places (RoPE, in two dimensions).
+
+    The first half of a head's channels is turned by x, the second by y; pair i of the d/4 of
+    an axis by the angle place · BASE^(-4i/d). The product of two turned vectors depends on
+    their places by the difference alone.
+
+    Parameters
+    ----------
+    x
+        (N, heads, d), d divisible by 4.
+    places
+        (N, 2).
+    """
+    pairs = x.shape[-1] // 4
+    power = torch.arange(pairs, device=x.device, dtype=torch.float32) / pairs
+    angle = places[:, None, :, None] * BASE**-power  # (N, 1, 2, d/4)
+    cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
+    first, second = x.unflatten(-1, (2, 2, pairs)).unbind(-2)  # (N, heads, 2, d/4)
+    turned = torch.stack((first * cos - second * sin, first * sin + second * cos), dim=-2)
+    return turned.flatten(-3)
+
+
+def distance_bias(places: Tensor, others: Tensor, heads: int) -> Tensor:
+    """Return (heads, N, M) float32 penalties: -2^(-8h/heads) · distance (ALiBi, Press 2022).
+
+    Distances are Euclidean between (N, 2) `places` and (M, 2) `others`; h counts from 1.
+    """
+    distance = torch.cdist(places.float(), others.float(), compute_mode=EXACT)
+    head = torch.arange(1, heads + 1, device=places.device)
+    return -torch.exp2(-8.0 * head / heads)[:, None, None] * distance
+
+
+EXACT = "donot_use_mm_for_euclid_dist"

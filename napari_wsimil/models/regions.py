@@ -1,0 +1,116 @@
+"""Regions: the patches of a slide in groups of neighbors."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from napari_wsimil.models.positions import lattice_cells
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from napari_wsimil.space.grid import PatchGrid
+
+SHAPES = ("grid", "sequence")
+
+
+@dataclass(frozen=True)
+class Regions:
+    """A partition of N patches into M regions, none of them empty.
+
+    Attributes
+    ----------
+    order
+        (N,) int64, the patches region by region; within a region row by row.
+    sizes
+        How many patches each region has; they sum to N.
+    """
+
+    order: Tensor
+    sizes: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    @property
+    def sorted_index(self) -> Tensor:
+        """Return (N,) int64, the region of each patch in the order of `order`."""
+        sizes = torch.tensor(self.sizes, device=self.order.device)
+        return torch.arange(len(sizes), device=sizes.device).repeat_interleave(sizes)
+
+    @property
+    def index(self) -> Tensor:
+        """Return (N,) int64, the region of each patch in the order of the bag."""
+        return self.unsort(self.sorted_index)
+
+    def unsort(self, rows: Tensor) -> Tensor:
+        """Return (N, …) `rows`, given in the order of `order`, in the order of the bag."""
+        return torch.empty_like(rows).index_copy_(0, self.order, rows)
+
+    def extremes(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the (M, D) least and greatest of (N, D) `x`, given in `order`, per region.
+
+        Nothing is padded, so that no value but those of patches can be one of them.
+        """
+        parts = x.split(self.sizes)
+        return torch.stack([p.amin(dim=0) for p in parts]), torch.stack(
+            [p.amax(dim=0) for p in parts]
+        )
+
+    def to(self, device: torch.device) -> Regions:
+        """Return the same regions on `device`."""
+        return Regions(self.order.to(device), self.sizes)
+
+
+def partition(grid: PatchGrid, size: int, shape: str = "grid") -> Regions:
+    """Return the regions of a slide's patches, a function of their coordinates alone.
+
+    Parameters
+    ----------
+    grid
+        Where the patches lie.
+    size
+        K, the places in a region. Where tissue is sparse or ends, a region has fewer
+        patches; where several lie in one cell, more.
+    shape
+        "grid": squares of √K by √K cells of the patch lattice. "sequence": runs of K
+        patches, row by row.
+    """
+    side = region_side(size, shape)
+    cells = lattice_cells(grid)
+    x, y = grid.coords.T
+    if shape == "grid":
+        column, row = cells.T // side
+        order = np.lexsort((x, y, cells[:, 0], cells[:, 1], column, row))
+        new = (np.diff(row[order]) != 0) | (np.diff(column[order]) != 0)
+        starts = np.concatenate([[0], np.flatnonzero(new) + 1])
+    else:
+        order = np.lexsort((x, y, cells[:, 0], cells[:, 1]))
+        starts = np.arange(0, len(order), size)
+    sizes = np.diff(starts, append=len(order))
+    return Regions(torch.from_numpy(order), tuple(sizes.tolist()))
+
+
+def region_side(size: int, shape: str) -> int:
+    """Return the cells along a square region, 1 for a sequence.
+
+    Raises
+    ------
+    ValueError
+        If there is no such shape, or no such square.
+    """
+    if shape not in SHAPES:
+        raise ValueError(f'regions must be "grid" or "sequence", not "{shape}"')
+    side = math.isqrt(max(size, 0))
+    if size < 1 or (shape == "grid" and side * side != size):
+        raise ValueError(
+            f"region_size must be at least 1, and the square of a whole number for a grid "
+            f"(such as 64 for 8 by 8 cells), not {size}"
+        )
+    return side if shape == "grid" else 1
+
