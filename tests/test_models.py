@@ -27,6 +27,7 @@ GROUPS = (5, 3)
 
 #: What a model is made with here, besides D and C.
 CONFIGS: dict[str, dict[str, int | float | str]] = {
+    "querent": {"region_size": 4, "top_regions": 2},
 }
 
 #: Models in which a patch's own logit does not depend on the other patches.
@@ -37,7 +38,7 @@ IDLE: dict[str, set[str]] = {name: {"attention.score.bias"} for name in MODELS}
 
 
 #: Models that can say where a patch looks.
-ANSWERS: set[str] = set()
+ANSWERS = {"querent"}
 
 
 @pytest.fixture(params=list(MODELS))

@@ -28,6 +28,7 @@ class Trainer(Protocol):
 
 
 _RECIPES: dict[str, FitConfig] = {
+    "querent": FitConfig(epochs=10, lr=1e-3, accumulate=2, drop=0.3, noise=1.0),
 }
 
 _TRAINERS: dict[str, Trainer] = {}

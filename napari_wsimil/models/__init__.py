@@ -8,6 +8,7 @@ from napari_wsimil.models.base import MILModel
 from napari_wsimil.models.fullattention import FullAttention
 from napari_wsimil.models.maxpool import MaxPool
 from napari_wsimil.models.meanpool import MeanPool
+from napari_wsimil.models.querent import Querent
 from napari_wsimil.models.transmil import TransMIL
 
 __all__ = ["MODELS", "MILModel", "create_model", "model_class", "name_of"]
@@ -18,6 +19,7 @@ MODELS: dict[str, type[MILModel]] = {
     "attention": FullAttention,
     "maxpool": MaxPool,
     "meanpool": MeanPool,
+    "querent": Querent,
     "transmil": TransMIL,
 }
 

@@ -1,0 +1,261 @@
+"""Querent: attention to the few regions that matter to each patch (arXiv 2501.18984, ICML 2025)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import nn
+
+from napari_wsimil.models.base import Explanation, ExplanationKind, MILModel, MILOutput, Need
+from napari_wsimil.models.gated import GatedAttention
+from napari_wsimil.models.head import LinearHead
+from napari_wsimil.models.region_attention import attend, choose, mean_scores, received
+from napari_wsimil.models.region_scorers import SCORERS
+from napari_wsimil.models.regions import partition, region_side
+from napari_wsimil.models.rows import ROWS, by_rows
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.models.regions import Regions
+
+
+class Querent(MILModel):
+    """One layer of self-attention in which each patch looks at a few regions of its choice.
+
+    The M regions of K places have metadata, the elementwise least and greatest of their
+    standardized features x̂, each with its own projection into a space shared with the
+    queries: m̂ᵢ⁻ = f₋(minⱼ x̂ᵢⱼ), m̂ᵢ⁺ = f₊(maxⱼ x̂ᵢⱼ), q̂ = f(x̂). A patch chooses the T
+    regions of the highest sᵢ = max(|q̂·m̂ᵢ⁻|, |q̂·m̂ᵢ⁺|) and attends, exactly, to their
+    patches alone:
+
+    h = ReLU(W x̂ + b), h' = h + Wₒ softmax(QKᵀ/√d + s - sg(s)) V with Q, K, V of LN(h),
+    h'' = h' + FFN(LN(h')), z = Σ aₙ h''ₙ with a as in ABMIL, logits = C z + c.
+
+    Parameters
+    ----------
+    feature_dim, classes
+        D and C.
+    width
+        H, the width of an embedded patch.
+    heads
+        Of the attention; they share the width and the choice of regions.
+    attention_dim
+        L, the width of the pooling's V and U.
+    feedforward
+        Width of the FFN's hidden layer in units of H; 0 leaves the FFN out.
+    regions
+        "grid", squares of the lattice of patches, or "sequence", runs row by row.
+    region_size
+        K. For a grid a square number, 64 being squares of 8 by 8 places.
+    top_regions
+        T, at most; a slide of fewer regions is attended in full.
+    metadata_dim
+        Width of the space of q̂ and m̂.
+    scorer
+        "min-max"; "max" leaves m̂⁻ out; "random" chooses by the coordinates, nothing learned.
+        The latter two are there to compare with.
+
+    Notes
+    -----
+    The paper leaves open how regions are formed, K, the width and depth of the layer, and
+    how the scorer learns: with a hard choice by scores that are used for nothing else, f,
+    f₋ and f₊ get no gradient at all. Decided here: square regions, one layer, and the term
+    s - sg(s), which is zero and has the gradient of the logits. A patch need not choose its
+    own region.
+    """
+
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.PLACES})
+    survives: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        *,
+        feature_dim: int,
+        classes: int,
+        width: int = 256,
+        heads: int = 8,
+        attention_dim: int = 128,
+        feedforward: int = 4,
+        regions: str = "grid",
+        region_size: int = 64,
+        top_regions: int = 5,
+        metadata_dim: int = 128,
+        scorer: str = "min-max",
+    ) -> None:
+        super().__init__(feature_dim=feature_dim, classes=classes)
+        if heads < 1 or width % heads:
+            raise ValueError(f"width {width} must be a multiple of heads {heads}")
+        if top_regions < 1 or metadata_dim < 1 or feedforward < 0:
+            raise ValueError(
+                f"top_regions {top_regions} and metadata_dim {metadata_dim} must be ≥ 1 "
+                f"and feedforward {feedforward} ≥ 0"
+            )
+        if scorer not in SCORERS:
+            raise ValueError(f"scorer must be one of {', '.join(SCORERS)}, not {scorer!r}")
+        region_side(region_size, regions)
+        self.width = width
+        self.heads = heads
+        self.attention_dim = attention_dim
+        self.feedforward = feedforward
+        self.regions = regions
+        self.region_size = region_size
+        self.top_regions = top_regions
+        self.metadata_dim = metadata_dim
+        self.scorer = scorer
+        self.embedding = nn.Linear(feature_dim, width)
+        self.metadata = SCORERS[scorer](feature_dim, metadata_dim)
+        self.norm = nn.LayerNorm(width)
+        self.queries = nn.Linear(width, width, bias=False)
+        self.keys = nn.Linear(width, width, bias=False)
+        self.values = nn.Linear(width, width, bias=False)
+        self.projection = nn.Linear(width, width)
+        self.ffn: nn.Module | None = _ffn(width, feedforward * width) if feedforward else None
+        self.attention = GatedAttention(width, attention_dim)
+        self.head = LinearHead(width, classes)
+
+    def forward(self, bag: Bag) -> MILOutput:
+        """Return the slide's logits, attention, head's maps and how often regions are chosen.
+
+        The head's maps are of the patches as they are after the layer. Patches are sorted
+        by region throughout, and put back at the end.
+        """
+        self.check(bag)
+        regions = self._regions(bag)
+        features, places = bag.features[regions.order], _places(bag, regions.order)
+        s, chosen = choose(*self._metadata(features, places, features, regions), self._top(regions))
+        h = by_rows(self._embed, features)  # (N, H)
+        q, k, v = (by_rows(f, h) for f in (self._query, self._key, self._value))  # (N, heads, d)
+        o = attend(q, k, v, regions.sizes, chosen, s).flatten(1)  # (N, H)
+        both = zip(h.split(ROWS), o.split(ROWS), strict=True)
+        h = regions.unsort(torch.cat([self._after(*part) for part in both]))  # (N, H)
+        a = by_rows(self.attention, h)[:, 0].softmax(dim=0)  # (N,)
+        return MILOutput(
+            logits=self.head(a @ h),
+            explanations=(
+                Explanation("attention", ExplanationKind.ATTENTION, a.detach()),
+                *self.head.maps(h, a),
+                _chosen_by("chosen by", chosen, regions),
+            ),
+            scalars={"regions": len(regions), "top regions": chosen.shape[1]},
+        )
+
+    @torch.no_grad()
+    def explain(self, bag: Bag, query: Tensor | None = None) -> tuple[Explanation, ...]:
+        """Return where the patches in `query` look, and why; without a query, `forward`'s maps.
+
+        Parameters
+        ----------
+        query
+            (Q,) int64, the indices of one patch or of those in an area.
+
+        Returns
+        -------
+        "attention of the query"
+            (N,), mean over its patches and the heads; NaN outside of the chosen regions.
+        "attention by region"
+            (M,), its sums over the chosen regions: what their importance came to.
+        "region score"
+            (M,), mean sᵢ over the query's patches: how important they were thought.
+        "chosen by the query"
+            (M,), the share of the query's patches that chose each region.
+        """
+        if query is None:
+            return self(bag).explanations  # type: ignore[no-any-return]
+        self.check(bag)
+        _check_query(query, len(bag))
+        regions = self._regions(bag)
+        metadata = self._metadata(
+            bag.features[query], _places(bag, query), bag.features[regions.order], regions
+        )
+        chosen = choose(*metadata, self._top(regions))[1]  # (Q, T)
+        a, by_region = self._attention(bag.features, query, regions, chosen)
+        score, index = mean_scores(*metadata), regions.index
+        return (
+            Explanation("attention of the query", ExplanationKind.ATTENTION, a),
+            Explanation("attention by region", ExplanationKind.ATTENTION, by_region, index),
+            Explanation("region score", ExplanationKind.SCORE, score, index),
+            _chosen_by("chosen by the query", chosen, regions),
+        )
+
+    def _regions(self, bag: Bag) -> Regions:
+        assert bag.grid is not None  # `check` saw to it
+        return partition(bag.grid, self.region_size, self.regions).to(bag.features.device)
+
+    def _top(self, regions: Regions) -> int:
+        return min(self.top_regions, len(regions))
+
+    def _metadata(
+        self, asking: Tensor, places: Tensor, features: Tensor, regions: Regions
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return q̂ of the patches that ask, and m̂⁻ and m̂⁺ of the regions of sorted features."""
+        low, high = (self.standardize(bound) for bound in regions.extremes(features))  # (M, D)
+        x = by_rows(self.standardize, asking)
+        q, low, high = self.metadata(x, places, low, high)
+        return q, low, high
+
+    def _attention(
+        self, features: Tensor, query: Tensor, regions: Regions, chosen: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return what the patches (N,) and regions (M,) get; only chosen ones are embedded."""
+        used, chosen = chosen.unique(return_inverse=True)  # (U,), (Q, T)
+        parts = regions.order.split(regions.sizes)
+        patches = torch.cat([parts[region] for region in used.tolist()])
+        sizes = tuple(regions.sizes[region] for region in used.tolist())
+        q = by_rows(lambda x: self._query(self._embed(x)), features[query])  # (Q, heads, d)
+        k = by_rows(lambda x: self._key(self._embed(x)), features[patches])
+        a = received(q, k, sizes, chosen)
+        by_region = torch.stack([part.sum() for part in a.split(sizes)])
+        return _spread(a, patches, len(features)), _spread(by_region, used, len(regions))
+
+    def _embed(self, x: Tensor) -> Tensor:
+        h: Tensor = self.embedding(self.standardize(x)).relu()
+        return h
+
+    def _query(self, h: Tensor) -> Tensor:
+        return self._by_head(self.queries, h)
+
+    def _key(self, h: Tensor) -> Tensor:
+        return self._by_head(self.keys, h)
+
+    def _value(self, h: Tensor) -> Tensor:
+        return self._by_head(self.values, h)
+
+    def _by_head(self, linear: nn.Module, h: Tensor) -> Tensor:
+        projected: Tensor = linear(self.norm(h))
+        return projected.view(len(h), self.heads, -1)
+
+    def _after(self, h: Tensor, o: Tensor) -> Tensor:
+        h = h + self.projection(o)
+        return h if self.ffn is None else h + self.ffn(h)
+
+
+def _ffn(width: int, hidden: int) -> nn.Module:
+    return nn.Sequential(
+        nn.LayerNorm(width), nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width)
+    )
+
+
+def _places(bag: Bag, patches: Tensor) -> Tensor:
+    """Return the (n, 2) corners of some patches, in level-0 pixels, float64."""
+    assert bag.grid is not None
+    return torch.from_numpy(bag.grid.coords).to(patches.device)[patches].double()
+
+
+def _check_query(query: Tensor, patches: int) -> None:
+    if len(query) == 0 or query.min() < 0 or query.max() >= patches:
+        raise ValueError(f"query must name some of the patches 0 to {patches - 1}")
+
+
+def _spread(values: Tensor, index: Tensor, count: int) -> Tensor:
+    """Return (count,) with the values at their indices and NaN elsewhere."""
+    return values.new_full((count,), torch.nan).index_copy_(0, index, values)
+
+
+def _chosen_by(name: str, chosen: Tensor, regions: Regions) -> Explanation:
+    """Return the share of the queries that chose each region; these sum to T."""
+    times = chosen.flatten().bincount(minlength=len(regions))
+    share = times.to(torch.float32) / len(chosen)
+    return Explanation(name, ExplanationKind.PROBABILITY, share, regions.index)
