@@ -27,6 +27,8 @@ GROUPS = (5, 3)
 
 #: What a model is made with here, besides D and C.
 CONFIGS: dict[str, dict[str, int | float | str]] = {
+    "persam": {"groups": "5,3"},
+    "persam-live": {"groups": "5,3"},
     "querent": {"region_size": 4, "top_regions": 2},
 }
 

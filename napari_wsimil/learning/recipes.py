@@ -29,6 +29,30 @@ class Trainer(Protocol):
 
 _RECIPES: dict[str, FitConfig] = {
     "querent": FitConfig(epochs=10, lr=1e-3, accumulate=2, drop=0.3, noise=1.0),
+    "persam": FitConfig(
+        epochs=40,
+        lr=1e-3,
+        weight_decay=1e-4,
+        accumulate=8,
+        clip=1.0,
+        drop=0.0,
+        patches=100,
+        noise=0.4,
+        shift=0.2,
+        record_noise=0.5,
+    ),
+    "persam-live": FitConfig(
+        epochs=40,
+        lr=1e-3,
+        weight_decay=1e-4,
+        accumulate=8,
+        clip=1.0,
+        drop=0.0,
+        patches=128,
+        noise=0.4,
+        shift=0.2,
+        record_noise=0.5,
+    ),
 }
 
 _TRAINERS: dict[str, Trainer] = {}

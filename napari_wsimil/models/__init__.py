@@ -8,6 +8,8 @@ from napari_wsimil.models.base import MILModel
 from napari_wsimil.models.fullattention import FullAttention
 from napari_wsimil.models.maxpool import MaxPool
 from napari_wsimil.models.meanpool import MeanPool
+from napari_wsimil.models.persam import PersAM
+from napari_wsimil.models.persam_live import PersAMLive
 from napari_wsimil.models.querent import Querent
 from napari_wsimil.models.transmil import TransMIL
 
@@ -19,6 +21,8 @@ MODELS: dict[str, type[MILModel]] = {
     "attention": FullAttention,
     "maxpool": MaxPool,
     "meanpool": MeanPool,
+    "persam": PersAM,
+    "persam-live": PersAMLive,
     "querent": Querent,
     "transmil": TransMIL,
 }

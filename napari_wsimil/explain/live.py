@@ -1,0 +1,141 @@
+"""Live: what PersAM-live says of an edited record, exactly, without going through the slide again.
+
+See `mixture` for how.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+
+from napari_wsimil.bags.bag import Bag
+from napari_wsimil.explain.mixture import Mixture, Rows, mix, read, rows_of
+from napari_wsimil.models.personal import PersonalAttention, mean_sigmoid, sigmoid_maps
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Iterator, Sequence
+
+    from torch import Tensor
+
+    from napari_wsimil.bags.bag import ClinicalTokens
+    from napari_wsimil.models.base import Explanation, MILOutput
+    from napari_wsimil.models.persam_live import PersAMLive
+
+ATTENDED = 1024  # rows attended at a time while a slide is prepared
+CACHED = 1024  # rows at a time in an edit: their hidden numbers stay in the processor's cache
+
+
+class Live:
+    """A slide prepared for edits of its record; `prepare` makes it.
+
+    It holds as long as the model's weights stay as they are.
+
+    Parameters
+    ----------
+    model
+        That prepared it.
+    patch
+        (1, D) features of any patch of the slide, to check records with.
+    rows
+        Class tokens first, then patches.
+    """
+
+    def __init__(self, model: PersAMLive, patch: Tensor, rows: Rows) -> None:
+        self.model = model
+        self.rows = rows
+        self._patch = patch
+
+    def edit(self, clinical: ClinicalTokens) -> Edit:
+        """Return what another record makes of the slide; ValueError if of another schema."""
+        self.model.check(Bag(self._patch, clinical=clinical))
+        return Edit(self.model, self.rows, clinical)
+
+
+class Edit:
+    """A slide under an edited record: maps of a few patches first, then of all.
+
+    Both are what the model itself would give, to rounding.
+
+    Parameters
+    ----------
+    model, rows
+        Of a `Live`.
+    clinical
+        The edited record.
+    """
+
+    @torch.no_grad()
+    def __init__(self, model: PersAMLive, rows: Rows, clinical: ClinicalTokens) -> None:
+        tokens = model.tokens.record(clinical)  # (M, R)
+        self._model = model
+        self._mixture = mix(model.encoder, rows, tokens)
+        every = torch.eye(model.classes, device=tokens.device)
+        classes = self._mixture.take(slice(model.classes)).total(every)  # (C, R)
+        record = read(model.encoder, rows, tokens)  # (M, R)
+        h = model.encoder.mixed(torch.cat([classes, record]))  # (C + M, R)
+        self._u = model.aggregator.looks(h)  # (C + M, R)
+        self._u_down = self._u @ model.encoder.down.weight  # (C + M, F)
+        self._u_bias = self._u @ model.encoder.down.bias  # (C + M,)
+        self._phi = mean_sigmoid(h[model.classes :] @ self._u[: model.classes].T, dim=0)
+
+    @torch.no_grad()
+    def maps(self, patches: Tensor) -> tuple[Explanation, ...]:
+        """Return the maps of the patches in (Q,) indices, with (Q,) scores.
+
+        Without "attention", which is a share of the whole slide.
+        """
+        pieces = (patches + self._model.classes).split(CACHED)
+        attention = self._joined([one for one, _ in self._through(pieces)])
+        return sigmoid_maps(attention.classwise, attention.psi, attention.explanatory)
+
+    @torch.no_grad()
+    def output(self) -> MILOutput:
+        """Return the model's output for the whole slide."""
+        first, end = self._model.classes, len(self._mixture.rows)
+        pieces = (slice(at, min(at + CACHED, end)) for at in range(first, end, CACHED))
+        parts, contents = zip(*self._through(pieces), strict=True)
+        attention = self._joined(parts)
+        sums, total = torch.stack(contents).sum(dim=0), attention.weights.sum()
+        return self._model.output(attention, self._model.aggregator.pooled(sums, total))
+
+    def _through(
+        self, pieces: Iterable[Tensor | slice]
+    ) -> Iterator[tuple[PersonalAttention, Tensor]]:
+        """Yield, a piece of rows at a time, their attention and Σ w_l h_l (R,)."""
+        for piece in pieces:
+            part = self._mixture.take(piece)
+            hidden = part.hidden(self._model.encoder)  # (L, F)
+            e = part.towards(self._u).addmm_(hidden, self._u_down.T) + self._u_bias
+            scores, asked = e.split([self._model.classes, len(self._u) - self._model.classes], 1)
+            attention = PersonalAttention(scores, mean_sigmoid(asked, dim=1), self._phi)
+            yield attention, self._contents(part, hidden, attention.weights[None])[0]
+
+    def _contents(self, part: Mixture, hidden: Tensor, w: Tensor) -> Tensor:
+        """Return Σ w_l h_l (1, R), h_l what the values are made of."""
+        if self._model.values == "patch":
+            return w @ part.rows.x + w @ part.rows.mean_x
+        down = self._model.encoder.down
+        return part.total(w) + F.linear(w @ hidden, down.weight) + w.sum() * down.bias
+
+    def _joined(self, parts: Sequence[PersonalAttention]) -> PersonalAttention:
+        scores = torch.cat([part.scores for part in parts])
+        return PersonalAttention(scores, torch.cat([part.psi for part in parts]), self._phi)
+
+
+def prepare(model: PersAMLive, bag: Bag) -> Generator[tuple[int, int], None, Live]:
+    """Return a slide prepared for edits of its record.
+
+    Yields how many of how many rows are done; the whole takes as long as one forward pass.
+    """
+    model.check(bag)
+    with torch.no_grad():
+        tokens = torch.cat([model.tokens.classes, model.embed(bag)])  # (T, R)
+        k, v = model.encoder.keys_values(tokens)
+        rows = Rows.empty(tokens, model.feedforward)
+    for done in range(0, len(tokens), ATTENDED):
+        yield done, len(tokens)
+        piece = slice(done, done + ATTENDED)
+        rows.take(piece).put(rows_of(model.encoder, tokens[piece], k, v))
+    return Live(model, bag.features[:1], rows)

@@ -1,0 +1,212 @@
+"""Mixture: one encoder layer of PersAM-live under any record, from what no record changes.
+
+Tokens of class and patch ("rows" here) attend to each other the same whatever the record says.
+With O their attention over rows alone and λ its log-sum-exp, attention over rows and the M
+tokens of a record is a O + Σ b_m v_m with (a, b) = softmax(λ, q·k_1, …, q·k_M). With one head
+and norms before the layer only, x₁ = x + a z + Σ b_m y_m, z = W_o O + b_o, y_m = W_o v_m + b_o,
+is a sum of 2 + M vectors: its norm follows from their products, W₁ norm₂(x₁) from those of the
+parts, and W₂ is needed only towards the C + M vectors that the aggregator asks about. Kept per
+row are x, z, their products with W₁, and seven numbers: 8 (R + F) bytes and some.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from napari_wsimil.models.persam_live import OneLayer
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """What is kept of class tokens and patches, (T, …) each.
+
+    Attributes
+    ----------
+    x, z
+        (T, R) tokens and what they attend to, each less its mean.
+    up_x, up_z
+        (T, F), their products with W₁ ⊙ the gain of norm₂.
+    mean_x, mean_z
+        (T,) means that were taken off.
+    inner
+        (T,) what norm₁ divides by, inverse.
+    lse
+        (T,) log-sum-exp of the attention over rows.
+    xx, xz, zz
+        (T,) float64, products of x and z.
+    """
+
+    x: Tensor
+    z: Tensor
+    up_x: Tensor
+    up_z: Tensor
+    mean_x: Tensor
+    mean_z: Tensor
+    inner: Tensor
+    lse: Tensor
+    xx: Tensor
+    xz: Tensor
+    zz: Tensor
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @classmethod
+    def empty(cls, tokens: Tensor, feedforward: int) -> Rows:
+        """Return room for what is kept of (T, R) tokens."""
+        width = tokens.shape[1]
+        wide = [tokens.new_empty(len(tokens), w) for w in (width, width, feedforward, feedforward)]
+        narrow = [tokens.new_empty(len(tokens)) for _ in range(4)]
+        exact = [tokens.new_empty(len(tokens), dtype=torch.float64) for _ in range(3)]
+        return cls(*wide, *narrow, *exact)
+
+    def put(self, other: Rows) -> None:
+        """Overwrite these rows with `other`."""
+        for field in fields(self):
+            getattr(self, field.name).copy_(getattr(other, field.name))
+
+    def take(self, index: Tensor | slice) -> Rows:
+        """Return those of an index; of a slice, without a copy."""
+        return Rows(*(getattr(self, field.name)[index] for field in fields(self)))
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """Rows that attend to a record too: x₁ = x + a z + Σ b_m y_m.
+
+    Attributes
+    ----------
+    rows
+        T of them.
+    a, b
+        (T,) and (T, M), shares of attention.
+    outer
+        (T,) what norm₂ divides by, inverse.
+    y, mean_y
+        (M, R) W_o v_m + b_o less their means, and these (M,).
+    """
+
+    rows: Rows
+    a: Tensor
+    b: Tensor
+    outer: Tensor
+    y: Tensor
+    mean_y: Tensor
+
+    def take(self, index: Tensor | slice) -> Mixture:
+        """Return that of some rows."""
+        a, b, outer = self.a[index], self.b[index], self.outer[index]
+        return Mixture(self.rows.take(index), a, b, outer, self.y, self.mean_y)
+
+    def total(self, w: Tensor) -> Tensor:
+        """Return Σ w_l x₁_l (K, R) for weights w (K, T)."""
+        rows, wa, wb = self.rows, w * self.a, w @ self.b
+        means = w @ rows.mean_x + wa @ rows.mean_z + wb @ self.mean_y  # (K,)
+        return w @ rows.x + wa @ rows.z + wb @ self.y + means[:, None]
+
+    def towards(self, u: Tensor) -> Tensor:
+        """Return x₁·u, (T, K), for u (K, R)."""
+        rows = self.rows
+        means = rows.mean_x + self.a * rows.mean_z + self.b @ self.mean_y  # (T,)
+        flat = torch.addmm(means[:, None] * u.sum(dim=1), self.b, self.y @ u.T)
+        return flat.addmm_(rows.x, u.T).addcmul_(self.a[:, None], rows.z @ u.T)
+
+    def hidden(self, layer: OneLayer) -> Tensor:
+        """Return GELU(W₁ norm₂(x₁) + b₁), (T, F)."""
+        outer = self.outer[:, None]
+        inside = torch.cat([F.linear(self.y, _up(layer)), layer.up(layer.norm2.bias)[None]])
+        h = torch.mm(torch.cat([self.b * outer, torch.ones_like(outer)], dim=1), inside)
+        h.addcmul_(self.rows.up_x, outer).addcmul_(self.rows.up_z, self.a[:, None] * outer)
+        return F.gelu(h)
+
+
+@torch.no_grad()
+def rows_of(layer: OneLayer, tokens: Tensor, k: Tensor, v: Tensor) -> Rows:
+    """Return what is kept of (T, R) tokens that attend to keys and values of all rows."""
+    o, lse = attend(layer.query(layer.norm1(tokens)), k, v)
+    x, mean_x = _centered(tokens)
+    z, mean_z = _centered(layer.out(o))
+    x64, z64 = x.double(), z.double()
+    xx = x64.square().sum(dim=1)
+    return Rows(
+        x=x,
+        z=z,
+        up_x=F.linear(x, _up(layer)),
+        up_z=F.linear(z, _up(layer)),
+        mean_x=mean_x,
+        mean_z=mean_z,
+        inner=(xx / x.shape[1] + layer.norm1.eps).rsqrt().to(x.dtype),
+        lse=lse,
+        xx=xx,
+        xz=(x64 * z64).sum(dim=1),
+        zz=z64.square().sum(dim=1),
+    )
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Return softmax(q kᵀ/√R) v (T, R) and the log-sum-exp of q kᵀ/√R (T,)."""
+    s = (q * q.shape[1] ** -0.5) @ k.T
+    top = s.amax(dim=1, keepdim=True)
+    total = s.sub_(top).exp_().sum(dim=1, keepdim=True)
+    return s @ v / total, (top + total.log())[:, 0]
+
+
+def mix(layer: OneLayer, rows: Rows, record: Tensor) -> Mixture:
+    """Return the rows after attending to (M, R) tokens of a record too."""
+    n = layer.norm1(record)
+    y, mean_y = _centered(layer.out(layer.value(n)))
+    s = _products(layer, rows, layer.key(n), layer.query)  # (T, M)
+    share = torch.cat([rows.lse[:, None], s], dim=1).softmax(dim=1)
+    a, b = share[:, 0], share[:, 1:]
+    outer = _inverse_deviation(layer, rows, a, b, y)
+    return Mixture(rows, a, b, outer, y, mean_y)
+
+
+def _products(layer: OneLayer, rows: Rows, other: Tensor, side: nn.Linear) -> Tensor:
+    """Return (T, M) scaled products of `side` (queries or keys) of rows with `other` (M, R)."""
+    toward = layer.norm1.weight * (other @ side.weight)  # (M, R)
+    fixed = other @ side(layer.norm1.bias)  # (M,)
+    s: Tensor = (rows.inner[:, None] * (rows.x @ toward.T) + fixed) * other.shape[1] ** -0.5
+    return s
+
+
+def _inverse_deviation(layer: OneLayer, rows: Rows, a: Tensor, b: Tensor, y: Tensor) -> Tensor:
+    """Return (T,) the inverse of what norm₂ divides x + a z + Σ b_m y_m by.
+
+    In float64, since the parts may cancel.
+    """
+    xy, zy = (rows.x @ y.T).double(), (rows.z @ y.T).double()  # (T, M)
+    a, b, y = a.double(), b.double(), y.double()
+    own = rows.xx + a * (2 * rows.xz + a * rows.zz)
+    squares = own + (b * (2 * (xy + a[:, None] * zy) + b @ (y @ y.T))).sum(dim=1)
+    return (squares / y.shape[1] + layer.norm2.eps).rsqrt().to(rows.x.dtype)
+
+
+def read(layer: OneLayer, rows: Rows, record: Tensor) -> Tensor:
+    """Return x₁ (M, R) of a record's tokens, which attend to all rows and each other."""
+    n = layer.norm1(record)
+    q, k, v = layer.query(n), layer.key(n), layer.value(n)
+    s = _products(layer, rows, q, layer.key)  # (T, M)
+    own = q @ k.T * q.shape[1] ** -0.5  # (M, M)
+    p = torch.cat([s.T, own], dim=1).softmax(dim=1)  # (M, T + M)
+    p, p_own = p.split([len(rows), len(record)], dim=1)
+    seen = (p * rows.inner) @ rows.x * layer.norm1.weight  # (M, R) Σ p n less norm₁'s bias
+    o = F.linear(seen, layer.value.weight) + p.sum(dim=1)[:, None] * layer.value(layer.norm1.bias)
+    x1: Tensor = record + layer.out(o + p_own @ v)
+    return x1
+
+
+def _up(layer: OneLayer) -> Tensor:
+    return layer.up.weight * layer.norm2.weight
+
+
+def _centered(x: Tensor) -> tuple[Tensor, Tensor]:
+    mean = x.mean(dim=1)
+    return x - mean[:, None], mean

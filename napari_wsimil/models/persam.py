@@ -1,0 +1,141 @@
+"""PersAM: attention that follows the patient's record (Hanada et al. 2022, arXiv 2206.03003)."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from napari_wsimil.models.base import MILOutput, Need
+from napari_wsimil.models.personal import Personalized, personal_maps, phi_scalars
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.space.grid import PatchGrid
+
+BAG = 100  # patches that see each other, of the paper
+TOGETHER = 40  # bags encoded at a time, so that no temporary grows with the slide
+
+
+class PersAM(Personalized):
+    """PersAM as published: bags of 100 patches, a post-norm encoder, mean probability.
+
+    A slide is parted into bags by a seeded function of its coordinates, so that the same
+    patches see each other before and after an edit of the record. Each bag is encoded with
+    its own copy of class and record tokens; the slide's probabilities are the mean of its
+    bags', and logits their logarithm. The last bag is filled up with patches of the first,
+    whose maps stay those of the first; a slide of fewer than 100 patches is one bag.
+
+    A patch's attention depends on the 99 others in its bag: with `passes` above 1 maps and
+    probabilities are averages over as many partitions. "attention" is the painted a'_l as a
+    share of the slide's sum; each bag pools by its own shares. See `Personalized` for the
+    equations and what was decided. In training a draw of 100 patches makes one bag.
+
+    Parameters
+    ----------
+    feature_dim, classes, groups, width, feedforward, scale, values
+        As for `Personalized`; values are "encoded", as published.
+    heads, depth, dropout
+        Of the encoder; the paper does not tell them.
+    passes
+        Partitions whose maps and probabilities are averaged.
+    """
+
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.RECORD, Need.PLACES})
+
+    def __init__(
+        self,
+        *,
+        feature_dim: int,
+        classes: int,
+        groups: str = "18,10",
+        width: int = 64,
+        feedforward: int = 256,
+        heads: int = 8,
+        depth: int = 2,
+        dropout: float = 0.1,
+        scale: float = 0.0,
+        values: str = "encoded",
+        passes: int = 1,
+    ) -> None:
+        super().__init__(
+            feature_dim=feature_dim,
+            classes=classes,
+            groups=groups,
+            width=width,
+            feedforward=feedforward,
+            scale=scale,
+            values=values,
+        )
+        if min(heads, depth, passes) < 1 or width % heads or not 0 <= dropout < 1:
+            raise ValueError(
+                f"heads {heads} must divide width {width}, depth {depth} and passes {passes} "
+                f"be ≥ 1, dropout {dropout} in [0, 1)"
+            )
+        self.heads = heads
+        self.depth = depth
+        self.dropout = dropout
+        self.passes = passes
+        self.encoder = nn.Sequential(
+            *(
+                nn.TransformerEncoderLayer(
+                    width, heads, feedforward, dropout, activation="gelu", batch_first=True
+                )
+                for _ in range(depth)
+            )
+        )
+
+    def answer(self, x: Tensor, bag: Bag) -> MILOutput:
+        """Return the output for tokens of patches from `embed`, bag by bag."""
+        assert bag.grid is not None  # `check` has been through
+        order = torch.stack([shuffled(bag.grid, seed) for seed in range(self.passes)])  # (P, N)
+        order = order.to(x.device)
+        members = torch.cat([in_bags(one) for one in order])  # (B, L)
+        r = self.record_tokens(bag)  # (M, R)
+        h = torch.cat([self._encode(x[part], r) for part in members.split(TOGETHER)])
+        classes, record, patches = h.split([self.classes, len(r), members.shape[1]], dim=1)
+        contents = patches if self.values == "encoded" else x[members]  # (B, L, R)
+        attention, z = self.aggregator(classes, record, patches, contents)
+        p = self.head(z).log_softmax(dim=-1)  # (B, C)
+        return MILOutput(
+            logits=p.logsumexp(dim=0) - math.log(len(p)),
+            explanations=personal_maps(
+                _painted(attention.classwise, order),
+                _painted(attention.psi, order),
+                _painted(attention.explanatory, order),
+            ),
+            branches={"best": attention.scores.amax(dim=(0, 1))},
+            scalars=phi_scalars(attention.phi.mean(dim=0)),
+        )
+
+    def _encode(self, patches: Tensor, record: Tensor) -> Tensor:
+        """Return (B, C + M + L, R) encoded tokens of (B, L, R) patches and (M, R) groups."""
+        shared = torch.cat([self.tokens.classes, record])
+        h: Tensor = self.encoder(torch.cat([shared.expand(len(patches), -1, -1), patches], dim=1))
+        return h
+
+
+def shuffled(grid: PatchGrid, seed: int) -> Tensor:
+    """Return the (N,) patches in an order that their places and the seed decide."""
+    by_place = np.lexsort(grid.coords.T)
+    shuffle = torch.randperm(len(grid), generator=torch.Generator().manual_seed(seed))
+    return torch.from_numpy(by_place)[shuffle]
+
+
+def in_bags(order: Tensor) -> Tensor:
+    """Return (B, L) patches of each bag, L = min(`BAG`, N), the last filled from the first."""
+    size = min(BAG, len(order))
+    return torch.cat([order, order[: -len(order) % size]]).view(-1, size)
+
+
+def _painted(values: Tensor, order: Tensor) -> Tensor:
+    """Return per patch (N, ...) what bags (B, L, ...) of passes say, averaged over passes."""
+    passes, patches = order.shape
+    each = values.detach().unflatten(0, (passes, -1)).flatten(1, 2)[:, :patches]  # (P, N, ...)
+    where = order.argsort(dim=1)
+    return torch.stack([one[at] for one, at in zip(each, where, strict=True)]).mean(dim=0)

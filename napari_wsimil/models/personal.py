@@ -1,0 +1,289 @@
+"""What the configurations of PersAM share (Hanada et al. 2022, arXiv 2206.03003)."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from napari_wsimil.models.base import Explanation, ExplanationKind, MILModel, MILOutput, Need
+from napari_wsimil.models.groups import check_record, parse_groups
+from napari_wsimil.models.rows import by_rows
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from napari_wsimil.bags.bag import Bag, ClinicalTokens
+
+EPS = 1e-6  # added to each a', three sigmoids' product, before they are divided by their sum
+CERTAIN, DOUBT = 0.95, 0.05  # smoothed targets of "this class is somewhere on the slide"
+
+
+@dataclass(frozen=True)
+class PersonalAttention:
+    """The paper's attentions; patches L, classes C, after any axes of bags.
+
+    Attributes
+    ----------
+    scores
+        (..., L, C), q_c·k_l before the sigmoid.
+    psi
+        (..., L) ψ, where this record makes one look; 1 without a record.
+    phi
+        (..., C) φ, how far this record counts for each class; 1 without a record.
+    """
+
+    scores: Tensor
+    psi: Tensor
+    phi: Tensor
+
+    @property
+    def classwise(self) -> Tensor:
+        """Return a_{l,c} = σ(q_c·k_l), (..., L, C)."""
+        return self.scores.sigmoid()
+
+    @property
+    def explanatory(self) -> Tensor:
+        """Return a'_{l,c} = a_{l,c} φ_c ψ_l, (..., L, C)."""
+        return self.classwise * self.phi[..., None, :] * self.psi[..., None]
+
+    @property
+    def weights(self) -> Tensor:
+        """Return what the pooling weighs patches by, a'_l = max_c a'_{l,c} plus `EPS`."""
+        return self.explanatory.amax(dim=-1) + EPS
+
+
+class Tokens(nn.Module):
+    """The tokens that enter the encoder: classes, groups of a record, patches.
+
+    Patches and each group have a type embedding added, classes none; nothing says where a
+    patch lies.
+
+    Parameters
+    ----------
+    feature_dim, classes
+        D and C.
+    widths
+        F_g of each group of the record.
+    width
+        R, of a token.
+    """
+
+    def __init__(self, feature_dim: int, classes: int, widths: tuple[int, ...], width: int) -> None:
+        super().__init__()
+        self.patch = _mlp(feature_dim, 2 * width, width)
+        self.groups = nn.ModuleList(_mlp(fields, width, width) for fields in widths)
+        self.classes = nn.Parameter(0.5 * torch.randn(classes, width))
+        self.patch_type = nn.Parameter(0.02 * torch.randn(width))
+        self.group_types = nn.Parameter(0.02 * torch.randn(len(widths), width))
+
+    def patches(self, x: Tensor) -> Tensor:
+        """Return (N, R) tokens of (N, D) standardized features."""
+        p: Tensor = self.patch(x) + self.patch_type
+        return p
+
+    def record(self, clinical: ClinicalTokens) -> Tensor:
+        """Return (M, R) tokens of the M groups that are present; M may be 0.
+
+        A group that is missing has no token, so neither encoder nor means know of it.
+        """
+        tokens = [
+            group(value) + kind
+            for group, value, kind, present in zip(
+                self.groups, clinical.values, self.group_types, clinical.present, strict=True
+            )
+            if present
+        ]
+        return torch.stack(tokens) if tokens else self.classes[:0]
+
+
+class Aggregator(nn.Module):
+    """The five equations, from encoded tokens to the slide's z.
+
+    a_{l,c} = σ(q_c·k_l), ψ_l = mean_m σ(q_m·k_l), φ_c = mean_m σ(q_c·k_m),
+    a'_{l,c} = a_{l,c} φ_c ψ_l, z = Σ_l (a'_l / Σ_ρ a'_ρ) v_l with a'_l = max_c a'_{l,c}.
+    One W_q, W_k and W_v serve all tokens. Products are scaled before the sigmoid.
+
+    Parameters
+    ----------
+    width
+        R.
+    scale
+        What multiplies q·k; 0 stands for 1/√R.
+    """
+
+    def __init__(self, width: int, scale: float) -> None:
+        super().__init__()
+        self.factor = scale or width**-0.5
+        self.query = nn.Linear(width, width, bias=False)
+        self.key = nn.Linear(width, width, bias=False)
+        self.value = nn.Linear(width, width, bias=False)
+
+    def forward(
+        self, classes: Tensor, record: Tensor, patches: Tensor, contents: Tensor
+    ) -> tuple[PersonalAttention, Tensor]:
+        """Return the attentions and z (..., R).
+
+        Parameters
+        ----------
+        classes, record, patches
+            Encoded tokens, (..., C, R), (..., M, R) and (..., L, R).
+        contents
+            (..., L, R), what W_v makes the values of.
+        """
+        attention = PersonalAttention(
+            scores=patches @ self.looks(classes).mT,  # (..., L, C)
+            psi=mean_sigmoid(patches @ self.looks(record).mT, dim=-1),  # (..., L)
+            phi=mean_sigmoid(record @ self.looks(classes).mT, dim=-2),  # (..., C)
+        )
+        w = attention.weights  # (..., L)
+        sums = (w[..., None, :] @ contents)[..., 0, :]  # (..., R)
+        return attention, self.pooled(sums, w.sum(dim=-1))
+
+    def looks(self, tokens: Tensor) -> Tensor:
+        """Return u (..., T, R) such that the scaled q_t·k_l = u_t·h_l for every h_l."""
+        u: Tensor = self.factor * self.query(tokens) @ self.key.weight
+        return u
+
+    def pooled(self, sums: Tensor, total: Tensor) -> Tensor:
+        """Return z of Σ w_l h_l (..., R) and Σ w_l (...)."""
+        z: Tensor = self.value(sums / total[..., None])
+        return z
+
+
+class Personalized(MILModel):
+    """What the two configurations of PersAM share: tokens, equations, loss and maps.
+
+    The record comes as M ≥ 1 groups of fields, one token each; groups that are missing are
+    left out of the encoder and of both means, and without any group φ = ψ = 1, an extension
+    of the paper, which knows no missing groups. Not fixed by the paper and decided here: the
+    scaling of q·k, the encoder's shape, and the form of the loss for "a slide is of a class
+    if any patch is": the binary cross-entropy of max_l a_{l,c}, with the paper's smoothed
+    targets .95 and .05, which do not sum to 1 and so belong to this term alone.
+
+    Parameters
+    ----------
+    feature_dim, classes
+        D and C.
+    groups
+        Widths of the record's tokens, such as "18,10".
+    width
+        R, of a token; 512 in the paper.
+    feedforward
+        Width inside the encoder's layers.
+    scale
+        What multiplies q·k before the sigmoid: 0 stands for 1/√R, 1 is the paper as written,
+        whose sigmoids start saturated at R = 512.
+    values
+        "encoded" takes the values v of the encoded patches, as the paper's equation stands:
+        then the record can reach the prediction inside v, and attention need not follow it.
+        "patch", a deviation, takes them of the patches before the encoder: the only way from
+        the record to the prediction is where attention goes.
+    """
+
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.RECORD})
+
+    def __init__(
+        self,
+        *,
+        feature_dim: int,
+        classes: int,
+        groups: str,
+        width: int,
+        feedforward: int,
+        scale: float,
+        values: str,
+    ) -> None:
+        super().__init__(feature_dim=feature_dim, classes=classes)
+        if min(width, feedforward) < 1 or scale < 0:
+            raise ValueError(
+                f"width {width} and feedforward {feedforward} must be ≥ 1, scale {scale} ≥ 0"
+            )
+        if values not in ("patch", "encoded"):
+            raise ValueError(f'values must be "patch" or "encoded", not "{values}"')
+        self.groups = groups
+        self.width = width
+        self.feedforward = feedforward
+        self.scale = scale
+        self.values = values
+        self.tokens = Tokens(feature_dim, classes, parse_groups(groups), width)
+        self.aggregator = Aggregator(width, scale)
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, bag: Bag) -> MILOutput:
+        """Return the slide's logits, its maps, and φ of each class as a scalar.
+
+        "attention" is a'_l as a share of the slide's sum, "explanatory" a'_l itself,
+        "exploratory" ψ_l, "class-wise: c" a_{l,c} and "explanatory: c" a'_{l,c}.
+        """
+        self.check(bag)
+        return self.answer(self.embed(bag), bag)
+
+    def check(self, bag: Bag) -> None:
+        """Raise ValueError also if the record is of another schema."""
+        super().check(bag)
+        check_record(bag, parse_groups(self.groups))
+
+    def embed(self, bag: Bag) -> Tensor:
+        """Return (N, R) tokens of the patches, which do not depend on the record."""
+        return by_rows(lambda x: self.tokens.patches(self.standardize(x)), bag.features)
+
+    @abstractmethod
+    def answer(self, x: Tensor, bag: Bag) -> MILOutput:
+        """Return the output for tokens of patches from `embed`, and the record of `bag`."""
+
+    def record_tokens(self, bag: Bag) -> Tensor:
+        """Return (M, R) tokens of the groups that the record of `bag` has."""
+        assert bag.clinical is not None  # `check` has been through
+        return self.tokens.record(bag.clinical)
+
+    def loss(self, output: MILOutput, target: Tensor) -> dict[str, Tensor]:
+        """Return CE(slide), and per class the BCE of its best patch, averaged."""
+        score = output.branches["best"]  # (C,)
+        wanted = torch.full_like(score, DOUBT).index_fill_(0, target, CERTAIN)
+        best = F.binary_cross_entropy_with_logits(score, wanted)
+        return {**super().loss(output, target), "best": best}
+
+
+def mean_sigmoid(scores: Tensor, dim: int) -> Tensor:
+    """Return the mean over an axis of the groups present, 1 if there are none."""
+    if scores.shape[dim] == 0:
+        return torch.ones_like(scores.sum(dim=dim))
+    return scores.sigmoid().mean(dim=dim)
+
+
+def personal_maps(classwise: Tensor, psi: Tensor, explanatory: Tensor) -> tuple[Explanation, ...]:
+    """Return the maps of a_{l,c} (N, C), ψ_l (N,) and a'_{l,c} (N, C), the share of a'_l first."""
+    whole = explanatory.amax(dim=1)  # (N,)
+    w = whole + EPS
+    return (
+        Explanation("attention", ExplanationKind.ATTENTION, w / w.sum()),
+        *sigmoid_maps(classwise, psi, explanatory),
+    )
+
+
+def sigmoid_maps(classwise: Tensor, psi: Tensor, explanatory: Tensor) -> tuple[Explanation, ...]:
+    """Return those of `personal_maps` that are absolute, and so the same for any part of them."""
+    kind = ExplanationKind.SIGMOID
+    return (
+        Explanation("explanatory", kind, explanatory.amax(dim=1)),
+        Explanation("exploratory", kind, psi),
+        *(
+            Explanation(f"{name}: {c}", kind, column.contiguous(), class_index=c)
+            for name, columns in (("class-wise", classwise), ("explanatory", explanatory))
+            for c, column in enumerate(columns.T)
+        ),
+    )
+
+
+def phi_scalars(phi: Tensor) -> dict[str, float]:
+    """Return φ (C,) by name, "phi: c" for class c."""
+    return {f"phi: {c}": value for c, value in enumerate(phi.tolist())}
+
+
+def _mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.GELU(), nn.Linear(hidden, outputs))

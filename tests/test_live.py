@@ -1,0 +1,155 @@
+"""The live update of PersAM-live against the model itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from napari_wsimil.bags.bag import Bag, ClinicalTokens
+from napari_wsimil.explain import live as module
+from napari_wsimil.explain.live import Live, prepare
+from napari_wsimil.explain.mixture import attend
+from napari_wsimil.learning.evaluation import finish
+from napari_wsimil.models.persam_live import PersAMLive
+
+if TYPE_CHECKING:
+    from napari_wsimil.models.base import MILOutput
+
+D, C = 6, 3
+TOLERANCE = 1e-5
+
+
+def make(groups: str = "4,3", values: str = "patch") -> PersAMLive:
+    torch.manual_seed(0)
+    shape = {"width": 16, "feedforward": 32, "scale": 1.0}
+    model = PersAMLive(feature_dim=D, classes=C, groups=groups, values=values, **shape)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.2 * torch.randn_like(parameter)
+    return model.eval()
+
+
+def record(groups: str, seed: int, missing: tuple[int, ...] = ()) -> ClinicalTokens:
+    random = torch.Generator().manual_seed(seed)
+    values = tuple(torch.randn(int(width), generator=random) for width in groups.split(","))
+    present = [group not in missing for group in range(len(values))]
+    return ClinicalTokens(values, torch.tensor(present))
+
+
+def make_bag(n: int, groups: str = "4,3") -> Bag:
+    features = torch.randn(n, D, generator=torch.Generator().manual_seed(1))
+    return Bag(features, clinical=record(groups, 1))
+
+
+def ready(model: PersAMLive, bag: Bag) -> Live:
+    return finish(prepare(model, bag))
+
+
+@torch.no_grad()
+def asked_again(model: PersAMLive, bag: Bag, clinical: ClinicalTokens) -> MILOutput:
+    return model(replace(bag, clinical=clinical))
+
+
+def check_equal(found: MILOutput, wanted: MILOutput) -> None:
+    torch.testing.assert_close(found.logits, wanted.logits, atol=TOLERANCE, rtol=1e-5)
+    for one, other in zip(found.explanations, wanted.explanations, strict=True):
+        assert (one.name, one.kind, one.class_index) == (other.name, other.kind, other.class_index)
+        torch.testing.assert_close(one.scores, other.scores, atol=TOLERANCE, rtol=0)
+    assert found.scalars == pytest.approx(wanted.scalars, abs=TOLERANCE)
+    torch.testing.assert_close(found.branches, wanted.branches, atol=TOLERANCE, rtol=1e-5)
+
+
+@pytest.mark.parametrize("values", ["patch", "encoded"])
+@pytest.mark.parametrize("n", [1, 2, 511, 3000])
+def test_an_edit_is_what_the_model_says_of_the_edited_record(n: int, values: str) -> None:
+    model, bag = make(values=values), make_bag(n)
+    live = ready(model, bag)
+    for seed in (1, 2, 3):
+        clinical = record("4,3", seed)
+        check_equal(live.edit(clinical).output(), asked_again(model, bag, clinical))
+
+
+@pytest.mark.parametrize("missing", [(0,), (1,), (0, 1)])
+def test_groups_may_come_and_go(missing: tuple[int, ...]) -> None:
+    model, bag = make(), make_bag(300)
+    live = ready(model, bag)
+    clinical = record("4,3", 2, missing)
+    check_equal(live.edit(clinical).output(), asked_again(model, bag, clinical))
+
+
+@pytest.mark.parametrize("groups", ["5", "1,1,1,1,1,1,1,1"])
+def test_one_group_or_one_field_a_group(groups: str) -> None:
+    model, bag = make(groups), make_bag(300, groups)
+    live = ready(model, bag)
+    clinical = record(groups, 2)
+    check_equal(live.edit(clinical).output(), asked_again(model, bag, clinical))
+
+
+def test_visible_patches_have_the_maps_of_the_whole_in_the_order_asked_for() -> None:
+    model, bag = make(), make_bag(1500)
+    edit = ready(model, bag).edit(record("4,3", 2))
+    whole = {map_.name: map_ for map_ in edit.output().explanations}
+    visible = torch.randperm(1500)[:700]
+    maps = edit.maps(visible)
+    assert {map_.name for map_ in maps} == whole.keys() - {"attention"}
+    for map_ in maps:
+        torch.testing.assert_close(
+            map_.scores, whole[map_.name].scores[visible], atol=TOLERANCE, rtol=0
+        )
+
+
+def test_no_patch_visible_is_no_score() -> None:
+    edit = ready(make(), make_bag(5)).edit(record("4,3", 2))
+    assert all(map_.scores.shape == (0,) for map_ in edit.maps(torch.empty(0, dtype=torch.int64)))
+
+
+def test_edits_do_not_add_up() -> None:
+    live = ready(make(), make_bag(50))
+    first = live.edit(record("4,3", 1)).output()
+    live.edit(record("4,3", 2)).output()
+    assert torch.equal(live.edit(record("4,3", 1)).output().logits, first.logits)
+
+
+def test_an_edit_moves_the_maps() -> None:
+    live = ready(make(), make_bag(50))
+    one, other = (live.edit(record("4,3", seed)).output().explanations for seed in (1, 2))
+    assert all((a.scores - b.scores).abs().max() > 1e-3 for a, b in zip(one, other, strict=True))
+
+
+def test_it_stays_exact_where_features_are_far_from_zero() -> None:
+    model, bag = make(), make_bag(300)
+    bag = replace(bag, features=bag.features + 50)
+    clinical = record("4,3", 2)
+    check_equal(ready(model, bag).edit(clinical).output(), asked_again(model, bag, clinical))
+
+
+def test_attention_in_pieces_has_its_log_sum_exp() -> None:
+    torch.manual_seed(0)
+    q, k, v = torch.randn(7, 4) * 50, torch.randn(20, 4) * 50, torch.randn(20, 4)
+    s = q @ k.T / 2
+    o, lse = attend(q, k, v)
+    torch.testing.assert_close(lse, s.logsumexp(dim=1))
+    torch.testing.assert_close(o, s.softmax(dim=1) @ v)
+
+
+def test_preparing_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ATTENDED", 10)
+    model, bag = make(), make_bag(25)
+    assert list(prepare(model, bag)) == [(0, 28), (10, 28), (20, 28)]
+    clinical = record("4,3", 2)
+    check_equal(ready(model, bag).edit(clinical).output(), asked_again(model, bag, clinical))
+
+
+def test_nothing_kept_carries_a_gradient() -> None:
+    live = ready(make(), make_bag(25))
+    assert not live.rows.up_z.requires_grad
+    assert not live.edit(record("4,3", 2)).output().logits.requires_grad
+
+
+def test_a_record_of_another_schema_is_refused() -> None:
+    live = ready(make(), make_bag(5))
+    with pytest.raises(ValueError, match="another clinical schema"):
+        live.edit(record("4,4", 2))
