@@ -27,6 +27,7 @@ GROUPS = (5, 3)
 
 #: What a model is made with here, besides D and C.
 CONFIGS: dict[str, dict[str, int | float | str]] = {
+    "longmil": {"width": 32, "radius": 2},
     "persam": {"groups": "5,3"},
     "persam-live": {"groups": "5,3"},
     "querent": {"region_size": 4, "top_regions": 2},
@@ -40,7 +41,7 @@ IDLE: dict[str, set[str]] = {name: {"attention.score.bias"} for name in MODELS}
 
 
 #: Models that can say where a patch looks.
-ANSWERS = {"querent"}
+ANSWERS = {"longmil", "querent"}
 
 
 @pytest.fixture(params=list(MODELS))

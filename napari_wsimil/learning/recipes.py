@@ -53,6 +53,7 @@ _RECIPES: dict[str, FitConfig] = {
         shift=0.2,
         record_noise=0.5,
     ),
+    "longmil": FitConfig(epochs=10, lr=1e-3, accumulate=1, drop=0.0, noise=0.5, shift=0.2),
 }
 
 _TRAINERS: dict[str, Trainer] = {}

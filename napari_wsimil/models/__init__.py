@@ -6,6 +6,7 @@ from napari_wsimil.models.abmil import ABMIL
 from napari_wsimil.models.acmil import ACMIL
 from napari_wsimil.models.base import MILModel
 from napari_wsimil.models.fullattention import FullAttention
+from napari_wsimil.models.longmil import LongMIL
 from napari_wsimil.models.maxpool import MaxPool
 from napari_wsimil.models.meanpool import MeanPool
 from napari_wsimil.models.persam import PersAM
@@ -19,6 +20,7 @@ MODELS: dict[str, type[MILModel]] = {
     "abmil": ABMIL,
     "acmil": ACMIL,
     "attention": FullAttention,
+    "longmil": LongMIL,
     "maxpool": MaxPool,
     "meanpool": MeanPool,
     "persam": PersAM,

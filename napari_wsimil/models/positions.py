@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from napari_wsimil.space.grid import PatchGrid
 
 BASE = 10_000.0  # of the rotary frequencies (Su et al., 2021)
+EXACT = "donot_use_mm_for_euclid_dist"  # the distance of a place from itself is 0
 
 
 def lattice_cells(grid: PatchGrid) -> NDArray[np.int64]:
@@ -90,6 +91,3 @@ def distance_bias(places: Tensor, others: Tensor, heads: int) -> Tensor:
     distance = torch.cdist(places.float(), others.float(), compute_mode=EXACT)
     head = torch.arange(1, heads + 1, device=places.device)
     return -torch.exp2(-8.0 * head / heads)[:, None, None] * distance
-
-
-EXACT = "donot_use_mm_for_euclid_dist"

@@ -1,0 +1,186 @@
+"""Local attention: each patch attends to the patches within a radius, exactly."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch.autograd import Function
+from torch.utils.checkpoint import checkpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor
+
+    from napari_wsimil.models.local_plan import Block, LocalPlan
+
+    Work = Callable[[Sequence[Block]], None]
+
+BATCH = 256  # blocks computed together on a GPU
+
+
+def local_attention(q: Tensor, k: Tensor, v: Tensor, plan: LocalPlan) -> Tensor:
+    """Return (N, heads, d) softmax(q kᵀ / √d) v over the neighbors of the plan, per head.
+
+    It equals attention under a dense mask, in memory of the order of the features. On the CPU
+    it starts `torch.get_num_threads()` threads with one torch thread each; meanwhile torch's
+    number of threads is 1 in the whole process.
+
+    Parameters
+    ----------
+    q, k, v
+        (N, heads, d), rows in the order of the plan; slices of one tensor will do.
+    plan
+        Of `plan_local`, on their device.
+    """
+    if q.device.type != "cpu":
+        return padded_attention(q, k, v, plan)
+    out: Tensor = _Local.apply(q, k, v, plan)  # type: ignore[no-untyped-call]
+    return out
+
+
+def padded_attention(q: Tensor, k: Tensor, v: Tensor, plan: LocalPlan) -> Tensor:
+    """Return what `local_attention` does, with blocks padded to one size and batched.
+
+    For GPUs, where many small products cost more than some padding. The backward computes
+    each batch again.
+    """
+    parts = zip(*(rows.split(BATCH) for rows in plan.padded), strict=True)
+    out = [
+        checkpoint(_batch, q, k, v, plan, *rows, use_reentrant=False, preserve_rng_state=False)
+        for rows in parts
+    ]
+    return torch.cat(out)
+
+
+def _batch(
+    q: Tensor, k: Tensor, v: Tensor, plan: LocalPlan, rows: Tensor, keys: Tensor
+) -> Tensor:  # rows (B, Q), keys (B, K), -1 where none
+    offset = plan.cells[rows][:, :, None] - plan.cells[keys][:, None]  # (B, Q, K, 2)
+    near = (offset.square().sum(dim=-1) <= plan.radius**2) & (keys >= 0)[:, None]
+    near |= (rows < 0)[:, :, None]  # what is none attends to all, lest it be NaN
+    queries, others, values = (x.transpose(1, 2) for x in (q[rows], k[keys], v[keys]))
+    out = F.scaled_dot_product_attention(queries, others, values, attn_mask=near[:, None])
+    return out.transpose(1, 2)[rows >= 0]
+
+
+class _Local(Function):
+    """The CPU's way, block by block; the backward computes the attention again."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, plan: LocalPlan) -> Tensor:
+        out = torch.empty(q.shape, dtype=q.dtype)
+        _side_by_side(_Forward(plan, q, k, v, out), plan.groups)
+        ctx.save_for_backward(q, k, v, out)
+        ctx.plan = plan
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        tensors = ctx.saved_tensors
+        dq, dk, dv = (torch.zeros(grad.shape, dtype=grad.dtype) for _ in range(3))
+        work = _Backward(_Forward(ctx.plan, *tensors), grad, dq, dk, dv)
+        for parity in (0, 1):
+            _side_by_side(work, ctx.plan.groups[parity::2])
+        return dq, dk, dv, None
+
+
+class _Forward:
+    """Writes the output of the queries of some blocks."""
+
+    def __init__(self, plan: LocalPlan, q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> None:
+        self.plan = plan
+        self.biases = plan.biases
+        self.q, self.k, self.v, self.out = (_by_head(x) for x in (q, k, v, out))
+        self.scale = q.shape[-1] ** -0.5
+
+    def __call__(self, blocks: Sequence[Block]) -> None:
+        scores, attention = self.buffers(), self.buffers()
+        for block in blocks:
+            a = self.attention(block, scores, attention)
+            _mix(block, a, self.v, self.out[:, block.rows])
+
+    def buffers(self) -> Tensor:
+        """Return room for the pairs of any block."""
+        return self.q.new_empty(len(self.q) * self.plan.pairs)
+
+    def view(self, block: Block, buffer: Tensor) -> Tensor:
+        """Return the (heads, queries, keys) of a block in a buffer."""
+        shape = (len(self.q), *self.biases[block].shape)
+        return buffer[: shape[0] * shape[1] * shape[2]].view(shape)
+
+    def attention(self, block: Block, scores: Tensor, attention: Tensor) -> Tensor:
+        """Return the (heads, queries, keys) attention of a block, in the second buffer."""
+        s = self.view(block, scores)
+        s.copy_(self.biases[block])
+        q = self.q[:, block.rows]
+        for run, columns in block.spans():
+            s[..., columns].baddbmm_(q, self.k[:, run].transpose(1, 2), alpha=self.scale)
+        return torch.softmax(s, dim=-1, out=self.view(block, attention))
+
+
+class _Backward:
+    """Adds to the gradients what the queries of some blocks bring."""
+
+    def __init__(self, forward: _Forward, grad: Tensor, dq: Tensor, dk: Tensor, dv: Tensor) -> None:
+        self.forward = forward
+        self.grad, self.dq, self.dk, self.dv = (_by_head(x) for x in (grad, dq, dk, dv))
+
+    def __call__(self, blocks: Sequence[Block]) -> None:
+        scores, attention = self.forward.buffers(), self.forward.buffers()
+        for block in blocks:
+            self._block(block, scores, attention)
+
+    def _block(self, block: Block, scores: Tensor, attention: Tensor) -> None:
+        forward, scale = self.forward, self.forward.scale
+        q, grad = forward.q[:, block.rows], self.grad[:, block.rows]
+        a = forward.attention(block, scores, attention)
+        ds = forward.view(block, scores)
+        for run, columns in block.spans():
+            ds[..., columns].baddbmm_(grad, forward.v[:, run].transpose(1, 2), beta=0)
+            self.dv[:, run].baddbmm_(a[..., columns].transpose(1, 2), grad)
+        ds.sub_((grad * forward.out[:, block.rows]).sum(dim=-1, keepdim=True)).mul_(a)
+        _mix(block, ds, forward.k, self.dq[:, block.rows], scale)
+        for run, columns in block.spans():
+            self.dk[:, run].baddbmm_(ds[..., columns].transpose(1, 2), q, alpha=scale)
+
+
+def _mix(block: Block, weights: Tensor, rows: Tensor, out: Tensor, scale: float = 1.0) -> None:
+    """Write scale · Σ weights rows of a block's keys to (heads, queries, d) `out`."""
+    for number, (run, columns) in enumerate(block.spans()):
+        out.baddbmm_(weights[..., columns], rows[:, run], beta=float(number > 0), alpha=scale)
+
+
+def _by_head(x: Tensor) -> Tensor:
+    return x.detach().transpose(0, 1)  # (heads, N, d)
+
+
+_TURN = Lock()  # of those who change torch's number of threads
+
+
+def _side_by_side(work: Work, groups: Sequence[Sequence[Block]]) -> None:
+    """Do `work` on each group, in as many threads as torch has."""
+    inference = torch.is_inference_mode_enabled()
+
+    def do(group: Sequence[Block]) -> None:
+        with torch.inference_mode(inference), torch.autocast("cpu", enabled=False):
+            work(group)
+
+    with _TURN:
+        before = torch.get_num_threads()
+        threads = min(before, len(groups))
+        if threads <= 1:
+            for group in groups:
+                do(group)
+            return
+        torch.set_num_threads(1)
+        try:
+            with ThreadPoolExecutor(threads) as pool:
+                for _ in pool.map(do, groups):
+                    pass
+        finally:
+            torch.set_num_threads(before)

@@ -1,0 +1,277 @@
+"""LongMIL: attention near each patch first, then over the whole slide (NeurIPS 2024)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from napari_wsimil.models.base import Explanation, ExplanationKind, MILModel, MILOutput, Need
+from napari_wsimil.models.gated import GatedAttention
+from napari_wsimil.models.head import LinearHead
+from napari_wsimil.models.local_attention import local_attention
+from napari_wsimil.models.local_plan import plan_local
+from napari_wsimil.models.positions import distance_bias, lattice_cells, rotate, two_by_two
+from napari_wsimil.models.rows import by_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.models.local_plan import LocalPlan
+    from napari_wsimil.space.grid import PatchGrid
+
+    Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+START = 0.1  # of the usual weights, with which the layers' additions to tokens begin
+QUERIES = 512  # of the global layer, whose attention to all tokens is held at a time
+SETTINGS = {"positions": ("rope", "alibi"), "pooling": ("attention", "mean")}
+
+
+class LongMIL(MILModel):
+    """Patches attend to their neighbors, 2 × 2 of them become a token, tokens to all tokens.
+
+    h = ReLU(W x̂ + b). Each layer is h ← h + O·MHA(LN h), h ← h + MLP(LN h). In two local
+    layers patch n attends to patch m where their Euclidean distance on the lattice is at
+    most `radius`, in every head. Tokens are the means of the patches present in squares of
+    2 × 2 cells; in one global layer each attends to all, told of places by `positions`.
+    With pooling by attention (the paper's eq. 2) u = LN(h), a = softmax(wᵀ(tanh(V u) ⊙
+    sigmoid(U u))) and logits = C Σ aₘ uₘ + c; with pooling by the mean logits = C LN(mean h)
+    + c, as in the paper's experiments.
+
+    Parameters
+    ----------
+    feature_dim, classes
+        D and C.
+    width
+        H, the width of a token, divisible by 4·heads.
+    attention_dim
+        L, the width of V and U; unused when pooling is by the mean.
+    heads
+        Of each of the three layers.
+    radius
+        Largest distance of neighbors in steps between patches. Above the extent of a slide
+        the local layers are full attention.
+    positions
+        "rope" turns queries and keys by the place of their token; "alibi" takes slope ·
+        distance from the scores. Both are two-dimensional and know only relative places.
+    pooling
+        "attention" or "mean".
+
+    Notes
+    -----
+    Each token is normalized before it is pooled by attention, so that the slide is a sum
+    over tokens and their evidence sums to the logits, and no token speaks loudly by its
+    length alone. For the mean the norm follows the pooling, as published; its scale is one
+    number per slide, so that the sum over tokens is exact there, too. What is said of a
+    token is said of it after the three layers: it knows of its neighborhood and of the
+    slide. Nothing depends on the number of patches: trained on small slides it takes large
+    ones.
+    """
+
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.PLACES})
+    survives: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        *,
+        feature_dim: int,
+        classes: int,
+        width: int = 384,
+        attention_dim: int = 128,
+        heads: int = 1,
+        radius: int = 10,
+        positions: str = "rope",
+        pooling: str = "attention",
+    ) -> None:
+        super().__init__(feature_dim=feature_dim, classes=classes)
+        if heads < 1 or width < 1 or width % (4 * heads) or radius < 0:
+            raise ValueError(
+                f"width {width} must be divisible by 4 · heads {heads}, and radius {radius} ≥ 0"
+            )
+        for name, value in (("positions", positions), ("pooling", pooling)):
+            if value not in SETTINGS[name]:
+                raise ValueError(f'{name} must be one of {SETTINGS[name]}, not "{value}"')
+        self.width = width
+        self.attention_dim = attention_dim
+        self.heads = heads
+        self.radius = radius
+        self.positions = positions
+        self.pooling = pooling
+        self.embedding = nn.Linear(feature_dim, width)
+        self.local_layers = nn.ModuleList(Layer(width, heads) for _ in range(2))
+        self.global_layer = Layer(width, heads)
+        self.norm = nn.LayerNorm(width)
+        if pooling == "attention":
+            self.attention = GatedAttention(width, attention_dim)
+        self.head = LinearHead(width, classes)
+
+    def forward(self, bag: Bag) -> MILOutput:
+        """Return the slide's logits; attention, and per class the head's maps, over tokens."""
+        self.check(bag)
+        assert bag.grid is not None
+        cells = lattice_cells(bag.grid)
+        plan = plan_local(cells, self.radius, bag.features.device)
+        h = by_rows(self._embed, plan.sort(bag.features))  # (N, H)
+        for layer in self.local_layers:
+            h = layer(h, partial(local_attention, plan=plan))
+        blocks = two_by_two(cells, h.device)
+        h, received = self._global(blocks.mean(plan.unsort(h)), blocks.places)  # (M, H), (M,)
+        u, a = self._pooled(h)  # (M, H), (M,)
+        maps = (
+            *self._attention_map(a),
+            *self.head.maps(u, a),
+            Explanation("attention received", ExplanationKind.ATTENTION, received),
+        )
+        return MILOutput(
+            logits=self.head(a @ u),
+            explanations=tuple(replace(map_, index=blocks.index) for map_ in maps),
+            scalars=self._radii(bag.grid),
+        )
+
+    @torch.no_grad()
+    def explain(self, bag: Bag, query: Tensor | None = None) -> tuple[Explanation, ...]:
+        """Return, of each local layer, the attention of the patches in `query` to all.
+
+        It is their mean, and that of the heads; NaN where none of them looks. Without a
+        query the maps of the slide are returned.
+        """
+        if query is None:
+            return super().explain(bag)
+        self.check(bag)
+        assert bag.grid is not None
+        plan = plan_local(lattice_cells(bag.grid), self.radius, bag.features.device)
+        h = by_rows(self._embed, plan.sort(bag.features))  # (N, H)
+        rows = plan.rows_of(query)
+        maps: list[Explanation] = []
+
+        def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            a = plan.unsort(_neighborhood(q, k, plan, rows))  # (N,)
+            name = f"neighborhood, layer {len(maps) + 1} (radius {self.radius} patches)"
+            maps.append(Explanation(name, ExplanationKind.ATTENTION, a))
+            return local_attention(q, k, v, plan)
+
+        for layer in self.local_layers:
+            h = layer(h, attend)
+        return tuple(maps)
+
+    def _embed(self, x: Tensor) -> Tensor:
+        h: Tensor = self.embedding(self.standardize(x)).relu()
+        return h
+
+    def _global(self, h: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (M, H) tokens after the global layer, and (M,) attention they received."""
+        received = []
+
+        def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            out, shares = global_attention(q, k, v, places, self.positions)
+            received.append(shares)
+            return out
+
+        return self.global_layer(h, attend), received[0]
+
+    def _pooled(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (M, H) tokens u and their weights a (M,): the slide is Σ aₘ uₘ."""
+        if self.pooling == "attention":
+            u = self.norm(h)
+            return u, by_rows(self.attention, u)[:, 0].softmax(dim=0)
+        z = h.mean(dim=0)
+        scale = (z.var(correction=0) + self.norm.eps).rsqrt()
+        u = (h - h.mean(dim=1, keepdim=True)) * scale * self.norm.weight + self.norm.bias
+        return u, h.new_full((len(h),), 1 / len(h))
+
+    def _attention_map(self, a: Tensor) -> tuple[Explanation, ...]:
+        if self.pooling == "mean":
+            return ()
+        return (Explanation("attention", ExplanationKind.ATTENTION, a.detach()),)
+
+    def _radii(self, grid: PatchGrid) -> dict[str, float]:
+        radii = {"radius (patches)": float(self.radius)}
+        if grid.mpp is not None:
+            level0 = grid.mpp * grid.pixels / grid.patch_size  # µm per level-0 pixel
+            radii["radius (µm)"] = self.radius * grid.stride * level0
+        return radii
+
+
+class Layer(nn.Module):
+    """h ← h + O·MHA(LN h), h ← h + MLP(LN h); who attends to whom is the caller's.
+
+    Both additions start small, so that a new model is close to attention pooling of tokens
+    that know only themselves; started at full size, it may not find rare lesions at all.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.out = nn.Linear(width, width)
+        narrow = nn.Linear(4 * width, width)
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), narrow
+        )
+        with torch.no_grad():
+            for last in (self.out, narrow):
+                last.weight *= START
+                last.bias.zero_()
+
+    def forward(self, h: Tensor, attend: Attention) -> Tensor:
+        """Return (N, H) tokens after the layer; q, k and v of `attend` are (N, heads, d)."""
+        qkv = by_rows(lambda part: self.qkv(self.norm(part)), h)  # (N, 3 H)
+        q, k, v = qkv.view(len(h), 3, self.heads, -1).unbind(1)
+        h = h + by_rows(self.out, attend(q, k, v).flatten(1))
+        return h + by_rows(self.mlp, h)
+
+
+def global_attention(
+    q: Tensor, k: Tensor, v: Tensor, places: Tensor, positions: str
+) -> tuple[Tensor, Tensor]:
+    """Return (M, heads, d) of M tokens that attend to all, and (M,) attention received.
+
+    What a token receives is the mean over queries and heads; it has no gradient. Scores are
+    held for `QUERIES` queries at a time, also in the backward.
+
+    Parameters
+    ----------
+    q, k, v
+        (M, heads, d).
+    places
+        (M, 2).
+    positions
+        "rope" or "alibi".
+    """
+    if positions == "rope":
+        q, k = rotate(q, places), rotate(k, places)
+    out, received = [], torch.zeros(len(k), device=k.device)
+    for part, at in zip(q.split(QUERIES), places.split(QUERIES), strict=True):
+        bias = distance_bias(at, places, q.shape[1]) if positions == "alibi" else None
+        mixed, shares = checkpoint(
+            _attend, part, k, v, bias, use_reentrant=False, preserve_rng_state=False
+        )
+        out.append(mixed)
+        received += shares * (len(part) / len(q))
+    return torch.cat(out), received
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    q, k, v = (x.transpose(0, 1) for x in (q, k, v))  # (heads, N, d)
+    e = q @ k.transpose(1, 2) * q.shape[-1] ** -0.5  # (heads, Q, M)
+    a = (e if bias is None else e + bias).softmax(dim=-1)
+    return (a @ v).transpose(0, 1), a.detach().float().mean(dim=(0, 1))
+
+
+def _neighborhood(q: Tensor, k: Tensor, plan: LocalPlan, rows: Tensor) -> Tensor:
+    """Return (N,) attention of some rows to all, the mean over rows and heads."""
+    a, seen = torch.zeros_like(k[:, 0, 0]), torch.zeros_like(plan.order, dtype=torch.bool)
+    for part in rows.split(QUERIES):
+        near = plan.near(part)  # (Q, N)
+        e = torch.einsum("qhd,nhd->hqn", q[part], k) * q.shape[-1] ** -0.5
+        a += e.masked_fill(~near, -torch.inf).softmax(dim=-1).mean(dim=0).sum(dim=0)
+        seen |= near.any(dim=0)
+    return (a / len(rows)).masked_fill(~seen, torch.nan)
