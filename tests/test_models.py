@@ -34,10 +34,17 @@ CONFIGS: dict[str, dict[str, int | float | str]] = {
 }
 
 #: Models in which a patch's own logit does not depend on the other patches.
-CONTEXT_FREE = {"abmil", "acmil", "meanpool"}
+CONTEXT_FREE = {"abmil", "acmil", "hafed", "meanpool"}
 
 #: Parameters that a loss cannot reach: a softmax does not see what all patches share.
 IDLE: dict[str, set[str]] = {name: {"attention.score.bias"} for name in MODELS}
+IDLE["hafed"] |= {"fine_attention.score.bias"}
+#: SASHA has stages of its own for what comes before the last state.
+IDLE["sasha"] |= {
+    name
+    for name, _ in create_model("sasha", feature_dim=D, classes=C).named_parameters()
+    if name.startswith(("fine_attention.", "updater.", "actor."))
+}
 
 
 #: Models that can say where a patch looks.
@@ -143,7 +150,7 @@ def test_a_patch_logit_is_what_a_slide_of_that_patch_alone_would_get(
         return  # alone, a patch has another embedding
     model.head.bias.data = torch.tensor([0.5, -1.0, 2.0])
     maps = [m for m in model(bag).explanations if m.name.startswith("patch logit")]
-    alone = model(replace(bag, features=bag.features[7:8], grid=None)).logits
+    alone = model(take_patches(bag, torch.tensor([7]))).logits
     found = torch.stack([m.scores[7] for m in maps])
     torch.testing.assert_close(found, alone - alone.mean())
 

@@ -1,4 +1,4 @@
-"""Case: a patient with slides and a class, the unit of training and of metrics."""
+"""Case: a patient with slides and an outcome, the unit of training and of metrics."""
 
 from __future__ import annotations
 
@@ -15,6 +15,23 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class FollowUp:
+    """What became of a patient, as survival asks.
+
+    Attributes
+    ----------
+    time, event
+        How long the patient was followed, and whether the event happened at its end.
+    bin
+        The time bin, counted from 0; None where a loss takes the time itself.
+    """
+
+    time: float
+    event: bool
+    bin: int | None = None
+
+
+@dataclass(frozen=True)
 class Case:
     """One patient.
 
@@ -25,20 +42,40 @@ class Case:
     bags
         One per slide; any sequence, so that it may load a bag when asked for it.
     target
-        The class, counted from 0.
+        The class, counted from 0, or the follow-up.
     """
 
     patient: str
     bags: Sequence[Bag]
-    target: int
+    target: int | FollowUp
 
     def __post_init__(self) -> None:
         if len(self.bags) == 0:
             raise ValueError(f'patient "{self.patient}" has no slide')
 
+    @property
+    def label(self) -> int:
+        """Return the class; ValueError where there is a follow-up instead."""
+        if isinstance(self.target, FollowUp):
+            raise ValueError(f'patient "{self.patient}" has a follow-up, a class was asked for')
+        return self.target
+
+    @property
+    def answer(self) -> torch.Tensor:
+        """Return the target as `criterion` takes it: () class, or (2,) bin or time and event."""
+        if not isinstance(self.target, FollowUp):
+            return torch.tensor(self.target)
+        time = self.target.time if self.target.bin is None else self.target.bin
+        return torch.tensor((time, self.target.event), dtype=torch.float32)
+
+    @property
+    def joint(self) -> bool:
+        """Return whether the loss is of several patients at once, as Cox's is."""
+        return isinstance(self.target, FollowUp) and self.target.bin is None
+
 
 def check_cases(cases: Iterable[Case], classes: int) -> None:
-    """Raise ValueError if a patient comes twice or a class is none of 0 … classes - 1."""
+    """Raise ValueError if a patient comes twice or a class or bin is none of 0 … classes - 1."""
     seen = set()
     for case in cases:
         if case.patient in seen:
@@ -46,12 +83,19 @@ def check_cases(cases: Iterable[Case], classes: int) -> None:
                 f'patient "{case.patient}" comes twice among these cases: '
                 "put all slides of a patient in one case, and each case in one set"
             )
-        if not 0 <= case.target < classes:
+        what, number = _number(case.target)
+        if not 0 <= number < classes:
             raise ValueError(
-                f'patient "{case.patient}" is of class {case.target}, '
+                f'patient "{case.patient}" is of {what} {number}, '
                 f"this model knows 0 to {classes - 1}"
             )
         seen.add(case.patient)
+
+
+def _number(target: int | FollowUp) -> tuple[str, int]:
+    if isinstance(target, FollowUp):
+        return "time bin", target.bin or 0
+    return "class", target
 
 
 def forward(model: MILModel, bags: Iterable[Bag]) -> MILOutput:

@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from napari_wsimil.learning.cases import check_cases, draw_patches, forward
 from napari_wsimil.learning.evaluation import Step, evaluate
+from napari_wsimil.learning.joint import check_joint, loss_of
 from napari_wsimil.models.standardize import Moments
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class FitConfig:
         "one-cycle" climbs for a tenth of the steps and then falls to 0 as a cosine;
         "cosine" falls from the start.
     accumulate
-        Cases whose gradients are averaged before a step.
+        Cases whose gradients are averaged before a step; Cox's loss compares them.
     clip
         Largest norm of the gradient.
     patience
@@ -57,7 +58,8 @@ class FitConfig:
         Most patches of a case in one pass, shared by its slides. It bounds the time and
         memory of a step; evaluation always sees whole slides.
     noise
-        Standard deviation of the noise added to standardized features, patch by patch.
+        Standard deviation of the noise added to standardized features, patch by patch; the
+        stored finer features of a patch are moved together.
     shift
         Standard deviation of a shift that all patches of a slide have in common, drawn for
         each standardized feature and each pass.
@@ -153,6 +155,7 @@ def fit(
     if not train:
         raise ValueError("there is no patient to train on")
     check_cases([*train, *validation], model.classes)
+    check_joint(train, validation, config.accumulate)
     best = _Best(model)
     try:
         if config.standardize:
@@ -190,11 +193,11 @@ def _train_epoch(
     size = steps.config.accumulate
     done = 0
     for batch in (order[i : i + size] for i in range(0, len(order), size)):
-        for index in batch:
-            terms = steps.learn(cases[index], 1 / len(batch), number)
+        for group in [batch] if cases[0].joint else [[index] for index in batch]:
+            terms = steps.learn([cases[i] for i in group], len(group) / len(batch), number)
             for name, value in terms.items():
-                totals[name] += value / len(cases)
-            done += 1
+                totals[name] += len(group) * value / len(cases)
+            done += len(group)
             yield Step(f"epoch {number}", done, len(cases))
         steps.step(number)
     return dict(totals)
@@ -230,16 +233,17 @@ class _Steps:
             order: list[int] = torch.randperm(count).tolist()
         return order
 
-    def learn(self, case: Case, weight: float, number: int) -> dict[str, float]:
+    def learn(self, group: Sequence[Case], weight: float, number: int) -> dict[str, float]:
+        """Add the gradient of one patient, or of several whose loss is joint."""
         self.model.train()
         self.model.progress = self._done / self._passes
-        self._done += 1
+        self._done += len(group)
         with self._own_random():
-            output = forward(self.model, self._augmented(case))
-            terms = self.model.loss(output, torch.tensor(case.target))
+            outputs = [forward(self.model, self._augmented(case)) for case in group]
+            terms = loss_of(self.model, outputs, group)
         loss = torch.stack(list(terms.values())).sum()
         if not math.isfinite(loss.item()):
-            where = f'the loss of patient "{case.patient}" became {loss.item()}'
+            where = f'the loss of patient "{group[0].patient}" became {loss.item()}'
             raise self._diverged(where, number)
         (weight * loss).backward()
         return {"loss": loss.item()} | {name: term.item() for name, term in terms.items()}
@@ -259,13 +263,14 @@ class _Steps:
             yield self._noisy_record(self._noisy(drawn))
 
     def _noisy(self, bag: Bag) -> Bag:
-        x = bag.features
+        x, finer = bag.features, bag.finer
         scale = self.model.standardize.scale
         if self.config.noise:
             x = x + self.config.noise * scale * torch.randn_like(x)
-        if self.config.shift:
-            x = x + self.config.shift * scale * torch.randn_like(x[0])
-        return bag if x is bag.features else replace(bag, features=x)
+        shift = self.config.shift * scale * torch.randn_like(x[0]) if self.config.shift else 0
+        if isinstance(finer, torch.Tensor):
+            finer = finer + self.config.noise * scale * torch.randn_like(finer[:, :1]) + shift
+        return replace(bag, features=x + shift, finer=finer)
 
     def _noisy_record(self, bag: Bag) -> Bag:
         spread, record = self.config.record_noise, bag.clinical

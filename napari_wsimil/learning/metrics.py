@@ -1,4 +1,4 @@
-"""Metrics: how well patients were classified, with intervals over patients."""
+"""Metrics: how well patients were classified or ranked, with intervals over patients."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 from scipy.stats import rankdata
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 
@@ -41,6 +43,22 @@ def metrics(targets: NDArray[np.int64], probabilities: NDArray[np.float64]) -> d
     return _metrics(targets, probabilities)
 
 
+def concordance(
+    times: NDArray[np.float64], events: NDArray[np.bool_], risks: NDArray[np.float64]
+) -> float:
+    """Return Harrell's c-index: the share of comparable pairs in which the risk is right.
+
+    A pair is comparable where one patient had the event and the other was followed for
+    longer, or for as long without it; equal risks count half. NaN where no pair is.
+    """
+    if not np.isfinite(risks).all():
+        raise ValueError("a patient's risk is not finite: the model has diverged")
+    t, r = times[events, None], risks[events, None]  # (E, 1) against (P,)
+    comparable = (t < times) | ((t == times) & ~events)
+    right = (r > risks) + 0.5 * (r == risks)
+    return float(right[comparable].mean()) if comparable.any() else float("nan")
+
+
 def intervals(
     targets: NDArray[np.int64],
     probabilities: NDArray[np.float64],
@@ -54,17 +72,49 @@ def intervals(
     Patients are drawn with replacement within their class, so that every draw has all
     classes and every metric is defined.
     """
-    values = metrics(targets, probabilities)
+    _check(targets, probabilities)
+    return bootstrap(
+        targets,
+        lambda i: _metrics(targets[i], probabilities[i]),
+        draws=draws,
+        level=level,
+        seed=seed,
+    )
+
+
+def bootstrap(
+    strata: NDArray[np.int64],
+    statistic: Callable[[NDArray[np.int64]], dict[str, float]],
+    *,
+    draws: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """Return what `statistic` says of all patients, with percentile bootstrap intervals.
+
+    Patients are drawn with replacement within their stratum; draws in which a number is
+    NaN are left out of its interval, which is NaN if all are.
+
+    Parameters
+    ----------
+    strata
+        (P,) the stratum of each patient.
+    statistic
+        Named numbers of the patients at (P,) indices.
+    """
+    values = statistic(np.arange(len(strata)))
     random = np.random.default_rng(seed)
-    sampled = []
-    for _ in range(draws):
-        index = _resample(targets, random)
-        sampled.append(_metrics(targets[index], probabilities[index]))
+    sampled = [statistic(_resample(strata, random)) for _ in range(draws)]
     tails = (50 * (1 - level), 50 * (1 + level))
     return {
-        name: Interval(value, *np.percentile([draw[name] for draw in sampled], tails).tolist())
+        name: Interval(value, *_percentiles([draw[name] for draw in sampled], tails))
         for name, value in values.items()
     }
+
+
+def _percentiles(numbers: list[float], tails: tuple[float, float]) -> list[float]:
+    known = [number for number in numbers if not np.isnan(number)]
+    return np.percentile(known, tails).tolist() if known else [float("nan")] * 2
 
 
 def _resample(targets: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.int64]:

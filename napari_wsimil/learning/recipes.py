@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from napari_wsimil.learning.fit import FitConfig, fit
+from napari_wsimil.learning.sasha import train_sasha
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -54,9 +55,11 @@ _RECIPES: dict[str, FitConfig] = {
         record_noise=0.5,
     ),
     "longmil": FitConfig(epochs=10, lr=1e-3, accumulate=1, drop=0.0, noise=0.5, shift=0.2),
+    "hafed": FitConfig(epochs=20, accumulate=2, drop=0.0),
+    "sasha": FitConfig(epochs=20, accumulate=2, drop=0.0),
 }
 
-_TRAINERS: dict[str, Trainer] = {}
+_TRAINERS: dict[str, Trainer] = {"sasha": train_sasha}
 
 
 def recipe(name: str) -> FitConfig:

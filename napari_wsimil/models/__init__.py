@@ -12,6 +12,7 @@ from napari_wsimil.models.meanpool import MeanPool
 from napari_wsimil.models.persam import PersAM
 from napari_wsimil.models.persam_live import PersAMLive
 from napari_wsimil.models.querent import Querent
+from napari_wsimil.models.sasha import HAFED, SASHA
 from napari_wsimil.models.transmil import TransMIL
 
 __all__ = ["MODELS", "MILModel", "create_model", "model_class", "name_of"]
@@ -20,12 +21,14 @@ MODELS: dict[str, type[MILModel]] = {
     "abmil": ABMIL,
     "acmil": ACMIL,
     "attention": FullAttention,
+    "hafed": HAFED,
     "longmil": LongMIL,
     "maxpool": MaxPool,
     "meanpool": MeanPool,
     "persam": PersAM,
     "persam-live": PersAMLive,
     "querent": Querent,
+    "sasha": SASHA,
     "transmil": TransMIL,
 }
 

@@ -1,0 +1,144 @@
+"""Planted at two resolutions: lesions that are faint from afar and plain from near."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from napari_wsimil.bags.bag import Bag
+from napari_wsimil.learning.cases import Case
+from napari_wsimil.learning.planted import (
+    DECOYS,
+    ENCODER,
+    Planted,
+    blobs,
+    planted_grid,
+    tissue_cells,
+)
+
+if TYPE_CHECKING:
+    from numpy.random import Generator
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+KINDS = 5  # of tissue, each around centers of its own
+
+
+@dataclass(frozen=True)
+class Zoom:
+    """A world of slides with sub-patches; a lesion in every second slide.
+
+    Attributes
+    ----------
+    world
+        Seed of what all slides have in common: the kinds' means and the noise's axes.
+    patches
+        Fewest and most patches of a slide.
+    dim
+        D.
+    sub_patches
+        k.
+    shift
+        Distance of a lesion's mean coarse features from the tissue it grows in, in standard
+        deviations of the noise along its direction. Decoys, in all slides, lie half as far
+        along it, and more along a direction of their own.
+    fine_shift
+        The same of a lesional sub-patch's features.
+    ill
+        Fewest and most lesional sub-patches of a lesional patch.
+    share
+        Least and most share of a positive slide that is lesion.
+    stain
+        Length of what is added to a whole slide, in a direction of its own.
+    axes
+        How many directions have noise of standard deviation 1; the others have 0.2.
+    """
+
+    world: int = 0
+    patches: tuple[int, int] = (160, 300)
+    dim: int = 64
+    sub_patches: int = 16
+    shift: float = 1.7
+    fine_shift: float = 3.2
+    ill: tuple[int, int] = (4, 12)
+    share: tuple[float, float] = (0.02, 0.05)
+    stain: float = 0.5
+    axes: int = 12
+
+
+def plant_zoom(recipe: Zoom, count: int, seed: int) -> tuple[Planted, ...]:
+    """Return `count` slides of a world with stored fine features, drawn by `seed`."""
+    world = _World(recipe)
+    return tuple(
+        world.slide(np.random.default_rng([seed, number]), f"{seed}-{number}", number % 2)
+        for number in range(count)
+    )
+
+
+class _World:
+    """What all slides have in common."""
+
+    def __init__(self, recipe: Zoom) -> None:
+        rng = np.random.default_rng([recipe.world, 2**32 - 2])
+        self.recipe = recipe
+        self.kinds = 4 * _units(rng, KINDS, recipe.dim)
+        basis, _ = np.linalg.qr(rng.standard_normal((recipe.dim, recipe.dim)))
+        self.lesion = _units(rng, 1, recipe.axes)[0] @ basis[: recipe.axes]
+        self.decoy = 4 * _units(rng, 1, recipe.dim)[0]
+        self.spread = np.where(np.arange(recipe.dim) < recipe.axes, 1.0, 0.2)[:, None] * basis
+
+    def slide(self, rng: Generator, name: str, positive: int) -> Planted:
+        recipe = self.recipe
+        cells = tissue_cells(int(rng.integers(*recipe.patches, endpoint=True)), rng)
+        truth = self._blobs(cells, recipe.share, rng) & (positive == 1)
+        decoy = self._blobs(cells, DECOYS, rng)
+        tissue = self.kinds[_kinds(cells, rng)] + recipe.stain * _units(rng, 1, recipe.dim)
+        tissue[decoy] += self.decoy
+        ill = self._ill(truth, rng)
+        coarse = recipe.shift * (truth + decoy / 2)
+        fine = recipe.fine_shift * (ill + decoy[:, None] / 2)
+        bag = Bag(
+            self._features(tissue, coarse, rng),
+            encoder=ENCODER,
+            grid=planted_grid(cells),
+            finer=self._features(tissue[:, None], fine, rng),
+            synthetic=True,
+        )
+        return Planted(Case(name, (bag,), positive), truth)
+
+    def _features(
+        self, tissue: NDArray[np.float64], along: NDArray[np.float64], rng: Generator
+    ) -> Tensor:
+        """Return (..., D) features of tissue that is (...) far along the lesion's direction."""
+        noise = rng.standard_normal((*along.shape, self.recipe.dim)) @ self.spread
+        return torch.from_numpy((tissue + along[..., None] * self.lesion + noise).astype("float32"))
+
+    def _ill(self, truth: NDArray[np.bool_], rng: Generator) -> NDArray[np.bool_]:
+        """Return (N, k), the lesional sub-patches of lesional patches."""
+        rank = rng.random((len(truth), self.recipe.sub_patches)).argsort(axis=1)
+        count = rng.integers(*self.recipe.ill, endpoint=True, size=(len(truth), 1))
+        ill: NDArray[np.bool_] = (rank < count) & truth[:, None]
+        return ill
+
+    def _blobs(
+        self, cells: NDArray[np.int64], share: tuple[float, float], rng: Generator
+    ) -> NDArray[np.bool_]:
+        count = max(1, round(len(cells) * rng.uniform(*share)))
+        return blobs(cells, count, min(count, int(rng.integers(1, 4))), rng)
+
+
+def _units(rng: Generator, count: int, dim: int) -> NDArray[np.float64]:
+    rows = rng.standard_normal((count, dim))
+    units: NDArray[np.float64] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return units
+
+
+def _kinds(cells: NDArray[np.int64], rng: Generator) -> NDArray[np.int64]:
+    """Return which kind each cell is: that of the nearest of some random cells."""
+    centers = cells[rng.integers(len(cells), size=2 * KINDS)]
+    distance = np.linalg.norm(cells[:, None] - centers, axis=2)
+    kinds: NDArray[np.int64] = distance.argmin(axis=1) % KINDS
+    return kinds

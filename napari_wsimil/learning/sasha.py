@@ -1,0 +1,255 @@
+"""Training of SASHA: classifier, state update and policy, one generator after the other."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch.optim import AdamW
+
+from napari_wsimil.learning.evaluation import Step
+from napari_wsimil.learning.fit import Epoch, FitConfig, TrainingError, fit
+from napari_wsimil.learning.ppo import Reading, fit_policy
+from napari_wsimil.models.sasha import SASHA
+from napari_wsimil.models.sasha.environment import looks
+from napari_wsimil.models.sasha.hafed import fine_of, fine_parts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+
+    from torch import Tensor
+    from torch.optim import Optimizer
+
+    from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.learning.cases import Case
+    from napari_wsimil.models.base import MILModel
+
+ALIKE = 0.97  # quantile of the cosines of two patches of a slide from which they are alike
+PAIRS = 2000  # of each slide, on which it is measured
+WORTH = 0.04  # share of a positive slide's patches that the actor is first taught to seek
+WEIGHT = 20.0  # of these in the cross-entropy
+READ = 0.2  # share of the patches shown as read finely while it is taught
+WARM_UP = 15  # epochs of it
+WARM_UP_LR = 3e-3
+ANCHORS = 4  # patches of a slide from which the updater learns in one step
+UPDATER_EPOCHS = 6
+UPDATER_LR = 1e-3
+
+
+def train_sasha(
+    model: MILModel,
+    train: Sequence[Case],
+    validation: Sequence[Case],
+    config: FitConfig | None = None,
+) -> Generator[Step | Epoch, None, Epoch]:
+    """Train a `SASHA` in place; yield Steps and Epochs of its stages; return the last Epoch.
+
+    The stages are HAFED by `fit` with `config`, the state update by `fit_updater`, the actor
+    warmed up by `warm_up` and then trained by `fit_policy`. Epochs count from 1 in each.
+    Fine features that are not stored are read first, all of them: see `training_cost`.
+    """
+    if not isinstance(model, SASHA):
+        raise ValueError(f"train_sasha trains a SASHA, not a {type(model).__name__}")
+    config = config or FitConfig()
+    train = yield from read_finely(train)
+    validation = yield from read_finely(validation)
+    yield from fit(model.hafed(), train, validation, config)
+    model.eval()
+    readings = yield from distill(model, train)
+    yield from fit_updater(model, readings, config.seed)
+    yield from warm_up(model, readings, config.seed)
+    return (yield from fit_policy(model, readings, validation, config.seed))
+
+
+def read_finely(cases: Sequence[Case]) -> Generator[Step, None, Sequence[Case]]:
+    """Yield after each patient; return the cases with all fine features stored.
+
+    A case whose bags hold them already is returned as it is.
+    """
+    stored = []
+    for done, case in enumerate(cases, 1):
+        computed = any(callable(bag.finer) for bag in case.bags)
+        stored.append(replace(case, bags=tuple(map(_stored, case.bags))) if computed else case)
+        yield Step("read finely", done, len(cases))
+    return stored
+
+
+def _stored(bag: Bag) -> Bag:
+    return replace(bag, finer=torch.stack([fine_of(bag, patch) for patch in range(len(bag))]))
+
+
+@torch.no_grad()
+def distill(model: SASHA, cases: Sequence[Case]) -> Generator[Step, None, list[Reading]]:
+    """Yield after each patient; return both readings of all their slides."""
+    readings = []
+    for done, case in enumerate(cases, 1):
+        for bag in case.bags:
+            model.check(bag)
+            v = torch.cat([model.distill(u)[0] for u in fine_parts(bag)])
+            readings.append(Reading(model.standardize(bag.features), v, case.label))
+        yield Step("distill", done, len(cases))
+    return readings
+
+
+def fit_updater(
+    model: SASHA, readings: Sequence[Reading], seed: int, epochs: int = UPDATER_EPOCHS
+) -> Generator[Step | Epoch, None, Epoch]:
+    """Train the state update; yield Steps and Epochs, return the last Epoch.
+
+    For a random patch a and those like it, a among them, what the update makes of their
+    coarse features is to be their v: the mean squared error. If the model's `tau` is 0, the
+    cosine from which patches are alike is measured first.
+    """
+    random = torch.Generator().manual_seed(seed)
+    if model.tau == 0:
+        model.threshold.fill_(alike(readings, random))
+
+    def loss(reading: Reading) -> Tensor:
+        anchors = torch.randint(len(reading.z), (ANCHORS,), generator=random)
+        terms = [_error_of_update(model, reading, int(anchor)) for anchor in anchors]
+        return torch.stack(terms).mean()
+
+    optimizer = AdamW(model.updater.parameters(), lr=UPDATER_LR)
+    return (yield from _epochs("updater", optimizer, readings, loss, epochs, random))
+
+
+def alike(readings: Sequence[Reading], random: torch.Generator) -> float:
+    """Return the `ALIKE` quantile of the cosines of two patches of a slide."""
+    cosines = []
+    for reading in readings:
+        one, other = torch.randint(len(reading.z), (2, PAIRS), generator=random)
+        differ = one != other
+        cosines.append(F.cosine_similarity(reading.z[one[differ]], reading.z[other[differ]], dim=1))
+    every = torch.cat(cosines)
+    if len(every) == 0:
+        raise ValueError("no training slide has two patches, so none can be alike: state tau")
+    return every.kthvalue(math.ceil(ALIKE * len(every))).values.item()
+
+
+def _error_of_update(model: SASHA, reading: Reading, anchor: int) -> Tensor:
+    z, v = reading.z, reading.v
+    like = F.cosine_similarity(z, z[anchor], dim=1) >= model.threshold
+    like[anchor] = True
+    return F.mse_loss(model.updater(v[anchor], z[anchor], z[like]), v[like])
+
+
+def warm_up(
+    model: SASHA, readings: Sequence[Reading], seed: int, epochs: int = WARM_UP
+) -> Generator[Step | Epoch, None, Epoch | None]:
+    """Distill HAFED into the actor; yield Steps and Epochs, return the last Epoch.
+
+    In slides of any class but 0, where class 0 is that in which there is nothing to find,
+    the patches of the highest patch logits of the slide's own class on v are those worth a
+    look, and the actor learns to tell them from the others (weighted cross-entropy) while
+    only some patches are read finely. Only labels of slides are used. None is returned
+    where every slide is of class 0: the actor then stays as it is.
+    """
+    random = torch.Generator().manual_seed(seed)
+    positive = [reading for reading in readings if reading.target != 0]
+    if not positive:
+        return None
+
+    def loss(reading: Reading) -> Tensor:
+        read = torch.rand(len(reading.z), 1, generator=random) < READ
+        logits = model.actor(torch.where(read, reading.v, reading.z))[:, 0]
+        worth = _worth(model, reading)
+        weight = torch.where(worth > 0, WEIGHT, 1.0)
+        return F.binary_cross_entropy_with_logits(logits, worth, weight=weight)
+
+    optimizer = AdamW(model.actor.parameters(), lr=WARM_UP_LR)
+    return (yield from _epochs("actor", optimizer, positive, loss, epochs, random))
+
+
+@torch.no_grad()
+def _worth(model: SASHA, reading: Reading) -> Tensor:
+    """Return (N,) 1 for the patches HAFED finds most like the slide's class, else 0."""
+    share = reading.v @ model.head.weight.T  # (N, C)
+    evidence = share[:, reading.target] - share.mean(dim=1)  # (N,)
+    worth = torch.zeros(len(evidence))
+    worth[evidence.topk(max(1, round(WORTH * len(evidence)))).indices] = 1.0
+    return worth
+
+
+def _epochs(
+    stage: str,
+    optimizer: Optimizer,
+    readings: Sequence[Reading],
+    loss: Callable[[Reading], Tensor],
+    epochs: int,
+    random: torch.Generator,
+) -> Generator[Step | Epoch, None, Epoch]:
+    """Step once a slide, in an order drawn anew each epoch; return the last Epoch."""
+    for number in range(1, epochs + 1):
+        started, total = perf_counter(), 0.0
+        order = torch.randperm(len(readings), generator=random).tolist()
+        for done, index in enumerate(order, 1):
+            term = loss(readings[index])
+            if not torch.isfinite(term):
+                raise TrainingError(f"the loss of the {stage} became {term.item()}")
+            optimizer.zero_grad()
+            term.backward()
+            optimizer.step()
+            total += term.item()
+            yield Step(f"{stage} {number}", done, len(readings))
+        seconds = perf_counter() - started
+        epoch = Epoch(number, {"loss": total / len(readings)}, {}, seconds, True)
+        yield epoch
+    return epoch
+
+
+@dataclass(frozen=True)
+class TrainingCost:
+    """What training SASHA takes of the encoder, and when that is won back.
+
+    Attributes
+    ----------
+    hours
+        To read every patch of the training slides, coarsely and finely.
+    pays_after
+        Slides after which looking at some patches has saved as many encoder calls as the
+        training took, against reading every slide finely; None if never.
+    share
+        Encoder calls of a later slide, as a share of reading it finely.
+    """
+
+    hours: float
+    pays_after: int | None
+    share: float
+
+    def __str__(self) -> str:
+        pays = (
+            f"which pays after {self.pays_after} slides"
+            if self.pays_after is not None
+            else "which never pays"
+        )
+        return (
+            f"Training reads all patches of all slides finely: {self.hours:.1f} h of the encoder. "
+            f"A slide then takes {self.share:.0%} of the encoder calls of reading it all, {pays}."
+        )
+
+
+def training_cost(
+    slides: int, patches: int, sub_patches: int, budget: float, rate: float
+) -> TrainingCost:
+    """Return what it takes to train on `slides` of `patches` patches each.
+
+    Parameters
+    ----------
+    sub_patches
+        k, the images of a fine look at a patch.
+    budget
+        Share of the patches of a later slide that is read finely.
+    rate
+        Images per second of the encoder.
+    """
+    if min(slides, patches, sub_patches) < 1 or rate <= 0:
+        raise ValueError("slides, patches, sub_patches and rate must be above 0")
+    training = slides * patches * (1 + sub_patches)
+    full = patches * sub_patches
+    later = patches + looks(patches, budget) * sub_patches
+    pays = math.ceil(training / (full - later)) if later < full else None
+    return TrainingCost(training / rate / 3600, pays, later / full)

@@ -1,0 +1,72 @@
+"""Survival: the time bins of a cohort, and how well its risks are in order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_wsimil.learning.metrics import bootstrap, concordance
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from napari_wsimil.learning.cases import FollowUp
+    from napari_wsimil.learning.metrics import Interval
+    from napari_wsimil.study.manifest import Patient
+
+BINS = 4
+
+
+def time_bins(patients: Sequence[Patient], count: int = BINS) -> tuple[float, ...]:
+    """Return the upper ends of `count` time bins with about as many events in each.
+
+    They are quantiles of the times of events, and the longest time there is.
+
+    Raises
+    ------
+    ValueError
+        If there are too few different times of events for so many bins.
+    """
+    times = [p.time for p in patients if p.time is not None]
+    of_events = [p.time for p in patients if p.time is not None and p.event]
+    if len(set(of_events)) < count:
+        raise ValueError(
+            f"{len(set(of_events))} different times of events among the training patients "
+            f"are too few for {count} time bins"
+        )
+    inner = np.quantile(of_events, np.arange(1, count) / count).tolist()
+    if len({*inner, max(times)}) < count:
+        raise ValueError(f"the times of events are too alike for {count} time bins: {inner}")
+    return (*inner, max(times))
+
+
+def c_index(follow_ups: Sequence[FollowUp], risks: Tensor) -> float:
+    """Return Harrell's c-index of (P,) risks; NaN where no two patients can be compared."""
+    return concordance(*_arrays(follow_ups), risks.double().numpy())
+
+
+def c_index_interval(
+    follow_ups: Sequence[FollowUp], risks: Tensor, draws: int = 1000
+) -> dict[str, Interval]:
+    """Return "c_index" with its 95 % bootstrap interval over patients.
+
+    Patients with and without the event are drawn apart, so that each draw has as many.
+    """
+    times, events = _arrays(follow_ups)
+    numbers = risks.double().numpy()
+    return bootstrap(
+        events.astype(np.int64),
+        lambda i: {"c_index": concordance(times[i], events[i], numbers[i])},
+        draws=draws,
+    )
+
+
+def _arrays(
+    follow_ups: Sequence[FollowUp],
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    times = np.array([one.time for one in follow_ups], dtype=np.float64)
+    return times, np.array([one.event for one in follow_ups], dtype=bool)
