@@ -37,6 +37,8 @@ bench: $(STAMP)-test
 	$(BIN)/python benchmarks/viewing.py
 	$(BIN)/python benchmarks/mosaic.py
 	$(BIN)/python benchmarks/classic.py
+	$(BIN)/python benchmarks/attention.py
+	$(BIN)/python benchmarks/methods.py
 
 clean:
 	rm -rf .venv out

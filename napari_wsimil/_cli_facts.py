@@ -92,7 +92,13 @@ def _checkpoint(path: Path, identifying: bool) -> Facts:
     patients = facts.pop("patients")
     facts.pop("salt")
     pseudonyms = {"pseudonyms": list(patients)} if identifying else {}
-    return {"kind": "checkpoint", **facts, "training_patients": len(patients), **pseudonyms}
+    return {
+        "kind": "checkpoint",
+        "task": card.task,
+        **facts,
+        "training_patients": len(patients),
+        **pseudonyms,
+    }
 
 
 def _manifest(path: Path, identifying: bool) -> Facts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -48,9 +48,29 @@ Pixels = Annotated[int, typer.Option(help="Side of a patch in pixels of that siz
 Overlap = Annotated[float, typer.Option(help="Share of its side a neighbor repeats.")]
 Manifest = Annotated[Path, typer.Argument(help="Cohort: a CSV with a row per slide.")]
 NewCheckpoint = Annotated[Path, typer.Option("--out", "-o", help="Checkpoint, .safetensors.")]
-Model = Annotated[str, typer.Option(help="abmil, acmil or meanpool.")]
-Epochs = Annotated[int, typer.Option(min=1, help="Passes over the patients.")]
-Lr = Annotated[float, typer.Option(help="Learning rate of AdamW.")]
+Model = Annotated[str, typer.Option(help="Its name; `napari-wsimil models` tells them all.")]
+MaybeModel = Annotated[str | None, typer.Argument(help="Its name; all in short if none.")]
+ModelOption = Annotated[
+    list[str] | None,
+    typer.Option("--option", help="NAME=VALUE of the model, such as branches=3; may repeat."),
+]
+Task = Annotated[
+    Literal["classification", "survival", "cox"],
+    typer.Option(help="Of the manifest's label, or of its time and event."),
+]
+TimeUnit = Annotated[str, typer.Option(help="Unit of the manifest's times, for survival.")]
+Schema = Annotated[
+    Path | None,
+    typer.Option(help="Schema of the manifest's records (.toml), for models that read them."),
+]
+Epochs = Annotated[
+    int | None, typer.Option(min=1, help="Passes over the patients; the model's own if none.")
+]
+Lr = Annotated[float | None, typer.Option(help="Learning rate of AdamW; the model's own if none.")]
+Accumulate = Annotated[
+    int | None,
+    typer.Option(min=1, help="Patients of a step, which Cox compares; the model's own, or 16."),
+]
 Folds = Annotated[int, typer.Option(help="Folds where the manifest has no split.")]
 Fold = Annotated[int, typer.Option(help="Which fold tests, from 0.")]
 Checkpoint = Annotated[Path, typer.Argument(help="Trained model, .safetensors.")]
@@ -67,6 +87,32 @@ PatchSize = Annotated[
 NewMap = Annotated[Path, typer.Argument(help=".csv, .geojson, .geojson.gz or .png.")]
 MapName = Annotated[
     str | None, typer.Option("--map", help="Which map a .png shows; the main one if none.")
+]
+Records = Annotated[
+    Path | None,
+    typer.Option(
+        "--manifest", help="Manifest that has the patient's record, for models that read it."
+    ),
+]
+ReleaseFiles = Annotated[
+    list[Path], typer.Argument(help="Weights of a paper's own program: .safetensors or state dict.")
+]
+ReleaseModel = Annotated[str, typer.Option("--model", help="acmil, hafed, longmil or vib.")]
+LikeFeatures = Annotated[
+    Path,
+    typer.Option(help="Features (.h5) by the encoder of the weights, of any slide, for the card."),
+]
+ClassNames = Annotated[
+    str, typer.Option(help="Names of the classes, in the order of the weights: normal,tumor.")
+]
+Query = Annotated[
+    str | None, typer.Option(help="X,Y in level-0 pixels: ask about the patch there.")
+]
+Area = Annotated[
+    str | None, typer.Option(help="X,Y,WIDTH,HEIGHT in level-0 pixels: ask about its patches.")
+]
+MapsOut = Annotated[
+    Path | None, typer.Option("--out", "-o", help=".csv, .geojson, .geojson.gz or .png.")
 ]
 MaybeSlide = Annotated[Path | None, typer.Argument(help="Slide.")]
 MaybeCheckpoint = Annotated[Path | None, typer.Option(help="Trained model.")]

@@ -9,18 +9,21 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from napari_wsimil._cli_closer import closer_for
 from napari_wsimil._cli_console import follow, remark, warn
 from napari_wsimil.bags.encoders import create_encoder
 from napari_wsimil.bags.exchange import open_bag
 from napari_wsimil.bags.features import estimate, extract_features
 from napari_wsimil.bags.store import is_finished, load_bag
 from napari_wsimil.explain.predict import predict
+from napari_wsimil.explain.query import ask
 from napari_wsimil.learning.checkpoint import load_checkpoint
-from napari_wsimil.learning.cohort import feature_path
+from napari_wsimil.learning.cohort import feature_path, read_cohort
+from napari_wsimil.learning.outcomes import Task
 from napari_wsimil.space.grid import make_grid
 from napari_wsimil.space.slide import open_slide
 from napari_wsimil.space.tissue import find_tissue
-from napari_wsimil.study.manifest import read_manifest
+from napari_wsimil.study.manifest import SlideRow, read_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,10 +33,15 @@ if TYPE_CHECKING:
     from napari_wsimil.bags.encoders import PatchEncoder
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.models.card import Card
+    from napari_wsimil.space.geometry import Region
     from napari_wsimil.space.grid import PatchGrid
     from napari_wsimil.space.slide import Slide
     from napari_wsimil.study.manifest import Manifest
+    from napari_wsimil.study.schema import Record
 
+
+#: Endings of files of features.
+FEATURES = (".h5", ".hdf5", ".pt", ".pth")
 
 #: Share by which µm per pixel may differ from what an encoder was made for.
 _MPP_TOLERANCE = 0.1
@@ -179,12 +187,17 @@ def slides_of(path: Path, out: Path, mpp: float | None) -> Iterator[tuple[str, S
             yield row.slide, SlideJob(row.slide_path, out / f"{row.slide}.h5", row.mpp or mpp)
 
 
-def extract_missing(manifest: Manifest, folder: Path | None, patches: Patches) -> None:
-    """Extract the slides of labeled patients whose features are missing or not finished."""
+def extract_missing(
+    manifest: Manifest,
+    folder: Path | None,
+    patches: Patches,
+    task: Task = Task.CLASSIFICATION,
+) -> None:
+    """Extract the slides, whose features are missing or not finished, of a task's patients."""
     jobs = [
         SlideJob(slide.slide_path, feature_path(slide, folder), slide.mpp)
         for patient in manifest.patients
-        for slide in (patient.slides if patient.label is not None else ())
+        for slide in (patient.slides if task.known_of(patient) else ())
         if slide.slide_path is not None
     ]
     missing = [job for job in jobs if not job.finished]
@@ -202,12 +215,31 @@ def bag_for(
     ValueError
         If a patch size is given for a slide; the model states that.
     """
-    if path.suffix.lower() in (".h5", ".hdf5", ".pt", ".pth"):
+    if path.suffix.lower() in FEATURES:
         return open_bag(path, patch_size=patch_size)
     if patch_size is not None:
         raise ValueError(f"--patch-size {patch_size} is for a file of features, not {path}")
     (bag,) = extract_slides([SlideJob(path, mpp=mpp)], patches_of(card, weights))
     return bag
+
+
+def record_for(path: Path, card: Card, manifest: Path | None) -> Record | None:
+    """Return the record of the patient whose slide, or features, a manifest has at `path`.
+
+    Raises
+    ------
+    ValueError
+        If the model reads no records, or the manifest has no such slide.
+    """
+    if manifest is None:
+        return None
+    if card.record is None:
+        raise ValueError(f"--manifest {manifest}: {card.model} reads no clinical record")
+    for patient in read_cohort(manifest, card.record.clinical).patients:
+        for row in patient.slides:
+            if path.stem == row.slide or path.absolute() in (row.slide_path, row.feature_path):
+                return patient.record
+    raise ValueError(f"{manifest} has no slide {path.stem!r}")
 
 
 def predicted(
@@ -216,8 +248,15 @@ def predicted(
     weights: Path | None,
     slide_mpp: float | None,
     patch_size: int | None,
+    manifest: Path | None = None,
+    area: Region | None = None,
 ) -> Prediction:
-    """Return what a model says of a slide, or of a file of features."""
+    """Return what a model says of a slide, or of a file of features; of an area, if given."""
     model, card = load_checkpoint(checkpoint)
+    record = record_for(path, card, manifest)
     bag = bag_for(path, card, weights, slide_mpp, patch_size)
-    return predict(model, card, bag)
+    closer = closer_for(type(model), weights)
+    if closer is not None and path.suffix.lower() not in FEATURES:
+        bag = closer(SlideRow(path.stem, slide_path=path, mpp=slide_mpp), bag)
+    found = predict(model, card, bag, record)
+    return found if area is None else ask(model, found, area)

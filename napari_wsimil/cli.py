@@ -13,6 +13,8 @@ from napari_wsimil._cli_console import Verbs, follow, remark, report, warn
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from napari_wsimil.space.geometry import Region
+
 
 app = typer.Typer(
     cls=Verbs,
@@ -146,7 +148,9 @@ def extract(
 @app.command(
     epilog=opt.examples(
         "napari-wsimil train cohort.csv -o acmil.safetensors --features features",
-        "… --model abmil --folds 5 --fold 2",
+        "… --model abmil --option width=128 --folds 5 --fold 2",
+        "… --model persam-live --schema schema.toml",
+        "… --task survival --time-unit months",
     )
 )
 def train(
@@ -154,8 +158,14 @@ def train(
     out: opt.NewCheckpoint,
     features: opt.Features = None,
     model: opt.Model = "acmil",
-    epochs: opt.Epochs = 40,
-    lr: opt.Lr = 3e-3,
+    option: opt.ModelOption = None,
+    task: opt.Task = "classification",
+    time_unit: opt.TimeUnit = "",
+    schema: opt.Schema = None,
+    weights: opt.Weights = None,
+    epochs: opt.Epochs = None,
+    lr: opt.Lr = None,
+    accumulate: opt.Accumulate = None,
     folds: opt.Folds = 5,
     fold: opt.Fold = 0,
     seed: opt.Seed = 0,
@@ -164,20 +174,55 @@ def train(
     """Train a model on a cohort and save it with its card.
 
     Patients train, choose the weights and test as the manifest's split says, or by a fold of
-    patients stratified by label. Slides of a patient are pooled. Features are read from the
-    manifest's feature_path or --features; those not there are made first, with the built-in
-    encoder at 0.5 µm per pixel and 224 pixels.
+    patients stratified by label or event. Slides of a patient are pooled. Features are read
+    from the manifest's feature_path or --features; those not there are made first, with the
+    built-in encoder at 0.5 µm per pixel and 224 pixels.
     """
+    from napari_wsimil._cli_closer import closer_for, cost_of
+    from napari_wsimil._cli_models import fit_config, parsed_options
     from napari_wsimil._cli_slides import Patches, extract_missing
-    from napari_wsimil.learning.fit import FitConfig
-    from napari_wsimil.learning.training import Plan, train_cohort
-    from napari_wsimil.study.manifest import read_manifest
+    from napari_wsimil.learning.cohort import read_cohort
+    from napari_wsimil.learning.outcomes import Task
+    from napari_wsimil.learning.training import Plan, check_plan, train_cohort
+    from napari_wsimil.models import model_class
+    from napari_wsimil.study.schema import read_schema
 
-    cohort = read_manifest(manifest)
-    extract_missing(cohort, features, Patches())
-    plan = Plan(model, features, folds, fold, FitConfig(epochs=epochs, lr=lr, seed=seed))
+    closer = closer_for(model_class(model), weights)
+    given = {"epochs": epochs, "lr": lr, "accumulate": accumulate, "seed": seed}
+    plan = Plan(
+        model=model,
+        options=parsed_options(model, option or ()),
+        task=Task(task),
+        time_unit=time_unit,
+        features=features,
+        closer=closer,
+        folds=folds,
+        fold=fold,
+        fit=fit_config(model, Task(task), given),
+    )
+    cohort = read_cohort(manifest, read_schema(schema) if schema else None)
+    check_plan(plan, cohort)
+    extract_missing(cohort, features, Patches(), plan.task)
+    if closer is not None:
+        remark(str(cost_of(cohort, plan, closer)))
     card = follow(train_cohort(cohort, out, plan), "training")
     report({"checkpoint": out, "model": card.model, "metrics": card.metrics}, as_json)
+
+
+@app.command(
+    epilog=opt.examples(
+        "napari-wsimil models",
+        "napari-wsimil models acmil --json",
+    )
+)
+def models(
+    name: opt.MaybeModel = None,
+    as_json: opt.Json = False,
+) -> None:
+    """Tell which models there are, what they need, and the options that train takes."""
+    from napari_wsimil._cli_models import model_facts
+
+    report(model_facts(name), as_json)
 
 
 @app.command(
@@ -190,19 +235,26 @@ def evaluate(
     checkpoint: opt.Checkpoint,
     manifest: opt.Manifest,
     features: opt.Features = None,
+    weights: opt.Weights = None,
     split: opt.Split = None,
     draws: opt.Draws = 1000,
     identifying: opt.Identifying = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Tell how well a model classifies patients, with 95 % bootstrap intervals over patients."""
+    """Tell how well a model does on patients, with 95 % bootstrap intervals over patients.
+
+    Classes are judged by AUC, balanced accuracy and macro-F1, survival by Harrell's c-index.
+    Records are read with the schema the model learned with.
+    """
+    from napari_wsimil._cli_closer import closer_for
     from napari_wsimil.learning.assessment import assess
     from napari_wsimil.learning.checkpoint import load_checkpoint
-    from napari_wsimil.study.manifest import read_manifest
+    from napari_wsimil.learning.cohort import read_cohort
 
     model, card = load_checkpoint(checkpoint)
-    cohort = read_manifest(manifest)
-    found = follow(assess(model, card, cohort, features, split, draws), "evaluating")
+    cohort = read_cohort(manifest, card.record.clinical if card.record else None)
+    closer = closer_for(type(model), weights)
+    found = follow(assess(model, card, cohort, features, split, draws, closer), "evaluating")
     warn(found.warnings)
     facts: dict[str, Any] = {"patients": len(found.patients), "metrics": found.metrics}
     if identifying:
@@ -222,19 +274,75 @@ def predict(
     weights: opt.Weights = None,
     slide_mpp: opt.SlideMpp = None,
     patch_size: opt.PatchSize = None,
+    manifest: opt.Records = None,
     as_json: opt.Json = False,
 ) -> None:
-    """Tell the probability of each class for one slide.
+    """Tell the probability of each class, or of survival and the risk, for one slide.
 
     A slide is encoded first, at the µm per pixel and patch size the model learned with.
     """
     from napari_wsimil._cli_slides import predicted
 
-    found = predicted(checkpoint, path, weights, slide_mpp, patch_size)
+    found = predicted(checkpoint, path, weights, slide_mpp, patch_size, manifest)
     warn(found.warnings)
-    chances = dict(zip(found.card.classes, found.probabilities.tolist(), strict=True))
+    chances = dict(zip(found.card.outcomes, found.probabilities.tolist(), strict=True))
     facts = {"probabilities": chances, **found.scalars, "patches": len(found.bag)}
     report({**facts, "synthetic": found.bag.synthetic, "warnings": found.warnings}, as_json)
+
+
+@app.command(
+    epilog=opt.examples(
+        "napari-wsimil explain model.safetensors slide.svs",
+        "napari-wsimil explain querent.safetensors slide.h5 --query 20480,9216",
+        "… --area 20480,9216,2048,2048 --out maps.csv",
+    )
+)
+def explain(
+    checkpoint: opt.Checkpoint,
+    path: opt.SlideOrFeatures,
+    query: opt.Query = None,
+    area: opt.Area = None,
+    out: opt.MapsOut = None,
+    map_name: opt.MapName = None,
+    weights: opt.Weights = None,
+    slide_mpp: opt.SlideMpp = None,
+    patch_size: opt.PatchSize = None,
+    manifest: opt.Records = None,
+    as_json: opt.Json = False,
+) -> None:
+    """Tell a model's maps, of the slide or as its answer about a patch or an area.
+
+    Of each map its kind, its limits and the patch where it is highest. With --out the maps
+    are written too, as export-map does. A model that answers no queries says so.
+    """
+    from napari_wsimil._cli_slides import predicted
+    from napari_wsimil.explain import export
+    from napari_wsimil.explain.query import summaries
+
+    asked = _area(query, area)
+    found = predicted(checkpoint, path, weights, slide_mpp, patch_size, manifest, asked)
+    warn(found.warnings)
+    written = None if out is None else export.export_map(found, out, map_name)
+    facts = {"maps": summaries(found), "patches": len(found.bag), "synthetic": found.bag.synthetic}
+    report(facts | ({} if written is None else {"file": written}), as_json)
+
+
+def _area(query: str | None, area: str | None) -> Region | None:
+    from napari_wsimil.space.geometry import Region
+
+    if query is None and area is None:
+        return None
+    if query is not None and area is not None:
+        raise ValueError("--query asks about a patch and --area about an area: give one of them")
+    text, size = (query, (1, 1)) if query is not None else (area, ())
+    try:
+        asked = Region(*(int(part) for part in str(text).split(",")), *size)
+    except (TypeError, ValueError) as error:
+        wanted = "--query X,Y" if size else "--area X,Y,WIDTH,HEIGHT"
+        raise ValueError(f"{text!r} is not {wanted}, whole numbers of level-0 pixels") from error
+    if min(asked.width, asked.height) < 1:
+        raise ValueError(f"--area {text!r} has no pixels")
+    return asked
 
 
 @app.command(
@@ -252,6 +360,7 @@ def export_map(
     weights: opt.Weights = None,
     slide_mpp: opt.SlideMpp = None,
     patch_size: opt.PatchSize = None,
+    manifest: opt.Records = None,
     as_json: opt.Json = False,
 ) -> None:
     """Write where a model looked: a table, tiles for QuPath, or a picture.
@@ -261,10 +370,44 @@ def export_map(
     from napari_wsimil._cli_slides import predicted
     from napari_wsimil.explain import export
 
-    found = predicted(checkpoint, path, weights, slide_mpp, patch_size)
+    found = predicted(checkpoint, path, weights, slide_mpp, patch_size, manifest)
     warn(found.warnings)
     written = export.export_map(found, out, map_name)
     report({"file": written, "patches": len(found.bag), "synthetic": found.bag.synthetic}, as_json)
+
+
+@app.command(
+    "import-weights",
+    epilog=opt.examples(
+        "napari-wsimil import-weights ckpt.pth --model acmil --features slide.h5 "
+        "--classes normal,tumor -o acmil.safetensors",
+    ),
+)
+def import_weights(
+    files: opt.ReleaseFiles,
+    out: opt.NewCheckpoint,
+    model: opt.ReleaseModel,
+    features: opt.LikeFeatures,
+    classes: opt.ClassNames,
+    patch_size: opt.PatchSize = None,
+    as_json: opt.Json = False,
+) -> None:
+    """Make a checkpoint of weights in the naming of a paper's own program.
+
+    No code of the file is run. Weights that our model has no place for are told; if one of
+    ours is missing, nothing is written.
+    """
+    from datetime import date
+
+    from napari_wsimil.bags.exchange import open_bag
+    from napari_wsimil.learning.checkpoint import save_checkpoint
+    from napari_wsimil.learning.releases import import_release
+
+    like, names = open_bag(features, patch_size=patch_size), classes.split(",")
+    today = date.today().isoformat()
+    imported, card, taken = import_release(files, model, like, names, today)
+    save_checkpoint(out, imported, card)
+    report({"checkpoint": out, "config": card.config, "left out": taken.unexpected}, as_json)
 
 
 @app.command(

@@ -34,7 +34,18 @@ if TYPE_CHECKING:
 
     Run = Callable[..., tuple[int, str, str]]
 
-VERBS = ("info", "phantom", "extract", "train", "evaluate", "predict", "export-map", "view", "demo")
+VERBS = (
+    "info",
+    "phantom",
+    "extract",
+    "train",
+    "models",
+    "evaluate",
+    "predict",
+    "export-map",
+    "view",
+    "demo",
+)
 SPLITS = ("train", "train", "train", "train", "validation", "validation", "test", "test")
 MODEL = "model.safetensors"
 

@@ -27,6 +27,7 @@ GROUPS = (5, 3)
 
 #: What a model is made with here, besides D and C.
 CONFIGS: dict[str, dict[str, int | float | str]] = {
+    "bd": {"groups": "5,3", "drop_groups": 0.0, "lam_ms": 0.1, "lam_sm": 0.1},
     "longmil": {"width": 32, "radius": 2},
     "persam": {"groups": "5,3"},
     "persam-live": {"groups": "5,3"},
@@ -38,6 +39,8 @@ CONTEXT_FREE = {"abmil", "acmil", "hafed", "meanpool"}
 
 #: Parameters that a loss cannot reach: a softmax does not see what all patches share.
 IDLE: dict[str, set[str]] = {name: {"attention.score.bias"} for name in MODELS}
+IDLE["bd"] = {f"{branch}.attention.score.bias" for branch in ("multi", "single")}
+IDLE["bd"] |= {"multi.prompts"}  # none of a bag's groups are missing here
 IDLE["hafed"] |= {"fine_attention.score.bias"}
 #: SASHA has stages of its own for what comes before the last state.
 IDLE["sasha"] |= {

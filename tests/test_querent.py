@@ -266,15 +266,8 @@ def test_evidence_finds_planted_lesions_that_only_slides_were_told_of() -> None:
     world = Lesions(world=7, patches=(100, 200), shift=4.0)
     train, held_out = plant(world, 120, seed=70), plant(world, 30, seed=71)
     torch.manual_seed(7)
-    model = Querent(
-        feature_dim=64,
-        classes=2,
-        width=64,
-        heads=4,
-        attention_dim=64,
-        region_size=16,
-        metadata_dim=32,
-    )
+    shape = {"width": 64, "heads": 4, "attention_dim": 64, "metadata_dim": 32}
+    model = Querent(feature_dim=64, classes=2, **shape)
     finish(fit(model, [one.case for one in train], [], recipe("querent")))
     found = map_auroc(held_out, lambda one: maps(model, one.bag)["patch logit: 1"].scores)
     assert found >= map_auroc(held_out, probe(train)) - 0.05

@@ -102,3 +102,16 @@ def test_a_patch_without_a_number_has_no_rank_and_sets_no_limit() -> None:
     found = prediction(ExplanationKind.EVIDENCE, [0.1, float("nan"), -0.4])
     assert scaled(found).limits == (pytest.approx(-0.4), pytest.approx(0.4))
     np.testing.assert_allclose(scaled(found, stretch=Stretch.RANKS).values, [100, np.nan, 0])
+
+
+def test_equal_attention_is_shared_by_those_attended_to_alone() -> None:
+    dropped = torch.tensor([0.5, torch.nan, 0.25, 0.25, torch.nan])
+    shown = Explanation("attention", ExplanationKind.ATTENTION, dropped).times_uniform()
+    expected = torch.tensor([1.5, torch.nan, 0.75, 0.75, torch.nan])
+    torch.testing.assert_close(shown, expected, equal_nan=True)
+
+
+def test_a_patch_shows_the_attention_of_its_region_among_regions() -> None:
+    scores, index = torch.tensor([0.8, 0.2]), torch.tensor([0, 1, 1])
+    shown = Explanation("attention", ExplanationKind.ATTENTION, scores, index).times_uniform()
+    torch.testing.assert_close(shown, torch.tensor([1.6, 0.4, 0.4]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from napari_wsimil.bags.bag import Bag
     from napari_wsimil.models.base import Explanation, MILModel, MILOutput
     from napari_wsimil.models.card import Card
+    from napari_wsimil.study.schema import Record
 
 MPP_TOLERANCE = 0.1  # share by which a slide's mpp may differ from the training's
 
@@ -29,8 +30,10 @@ class Prediction:
         What was asked about; row i of every map is patch i of its grid.
     card
         Of the model that was asked.
-    logits, probabilities
+    logits
         (C,), in the order of `card.classes`.
+    probabilities
+        (C,), of what `card.outcomes` names.
     explanations
         The maps, the main one first.
     scalars
@@ -67,6 +70,8 @@ class PatientPrediction:
         One prediction per bag, in the order given.
     logits, probabilities
         (C,), pooled.
+    scalars
+        "risk", for a model of survival.
     warnings
         Those of the slides, each once, and one if the model was trained on this patient.
     """
@@ -75,11 +80,18 @@ class PatientPrediction:
     slides: tuple[Prediction, ...]
     logits: Tensor
     probabilities: Tensor
+    scalars: dict[str, float]
     warnings: tuple[str, ...]
 
 
-def predict(model: MILModel, card: Card, bag: Bag) -> Prediction:
+def predict(model: MILModel, card: Card, bag: Bag, record: Record | None = None) -> Prediction:
     """Return what `model`, put in eval mode, says of `bag`.
+
+    Parameters
+    ----------
+    record
+        The patient's, as the card's schema parses it, for a model that reads records. If
+        there is none, nor tokens in the bag, all its groups are missing, which is warned of.
 
     Raises
     ------
@@ -87,11 +99,12 @@ def predict(model: MILModel, card: Card, bag: Bag) -> Prediction:
         If the bag was made by another encoder than the card names, or is of another width.
     """
     _check_encoder(card, bag)
+    bag = with_record(card, bag, record)
     return _prediction(card, bag, _ask(model, bag))
 
 
 def predict_patient(
-    model: MILModel, card: Card, patient: str, bags: Sequence[Bag]
+    model: MILModel, card: Card, patient: str, bags: Sequence[Bag], record: Record | None = None
 ) -> PatientPrediction:
     """Return what `model`, put in eval mode, says of a patient with one bag per slide.
 
@@ -102,6 +115,7 @@ def predict_patient(
     """
     for bag in bags:
         _check_encoder(card, bag)
+    bags = [with_record(card, bag, record) for bag in bags]
     outputs = [_ask(model, bag) for bag in bags]
     logits = model.pool(outputs).logits
     slides = tuple(_prediction(card, *pair) for pair in zip(bags, outputs, strict=True))
@@ -109,8 +123,24 @@ def predict_patient(
     if card.trained_on(patient):
         warnings.append(f'patient "{patient}" was among those the model was trained on')
     return PatientPrediction(
-        patient, slides, logits, logits.softmax(dim=0), tuple(dict.fromkeys(warnings))
+        patient=patient,
+        slides=slides,
+        logits=logits,
+        probabilities=card.chances(logits),
+        scalars=_risk(card, logits),
+        warnings=tuple(dict.fromkeys(warnings)),
     )
+
+
+def with_record(card: Card, bag: Bag, record: Record | None) -> Bag:
+    """Return the bag with the tokens of a record, all groups missing if there is none.
+
+    Tokens that the bag has give way to a record, not to none; for a model that reads no
+    records the bag is returned as it is.
+    """
+    if card.record is None or (record is None and bag.clinical is not None):
+        return bag
+    return replace(bag, clinical=card.record.tokens(record))
 
 
 @torch.inference_mode()
@@ -126,11 +156,15 @@ def _prediction(card: Card, bag: Bag, output: MILOutput) -> Prediction:
         bag=bag,
         card=card,
         logits=output.logits,
-        probabilities=output.logits.softmax(dim=0),
+        probabilities=card.chances(output.logits),
         explanations=output.explanations,
-        scalars=output.scalars,
+        scalars=output.scalars | _risk(card, output.logits),
         warnings=tuple(_warnings(card, bag)),
     )
+
+
+def _risk(card: Card, logits: Tensor) -> dict[str, float]:
+    return {} if card.survival is None else {"risk": card.survival.risk(logits).item()}
 
 
 def _check_encoder(card: Card, bag: Bag) -> None:
@@ -151,6 +185,8 @@ def _warnings(card: Card, bag: Bag) -> list[str]:
         found.append("the model was trained on synthetic slides, this slide is real")
     if bag.synthetic and not card.synthetic:
         found.append("the model was trained on real slides, this slide is synthetic")
+    if card.record is not None and (bag.clinical is None or not bag.clinical.present.any()):
+        found.append("the model reads a clinical record, here all of it is missing")
     return found + _scale_warnings(card, bag)
 
 

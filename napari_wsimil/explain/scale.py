@@ -120,7 +120,7 @@ def _attention(
         top = _top(values)
         return Scale(title, "raw, sums to 1", values, (0, top), _SEQUENTIAL, caveat)
     top = prediction.card.metrics.get("attention_top", DEFAULT_TOP)
-    uniform = values * np.float32(len(explanation.scores))
+    uniform = explanation.times_uniform().numpy()
     return Scale(title, "× uniform", uniform, (0, top), _SEQUENTIAL, caveat)
 
 

@@ -1,4 +1,4 @@
-"""Assessment: how well a trained model classifies the patients of a cohort."""
+"""Assessment: how well a trained model does on the patients of a cohort."""
 
 from __future__ import annotations
 
@@ -8,15 +8,20 @@ from typing import TYPE_CHECKING
 from napari_wsimil.learning.cohort import cases_of
 from napari_wsimil.learning.evaluation import evaluate
 from napari_wsimil.learning.metrics import intervals
+from napari_wsimil.learning.outcomes import Outcome, Task
+from napari_wsimil.learning.survival import c_index_interval
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
     from pathlib import Path
 
     from napari_wsimil.learning.cases import Case
-    from napari_wsimil.learning.evaluation import Step
+    from napari_wsimil.learning.cohort import Closer
+    from napari_wsimil.learning.evaluation import Scores, Step
+    from napari_wsimil.learning.metrics import Interval
     from napari_wsimil.models.base import MILModel
     from napari_wsimil.models.card import Card
+    from napari_wsimil.models.record import RecordFormat
     from napari_wsimil.study.manifest import Manifest, Patient
 
 
@@ -29,7 +34,7 @@ class Assessment:
     metrics
         Value and bounds ("low", "high") of the 95 % bootstrap interval, by metric.
     patients
-        Probability of each class, by patient and class.
+        Probability of each class, or of survival beyond each time bin, by patient and name.
     warnings
         What whoever reads the metrics must know, each once.
     """
@@ -46,6 +51,7 @@ def assess(
     folder: Path | None = None,
     split: str | None = None,
     draws: int = 1000,
+    closer: Closer | None = None,
 ) -> Generator[Step, None, Assessment]:
     """Yield after every patient; return the metrics over patients.
 
@@ -54,31 +60,43 @@ def assess(
     folder
         Where features are that the manifest does not place.
     split
-        Who is asked about; None for all labeled patients that the model was neither
-        trained nor selected on.
+        Who is asked about; None for all patients with a label (or time and event) that
+        the model was neither trained nor selected on.
     draws
         Bootstrap draws of patients.
+    closer
+        Gives a slide's bag its finer features, for models that need them.
 
     Raises
     ------
     ValueError
-        If nobody is left to ask about, a label is no class of the model, or features are
-        of another encoder.
+        If nobody is left to ask about, a label is no class of the model, features are of
+        another encoder, or the model reads records and those here are of another schema.
     """
     patients = chosen_patients(card, manifest, split)
-    cases = cases_of(patients, card.classes, folder)
-    warnings = _warnings(card, cases)
+    warnings: tuple[str, ...] = ()
+    if card.record is not None:
+        card.record.check(manifest.schema)
+        warnings = _record_warnings(card.record, patients)
+    cases = cases_of(patients, Outcome.of_card(card), folder, card.record, closer)
+    warnings += _warnings(card, cases)
     scores = yield from evaluate(model, cases, "patients")
-    chances = scores.probabilities.numpy()
-    bounds = intervals(scores.targets.numpy(), chances, draws=draws)
+    chances = card.chances(scores.logits.double())
+    bounds = _intervals(scores, draws)
     return Assessment(
         metrics={n: {"value": i.value, "low": i.low, "high": i.high} for n, i in bounds.items()},
         patients={
-            name: dict(zip(card.classes, row, strict=True))
+            name: dict(zip(card.outcomes, row, strict=True))
             for name, row in zip(scores.patients, chances.tolist(), strict=True)
         },
         warnings=warnings,
     )
+
+
+def _intervals(scores: Scores, draws: int) -> dict[str, Interval]:
+    if scores.follow_ups:
+        return c_index_interval(scores.follow_ups, scores.risks, draws)
+    return intervals(scores.targets.numpy(), scores.probabilities.numpy(), draws=draws)
 
 
 def _warnings(card: Card, cases: Sequence[Case]) -> tuple[str, ...]:
@@ -100,21 +118,27 @@ def _warnings(card: Card, cases: Sequence[Case]) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _record_warnings(record: RecordFormat, patients: Sequence[Patient]) -> tuple[str, ...]:
+    silent = sum(not record.tokens(patient.record).present.any() for patient in patients)
+    return (f"{silent} of {len(patients)} patients have no record at all",) if silent else ()
+
+
 def chosen_patients(card: Card, manifest: Manifest, split: str | None) -> list[Patient]:
-    """Return the labeled patients of a split, or those the model does not know.
+    """Return the patients of a split with what the model is asked, or those it does not know.
 
     Raises
     ------
     ValueError
         If there are none.
     """
-    labeled = [patient for patient in manifest.patients if patient.label is not None]
+    task = Task(card.task)
+    known = [patient for patient in manifest.patients if task.known_of(patient)]
     if split is None:
-        chosen = [patient for patient in labeled if not card.trained_on(patient.name)]
-        lack = "no labeled patient that the model was not trained on"
+        chosen = [patient for patient in known if not card.trained_on(patient.name)]
+        lack = f"no patient with a {task.column} that the model was not trained on"
     else:
-        chosen = [patient for patient in labeled if patient.split == split]
-        lack = f"no labeled patient of the split {split!r}"
+        chosen = [patient for patient in known if patient.split == split]
+        lack = f"no patient with a {task.column} of the split {split!r}"
     if not chosen:
         raise ValueError(f"{manifest.path}: there is {lack}")
     return chosen

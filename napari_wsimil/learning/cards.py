@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from napari_wsimil.learning.cases import Case
     from napari_wsimil.models.base import MILModel
+    from napari_wsimil.models.record import RecordFormat
+    from napari_wsimil.models.survival import Survival
 
 Value = TypeVar("Value")
 
@@ -28,6 +30,8 @@ def describe(
     cases: Sequence[Case],
     *,
     classes: Sequence[str],
+    survival: Survival | None = None,
+    record: RecordFormat | None = None,
     data: str,
     seed: int,
     salt: str,
@@ -40,6 +44,10 @@ def describe(
     ----------
     classes
         Their names, in the order of the logits.
+    survival
+        How the logits are read as survival, if they are.
+    record
+        How records became tokens, for a model that reads them.
     data
         A sentence on the data.
     salt
@@ -66,6 +74,8 @@ def describe(
         pixels=_one("patch size in pixels", {grid.pixels for grid in grids}) if grids else None,
         overlap=median(1 - g.stride / g.patch_size for g in grids) if grids else None,
         classes=tuple(classes),
+        survival=survival,
+        record=record,
         data=data,
         synthetic=any(synthetic),
         patients=tuple(sorted(pseudonym(case.patient, salt) for case in cases)),

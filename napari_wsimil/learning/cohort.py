@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, overload
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias, overload
 
 from napari_wsimil.bags.exchange import open_bag
 from napari_wsimil.learning.cases import Case
 from napari_wsimil.learning.folds import Fold, folds
-from napari_wsimil.study.manifest import Split
-from napari_wsimil.study.tables import RecordError
+from napari_wsimil.learning.outcomes import Task
+from napari_wsimil.study.manifest import Split, read_manifest
+from napari_wsimil.study.tables import RecordError, read_table
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.bags.bag import Bag, ClinicalTokens
+    from napari_wsimil.learning.outcomes import Outcome
+    from napari_wsimil.models.record import RecordFormat
     from napari_wsimil.study.manifest import Manifest, Patient, SlideRow
+    from napari_wsimil.study.schema import ClinicalSchema
+
+#: Gives the bag of a slide its finer features.
+Closer: TypeAlias = "Callable[[SlideRow, Bag], Bag]"
 
 #: Cohorts whose features take more bytes than this are read anew whenever they are needed.
 IN_MEMORY = 4 * 2**30
@@ -24,12 +32,25 @@ IN_MEMORY = 4 * 2**30
 
 @dataclass(frozen=True)
 class BagFiles(Sequence["Bag"]):
-    """The bags of one patient, each read from its file whenever it is asked for."""
+    """The bags of one patient, each read from its file whenever it is asked for.
 
-    paths: tuple[Path, ...]
+    Attributes
+    ----------
+    slides, folder
+        What is read, see `feature_path`.
+    clinical
+        The patient's tokens, which every bag is given.
+    closer
+        Gives a slide's bag its finer features, for models that need them.
+    """
+
+    slides: tuple[SlideRow, ...]
+    folder: Path | None = None
+    clinical: ClinicalTokens | None = None
+    closer: Closer | None = None
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.slides)
 
     @overload
     def __getitem__(self, index: int) -> Bag: ...
@@ -37,8 +58,10 @@ class BagFiles(Sequence["Bag"]):
     def __getitem__(self, index: slice) -> BagFiles: ...
     def __getitem__(self, index: int | slice) -> Bag | BagFiles:
         if isinstance(index, slice):
-            return BagFiles(self.paths[index])
-        return open_bag(self.paths[index])
+            return replace(self, slides=self.slides[index])
+        slide = self.slides[index]
+        bag = replace(open_bag(feature_path(slide, self.folder)), clinical=self.clinical)
+        return bag if self.closer is None else self.closer(slide, bag)
 
 
 def feature_path(slide: SlideRow, folder: Path | None) -> Path:
@@ -56,66 +79,90 @@ def feature_path(slide: SlideRow, folder: Path | None) -> Path:
     return folder / f"{slide.slide}.h5"
 
 
-def split_manifest(manifest: Manifest, count: int = 5, fold: int = 0, seed: int = 0) -> Fold:
+def read_cohort(path: Path, schema: ClinicalSchema | None) -> Manifest:
+    """Return a manifest whose records hold every input of a schema, if one is given.
+
+    Raises
+    ------
+    RecordError
+        As `read_manifest`, and if the table lacks the column of an input: that would pass
+        for missing in every patient.
+    """
+    manifest = read_manifest(path, schema)
+    columns = set(read_table(path).columns) if schema else set()
+    inputs = [f for group in schema.groups for f in schema.inputs_of(group)] if schema else []
+    lacking = [field.name for field in inputs if not columns & {field.name, *field.columns}]
+    if lacking:
+        raise RecordError(
+            f"{path} has no column for {', '.join(lacking)}, which the model reads: these are "
+            "records of another schema, or lack columns (they may be empty)"
+        )
+    return manifest
+
+
+def split_manifest(
+    manifest: Manifest,
+    count: int = 5,
+    fold: int = 0,
+    seed: int = 0,
+    task: Task = Task.CLASSIFICATION,
+) -> Fold:
     """Return who trains, chooses and tests, by patients' names.
 
     Where the manifest splits its patients that is taken; otherwise fold number `fold` of
-    `count`, stratified by class. Patients without a label are left out.
+    `count`, stratified by class or event. Patients of whom the manifest does not say what
+    the task asks are left out.
 
     Raises
     ------
     RecordError
-        If only part of the labeled patients have a split, or none trains.
+        If only part of these patients have a split, or none trains.
     ValueError
         If there are too few patients for the folds, or no such fold.
     """
-    labeled = [patient for patient in manifest.patients if patient.label is not None]
-    splits = {patient.split for patient in labeled}
+    known = [patient for patient in manifest.patients if task.known_of(patient)]
+    splits = {patient.split for patient in known}
     if splits <= {None}:
         if not 0 <= fold < count:
             raise ValueError(f"fold {fold} is none of 0 to {count - 1}")
-        return folds(targets_of(labeled, manifest.classes), count, seed=seed)[fold]
+        return folds(_strata(known, task), count, seed=seed)[fold]
     if None in splits:
-        lacking = next(patient.name for patient in labeled if patient.split is None)
-        raise RecordError(f"{manifest.path}: patient {lacking!r} has a label and no split")
-    train, validation, test = (
-        tuple(p.name for p in labeled if p.split is split) for split in Split
-    )
+        lacking = next(patient.name for patient in known if patient.split is None)
+        raise RecordError(f"{manifest.path}: patient {lacking!r} has a {task.column} and no split")
+    train, validation, test = (tuple(p.name for p in known if p.split is split) for split in Split)
     if not train:
-        raise RecordError(f"{manifest.path}: no labeled patient has the split 'train'")
+        raise RecordError(f"{manifest.path}: no patient with a {task.column} has the split 'train'")
     return Fold(train, validation, test)
 
 
-def targets_of(patients: Sequence[Patient], classes: Sequence[str]) -> dict[str, int]:
-    """Return the class of each patient, counted from 0 in the order of `classes`.
-
-    Raises
-    ------
-    RecordError
-        If a patient has no label or one that is no class.
-    """
-    for patient in patients:
-        if patient.label not in classes:
-            raise RecordError(
-                f"patient {patient.name!r} has the label {patient.label!r}, "
-                f"which is none of {', '.join(classes)}"
-            )
+def _strata(patients: Sequence[Patient], task: Task) -> dict[str, int]:
+    if task is not Task.CLASSIFICATION:
+        return {patient.name: int(bool(patient.event)) for patient in patients}
+    classes = sorted({patient.label or "" for patient in patients})
     return {patient.name: classes.index(patient.label or "") for patient in patients}
 
 
 def cases_of(
-    patients: Sequence[Patient], classes: Sequence[str], folder: Path | None
+    patients: Sequence[Patient],
+    outcome: Outcome,
+    folder: Path | None,
+    record: RecordFormat | None = None,
+    closer: Closer | None = None,
 ) -> tuple[Case, ...]:
     """Return one case per patient, features read from their files.
 
     Parameters
     ----------
     patients
-        Labeled patients.
-    classes
-        Names in the order of the logits.
+        Those of whom the manifest says what is asked.
+    outcome
+        What a model is asked of them.
     folder
         Where features are that the manifest does not place.
+    record
+        How their records become tokens, for models that read them.
+    closer
+        Gives a slide's bag its finer features, for models that need them.
 
     Raises
     ------
@@ -124,13 +171,16 @@ def cases_of(
     ValueError
         If a feature file is not valid.
     """
-    targets = targets_of(patients, classes)
-    paths = {p.name: tuple(feature_path(s, folder) for s in p.slides) for p in patients}
-    size = sum(_size(path) for of_patient in paths.values() for path in of_patient)
+    targets = [outcome.target(patient) for patient in patients]
+    size = sum(_size(feature_path(s, folder)) for p in patients for s in p.slides)
     return tuple(
-        Case(name, _bags(BagFiles(of_patient), size), targets[name])
-        for name, of_patient in paths.items()
+        Case(p.name, _bags(BagFiles(p.slides, folder, _tokens(p, record), closer), size), target)
+        for p, target in zip(patients, targets, strict=True)
     )
+
+
+def _tokens(patient: Patient, record: RecordFormat | None) -> ClinicalTokens | None:
+    return None if record is None else record.tokens(patient.record)
 
 
 def _bags(files: BagFiles, size: int) -> Sequence[Bag]:

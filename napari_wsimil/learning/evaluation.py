@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
-import torch.nn.functional as F
 
+from napari_wsimil.learning.cases import FollowUp
 from napari_wsimil.learning.metrics import metrics
+from napari_wsimil.learning.survival import c_index
+from napari_wsimil.models.cox import log_risk
+from napari_wsimil.models.criterion import criterion, survival
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -40,24 +43,45 @@ class Scores:
     patients
         P names.
     targets
-        (P,) int64, their classes.
+        (P,) int64, their classes; or (P, 2) float32, their time bins or times, and events.
     logits
         (P, C) float32, mean over each patient's slides.
+    follow_ups
+        What became of each patient, where survival is asked; otherwise none.
     """
 
     patients: tuple[str, ...]
     targets: Tensor
     logits: Tensor
+    follow_ups: tuple[FollowUp, ...] = ()
 
     @property
     def probabilities(self) -> Tensor:
-        """Return (P, C), in float64."""
+        """Return (P, C) of the classes, in float64."""
         return self.logits.double().softmax(dim=1)
 
+    @property
+    def risks(self) -> Tensor:
+        """Return (P,) numbers in the order in which events are expected, in float64."""
+        logits = self.logits.double()
+        return log_risk(logits) if self._joint else -survival(logits).sum(dim=1)
+
     def metrics(self) -> dict[str, float]:
-        """Return the mean cross-entropy as "loss", and `learning.metrics.metrics`."""
-        loss = F.cross_entropy(self.logits.double(), self.targets).item()
-        return {"loss": loss} | metrics(self.targets.numpy(), self.probabilities.numpy())
+        """Return the mean loss as "loss", and `metrics` of classes or "c_index" of survival."""
+        if self.follow_ups:
+            return {"loss": self._loss(), "c_index": c_index(self.follow_ups, self.risks)}
+        return {"loss": self._loss()} | metrics(self.targets.numpy(), self.probabilities.numpy())
+
+    @property
+    def _joint(self) -> bool:
+        return any(one.bin is None for one in self.follow_ups)
+
+    def _loss(self) -> float:
+        logits = self.logits.double()
+        if self._joint:
+            return criterion(logits, self.targets).item()
+        pairs = zip(logits, self.targets, strict=True)
+        return torch.stack([criterion(*pair) for pair in pairs]).mean().item()
 
 
 def evaluate(
@@ -74,13 +98,18 @@ def evaluate(
         for bag in case.bags:
             outputs.append(_answer(model, bag))
             yield Step(stage, done, len(cases))
-        logits.append(model.pool(outputs).logits)
+        logits.append(model.pool(outputs).logits.cpu())
     yield Step(stage, len(cases), len(cases))
     return Scores(
         patients=tuple(case.patient for case in cases),
-        targets=torch.tensor([case.target for case in cases], dtype=torch.int64),
-        logits=torch.stack(logits) if logits else torch.empty(0, model.classes),
+        targets=_stacked([case.answer for case in cases], torch.empty(0, dtype=torch.int64)),
+        logits=_stacked(logits, torch.empty(0, model.classes)),
+        follow_ups=tuple(case.target for case in cases if isinstance(case.target, FollowUp)),
     )
+
+
+def _stacked(rows: list[Tensor], empty: Tensor) -> Tensor:
+    return torch.stack(rows) if rows else empty
 
 
 @torch.no_grad()

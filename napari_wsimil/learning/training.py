@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import secrets
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,18 +15,25 @@ from napari_wsimil.learning.cards import describe
 from napari_wsimil.learning.checkpoint import save_checkpoint
 from napari_wsimil.learning.cohort import cases_of, split_manifest
 from napari_wsimil.learning.evaluation import Step, evaluate
-from napari_wsimil.learning.fit import FitConfig, fit
-from napari_wsimil.models import create_model
+from napari_wsimil.learning.fit import FitConfig
+from napari_wsimil.learning.outcomes import Task, check_task, outcome_of
+from napari_wsimil.learning.recipes import trainer
+from napari_wsimil.models import MODELS, create_model, model_class
+from napari_wsimil.models.base import Need
+from napari_wsimil.models.record import RecordFormat
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Mapping, Sequence
     from pathlib import Path
 
+    from napari_wsimil.bags.bag import Bag
     from napari_wsimil.learning.cases import Case
+    from napari_wsimil.learning.cohort import Closer
     from napari_wsimil.learning.fit import Epoch
     from napari_wsimil.models.base import MILModel
     from napari_wsimil.models.card import Card
-    from napari_wsimil.study.manifest import Manifest
+    from napari_wsimil.models.survival import Survival
+    from napari_wsimil.study.manifest import Manifest, Patient
 
 
 _ROUND = (2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
@@ -39,8 +47,16 @@ class Plan:
     ----------
     model
         Name in the registry of models.
+    options
+        Its arguments besides those that the data give.
+    task
+        What is learned of a patient.
+    time_unit
+        Unit of the manifest's times, for survival.
     features
         Folder of features that the manifest does not place.
+    closer
+        Gives a slide's bag its finer features, for models that need them.
     folds, fold
         Which fold of how many tests, where the manifest has no split.
     fit
@@ -48,38 +64,49 @@ class Plan:
     """
 
     model: str = "acmil"
+    options: Mapping[str, int | float | str] = field(default_factory=dict)
+    task: Task = Task.CLASSIFICATION
+    time_unit: str = ""
     features: Path | None = None
+    closer: Closer | None = None
     folds: int = 5
     fold: int = 0
     fit: FitConfig = field(default_factory=FitConfig)
 
 
 def train_cohort(manifest: Manifest, path: Path, plan: Plan) -> Generator[Step | Epoch, None, Card]:
-    """Yield what `fit` yields, write the checkpoint, and return its card.
+    """Yield what the model's trainer yields, write the checkpoint, and return its card.
+
+    Models that read records read those of the manifest, which then has a schema; its
+    statistics are those of the training patients alone.
 
     Raises
     ------
     ValueError
-        If there are fewer than two classes, too few patients, or invalid features.
+        If the model cannot do the task or lacks what it needs, there are fewer than two
+        classes, too few patients or events, or features are not valid.
     """
-    classes = manifest.classes
-    if len(classes) < 2:
-        found = ", ".join(classes) or "no label"
-        raise ValueError(f"{manifest.path}: training needs two classes, there is {found}")
-    fold = split_manifest(manifest, plan.folds, plan.fold, plan.fit.seed)
+    check_plan(plan, manifest)
+    fold = split_manifest(manifest, plan.folds, plan.fold, plan.fit.seed, plan.task)
+    parts = [_members(manifest, names) for names in (fold.train, fold.validation, fold.test)]
+    outcome = outcome_of(plan.task, manifest, parts[0], plan.time_unit)
+    record = _record_format(manifest, parts[0])
     train, validation, test = (
-        _cases(manifest, names, plan.features) for names in (fold.train, fold.validation, fold.test)
+        cases_of(part, outcome, plan.features, record, plan.closer) for part in parts
     )
     _check_encoders([*train, *validation, *test])
-    model = _new_model(plan, train[0].bags[0].features.shape[1], len(classes))
-    yield from fit(model, train, validation, plan.fit)
+    model = _new_model(plan, train[0].bags[0], len(outcome.classes), record)
+    yield from trainer(plan.model)(model, train, validation, plan.fit)
     metrics = yield from _tested(model, test)
     metrics |= yield from _attention_top(model, validation or train)
+    survival = yield from _referenced(model, train, outcome.survival)
     card = describe(
         model,
         [*train, *validation],
-        classes=classes,
-        data=f"{len(train)} patients trained, {len(validation)} chose the weights",
+        classes=outcome.classes,
+        survival=survival,
+        record=record,
+        data=_told(train, validation, record),
         seed=plan.fit.seed,
         salt=secrets.token_hex(8),
         created=datetime.now(UTC).date().isoformat(),
@@ -88,10 +115,35 @@ def train_cohort(manifest: Manifest, path: Path, plan: Plan) -> Generator[Step |
     return save_checkpoint(path, model, card)
 
 
-def _cases(manifest: Manifest, names: Sequence[str], folder: Path | None) -> tuple[Case, ...]:
+def reads_records(name: str) -> bool:
+    """Return whether a model of the registry takes the groups of a patient's record."""
+    return "groups" in inspect.signature(model_class(name)).parameters
+
+
+def check_plan(plan: Plan, manifest: Manifest) -> None:
+    """Raise ValueError if the model cannot do the task, or does not go with the manifest."""
+    check_task(plan.task, manifest, plan.time_unit)
+    if plan.task is not Task.CLASSIFICATION and not model_class(plan.model).survives:
+        able = ", ".join(name for name, cls in MODELS.items() if cls.survives)
+        raise ValueError(f"{plan.model} does not learn {plan.task}: choose one of {able}")
+    if Need.FINER in model_class(plan.model).needs and plan.closer is None:
+        raise ValueError(f"{plan.model} looks closer at patches, which takes the slides themselves")
+    if reads_records(plan.model) and manifest.schema is None:
+        raise ValueError(f"{plan.model} reads clinical records: name the schema of the manifest's")
+    if manifest.schema is not None and not reads_records(plan.model):
+        able = ", ".join(name for name in MODELS if reads_records(name)) or "no model yet"
+        raise ValueError(f"{plan.model} reads no clinical records, as do {able}: give no schema")
+
+
+def _members(manifest: Manifest, names: Sequence[str]) -> list[Patient]:
     chosen = set(names)
-    patients = [patient for patient in manifest.patients if patient.name in chosen]
-    return cases_of(patients, manifest.classes, folder)
+    return [patient for patient in manifest.patients if patient.name in chosen]
+
+
+def _record_format(manifest: Manifest, train: Sequence[Patient]) -> RecordFormat | None:
+    if manifest.schema is None:
+        return None
+    return RecordFormat.fit(manifest.schema, [p.record for p in train if p.record is not None])
 
 
 def _check_encoders(cases: Sequence[Case]) -> None:
@@ -101,10 +153,36 @@ def _check_encoders(cases: Sequence[Case]) -> None:
         raise ValueError(f"the features are of several encoders, {found}: extract them anew")
 
 
-def _new_model(plan: Plan, feature_dim: int, classes: int) -> MILModel:
+def _told(train: Sequence[Case], validation: Sequence[Case], record: RecordFormat | None) -> str:
+    """Return the card's sentence on the data, with who has which part of a record."""
+    told = f"{len(train)} patients trained, {len(validation)} chose the weights"
+    if record is None:
+        return told
+    clinical = [case.bags[0].clinical for case in train]
+    present = torch.stack([tokens.present for tokens in clinical if tokens is not None])
+    counts = zip(record.clinical.groups, present.sum(dim=0).tolist(), strict=True)
+    return f"{told}; of the former " + ", ".join(f"{count} have {name}" for name, count in counts)
+
+
+def _new_model(plan: Plan, bag: Bag, classes: int, record: RecordFormat | None) -> MILModel:
+    """Return a model with its first weights, which takes bags such as this one."""
+    groups = {"groups": record.groups} if record is not None else {}
+    dim = bag.features.shape[1]
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(plan.fit.seed)
-        return create_model(plan.model, feature_dim=feature_dim, classes=classes)
+        model = create_model(plan.model, feature_dim=dim, classes=classes, **groups, **plan.options)
+    model.check(bag)
+    return model
+
+
+def _referenced(
+    model: MILModel, train: Sequence[Case], survival: Survival | None
+) -> Generator[Step, None, Survival | None]:
+    """Return survival with the log risk of the median training patient, which Cox needs."""
+    if survival is None or survival.loss != "cox":
+        return survival
+    scores = yield from evaluate(model, train, "reference")
+    return survival.model_copy(update={"reference": scores.risks.median().item()})
 
 
 def _tested(model: MILModel, test: Sequence[Case]) -> Generator[Step, None, dict[str, float]]:
@@ -128,8 +206,8 @@ def _attention_top(
         for bag in case.bags:
             with torch.no_grad():
                 maps = model.eval()(bag).explanations
-            found += [one.scores * len(bag) for one in maps if one.name == "attention"]
+            found += [one.times_uniform() for one in maps if one.name == "attention"]
     if not found:
         return {}
-    top = float(np.quantile(torch.cat(found).numpy(), 0.98))
+    top = float(np.nanquantile(torch.cat(found).numpy(), 0.98))
     return {"attention_top": next((nice for nice in _ROUND if nice >= top), _ROUND[-1])}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from napari_wsimil.models.abmil import ABMIL
 from napari_wsimil.models.acmil import ACMIL
 from napari_wsimil.models.base import MILModel
+from napari_wsimil.models.distillation import BD
 from napari_wsimil.models.fullattention import FullAttention
 from napari_wsimil.models.longmil import LongMIL
 from napari_wsimil.models.maxpool import MaxPool
@@ -21,6 +22,7 @@ MODELS: dict[str, type[MILModel]] = {
     "abmil": ABMIL,
     "acmil": ACMIL,
     "attention": FullAttention,
+    "bd": BD,
     "hafed": HAFED,
     "longmil": LongMIL,
     "maxpool": MaxPool,

@@ -53,7 +53,8 @@ class Explanation:
     kind
         What the numbers are.
     scores
-        (N,) one per patch, or (R,) one per region where `index` is given.
+        (N,) one per patch, or (R,) one per region where `index` is given. NaN where there
+        is nothing to say, such as attention to what was dropped.
     index
         (N,) which region each patch belongs to; None if scores are per patch.
     class_index
@@ -71,6 +72,10 @@ class Explanation:
     def per_patch(self) -> Tensor:
         """Return (N,) scores, each patch with its own or its region's."""
         return self.scores if self.index is None else self.scores[self.index]
+
+    def times_uniform(self) -> Tensor:
+        """Return (N,) attention in times of what equal attention would give each unit."""
+        return self.per_patch() * (~self.scores.isnan()).sum()
 
 
 @dataclass(frozen=True)

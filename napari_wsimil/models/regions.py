@@ -113,4 +113,3 @@ def region_side(size: int, shape: str) -> int:
             f"(such as 64 for 8 by 8 cells), not {size}"
         )
     return side if shape == "grid" else 1
-

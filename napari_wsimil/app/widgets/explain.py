@@ -217,7 +217,7 @@ class ExplainWidget(DockedWidget):
         if prediction is None:
             self.patches.clear()
             return
-        chances = zip(prediction.card.classes, prediction.probabilities.tolist(), strict=True)
+        chances = zip(prediction.card.outcomes, prediction.probabilities.tolist(), strict=True)
         for name, chance in chances:
             self.answer.addRow(name, _bar(chance))
         self._show_maps([prediction.title(one) for one in prediction.explanations])

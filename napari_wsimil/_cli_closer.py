@@ -1,0 +1,78 @@
+"""How the command line lets a model look closer at slides, and what that costs."""
+
+from __future__ import annotations
+
+from statistics import mean
+from typing import TYPE_CHECKING
+
+from napari_wsimil._cli_models import options_of
+from napari_wsimil.bags.encoders import create_encoder
+from napari_wsimil.bags.features import estimate
+from napari_wsimil.bags.finer import with_finer
+from napari_wsimil.learning.cohort import BagFiles
+from napari_wsimil.learning.sasha import training_cost
+from napari_wsimil.models.base import Need
+from napari_wsimil.space.slide import open_slide
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.bags.encoders import PatchEncoder
+    from napari_wsimil.learning.sasha import TrainingCost
+    from napari_wsimil.learning.training import Plan
+    from napari_wsimil.models.base import MILModel
+    from napari_wsimil.study.manifest import Manifest, SlideRow
+
+#: Sub-patches along a patch's side.
+SIDE = 4
+
+
+class CloserLook:
+    """Gives bags the sub-patches of their slides, through the encoder that made the bags.
+
+    A slide stays open while a bag of it lives.
+    """
+
+    def __init__(self, weights: Path | None = None) -> None:
+        self._weights = weights
+        self._encoders: dict[str, PatchEncoder] = {}
+
+    def __call__(self, slide: SlideRow, bag: Bag) -> Bag:
+        """Return the bag with finer features, none of them read yet.
+
+        Raises
+        ------
+        ValueError
+            If it is not known where the slide is, or the bag is not of it.
+        """
+        if slide.slide_path is None:
+            raise ValueError(f"slide {slide.slide!r} has no slide_path to look closer at")
+        opened = open_slide(slide.slide_path, mpp=slide.mpp)
+        return with_finer(bag, opened, self.encoder(bag), SIDE)
+
+    def encoder(self, bag: Bag) -> PatchEncoder:
+        """Return the encoder that made a bag."""
+        name = bag.encoder.partition("@")[0]
+        if name not in self._encoders:
+            self._encoders[name] = create_encoder(name, self._weights)
+        return self._encoders[name]
+
+
+def closer_for(model: type[MILModel], weights: Path | None) -> CloserLook | None:
+    """Return how a model looks closer; None if it does not."""
+    return CloserLook(weights) if Need.FINER in model.needs else None
+
+
+def cost_of(manifest: Manifest, plan: Plan, closer: CloserLook) -> TrainingCost:
+    """Return what training takes of the encoder, as measured on the first slide."""
+    slides = [s for p in manifest.patients if plan.task.known_of(p) for s in p.slides]
+    bags = BagFiles(tuple(slides), plan.features)
+    first = bags[0]
+    if first.grid is None or slides[0].slide_path is None:
+        raise ValueError(f"slide {slides[0].slide!r} has no slide_path, or its features no places")
+    with open_slide(slides[0].slide_path, mpp=slides[0].mpp) as slide:
+        rate = estimate(slide, first.grid, closer.encoder(first)).patches_per_second
+    budget = {n: o.default for n, o in options_of(plan.model).items()} | dict(plan.options)
+    patches = round(mean(len(bag) for bag in bags))
+    return training_cost(len(slides), patches, SIDE**2, float(budget.get("budget", 1.0)), rate)

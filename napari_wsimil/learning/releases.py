@@ -1,0 +1,231 @@
+"""Releases: weights in the naming of the papers' own programs, taken into our models.
+
+Nothing but tensors is read: a safetensors file, or a state dict that PyTorch opens without
+running code. The releases' programs take features as they are, so our standardization stays
+the identity.
+
+A weight that is loaded does what it did there as long as the model is the same one. Three are
+not quite: LongMIL's release is its first version, without 2 × 2 pooling and with a mask on one
+head only, VIB's keeps patches unweighted in use, and SASHA's state updater ends in a norm,
+which ours does not, so that its weights stay out.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pickle import UnpicklingError
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from napari_wsimil.learning.release_names import NAMES, SETTINGS, SIZES
+from napari_wsimil.models import create_model, name_of
+from napari_wsimil.models.card import Card
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.models.base import MILModel
+
+WRAPPERS = ("model", "state_dict", "model_state_dict")  # under which programs file the weights
+OWN = "standardize."  # buffers that no release has
+
+
+class ReleaseError(ValueError):
+    """A file holds no weights of a release that can be used."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What became of the weights of a release.
+
+    Attributes
+    ----------
+    missing
+        Weights of ours that the release lacks; they were left as they were.
+    unexpected
+        Tensors of the release, by its own names, that our model has no place for.
+    """
+
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+
+
+def read_release(path: Path) -> dict[str, Tensor]:
+    """Return the tensors in a safetensors file or a state dict, by the release's names.
+
+    A state dict is opened by PyTorch's restricted reader, which runs no code; it may be filed
+    under "model" or "state_dict" beside other things, and its names may begin with "module.".
+
+    Raises
+    ------
+    ReleaseError
+        If the file is damaged, holds anything but tensors and plain values, or no weights.
+    """
+    content = _open(path)
+    for name in WRAPPERS:
+        if isinstance(content.get(name), dict):
+            content = content[name]  # type: ignore[assignment]
+            break
+    tensors = {
+        str(name).removeprefix("module."): value
+        for name, value in content.items()
+        if isinstance(value, torch.Tensor)
+    }
+    if not tensors:
+        raise ReleaseError(f"{path.name} holds no weights")
+    return tensors
+
+
+def release_config(name: str, tensors: Mapping[str, Tensor]) -> dict[str, int | str]:
+    """Return the arguments that make the model `name` which the tensors of a release fit.
+
+    What its weights do not tell is as the release has it, or else our default.
+
+    Raises
+    ------
+    ReleaseError
+        If no release of this model is known, or a weight that tells a size is not there.
+    """
+    theirs = _theirs(name, tensors)
+    for weight, _ in SIZES[name].values():
+        if weight not in theirs:
+            raise ReleaseError(f"these are no weights of {name}: none of them is its {weight}")
+    sizes = {
+        size: tensors[theirs[weight]].shape[axis] for size, (weight, axis) in SIZES[name].items()
+    }
+    return sizes | SETTINGS.get(name, {})
+
+
+def load_release(model: MILModel, tensors: Mapping[str, Tensor]) -> Taken:
+    """Put the tensors of a release into `model`, in place; return what did not fit by name.
+
+    Raises
+    ------
+    ReleaseError
+        If no release of the model is known, none of the tensors is of it, one has another
+        shape than the model's, or is not finite. The model then is as it was.
+    """
+    name = name_of(model)
+    own = {key: value for key, value in model.state_dict().items() if not key.startswith(OWN)}
+    theirs = {key: value for key, value in _theirs(name, tensors).items() if key in own}
+    if not theirs:
+        raise ReleaseError(f"none of these weights is of {name}: {', '.join(sorted(tensors))}")
+    for ours, key in theirs.items():
+        _check(key, tensors[key], own[ours])
+    model.load_state_dict({ours: tensors[key] for ours, key in theirs.items()}, strict=False)
+    return Taken(
+        missing=tuple(sorted(own.keys() - theirs)),
+        unexpected=tuple(sorted(tensors.keys() - theirs.values())),
+    )
+
+
+def import_release(
+    paths: Sequence[Path], name: str, like: Bag, classes: Sequence[str], created: str
+) -> tuple[MILModel, Card, Taken]:
+    """Return the model in the files of a release, in eval mode, its card, and what was left.
+
+    Parameters
+    ----------
+    paths
+        The files that hold its parts, as a rule one.
+    name
+        Of the model, as registered.
+    like
+        A bag of features such as the release was trained on: its encoder, µm per pixel and
+        patch size go on the card, since no release tells them.
+    classes
+        Their names, in the order of the logits.
+    created
+        ISO date.
+
+    Raises
+    ------
+    ReleaseError
+        If a file cannot be read, or the release lacks a weight of the model.
+    ValueError
+        If the classes or the bag are not what the weights are of.
+    """
+    tensors = {key: value for path in paths for key, value in read_release(path).items()}
+    model = create_model(name, **release_config(name, tensors)).eval()
+    taken = load_release(model, tensors)
+    if taken.missing:
+        raise ReleaseError(
+            f"the release lacks {', '.join(taken.missing)}; it has, and {name} has no place for, "
+            f"{', '.join(taken.unexpected) or 'nothing else'}"
+        )
+    if (wanted := (model.feature_dim, model.classes)) != (like.features.shape[1], len(classes)):
+        raise ValueError(
+            f"these weights take features of {wanted[0]} numbers and know {wanted[1]} classes; "
+            f"given are features of {like.features.shape[1]} and {len(classes)} classes"
+        )
+    return model, _card(model, like, classes, f"weights of {_listed(paths)}", created), taken
+
+
+def _card(model: MILModel, like: Bag, classes: Sequence[str], data: str, created: str) -> Card:
+    grid = like.grid
+    return Card(
+        model=name_of(model),
+        config=model.config,
+        encoder=like.encoder,
+        encoder_dim=model.feature_dim,
+        mpp=None if grid is None else grid.mpp,
+        pixels=None if grid is None else grid.pixels,
+        overlap=None if grid is None else 1 - grid.stride / grid.patch_size,
+        classes=tuple(classes),
+        data=f"imported {data}, trained elsewhere: on whom, it does not tell",
+        synthetic=like.synthetic,
+        seed=0,
+        threads=1,
+        versions={},
+        created=created,
+    )
+
+
+def _listed(paths: Sequence[Path]) -> str:
+    return ", ".join(path.name for path in paths)
+
+
+def _open(path: Path) -> dict[str, object]:
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, UnpicklingError, RuntimeError, EOFError) as error:
+        raise ReleaseError(
+            f"{path.name} cannot be read as weights alone: it is damaged, or holds objects that "
+            "only its own program may open; have it save its state dict"
+        ) from error
+    if not isinstance(content, dict):
+        raise ReleaseError(f"{path.name} holds a {type(content).__name__}, not a state dict")
+    return content
+
+
+def _theirs(name: str, tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Return the release's name of each weight of ours that it has."""
+    if name not in NAMES:
+        raise ReleaseError(f"no release of {name} is known; there are {', '.join(NAMES)}")
+    found = {}
+    for key in tensors:
+        module, _, part = key.rpartition(".")
+        for pattern, ours in NAMES[name].items():
+            if match := re.fullmatch(pattern, module):
+                found[f"{match.expand(ours)}.{part}"] = key
+    return found
+
+
+def _check(key: str, value: Tensor, wanted: Tensor) -> None:
+    if value.shape != wanted.shape:
+        raise ReleaseError(
+            f"{key} is {tuple(value.shape)}, this model takes {tuple(wanted.shape)}: "
+            "make it with the sizes of `release_config`"
+        )
+    if not torch.isfinite(value).all():
+        raise ReleaseError(f"{key} has NaN or infinite weights")
