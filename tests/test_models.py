@@ -35,7 +35,7 @@ CONFIGS: dict[str, dict[str, int | float | str]] = {
 }
 
 #: Models in which a patch's own logit does not depend on the other patches.
-CONTEXT_FREE = {"abmil", "acmil", "hafed", "meanpool"}
+CONTEXT_FREE = {"abmil", "acmil", "hafed", "meanpool", "vib"}
 
 #: Parameters that a loss cannot reach: a softmax does not see what all patches share.
 IDLE: dict[str, set[str]] = {name: {"attention.score.bias"} for name in MODELS}

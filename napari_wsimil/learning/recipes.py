@@ -65,6 +65,7 @@ _RECIPES: dict[str, FitConfig] = {
         record_noise=0.5,
     ),
     "longmil": FitConfig(epochs=10, lr=1e-3, accumulate=1, drop=0.0, noise=0.5, shift=0.2),
+    "vib": FitConfig(epochs=16, lr=2e-3, drop=0.3),
     "hafed": FitConfig(epochs=20, accumulate=2, drop=0.0),
     "sasha": FitConfig(epochs=20, accumulate=2, drop=0.0),
 }

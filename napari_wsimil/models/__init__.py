@@ -5,6 +5,7 @@ from __future__ import annotations
 from napari_wsimil.models.abmil import ABMIL
 from napari_wsimil.models.acmil import ACMIL
 from napari_wsimil.models.base import MILModel
+from napari_wsimil.models.bottleneck import VIB
 from napari_wsimil.models.distillation import BD
 from napari_wsimil.models.fullattention import FullAttention
 from napari_wsimil.models.longmil import LongMIL
@@ -32,6 +33,7 @@ MODELS: dict[str, type[MILModel]] = {
     "querent": Querent,
     "sasha": SASHA,
     "transmil": TransMIL,
+    "vib": VIB,
 }
 
 

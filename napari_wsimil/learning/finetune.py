@@ -1,0 +1,222 @@
+"""Finetune: an image encoder trained from slide labels, through a few chosen patches.
+
+The stages of VIB (Li et al., CVPR 2023): `encode` the patches of all slides without
+gradient; fit a bottleneck on the features and let it choose (`VIB.select`); `finetune` the
+encoder and a head on the pixels of the chosen; `encode` again and fit any model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+from napari_wsimil.bags.bag import Bag
+from napari_wsimil.learning.evaluation import Step
+from napari_wsimil.learning.fit import FitConfig, TrainingError, fit
+from napari_wsimil.models.base import MILModel, MILOutput
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Sequence
+
+    from torch import Tensor, nn
+
+    from napari_wsimil.learning.cases import Case
+    from napari_wsimil.learning.fit import Epoch
+    from napari_wsimil.learning.pixels import PixelSlide
+
+BATCH = 128  # patches in one call of the encoder
+BRIGHTNESS = CONTRAST = (0.8, 1.2)  # factors drawn for each patch
+CONFIG = FitConfig(epochs=10, lr=1e-3, weight_decay=1e-3, drop=0.0, noise=0.0, standardize=False)
+
+
+class EndToEnd(MILModel):
+    """A head on an encoder: a model of bags whose features are pixels.
+
+    Its bags are those of `pixel_case`, (K, 3·S·S) from 0 to 1. It is no model of the
+    registry: encoder and head are kept apart afterwards. In training patches are turned,
+    mirrored, lightened and contrasted; the encoder stays in eval mode, so that its batch
+    statistics are those it came with.
+
+    Parameters
+    ----------
+    encoder
+        Takes (B, 3, S, S) pixels from 0 to 1, gives (B, D).
+    head
+        Any model of D-wide features.
+    pixels
+        S, the side of a patch.
+    batch
+        Most patches in a call of the encoder. Where a bag has more, each call is computed
+        again for its gradient, so that memory does not grow with K.
+    """
+
+    def __init__(
+        self, *, encoder: nn.Module, head: MILModel, pixels: int, batch: int = BATCH
+    ) -> None:
+        super().__init__(feature_dim=3 * pixels**2, classes=head.classes)
+        self.encoder = encoder
+        self.head = head
+        self.pixels = pixels
+        self.batch = batch
+
+    def train(self, mode: bool = True) -> EndToEnd:
+        """Return itself, its head in training mode or not; the encoder never is."""
+        super().train(mode)
+        self.encoder.eval()
+        return self
+
+    def forward(self, bag: Bag) -> MILOutput:
+        """Return what the head says of the bag's patches, encoded."""
+        self.check(bag)
+        self.head.progress = self.progress
+        pixels = bag.features.to(_device(self.encoder))
+        x = pixels.view(-1, 3, self.pixels, self.pixels)  # (K, 3, S, S)
+        if self.training:
+            x = augmented(x)
+        h = self._encode(x)  # (K, D)
+        if not torch.isfinite(h).all():
+            raise TrainingError(
+                "the encoder's features became NaN or infinite: train again with a lower "
+                "learning rate; the best weights before it were kept"
+            )
+        output: MILOutput = self.head(replace(bag, features=h))
+        return output
+
+    def loss(self, output: MILOutput, target: Tensor) -> dict[str, Tensor]:
+        """Return the head's terms."""
+        return self.head.loss(output, target)
+
+    def pool(self, outputs: Sequence[MILOutput]) -> MILOutput:
+        """Return the head's output of a patient."""
+        return self.head.pool(outputs)
+
+    def _encode(self, x: Tensor) -> Tensor:
+        parts = x.split(self.batch)
+        if len(parts) == 1:
+            h: Tensor = self.encoder(x)
+            return h
+        return torch.cat([checkpoint(self.encoder, part, use_reentrant=False) for part in parts])
+
+
+def finetune(
+    model: EndToEnd,
+    train: Sequence[Case],
+    validation: Sequence[Case] = (),
+    config: FitConfig = CONFIG,
+    frozen: Sequence[str] = (),
+) -> Generator[Step | Epoch, None, Epoch]:
+    """Train encoder and head in place on the pixels of chosen patches, as `fit` does.
+
+    Only chosen patches are read, and only they have a gradient. However it ends, both are
+    left with the best weights so far.
+
+    Parameters
+    ----------
+    model
+        Encoder and head; a head that has learned on the encoder's features gives the
+        encoder a direction from the first step on.
+    train, validation
+        Cases made by `pixel_case`.
+    config
+        How; pixels are augmented in their own way, so its `noise` and `shift` must be 0
+        and `standardize` False.
+    frozen
+        Names of the encoder's parts that are not trained, such as "conv1" or "layer1".
+
+    Raises
+    ------
+    TrainingError
+        As `fit`.
+    ValueError
+        As `fit`; if the encoder has no such part, or the config is one for features.
+    """
+    if config.noise or config.shift or config.standardize:
+        raise ValueError("noise, shift and standardize are for features, these are pixels")
+    with _frozen([_part(model.encoder, name) for name in frozen]):
+        return (yield from fit(model, train, validation, config))
+
+
+def encode(
+    encoder: nn.Module, slides: Sequence[PixelSlide], batch: int = BATCH
+) -> Generator[Step, None, tuple[Bag, ...]]:
+    """Return the bag of every slide, all its patches encoded; yield after each slide.
+
+    The encoder is in eval mode, without gradients, only while it computes; `batch` patches
+    are read and encoded at a time.
+    """
+    name = identity(encoder)
+    bags = []
+    for done, slide in enumerate(slides, 1):
+        features = _encoded(encoder, slide, batch)
+        bags.append(Bag(features, name, slide.grid, synthetic=slide.synthetic, slide=slide.name))
+        yield Step("encode", done, len(slides))
+    return tuple(bags)
+
+
+def identity(encoder: nn.Module) -> str:
+    """Return the name of an encoder and a hash of its weights."""
+    digest = hashlib.sha256()
+    for name, value in encoder.state_dict().items():
+        digest.update(name.encode() + value.cpu().numpy().tobytes())
+    return f"{type(encoder).__name__}@{digest.hexdigest()[:16]}"
+
+
+def augmented(x: Tensor) -> Tensor:
+    """Return (K, 3, S, S) patches, each turned, mirrored, lightened and contrasted at random."""
+    turns = torch.randint(8, (len(x),)).to(x.device)  # half of them mirrored
+    x = x.clone()
+    for turn in range(1, 8):
+        some = turns == turn
+        mirrored = x[some].flip(3) if turn >= 4 else x[some]
+        x[some] = mirrored.rot90(turn % 4, dims=(2, 3))
+    mean = x.mean(dim=(1, 2, 3), keepdim=True)
+    return ((x - mean) * _factors(x, CONTRAST) + mean * _factors(x, BRIGHTNESS)).clamp(0, 1)
+
+
+def _factors(x: Tensor, limits: tuple[float, float]) -> Tensor:
+    low, high = limits
+    return low + (high - low) * torch.rand(len(x), 1, 1, 1).to(x.device)
+
+
+@torch.no_grad()
+def _encoded(encoder: nn.Module, slide: PixelSlide, batch: int) -> Tensor:
+    device, training = _device(encoder), encoder.training
+    encoder.eval()
+    try:
+        parts = [
+            encoder(slide.pixels(index).to(device).float() / 255).float().cpu()
+            for index in torch.arange(len(slide)).split(batch)
+        ]
+    finally:
+        encoder.train(training)
+    return torch.cat(parts)
+
+
+def _device(encoder: nn.Module) -> torch.device:
+    return next(encoder.parameters()).device
+
+
+def _part(encoder: nn.Module, name: str) -> nn.Module:
+    parts: dict[str, nn.Module] = dict(encoder.named_modules())
+    if name not in parts:
+        top = ", ".join(part for part, _ in encoder.named_children())
+        raise ValueError(f'the encoder has no part "{name}": its parts are {top}')
+    return parts[name]
+
+
+@contextmanager
+def _frozen(parts: Sequence[nn.Module]) -> Iterator[None]:
+    """Keep the parameters of `parts` without gradient for a while."""
+    learning = [p for part in parts for p in part.parameters() if p.requires_grad]
+    for parameter in learning:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)

@@ -1,0 +1,405 @@
+"""Weights in the naming of the public releases: what our models then compute."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from napari_wsimil.bags.bag import Bag
+from napari_wsimil.bags.store import load_bag, save_bag
+from napari_wsimil.cli import main
+from napari_wsimil.explain.predict import predict
+from napari_wsimil.learning.checkpoint import load_checkpoint
+from napari_wsimil.learning.releases import (
+    ReleaseError,
+    load_release,
+    read_release,
+    release_config,
+)
+from napari_wsimil.models import create_model
+from napari_wsimil.space.grid import PatchGrid
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+    Release = dict[str, Tensor]
+
+N, K, D, C, H, L, M = 9, 4, 6, 3, 5, 7, 2
+
+
+def drawn(shapes: dict[str, tuple[int, ...]], seed: int = 0) -> Release:
+    generator = torch.Generator().manual_seed(seed)
+    return {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+
+
+def gated(name: str, width: int, branches: int) -> dict[str, tuple[int, ...]]:
+    return {
+        f"{name}.attention_V.0.weight": (L, width),
+        f"{name}.attention_V.0.bias": (L,),
+        f"{name}.attention_U.0.weight": (L, width),
+        f"{name}.attention_U.0.bias": (L,),
+        f"{name}.attention_weights.weight": (branches, L),
+        f"{name}.attention_weights.bias": (branches,),
+    }
+
+
+def heads(width: int, branches: int) -> dict[str, tuple[int, ...]]:
+    names = [f"classifier.{m}.fc" for m in range(branches)] + ["Slide_classifier.fc"]
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name in names:
+        shapes |= {f"{name}.weight": (C, width), f"{name}.bias": (C,)}
+    return shapes
+
+
+def acmil() -> Release:
+    return drawn({"dimreduction.fc1.weight": (H, D), **gated("attention", H, M), **heads(H, M)})
+
+
+def hafed() -> Release:
+    parts = {**gated("attention_1", D, 1), **gated("attention_2", D, M), **heads(D, M)}
+    return drawn({**parts, "dimreduction.fc1.weight": (H, D)})
+
+
+def vib() -> Release:
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, shape in {
+        "fc.0": (H, D),
+        "instance_classifier": (1, H),
+        "attention_net.attention_a.0": (L, H),
+        "attention_net.attention_b.0": (L, H),
+        "attention_net.attention_c": (1, L),
+        "classifiers": (C, H),
+    }.items():
+        shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
+    return drawn(shapes)
+
+
+def longmil() -> Release:
+    width = 8
+    shapes: dict[str, tuple[int, ...]] = {"_fc1.0.weight": (width, D), "_fc1.0.bias": (width,)}
+    for layer in ("layer1", "layer2", "layer3"):
+        shapes[f"{layer}.attn.qkv.weight"] = (3 * width, width)
+        for name, shape in {
+            "norm": (width,),
+            "attn.proj": (width, width),
+            "norm2": (width,),
+            "mlp.fc1": (4 * width, width),
+            "mlp.fc2": (width, 4 * width),
+        }.items():
+            shapes |= {f"{layer}.{name}.weight": shape, f"{layer}.{name}.bias": shape[:1]}
+    for name, shape in {"norm": (width,), "_fc2": (C, width)}.items():
+        shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
+    return drawn(shapes)
+
+
+def numbers(release: Release) -> dict[str, np.ndarray]:
+    return {name: value.double().numpy() for name, value in release.items()}
+
+
+def softmax(e: np.ndarray) -> np.ndarray:
+    return np.exp(e) / np.exp(e).sum(axis=-1, keepdims=True)
+
+
+def sigmoid(e: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-e))
+
+
+def gated_by_hand(
+    w: dict[str, np.ndarray], h: np.ndarray, names: tuple[str, str, str]
+) -> np.ndarray:
+    """Return (M, N) scores; `names` are of V, U and the weights."""
+    v, u, score = names
+    hidden = np.tanh(h @ w[f"{v}.weight"].T + w[f"{v}.bias"])
+    hidden = hidden * sigmoid(h @ w[f"{u}.weight"].T + w[f"{u}.bias"])
+    return (hidden @ w[f"{score}.weight"].T + w[f"{score}.bias"]).T
+
+
+def acmil_gate(name: str) -> tuple[str, str, str]:
+    return f"{name}.attention_V.0", f"{name}.attention_U.0", f"{name}.attention_weights"
+
+
+def slide_and_branches(
+    w: dict[str, np.ndarray], h: np.ndarray, a: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    slide = w["Slide_classifier.fc.weight"] @ (a.mean(axis=0) @ h) + w["Slide_classifier.fc.bias"]
+    branches = [
+        w[f"classifier.{m}.fc.weight"] @ (a[m] @ h) + w[f"classifier.{m}.fc.bias"] for m in range(M)
+    ]
+    return slide, np.array(branches)
+
+
+def a_bag(finer: bool = False) -> Bag:
+    generator = torch.Generator().manual_seed(5)
+    fine = torch.randn(N, K, D, generator=generator) if finer else None
+    return Bag(torch.randn(N, D, generator=generator), finer=fine)
+
+
+def test_acmil_computes_what_its_release_computes() -> None:
+    release, bag = acmil(), a_bag()
+    model = create_model("acmil", **release_config("acmil", release)).eval()
+    taken = load_release(model, release)
+    assert (taken.missing, taken.unexpected) == ((), ())
+    w = numbers(release)
+    h = np.maximum(bag.features.double().numpy() @ w["dimreduction.fc1.weight"].T, 0)
+    a = softmax(gated_by_hand(w, h, acmil_gate("attention")))
+    slide, branches = slide_and_branches(w, h, a)
+    output = model(bag)
+    np.testing.assert_allclose(output.logits.detach(), slide, rtol=1e-4)
+    np.testing.assert_allclose(output.branches["logits"].detach(), branches, rtol=1e-4)
+
+
+def test_hafed_computes_what_its_release_computes_and_the_rest_is_listed() -> None:
+    release, bag = hafed(), a_bag(finer=True)
+    model = create_model("hafed", **release_config("hafed", release)).eval()
+    taken = load_release(model, release)
+    assert (taken.missing, taken.unexpected) == ((), ("dimreduction.fc1.weight",))
+    w = numbers(release)
+    v = np.empty((N, D))
+    for n, u in enumerate(bag.finer.double().numpy()):
+        v[n] = softmax(gated_by_hand(w, u, acmil_gate("attention_1")))[0] @ u
+    a = softmax(gated_by_hand(w, v, acmil_gate("attention_2")))
+    slide, branches = slide_and_branches(w, v, a)
+    output = model(bag)
+    np.testing.assert_allclose(output.logits.detach(), slide, rtol=1e-4)
+    np.testing.assert_allclose(output.branches["logits"].detach(), branches, rtol=1e-4)
+
+
+def test_the_agent_s_actor_scores_as_its_release_does_and_its_critic_is_listed() -> None:
+    agent = drawn({**gated("actor.attention", D, 1), **gated("critic.attention", D, 1)}, seed=3)
+    model = create_model("sasha", **release_config("sasha", hafed())).eval()
+    taken = load_release(model, hafed() | agent)
+    assert set(taken.unexpected) == {n for n in agent if n.startswith("critic")} | {
+        "dimreduction.fc1.weight"
+    }
+    s = torch.randn(N, D, generator=torch.Generator().manual_seed(1))
+    expected = gated_by_hand(numbers(agent), s.double().numpy(), acmil_gate("actor.attention"))
+    np.testing.assert_allclose(model.actor(s).detach().T, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_state_updater_of_the_release_has_no_counterpart() -> None:
+    updater = drawn({"fc1.weight": (2 * D, 3 * D), "fc2.weight": (D, 2 * D)})
+    model = create_model("sasha", **release_config("sasha", hafed()))
+    taken = load_release(model, hafed() | updater)
+    assert {"fc1.weight", "fc2.weight"} <= set(taken.unexpected)
+    assert {name.partition(".")[0] for name in taken.missing} == {"actor", "threshold", "updater"}
+
+
+def test_vib_selects_and_weighs_with_the_release_s_weights() -> None:
+    release, bag = vib(), a_bag()
+    model = create_model("vib", **release_config("vib", release)).eval()
+    taken = load_release(model, release)
+    assert (taken.missing, taken.unexpected) == ((), ())
+    w = numbers(release)
+    h = bag.features.double().numpy() @ w["fc.0.weight"].T + w["fc.0.bias"]
+    h = np.maximum(h, 0)
+    pi = sigmoid(h @ w["instance_classifier.weight"][0] + w["instance_classifier.bias"])
+    h = pi[:, None] * h
+    names = tuple(f"attention_net.attention_{part}" for part in ("a.0", "b.0", "c"))
+    z = softmax(gated_by_hand(w, h, names)) @ h
+    expected = w["classifiers.weight"] @ z[0] + w["classifiers.bias"]
+    np.testing.assert_allclose(model(bag).logits.detach(), expected, rtol=1e-4)
+
+
+def layer_norm(w: dict[str, np.ndarray], name: str, h: np.ndarray) -> np.ndarray:
+    h = h - h.mean(axis=-1, keepdims=True)
+    scaled = h / np.sqrt((h**2).mean(axis=-1, keepdims=True) + 1e-5)
+    return scaled * w[f"{name}.weight"] + w[f"{name}.bias"]
+
+
+def layer_of_one_token(w: dict[str, np.ndarray], name: str, h: np.ndarray) -> np.ndarray:
+    """Return the token after a layer in which it sees but itself: it gets its own value."""
+    value = np.split(w[f"{name}.attn.qkv.weight"], 3)[2] @ layer_norm(w, f"{name}.norm", h)
+    h = h + w[f"{name}.attn.proj.weight"] @ value + w[f"{name}.attn.proj.bias"]
+    inner = w[f"{name}.mlp.fc1.weight"] @ layer_norm(w, f"{name}.norm2", h)
+    inner = torch.nn.functional.gelu(torch.from_numpy(inner + w[f"{name}.mlp.fc1.bias"])).numpy()
+    return h + w[f"{name}.mlp.fc2.weight"] @ inner + w[f"{name}.mlp.fc2.bias"]
+
+
+def test_longmil_computes_what_its_release_computes_where_places_do_not_matter() -> None:
+    release = longmil()
+    config = release_config("longmil", release)
+    assert (config["heads"], config["pooling"], config["positions"]) == (4, "mean", "alibi")
+    model = create_model("longmil", **config | {"heads": 2}).eval()
+    taken = load_release(model, release)
+    assert (taken.missing, taken.unexpected) == ((), ())
+    grid = PatchGrid(np.zeros((1, 2), dtype=np.int64), patch_size=8, stride=8, pixels=8)
+    bag = Bag(a_bag().features[:1], grid=grid)
+    w = numbers(release)
+    h = w["_fc1.0.weight"] @ bag.features[0].double().numpy() + w["_fc1.0.bias"]
+    h = np.maximum(h, 0)
+    for name in ("layer1", "layer2", "layer3"):
+        h = layer_of_one_token(w, name, h)
+    expected = w["_fc2.weight"] @ layer_norm(w, "norm", h) + w["_fc2.bias"]
+    np.testing.assert_allclose(model(bag).logits.detach(), expected, rtol=1e-4)
+
+
+def test_sizes_are_read_from_the_weights() -> None:
+    assert release_config("acmil", acmil()) == {
+        "feature_dim": D,
+        "classes": C,
+        "width": H,
+        "attention_dim": L,
+        "branches": M,
+    }
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_a_state_dict_is_read_without_running_code(
+    tmp_path: Path, wrapped: bool, prefix: str
+) -> None:
+    path = tmp_path / "release.pth"
+    named = {prefix + name: value for name, value in acmil().items()}
+    torch.save({"epoch": 3, "model": named} if wrapped else named, path)
+    found = read_release(path)
+    assert found.keys() == acmil().keys()
+    assert all(torch.equal(found[name], value) for name, value in acmil().items())
+
+
+def test_safetensors_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "release.safetensors"
+    save_file(acmil(), path)
+    assert read_release(path).keys() == acmil().keys()
+
+
+class Program:
+    """Stands for any object of a release's own program."""
+
+
+@pytest.mark.parametrize("content", [Program(), {"model": acmil(), "config": Program()}])
+def test_a_file_with_objects_of_a_program_is_refused(tmp_path: Path, content: object) -> None:
+    path = tmp_path / "release.pt"
+    torch.save(content, path)
+    with pytest.raises(ReleaseError, match=r"release\.pt cannot be read as weights alone"):
+        read_release(path)
+
+
+@pytest.mark.parametrize("name", ["release.pth", "release.safetensors"])
+def test_a_damaged_file_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"\x80\x02damaged")
+    with pytest.raises(ReleaseError, match="cannot be read"):
+        read_release(path)
+
+
+@pytest.mark.parametrize("content", [{}, {"epoch": 3}, [1, 2]])
+def test_a_file_without_weights_is_refused(tmp_path: Path, content: object) -> None:
+    path = tmp_path / "release.pt"
+    torch.save(content, path)
+    with pytest.raises(ReleaseError, match="holds"):
+        read_release(path)
+
+
+def test_what_is_missing_and_what_nobody_expects_is_listed() -> None:
+    release = acmil()
+    model = create_model("acmil", **release_config("acmil", release))
+    del release["classifier.1.fc.bias"]
+    release["attention.extra.weight"] = torch.zeros(1)
+    kept = model.branch_heads[1].bias.detach().clone()
+    taken = load_release(model, release)
+    assert taken.missing == ("branch_heads.1.bias",)
+    assert taken.unexpected == ("attention.extra.weight",)
+    assert torch.equal(model.branch_heads[1].bias, kept)
+
+
+def test_another_shape_is_refused_by_its_name_and_nothing_is_loaded() -> None:
+    release = acmil()
+    model = create_model("acmil", **release_config("acmil", release))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    release["Slide_classifier.fc.weight"] = torch.zeros(C + 1, H)
+    with pytest.raises(ReleaseError, match=rf"Slide_classifier\.fc\.weight is \({C + 1}, {H}\)"):
+        load_release(model, release)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_weights_that_are_no_numbers_are_refused() -> None:
+    release = acmil()
+    model = create_model("acmil", **release_config("acmil", release))
+    release["Slide_classifier.fc.bias"][0] = float("nan")
+    with pytest.raises(ReleaseError, match=r"Slide_classifier\.fc\.bias has NaN"):
+        load_release(model, release)
+
+
+def test_weights_of_another_model_are_refused() -> None:
+    with pytest.raises(ReleaseError, match="no weights of acmil"):
+        release_config("acmil", vib())
+    model = create_model("acmil", feature_dim=D, classes=C)
+    with pytest.raises(ReleaseError, match="none of these weights is of acmil"):
+        load_release(model, vib())
+
+
+def test_a_model_without_a_release_is_refused() -> None:
+    with pytest.raises(ReleaseError, match="no release of abmil"):
+        release_config("abmil", acmil())
+
+
+def test_half_precision_becomes_the_model_s_own() -> None:
+    release = {name: value.half() for name, value in acmil().items()}
+    model = create_model("acmil", **release_config("acmil", release))
+    load_release(model, release)
+    assert {value.dtype for value in model.state_dict().values()} == {torch.float32}
+
+
+@pytest.fixture
+def features(tmp_path: Path) -> Path:
+    """Features of one patch, as the weights take them."""
+    grid = PatchGrid(np.zeros((1, 2), dtype=np.int64), patch_size=8, stride=8, pixels=8, mpp=0.5)
+    path = tmp_path / "slide.h5"
+    save_bag(path, Bag(torch.ones(1, D), encoder="theirs@1", grid=grid))
+    return path
+
+
+def import_weights(release: Release, features: Path, classes: str, model: str = "acmil") -> int:
+    path = features.with_name("theirs.safetensors")
+    save_file(release, path)
+    out = features.with_name("ours.safetensors")
+    options = ["--model", model, "--features", str(features), "--classes", classes]
+    return main(["import-weights", str(path), *options, "-o", str(out), "--json"])
+
+
+def test_an_imported_release_is_a_checkpoint_for_the_features_it_was_given(
+    features: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert import_weights(acmil() | {"extra": torch.zeros(1)}, features, "a,b,c") == 0
+    assert json.loads(capsys.readouterr().out)["left out"] == ["extra"]
+    model, card = load_checkpoint(features.with_name("ours.safetensors"))
+    assert (card.encoder, card.mpp, card.pixels, card.classes) == (
+        "theirs@1",
+        0.5,
+        8,
+        ("a", "b", "c"),
+    )
+    assert "theirs.safetensors" in card.data
+    found = predict(model, card, load_bag(features))
+    assert torch.equal(model.head.bias, acmil()["Slide_classifier.fc.bias"])
+    assert found.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("release", "classes", "sentence"),
+    [
+        (acmil(), "a,b", f"know {C} classes; given are features of {D} and 2 classes"),
+        (
+            {k: v for k, v in acmil().items() if k != "attention.attention_V.0.bias"},
+            "a,b,c",
+            "lacks attention.tanh.bias",
+        ),
+    ],
+)
+def test_what_cannot_be_imported_whole_is_not_written(
+    features: Path,
+    release: Release,
+    classes: str,
+    sentence: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert import_weights(release, features, classes) == 2
+    assert sentence in capsys.readouterr().err
+    assert not features.with_name("ours.safetensors").exists()
