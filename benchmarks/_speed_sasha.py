@@ -45,8 +45,7 @@ def rows(n: int) -> Iterator[Row]:
     def ours() -> tuple[Tensor, Tensor, Tensor]:
         episode = Episode(model, bag.features, lambda patch: (fine[patch], attention))
         for _ in range(steps):
-            policy = episode.policy()
-            episode.look(int(policy.argmax()), policy)
+            episode.look(episode.best(), episode.policy())
         trajectory = episode.trajectory()
         return trajectory.order, trajectory.probabilities[1:], episode.state
 

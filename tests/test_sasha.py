@@ -126,6 +126,10 @@ def test_hafed_is_the_equations(hafed: HAFED, bag: Bag) -> None:
     assert list(hafed.loss(output, torch.tensor(1))) == ["class", "branches", "diversity"]
 
 
+def test_its_card_will_say_how_the_actor_got_its_start() -> None:
+    assert "distilling" in SASHA(feature_dim=4, classes=2).remark
+
+
 def test_training_masks_a_fixed_number_of_sub_patches_and_of_patches(hafed: HAFED) -> None:
     hafed.train()
     _, a = hafed.distill(torch.randn(9, 16, D))
@@ -307,6 +311,16 @@ def test_an_update_is_the_equation() -> None:
         hidden = F.gelu(updater.hidden.weight @ torch.cat([v_a, s_a, s_i]) + updater.hidden.bias)
         expected = s_i + updater.change.weight @ hidden + updater.change.bias
         torch.testing.assert_close(moved, expected, rtol=1e-5, atol=1e-6)
+
+
+@torch.no_grad()
+def test_the_next_look_is_told_by_bits_that_log_probabilities_lose(model: SASHA) -> None:
+    random = torch.Generator().manual_seed(0)
+    episode = model.begin(Bag(torch.randn(3000, D, generator=random), finer=unread))
+    episode.actor().fill_(0.1)
+    episode.actor()[1234] += 1e-8
+    assert (episode.policy() == episode.policy().max()).sum() > 1
+    assert episode.best() == 1234
 
 
 # what an episode tells

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from napari_wsimil.learning.fit import FitConfig, fit
@@ -28,42 +29,16 @@ class Trainer(Protocol):
     ) -> Generator[Step | Epoch, None, Epoch]: ...
 
 
+_RECORDS = FitConfig(
+    epochs=25, lr=1e-3, accumulate=8, drop=0.0, patches=128, noise=0.0, shift=0.2, record_noise=0.5
+)
+_PERSAM = replace(_RECORDS, epochs=40, weight_decay=1e-4, clip=1.0, noise=0.4)
+
 _RECIPES: dict[str, FitConfig] = {
     "querent": FitConfig(epochs=10, lr=1e-3, accumulate=2, drop=0.3, noise=1.0),
-    "persam": FitConfig(
-        epochs=40,
-        lr=1e-3,
-        weight_decay=1e-4,
-        accumulate=8,
-        clip=1.0,
-        drop=0.0,
-        patches=100,
-        noise=0.4,
-        shift=0.2,
-        record_noise=0.5,
-    ),
-    "persam-live": FitConfig(
-        epochs=40,
-        lr=1e-3,
-        weight_decay=1e-4,
-        accumulate=8,
-        clip=1.0,
-        drop=0.0,
-        patches=128,
-        noise=0.4,
-        shift=0.2,
-        record_noise=0.5,
-    ),
-    "bd": FitConfig(
-        epochs=25,
-        lr=1e-3,
-        accumulate=8,
-        drop=0.0,
-        patches=128,
-        noise=0.0,
-        shift=0.2,
-        record_noise=0.5,
-    ),
+    "persam": replace(_PERSAM, patches=100),
+    "persam-live": _PERSAM,
+    "bd": _RECORDS,
     "longmil": FitConfig(epochs=10, lr=1e-3, accumulate=1, drop=0.0, noise=0.5, shift=0.2),
     "vib": FitConfig(epochs=16, lr=2e-3, drop=0.3),
     "hafed": FitConfig(epochs=20, accumulate=2, drop=0.0),

@@ -106,7 +106,7 @@ def train_cohort(manifest: Manifest, path: Path, plan: Plan) -> Generator[Step |
         classes=outcome.classes,
         survival=survival,
         record=record,
-        data=_told(train, validation, record),
+        data="; ".join(filter(None, (_told(train, validation, record), model.remark))),
         seed=plan.fit.seed,
         salt=secrets.token_hex(8),
         created=datetime.now(UTC).date().isoformat(),

@@ -149,6 +149,11 @@ class MILModel(nn.Module, ABC):
         """Return the arguments that make a model of the same shape, defaults included."""
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
+    @property
+    def remark(self) -> str:
+        """Return what whoever reads the model's card should know of its making, if anything."""
+        return ""
+
     @abstractmethod
     def forward(self, bag: Bag) -> MILOutput:
         """Return the slide's logits and maps; explanations follow the order of the bag."""

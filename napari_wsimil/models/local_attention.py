@@ -99,12 +99,12 @@ class _Forward:
         self.scale = q.shape[-1] ** -0.5
 
     def __call__(self, blocks: Sequence[Block]) -> None:
-        scores, attention = self.buffers(), self.buffers()
+        buffer = self.buffer()
         for block in blocks:
-            a = self.attention(block, scores, attention)
+            a = self.attention(block, buffer)
             _mix(block, a, self.v, self.out[:, block.rows])
 
-    def buffers(self) -> Tensor:
+    def buffer(self) -> Tensor:
         """Return room for the pairs of any block."""
         return self.q.new_empty(len(self.q) * self.plan.pairs)
 
@@ -113,14 +113,14 @@ class _Forward:
         shape = (len(self.q), *self.biases[block].shape)
         return buffer[: shape[0] * shape[1] * shape[2]].view(shape)
 
-    def attention(self, block: Block, scores: Tensor, attention: Tensor) -> Tensor:
-        """Return the (heads, queries, keys) attention of a block, in the second buffer."""
-        s = self.view(block, scores)
-        s.copy_(self.biases[block])
+    def attention(self, block: Block, buffer: Tensor) -> Tensor:
+        """Return the (heads, queries, keys) attention of a block, which lies in the buffer."""
+        e = self.view(block, buffer)
+        e.copy_(self.biases[block])
         q = self.q[:, block.rows]
         for run, columns in block.spans():
-            s[..., columns].baddbmm_(q, self.k[:, run].transpose(1, 2), alpha=self.scale)
-        return torch.softmax(s, dim=-1, out=self.view(block, attention))
+            e[..., columns].baddbmm_(q, self.k[:, run].transpose(1, 2), alpha=self.scale)
+        return torch.softmax(e, dim=-1, out=e)
 
 
 class _Backward:
@@ -131,15 +131,15 @@ class _Backward:
         self.grad, self.dq, self.dk, self.dv = (_by_head(x) for x in (grad, dq, dk, dv))
 
     def __call__(self, blocks: Sequence[Block]) -> None:
-        scores, attention = self.forward.buffers(), self.forward.buffers()
+        buffers = self.forward.buffer(), self.forward.buffer()
         for block in blocks:
-            self._block(block, scores, attention)
+            self._block(block, *buffers)
 
-    def _block(self, block: Block, scores: Tensor, attention: Tensor) -> None:
+    def _block(self, block: Block, buffer: Tensor, other: Tensor) -> None:
         forward, scale = self.forward, self.forward.scale
         q, grad = forward.q[:, block.rows], self.grad[:, block.rows]
-        a = forward.attention(block, scores, attention)
-        ds = forward.view(block, scores)
+        a = forward.attention(block, buffer)
+        ds = forward.view(block, other)
         for run, columns in block.spans():
             ds[..., columns].baddbmm_(grad, forward.v[:, run].transpose(1, 2), beta=0)
             self.dv[:, run].baddbmm_(a[..., columns].transpose(1, 2), grad)

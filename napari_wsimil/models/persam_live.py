@@ -109,6 +109,15 @@ class PersAMLive(Personalized):
         )
         self.encoder = OneLayer(width, feedforward)
 
+    @property
+    def remark(self) -> str:
+        """Return where values come from: from patches alone is a deviation from the paper."""
+        source = {
+            "patch": "patches before they see the record, a deviation from the paper",
+            "encoded": "encoded tokens, as in the paper",
+        }
+        return f"values are of {source[self.values]}"
+
     def answer(self, x: Tensor, bag: Bag) -> MILOutput:
         """Return the output for tokens of patches from `embed`, in one piece."""
         r = self.record_tokens(bag)  # (M, R)

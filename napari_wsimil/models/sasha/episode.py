@@ -68,7 +68,14 @@ class Episode:
 
     def policy(self) -> Tensor:
         """Return (N,) log-probabilities of the next look; -inf where one was."""
-        return self.actor().masked_fill(self._environment.visited, -torch.inf).log_softmax(dim=0)
+        return self._masked().log_softmax(dim=0)
+
+    def best(self) -> int:
+        """Return the patch of the actor's highest logit among those not yet looked at.
+
+        Logits that differ in their last bits may be equal as log-probabilities.
+        """
+        return int(self._masked().argmax())
 
     def actor(self) -> Tensor:
         """Return the actor's (N,) logits, before patches already looked at are hidden."""
@@ -102,6 +109,9 @@ class Episode:
     def trajectory(self) -> Trajectory:
         """Return what was seen so far."""
         return Trajectory(len(self.state), self._start, tuple(self.looks))
+
+    def _masked(self) -> Tensor:
+        return self.actor().masked_fill(self._environment.visited, -torch.inf)
 
     def _note(
         self, patch: int, policy: Tensor, updated: Tensor, v: Tensor, attention: Tensor

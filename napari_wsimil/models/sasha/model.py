@@ -95,6 +95,11 @@ class SASHA(HAFED):
         self.updater = StateUpdater(feature_dim)
         self.actor = GatedAttention(feature_dim, attention_dim)
 
+    @property
+    def remark(self) -> str:
+        """Return how the policy got its start."""
+        return "the actor was warmed up by distilling HAFED's patch logits, then trained with PPO"
+
     def hafed(self) -> HAFED:
         """Return the classifier alone; it shares its weights with this model."""
         config = {name: getattr(self, name) for name in inspect.signature(HAFED).parameters}
@@ -124,8 +129,7 @@ class SASHA(HAFED):
         """
         episode = self.begin(bag)
         for _ in range(episode.steps):
-            policy = episode.policy()
-            yield episode.look(int(policy.argmax()), policy)
+            yield episode.look(episode.best(), episode.policy())
         return self._outcome(episode)
 
     def begin(self, bag: Bag) -> Episode:
