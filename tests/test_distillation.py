@@ -310,6 +310,20 @@ def test_cox_compares_in_m_only_the_patients_with_a_record() -> None:
         torch.testing.assert_close(terms[name], torch.stack([each[name] for each in singly]).mean())
 
 
+def test_cox_of_patients_without_any_record_asks_nothing_of_m() -> None:
+    model = BD(feature_dim=D, classes=2, groups="4,2", width=H, attention_dim=6).eval()
+    outputs = [model(make_bag(False, False, seed=k)) for k in range(2)]
+    stacked = {
+        name: torch.stack([output.branches[name] for output in outputs])
+        for name in outputs[0].branches
+    }
+    target = torch.tensor([[3.0, 1.0], [1.0, 1.0]])
+    logits = torch.stack([output.logits for output in outputs])
+    terms = model.loss(MILOutput(logits, (), stacked), target)
+    assert terms["multi-modal"] == 0
+    assert terms["single-modal"] > 0
+
+
 def test_divergence_is_zero_between_equals_and_of_each_row() -> None:
     logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(divergence(logits, logits + 2.0), torch.zeros(4))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from napari_wsimil.bags.bag import Bag, ClinicalTokens
-from napari_wsimil.learning.cases import Case
+from napari_wsimil.learning.cases import Case, FollowUp
 from napari_wsimil.learning.evaluation import Scores, finish
 from napari_wsimil.learning.missing import (
     Answers,
@@ -22,7 +22,7 @@ from napari_wsimil.learning.missing import (
     mean_tokens,
     zero_tokens,
 )
-from napari_wsimil.learning.missingness import Row, missingness
+from napari_wsimil.learning.missingness import Row, missingness, telling
 from napari_wsimil.models.base import MILModel, MILOutput
 from napari_wsimil.study.schema import ClinicalSchema, Field, Kind, Record
 from napari_wsimil.study.tokens import encode, fit_statistics
@@ -272,3 +272,24 @@ def test_a_single_class_cannot_be_told() -> None:
 def test_other_patients_labels_are_refused() -> None:
     with pytest.raises(ValueError, match="2 patients, 3 labels and 2 sites"):
         missingness("blood", np.array([True, False]), ["x", "y", "x"])
+
+
+def absent(number: int, target: int, present: tuple[bool, bool] | None) -> Case:
+    tokens = (torch.zeros(2), torch.zeros(3))
+    record = None if present is None else ClinicalTokens(tokens, torch.tensor(present))
+    return Case(f"p{number}", (Bag(torch.zeros(1, 4), clinical=record),), target)
+
+
+def test_a_group_that_only_one_class_lacks_is_told_by_its_name() -> None:
+    cases = [absent(i, i % 2, (i % 3 > 0, i % 2 > 0)) for i in range(60)]
+    (sentence,) = telling(("interview", "blood"), cases)
+    assert "whether blood is missing tells the class" in sentence
+
+
+def test_a_patient_without_tokens_lacks_every_group() -> None:
+    cases = [absent(i, i % 2, (True, True) if i % 2 else None) for i in range(60)]
+    assert len(telling(("interview", "blood"), cases)) == 2
+
+
+def test_of_follow_ups_nothing_is_told() -> None:
+    assert telling(("a", "b"), [replace(absent(0, 0, None), target=FollowUp(1.0, True))]) == ()

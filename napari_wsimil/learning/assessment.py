@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from napari_wsimil.learning.cohort import cases_of
 from napari_wsimil.learning.evaluation import evaluate
 from napari_wsimil.learning.metrics import intervals
+from napari_wsimil.learning.missingness import telling
 from napari_wsimil.learning.outcomes import Outcome, Task
 from napari_wsimil.learning.survival import c_index_interval
 
@@ -80,6 +81,8 @@ def assess(
         warnings = _record_warnings(card.record, patients)
     cases = cases_of(patients, Outcome.of_card(card), folder, card.record, closer)
     warnings += _warnings(card, cases)
+    if card.record is not None:
+        warnings += telling(card.record.clinical.groups, cases)
     scores = yield from evaluate(model, cases, "patients")
     chances = card.chances(scores.logits.double())
     bounds = _intervals(scores, draws)

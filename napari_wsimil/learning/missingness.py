@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from napari_wsimil.learning.cases import Case
+
 TELLING_AUC = 0.55  # an AUC from here on is worth a warning …
 TELLING_P = 0.01  # … if chance alone gets as far less often than this
 
@@ -113,6 +115,21 @@ def missingness(
         for strata in (anywhere, where)
     )
     return Missingness(name, _rows(has, labels, sites), auc, p, p_within)
+
+
+def telling(groups: Sequence[str], cases: Sequence[Case]) -> tuple[str, ...]:
+    """Return a warning for each group of the record whose absence tells the class.
+
+    Patients without any tokens lack every group; of follow-ups nothing is said.
+    """
+    known = [case for case in cases if isinstance(case.target, int)]
+    if not known:
+        return ()
+    labels = [str(case.target) for case in known]
+    tokens = [case.bags[0].clinical for case in known]
+    has = np.array([[False] * len(groups) if t is None else t.present.tolist() for t in tokens])
+    found = (missingness(name, has[:, i], labels) for i, name in enumerate(groups))
+    return tuple(one.warning for one in found if one.warning is not None)
 
 
 def _rows(has: NDArray[np.bool_], labels: Sequence[str], sites: Sequence[str]) -> tuple[Row, ...]:
