@@ -234,13 +234,43 @@ def test_weights_of_another_program_are_refused(path: Path, model: MILModel) -> 
         load_checkpoint(path)
 
 
-@pytest.mark.parametrize("name", ["width", "branches", "attention_dim"])
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("width", 10**12, "the card's model needs"),
+        ("attention_dim", 10**12, "the card's model needs"),
+        ("width", 10**18, "overflow"),
+        ("attention_dim", -1, "negative"),
+        ("branches", 10**400, "is more than its weights can be of"),
+        ("branches", "many", "cannot be made"),
+    ],
+)
 def test_a_card_cannot_ask_for_more_memory_than_its_file_has(
-    path: Path, model: MILModel, name: str
+    path: Path, model: MILModel, name: str, value: int | str, said: str
 ) -> None:
-    rewrite(path, model.state_dict(), config=model.config | {name: 10**12})
-    with pytest.raises(CheckpointError, match=f"{name} 1000000000000 is more"):
+    rewrite(path, model.state_dict(), config=model.config | {name: value})
+    with pytest.raises(CheckpointError, match=said):
         load_checkpoint(path)
+
+
+@pytest.mark.parametrize("name", ["acmil", "hafed", "persam"])
+def test_a_card_cannot_ask_for_more_modules_than_its_file_has_weights(
+    tmp_path: Path, name: str
+) -> None:
+    model = create_model(name, feature_dim=D, classes=2)
+    path = tmp_path / "model.safetensors"
+    save_checkpoint(path, model, make_card(model))
+    counted = "depth" if name == "persam" else "branches"
+    rewrite(path, model.state_dict(), config=model.config | {counted: 10**5})
+    with pytest.raises(CheckpointError, match=f"{counted} 100000 is more"):
+        load_checkpoint(path)
+
+
+def test_a_number_that_makes_no_weights_may_be_more_than_they_are(tmp_path: Path) -> None:
+    model = create_model("vib", feature_dim=D, classes=2, width=8, keep=1_000_000)
+    path = tmp_path / "model.safetensors"
+    save_checkpoint(path, model, make_card(model))
+    assert load_checkpoint(path)[0].config == model.config
 
 
 def test_a_loaded_model_outlives_its_file(path: Path) -> None:

@@ -214,16 +214,20 @@ def test_the_first_loss_that_is_no_number_stops_it_and_the_last_good_weights_sta
     work = fit(model, train, [], QUICK)
     assert next(event for event in work if isinstance(event, Epoch)).number == 1
     after_first = weights(model)
-    with pytest.raises(TrainingError, match=r'patient "patient \d" became nan in epoch 2.*0.003'):
+    with pytest.raises(
+        TrainingError, match=r'patient "patient \d" became nan in epoch 2.*0.003.*were kept'
+    ) as stopped:
         finish(work)
+    assert stopped.value.kept == "training stopped in epoch 2: a loss or gradient became nan"
     assert same_weights(weights(model), after_first)
 
 
 def test_a_gradient_that_is_not_finite_stops_it(train: list[Case]) -> None:
     model = make_model()
     model.head.weight.register_hook(lambda g: g * float("inf"))
-    with pytest.raises(TrainingError, match="gradient became"):
+    with pytest.raises(TrainingError, match="gradient became.*no good epoch.*to keep") as stopped:
         finish(fit(model, train, [], QUICK))
+    assert not stopped.value.kept
     assert all(torch.isfinite(value).all() for value in model.state_dict().values())
 
 

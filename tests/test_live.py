@@ -153,3 +153,10 @@ def test_a_record_of_another_schema_is_refused() -> None:
     live = ready(make(), make_bag(5))
     with pytest.raises(ValueError, match="another clinical schema"):
         live.edit(record("4,4", 2))
+
+
+def test_what_is_no_patch_is_refused_and_not_taken_for_a_class_token() -> None:
+    bag = make_bag(5)
+    live = finish(prepare(make(), bag))
+    with pytest.raises(ValueError, match="patches 0 to 4"):
+        live.edit(bag.clinical).maps(torch.tensor([-1]))

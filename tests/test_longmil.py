@@ -175,8 +175,8 @@ def test_a_query_shows_its_neighborhood_in_each_local_layer() -> None:
     expected = by_hand(model, bag)["neighborhoods"]
     maps = model.explain(bag, torch.tensor([4]))
     assert [m.name for m in maps] == [
-        "neighborhood, layer 1 (radius 2 patches)",
-        "neighborhood, layer 2 (radius 2 patches)",
+        "neighborhood, layer 1 (radius 2 steps)",
+        "neighborhood, layer 2 (radius 2 steps)",
     ]
     for map_, a in zip(maps, expected, strict=True):
         assert map_.kind is ExplanationKind.ATTENTION
@@ -252,10 +252,10 @@ def test_a_model_of_small_slides_takes_large_ones() -> None:
 
 def test_the_radius_is_told_in_patches_and_micrometers() -> None:
     model, bag = make_model(), make_bag()
-    assert model(bag).scalars == {"radius (patches)": 2.0}
+    assert model(bag).scalars == {"radius (steps)": 2.0}
     # 100 level-0 pixels a step, seen as 50 pixels of 0.5 µm: 25 µm a step
     known = replace(bag, grid=replace(bag.grid, mpp=0.5))
-    assert model(known).scalars == {"radius (patches)": 2.0, "radius (µm)": 50.0}
+    assert model(known).scalars == {"radius (steps)": 2.0, "radius (µm)": 50.0}
     overlapping = replace(known.grid, patch_size=200, pixels=100)
     assert model(replace(bag, grid=overlapping)).scalars["radius (µm)"] == 50.0
 

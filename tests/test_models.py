@@ -15,6 +15,7 @@ from napari_wsimil.learning.checkpoint import load_checkpoint, save_checkpoint
 from napari_wsimil.models import MODELS, MILModel, create_model, name_of
 from napari_wsimil.models.base import Explanation, ExplanationKind, MILOutput, Need
 from napari_wsimil.models.card import Card
+from napari_wsimil.models.personal import Personalized
 from napari_wsimil.models.rows import ROWS
 from napari_wsimil.models.standardize import Moments, Standardize
 from napari_wsimil.space.grid import PatchGrid
@@ -279,6 +280,8 @@ def test_a_patient_of_one_slide_is_that_slide(model: MILModel, bag: Bag) -> None
 
 
 def test_a_patient_of_two_slides_is_their_mean(model: MILModel) -> None:
+    if isinstance(model, Personalized):
+        return  # they have a rule of their own
     outputs = [model(make_bag(20, seed)) for seed in (3, 4)]
     pooled = model.pool(outputs)
     torch.testing.assert_close(pooled.logits, (outputs[0].logits + outputs[1].logits) / 2)
@@ -297,6 +300,31 @@ def test_a_query_is_answered_only_by_models_that_have_queries(model: MILModel, b
     assert len(model.explain(bag)) == len(model(bag).explanations)
     answered = model.explain(bag, query=torch.tensor([0])) != ()
     assert answered == (name_of(model) in ANSWERS)
+
+
+@pytest.mark.parametrize("query", [[], [-1], [N]])
+def test_a_query_that_names_no_patch_is_refused(
+    model: MILModel, bag: Bag, query: list[int]
+) -> None:
+    if name_of(model) not in ANSWERS:
+        return
+    with pytest.raises(ValueError, match=f"patches 0 to {N - 1}"):
+        model.explain(bag, query=torch.tensor(query, dtype=torch.int64))
+
+
+def test_a_record_that_is_no_number_is_refused(model: MILModel, bag: Bag) -> None:
+    if Need.RECORD not in model.needs or bag.clinical is None:
+        return
+    values = (bag.clinical.values[0], torch.full((GROUPS[1],), torch.nan))
+    with pytest.raises(ValueError, match="group 2 of the record has NaN"):
+        model(replace(bag, clinical=replace(bag.clinical, values=values)))
+
+
+def test_half_precision_trains(model: MILModel, bag: Bag) -> None:
+    model.train()
+    with torch.autocast("cpu", torch.float16):
+        loss = total(model.loss(model(bag), torch.tensor(1)))
+    assert torch.isfinite(loss)
 
 
 def test_an_unknown_model_is_refused_with_the_names_there_are() -> None:

@@ -369,3 +369,23 @@ def test_attention_learns_to_go_where_the_record_points(
             shares.append(a[one.lesions == lesion].sum() / a[one.lesions >= 0].sum())
     assert np.mean(found) > 0.95
     assert np.mean(shares) > 0.9
+
+
+@pytest.mark.parametrize("cls", [PersAM, PersAMLive])
+def test_a_patient_has_the_best_patch_of_all_slides(cls: type[Personalized]) -> None:
+    model = make(cls)
+    one, other = (
+        replace(model(make_bag(5)), branches={"best": torch.tensor(best)})
+        for best in ([3.0, -3.0, 0.0], [-3.0, 3.0, 1.0])
+    )
+    assert model.pool([one, other]).branches["best"].tolist() == [3.0, 3.0, 1.0]
+
+
+def test_slides_count_by_their_probabilities_as_bags_do() -> None:
+    model = make(PersAM)
+    one, other = (
+        replace(model(make_bag(5)), logits=torch.tensor(p).log())
+        for p in ([0.98, 0.01, 0.01], [0.3, 0.6, 0.1])
+    )
+    chances = model.pool([one, other]).logits.exp()
+    torch.testing.assert_close(chances, torch.tensor([0.64, 0.305, 0.055]))

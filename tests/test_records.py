@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,9 +17,11 @@ from napari_wsimil.bags.store import load_bag, save_bag
 from napari_wsimil.cli import main
 from napari_wsimil.explain.predict import predict, predict_patient
 from napari_wsimil.learning.assessment import assess
-from napari_wsimil.learning.checkpoint import load_checkpoint, save_checkpoint
+from napari_wsimil.learning.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from napari_wsimil.learning.cohort import BagFiles, read_cohort
 from napari_wsimil.learning.evaluation import finish
+from napari_wsimil.learning.joint import loss_of
+from napari_wsimil.learning.training import Plan, train_cohort
 from napari_wsimil.models import MODELS
 from napari_wsimil.models.card import Card
 from napari_wsimil.models.record import RecordFormat
@@ -330,6 +333,70 @@ def test_a_record_for_a_model_that_reads_none_is_refused(
     assert "abmil reads no clinical record" in err
     told = read_json(run("info", out, "--json")[1])
     assert (told["task"], told["record"], told["survival"]) == ("classification", None, None)
+
+
+# training that cannot go on, or could not be saved
+
+
+def diverging(at: int) -> Callable[..., dict[str, torch.Tensor]]:
+    """Return `loss_of`, whose call number `at` gives a loss that is no number."""
+    calls = count(1)
+
+    def loss(*args: Any) -> dict[str, torch.Tensor]:
+        terms = loss_of(*args)
+        return {k: v * torch.nan for k, v in terms.items()} if next(calls) == at else terms
+
+    return loss
+
+
+def test_weights_kept_before_training_diverged_are_saved_and_named(
+    study: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "kept.safetensors"
+    monkeypatch.setattr("napari_wsimil.learning.fit.loss_of", diverging(at=10))  # of 8 patients
+    code, _, err = run("train", study / "cohort.csv", "-o", out, "--model", "abmil")
+    assert code == 2
+    assert "became nan in epoch 2" in err
+    assert f"weights before it were kept, in {out}" in " ".join(err.split())
+    model, card = load_checkpoint(out)
+    assert "training stopped in epoch 2: a loss or gradient became nan" in card.data
+    assert 'patient "' not in card.data
+    assert model.standardize.mean.any()
+
+
+def test_nothing_is_saved_nor_said_to_be_where_the_first_epoch_diverged(
+    study: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "none.safetensors"
+    monkeypatch.setattr("napari_wsimil.learning.fit.loss_of", diverging(at=3))
+    code, _, err = run("train", study / "cohort.csv", "-o", out, "--model", "abmil")
+    assert code == 2
+    assert "were kept" not in err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("model.pt", "ends in .safetensors"),
+        ("missing/model.safetensors", "No such file"),
+        ("folder.safetensors", "is a folder"),
+    ],
+)
+def test_where_no_checkpoint_can_be_written_nothing_is_trained(
+    study: Path, tmp_path: Path, name: str, said: str
+) -> None:
+    (tmp_path / "folder.safetensors").mkdir()
+    work = train_cohort(read_manifest(study / "cohort.csv"), tmp_path / name, Plan("abmil"))
+    with pytest.raises(CheckpointError, match=said):
+        next(work)
+
+
+def test_asking_whether_a_file_can_be_written_leaves_it(study: Path, tmp_path: Path) -> None:
+    target = tmp_path / "model.safetensors"
+    target.write_bytes(b"old")
+    next(train_cohort(read_manifest(study / "cohort.csv"), target, Plan("abmil")))
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
 
 
 # options

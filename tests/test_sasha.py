@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,8 @@ import torch.nn.functional as F
 
 from napari_wsimil.bags.bag import Bag
 from napari_wsimil.learning.cases import Case
-from napari_wsimil.learning.evaluation import evaluate, finish
-from napari_wsimil.learning.fit import FitConfig, TrainingError, fit
+from napari_wsimil.learning.evaluation import Step, evaluate, finish
+from napari_wsimil.learning.fit import Epoch, FitConfig, TrainingError, fit
 from napari_wsimil.learning.planted import map_auroc, probe
 from napari_wsimil.learning.planted_zoom import Zoom, plant_zoom
 from napari_wsimil.learning.ppo import (
@@ -42,6 +43,8 @@ from napari_wsimil.models.sasha.trajectory import Look, Trajectory
 from napari_wsimil.models.sasha.updater import StateUpdater
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from torch import Tensor
 
 N, K, D, C, M = 40, 4, 6, 3, 3
@@ -127,7 +130,23 @@ def test_hafed_is_the_equations(hafed: HAFED, bag: Bag) -> None:
 
 
 def test_its_card_will_say_how_the_actor_got_its_start() -> None:
-    assert "distilling" in SASHA(feature_dim=4, classes=2).remark
+    told = SASHA(feature_dim=4, classes=2).remark
+    assert "distilling" in told
+    assert "class 0 was taken as having nothing to find" in told
+    assert "class 1 was taken" in SASHA(feature_dim=4, classes=2, negative=1).remark
+    assert "every class" in SASHA(feature_dim=4, classes=2, negative=-1).remark
+
+
+def test_its_classifier_is_in_the_mode_it_is_in() -> None:
+    model = SASHA(feature_dim=4, classes=2)
+    assert not model.eval().hafed().training
+    assert model.train().hafed().training
+
+
+@pytest.mark.parametrize("negative", [-2, C])
+def test_a_class_that_is_none_has_not_nothing_to_find(negative: int) -> None:
+    with pytest.raises(ValueError, match="negative must be"):
+        make_model(negative=negative)
 
 
 def test_training_masks_a_fixed_number_of_sub_patches_and_of_patches(hafed: HAFED) -> None:
@@ -531,6 +550,60 @@ def test_without_a_slide_that_has_something_to_find_the_actor_stays(model: SASHA
     assert torch.equal(model.actor.score.weight, before)
 
 
+@pytest.mark.parametrize(("negative", "taught"), [(0, {1, 2}), (1, {0, 2}), (-1, {0, 1, 2})])
+def test_slides_of_all_classes_but_the_negative_one_teach_the_actor(
+    negative: int, taught: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = set()
+
+    def spy(model: SASHA, reading: Reading) -> Tensor:
+        shown.add(reading.target)
+        return torch.zeros(len(reading.z))
+
+    monkeypatch.setattr("napari_wsimil.learning.sasha._worth", spy)
+    readings = [Reading(r.z, r.v, k % C) for k, r in enumerate(make_readings())]
+    finish(warm_up(make_model(negative=negative), readings, 0, epochs=1))
+    assert shown == taught
+
+
+def test_a_stage_that_is_closed_or_diverges_leaves_its_last_whole_epoch(model: SASHA) -> None:
+    def whole_epoch() -> tuple[Generator[Step | Epoch, None, Epoch], dict[str, Tensor]]:
+        work = fit_updater(model, make_readings(), 0, epochs=3)
+        next(event for event in work if isinstance(event, Epoch))
+        after = {name: value.clone() for name, value in model.updater.state_dict().items()}
+        next(work)
+        moved = model.updater.state_dict()
+        assert any(not torch.equal(value, moved[name]) for name, value in after.items())
+        return work, after
+
+    def left(after: dict[str, Tensor]) -> bool:
+        found = model.updater.state_dict()
+        return all(torch.equal(value, found[name]) for name, value in after.items())
+
+    work, after = whole_epoch()
+    work.close()
+    assert left(after)
+    work, after = whole_epoch()
+    hook = model.updater.change.weight.register_hook(lambda g: g * torch.inf)
+    with pytest.raises(TrainingError, match=r"gradient became .* in stage updater 2.*kept") as stop:
+        finish(work)
+    hook.remove()
+    assert "training stopped in stage updater 2" in stop.value.kept
+    assert left(after)
+
+
+@pytest.mark.parametrize("part", ["actor", "critic"])
+def test_a_gradient_of_the_policy_that_is_not_finite_moves_nothing(model: SASHA, part: str) -> None:
+    reading = make_readings()[1]
+    training = PolicyTraining(model, PolicyConfig(), seed=0)
+    module = model.actor if part == "actor" else training.critic.attention
+    before = module.score.weight.clone()
+    module.score.weight.register_hook(lambda g: g * torch.nan)
+    with pytest.raises(TrainingError, match="gradient became nan in stage policy"):
+        training.learn(reading, [training.roll_out(reading)])
+    assert torch.equal(module.score.weight, before)
+
+
 def test_a_loss_that_is_not_finite_stops_training(model: SASHA) -> None:
     model.updater.change.bias.data.fill_(torch.inf)
     with pytest.raises(TrainingError, match="updater"):
@@ -615,6 +688,25 @@ def test_fine_features_are_read_once_and_stored(bag: Bag) -> None:
     computed = Bag(case.bags[0].features, finer=lambda patch: stored[patch])
     read = finish(read_finely([Case("p", (computed,), 1)]))
     assert torch.equal(read[0].bags[0].finer, stored)
+
+
+def test_hafed_reads_each_patch_finely_once_however_long_it_trains() -> None:
+    calls = []
+
+    def computed(case: Case) -> Case:
+        bag = case.bags[0]
+
+        def finer(patch: int) -> Tensor:
+            calls.append((case.patient, patch))
+            return bag.finer[patch]
+
+        return replace(case, bags=(replace(bag, finer=finer),))
+
+    cases = [computed(one.case) for one in plant_zoom(Zoom(patches=(8, 10), dim=D, axes=D), 4, 0)]
+    train, validation = cases[:2], cases[2:]
+    model = HAFED(feature_dim=D, classes=2, attention_dim=5)
+    finish(trainer("hafed")(model, train, validation, FitConfig(epochs=3)))
+    assert len(calls) == len(set(calls)) == sum(len(case.bags[0]) for case in cases)
 
 
 # what it costs, and the planted world

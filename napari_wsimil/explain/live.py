@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 from napari_wsimil.bags.bag import Bag
 from napari_wsimil.explain.mixture import Mixture, Rows, mix, read, rows_of
+from napari_wsimil.models.base import check_query
 from napari_wsimil.models.personal import PersonalAttention, mean_sigmoid, sigmoid_maps
 
 if TYPE_CHECKING:
@@ -86,6 +87,8 @@ class Edit:
 
         Without "attention", which is a share of the whole slide.
         """
+        if len(patches):
+            check_query(patches, len(self._mixture.rows) - self._model.classes)
         pieces = (patches + self._model.classes).split(CACHED)
         attention = self._joined([one for one, _ in self._through(pieces)])
         return sigmoid_maps(attention.classwise, attention.psi, attention.explanatory)

@@ -40,6 +40,8 @@ class Prediction:
         Named numbers for people to read.
     warnings
         Sentences that whoever reads the prediction must see.
+    trajectory
+        The steps of an episode, of models that look step by step.
     """
 
     bag: Bag
@@ -49,6 +51,7 @@ class Prediction:
     explanations: tuple[Explanation, ...]
     scalars: dict[str, float]
     warnings: tuple[str, ...]
+    trajectory: object | None = None
 
     def title(self, explanation: Explanation) -> str:
         """Return the name of a map, with its class's name where it is of a class."""
@@ -160,6 +163,7 @@ def _prediction(card: Card, bag: Bag, output: MILOutput) -> Prediction:
         explanations=output.explanations,
         scalars=output.scalars | _risk(card, output.logits),
         warnings=tuple(_warnings(card, bag)),
+        trajectory=output.trajectory,
     )
 
 

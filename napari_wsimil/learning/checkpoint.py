@@ -27,6 +27,7 @@ SUFFIX = ".safetensors"
 PICKLE_SUFFIXES = {".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin", ".joblib"}
 PICKLE_STARTS = (b"PK\x03\x04", *(b"\x80" + bytes([protocol]) for protocol in range(1, 6)))
 CARD = "card"  # its key in the header
+COUNTED = {"branches", "depth"}  # of what a model makes modules one by one, each with weights
 
 
 class CheckpointError(ValueError):
@@ -43,11 +44,10 @@ def save_checkpoint(path: Path, model: MILModel, card: Card) -> Card:
     CheckpointError
         If the name does not end in .safetensors or the file cannot be written.
     """
-    if path.suffix != SUFFIX:
-        raise CheckpointError(f"{path.name}: the name of a checkpoint ends in {SUFFIX}")
+    check_target(path)
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
     card = card.model_copy(update={"weights": weights_hash(tensors)})
-    part = path.with_name(path.name + ".part")
+    part = _part(path)
     try:
         part.write_bytes(save(tensors, metadata={CARD: card.model_dump_json()}))
         os.replace(part, path)
@@ -56,6 +56,26 @@ def save_checkpoint(path: Path, model: MILModel, card: Card) -> Card:
     finally:
         part.unlink(missing_ok=True)
     return card
+
+
+def check_target(path: Path) -> None:
+    """Raise CheckpointError if no checkpoint can be written to `path`, best before training.
+
+    The name may be wrong, its folder missing or not writable; what is there stays.
+    """
+    if path.suffix != SUFFIX:
+        raise CheckpointError(f"{path.name}: the name of a checkpoint ends in {SUFFIX}")
+    if path.is_dir():
+        raise CheckpointError(f"{path} could not be written: it is a folder")
+    try:
+        _part(path).touch()
+        _part(path).unlink()
+    except OSError as error:
+        raise CheckpointError(f"{path} could not be written: {error.strerror}") from error
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(path.name + ".part")
 
 
 def load_checkpoint(path: Path) -> tuple[MILModel, Card]:
@@ -145,13 +165,13 @@ def _first(error: Exception) -> str:
 
 
 def _model(path: Path, card: Card, tensors: Mapping[str, Tensor]) -> MILModel:
-    numbers = sum(value.numel() for value in tensors.values())
-    for name, value in card.config.items():
-        if not isinstance(value, str) and value > numbers:
+    for name in COUNTED & card.config.keys():
+        value = card.config[name]
+        if isinstance(value, int) and value > len(tensors):
             raise CheckpointError(f"{path.name}: {name} {value} is more than its weights can be of")
     try:
         return create_model(card.model, **card.config)
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:  # the latter of sizes that torch cannot count
         raise CheckpointError(f"{path.name}: {error}") from error
 
 

@@ -22,6 +22,8 @@ from napari_wsimil.models.standardize import Moments
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
+    from torch import Tensor
+
     from napari_wsimil.bags.bag import Bag
     from napari_wsimil.learning.cases import Case
     from napari_wsimil.models.base import MILModel
@@ -30,7 +32,20 @@ WARM_UP = 0.1  # share of a one-cycle schedule that climbs
 
 
 class TrainingError(ValueError):
-    """Training cannot go on."""
+    """Training cannot go on.
+
+    Parameters
+    ----------
+    message
+        What happened, what to do and whether weights were kept.
+    kept
+        What a card says of weights that were kept, without a patient's name; empty if none
+        were.
+    """
+
+    def __init__(self, message: str, kept: str = "") -> None:
+        super().__init__(message)
+        self.kept = kept
 
 
 @dataclass(frozen=True)
@@ -64,7 +79,9 @@ class FitConfig:
         Standard deviation of a shift that all patches of a slide have in common, drawn for
         each standardized feature and each pass.
     record_noise
-        Standard deviation of the noise added to the numbers of a clinical record.
+        Standard deviation of the noise added to every channel of a clinical record's tokens:
+        standardized numbers, but also flags, one-hot categories and indicators of what is
+        missing.
     standardize
         Whether to measure the features' mean and scale on the training cases first; False
         to go on from a model that has them.
@@ -147,7 +164,8 @@ def fit(
     Raises
     ------
     TrainingError
-        At the first loss or gradient that is not finite.
+        At the first loss or gradient that is not finite; it tells whether an epoch before
+        it was kept.
     ValueError
         If a patient comes twice, also across the two sets, or has no class of the model.
     """
@@ -167,7 +185,9 @@ def fit(
             terms = yield from _train_epoch(steps, train, number)
             metrics = yield from _validate(model, validation, number)
             epoch = Epoch(number, terms, metrics, perf_counter() - started, False)
-            yield (epoch := best.offer(epoch))
+            epoch = best.offer(epoch)
+            steps.kept = best.kept.number > 0
+            yield epoch
             if config.patience is not None and number - best.kept.number >= config.patience:
                 break
         return best.kept
@@ -219,6 +239,7 @@ class _Steps:
         total = config.epochs * math.ceil(cases / config.accumulate)
         self.model = model
         self.config = config
+        self.kept = False  # whether the weights of an epoch were
         self._passes = config.epochs * cases
         self._done = 0
         self._optimizer = AdamW(
@@ -243,15 +264,14 @@ class _Steps:
             terms = loss_of(self.model, outputs, group)
         loss = torch.stack(list(terms.values())).sum()
         if not math.isfinite(loss.item()):
-            where = f'the loss of patient "{group[0].patient}" became {loss.item()}'
-            raise self._diverged(where, number)
+            raise self._diverged(f'the loss of patient "{group[0].patient}"', loss, number)
         (weight * loss).backward()
         return {"loss": loss.item()} | {name: term.item() for name, term in terms.items()}
 
     def step(self, number: int) -> None:
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
         if not torch.isfinite(norm):
-            raise self._diverged(f"the gradient became {norm.item()}", number)
+            raise self._diverged("the gradient", norm, number)
         self._optimizer.step()
         self._schedule.step()
         self._optimizer.zero_grad()
@@ -279,10 +299,16 @@ class _Steps:
         values = tuple(value + spread * torch.randn_like(value) for value in record.values)
         return replace(bag, clinical=replace(record, values=values))
 
-    def _diverged(self, what: str, number: int) -> TrainingError:
+    def _diverged(self, what: str, value: Tensor, number: int) -> TrainingError:
+        again = (
+            f"{what} became {value.item()} in epoch {number}: "
+            f"train again with a learning rate below {self.config.lr:g}"
+        )
+        if not self.kept:
+            return TrainingError(f"{again}; there was no good epoch before it to keep")
         return TrainingError(
-            f"{what} in epoch {number}: train again with a learning rate below "
-            f"{self.config.lr:g}; the best weights before it were kept"
+            f"{again}; the best weights before it were kept",
+            f"training stopped in epoch {number}: a loss or gradient became {value.item()}",
         )
 
     @contextmanager

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from torch import Tensor
+    from torch.optim import Optimizer
 
     from napari_wsimil.learning.cases import Case
     from napari_wsimil.models.sasha import SASHA
@@ -178,8 +179,10 @@ def fit_policy(
 
     The reward of a step is -CE(y, slide after it) / T. Epoch 0 is the actor as it came. Kept
     is the epoch of the smallest validation loss, greedy and without a patch looked at
-    twice, or the last where there is nothing to validate on. An epoch's "reward" is the
-    mean sum of an episode's, and "loss" is its opposite.
+    twice, or the last where there is nothing to validate on; the actor has these weights
+    also if it is closed or fails, as with a TrainingError at the first loss or gradient that
+    is not finite. An epoch's "reward" is the mean sum of an episode's, and "loss" is its
+    opposite.
     """
     model.eval()
     training = PolicyTraining(model, config or PolicyConfig(), seed)
@@ -259,9 +262,10 @@ class PolicyTraining:
         with torch.no_grad():
             before = choices.log_chosen(self._model.actor)
         for _ in range(self.config.updates):
-            self._step(self._actors, self.actor_loss(choices, before))
+            loss = self.actor_loss(choices, before)
+            descend("policy", self._actors, loss, self.config.norm)
             error = F.mse_loss(self.critic(choices.states), choices.returns)
-            self._step(self._critics, error)
+            descend("policy", self._critics, error, self.config.norm)
 
     def actor_loss(self, choices: Choices, before: Tensor) -> Tensor:
         """Return the clipped surrogate less the rewarded entropy; the first ratio is 1."""
@@ -304,14 +308,32 @@ class PolicyTraining:
         returns = (gains + one.values)[steps]
         return torch.stack(states), torch.stack(hidden), chosen, gains[steps], returns
 
-    def _step(self, optimizer: AdamW, loss: Tensor) -> None:
-        if not torch.isfinite(loss):
-            raise TrainingError(f"a loss of the policy became {loss.item()}: take a smaller lr")
-        optimizer.zero_grad()
-        loss.backward()
-        for group in optimizer.param_groups:
-            torch.nn.utils.clip_grad_norm_(group["params"], self.config.norm)
-        optimizer.step()
+
+def descend(stage: str, optimizer: Optimizer, loss: Tensor, norm: float) -> None:
+    """Make one step of a stage, with gradients of at most `norm`.
+
+    Raises
+    ------
+    TrainingError
+        If the loss or a gradient is not finite, before anything moved.
+    """
+    _check_finite(stage, "the loss", loss)
+    optimizer.zero_grad()
+    loss.backward()
+    for group in optimizer.param_groups:
+        found = torch.nn.utils.clip_grad_norm_(group["params"], norm)
+        _check_finite(stage, "the gradient", found)
+    optimizer.step()
+
+
+def _check_finite(stage: str, what: str, value: Tensor) -> None:
+    if not torch.isfinite(value):
+        became = f"{what} became {value.item()}"
+        raise TrainingError(
+            f"{became} in stage {stage}: train again with another seed; "
+            "the best weights before it were kept",
+            f"training stopped in stage {stage}: {became}, and no later stage was trained",
+        )
 
 
 def advantages(rewards: Tensor, values: Tensor, discount: float, smoothing: float) -> Tensor:

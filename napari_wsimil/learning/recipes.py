@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from napari_wsimil.learning.fit import FitConfig, fit
-from napari_wsimil.learning.sasha import train_sasha
+from napari_wsimil.learning.sasha import train_hafed, train_sasha
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -45,7 +45,7 @@ _RECIPES: dict[str, FitConfig] = {
     "sasha": FitConfig(epochs=20, accumulate=2, drop=0.0),
 }
 
-_TRAINERS: dict[str, Trainer] = {"sasha": train_sasha}
+_TRAINERS: dict[str, Trainer] = {"hafed": train_hafed, "sasha": train_sasha}
 
 
 def recipe(name: str) -> FitConfig:

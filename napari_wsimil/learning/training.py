@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from napari_wsimil.learning.cards import describe
-from napari_wsimil.learning.checkpoint import save_checkpoint
+from napari_wsimil.learning.checkpoint import check_target, save_checkpoint
 from napari_wsimil.learning.cohort import cases_of, split_manifest
 from napari_wsimil.learning.evaluation import Step, evaluate
-from napari_wsimil.learning.fit import FitConfig
+from napari_wsimil.learning.fit import FitConfig, TrainingError
 from napari_wsimil.learning.outcomes import Task, check_task, outcome_of
 from napari_wsimil.learning.recipes import trainer
 from napari_wsimil.models import MODELS, create_model, model_class
@@ -78,14 +78,20 @@ def train_cohort(manifest: Manifest, path: Path, plan: Plan) -> Generator[Step |
     """Yield what the model's trainer yields, write the checkpoint, and return its card.
 
     Models that read records read those of the manifest, which then has a schema; its
-    statistics are those of the training patients alone.
+    statistics are those of the training patients alone. If training stops after an epoch
+    was kept, the checkpoint is written all the same, and its card says so.
 
     Raises
     ------
+    CheckpointError
+        If nothing can be written to `path`, before anything is trained.
+    TrainingError
+        If training stopped; it names the file if weights were kept.
     ValueError
         If the model cannot do the task or lacks what it needs, there are fewer than two
         classes, too few patients or events, or features are not valid.
     """
+    check_target(path)
     check_plan(plan, manifest)
     fold = split_manifest(manifest, plan.folds, plan.fold, plan.fit.seed, plan.task)
     parts = [_members(manifest, names) for names in (fold.train, fold.validation, fold.test)]
@@ -96,23 +102,27 @@ def train_cohort(manifest: Manifest, path: Path, plan: Plan) -> Generator[Step |
     )
     _check_encoders([*train, *validation, *test])
     model = _new_model(plan, train[0].bags[0], len(outcome.classes), record)
-    yield from trainer(plan.model)(model, train, validation, plan.fit)
+    failure = yield from _trained(plan, model, train, validation)
     metrics = yield from _tested(model, test)
     metrics |= yield from _attention_top(model, validation or train)
     survival = yield from _referenced(model, train, outcome.survival)
+    told = (_told(train, validation, record), model.remark, failure.kept if failure else "")
     card = describe(
         model,
         [*train, *validation],
         classes=outcome.classes,
         survival=survival,
         record=record,
-        data="; ".join(filter(None, (_told(train, validation, record), model.remark))),
+        data="; ".join(filter(None, told)),
         seed=plan.fit.seed,
         salt=secrets.token_hex(8),
         created=datetime.now(UTC).date().isoformat(),
         metrics=metrics,
     )
-    return save_checkpoint(path, model, card)
+    card = save_checkpoint(path, model, card)
+    if failure:
+        raise TrainingError(f"{failure}, in {path}", failure.kept) from failure
+    return card
 
 
 def reads_records(name: str) -> bool:
@@ -173,6 +183,19 @@ def _new_model(plan: Plan, bag: Bag, classes: int, record: RecordFormat | None) 
         model = create_model(plan.model, feature_dim=dim, classes=classes, **groups, **plan.options)
     model.check(bag)
     return model
+
+
+def _trained(
+    plan: Plan, model: MILModel, train: Sequence[Case], validation: Sequence[Case]
+) -> Generator[Step | Epoch, None, TrainingError | None]:
+    """Train the model; return why training stopped, if it did with weights that were kept."""
+    try:
+        yield from trainer(plan.model)(model, train, validation, plan.fit)
+    except TrainingError as error:
+        if not error.kept:
+            raise
+        return error
+    return None
 
 
 def _referenced(

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from napari_wsimil.bags.bag import Bag
 
-HIDDEN = -1e9  # a score that the softmax turns into 0
-
 
 class ACMIL(MILModel):
     """Gated attention in M branches that look at different patches.
@@ -126,7 +124,8 @@ def mask_top(e: Tensor, masked: int, rate: float, stkim: str) -> Tensor:
         hidden = draw.argsort(dim=1).argsort(dim=1) < int(draw.shape[1] * rate)
     else:
         hidden = draw < rate
-    return e.scatter(1, top.indices, top.values.masked_fill(hidden, HIDDEN))
+    least = torch.finfo(e.dtype).min  # the softmax turns it into 0
+    return e.scatter(1, top.indices, top.values.masked_fill(hidden, least))
 
 
 def similarity(a: Tensor) -> Tensor:

@@ -104,6 +104,12 @@ class MILOutput:
     trajectory: object | None = None
 
 
+def check_query(query: Tensor, patches: int) -> None:
+    """Raise ValueError unless `query` ((Q,) indices) names some of the patches."""
+    if len(query) == 0 or query.min() < 0 or query.max() >= patches:
+        raise ValueError(f"query must name some of the patches 0 to {patches - 1}")
+
+
 class MILModel(nn.Module, ABC):
     """A slide classifier over a bag, with explanations.
 

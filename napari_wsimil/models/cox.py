@@ -32,7 +32,7 @@ def cox_nll(logits: Tensor, target: Tensor) -> Tensor:
         (B, 2): time, and 1 for an event or 0 for a censoring.
     """
     time, event = target[:, 0], target[:, 1] > 0
-    r = log_risk(logits).reshape(len(target), -1)  # (B, K)
+    r = log_risk(logits).unsqueeze(-1).flatten(1)  # (B, K)
     later = time[event, None] <= time  # (E, B)
     among = r.expand(len(later), *r.shape).masked_fill(~later[..., None], -torch.inf)
     terms = among.logsumexp(dim=1) - r[event]  # (E, K)

@@ -26,7 +26,7 @@ def parse_groups(groups: str) -> tuple[int, ...]:
 
 
 def check_record(bag: Bag, widths: tuple[int, ...]) -> None:
-    """Raise ValueError if the bag has a record whose groups are not of these widths."""
+    """Raise ValueError if the bag has a record of other widths, or one that is not finite."""
     if bag.clinical is None:
         return
     found = tuple(len(value) for value in bag.clinical.values)
@@ -35,6 +35,14 @@ def check_record(bag: Bag, widths: tuple[int, ...]) -> None:
             f"the record has groups of {_listed(found)} numbers, this model takes "
             f"{_listed(widths)}: it was trained with another clinical schema"
         )
+    if len(bag.clinical.present) != len(widths):
+        raise ValueError(
+            f"the record says of {len(bag.clinical.present)} groups whether they are present, "
+            f"it has {len(widths)}"
+        )
+    broken = [i for i, value in enumerate(bag.clinical.values, 1) if not value.isfinite().all()]
+    if broken:
+        raise ValueError(f"group {_listed(tuple(broken))} of the record has NaN or infinite values")
 
 
 def _listed(widths: tuple[int, ...]) -> str:

@@ -10,7 +10,14 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from napari_wsimil.models.base import Explanation, ExplanationKind, MILModel, MILOutput, Need
+from napari_wsimil.models.base import (
+    Explanation,
+    ExplanationKind,
+    MILModel,
+    MILOutput,
+    Need,
+    check_query,
+)
 from napari_wsimil.models.gated import GatedAttention
 from napari_wsimil.models.head import LinearHead
 from napari_wsimil.models.local_attention import local_attention
@@ -145,6 +152,7 @@ class LongMIL(MILModel):
         if query is None:
             return super().explain(bag)
         self.check(bag)
+        check_query(query, len(bag))
         assert bag.grid is not None
         plan = plan_local(lattice_cells(bag.grid), self.radius, bag.features.device)
         h = by_rows(self._embed, plan.sort(bag.features))  # (N, H)
@@ -153,7 +161,7 @@ class LongMIL(MILModel):
 
         def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             a = plan.unsort(_neighborhood(q, k, plan, rows))  # (N,)
-            name = f"neighborhood, layer {len(maps) + 1} (radius {self.radius} patches)"
+            name = f"neighborhood, layer {len(maps) + 1} (radius {self.radius} steps)"
             maps.append(Explanation(name, ExplanationKind.ATTENTION, a))
             return local_attention(q, k, v, plan)
 
@@ -192,7 +200,7 @@ class LongMIL(MILModel):
         return (Explanation("attention", ExplanationKind.ATTENTION, a.detach()),)
 
     def _radii(self, grid: PatchGrid) -> dict[str, float]:
-        radii = {"radius (patches)": float(self.radius)}
+        radii = {"radius (steps)": float(self.radius)}
         if grid.mpp is not None:
             level0 = grid.mpp * grid.pixels / grid.patch_size  # µm per level-0 pixel
             radii["radius (µm)"] = self.radius * grid.stride * level0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
 from torch import nn
 
 from napari_wsimil.models.base import MILModel, MILOutput
@@ -40,7 +39,7 @@ class MeanPool(MILModel):
         """Return the slide's logits and, per class, evidence and patch logits."""
         self.check(bag)
         h = by_rows(self._embed, bag.features)  # (N, H)
-        a = torch.full((len(h),), 1 / len(h))  # (N,)
+        a = h.new_full((len(h),), 1 / len(h))  # (N,)
         return MILOutput(logits=self.head(h.mean(dim=0)), explanations=self.head.maps(h, a))
 
     def _embed(self, x: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -13,6 +14,8 @@ from napari_wsimil.models.base import MILOutput, Need
 from napari_wsimil.models.personal import Personalized, personal_maps, phi_scalars
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from napari_wsimil.bags.bag import Bag
@@ -112,6 +115,12 @@ class PersAM(Personalized):
             branches={"best": attention.scores.amax(dim=(0, 1))},
             scalars=phi_scalars(attention.phi.mean(dim=0)),
         )
+
+    def pool(self, outputs: Sequence[MILOutput]) -> MILOutput:
+        """Return a patient's output, with the mean of the slides' probabilities, as of bags."""
+        pooled = super().pool(outputs)
+        p = torch.stack([output.logits for output in outputs])  # (S, C) log-probabilities
+        return replace(pooled, logits=p.logsumexp(dim=0) - math.log(len(p)))
 
     def _encode(self, patches: Tensor, record: Tensor) -> Tensor:
         """Return (B, C + M + L, R) encoded tokens of (B, L, R) patches and (M, R) groups."""

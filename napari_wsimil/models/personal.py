@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -15,6 +15,8 @@ from napari_wsimil.models.groups import check_record, parse_groups
 from napari_wsimil.models.rows import by_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from napari_wsimil.bags.bag import Bag, ClinicalTokens
@@ -92,7 +94,7 @@ class Tokens(nn.Module):
         A group that is missing has no token, so neither encoder nor means know of it.
         """
         tokens = [
-            group(value) + kind
+            group(value.to(kind)) + kind
             for group, value, kind, present in zip(
                 self.groups, clinical.values, self.group_types, clinical.present, strict=True
             )
@@ -240,6 +242,15 @@ class Personalized(MILModel):
         """Return (M, R) tokens of the groups that the record of `bag` has."""
         assert bag.clinical is not None  # `check` has been through
         return self.tokens.record(bag.clinical)
+
+    def pool(self, outputs: Sequence[MILOutput]) -> MILOutput:
+        """Return a patient's output; of each class's best patch that of the best slide.
+
+        A patient is positive if any patch of any slide is.
+        """
+        pooled = super().pool(outputs)
+        best = torch.stack([output.branches["best"] for output in outputs]).amax(dim=0)  # (C,)
+        return replace(pooled, branches={"best": best})
 
     def loss(self, output: MILOutput, target: Tensor) -> dict[str, Tensor]:
         """Return CE(slide), and per class the BCE of its best patch, averaged."""

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import nn
 
-from napari_wsimil.models.base import Explanation, ExplanationKind, MILModel, MILOutput, Need
+from napari_wsimil.models.base import (
+    Explanation,
+    ExplanationKind,
+    MILModel,
+    MILOutput,
+    Need,
+    check_query,
+)
 from napari_wsimil.models.gated import GatedAttention
 from napari_wsimil.models.head import LinearHead
 from napari_wsimil.models.region_attention import attend, choose, mean_scores, received
@@ -165,7 +172,7 @@ class Querent(MILModel):
         if query is None:
             return self(bag).explanations  # type: ignore[no-any-return]
         self.check(bag)
-        _check_query(query, len(bag))
+        check_query(query, len(bag))
         regions = self._regions(bag)
         metadata = self._metadata(
             bag.features[query], _places(bag, query), bag.features[regions.order], regions
@@ -242,11 +249,6 @@ def _places(bag: Bag, patches: Tensor) -> Tensor:
     """Return the (n, 2) corners of some patches, in level-0 pixels, float64."""
     assert bag.grid is not None
     return torch.from_numpy(bag.grid.coords).to(patches.device)[patches].double()
-
-
-def _check_query(query: Tensor, patches: int) -> None:
-    if len(query) == 0 or query.min() < 0 or query.max() >= patches:
-        raise ValueError(f"query must name some of the patches 0 to {patches - 1}")
 
 
 def _spread(values: Tensor, index: Tensor, count: int) -> Tensor:

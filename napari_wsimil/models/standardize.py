@@ -36,7 +36,7 @@ class Moments:
     def add(self, rows: Tensor) -> None:
         """Take in (N, D) rows."""
         for part in rows.split(ROWS):
-            self._merge(part.double())
+            self._merge(part.to(self.mean))
 
     def _merge(self, rows: Tensor) -> None:
         mean = rows.mean(dim=0)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 ITERATIONS = 6  # of the pseudo-inverse, as in the Nyströmformer
 REACH = 7  # cells that the convolution of places is wide
+MOST = 2**28  # numbers of all cells that are held at once, 1 GB
 
 
 class TransMIL(MILModel):
@@ -116,6 +117,11 @@ class TransMIL(MILModel):
         Where several patches lie in one cell, it holds their mean.
         """
         columns, rows = (cells.amax(dim=0) + 1).tolist()
+        if rows * columns * h.shape[1] > MOST:
+            raise ValueError(
+                f"the patches lie in {columns} by {rows} cells, too many for PPEG to hold all of "
+                "them, tissue or not: use patches that overlap less, or another model"
+            )
         place = cells[:, 1] * columns + cells[:, 0]  # (N,)
         count = h.new_zeros(rows * columns).index_add(0, place, h.new_ones(len(h)))
         filled = h.new_zeros(rows * columns, h.shape[1]).index_add(0, place, h / count[place, None])

@@ -58,7 +58,7 @@ class Environment:
         self._updater = updater
         self._tau = tau
         self._open = torch.ones(len(z), dtype=torch.bool, device=z.device)
-        self._left = len(z)  # how many are open, or more
+        self._left = len(z)  # how many are open
         self._index = torch.arange(len(z), device=z.device)
         self._unit = F.normalize(z, dim=1)  # of the rows in _index
         self._alike: dict[int, Tensor] = {}
@@ -93,11 +93,11 @@ class Environment:
             self.state[updated] = self._updater(v, self.state[patch], self.state[updated])
         self.state[patch] = v
         self.visited[patch] = True
+        self._left -= int(self._open[patch]) + len(updated)
         self._open[patch] = False
         self._open[updated] = False
         for changed in (patch, *updated.tolist()):
             self._alike.pop(changed, None)
-        self._left -= 1 + len(updated)
         if self._left < SPARSE * len(self._index):
             self._compact()
 

@@ -166,7 +166,7 @@ def fine_of(bag: Bag, patch: int) -> Tensor:
 def fine_parts(bag: Bag) -> Iterator[Tensor]:
     """Yield the (n, k, D) finer features of all patches, at most `FINE_ROWS` at a time."""
     if isinstance(bag.finer, torch.Tensor):
-        yield from bag.finer.split(FINE_ROWS)
+        yield from (part.to(bag.features) for part in bag.finer.split(FINE_ROWS))
         return
     for index in torch.arange(len(bag)).split(FINE_ROWS):
         yield torch.stack([fine_of(bag, patch) for patch in index.tolist()])

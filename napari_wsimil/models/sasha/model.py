@@ -45,6 +45,10 @@ class SASHA(HAFED):
         Cosine from which patches resemble each other. 0 takes a quantile of the cosines of
         training patches, which training measures and the weights keep: on standardized
         features the paper's 0.95 may match nothing.
+    negative
+        Index of the class in which there is nothing to find, whose slides do not teach the
+        actor where to look first; -1 if every class has its own signs. Classes are in the
+        order of their names.
 
     Attributes
     ----------
@@ -75,6 +79,7 @@ class SASHA(HAFED):
         mask_rate: float = 0.24,
         budget: float = 0.2,
         tau: float = 0.0,
+        negative: int = 0,
     ) -> None:
         super().__init__(
             feature_dim=feature_dim,
@@ -89,16 +94,22 @@ class SASHA(HAFED):
             raise ValueError(f"budget must be above 0 and at most 1, not {budget}")
         if not 0 <= tau <= 1:
             raise ValueError(f"tau must be a cosine from 0 (measured) to 1, not {tau}")
+        if not -1 <= negative < classes:
+            raise ValueError(f"negative must be a class below {classes} or -1, not {negative}")
         self.budget = budget
         self.tau = tau
+        self.negative = negative
         self.register_buffer("threshold", torch.tensor(tau or PAPER_TAU))
         self.updater = StateUpdater(feature_dim)
         self.actor = GatedAttention(feature_dim, attention_dim)
 
     @property
     def remark(self) -> str:
-        """Return how the policy got its start."""
-        return "the actor was warmed up by distilling HAFED's patch logits, then trained with PPO"
+        """Return how the policy got its start, and on what classes."""
+        start = "the actor was warmed up by distilling HAFED's patch logits, then trained with PPO"
+        if self.negative < 0:
+            return f"{start}; every class was taken as having its own signs"
+        return f"{start}; class {self.negative} was taken as having nothing to find"
 
     def hafed(self) -> HAFED:
         """Return the classifier alone; it shares its weights with this model."""
@@ -107,7 +118,8 @@ class SASHA(HAFED):
             alone = HAFED(**config)
         for name, _ in alone.named_children():
             setattr(alone, name, getattr(self, name))
-        return alone
+        alone.progress = self.progress
+        return alone.train(self.training)
 
     def forward(self, bag: Bag) -> MILOutput:
         """Return the outcome of the greedy episode, its steps as `trajectory`.
