@@ -58,28 +58,42 @@ Task = Annotated[
     Literal["classification", "survival", "cox"],
     typer.Option(help="Of the manifest's label, or of its time and event."),
 ]
-TimeUnit = Annotated[str, typer.Option(help="Unit of the manifest's times, for survival.")]
+TimeUnit = Annotated[str | None, typer.Option(help="Unit of the manifest's times, for survival.")]
 Schema = Annotated[
     Path | None,
     typer.Option(help="Schema of the manifest's records (.toml), for models that read them."),
 ]
 Epochs = Annotated[
-    int | None, typer.Option(min=1, help="Passes over the patients; the model's own if none.")
+    int | None,
+    typer.Option(
+        min=1,
+        help="Passes over the patients, for sasha those of its first stage; "
+        "the model's own if none.",
+    ),
 ]
-Lr = Annotated[float | None, typer.Option(help="Learning rate of AdamW; the model's own if none.")]
+Lr = Annotated[
+    float | None,
+    typer.Option(
+        help="Learning rate of AdamW, for sasha that of its first stage; the model's own if none."
+    ),
+]
 Accumulate = Annotated[
     int | None,
     typer.Option(min=1, help="Patients of a step, which Cox compares; the model's own, or 16."),
 ]
-Folds = Annotated[int, typer.Option(help="Folds where the manifest has no split.")]
-Fold = Annotated[int, typer.Option(help="Which fold tests, from 0.")]
+Folds = Annotated[
+    int | None, typer.Option(help="Folds where the manifest has no split; 5 if none.")
+]
+Fold = Annotated[int | None, typer.Option(help="Which fold tests, from 0; the first if none.")]
 Checkpoint = Annotated[Path, typer.Argument(help="Trained model, .safetensors.")]
 Split = Annotated[
     str | None,
     typer.Option(help="train, validation or test; by default all it was not trained on."),
 ]
 Draws = Annotated[int, typer.Option(min=100, help="Bootstrap draws of patients.")]
-SlideOrFeatures = Annotated[Path, typer.Argument(help="Slide, or its features (.h5).")]
+SlideOrFeatures = Annotated[
+    Path, typer.Argument(help="Slide, or its features (.h5); sasha and hafed need the slide.")
+]
 PatchSize = Annotated[
     int | None,
     typer.Option(min=1, help="Side in level-0 pixels, where a features file does not state it."),

@@ -213,9 +213,13 @@ def bag_for(
     Raises
     ------
     ValueError
-        If a patch size is given for a slide; the model states that.
+        If a patch size is given for a slide, which the model states, or what is for
+        encoding a slide with features.
     """
     if path.suffix.lower() in FEATURES:
+        for option, given in (("--weights", weights), ("--slide-mpp", mpp)):
+            if given is not None:
+                raise ValueError(f"{option} {given} is for a slide, not {path}")
         return open_bag(path, patch_size=patch_size)
     if patch_size is not None:
         raise ValueError(f"--patch-size {patch_size} is for a file of features, not {path}")

@@ -160,14 +160,14 @@ def train(
     model: opt.Model = "acmil",
     option: opt.ModelOption = None,
     task: opt.Task = "classification",
-    time_unit: opt.TimeUnit = "",
+    time_unit: opt.TimeUnit = None,
     schema: opt.Schema = None,
     weights: opt.Weights = None,
     epochs: opt.Epochs = None,
     lr: opt.Lr = None,
     accumulate: opt.Accumulate = None,
-    folds: opt.Folds = 5,
-    fold: opt.Fold = 0,
+    folds: opt.Folds = None,
+    fold: opt.Fold = None,
     seed: opt.Seed = 0,
     as_json: opt.Json = False,
 ) -> None:
@@ -179,6 +179,7 @@ def train(
     built-in encoder at 0.5 µm per pixel and 224 pixels.
     """
     from napari_wsimil._cli_closer import closer_for, cost_of
+    from napari_wsimil._cli_given import check_folds, check_time_unit, check_weights
     from napari_wsimil._cli_models import fit_config, parsed_options
     from napari_wsimil._cli_slides import Patches, extract_missing
     from napari_wsimil.learning.cohort import read_cohort
@@ -187,20 +188,23 @@ def train(
     from napari_wsimil.models import model_class
     from napari_wsimil.study.schema import read_schema
 
+    check_weights(model, weights)
+    check_time_unit(Task(task), time_unit)
     closer = closer_for(model_class(model), weights)
     given = {"epochs": epochs, "lr": lr, "accumulate": accumulate, "seed": seed}
     plan = Plan(
         model=model,
         options=parsed_options(model, option or ()),
         task=Task(task),
-        time_unit=time_unit,
+        time_unit=time_unit or "",
         features=features,
         closer=closer,
-        folds=folds,
-        fold=fold,
+        folds=Plan.folds if folds is None else folds,
+        fold=Plan.fold if fold is None else fold,
         fit=fit_config(model, Task(task), given),
     )
     cohort = read_cohort(manifest, read_schema(schema) if schema else None)
+    check_folds(cohort, plan.task, folds=folds, fold=fold)
     check_plan(plan, cohort)
     extract_missing(cohort, features, Patches(), plan.task)
     if closer is not None:
@@ -247,11 +251,13 @@ def evaluate(
     Records are read with the schema the model learned with.
     """
     from napari_wsimil._cli_closer import closer_for
+    from napari_wsimil._cli_given import check_weights
     from napari_wsimil.learning.assessment import assess
     from napari_wsimil.learning.checkpoint import load_checkpoint
     from napari_wsimil.learning.cohort import read_cohort
 
     model, card = load_checkpoint(checkpoint)
+    check_weights(card.model, weights)
     cohort = read_cohort(manifest, card.record.clinical if card.record else None)
     closer = closer_for(type(model), weights)
     found = follow(assess(model, card, cohort, features, split, draws, closer), "evaluating")
@@ -315,10 +321,12 @@ def explain(
     Of each map its kind, its limits and the patch where it is highest. With --out the maps
     are written too, as export-map does. A model that answers no queries says so.
     """
+    from napari_wsimil._cli_given import check_map
     from napari_wsimil._cli_slides import predicted
     from napari_wsimil.explain import export
     from napari_wsimil.explain.query import summaries
 
+    check_map(map_name, out)
     asked = _area(query, area)
     found = predicted(checkpoint, path, weights, slide_mpp, patch_size, manifest, asked)
     warn(found.warnings)
@@ -367,9 +375,11 @@ def export_map(
 
     Squares are in level-0 pixels. The export names no slide and no patient.
     """
+    from napari_wsimil._cli_given import check_map
     from napari_wsimil._cli_slides import predicted
     from napari_wsimil.explain import export
 
+    check_map(map_name, out)
     found = predicted(checkpoint, path, weights, slide_mpp, patch_size, manifest)
     warn(found.warnings)
     written = export.export_map(found, out, map_name)
@@ -399,11 +409,13 @@ def import_weights(
     """
     from datetime import date
 
+    from napari_wsimil._cli_given import class_names
     from napari_wsimil.bags.exchange import open_bag
     from napari_wsimil.learning.checkpoint import save_checkpoint
     from napari_wsimil.learning.releases import import_release
 
-    like, names = open_bag(features, patch_size=patch_size), classes.split(",")
+    names = class_names(classes)
+    like = open_bag(features, patch_size=patch_size)
     today = date.today().isoformat()
     imported, card, taken = import_release(files, model, like, names, today)
     save_checkpoint(out, imported, card)

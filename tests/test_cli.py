@@ -346,6 +346,68 @@ def test_training_names_what_it_cannot_use(
     assert not (study / "no.safetensors").exists()
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "sentence"),
+    [
+        ("--weights", "w.pth", "--weights w.pth is for models that look closer, not acmil"),
+        ("--time-unit", "months", "--time-unit months is for survival, not classification"),
+        ("--folds", 5, "--folds 5 is for a manifest without a split, not "),
+        ("--fold", 0, "--fold 0 is for a manifest without a split, not "),
+    ],
+)
+def test_training_refuses_an_option_that_would_do_nothing(
+    study: Path, run: Run, option: str, value: object, sentence: str
+) -> None:
+    how = ("-o", study / "no.safetensors", "--features", study / "features", option, value)
+    code, _, err = run("train", study / "cohort.csv", *how)
+    assert code == 2
+    assert len(err.splitlines()) == 1
+    assert sentence in err
+    assert not (study / "no.safetensors").exists()
+
+
+def test_a_fold_of_a_manifest_without_a_split_is_trained(
+    study: Path, tmp_path: Path, run: Run
+) -> None:
+    rows = [line.split(",") for line in (study / "cohort.csv").read_text().splitlines()]
+    manifest = study / "whole.csv"
+    manifest.write_text("\n".join(",".join([*row[:3], row[4]]) for row in rows))
+    how = ("--features", study / "features", "--epochs", 1, "--folds", 4)
+    first, out = tmp_path / "first.safetensors", tmp_path / "last.safetensors"
+    assert run("train", manifest, "-o", first, *how)[0] == 0
+    assert run("train", manifest, "-o", out, *how, "--fold", 3)[0] == 0
+    assert run("train", manifest, "-o", out, *how, "--fold", 4)[0] == 2
+
+
+def test_weights_of_an_encoder_are_refused_where_nothing_is_encoded(study: Path, run: Run) -> None:
+    where = (study / MODEL, study / "cohort.csv", "--features", study / "features")
+    code, _, err = run("evaluate", *where, "--weights", "w.pth")
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "--weights w.pth is for models that look closer, not abmil" in err
+    features = study / "features" / "s7.h5"
+    for option, value in (("--weights", "w.pth"), ("--slide-mpp", 0.5)):
+        code, _, err = run("predict", study / MODEL, features, option, value)
+        assert (code, len(err.splitlines())) == (2, 1)
+        assert f"{option} {value} is for a slide, not {features}" in err
+
+
+def test_a_map_is_named_for_pictures_alone(study: Path, run: Run) -> None:
+    where = (study / MODEL, study / "features" / "s7.h5")
+    assert run("export-map", *where, study / "named.png", "--map", "attention")[0] == 0
+    code, _, err = run("export-map", *where, study / "named.csv", "--map", "attention")
+    assert code == 2
+    assert "--map attention is for a picture (.png), not " in err
+    assert not (study / "named.csv").exists()
+
+
+def test_help_tells_what_is_special_to_the_models_that_look_closer(run: Run) -> None:
+    told = [
+        " ".join(run(verb, "--help")[1].replace("│", " ").split()) for verb in ("train", "predict")
+    ]
+    assert told[0].count("for sasha th") == 2
+    assert "sasha and hafed need the slide" in told[1]
+
+
 def test_debug_shows_where_an_error_came_from() -> None:
     with pytest.raises(OSError, match=r"x\.svs"):
         main(["--debug", "info", "/nowhere/x.svs"])

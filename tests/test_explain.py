@@ -161,6 +161,12 @@ def explain(*arguments: object) -> int:
     return main(["explain", *(str(argument) for argument in arguments)])
 
 
+def test_explain_draws_the_map_that_is_named(files: dict[str, Path]) -> None:
+    out = files["features"].with_suffix(".PNG")
+    assert explain(files["abmil"], files["features"], "--map", "attention", "--out", out) == 0
+    assert out.exists()
+
+
 def test_explain_tells_the_maps_of_a_slide(
     files: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -194,6 +200,10 @@ def test_explain_asks_about_a_place_and_writes_the_answer(
         (["--area", "1,2,0,3"], "has no pixels"),
         (["--query", "1,2", "--area", "1,2,3,4"], "give one of them"),
         (["--query", "1,2"], "no patch lies"),
+        (["--map", "attention"], "--map attention is for a picture (.png): write one with --out"),
+        (["--map", "attention", "--out", "m.csv"], "is for a picture (.png), not m.csv"),
+        (["--weights", "w.pth"], "--weights w.pth is for a slide, not "),
+        (["--slide-mpp", "0.5"], "--slide-mpp 0.5 is for a slide, not "),
     ],
 )
 def test_explain_refuses_in_one_line(

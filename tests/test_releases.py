@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,7 @@ from napari_wsimil.explain.predict import predict
 from napari_wsimil.learning.checkpoint import load_checkpoint
 from napari_wsimil.learning.releases import (
     ReleaseError,
+    import_release,
     load_release,
     read_release,
     release_config,
@@ -297,6 +299,71 @@ def test_a_file_without_weights_is_refused(tmp_path: Path, content: object) -> N
         read_release(path)
 
 
+@pytest.mark.parametrize("start", [b"", b"hello", b"\x00" * 8, b"\xff" * 99, b"\x80\x02}q\x00."])
+@pytest.mark.parametrize("ending", [".pt", ".safetensors"])
+def test_a_file_of_anything_else_is_refused(tmp_path: Path, start: bytes, ending: str) -> None:
+    path = tmp_path / f"release{ending}"
+    path.write_bytes(start)
+    with pytest.raises(ReleaseError, match="cannot be read|holds no weights"):
+        read_release(path)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_file_with_any_byte_changed_is_read_or_refused(tmp_path: Path, zipped: bool) -> None:
+    path, changed = tmp_path / "release.pt", tmp_path / "changed.pt"
+    torch.save({"a": torch.ones(1)}, path, _use_new_zipfile_serialization=zipped)
+    content = path.read_bytes()
+    for place in range(min(len(content), 400)):
+        changed.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with suppress(ReleaseError):
+            read_release(changed)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        torch.ones(1).expand(10**12),
+        torch.ones(2, 1).expand(2, 2),
+        torch.eye(2).to_sparse(),
+        torch.empty(2, device="meta"),
+    ],
+)
+def test_a_tensor_whose_numbers_are_not_in_the_file_is_refused(
+    tmp_path: Path, value: Tensor
+) -> None:
+    path = tmp_path / "release.pt"
+    torch.save({"head": torch.ones(2), "big": value}, path)
+    with pytest.raises(ReleaseError, match="big is no plain array, or the file lacks its data"):
+        read_release(path)
+
+
+def test_a_view_of_a_larger_array_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "release.pt"
+    torch.save({"part": torch.arange(6.0).view(2, 3).T[1:]}, path)
+    assert read_release(path)["part"].tolist() == [[1.0, 4.0], [2.0, 5.0]]
+
+
+@pytest.mark.parametrize("shape", [(), (H,), (H, D, 1), (0, D)])
+def test_a_weight_that_tells_a_size_is_a_matrix(shape: tuple[int, ...]) -> None:
+    release = acmil() | {"dimreduction.fc1.weight": torch.zeros(shape)}
+    with pytest.raises(ReleaseError, match=r"dimreduction\.fc1\.weight is .* no matrix"):
+        release_config("acmil", release)
+
+
+def test_branches_without_weights_of_their_own_are_refused() -> None:
+    release = acmil() | {"attention.attention_weights.weight": torch.zeros(10**6, 1)}
+    with pytest.raises(ReleaseError, match="1000000 branches are more than"):
+        release_config("acmil", release)
+
+
+def test_weights_that_are_not_floats_are_refused() -> None:
+    release = acmil()
+    model = create_model("acmil", **release_config("acmil", release))
+    release["Slide_classifier.fc.bias"] = torch.zeros(C, dtype=torch.complex64)
+    with pytest.raises(ReleaseError, match=r"Slide_classifier\.fc\.bias is of torch\.complex64"):
+        load_release(model, release)
+
+
 def test_what_is_missing_and_what_nobody_expects_is_listed() -> None:
     release = acmil()
     model = create_model("acmil", **release_config("acmil", release))
@@ -382,9 +449,49 @@ def test_an_imported_release_is_a_checkpoint_for_the_features_it_was_given(
     assert found.warnings == ()
 
 
+def test_vib_keeps_as_many_patches_as_its_release(features: Path) -> None:
+    assert import_weights(vib(), features, " a, b ,c", "vib") == 0
+    model, card = load_checkpoint(features.with_name("ours.safetensors"))
+    assert model.config["keep"] == 1024
+    assert card.classes == ("a", "b", "c")
+
+
+def sized(**shapes: tuple[int, ...]) -> Release:
+    """Return a release some of whose weights have another shape."""
+    names = {"first": "dimreduction.fc1.weight", "tanh": "attention.attention_V.0.weight"}
+    return acmil() | {names[name]: torch.zeros(shape) for name, shape in shapes.items()}
+
+
+@pytest.mark.parametrize("classes", ["a,b,", "a,,b", " ,a,b", "a,b,a", "a,b, b"])
+def test_each_class_has_a_name_of_its_own(
+    features: Path, classes: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert import_weights(acmil(), features, classes) == 2
+    assert "each class needs a name of its own" in capsys.readouterr().err
+
+
+def test_a_weight_in_two_files_is_refused(features: Path) -> None:
+    first, second = features.with_name("1.safetensors"), features.with_name("2.safetensors")
+    save_file(acmil(), first)
+    save_file({"Slide_classifier.fc.bias": torch.zeros(C), "extra": torch.zeros(1)}, second)
+    with pytest.raises(
+        ReleaseError, match=r"2\.safetensors has again .*: Slide_classifier\.fc\.bias"
+    ):
+        import_release([first, second], "acmil", load_bag(features), ("a", "b", "c"), "2026-01-01")
+
+
+@pytest.mark.parametrize("name", ["sasha", "abmil"])
+def test_only_models_whose_release_is_whole_are_offered(features: Path, name: str) -> None:
+    with pytest.raises(ReleaseError, match="there are acmil, hafed, longmil, vib$"):
+        import_release([], name, load_bag(features), ("a", "b", "c"), "2026-01-01")
+
+
 @pytest.mark.parametrize(
     ("release", "classes", "sentence"),
     [
+        (sized(first=(H, 10**6)), "a,b,c", "take features of 1000000 numbers"),
+        (sized(first=(10**6, D), tanh=(10**6, 1)), "a,b,c", "this model takes"),
+        (sized(first=(H * D,)), "a,b,c", "no matrix of weights"),
         (acmil(), "a,b", f"know {C} classes; given are features of {D} and 2 classes"),
         (
             {k: v for k, v in acmil().items() if k != "attention.attention_V.0.bias"},

@@ -90,5 +90,9 @@ SIZES: dict[str, dict[str, tuple[str, int]]] = {
 
 #: What a release is of besides its sizes.
 SETTINGS: dict[str, dict[str, int | str]] = {
-    "longmil": {"heads": 4, "positions": "alibi", "pooling": "mean"}
+    "longmil": {"heads": 4, "positions": "alibi", "pooling": "mean"},
+    "vib": {"keep": 1024},
 }
+
+#: Models of which a release has every weight; of the others it has a part.
+WHOLE = tuple(name for name in NAMES if name != "sasha")

@@ -13,6 +13,7 @@ which ours does not, so that its weights stay out.
 from __future__ import annotations
 
 import re
+import struct
 from dataclasses import dataclass
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from napari_wsimil.learning.release_names import NAMES, SETTINGS, SIZES
+from napari_wsimil.learning.release_names import NAMES, SETTINGS, SIZES, WHOLE
 from napari_wsimil.models import create_model, name_of
 from napari_wsimil.models.card import Card
 
@@ -36,6 +37,20 @@ if TYPE_CHECKING:
 
 WRAPPERS = ("model", "state_dict", "model_state_dict")  # under which programs file the weights
 OWN = "standardize."  # buffers that no release has
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+#: What safetensors and PyTorch's restricted reader raise when a file is not as it should be.
+DAMAGE = (
+    SafetensorError,
+    UnpicklingError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    struct.error,
+)
 
 
 class ReleaseError(ValueError):
@@ -67,7 +82,8 @@ def read_release(path: Path) -> dict[str, Tensor]:
     Raises
     ------
     ReleaseError
-        If the file is damaged, holds anything but tensors and plain values, or no weights.
+        If the file is damaged, holds anything but tensors and plain values, or no weights,
+        or a tensor is no plain array or claims more numbers than the file has.
     """
     content = _open(path)
     for name in WRAPPERS:
@@ -81,6 +97,9 @@ def read_release(path: Path) -> dict[str, Tensor]:
     }
     if not tensors:
         raise ReleaseError(f"{path.name} holds no weights")
+    for name, value in tensors.items():
+        if not _is_stored(value):
+            raise ReleaseError(f"{path.name}: {name} is no plain array, or the file lacks its data")
     return tensors
 
 
@@ -92,15 +111,19 @@ def release_config(name: str, tensors: Mapping[str, Tensor]) -> dict[str, int | 
     Raises
     ------
     ReleaseError
-        If no release of this model is known, or a weight that tells a size is not there.
+        If no release of this model is known, a weight that tells a size is not there or no
+        matrix, or there are fewer weights than branches.
     """
     theirs = _theirs(name, tensors)
     for weight, _ in SIZES[name].values():
         if weight not in theirs:
             raise ReleaseError(f"these are no weights of {name}: none of them is its {weight}")
+        _check_matrix(theirs[weight], tensors[theirs[weight]])
     sizes = {
         size: tensors[theirs[weight]].shape[axis] for size, (weight, axis) in SIZES[name].items()
     }
+    if sizes.get("branches", 0) > len(tensors):
+        raise ReleaseError(f"{sizes['branches']} branches are more than {len(tensors)} weights")
     return sizes | SETTINGS.get(name, {})
 
 
@@ -113,6 +136,13 @@ def load_release(model: MILModel, tensors: Mapping[str, Tensor]) -> Taken:
         If no release of the model is known, none of the tensors is of it, one has another
         shape than the model's, or is not finite. The model then is as it was.
     """
+    taken, state = _matched(model, tensors)
+    model.load_state_dict(state, strict=False)
+    return taken
+
+
+def _matched(model: MILModel, tensors: Mapping[str, Tensor]) -> tuple[Taken, Mapping[str, Tensor]]:
+    """Return what becomes of the tensors, and those taken by the model's names."""
     name = name_of(model)
     own = {key: value for key, value in model.state_dict().items() if not key.startswith(OWN)}
     theirs = {key: value for key, value in _theirs(name, tensors).items() if key in own}
@@ -120,17 +150,19 @@ def load_release(model: MILModel, tensors: Mapping[str, Tensor]) -> Taken:
         raise ReleaseError(f"none of these weights is of {name}: {', '.join(sorted(tensors))}")
     for ours, key in theirs.items():
         _check(key, tensors[key], own[ours])
-    model.load_state_dict({ours: tensors[key] for ours, key in theirs.items()}, strict=False)
-    return Taken(
+    taken = Taken(
         missing=tuple(sorted(own.keys() - theirs)),
         unexpected=tuple(sorted(tensors.keys() - theirs.values())),
     )
+    return taken, {ours: tensors[key] for ours, key in theirs.items()}
 
 
 def import_release(
     paths: Sequence[Path], name: str, like: Bag, classes: Sequence[str], created: str
 ) -> tuple[MILModel, Card, Taken]:
     """Return the model in the files of a release, in eval mode, its card, and what was left.
+
+    Nothing is allocated that the files do not hold.
 
     Parameters
     ----------
@@ -149,24 +181,45 @@ def import_release(
     Raises
     ------
     ReleaseError
-        If a file cannot be read, or the release lacks a weight of the model.
+        If a file cannot be read, two have the same weight, or the release lacks a weight of
+        the model.
     ValueError
         If the classes or the bag are not what the weights are of.
     """
-    tensors = {key: value for path in paths for key, value in read_release(path).items()}
-    model = create_model(name, **release_config(name, tensors)).eval()
-    taken = load_release(model, tensors)
-    if taken.missing:
-        raise ReleaseError(
-            f"the release lacks {', '.join(taken.missing)}; it has, and {name} has no place for, "
-            f"{', '.join(taken.unexpected) or 'nothing else'}"
-        )
-    if (wanted := (model.feature_dim, model.classes)) != (like.features.shape[1], len(classes)):
+    if name not in WHOLE:
+        raise ReleaseError(f"no whole release of {name} is known; there are {', '.join(WHOLE)}")
+    tensors = _read_all(paths)
+    config = release_config(name, tensors)
+    if (config["feature_dim"], config["classes"]) != (like.features.shape[1], len(classes)):
         raise ValueError(
-            f"these weights take features of {wanted[0]} numbers and know {wanted[1]} classes; "
+            f"these weights take features of {config['feature_dim']} numbers and know "
+            f"{config['classes']} classes; "
             f"given are features of {like.features.shape[1]} and {len(classes)} classes"
         )
+    with torch.device("meta"):
+        _check_whole(create_model(name, **config), tensors)
+    model = create_model(name, **config).eval()
+    taken = load_release(model, tensors)
     return model, _card(model, like, classes, f"weights of {_listed(paths)}", created), taken
+
+
+def _read_all(paths: Sequence[Path]) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for path in paths:
+        read = read_release(path)
+        if twice := sorted(read.keys() & tensors):
+            raise ReleaseError(f"{path.name} has again what another file has: {', '.join(twice)}")
+        tensors |= read
+    return tensors
+
+
+def _check_whole(model: MILModel, tensors: Mapping[str, Tensor]) -> None:
+    taken, _ = _matched(model, tensors)
+    if taken.missing:
+        raise ReleaseError(
+            f"the release lacks {', '.join(taken.missing)}; it has, and {name_of(model)} has no "
+            f"place for, {', '.join(taken.unexpected) or 'nothing else'}"
+        )
 
 
 def _card(model: MILModel, like: Bag, classes: Sequence[str], data: str, created: str) -> Card:
@@ -198,7 +251,7 @@ def _open(path: Path) -> dict[str, object]:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, UnpicklingError, RuntimeError, EOFError) as error:
+    except DAMAGE as error:
         raise ReleaseError(
             f"{path.name} cannot be read as weights alone: it is damaged, or holds objects that "
             "only its own program may open; have it save its state dict"
@@ -221,7 +274,21 @@ def _theirs(name: str, tensors: Mapping[str, Tensor]) -> dict[str, str]:
     return found
 
 
+def _is_stored(value: Tensor) -> bool:
+    """Return whether a tensor is an array all of whose numbers are in memory, one by one."""
+    if value.is_nested or value.layout is not torch.strided or value.device.type != "cpu":
+        return False
+    return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+
+
+def _check_matrix(key: str, value: Tensor) -> None:
+    if value.ndim != 2 or not value.numel():
+        raise ReleaseError(f"{key} is {tuple(value.shape)}, no matrix of weights")
+
+
 def _check(key: str, value: Tensor, wanted: Tensor) -> None:
+    if value.dtype not in FLOATS:
+        raise ReleaseError(f"{key} is of {value.dtype}, which weights are not")
     if value.shape != wanted.shape:
         raise ReleaseError(
             f"{key} is {tuple(value.shape)}, this model takes {tuple(wanted.shape)}: "

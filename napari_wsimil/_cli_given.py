@@ -1,0 +1,58 @@
+"""What was given on the command line: options that would do nothing are refused."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari_wsimil.learning.outcomes import Task
+from napari_wsimil.models import model_class
+from napari_wsimil.models.base import Need
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_wsimil.study.manifest import Manifest
+
+
+def check_weights(model: str, weights: Path | None) -> None:
+    """Raise ValueError if an encoder's weights are given for a model that encodes nothing."""
+    if weights is not None and Need.FINER not in model_class(model).needs:
+        raise ValueError(f"--weights {weights} is for models that look closer, not {model}")
+
+
+def check_time_unit(task: Task, unit: str | None) -> None:
+    """Raise ValueError if a unit of time is given for a task without times."""
+    if unit is not None and task is Task.CLASSIFICATION:
+        raise ValueError(f"--time-unit {unit} is for survival, not {task.value}")
+
+
+def check_folds(manifest: Manifest, task: Task, **given: int | None) -> None:
+    """Raise ValueError if folds, or one of them, are given for a manifest with a split."""
+    split = any(p.split is not None for p in manifest.patients if task.known_of(p))
+    for name, value in given.items():
+        if split and value is not None:
+            raise ValueError(
+                f"--{name} {value} is for a manifest without a split, not {manifest.path}"
+            )
+
+
+def check_map(name: str | None, out: Path | None) -> None:
+    """Raise ValueError if a map is named where no picture is written."""
+    if name is None or (out is not None and out.suffix.lower() == ".png"):
+        return
+    instead = ": write one with --out" if out is None else f", not {out}"
+    raise ValueError(f"--map {name} is for a picture (.png){instead}")
+
+
+def class_names(text: str) -> list[str]:
+    """Return the names in a text such as "normal, tumor".
+
+    Raises
+    ------
+    ValueError
+        If one is empty or there twice.
+    """
+    names = [name.strip() for name in text.split(",")]
+    if "" in names or len(set(names)) < len(names):
+        raise ValueError(f"--classes {text!r}: each class needs a name of its own")
+    return names
