@@ -26,7 +26,7 @@ def parse_groups(groups: str) -> tuple[int, ...]:
 
 
 def check_record(bag: Bag, widths: tuple[int, ...]) -> None:
-    """Raise ValueError if the bag has a record of other widths, or one that is not finite."""
+    """Raise ValueError if the bag has a record of other widths, or not finite where present."""
     if bag.clinical is None:
         return
     found = tuple(len(value) for value in bag.clinical.values)
@@ -40,7 +40,8 @@ def check_record(bag: Bag, widths: tuple[int, ...]) -> None:
             f"the record says of {len(bag.clinical.present)} groups whether they are present, "
             f"it has {len(widths)}"
         )
-    broken = [i for i, value in enumerate(bag.clinical.values, 1) if not value.isfinite().all()]
+    known = zip(bag.clinical.values, bag.clinical.present.tolist(), strict=True)
+    broken = [i for i, (v, here) in enumerate(known, 1) if here and not v.isfinite().all()]
     if broken:
         raise ValueError(f"group {_listed(tuple(broken))} of the record has NaN or infinite values")
 
