@@ -218,3 +218,21 @@ def test_one_patch_attends_to_itself() -> None:
     h = torch.randn(1, H)
     value = model.qkv(model.norm(h))[:, 2 * H :]
     torch.testing.assert_close(model._attend(h), model.projection(value))
+
+
+def test_transmil_refuses_more_cells_than_it_can_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = create_model("transmil", feature_dim=4, classes=2).eval()
+    coords = np.array([[0, 0], [256 * 9, 256 * 4]])
+    grid = PatchGrid(coords, patch_size=256, stride=256, pixels=256)
+    bag = Bag(torch.zeros(2, 4), grid=grid)
+    assert model(bag).logits.shape == (2,)
+    monkeypatch.setattr("napari_wsimil.models.transmil.MOST", 10 * 5 * model.width - 1)
+    with pytest.raises(ValueError, match="10 by 5 cells"):
+        model(bag)
+
+
+def test_finer_features_of_another_precision_are_read() -> None:
+    model = create_model("hafed", feature_dim=4, classes=2).eval()
+    finer = torch.randn(3, 2, 4, generator=torch.Generator().manual_seed(0))
+    single, double = (Bag(torch.zeros(3, 4), finer=one) for one in (finer, finer.double()))
+    torch.testing.assert_close(model(double).logits, model(single).logits)
