@@ -12,13 +12,9 @@ from hypothesis import strategies as st
 from napari.layers import Image, Layer, Vectors
 from test_scale import prediction
 
-from napari_wsimil.app import overlays
-from napari_wsimil.app.overlays import (
-    hatch_layer,
-    map_layer,
-    outline_layer,
-    tissue_layer,
-)
+from napari_wsimil.app import outline_layers, overlays
+from napari_wsimil.app.outline_layers import outline_layer
+from napari_wsimil.app.overlays import hatch_layer, map_layer, tissue_layer
 from napari_wsimil.app.session import Display
 from napari_wsimil.app.slide_layers import placement, slide_layers
 from napari_wsimil.bags.bag import Bag
@@ -178,9 +174,9 @@ def test_more_patches_than_can_be_told_apart_have_no_outlines(
     slide: Slide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     everything = Region(0, 0, 1000, 700)
-    monkeypatch.setattr(overlays, "MOST_OUTLINES", len(COORDS))
+    monkeypatch.setattr(outline_layers, "MOST_OUTLINES", len(COORDS))
     assert len(outline_layer(slide, predicted(slide), RAW, everything)[0]) == 4 * len(COORDS)
-    monkeypatch.setattr(overlays, "MOST_OUTLINES", len(COORDS) - 1)
+    monkeypatch.setattr(outline_layers, "MOST_OUTLINES", len(COORDS) - 1)
     assert len(outline_layer(slide, predicted(slide), RAW, everything)[0]) == 0
 
 

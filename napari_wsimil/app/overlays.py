@@ -1,14 +1,16 @@
-"""Overlays: maps, tissue and outlines over a slide, as layer tuples; knows no Qt, no viewer."""
+"""Overlays: maps and tissue over a slide, as layer tuples; knows no Qt, no viewer."""
 
 from __future__ import annotations
 
 import functools
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
 from skimage.transform import resize
 
-from napari_wsimil.app.slide_layers import LayerTuple, placement, units_of
+from napari_wsimil.app.slide_layers import LayerTuple, placement
 from napari_wsimil.explain.scale import scaled
 from napari_wsimil.space.raster import pile, rasterize
 
@@ -17,15 +19,14 @@ if TYPE_CHECKING:
 
     from napari_wsimil.app.session import Display
     from napari_wsimil.explain.predict import Prediction
-    from napari_wsimil.space.geometry import Region
     from napari_wsimil.space.grid import PatchGrid
     from napari_wsimil.space.slide import Slide
     from napari_wsimil.space.tissue import Tissue
 
 #: The longer side of the picture that hatches what was not looked at, in pixels.
 _HATCH_SIDE = 1024
-#: Most patches that are outlined at once.
-MOST_OUTLINES = 2000
+#: Cells along a patch, and most cells in all, of a map that is smoothed.
+_SMOOTH_CELLS, _MOST_SMOOTH = 8, 2**22
 _HATCH_COLOR = (40, 40, 40, 190)
 _TISSUE_COLOR = (0, 114, 178, 255)
 
@@ -41,6 +42,10 @@ def map_layer(slide: Slide, prediction: Prediction, display: Display) -> LayerTu
     grid = placed(slide, prediction)
     scale = scaled(prediction, display.map_index, display.stretch)
     raster = rasterize(grid, scale.shown(display.threshold))
+    values, cell = raster.values, float(raster.step)
+    if display.smooth:
+        values, factor = smoothed(values, grid.stride / cell)
+        cell /= factor
     options = {
         "name": scale.title,
         "colormap": {"name": scale.colormap, "colors": scale.colors()},
@@ -48,9 +53,27 @@ def map_layer(slide: Slide, prediction: Prediction, display: Display) -> LayerTu
         "interpolation2d": "nearest",
         "blending": "translucent_no_depth",
         "opacity": display.opacity,
-        **placement(slide, raster.step, raster.origin),
+        **placement(slide, cell, raster.origin),
     }
-    return raster.values, options, "image"
+    return values, options, "image"
+
+
+def smoothed(values: NDArray[np.float32], stride: float) -> tuple[NDArray[np.float32], int]:
+    """Return a raster smoothed for the eye, and how many cells were made of one along a side.
+
+    A Gaussian of half a stride between patches (given in cells), over cells that have a
+    value alone: what has none stays clear, to the edge of the cell.
+    """
+    most = math.isqrt(_MOST_SMOOTH // values.size) if values.size < _MOST_SMOOTH else 1
+    factor = max(1, min(math.ceil(_SMOOTH_CELLS / stride), most))
+    fine = values.repeat(factor, axis=0).repeat(factor, axis=1)
+    known = np.isfinite(fine)
+    spread = [
+        gaussian_filter(part.astype(np.float32), stride * factor / 2, truncate=2.0)
+        for part in (np.where(known, fine, 0), known)
+    ]
+    weight = np.maximum(spread[1], np.finfo(np.float32).tiny)
+    return np.where(known, spread[0] / weight, np.float32(np.nan)).astype(np.float32), factor
 
 
 def placed(slide: Slide, prediction: Prediction) -> PatchGrid:
@@ -112,54 +135,3 @@ def covered(tissue: Tissue, grid: PatchGrid) -> NDArray[np.bool_]:
     height, width = tissue.mask.shape
     columns, rows = np.clip([starts, stops], 0, (width, height)).T
     return pile(np.ones(len(grid), np.int32), (height, width), rows, columns) > 0
-
-
-def outline_layer(
-    slide: Slide, prediction: Prediction, display: Display, view: Region
-) -> LayerTuple:
-    """Return the patches in `view` (level-0 pixels) as outlines in the colors of the map.
-
-    A line lies wholly within its patch, so neighbors do not hide each other. The data are
-    empty if no patch is in view, or more than `MOST_OUTLINES`, which would be slow to draw
-    and too dense to read.
-    """
-    grid = placed(slide, prediction)
-    scale = scaled(prediction, display.map_index, display.stretch)
-    chosen = _within(grid, view) & np.isfinite(scale.shown(display.threshold))
-    if np.count_nonzero(chosen) > MOST_OUTLINES:
-        chosen[:] = False
-    mpp = slide.resolution.mpp or 1.0
-    line = max(1.0, grid.patch_size / 80)
-    options = {
-        "name": f"{scale.title} (outlines)",
-        "vector_style": "line",
-        "edge_color": np.repeat(scale.colored()[chosen], 4, axis=0),
-        "edge_width": line * mpp,
-        "opacity": 1.0,
-        **units_of(slide),
-    }
-    return _frames(grid.coords[chosen], grid.patch_size, line) * mpp, options, "vectors"
-
-
-def _within(grid: PatchGrid, view: Region) -> NDArray[np.bool_]:
-    """Return which patches have a part in `view`."""
-    first = np.array([view.x, view.y])
-    last = first + np.array([view.width, view.height])
-    inside = (grid.coords < last) & (grid.coords + grid.patch_size > first)
-    return np.asarray(inside.all(axis=1))
-
-
-def _frames(corners: NDArray[np.int64], size: int, line: float) -> NDArray[np.float64]:
-    """Return (4 N, 2, 2) sides of patches, each as start and way, both (y, x) in level-0 pixels.
-
-    A side begins at one edge of its patch and ends at the line of the next side, so that the
-    four lines fill the corners and do not overlap.
-    """
-    near, far = line / 2 - 0.5, size - line / 2 - 0.5
-    first, last = -0.5, size - 0.5
-    starts = np.array([[near, first], [first, far], [far, last], [last, near]])
-    ways = np.array([[0, 1], [1, 0], [0, -1], [-1, 0]]) * (size - line)
-    sides = np.empty((len(corners), 4, 2, 2))
-    sides[:, :, 0] = corners[:, None, ::-1] + starts
-    sides[:, :, 1] = ways
-    return sides.reshape(-1, 2, 2)

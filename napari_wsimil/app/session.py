@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import operator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from psygnal import SignalGroupDescriptor
 
 from napari_wsimil.app.pace import Pace
 from napari_wsimil.explain.scale import Stretch as Stretch
+from napari_wsimil.space.geometry import Region
 
 if TYPE_CHECKING:
     from napari_wsimil.bags.bag import Bag
     from napari_wsimil.explain.predict import Prediction
-    from napari_wsimil.models.base import MILModel
+    from napari_wsimil.models.base import Explanation, MILModel
     from napari_wsimil.models.card import Card
     from napari_wsimil.space.grid import PatchGrid
     from napari_wsimil.space.slide import Slide
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 #: Largest share of the window's time that goes into drawing a map that still fills in: so
 #: small that not one frame in twenty has to wait for it while somebody moves about.
 _DRAWING_SHARE = 0.04
+#: µm per screen pixel at a magnification of 1×: 10× is 1 µm, 40× is 0.25 µm.
+UM_AT_ONE = 10.0
 
 
 @dataclass(frozen=True)
@@ -33,13 +37,17 @@ class Display:
     Attributes
     ----------
     map_index
-        Which of the prediction's explanations.
+        Which of the maps of `Pane.shown`.
     stretch
         How its numbers are stretched.
     opacity
         0–1.
     threshold
         0–1: the share of the color scale below which a patch is left clear.
+    smooth
+        Whether colors run from patch to patch, which is for the eye alone and said so.
+    outlined
+        Whether choices of patches or regions are drawn as outlines.
     visible
         False while the map is hidden.
     """
@@ -48,7 +56,41 @@ class Display:
     stretch: Stretch = Stretch.NATURAL
     opacity: float = 0.6
     threshold: float = 0.0
+    smooth: bool = False
+    outlined: bool = True
     visible: bool = True
+
+
+@dataclass(frozen=True)
+class View:
+    """What a canvas shows.
+
+    Attributes
+    ----------
+    x, y
+        Center in level-0 pixels.
+    width, height
+        In level-0 pixels.
+    um
+        µm per screen pixel; None where the slide's pixel size is unknown.
+    """
+
+    x: float
+    y: float
+    width: float
+    height: float
+    um: float | None
+
+    @property
+    def magnification(self) -> float | None:
+        """Return the objective's magnification that shows this: 10 at 1 µm per screen pixel."""
+        return None if self.um is None else UM_AT_ONE / self.um
+
+    @property
+    def region(self) -> Region:
+        """Return what is shown in whole level-0 pixels."""
+        corner = math.floor(self.x - self.width / 2), math.floor(self.y - self.height / 2)
+        return Region(*corner, math.ceil(self.width), math.ceil(self.height))
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,12 +107,39 @@ class Pane:
     """One slide and what is known of it. Setting an attribute emits its event.
 
     A field is None until it is known; whoever replaces the slide clears what depended on
-    it (`show_slide`). `focus` is the patch that is being looked at closely.
+    it (`show_slide`).
+
+    Attributes
+    ----------
+    slide, tissue, grid, bag, model, prediction, display
+        What is seen, from the file to the map.
+    extras
+        Maps beside the prediction's own, by what they came of: an answer to a query, a step
+        of a trajectory.
+    stale
+        Why what is shown is no longer what a run would say; empty while it is.
+    area
+        What was asked about last: a patch or a drawn area, in level-0 pixels.
+    picked
+        The patch that was clicked.
+    focus
+        The patch that is to be looked at closely.
+    view
+        What the canvas shows; kept by who draws it.
+    wanted
+        What the canvas is to show.
+    looks
+        How many looks of a trajectory are shown; None where all are.
+    follows
+        Whether the canvas goes where the last look shown is.
     """
 
     events: ClassVar[SignalGroupDescriptor] = SignalGroupDescriptor(
         equality_operators=dict.fromkeys(
-            ("slide", "tissue", "grid", "bag", "model", "prediction", "display", "focus"),
+            (
+                *("slide", "tissue", "grid", "bag", "model", "prediction", "display"),
+                *("extras", "area", "focus", "wanted"),
+            ),
             operator.is_,
         )
     )
@@ -82,8 +151,53 @@ class Pane:
     model: LoadedModel | None = None
     prediction: Prediction | None = None
     display: Display = field(default_factory=Display)
+    extras: dict[str, tuple[Explanation, ...]] = field(default_factory=dict)
+    stale: str = ""
+    area: Region | None = None
+    picked: int | None = None
     focus: int | None = None
+    view: View | None = None
+    wanted: View | None = None
+    looks: int | None = None
+    follows: bool = False
+    _shown: tuple[object, object, Prediction] | None = field(default=None, repr=False)
     _pace: Pace = field(default_factory=lambda: Pace(0.1, _DRAWING_SHARE, 2.0), repr=False)
+
+    @property
+    def shown(self) -> Prediction | None:
+        """Return the prediction with the extras among its maps."""
+        if self.prediction is None or not self.extras:
+            return self.prediction
+        if self._shown is None or self._shown[:2] != (self.prediction, self.extras):
+            maps = [*self.prediction.explanations, *(m for e in self.extras.values() for m in e)]
+            shown = replace(self.prediction, explanations=tuple(maps))
+            self._shown = (self.prediction, self.extras, shown)
+        return self._shown[2]
+
+    def show_extra(self, source: str, maps: tuple[Explanation, ...], first: bool = False) -> None:
+        """Replace the maps of one source; none takes them away.
+
+        The map that is shown stays so, by its name; `first` shows the first of the new ones.
+        If it is gone the main map is shown.
+        """
+        if self.prediction is None or (not maps and source not in self.extras):
+            return
+        name = maps[0].name if first and maps else self._map_name()
+        others = {key: value for key, value in self.extras.items() if key != source}
+        self.extras = {**others, source: maps} if maps else others
+        self.show_map(name)
+
+    def show_map(self, name: str) -> None:
+        """Show the map of a name, or the main one if there is none."""
+        shown = self.shown
+        names = [one.name for one in shown.explanations] if shown is not None else []
+        index = names.index(name) if name in names else 0
+        if index != self.display.map_index:
+            self.display = replace(self.display, map_index=index)
+
+    def _map_name(self) -> str:
+        shown, index = self.shown, self.display.map_index
+        return shown.explanations[index].name if shown is not None else ""
 
     def show_slide(self, slide: Slide | None) -> None:
         """Replace the slide; what was known of the former one is forgotten."""
@@ -103,14 +217,19 @@ class Pane:
 
     def show_bag(self, bag: Bag | None) -> None:
         """Replace the features, and the patches by theirs; the prediction is forgotten."""
-        self.prediction = self.focus = None
+        self._forget_prediction()
         self.bag = bag
         if bag is not None and bag.grid is not None:
             self.grid = bag.grid
 
     def show_prediction(self, prediction: Prediction) -> None:
-        """Show a prediction, unless it is of another model than the one that is shown."""
+        """Show a prediction, unless it is of another model than the one that is shown.
+
+        Answers to queries about the former one are forgotten.
+        """
         if self.model is not None and prediction.card is self.model.card:
+            self.stale = ""
+            self._forget_extras()
             self.prediction = prediction
 
     def show_partial(self, prediction: Prediction) -> None:
@@ -121,16 +240,32 @@ class Pane:
 
     def show_model(self, model: LoadedModel | None) -> None:
         """Replace the model; its prediction is forgotten."""
-        self.prediction = None
+        self._forget_prediction()
         self.model = model
+
+    def _forget_prediction(self) -> None:
+        self._forget_extras()
+        self.prediction = self.focus = None
+        self.stale = ""
+
+    def _forget_extras(self) -> None:
+        self.area = self.picked = self.looks = None
+        if self.extras:
+            name = self._map_name()
+            self.extras = {}
+            self.show_map(name)
 
 
 @dataclass(eq=False)
 class Session:
-    """The panes of one window, the first of which the docks work on."""
+    """The panes of one window: the docks work on the first, the second lies beside it."""
 
-    panes: list[Pane] = field(default_factory=lambda: [Pane()])
+    panes: list[Pane] = field(default_factory=lambda: [Pane(), Pane()])
 
     @property
     def pane(self) -> Pane:
         return self.panes[0]
+
+    @property
+    def beside(self) -> Pane:
+        return self.panes[1]

@@ -54,6 +54,8 @@ class Scale:
         Name of a matplotlib colormap; perceptually uniform, safe for color-blind readers.
     caveat
         What a reader must not forget; may be empty.
+    absent
+        What is said of a patch without a value.
     """
 
     title: str
@@ -62,6 +64,7 @@ class Scale:
     limits: tuple[float, float]
     colormap: str
     caveat: str = ""
+    absent: str = "not looked at"
 
     def shown(self, threshold: float) -> NDArray[np.float32]:
         """Return the values, NaN below the share `threshold` of the color bar.
@@ -91,37 +94,40 @@ class Scale:
 def scaled(prediction: Prediction, map_index: int = 0, stretch: Stretch = Stretch.NATURAL) -> Scale:
     """Return one of a prediction's maps, by its number, ready for the eye."""
     explanation = prediction.explanations[map_index]
-    title = prediction.title(explanation)
     values = explanation.per_patch().numpy().astype(np.float32)
-    caveat = _CAVEAT.get(explanation.kind, "")
     if stretch is Stretch.RANKS and explanation.kind is not ExplanationKind.SIGMOID:
-        unit = "percentile (ranks only)"
-        return Scale(title, unit, _ranks(values), (0, 100), _SEQUENTIAL, caveat)
-    if explanation.kind is ExplanationKind.ATTENTION:
-        return _attention(prediction, stretch, explanation, title, values)
-    if explanation.kind in (ExplanationKind.PROBABILITY, ExplanationKind.SIGMOID):
-        return Scale(title, "0 to 1", values, (0, 1), _SEQUENTIAL)
-    if explanation.kind is ExplanationKind.ORDER:
-        return Scale(title, "step", values, (1, max(2.0, _top(values))), _SEQUENTIAL)
-    top = _top(values)
-    unit = "share of the logit" if explanation.kind is ExplanationKind.EVIDENCE else "logit"
-    return Scale(title, unit, values, (-top, top), _DIVERGING, caveat)
+        unit, values, limits = "percentile (ranks only)", _ranks(values), (0.0, 100.0)
+    elif explanation.kind is ExplanationKind.ATTENTION and stretch is Stretch.NATURAL:
+        unit, values = "× uniform", explanation.times_uniform().numpy()
+        limits = (0.0, prediction.card.metrics.get("attention_top", DEFAULT_TOP))
+    else:
+        unit, limits = _as_it_is(explanation, _top(values))
+    return Scale(
+        title=prediction.title(explanation),
+        unit=unit,
+        values=values,
+        limits=limits,
+        colormap=_DIVERGING if limits[0] < 0 else _SEQUENTIAL,
+        caveat=_CAVEAT.get(explanation.kind, ""),
+        absent=explanation.absent,
+    )
 
 
-def _attention(
-    prediction: Prediction,
-    stretch: Stretch,
-    explanation: Explanation,
-    title: str,
-    values: NDArray[np.float32],
-) -> Scale:
-    caveat = _CAVEAT[ExplanationKind.ATTENTION]
-    if stretch is Stretch.RAW:
-        top = _top(values)
-        return Scale(title, "raw, sums to 1", values, (0, top), _SEQUENTIAL, caveat)
-    top = prediction.card.metrics.get("attention_top", DEFAULT_TOP)
-    uniform = explanation.times_uniform().numpy()
-    return Scale(title, "× uniform", uniform, (0, top), _SEQUENTIAL, caveat)
+def _as_it_is(explanation: Explanation, top: float) -> tuple[str, tuple[float, float]]:
+    """Return unit and limits of numbers that are not stretched; `top` is their largest size."""
+    match explanation.kind:
+        case ExplanationKind.ATTENTION:
+            return "raw, sums to 1", (0.0, top)
+        case ExplanationKind.PROBABILITY | ExplanationKind.SIGMOID:
+            return "0 to 1", (0.0, 1.0)
+        case ExplanationKind.ORDER:
+            return "step", (1.0, max(2.0, top))
+        case ExplanationKind.AMOUNT:
+            return explanation.unit, (0.0, top)
+        case ExplanationKind.EVIDENCE:
+            return "share of the logit", (-top, top)
+        case ExplanationKind.SCORE:
+            return explanation.unit or "score", (-top, top)
 
 
 def _top(values: NDArray[np.float32]) -> float:

@@ -141,5 +141,5 @@ def attention_maps(mean: Tensor, a: Tensor) -> tuple[Explanation, ...]:
     each = enumerate(a.detach(), 1) if len(a) > 1 else ()
     return (
         Explanation("attention", kind, mean.detach()),
-        *(Explanation(f"branch {m}", kind, a_m) for m, a_m in each),
+        *(Explanation(f"branch {m}", kind, a_m, family="branch") for m, a_m in each),
     )

@@ -28,7 +28,8 @@ class ExplanationKind(StrEnum):
     ATTENTION = "attention"  # ≥ 0, sums to 1 over its own units
     PROBABILITY = "probability"  # 0–1
     SIGMOID = "sigmoid"  # 0–1, absolute, never re-stretched
-    SCORE = "score"  # unbounded
+    SCORE = "score"  # signed, unbounded
+    AMOUNT = "amount"  # ≥ 0, unbounded
     EVIDENCE = "evidence"  # signed, per class
     ORDER = "order"  # 1..T, NaN where never looked
 
@@ -61,6 +62,16 @@ class Explanation:
         Which class a map is of, counted from 0 in the order of the logits; `name` then
         ends in ": <class_index>", for a class's name to be put there. None for maps of
         no class.
+    family
+        What maps have in common that are read side by side, such as "branch"; empty for
+        a map that stands alone.
+    outlined
+        True for a choice of patches or regions, those of a score above 0, which is drawn
+        as their outline over other maps.
+    absent
+        What is said of a patch whose score is NaN.
+    unit
+        Of a score or an amount; the other kinds have units of their own.
     """
 
     name: str
@@ -68,6 +79,10 @@ class Explanation:
     scores: Tensor
     index: Tensor | None = None
     class_index: int | None = None
+    family: str = ""
+    outlined: bool = False
+    absent: str = "not looked at"
+    unit: str = ""
 
     def per_patch(self) -> Tensor:
         """Return (N,) scores, each patch with its own or its region's."""

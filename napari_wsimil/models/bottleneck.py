@@ -183,8 +183,8 @@ def _selection_maps(pi: Tensor, a: Tensor, kept: Tensor) -> tuple[Explanation, .
     seen = _spread(a, kept, len(pi), math.nan)
     return (
         Explanation("selection", ExplanationKind.PROBABILITY, pi),
-        Explanation("kept", ExplanationKind.PROBABILITY, passed),
-        Explanation("attention", ExplanationKind.ATTENTION, seen),
+        Explanation("kept", ExplanationKind.PROBABILITY, passed, outlined=True),
+        Explanation("attention", ExplanationKind.ATTENTION, seen, absent="dropped"),
     )
 
 

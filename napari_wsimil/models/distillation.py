@@ -13,6 +13,7 @@ from napari_wsimil.models.base import Explanation, ExplanationKind, MILModel, MI
 from napari_wsimil.models.criterion import criterion
 from napari_wsimil.models.gated import GatedAttention
 from napari_wsimil.models.groups import check_record, parse_groups
+from napari_wsimil.models.head import patch_logits
 from napari_wsimil.models.rows import by_rows
 
 if TYPE_CHECKING:
@@ -70,10 +71,10 @@ class BD(MILModel):
     the KL is of the hazards, summed over the bins.
 
     w is pooled before the record comes in: no attention here depends on what the record
-    says. "attention difference" is what training with records changed, M less S. What this
-    record changes is in "patch logit: c" and in the scalars: both branches' probabilities
-    (of classes; for survival read the logits in `branches`) and, as "what the record
-    changes", KL(M ‖ S) in nats, of which some is that two networks differ anyway.
+    says. "attention difference" is what training with records changed, M less S in × uniform.
+    What this record changes is in "patch logit: c" and in the scalars: both branches'
+    probabilities (of classes; for survival read the logits in `branches`) and, as "what the
+    record changes", KL(M ‖ S) in nats, of which some is that two networks differ anyway.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({Need.RECORD})
@@ -241,10 +242,7 @@ class Branch(nn.Module):
         """
         alone = by_rows(lambda part: self.head(self.fuse(part, view.t)), view.h)  # (N, C)
         alone = alone - alone.mean(dim=1, keepdim=True)
-        return tuple(
-            Explanation(f"patch logit: {c}", ExplanationKind.SCORE, scores.contiguous(), None, c)
-            for c, scores in enumerate(alone.T)
-        )
+        return patch_logits(alone)
 
 
 def divergence(teacher: Tensor, student: Tensor) -> Tensor:
@@ -271,9 +269,14 @@ def _attention_maps(routed: View, multi: View, single: View) -> tuple[Explanatio
     kind = ExplanationKind.ATTENTION
     return (
         Explanation("attention", kind, routed.a.detach()),
-        Explanation("multi-modal attention", kind, multi.a.detach()),
-        Explanation("single-modal attention", kind, single.a.detach()),
-        Explanation("attention difference", ExplanationKind.SCORE, (multi.a - single.a).detach()),
+        Explanation("multi-modal attention", kind, multi.a.detach(), family="branch"),
+        Explanation("single-modal attention", kind, single.a.detach(), family="branch"),
+        Explanation(
+            "attention difference",
+            ExplanationKind.SCORE,
+            len(multi.a) * (multi.a - single.a).detach(),
+            unit="× uniform, with less without the record",
+        ),
     )
 
 

@@ -57,14 +57,21 @@ class LinearHead(nn.Linear):
         alone = alone - alone.mean(dim=1, keepdim=True)
         return (
             *_per_class("evidence", ExplanationKind.EVIDENCE, evidence),
-            *_per_class("patch logit", ExplanationKind.SCORE, alone),
+            *patch_logits(alone),
         )
 
 
+def patch_logits(alone: Tensor) -> tuple[Explanation, ...]:
+    """Return the maps "patch logit: c" of (N, C) logits of slides of one patch each."""
+    return _per_class("patch logit", ExplanationKind.SCORE, alone, "logit")
+
+
 def _per_class(
-    name: str, kind: ExplanationKind, scores: Tensor
+    name: str, kind: ExplanationKind, scores: Tensor, unit: str = ""
 ) -> tuple[Explanation, ...]:  # scores (N, C)
     return tuple(
-        Explanation(f"{name}: {c}", kind, column.contiguous(), class_index=c)
+        Explanation(
+            f"{name}: {c}", kind, column.contiguous(), class_index=c, family=name, unit=unit
+        )
         for c, column in enumerate(scores.T)
     )

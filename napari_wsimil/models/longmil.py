@@ -162,7 +162,15 @@ class LongMIL(MILModel):
         def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             a = plan.unsort(_neighborhood(q, k, plan, rows))  # (N,)
             name = f"neighborhood, layer {len(maps) + 1} (radius {self.radius} steps)"
-            maps.append(Explanation(name, ExplanationKind.ATTENTION, a))
+            maps.append(
+                Explanation(
+                    name,
+                    ExplanationKind.ATTENTION,
+                    a,
+                    family="neighborhood",
+                    absent="outside of the neighborhood",
+                )
+            )
             return local_attention(q, k, v, plan)
 
         for layer in self.local_layers:

@@ -284,7 +284,7 @@ def sigmoid_maps(classwise: Tensor, psi: Tensor, explanatory: Tensor) -> tuple[E
         Explanation("explanatory", kind, explanatory.amax(dim=1)),
         Explanation("exploratory", kind, psi),
         *(
-            Explanation(f"{name}: {c}", kind, column.contiguous(), class_index=c)
+            Explanation(f"{name}: {c}", kind, column.contiguous(), class_index=c, family=name)
             for name, columns in (("class-wise", classwise), ("explanatory", explanatory))
             for c, column in enumerate(columns.T)
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -181,10 +182,18 @@ class Querent(MILModel):
         a, by_region = self._attention(bag.features, query, regions, chosen)
         score, index = mean_scores(*metadata), regions.index
         return (
-            Explanation("attention of the query", ExplanationKind.ATTENTION, a),
-            Explanation("attention by region", ExplanationKind.ATTENTION, by_region, index),
-            Explanation("region score", ExplanationKind.SCORE, score, index),
-            _chosen_by("chosen by the query", chosen, regions),
+            Explanation(
+                "attention of the query", ExplanationKind.ATTENTION, a, absent="in no chosen region"
+            ),
+            Explanation(
+                "attention by region",
+                ExplanationKind.ATTENTION,
+                by_region,
+                index,
+                absent="in no chosen region",
+            ),
+            Explanation("region score", ExplanationKind.AMOUNT, score, index, unit="|q·m|"),
+            replace(_chosen_by("chosen by the query", chosen, regions), outlined=True),
         )
 
     def _regions(self, bag: Bag) -> Regions:

@@ -180,9 +180,9 @@ class SASHA(HAFED):
         order[trajectory.order] = torch.arange(1.0, 1 + len(episode.looks)).to(order)
         maps = (
             attention,
-            Explanation("order", ExplanationKind.ORDER, order),
+            Explanation("order", ExplanationKind.ORDER, order, absent="not examined"),
             *others,
-            Explanation("actor", ExplanationKind.SCORE, episode.actor().clone()),
+            Explanation("actor", ExplanationKind.SCORE, episode.actor().clone(), unit="logit"),
         )
         scalars = {
             "patches looked at": float(len(episode.looks)),

@@ -1,0 +1,92 @@
+"""Layers: those of a viewer that are ours, by what they are for, in their order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari.layers import Layer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from napari.components import ViewerModel
+
+    from napari_wsimil.app.slide_layers import LayerTuple
+
+#: From the bottom up. Layers of anyone else stay where they are.
+ROLES = (
+    "underlay",
+    "slide",
+    "tissue",
+    "map",
+    "fine",
+    "outlines",
+    "chosen",
+    "path",
+    "look",
+    "query",
+)
+
+
+class Layers:
+    """Adds and removes our layers and touches no other.
+
+    Parameters
+    ----------
+    viewer
+        Whose layers these are among.
+    """
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        self._viewer = viewer
+        self._by_role: dict[str, Layer] = {}
+
+    def __contains__(self, layer: Layer) -> bool:
+        return any(layer is ours for ours in self._by_role.values())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._by_role))
+
+    def get(self, role: str) -> Layer | None:
+        """Return the layer of a role, if there is one."""
+        return self._by_role.get(role)
+
+    def put(self, role: str, layer: LayerTuple) -> Layer:
+        """Return a new layer in the place of its role, above and below our others.
+
+        What is selected stays so, but for a slide, which is then all that is.
+        """
+        self.remove(role)
+        selected = set(self._viewer.layers.selection)
+        added = Layer.create(*layer)
+        place = self._place(role)
+        self._by_role[role] = added
+        self._viewer.layers.insert(place, added)
+        self._viewer.layers.selection = {added} if role == "slide" else selected
+        return added
+
+    def remove(self, role: str) -> None:
+        """Take a layer away, if it is there."""
+        layer = self._by_role.pop(role, None)
+        if layer is not None and layer in self._viewer.layers:
+            selected = set(self._viewer.layers.selection) - {layer}
+            self._viewer.layers.remove(layer)
+            self._viewer.layers.selection = selected & set(self._viewer.layers)
+
+    def forget(self, layer: Layer) -> str | None:
+        """Return the role of a layer that is gone from the viewer, which is then nobody's."""
+        for role, ours in self._by_role.items():
+            if ours is layer:
+                del self._by_role[role]
+                return role
+        return None
+
+    def _place(self, role: str) -> int:
+        rank, layers = ROLES.index(role), self._viewer.layers
+        below = [self._by_role[r] for r in ROLES[:rank] if r in self._by_role]
+        above = [self._by_role[r] for r in ROLES[rank:] if r in self._by_role]
+        if below:
+            return int(max(layers.index(layer) for layer in below)) + 1
+        if above:
+            return int(min(layers.index(layer) for layer in above))
+        return len(layers)

@@ -1,0 +1,132 @@
+"""MapView: the map of a pane in a viewer, filled or as outlines, and what was chosen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_wsimil.app.outline_layers import area_layer, chosen_layer
+from napari_wsimil.app.outlines import Outlines
+from napari_wsimil.app.overlays import map_layer
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
+    from napari_wsimil.app.layers import Layers
+    from napari_wsimil.app.session import Display, Pane, View
+    from napari_wsimil.explain.predict import Prediction
+    from napari_wsimil.space.geometry import Region
+    from napari_wsimil.space.slide import Slide
+
+#: µm per screen pixel below which patches are outlined: magnification above 10×.
+OUTLINES_BELOW = 1.0
+#: Screen pixels that the outline of a choice is wide, and by how much it may be off.
+_LINE, _LINE_SLACK = 2.5, 1.3
+_STYLE = ("scale", "translate", "colormap", "contrast_limits", "name")
+
+
+class MapView:
+    """Draws what a pane shows of its prediction, in layers that are kept as long as they fit.
+
+    Parameters
+    ----------
+    viewer, layers
+        Where it is drawn.
+    pane
+        What is drawn.
+    """
+
+    def __init__(self, viewer: ViewerModel, layers: Layers, pane: Pane) -> None:
+        self._layers, self._pane = layers, pane
+        self._outlines = Outlines(layers)
+        self._outlined: bool | None = None
+        self._viewer = viewer
+        pane.events.view.connect(self._follow)
+        pane.events.area.connect(self._show_area)
+
+    def show(self) -> None:
+        """Draw the map anew, in the layer it has if there is one: that is many times faster."""
+        slide, prediction, display = self._pane.slide, self._pane.shown, self._pane.display
+        if slide is None or prediction is None or prediction.bag.grid is None:
+            for role in ("map", "chosen", "query"):
+                self._layers.remove(role)
+            self._outlines.clear()
+            return
+        values, options, kind = map_layer(slide, prediction, display)
+        layer = self._layers.get("map")
+        if layer is None:
+            layer = self._layers.put("map", (values, options, kind))
+            layer.colorbar.visible = True
+        else:
+            layer.data = values
+            restyle(layer, {name: options[name] for name in _STYLE})
+        self._outlines.clear()
+        self._show_chosen(slide, prediction, display)
+        self.shade()
+
+    def shade(self) -> None:
+        """Show or hide the map, filled or as outlines."""
+        layer, visible = self._layers.get("map"), self._pane.display.visible
+        if layer is None:
+            return
+        restyle(layer, {"visible": visible})
+        chosen = self._layers.get("chosen")
+        if chosen is not None:
+            restyle(chosen, {"visible": visible})
+        self._outlined = None
+        self._follow(self._pane.view)
+
+    def _show_chosen(self, slide: Slide, prediction: Prediction, display: Display) -> None:
+        choices = [one for one in prediction.explanations if one.outlined]
+        if not choices or not display.outlined:
+            self._layers.remove("chosen")
+            return
+        data, options, kind = chosen_layer(slide, prediction, choices)
+        layer = self._layers.get("chosen")
+        if layer is None:
+            layer = self._layers.put("chosen", (data, options, kind))
+        else:
+            layer.data = data
+            restyle(layer, {"name": options["name"]})
+        self._widen(layer)
+
+    def _show_area(self, area: Region | None) -> None:
+        if area is None or self._pane.slide is None:
+            self._layers.remove("query")
+        else:
+            self._widen(self._layers.put("query", area_layer(self._pane.slide, area)))
+
+    def _follow(self, view: View | None) -> None:
+        """Show patches as outlines where one can see the cells, else filled."""
+        for role in ("chosen", "query", "path"):
+            layer = self._layers.get(role)
+            if layer is not None:
+                self._widen(layer)
+        layer, slide, prediction = self._layers.get("map"), self._pane.slide, self._pane.shown
+        if layer is None or slide is None or prediction is None or view is None:
+            return
+        display, outlined = self._pane.display, False
+        if layer.visible and view.um is not None and view.um < OUTLINES_BELOW:
+            outlined = self._outlines.draw(slide, prediction, display, view.region)
+        else:
+            self._outlines.clear()
+        if outlined != self._outlined:  # else the user's own opacity stays
+            self._outlined = outlined
+            restyle(layer, {"opacity": 0.0 if outlined else display.opacity})
+
+    def _widen(self, layer: Layer) -> None:
+        """Keep lines as wide on screen as they should be, without drawing them at every step."""
+        wanted = _LINE / self._viewer.scene.camera.zoom
+        if not 1 / _LINE_SLACK < layer.edge_width / wanted < _LINE_SLACK:
+            layer.edge_width = wanted
+
+
+def restyle(layer: Layer, options: dict[str, Any]) -> None:
+    """Set what differs: whatever is set, napari draws anew, after a new colormap from scratch."""
+    for name, value in options.items():
+        now = getattr(layer, name)
+        same = now.name == value["name"] if name == "colormap" else np.array_equal(now, value)
+        if not same:
+            setattr(layer, name, value)
