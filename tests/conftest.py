@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["windows"]
+
 os.environ.setdefault(
     "OMP_NUM_THREADS", "1"
 )  # small tensors: more threads only wait for each other

@@ -5,134 +5,27 @@ from __future__ import annotations
 import copy
 import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
+from windows import Docks, result_of
 
-from napari_wsimil.app import memory
 from napari_wsimil.app.session import Stretch
 from napari_wsimil.app.work import Step, analyze_job, model_job
-from napari_wsimil.bags.encoders import create_encoder
 from napari_wsimil.bags.store import save_bag
-from napari_wsimil.learning.checkpoint import save_checkpoint
-from napari_wsimil.models import create_model
-from napari_wsimil.models.card import Card
 from napari_wsimil.space.geometry import MppSource, SlideError
 from napari_wsimil.space.lazy import TooLargeError
 from napari_wsimil.space.slide import open_slide
 from napari_wsimil.space.tissue import find_tissue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
     from napari import Viewer
     from pytestqt.qtbot import QtBot
-
-    from napari_wsimil.app.docks import ExplainDock, SlideDock
-
-
-def result_of(job: Generator[Step, None, Any]) -> Any:
-    """Drive a job to its end and return its result."""
-    while True:
-        try:
-            next(job)
-        except StopIteration as finished:
-            return finished.value
-
-
-class Docks:
-    """A viewer with our two docks, as the plugin menu gives them."""
-
-    def __init__(self, viewer: Viewer, qtbot: QtBot) -> None:
-        from napari_wsimil.app.docks import ExplainDock, SlideDock, presenter_of
-
-        self.viewer, self.qtbot = viewer, qtbot
-        self.slide: SlideDock = SlideDock(viewer)
-        self.explain: ExplainDock = ExplainDock(viewer)
-        viewer.window.add_dock_widget(self.slide, name="Slide")
-        viewer.window.add_dock_widget(self.explain, name="Explain")
-        self.presenter = presenter_of(viewer)
-        self.pane = self.presenter.pane
-
-    def wait(self, ready: Callable[[], bool], seconds: float = 60) -> None:
-        self.qtbot.waitUntil(ready, timeout=int(seconds * 1000))
-
-    def idle(self) -> None:
-        rows = (self.slide.job, self.explain.job, self.explain.pictures)
-        self.wait(lambda: not (self.presenter.settling or any(row.busy for row in rows)))
-
-    def names(self) -> list[str]:
-        return [layer.name for layer in self.viewer.layers]
-
-
-@pytest.fixture(autouse=True)
-def own_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "_file", lambda: tmp_path / "memory.json")
-
-
-@pytest.fixture
-def docks(make_napari_viewer: Callable[[], Viewer], qtbot: QtBot) -> Iterator[Docks]:
-    made = Docks(make_napari_viewer(), qtbot)
-    yield made
-    for row in (made.slide.job, made.explain.job, made.explain.pictures):
-        row.cancel()
-    made.idle()
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained ACMIL for the built-in encoder: the path is real, its opinion is not."""
-    torch.manual_seed(0)
-    encoder = create_encoder()
-    model = create_model("acmil", feature_dim=encoder.card.dim, classes=2)
-    card = Card(
-        model="acmil",
-        config=model.config,
-        encoder=encoder.card.identity,
-        encoder_dim=encoder.card.dim,
-        mpp=0.5,
-        pixels=224,
-        overlap=0.0,
-        classes=("normal", "tumor"),
-        data="nothing, untrained",
-        synthetic=True,
-        seed=0,
-        threads=1,
-        versions={},
-        created="2026-01-01",
-    )
-    path = tmp_path_factory.mktemp("model") / "untrained.safetensors"
-    save_checkpoint(path, model, card)
-    return path
-
-
-@pytest.fixture(scope="module")
-def features(small_slide: Path, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The real slide's features, made once."""
-    path = tmp_path_factory.mktemp("features") / "slide.h5"
-    with open_slide(small_slide) as slide:
-        model = result_of(model_job(checkpoint))
-        save_bag(path, result_of(analyze_job(slide, model, None, None)).bag)
-    return path
-
-
-@pytest.fixture
-def asked(docks: Docks, small_slide: Path, checkpoint: Path, features: Path) -> Docks:
-    """The real slide, opened and asked about through the docks."""
-    docks.slide.open(small_slide)
-    docks.idle()
-    docks.slide.tissue_button.click()
-    docks.idle()
-    docks.slide.features.open(features)
-    docks.idle()
-    docks.explain.open_model(checkpoint)
-    docks.idle()
-    docks.explain.run()
-    docks.idle()
-    return docks
 
 
 def test_a_real_slide_gets_a_map_with_its_words(asked: Docks) -> None:
@@ -161,24 +54,24 @@ def test_a_real_slide_gets_a_map_with_its_words(asked: Docks) -> None:
 
 def test_maps_change_in_place_and_never_pile_up(asked: Docks) -> None:
     layer = asked.viewer.layers["attention"]
-    asked.explain.maps.setCurrentIndex(1)
-    asked.explain.stretch.setCurrentIndex(2)
-    asked.explain.maps.activated.emit(1)
+    asked.explain.map.maps.setCurrentIndex(1)
+    asked.explain.map.stretch.setCurrentIndex(2)
+    asked.explain.map.maps.activated.emit(1)
     assert layer in asked.viewer.layers
     assert layer.name == "branch 1"
     assert tuple(layer.contrast_limits) == (0, 100)
     assert asked.pane.display.stretch is Stretch.RANKS
-    asked.explain.threshold.setValue(50)
+    asked.explain.map.threshold.setValue(50)
     assert np.isnan(layer.data).mean() > 0.5
-    asked.explain.opacity.setValue(25)
+    asked.explain.map.opacity.setValue(25)
     assert layer.opacity == pytest.approx(0.25)
     assert len(asked.viewer.layers) == 4
 
 
 def test_top_patches_are_pictures_that_fly_to_their_place(asked: Docks) -> None:
-    asked.wait(lambda: asked.explain.patches.count() == 8)
-    first = asked.explain.patches.item(0)
-    asked.explain.patches.itemClicked.emit(first)
+    asked.wait(lambda: asked.explain.patches.first.count() == 8)
+    first = asked.explain.patches.first.item(0)
+    asked.explain.patches.first.itemClicked.emit(first)
     prediction = asked.pane.prediction
     assert prediction is not None
     assert prediction.bag.grid is not None

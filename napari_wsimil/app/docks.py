@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from qtpy.QtWidgets import QMainWindow, QWidget
 
 from napari_wsimil.app.guards import guard_conversions, guard_figures
 from napari_wsimil.app.presenter import Presenter
 from napari_wsimil.app.session import Session
+from napari_wsimil.app.widgets.beside import BesideWidget
 from napari_wsimil.app.widgets.explain import ExplainWidget
+from napari_wsimil.app.widgets.overview import Overview
 from napari_wsimil.app.widgets.slide import SlideWidget
 
 if TYPE_CHECKING:
@@ -25,21 +28,26 @@ def session_of(viewer: Viewer) -> Session:
     return _desk(viewer).session
 
 
-@dataclass(frozen=True, eq=False)
 class _Desk:
     """What the docks of one viewer share."""
 
-    session: Session
-    presenter: Presenter
+    def __init__(self, viewer: Viewer) -> None:
+        self.session = Session()
+        self.presenter = Presenter(viewer, self.session.pane)
+        self._overview: Overview | None = None
+        guard_figures(viewer)
+        guard_conversions(viewer)
+
+    def lay_overview(self, window: QWidget) -> None:
+        """Lay the overview over the canvas, once a dock is shown in its window."""
+        if self._overview is None and isinstance(window, QMainWindow):
+            self._overview = Overview(self.session.pane, window.centralWidget())
 
 
 def _desk(viewer: Viewer) -> _Desk:
     viewer = getattr(viewer, "__wrapped__", viewer)  # napari hands plugins a proxy
     if not hasattr(viewer.window, "wsimil_desk"):
-        session = Session()
-        viewer.window.wsimil_desk = _Desk(session, Presenter(viewer, session.pane))
-        guard_figures(viewer)
-        guard_conversions(viewer)
+        viewer.window.wsimil_desk = _Desk(viewer)
     desk: _Desk = viewer.window.wsimil_desk
     return desk
 
@@ -48,11 +56,22 @@ class SlideDock(SlideWidget):
     """The Slide dock of a viewer."""
 
     def __init__(self, napari_viewer: Viewer) -> None:
-        super().__init__(session_of(napari_viewer))
+        desk = _desk(napari_viewer)
+        super().__init__(desk.session)
+        self.docked.connect(desk.lay_overview)
 
 
 class ExplainDock(ExplainWidget):
     """The Explain dock of a viewer."""
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        desk = _desk(napari_viewer)
+        super().__init__(desk.session)
+        self.docked.connect(desk.lay_overview)
+
+
+class BesideDock(BesideWidget):
+    """The canvas beside that of a viewer."""
 
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(session_of(napari_viewer))

@@ -53,8 +53,9 @@ class Picking:
         if patch is None:
             self._viewer.status = "no patch here: this place was not looked at"
             return
-        corner = lookup.grid.coords[patch].tolist()
-        self._pane.area = Region(*corner, lookup.grid.patch_size, lookup.grid.patch_size)
+        x_corner, y_corner = lookup.grid.coords[patch].tolist()
+        side = lookup.grid.patch_size
+        self._pane.area = Region(x_corner, y_corner, side, side)
 
     def _press(self, _: object, event: Any) -> Iterator[None]:
         if event.button != 1 or self._pane.slide is None or not self._free():

@@ -60,6 +60,10 @@ class Display:
     outlined: bool = True
     visible: bool = True
 
+    def of(self, map_index: int) -> Display:
+        """Return the same display of another map."""
+        return replace(self, map_index=map_index)
+
 
 @dataclass(frozen=True)
 class View:
@@ -85,6 +89,11 @@ class View:
     def magnification(self) -> float | None:
         """Return the objective's magnification that shows this: 10 at 1 µm per screen pixel."""
         return None if self.um is None else UM_AT_ONE / self.um
+
+    def moved(self, x: float, y: float, scale: float = 1.0) -> View:
+        """Return the view of another center, `scale` times as wide."""
+        um = None if self.um is None else self.um * scale
+        return View(x, y, self.width * scale, self.height * scale, um)
 
     @property
     def region(self) -> Region:
@@ -130,6 +139,8 @@ class Pane:
         What the canvas is to show.
     looks
         How many looks of a trajectory are shown; None where all are.
+    side
+        Names of the maps that lie beside the main canvas.
     follows
         Whether the canvas goes where the last look shown is.
     """
@@ -159,6 +170,7 @@ class Pane:
     view: View | None = None
     wanted: View | None = None
     looks: int | None = None
+    side: tuple[str, ...] = ()
     follows: bool = False
     _shown: tuple[object, object, Prediction] | None = field(default=None, repr=False)
     _pace: Pace = field(default_factory=lambda: Pace(0.1, _DRAWING_SHARE, 2.0), repr=False)
@@ -214,6 +226,16 @@ class Pane:
         """Replace the patches; features and prediction are forgotten."""
         self.show_bag(None)
         self.grid = grid
+
+    def show_same(self, other: Pane) -> None:
+        """Show the slide, patches and features of another pane, and no prediction."""
+        self._forget_prediction()
+        self.slide, self.tissue, self.grid, self.bag = (
+            other.slide,
+            other.tissue,
+            other.grid,
+            other.bag,
+        )
 
     def show_bag(self, bag: Bag | None) -> None:
         """Replace the features, and the patches by theirs; the prediction is forgotten."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from napari import Viewer
 
-    from napari_wsimil.app.docks import ExplainDock, SlideDock
+    from napari_wsimil.app.docks import BesideDock, ExplainDock, SlideDock
     from napari_wsimil.app.presenter import Presenter
     from napari_wsimil.app.widgets.job import JobRow
 
@@ -37,10 +37,11 @@ class Window:
     presenter: Presenter
     slide_dock: SlideDock
     explain_dock: ExplainDock
+    beside_dock: BesideDock
 
     @property
     def jobs(self) -> tuple[JobRow, ...]:
-        return (self.slide_dock.job, self.explain_dock.job, self.explain_dock.pictures)
+        return (self.slide_dock.job, *self.explain_dock.jobs)
 
     @property
     def error(self) -> BaseException | None:
@@ -50,6 +51,7 @@ class Window:
     @property
     def busy(self) -> bool:
         loading = any(not layer.loaded for layer in self.viewer.layers)
+        loading = loading or not self.beside_dock.loaded
         return loading or self.presenter.settling or any(job.busy for job in self.jobs)
 
 
@@ -58,7 +60,7 @@ def open_window(show: bool = True) -> Window:
     os.environ.setdefault("NAPARI_ASYNC", "1")
     import napari
 
-    from napari_wsimil.app.docks import ExplainDock, SlideDock, presenter_of
+    from napari_wsimil.app.docks import BesideDock, ExplainDock, SlideDock, presenter_of
 
     with _without_toast():
         viewer = napari.Viewer(title="napari-wsimil", show=show)
@@ -66,6 +68,8 @@ def open_window(show: bool = True) -> Window:
     slide_dock, explain_dock = SlideDock(viewer), ExplainDock(viewer)
     viewer.window.add_dock_widget(slide_dock, name="Slide", area="right")
     viewer.window.add_dock_widget(explain_dock, name="Explain", area="right", tabify=True)
+    beside_dock = BesideDock(viewer)
+    viewer.window.add_dock_widget(beside_dock, name="Beside", area="bottom").hide()
     viewer.window.resize(*SIZE)
     wait_until(lambda: True)
     slide_dock.come_forward()
@@ -73,7 +77,7 @@ def open_window(show: bool = True) -> Window:
         _warm_up(viewer)
     sys.setswitchinterval(_SWITCH)
     gc.freeze()  # napari collects garbage at every layer it removes: let it skip what stays
-    return Window(viewer, presenter, slide_dock, explain_dock)
+    return Window(viewer, presenter, slide_dock, explain_dock, beside_dock)
 
 
 def _warm_up(viewer: Viewer) -> None:

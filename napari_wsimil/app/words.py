@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import textwrap
 from typing import TYPE_CHECKING
 
@@ -42,3 +43,35 @@ def reading(prediction: Prediction, display: Display, patch: int | None) -> str:
     rank = 1 + int((scale.values > scale.values[patch]).sum())
     value = f"{scale.values[patch]:.3g} {scale.unit}"
     return f"{number} · {scale.title} {value} · rank {rank}"
+
+
+def values_of(prediction: Prediction, display: Display, patch: int) -> str:
+    """Return what is known of a patch as rich text: its place, its value in each map, its rank.
+
+    The shown map is marked.
+    """
+    lines = [f"<b>patch {patch + 1}</b> of {len(prediction.bag)}", *_place(prediction, patch)]
+    rows = (_row(prediction, display, patch, i) for i in range(len(prediction.explanations)))
+    return f"{'<br>'.join(lines)}<table cellspacing=2>{''.join(rows)}</table>"
+
+
+def _row(prediction: Prediction, display: Display, patch: int, number: int) -> str:
+    scale = scaled(prediction, number, display.stretch)
+    value, title = scale.values[patch], html.escape(scale.title)
+    if np.isnan(value):
+        return f"<tr><td>{title}</td><td align=right>{scale.absent}</td><td></td></tr>"
+    rank = 1 + int((scale.values > value).sum())
+    cells = f"<td>{title}</td><td align=right>{value:.3g}</td><td>&nbsp;rank {rank}</td>"
+    marked = number == display.map_index
+    return f"<tr>{cells.replace('<td', '<td style=font-weight:bold') if marked else cells}</tr>"
+
+
+def _place(prediction: Prediction, patch: int) -> list[str]:
+    grid = prediction.bag.grid
+    if grid is None:
+        return []
+    x, y = grid.coords[patch].tolist()
+    if grid.mpp is None:
+        return [f"at {x:,}, {y:,} px"]
+    um = grid.mpp * grid.pixels / grid.patch_size
+    return [f"at {x * um:,.0f}, {y * um:,.0f} µm, {grid.patch_size * um:.0f} µm wide"]

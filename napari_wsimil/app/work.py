@@ -104,6 +104,15 @@ def model_job(path: Path) -> Generator[Step, None, LoadedModel]:
     return LoadedModel(model, card, path.stem)
 
 
+def compare_job(path: Path, bag: Bag) -> Generator[Step, None, tuple[LoadedModel, Prediction]]:
+    """Return another model, and what it says of features that are there already."""
+    from napari_wsimil.explain.predict import predict
+
+    model = yield from model_job(path)
+    yield Step("asking the model")
+    return model, predict(model.model, model.card, bag)
+
+
 def features_job(path: Path, slide: Slide) -> Generator[Step, None, Bag]:
     """Return the features in a file after proof that they lie on `slide`."""
     yield Step("reading features")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 #: the model's card states another limit; the same on every slide, so slides compare.
 DEFAULT_TOP = 10.0
 _SEQUENTIAL, _DIVERGING = "viridis", "PuOr_r"
+#: Opacity of what says nothing, and the share of the color bar from which color is full.
+_FAINT, _FULL = 0.3, 0.35
 _CAVEAT = {
     ExplanationKind.ATTENTION: "where the model looked, not tumor probability",
     ExplanationKind.EVIDENCE: "what counted for (+) or against (−) the class",
@@ -80,8 +83,11 @@ class Scale:
         return out
 
     def colors(self) -> NDArray[np.float64]:
-        """Return (256, 4) RGBA of the color bar."""
-        rgba: NDArray[np.float64] = colormaps[self.colormap](np.linspace(0, 1, 256))
+        """Return (256, 4) RGBA of the color bar; faint where little is said, to show the tissue."""
+        share = np.linspace(0, 1, 256)
+        rgba: NDArray[np.float64] = colormaps[self.colormap](share)
+        strength = np.abs(2 * share - 1) if self.limits[0] < 0 else share
+        rgba[:, 3] = np.clip(_FAINT + (1 - _FAINT) * strength / _FULL, 0, 1)
         return rgba
 
     def colored(self) -> NDArray[np.float64]:
@@ -101,7 +107,7 @@ def scaled(prediction: Prediction, map_index: int = 0, stretch: Stretch = Stretc
         unit, values = "× uniform", explanation.times_uniform().numpy()
         limits = (0.0, prediction.card.metrics.get("attention_top", DEFAULT_TOP))
     else:
-        unit, limits = _as_it_is(explanation, _top(values))
+        unit, limits = _as_it_is(explanation, nice(_top(values)))
     return Scale(
         title=prediction.title(explanation),
         unit=unit,
@@ -114,20 +120,26 @@ def scaled(prediction: Prediction, map_index: int = 0, stretch: Stretch = Stretc
 
 
 def _as_it_is(explanation: Explanation, top: float) -> tuple[str, tuple[float, float]]:
-    """Return unit and limits of numbers that are not stretched; `top` is their largest size."""
+    """Return unit and limits of numbers that are not stretched, none of them above `top`."""
     match explanation.kind:
         case ExplanationKind.ATTENTION:
             return "raw, sums to 1", (0.0, top)
         case ExplanationKind.PROBABILITY | ExplanationKind.SIGMOID:
             return "0 to 1", (0.0, 1.0)
         case ExplanationKind.ORDER:
-            return "step", (1.0, max(2.0, top))
+            return "step", (1.0, max(2.0, _top(explanation.scores.numpy())))
         case ExplanationKind.AMOUNT:
             return explanation.unit, (0.0, top)
         case ExplanationKind.EVIDENCE:
             return "share of the logit", (-top, top)
         case ExplanationKind.SCORE:
             return explanation.unit or "score", (-top, top)
+
+
+def nice(top: float) -> float:
+    """Return the next of 1, 2, 5, 10, … times a power of ten, at which a color bar ends."""
+    power = 10.0 ** math.floor(math.log10(top))
+    return next(step * power for step in (1, 2, 5, 10) if step * power >= top * (1 - 1e-6))
 
 
 def _top(values: NDArray[np.float32]) -> float:

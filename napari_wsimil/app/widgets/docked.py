@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QDockWidget, QFrame, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from qtpy.QtGui import QShowEvent
 
     from napari_wsimil.app.session import Pane
 
@@ -32,7 +34,12 @@ def while_shown(pane: Pane, take: Callable[[Result], None]) -> Callable[[Result]
 
 
 class DockedWidget(QWidget):
-    """A widget that lives in a dock; what it puts into `column` scrolls on a low screen."""
+    """A widget that lives in a dock; what it puts into `column` scrolls on a low screen.
+
+    `docked` tells the window that it is shown in.
+    """
+
+    docked = Signal(QWidget)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -47,6 +54,11 @@ class DockedWidget(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(area)
+
+    def showEvent(self, event: QShowEvent) -> None:
+        """Tell where this is shown."""
+        super().showEvent(event)
+        self.docked.emit(self.window())
 
     def come_forward(self) -> None:
         """Show this dock where it shares its place with another."""

@@ -1,16 +1,12 @@
-"""ExplainWidget: ask a model about the slide, and read its maps."""
+"""ExplainWidget: ask a model about the slide, and read what it says and why."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari.utils.notifications import show_info
 from qtpy.compat import isalive
-from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
-    QComboBox,
     QFileDialog,
     QFormLayout,
     QGroupBox,
@@ -18,48 +14,52 @@ from qtpy.QtWidgets import (
     QLabel,
     QProgressBar,
     QPushButton,
-    QSlider,
+    QTabWidget,
     QVBoxLayout,
     QWidget,
 )
 
 from napari_wsimil.app import memory
-from napari_wsimil.app.session import Stretch
-from napari_wsimil.app.widgets.docked import DockedWidget, while_shown
+from napari_wsimil.app.widgets.docked import DockedWidget, allow, while_shown
 from napari_wsimil.app.widgets.job import JobRow
-from napari_wsimil.app.widgets.patches import TopPatches, pictures_job
-from napari_wsimil.app.work import analyze_job, export_job, model_job
+from napari_wsimil.app.widgets.map_box import MapBox
+from napari_wsimil.app.widgets.patches import PatchesTab
+from napari_wsimil.app.work import analyze_job, model_job
 
 if TYPE_CHECKING:
     from napari_wsimil.app.session import LoadedModel, Session
+    from napari_wsimil.app.widgets.tab import Tab
     from napari_wsimil.app.work import Analysis, Step
     from napari_wsimil.explain.predict import Prediction
 
-_STRETCHES = {
-    Stretch.NATURAL: "as the model gives it (× uniform)",
-    Stretch.RAW: "raw numbers",
-    Stretch.RANKS: "percentile (ranks only)",
-}
-_EXPORTS = "QuPath tiles (*.geojson);;Table (*.csv);;Picture (*.png)"
-
 
 class ExplainWidget(DockedWidget):
-    """Sets model, prediction and display of the session's pane."""
+    """Sets model and prediction of the session's pane; its tabs are what the model gives."""
 
     def __init__(self, session: Session, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._pane = session.pane
         self.job = JobRow()
-        self.pictures = JobRow()
-        self._pictured: tuple[object, ...] = ()
+        self.map = MapBox(session, self.job)
+        self.patches = PatchesTab(self._pane, self.job)
+        self.tabs = QTabWidget()
+        self.tabs.setDocumentMode(True)
+        self._each: tuple[Tab, ...] = (self.patches,)
+        for tab in self._each:
+            self.tabs.addTab(tab, tab.name)
         self.column.addWidget(self._build_model())
         self.column.addWidget(self.job)
         self.column.addWidget(self._build_answer())
-        self.column.addWidget(self._build_map())
-        self.column.addWidget(self._build_patches(), 1)
+        self.column.addWidget(self.map)
+        self.column.addWidget(self.tabs, 1)
         self._connect()
         self._show_prediction(self._pane.prediction)
         self._refresh()
+
+    @property
+    def jobs(self) -> tuple[JobRow, ...]:
+        """Return all that may run here."""
+        return (self.job, *(job for tab in self._each for job in tab.jobs))
 
     # build
 
@@ -89,46 +89,11 @@ class ExplainWidget(DockedWidget):
         self.answer_box = box
         return box
 
-    def _build_map(self) -> QGroupBox:
-        self.maps = QComboBox()
-        self.stretch = QComboBox()
-        for stretch, text in _STRETCHES.items():
-            self.stretch.addItem(text, stretch)
-        self.opacity = _slider(60, "How much the map covers the tissue, in %; hold H to hide it")
-        self.threshold = _slider(0, "Patches below this share of the color bar are left clear")
-        self.export_button = QPushButton("Export map…")
-        self.export_button.setToolTip("Tiles for QuPath, a table or a picture; names no patient")
-        box = QGroupBox("Map")
-        form = QFormLayout(box)
-        form.addRow("Show", self.maps)
-        form.addRow("Scale", self.stretch)
-        form.addRow("Opacity", self.opacity)
-        form.addRow("Threshold", self.threshold)
-        form.addRow(self.export_button)
-        self.map_box = box
-        return box
-
-    def _build_patches(self) -> QGroupBox:
-        self.patches = TopPatches()
-        box = QGroupBox("First patches of this map")
-        inside = QVBoxLayout(box)
-        inside.addWidget(self.patches)
-        self.patches_box = box
-        return box
-
     def _connect(self) -> None:
         self.model_button.clicked.connect(self._ask_model)
         self.run_button.clicked.connect(self.run)
-        self.maps.activated.connect(self._choose_map)
-        self.stretch.activated.connect(self._choose_map)
-        self.opacity.valueChanged.connect(self._choose_shade)
-        self.threshold.valueChanged.connect(self._choose_shade)
-        self.export_button.clicked.connect(self._ask_export)
-        self.patches.chosen.connect(self._focus)
         self.job.started.connect(self._refresh)
         self.job.finished.connect(self._refresh)
-        self.job.finished.connect(self._show_patches)
-        self.pictures.finished.connect(self._show_patches)
         events = self._pane.events
         events.slide.connect(self._refresh_on_event)
         events.model.connect(self._refresh_on_event)
@@ -143,13 +108,15 @@ class ExplainWidget(DockedWidget):
     def run(self) -> None:
         """Ask the model about the slide in the background; the map grows meanwhile."""
         slide, model = self._pane.slide, self._pane.model
-        if slide is not None and model is not None:
-            job = analyze_job(slide, model, self._pane.tissue, self._pane.bag)
-            self.job.run(
-                job,
-                while_shown(self._pane, self._show_analysis),
-                while_shown(self._pane, self._show_partial),
-            )
+        if slide is None or model is None:
+            return
+        if self._pane.prediction is not None and not self.job.busy:
+            self._pane.stale = "a new run is under way"
+        self.job.run(
+            analyze_job(slide, model, self._pane.tissue, self._pane.bag),
+            while_shown(self._pane, self._show_analysis),
+            while_shown(self._pane, self._show_partial),
+        )
 
     def _ask_model(self) -> None:
         path, _ = QFileDialog.getOpenFileName(
@@ -170,76 +137,24 @@ class ExplainWidget(DockedWidget):
         if step.partial is not None:
             self._pane.show_partial(step.partial)
 
-    def _choose_map(self) -> None:
-        self._pane.display = replace(
-            self._pane.display,
-            map_index=max(0, self.maps.currentIndex()),
-            stretch=self.stretch.currentData(),
-        )
-        self._show_patches()
-
-    def _choose_shade(self) -> None:
-        self._pane.display = replace(
-            self._pane.display,
-            opacity=self.opacity.value() / 100,
-            threshold=self.threshold.value() / 100,
-        )
-
-    def _focus(self, patch: int) -> None:
-        self._pane.focus = None
-        self._pane.focus = patch
-
-    def _ask_export(self) -> None:
-        start = str(Path(memory.last_folder()) / "map.geojson")
-        path, _ = QFileDialog.getSaveFileName(self, "Export the map", start, _EXPORTS)
-        if path and self._pane.prediction is not None:
-            self.export(Path(path))
-
-    def export(self, path: Path) -> None:
-        """Write the prediction's maps to a file in the background."""
-        if self._pane.prediction is not None:
-            job = export_job(
-                self._pane.prediction, path, self.maps.currentText(), self._pane.display.stretch
-            )
-            self.job.run(job, lambda _: show_info("The map was written."))
-
     # show
 
     def _show_prediction(self, prediction: Prediction | None) -> None:
         if not isalive(self):
             return
-        for box in (self.answer_box, self.map_box, self.patches_box):
-            box.setVisible(prediction is not None)
+        self.answer_box.setVisible(prediction is not None)
+        self.tabs.setVisible(prediction is not None)
         self.warnings.setText("\n".join(prediction.warnings if prediction else ()))
         self.warnings.setVisible(bool(self.warnings.text()))
         while self.answer.rowCount():
             self.answer.removeRow(0)
         if prediction is None:
-            self.patches.clear()
             return
         chances = zip(prediction.card.outcomes, prediction.probabilities.tolist(), strict=True)
         for name, chance in chances:
             self.answer.addRow(name, _bar(chance))
-        self._show_maps([prediction.title(one) for one in prediction.explanations])
-        self._show_patches()
-
-    def _show_maps(self, names: list[str]) -> None:
-        if names != [self.maps.itemText(i) for i in range(self.maps.count())]:
-            self.maps.clear()
-            self.maps.addItems(names)
-        self.maps.setCurrentIndex(self._pane.display.map_index)
-
-    def _show_patches(self) -> None:
-        """Read the first patches of the shown map, unless a job or a reading still runs."""
-        slide, prediction = self._pane.slide, self._pane.prediction
-        shown = (prediction, self._pane.display.map_index, self._pane.display.stretch)
-        if slide is None or prediction is None or prediction.bag.grid is None:
-            return
-        if self.job.busy or self.pictures.busy or shown == self._pictured:
-            return
-        self._pictured = shown
-        job = pictures_job(slide, prediction, self._pane.display)
-        self.pictures.run(job, while_shown(self._pane, self.patches.show_pictures))
+        for number, tab in enumerate(self._each):
+            self.tabs.setTabVisible(number, tab.fits(prediction))
 
     def _refresh_on_event(self, _: object) -> None:
         if isalive(self):
@@ -247,21 +162,15 @@ class ExplainWidget(DockedWidget):
 
     def _refresh(self) -> None:
         slide, model, busy = self._pane.slide, self._pane.model, self.job.busy
-        ready = slide is not None and model is not None and not busy
-        self.run_button.setEnabled(ready)
         missing = "Open a slide first" if slide is None else "Open a model first"
-        self.run_button.setToolTip("Cut, encode and ask the model" if ready else missing)
-        self.model_button.setEnabled(not busy)
-        if model is not None:
-            self.model_facts.setText(_model_facts(model))
-
-
-def _slider(value: int, tip: str) -> QSlider:
-    slider = QSlider(Qt.Orientation.Horizontal)
-    slider.setRange(0, 100)
-    slider.setValue(value)
-    slider.setToolTip(tip)
-    return slider
+        ready = slide is not None and model is not None
+        why = "Something is running" if busy else missing
+        allow(self.run_button, ready and not busy, why, "Cut, encode and ask the model")
+        allow(self.model_button, not busy, why, "A checkpoint with its card (.safetensors)")
+        self.model_facts.setText("No model is open." if model is None else _model_facts(model))
+        self.model_facts.setToolTip("" if model is None else f"Learned from: {model.card.data}")
+        if not busy and self._pane.stale:
+            self._pane.stale = "the run that was to replace it did not end"
 
 
 def _bar(chance: float) -> QProgressBar:
@@ -274,8 +183,6 @@ def _bar(chance: float) -> QProgressBar:
 
 def _model_facts(model: LoadedModel) -> str:
     card = model.card
-    lines = [f"<b>{card.model}</b> on {card.encoder.partition('@')[0]}: {', '.join(card.classes)}"]
-    lines.append(f"Learned from: {card.data}")
-    if card.synthetic:
-        lines.append("<b>Synthetic</b>: trained on drawn slides, not on patients")
-    return "<br>".join(lines)
+    outcomes = ", ".join(card.classes)
+    made = ", trained on <b>synthetic</b> slides" if card.synthetic else ""
+    return f"<b>{card.model}</b> on {card.encoder.partition('@')[0]}: {outcomes}{made}"

@@ -1,14 +1,20 @@
-"""TopPatches: the patches that a map ranks first, as pictures; a click flies there."""
+"""Patches: the one that was clicked, and those that a map ranks first, as pictures."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import numpy as np
+from qtpy.compat import isalive
 from qtpy.QtCore import QSize, Qt, Signal
-from qtpy.QtGui import QIcon, QImage, QPixmap
-from qtpy.QtWidgets import QListView, QListWidget, QListWidgetItem
+from qtpy.QtGui import QIcon
+from qtpy.QtWidgets import QLabel, QListView, QListWidget, QListWidgetItem
 
+from napari_wsimil.app.widgets.docked import while_shown
+from napari_wsimil.app.widgets.job import JobRow
+from napari_wsimil.app.widgets.patch_card import PatchCard
+from napari_wsimil.app.widgets.pictures import pixmap
+from napari_wsimil.app.widgets.tab import Tab
 from napari_wsimil.app.work import Step
 from napari_wsimil.explain.scale import scaled
 from napari_wsimil.space.slide import open_slide
@@ -19,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from qtpy.QtWidgets import QWidget
 
-    from napari_wsimil.app.session import Display
+    from napari_wsimil.app.session import Display, Pane
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.space.slide import Slide
 
@@ -36,7 +42,8 @@ def pictures_job(
     grid, scale = prediction.bag.grid, scaled(prediction, display.map_index, display.stretch)
     if grid is None:
         return []
-    first = np.argsort(-scale.values, kind="stable")[:COUNT]
+    order = np.argsort(-scale.values, kind="stable")  # NaN last
+    first = order[: min(COUNT, np.count_nonzero(~np.isnan(scale.values)))]
     found: list[Picture] = []
     with open_slide(slide.path, slide.resolution.mpp, _CACHE) as source:
         for done, patch in enumerate(first.tolist()):
@@ -66,7 +73,7 @@ class TopPatches(QListWidget):
     def show_pictures(self, pictures: list[Picture]) -> None:
         self.clear()
         for patch, value, picture in pictures:
-            item = QListWidgetItem(QIcon(_pixmap(picture)), value)
+            item = QListWidgetItem(QIcon(pixmap(picture)), value)
             item.setData(Qt.ItemDataRole.UserRole, patch)
             item.setToolTip(f"patch {patch + 1}")
             self.addItem(item)
@@ -75,8 +82,56 @@ class TopPatches(QListWidget):
         self.chosen.emit(item.data(Qt.ItemDataRole.UserRole))
 
 
-def _pixmap(picture: NDArray[np.uint8]) -> QPixmap:
-    height, width, _ = picture.shape
-    pixels = np.ascontiguousarray(picture)
-    image = QImage(pixels.tobytes(), width, height, 3 * width, QImage.Format.Format_RGB888)
-    return QPixmap.fromImage(image)
+class PatchesTab(Tab):
+    """The patch that was clicked, and the first patches of the shown map.
+
+    Parameters
+    ----------
+    pane
+        What is shown; `focus` is set by a click on a picture.
+    job
+        While it runs no pictures are read.
+    """
+
+    name = "Patches"
+
+    def __init__(self, pane: Pane, job: JobRow, parent: QWidget | None = None) -> None:
+        super().__init__(pane, parent)
+        self._job = job
+        self._pictured: tuple[object, ...] = ()
+        self.card = PatchCard(pane)
+        self.pictures = JobRow()
+        self.first = TopPatches()
+        self.column.addWidget(self.card)
+        self.column.addWidget(QLabel("First patches of this map"))
+        self.column.addWidget(self.first, 1)
+        self.first.chosen.connect(self._go)
+        job.finished.connect(self._show)
+        self.pictures.finished.connect(self._show)
+        for event in ("prediction", "display"):
+            pane.events[event].connect(self._show)
+        self._show()
+
+    @property
+    def jobs(self) -> tuple[JobRow, ...]:
+        return (self.pictures,)
+
+    def _go(self, patch: int) -> None:
+        self._pane.focus = None
+        self._pane.focus = self._pane.picked = patch
+
+    def _show(self, _: object = None) -> None:
+        """Read the first patches of the shown map, unless a job or a reading still runs."""
+        if not isalive(self):
+            return
+        pane = self._pane
+        slide, shown, display = pane.slide, pane.shown, pane.display
+        if slide is None or shown is None or shown.bag.grid is None:
+            self.first.clear()
+            return
+        what = (pane.prediction, pane.extras, display.map_index, display.stretch)
+        if self._job.busy or self.pictures.busy or what == self._pictured:
+            return
+        self._pictured = what
+        job = pictures_job(slide, shown, display)
+        self.pictures.run(job, while_shown(pane, self.first.show_pictures))

@@ -1,0 +1,183 @@
+"""BesideWidget: maps side by side on one slide, their cameras linked with the main canvas."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari.components import ViewerModel
+from napari.layers import Layer
+from napari.qt import QtViewer
+from qtpy.compat import isalive
+from qtpy.QtCore import QEvent
+from qtpy.QtWidgets import QVBoxLayout, QWidget
+
+from napari_wsimil.app.overlays import map_layer
+from napari_wsimil.app.slide_layers import slide_layers
+
+if TYPE_CHECKING:
+    from qtpy.QtCore import QObject
+
+    from napari_wsimil.app.session import Display, Pane, Session, View
+    from napari_wsimil.explain.predict import Prediction
+    from napari_wsimil.space.slide import Slide
+
+    Cell = tuple[Slide, Prediction, Display]
+
+_HEIGHT = 150  # px on screen, at least
+
+
+class BesideWidget(QWidget):
+    """Shows the maps that the panes of a session want beside the main canvas.
+
+    Parameters
+    ----------
+    session
+        The maps in `side` of the first pane, and the map of the second one.
+    """
+
+    def __init__(self, session: Session, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._session = session
+        self._following = False
+        self._drawn: list[Cell] = []
+        self._canvas: QtViewer | None = None
+        self.model = ViewerModel()
+        self.setMinimumHeight(_HEIGHT)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        self.model.scene.camera.events.zoom.connect(self._lead)
+        self.model.scene.camera.events.center.connect(self._lead)
+        self.model.canvas.events.size.connect(self._follow)
+        for pane in session.panes:
+            for event in ("prediction", "extras", "display", "side", "slide"):
+                pane.events[event].connect(self._show)
+        session.pane.events.view.connect(self._follow)
+        self._show()
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Give the canvas up when the window is closed."""
+        if event.type() == QEvent.Type.Close:
+            self._close()
+        return False
+
+    def _open(self) -> None:
+        """Make the canvas at its first use: it takes a moment that a start need not wait for."""
+        if self._canvas is None:
+            self._canvas = QtViewer(self.model)
+            self.layout().addWidget(self._canvas)
+            self.window().installEventFilter(self)
+
+    def _close(self) -> None:
+        canvas, self._canvas = self._canvas, None
+        if canvas is not None:
+            self.model.layers.clear()
+            canvas.close()
+
+    @property
+    def loaded(self) -> bool:
+        """Whether nothing is still being read."""
+        return all(layer.loaded for layer in self.model.layers)
+
+    def _show(self, _: object = None) -> None:
+        """Draw what is wanted; where only colors change, in the layers that are there."""
+        if not isalive(self):
+            return
+        cells = [*_sides(self._session.pane), *_main_map(self._session.beside)]
+        if _layout(cells) == _layout(self._drawn):
+            self._redraw(cells)
+        else:
+            self._open()
+            self._rebuild(cells)
+        dock = self.parentWidget()
+        if dock is not None:
+            dock.setVisible(bool(cells))
+
+    def _rebuild(self, cells: list[Cell]) -> None:
+        """Lay all cells anew; napari moves the camera meanwhile, which the main one must not."""
+        self._following = True
+        try:
+            self.model.layers.clear()
+            self.model.canvas.grid.enabled = False
+            for slide, prediction, display in cells:
+                data, options, kind = slide_layers(slide)[1]
+                self.model.add_layer(Layer.create(data, options | {"metadata": {}}, kind))
+                added = Layer.create(*map_layer(slide, prediction, display))
+                added.name_overlay.visible = True
+                self.model.add_layer(added)
+            self.model.canvas.grid.stride = 2
+            self.model.canvas.grid.shape = (1, max(1, len(cells)))
+            self.model.canvas.grid.spacing = 4
+            self.model.canvas.grid.enabled = bool(cells)
+        finally:
+            self._following = False
+        self._drawn = cells
+        self._follow()
+
+    def _redraw(self, cells: list[Cell]) -> None:
+        for number, (slide, prediction, display) in enumerate(cells):
+            values, options, _ = map_layer(slide, prediction, display)
+            layer = self.model.layers[2 * number + 1]
+            layer.data = values
+            for name in ("scale", "translate", "colormap", "contrast_limits", "opacity", "name"):
+                setattr(layer, name, options[name])
+
+    # cameras
+
+    def _follow(self, _: object = None) -> None:
+        """Show in every cell what the main canvas shows."""
+        view = self._session.pane.view
+        if not isalive(self) or self._following or view is None or not self._drawn:
+            return
+        self._following = True
+        try:
+            camera, mpp = self.model.scene.camera, self._mpp
+            camera.center = (0.0, view.y * mpp, view.x * mpp)
+            camera.zoom = self._fit(view)
+        finally:
+            self._following = False
+
+    def _lead(self, _: object = None) -> None:
+        """Let the main canvas show what a cell shows."""
+        view = self._session.pane.view
+        if not isalive(self) or self._following or view is None or not self._drawn:
+            return
+        self._following = True
+        try:
+            camera, mpp = self.model.scene.camera, self._mpp
+            y, x = camera.center[-2:]
+            share = self._fit(view) / camera.zoom
+            self._session.pane.wanted = view.moved(x / mpp, y / mpp, share)
+        finally:
+            self._following = False
+
+    def _fit(self, view: View) -> float:
+        """Return the zoom at which a cell shows all of a view."""
+        height, width = self.model.canvas.size
+        width /= max(1, len(self._drawn))
+        return float(min(width / view.width, height / view.height)) / self._mpp
+
+    @property
+    def _mpp(self) -> float:
+        slide = self._session.pane.slide
+        return (slide.resolution.mpp if slide else None) or 1.0
+
+
+def _sides(pane: Pane) -> list[Cell]:
+    """Return the cells of a pane's maps that are to lie beside, as they would be shown alone."""
+    slide, shown = pane.slide, pane.shown
+    if slide is None or shown is None or shown.bag.grid is None:
+        return []
+    names = [one.name for one in shown.explanations]
+    wanted = [names.index(name) for name in pane.side if name in names]
+    return [(slide, shown, pane.display.of(number)) for number in wanted]
+
+
+def _main_map(pane: Pane) -> list[Cell]:
+    slide, shown = pane.slide, pane.shown
+    if slide is None or shown is None or shown.bag.grid is None:
+        return []
+    return [(slide, shown, pane.display)]
+
+
+def _layout(cells: list[Cell]) -> list[int]:
+    return [id(slide) for slide, _, _ in cells]

@@ -1,0 +1,161 @@
+"""BesideBox: what lies beside the map: other maps, another model's map, the difference."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.compat import isalive
+from qtpy.QtCore import QSignalBlocker
+from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QHBoxLayout, QWidget
+
+from napari_wsimil.app import memory
+from napari_wsimil.app.widgets.docked import while_shown
+from napari_wsimil.app.work import compare_job
+from napari_wsimil.explain.difference import difference
+
+if TYPE_CHECKING:
+    from napari_wsimil.app.session import LoadedModel, Session
+    from napari_wsimil.app.widgets.job import JobRow
+    from napari_wsimil.explain.predict import Prediction
+    from napari_wsimil.models.base import Explanation
+
+_MODEL = "another model…"
+
+
+class BesideBox(QWidget):
+    """Sets `side` of a session's pane, and the prediction of the pane beside it.
+
+    Parameters
+    ----------
+    session
+        Whose panes are set.
+    job
+        Where another model is loaded and asked.
+    """
+
+    def __init__(self, session: Session, job: JobRow, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._pane, self._other, self._job = session.pane, session.beside, job
+        self.choice = QComboBox()
+        self.choice.setToolTip("Maps in a second canvas that moves with the first")
+        self.difference = QCheckBox("Difference")
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.choice, 1)
+        row.addWidget(self.difference)
+        self.choice.activated.connect(self._choose)
+        self.difference.toggled.connect(self._subtract)
+        for event in ("prediction", "extras", "display", "side"):
+            self._pane.events[event].connect(self._show)
+        self._other.events.prediction.connect(self._show)
+        self._show()
+
+    def compare(self, path: Path) -> None:
+        """Ask another model about the same features, in the background."""
+        bag = self._pane.bag
+        if bag is not None:
+            self._job.run(compare_job(path, bag), while_shown(self._pane, self._lay_beside))
+
+    def _choose(self) -> None:
+        self.difference.setChecked(False)
+        self._other.show_model(None)
+        names = self.choice.currentData()
+        self._pane.side = names or ()
+        if self.choice.currentText() == _MODEL:
+            folder = memory.last_folder()
+            path, _ = QFileDialog.getOpenFileName(
+                self, "Another model", folder, "Models (*.safetensors)"
+            )
+            if path:
+                self.compare(Path(path))
+
+    def _lay_beside(self, found: tuple[LoadedModel, Prediction]) -> None:
+        self._pane.side = ()
+        self._other.show_same(self._pane)
+        self._other.show_model(found[0])
+        self._other.show_prediction(found[1])
+
+    def _subtract(self, wanted: bool) -> None:
+        """Show the map less the one beside it, or take that away."""
+        maps: tuple[Explanation, ...] = ()
+        pair = self._pair()
+        if wanted and pair is not None and self._pane.prediction is not None:
+            index = self._pane.display.map_index
+            maps = (difference(self._pane.prediction, index, *pair),)
+        self._pane.show_extra("difference", maps, first=True)
+
+    def _pair(self) -> tuple[Prediction, int] | None:
+        """Return the one map that lies beside, and whose it is."""
+        shown, other = self._pane.prediction, self._other.prediction
+        if other is not None:
+            return other, self._other.display.map_index
+        if shown is None or len(self._pane.side) != 1:
+            return None
+        names = [one.name for one in shown.explanations]
+        name = self._pane.side[0]
+        return (shown, names.index(name)) if name in names else None
+
+    def _why_not(self) -> str:
+        """Return why there is no difference to show; empty if there is."""
+        shown, pair = self._pane.prediction, self._pair()
+        if shown is None or pair is None:
+            return "Choose one map to lie beside first"
+        if self._pane.display.map_index >= len(shown.explanations):
+            return "Show a map of the slide first"
+        try:
+            difference(shown, self._pane.display.map_index, *pair)
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    def _show(self, _: object = None) -> None:
+        if not isalive(self):
+            return
+        shown = self._pane.shown
+        if shown is None:
+            self._pane.side = ()
+            self._other.show_slide(None)
+            return
+        self._list(_choices(shown))
+        self._other.display = replace(
+            self._pane.display, map_index=self._other.display.map_index, threshold=0.0
+        )
+        subtracted = "difference" in self._pane.extras
+        with QSignalBlocker(self.difference):
+            self.difference.setChecked(subtracted)
+        why = "" if subtracted else self._why_not()
+        self.difference.setEnabled(not why)
+        self.difference.setToolTip(why or "Shows the map less the one beside it")
+
+    def _list(self, choices: list[tuple[str, tuple[str, ...]]]) -> None:
+        """Offer what may lie beside; what is no longer among it does not."""
+        texts = [text for text, _ in choices]
+        if texts == [self.choice.itemText(i) for i in range(self.choice.count())]:
+            return
+        self.choice.clear()
+        for text, names in choices:
+            self.choice.addItem(text, names)
+        found = [i for i, (_, names) in enumerate(choices) if names and names == self._pane.side]
+        self.choice.setCurrentIndex(found[0] if found else 0)
+        if not found:
+            self._pane.side = ()
+
+
+def _choices(shown: Prediction) -> list[tuple[str, tuple[str, ...]]]:
+    """Return what may lie beside a map: nothing, families of maps, each map, another model."""
+    maps = [one for one in shown.explanations if not one.outlined]
+    families: dict[str, list[str]] = {}
+    for one in maps:
+        families.setdefault(one.family, []).append(one.name)
+    return [
+        ("nothing", ()),
+        *(
+            (f"all of: {family}", tuple(names))
+            for family, names in families.items()
+            if family and len(names) > 1
+        ),
+        *((shown.title(one), (one.name,)) for one in maps),
+        (_MODEL, ()),
+    ]

@@ -1,0 +1,307 @@
+"""What one reads maps with: clicks, overview, magnification, smoothing, maps side by side."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from napari.layers import Layer
+from test_overlays import COORDS, RAW, predicted
+
+from napari_wsimil.app.outline_layers import chosen_layer, path_layer
+from napari_wsimil.app.overlays import map_layer
+from napari_wsimil.app.session import Display, View
+from napari_wsimil.explain.difference import difference
+from napari_wsimil.explain.scale import Stretch
+from napari_wsimil.models.base import Explanation, ExplanationKind
+from napari_wsimil.space.geometry import Region
+from napari_wsimil.space.slide import Slide, open_slide
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from windows import Docks
+
+
+@pytest.fixture
+def slide(coded_slide: Path) -> Iterator[Slide]:
+    with open_slide(coded_slide) as opened:
+        yield opened
+
+
+def test_a_click_on_a_patch_tells_its_picture_values_and_rank(asked: Docks) -> None:
+    asked.click(7)
+    card = asked.explain.patches.card
+    asked.wait(lambda: card.picture.pixmap() is not None and not card.reading.busy)
+    prediction = asked.pane.prediction
+    assert prediction is not None
+    scores = prediction.explanations[0].scores
+    times = float(scores[7]) * len(scores)
+    rank = 1 + int((scores > scores[7]).sum())
+    assert "<b>patch 8</b>" in card.words.text()
+    assert f"{times:.3g}</td><td style=font-weight:bold>&nbsp;rank {rank}<" in card.words.text()
+    assert "112 µm wide" in card.words.text()
+    assert asked.pane.slide is not None
+    assert prediction.bag.grid is not None
+    x, y = prediction.bag.grid.coords[7].tolist()
+    picture = asked.pane.slide.read_patch(x, y, prediction.bag.grid.patch_size, 224)
+    shown = card.picture.pixmap().toImage().pixelColor(56, 56)
+    near = picture[100:124, 100:124].reshape(-1, 3)
+    assert near.min(axis=0)[0] - 20 <= shown.red() <= near.max(axis=0)[0] + 20
+
+
+def test_a_click_outside_of_the_patches_says_so_and_picks_nothing(asked: Docks) -> None:
+    asked.click(7)
+    asked.presenter.picking.pick(1.0, 1.0)
+    assert asked.pane.picked is None
+    assert "not looked at" in asked.viewer.status
+    assert "Click a patch" in asked.explain.patches.card.words.text()
+
+
+def test_the_mouse_picks_on_a_click_and_draws_an_area_with_shift(asked: Docks) -> None:
+    class Press:
+        button, modifiers, type = 1, (), "mouse_press"
+        pos, position = np.array([10, 10]), (200.0, 300.0)
+
+    event = Press()
+    press = asked.presenter.picking._press(None, event)
+    next(press)
+    event.type = "mouse_release"
+    assert next(press, "end") == "end"
+    assert asked.pane.picked == asked.presenter.lookup().at(300 / 0.499, 200 / 0.499)
+    event.modifiers, event.type = ("Shift",), "mouse_press"
+    press = asked.presenter.picking._press(None, event)
+    next(press)
+    assert not asked.viewer.scene.camera.mouse_pan
+    event.type, event.pos, event.position = "mouse_move", np.array([60, 60]), (100.0, 399.8)
+    next(press)
+    event.type = "mouse_release"
+    assert next(press, "end") == "end"
+    assert asked.viewer.scene.camera.mouse_pan
+    assert asked.pane.area == Region(601, 200, 200, 201)
+    assert "area asked about" in asked.names()
+
+
+def test_the_mouse_is_left_to_a_layer_that_is_being_drawn_on(asked: Docks) -> None:
+    points = asked.viewer.add_points(np.zeros((1, 2)), name="mine")
+    points.mode = "add"
+    assert asked.viewer.layers.selection.active is points
+
+    class Press:
+        button, modifiers, type = 1, (), "mouse_press"
+
+    assert next(asked.presenter.picking._press(None, Press()), "ignored") == "ignored"
+
+
+def test_a_preset_shows_that_many_microns_per_pixel_and_the_view_tells_it(asked: Docks) -> None:
+    asked.presenter.camera.magnify(20.0)
+    view = asked.pane.view
+    assert view is not None
+    assert view.um == pytest.approx(0.5)
+    assert view.magnification == pytest.approx(20.0)
+    height, _ = asked.viewer.canvas.size
+    assert view.height == pytest.approx(height * 0.5 / 0.499, rel=1e-3)
+
+
+def test_the_overview_frames_the_view_and_a_click_moves_it(asked: Docks) -> None:
+    from qtpy.QtCore import QPoint
+    from qtpy.QtWidgets import QWidget
+
+    from napari_wsimil.app.widgets.overview import Overview
+
+    parent = QWidget()
+    asked.qtbot.addWidget(parent)
+    parent.resize(600, 500)
+    overview = Overview(asked.pane, parent)
+    assert overview.y() + overview.height() <= 500
+    asked.presenter.camera.magnify(20.0)
+    frame = overview.map.frame()
+    view, slide = asked.pane.view, asked.pane.slide
+    assert frame is not None
+    assert view is not None
+    assert slide is not None
+    scale = overview.map.width() / slide.dimensions[0]
+    assert frame.width() == pytest.approx(view.width * scale)
+    asked.qtbot.mouseClick(overview.map, _left(), pos=QPoint(1, 1))
+    assert asked.viewer.scene.camera.center[-1] == pytest.approx(1109 / overview.map.width(), abs=1)
+    overview.magnify(5.0)
+    assert asked.viewer.scene.camera.zoom == pytest.approx(0.5)
+    assert overview.magnification.text().startswith("5×")
+
+
+def _left() -> object:
+    from qtpy.QtCore import Qt
+
+    return Qt.MouseButton.LeftButton
+
+
+def test_smoothing_keeps_edges_and_is_said(asked: Docks) -> None:
+    plain = asked.viewer.layers["attention"].data
+    asked.explain.map.smooth.setChecked(True)
+    layer = asked.viewer.layers["attention"]
+    factor = layer.data.shape[0] // plain.shape[0]
+    assert factor > 1
+    clear = np.isnan(plain).repeat(factor, 0).repeat(factor, 1)
+    np.testing.assert_array_equal(np.isnan(layer.data), clear)
+    assert np.nanmin(layer.data) >= np.nanmin(plain) - 1e-6
+    assert np.nanmax(layer.data) <= np.nanmax(plain) + 1e-6
+    assert len(np.unique(layer.data[~clear])) > 2 * len(np.unique(plain[~np.isnan(plain)]))
+    assert "smoothed for the eye" in asked.viewer.canvas.overlays.text.text
+
+
+def test_a_smooth_map_lies_where_the_plain_one_does(slide: Slide) -> None:
+    plain = Layer.create(*map_layer(slide, predicted(slide), RAW))
+    smooth = Layer.create(
+        *map_layer(slide, predicted(slide), Display(stretch=Stretch.RAW, smooth=True))
+    )
+    np.testing.assert_allclose(plain.extent.world[0] - plain.scale / 2, [-0.25, -0.25], atol=0.3)
+    edges = [
+        (layer.extent.world[0] - layer.scale / 2, layer.extent.world[1] + layer.scale / 2)
+        for layer in (plain, smooth)
+    ]
+    np.testing.assert_allclose(edges[0], edges[1], atol=1e-6)
+
+
+def test_a_choice_is_outlined_where_it_ends(slide: Slide) -> None:
+    """Line by line: every side of a chosen patch that no other chosen patch of its unit shares."""
+    coords = np.array([[0, 0], [64, 0], [128, 0], [0, 64], [64, 64], [300, 200]], np.int64)
+    found = predicted(slide, coords)
+    kept = torch.tensor([1.0, 1, 0, 0, 1, 1])
+    for index in (None, torch.tensor([0, 0, 0, 1, 1, 1])):
+        scores = kept if index is None else torch.tensor([0.0, 0.4])
+        choice = Explanation("kept", ExplanationKind.PROBABILITY, scores, index, outlined=True)
+        data, options, _ = chosen_layer(slide, found, [choice])
+        assert options["name"] == "kept"
+        chosen = [(p, 0 if index is None else int(index[p])) for p in range(6)]
+        chosen = [(p, u) for p, u in chosen if float(choice.per_patch()[p]) > 0]
+        assert _sides(data / 0.5) == _expected(coords, chosen)
+
+
+def _sides(lines: np.ndarray) -> set[tuple[int, ...]]:
+    """Return the unit pieces of 4 px that lines in level-0 pixels consist of."""
+    pieces = set()
+    for (y, x), (down, right) in lines + np.array([[0.5, 0.5], [0, 0]]):
+        for step in np.arange(0, max(down, right), 4):
+            place = (y + step, x, 1) if down else (y, x + step, 0)
+            pieces.add(tuple(round(number) for number in place))
+    return pieces
+
+
+def _expected(coords: np.ndarray, chosen: list[tuple[int, int]]) -> set[tuple[int, ...]]:
+    cells = {
+        (y, x): unit
+        for patch, unit in chosen
+        for y in range(coords[patch][1], coords[patch][1] + 64, 4)
+        for x in range(coords[patch][0], coords[patch][0] + 64, 4)
+    }
+    pieces = set()
+    for (y, x), unit in cells.items():
+        for ny, nx, piece in (
+            (y - 4, x, (y, x, 0)),
+            (y + 4, x, (y + 4, x, 0)),
+            (y, x - 4, (y, x, 1)),
+            (y, x + 4, (y, x + 4, 1)),
+        ):
+            if cells.get((ny, nx)) != unit:
+                pieces.add(piece)
+    return pieces
+
+
+def test_a_path_goes_from_center_to_center(slide: Slide) -> None:
+    data, _, kind = path_layer(slide, predicted(slide), np.array([2, 0, 3]))
+    assert kind == "vectors"
+    centers = (COORDS[[2, 0, 3]][:, ::-1] + 31.5) * 0.5
+    np.testing.assert_allclose(data[:, 0], centers[:-1])
+    np.testing.assert_allclose(data[:, 0] + data[:, 1], centers[1:])
+
+
+def test_all_branches_lie_side_by_side_and_move_together(asked: Docks) -> None:
+    box = asked.explain.map.beside
+    box.choice.setCurrentIndex(1)
+    box.choice.activated.emit(1)
+    assert box.choice.currentText() == "all of: branch"
+    layers = asked.beside.model.layers
+    asked.wait(lambda: asked.beside.loaded)
+    assert [layer.name for layer in layers][1::2] == [f"branch {m}" for m in range(1, 6)]
+    assert asked.pane.prediction is not None
+    times = asked.pane.prediction.explanations[3].scores * len(asked.pane.prediction.bag)
+    assert np.nanmax(layers[5].data) == pytest.approx(float(times.max()), rel=1e-5)
+    asked.viewer.scene.camera.center = (0.0, 333.0, 222.0)
+    np.testing.assert_allclose(asked.beside.model.scene.camera.center[-2:], (333.0, 222.0))
+    asked.beside.model.scene.camera.center = (0.0, 111.0, 444.0)
+    np.testing.assert_allclose(asked.viewer.scene.camera.center[-2:], (111.0, 444.0))
+    asked.explain.map.stretch.setCurrentIndex(2)
+    asked.explain.map.stretch.activated.emit(2)
+    assert tuple(layers[5].contrast_limits) == (0, 100)
+    box.choice.setCurrentIndex(0)
+    box.choice.activated.emit(0)
+    assert len(layers) == 0
+
+
+def test_another_model_lies_beside_and_its_map_can_be_taken_away(
+    asked: Docks, checkpoint: Path
+) -> None:
+    box = asked.explain.map.beside
+    assert not box.difference.isEnabled()
+    assert "Choose one map" in box.difference.toolTip()
+    box.compare(checkpoint)
+    asked.idle()
+    assert len(asked.beside.model.layers) == 2
+    assert box.difference.isEnabled()
+    box.difference.setChecked(True)
+    assert "difference" in asked.names()
+    assert np.nanmax(np.abs(asked.viewer.layers["difference"].data)) == 0
+    box.difference.setChecked(False)
+    assert "attention" in asked.names()
+
+
+def test_a_difference_is_of_one_unit_and_signed(slide: Slide) -> None:
+    found = predicted(slide)
+    maps = (
+        Explanation("a", ExplanationKind.ATTENTION, torch.tensor([0.5, 0.2, 0.1, 0.1, 0.1])),
+        Explanation("b", ExplanationKind.ATTENTION, torch.tensor([0.2, 0.5, 0.1, 0.1, 0.1])),
+        Explanation("p", ExplanationKind.PROBABILITY, torch.full((5,), 0.5)),
+    )
+    object.__setattr__(found, "explanations", maps)
+    shown = difference(found, 0, found, 1)
+    np.testing.assert_allclose(shown.scores, [1.5, -1.5, 0, 0, 0], atol=1e-6)
+    assert "× uniform" in shown.unit
+    with pytest.raises(ValueError, match="0 to 1"):
+        difference(found, 0, found, 2)
+    other = predicted(slide, COORDS[::-1].copy())
+    with pytest.raises(ValueError, match="different patches"):
+        difference(found, 0, other, 0)
+
+
+def test_our_layers_keep_their_order_and_leave_others_alone(asked: Docks) -> None:
+    mine = asked.viewer.add_points(np.zeros((1, 2)), name="mine")
+    asked.click(3)
+    ours = [name for name in asked.names() if name != "mine"]
+    assert ours[-2:] == ["attention", "area asked about"]
+    assert asked.names()[-1] == "mine"
+    assert asked.viewer.layers.selection.active is mine
+    asked.viewer.layers.remove("area asked about")
+    asked.click(4)
+    assert asked.names()[-1] == "mine"
+
+
+def test_a_map_that_a_new_run_is_to_replace_says_so(asked: Docks) -> None:
+    asked.explain.run()
+    assert "OUT OF DATE" in asked.viewer.canvas.overlays.text.text
+    asked.explain.job.cancel()
+    asked.idle()
+    assert "did not end" in asked.viewer.canvas.overlays.text.text.replace("\n", " ")
+    asked.explain.run()
+    asked.idle()
+    assert "OUT OF DATE" not in asked.viewer.canvas.overlays.text.text
+
+
+def test_a_view_knows_its_magnification_and_moves() -> None:
+    view = View(100.0, 50.0, 400.0, 200.0, 0.25)
+    assert view.magnification == 40.0
+    assert view.region == Region(-100, -50, 400, 200)
+    assert view.moved(10.0, 20.0, 2.0) == View(10.0, 20.0, 800.0, 400.0, 0.5)
+    assert View(0.0, 0.0, 1.0, 1.0, None).magnification is None
