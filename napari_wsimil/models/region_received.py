@@ -78,17 +78,17 @@ def _add_attention(a: Tensor, q: Tensor, k: Tensor, tiles: _Tiles, chosen: Tenso
     pair, number = _runs(tiles.count[chosen].flatten())
     tile, order = (tiles.first[chosen].flatten()[pair] + number).sort(stable=True)  # (E,)
     query = pair[order].div(chosen.shape[1], rounding_mode="floor")
-    e = _logits(q, k, tiles, tile, query)  # (E, H, W)
-    where = query[:, None].expand(-1, e.shape[1])
-    top = e.new_full(q.shape[:2], -math.inf).scatter_reduce_(0, where, e.amax(dim=2), "amax")
-    p = e.sub_(top[query][:, :, None]).exp_()
-    total = torch.zeros_like(top).index_add_(0, query, p.sum(dim=2))
-    p /= total[query][:, :, None]
-    a.index_add_(0, tile, p.sum(dim=1))
+    e = _logits(q, k, tiles, tile, query)  # (H, E, W)
+    top = e.new_full((len(e), len(q)), -math.inf)  # (H, n)
+    top.scatter_reduce_(1, query.expand(len(e), -1), e.amax(dim=2), "amax")
+    p = e.sub_(top[:, query, None]).exp_()
+    total = torch.zeros_like(top).index_add_(1, query, p.sum(dim=2))
+    p /= total[:, query, None]
+    a.index_add_(0, tile, p.sum(dim=0))
 
 
 def _logits(q: Tensor, k: Tensor, tiles: _Tiles, tile: Tensor, query: Tensor) -> Tensor:
-    """Return (E, H, W) q·k / √d of queries with tiles, in the order of the tiles; -inf beyond."""
+    """Return (H, E, W) q·k / √d of queries with tiles, in the order of the tiles; -inf beyond."""
     queries = tile.bincount(minlength=len(tiles.rows))
     blocks = (queries + BLOCK - 1) // BLOCK
     number = _runs(queries)[1]
@@ -97,6 +97,7 @@ def _logits(q: Tensor, k: Tensor, tiles: _Tiles, tile: Tensor, query: Tensor) ->
     left = q.new_zeros(len(of), BLOCK, *q.shape[1:])
     left[block, slot] = q[query] * q.shape[2] ** -0.5
     right = k[tiles.rows[of]]  # (blocks, W, H, d)
-    heads = [left[:, :, h] @ right[:, :, h].mT for h in range(q.shape[1])]
-    e = torch.stack(heads, dim=1).masked_fill_(~tiles.valid[of][:, None, None], -math.inf)
-    return e[block, :, slot]
+    e = q.new_empty(q.shape[1], len(of), BLOCK, right.shape[1])
+    for h, out in enumerate(e):
+        torch.bmm(left[:, :, h], right[:, :, h].mT, out=out)
+    return e[:, block, slot].masked_fill_(~tiles.valid[tile], -math.inf)
