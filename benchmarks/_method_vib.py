@@ -33,7 +33,8 @@ import torch.nn.functional as F
 from _study import study, trained
 from torch import nn
 
-from napari_wsimil.learning.cases import Case, take_patches
+from napari_wsimil.bags.parts import take_patches
+from napari_wsimil.learning.cases import Case
 from napari_wsimil.learning.evaluation import evaluate, finish
 from napari_wsimil.learning.finetune import CONFIG, EndToEnd, encode, finetune
 from napari_wsimil.learning.fit import FitConfig, fit

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from napari_wsimil.learning.outcomes import Task
 from napari_wsimil.models import model_class
 from napari_wsimil.models.base import Need
+from napari_wsimil.space.geometry import Region
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,6 +43,36 @@ def check_map(name: str | None, out: Path | None) -> None:
         return
     instead = ": write one with --out" if out is None else f", not {out}"
     raise ValueError(f"--map {name} is for a picture (.png){instead}")
+
+
+def check_effect(area: str | None, name: str | None, out: Path | None) -> None:
+    """Raise ValueError if a map or a file of curves is named where an area is taken away."""
+    for option, given in (("--map", name), ("--out", out)):
+        if area is not None and given is not None:
+            raise ValueError(f"{option} {given} is for curves by a map, not for --area {area}")
+
+
+def asked_area(query: str | None, area: str | None) -> Region | None:
+    """Return the level-0 pixels that --query or --area names; None if neither is given.
+
+    Raises
+    ------
+    ValueError
+        If both are given, or what is given is no place or has no pixels.
+    """
+    if query is None and area is None:
+        return None
+    if query is not None and area is not None:
+        raise ValueError("--query asks about a patch and --area about an area: give one of them")
+    text, size = (query, (1, 1)) if query is not None else (area, ())
+    try:
+        asked = Region(*(int(part) for part in str(text).split(",")), *size)
+    except (TypeError, ValueError) as error:
+        wanted = "--query X,Y" if size else "--area X,Y,WIDTH,HEIGHT"
+        raise ValueError(f"{text!r} is not {wanted}, whole numbers of level-0 pixels") from error
+    if min(asked.width, asked.height) < 1:
+        raise ValueError(f"--area {text!r} has no pixels")
+    return asked
 
 
 def class_names(text: str) -> list[str]:

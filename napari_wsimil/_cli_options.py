@@ -125,6 +125,17 @@ Query = Annotated[
 Area = Annotated[
     str | None, typer.Option(help="X,Y,WIDTH,HEIGHT in level-0 pixels: ask about its patches.")
 ]
+RankingName = Annotated[
+    str | None, typer.Option("--map", help="Which map ranks the patches; the main one if none.")
+]
+RemovedArea = Annotated[
+    str | None, typer.Option(help="X,Y,WIDTH,HEIGHT in level-0 pixels: take its patches away.")
+]
+Outcome = Annotated[
+    str | None,
+    typer.Option("--class", help="Whose probability is followed; the most probable if none."),
+]
+CurvesOut = Annotated[Path | None, typer.Option("--out", "-o", help="Curves, .csv or .png.")]
 MapsOut = Annotated[
     Path | None, typer.Option("--out", "-o", help=".csv, .geojson, .geojson.gz or .png.")
 ]

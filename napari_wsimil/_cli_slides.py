@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from napari_wsimil.bags.bag import Bag
     from napari_wsimil.bags.encoders import PatchEncoder
     from napari_wsimil.explain.predict import Prediction
+    from napari_wsimil.models.base import MILModel
     from napari_wsimil.models.card import Card
     from napari_wsimil.space.geometry import Region
     from napari_wsimil.space.grid import PatchGrid
@@ -256,11 +257,23 @@ def predicted(
     area: Region | None = None,
 ) -> Prediction:
     """Return what a model says of a slide, or of a file of features; of an area, if given."""
+    model, found = answered(checkpoint, path, weights, slide_mpp, patch_size, manifest)
+    return found if area is None else ask(model, found, area)
+
+
+def answered(
+    checkpoint: Path,
+    path: Path,
+    weights: Path | None,
+    slide_mpp: float | None,
+    patch_size: int | None,
+    manifest: Path | None = None,
+) -> tuple[MILModel, Prediction]:
+    """Return a model, and what it says of a slide or of a file of features."""
     model, card = load_checkpoint(checkpoint)
     record = record_for(path, card, manifest)
     bag = bag_for(path, card, weights, slide_mpp, patch_size)
     closer = closer_for(type(model), weights)
     if closer is not None and path.suffix.lower() not in FEATURES:
         bag = closer(SlideRow(path.stem, slide_path=path, mpp=slide_mpp), bag)
-    found = predict(model, card, bag, record)
-    return found if area is None else ask(model, found, area)
+    return model, predict(model, card, bag, record)

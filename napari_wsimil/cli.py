@@ -13,8 +13,6 @@ from napari_wsimil._cli_console import Verbs, follow, remark, report, warn
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_wsimil.space.geometry import Region
-
 
 app = typer.Typer(
     cls=Verbs,
@@ -321,13 +319,13 @@ def explain(
     Of each map its kind, its limits and the patch where it is highest. With --out the maps
     are written too, as export-map does. A model that answers no queries says so.
     """
-    from napari_wsimil._cli_given import check_map
+    from napari_wsimil._cli_given import asked_area, check_map
     from napari_wsimil._cli_slides import predicted
     from napari_wsimil.explain import export
     from napari_wsimil.explain.query import summaries
 
     check_map(map_name, out)
-    asked = _area(query, area)
+    asked = asked_area(query, area)
     found = predicted(checkpoint, path, weights, slide_mpp, patch_size, manifest, asked)
     warn(found.warnings)
     written = None if out is None else export.export_map(found, out, map_name)
@@ -335,22 +333,44 @@ def explain(
     report(facts | ({} if written is None else {"file": written}), as_json)
 
 
-def _area(query: str | None, area: str | None) -> Region | None:
-    from napari_wsimil.space.geometry import Region
+@app.command(
+    epilog=opt.examples(
+        "napari-wsimil effect acmil.safetensors slide.h5 --out curves.png",
+        "napari-wsimil effect acmil.safetensors slide.h5 --area 20480,9216,2048,2048",
+        "… --map 'evidence: tumor' --class tumor --out curves.csv",
+    )
+)
+def effect(
+    checkpoint: opt.Checkpoint,
+    path: opt.SlideOrFeatures,
+    map_name: opt.RankingName = None,
+    area: opt.RemovedArea = None,
+    outcome: opt.Outcome = None,
+    out: opt.CurvesOut = None,
+    seed: opt.Seed = 0,
+    weights: opt.Weights = None,
+    slide_mpp: opt.SlideMpp = None,
+    patch_size: opt.PatchSize = None,
+    manifest: opt.Records = None,
+    as_json: opt.Json = False,
+) -> None:
+    """Tell what the patches that a map ranks first do to the answer, or those of an area.
 
-    if query is None and area is None:
-        return None
-    if query is not None and area is not None:
-        raise ValueError("--query asks about a patch and --area about an area: give one of them")
-    text, size = (query, (1, 1)) if query is not None else (area, ())
-    try:
-        asked = Region(*(int(part) for part in str(text).split(",")), *size)
-    except (TypeError, ValueError) as error:
-        wanted = "--query X,Y" if size else "--area X,Y,WIDTH,HEIGHT"
-        raise ValueError(f"{text!r} is not {wanted}, whole numbers of level-0 pixels") from error
-    if min(asked.width, asked.height) < 1:
-        raise ValueError(f"--area {text!r} has no pixels")
-    return asked
+    The model is asked again: as more and more of them are taken away, and of them alone,
+    beside as many at random; for an area once, without it. A hundred and more passes.
+    """
+    from napari_wsimil._cli_effect import curve_facts, removal_facts
+    from napari_wsimil._cli_given import asked_area, check_effect
+    from napari_wsimil._cli_slides import answered
+
+    check_effect(area, map_name, out)
+    region = asked_area(None, area)
+    model, found = answered(checkpoint, path, weights, slide_mpp, patch_size, manifest)
+    warn(found.warnings)
+    if region is not None:
+        report(removal_facts(model, found, region, outcome), as_json)
+        return
+    report(curve_facts(model, found, map_name, outcome, out, seed), as_json)
 
 
 @app.command(

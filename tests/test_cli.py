@@ -42,6 +42,7 @@ VERBS = (
     "models",
     "evaluate",
     "predict",
+    "effect",
     "export-map",
     "view",
     "demo",

@@ -34,7 +34,7 @@ def ask(model: MILModel, prediction: Prediction, area: Region) -> Prediction:
     ValueError
         If the model answers no queries, the bag has no places, or no patch is there.
     """
-    index = patches_in(_grid(prediction), area)
+    index = patches_of(prediction, area)
     with torch.inference_mode():
         maps = model.eval().explain(prediction.bag, index)
     if not maps:
@@ -42,6 +42,17 @@ def ask(model: MILModel, prediction: Prediction, area: Region) -> Prediction:
             f"{prediction.card.model} answers no queries: ask about the whole slide instead"
         )
     return replace(prediction, explanations=maps)
+
+
+def patches_of(prediction: Prediction, area: Region) -> Tensor:
+    """Return (Q,) int64, the patches of a prediction that have a pixel in an area.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or the bag has no places.
+    """
+    return patches_in(_grid(prediction), area)
 
 
 def patches_in(grid: PatchGrid, area: Region) -> Tensor:

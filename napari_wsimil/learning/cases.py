@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+
+from napari_wsimil.bags.parts import take_patches
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -114,19 +116,3 @@ def draw_patches(bag: Bag, share: float, most: int) -> Bag:
         return bag
     index = torch.randperm(n)[:count].sort().values
     return take_patches(bag, index)
-
-
-def take_patches(bag: Bag, index: torch.Tensor) -> Bag:
-    """Return the bag of the patches in `index` ((n,) int64), places and all."""
-    grid, finer = bag.grid, bag.finer
-    if grid is not None:
-        grid = replace(grid, coords=grid.coords[index.numpy()])
-    if isinstance(finer, torch.Tensor):
-        finer = finer[index]
-    elif finer is not None:
-        whole = finer
-
-        def finer(patch: int) -> torch.Tensor:
-            return whole(int(index[patch]))
-
-    return replace(bag, features=bag.features[index], grid=grid, finer=finer)

@@ -175,6 +175,11 @@ class MILModel(nn.Module, ABC):
         """Return what whoever reads the model's card should know of its making, if anything."""
         return ""
 
+    @property
+    def answers_queries(self) -> bool:
+        """Return whether `explain` answers for a query."""
+        return type(self).explain is not MILModel.explain
+
     @abstractmethod
     def forward(self, bag: Bag) -> MILOutput:
         """Return the slide's logits and maps; explanations follow the order of the bag."""

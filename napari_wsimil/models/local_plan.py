@@ -99,9 +99,16 @@ class LocalPlan:
         """Return (Q,) int64, the rows of some patches."""
         return self.order.argsort()[patches]
 
-    def near(self, rows: Tensor) -> Tensor:
-        """Return (Q, N) bool, which rows are neighbors of (Q,) `rows`."""
-        offset = self.cells[rows, None] - self.cells
+    def around(self, rows: Tensor) -> Tensor:
+        """Return (n,) int64, the rows in the rectangle beyond which (Q,) rows have no neighbor."""
+        asked = self.cells[rows]
+        low, high = asked.amin(dim=0) - self.radius, asked.amax(dim=0) + self.radius
+        return ((self.cells >= low) & (self.cells <= high)).all(dim=1).nonzero()[:, 0]
+
+    def near(self, rows: Tensor, others: Tensor | None = None) -> Tensor:
+        """Return (Q, n) bool, which of (n,) `others`, all if None, are neighbors of (Q,) rows."""
+        cells = self.cells if others is None else self.cells[others]
+        offset = self.cells[rows, None] - cells
         return offset.square().sum(dim=-1) <= self.radius**2
 
     @property

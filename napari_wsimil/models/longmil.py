@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -23,6 +24,7 @@ from napari_wsimil.models.head import LinearHead
 from napari_wsimil.models.local_attention import local_attention
 from napari_wsimil.models.local_plan import plan_local
 from napari_wsimil.models.positions import distance_bias, lattice_cells, rotate, two_by_two
+from napari_wsimil.models.recall import Recall
 from napari_wsimil.models.rows import by_rows
 
 if TYPE_CHECKING:
@@ -118,6 +120,7 @@ class LongMIL(MILModel):
         if pooling == "attention":
             self.attention = GatedAttention(width, attention_dim)
         self.head = LinearHead(width, classes)
+        self._asked: Recall[tuple[LocalPlan, tuple[Tensor, Tensor]]] = Recall()
 
     def forward(self, bag: Bag) -> MILOutput:
         """Return the slide's logits; attention, and per class the head's maps, over tokens."""
@@ -147,35 +150,34 @@ class LongMIL(MILModel):
         """Return, of each local layer, the attention of the patches in `query` to all.
 
         It is their mean, and that of the heads; NaN where none of them looks. Without a
-        query the maps of the slide are returned.
+        query the maps of the slide are returned. What does not hang on the query, 2 · N · H
+        numbers, is kept until another slide is asked about.
         """
         if query is None:
             return super().explain(bag)
         self.check(bag)
         check_query(query, len(bag))
+        plan, before = self._asked.of(self, bag, self._prepare)
+        assert bag.grid is not None
+        rows, reach = plan.rows_of(query), self._reach(bag.grid)
+        return tuple(
+            Explanation(
+                f"neighborhood, layer {number} (radius {reach})",
+                ExplanationKind.ATTENTION,
+                plan.unsort(_neighborhood(layer, h, plan, rows)),  # (N,)
+                family="neighborhood",
+                absent="outside of the neighborhood",
+            )
+            for number, (layer, h) in enumerate(zip(self.local_layers, before, strict=True), 1)
+        )
+
+    def _prepare(self, bag: Bag) -> tuple[LocalPlan, tuple[Tensor, Tensor]]:
+        """Return the plan of a slide, and its (N, H) patches before either local layer."""
         assert bag.grid is not None
         plan = plan_local(lattice_cells(bag.grid), self.radius, bag.features.device)
         h = by_rows(self._embed, plan.sort(bag.features))  # (N, H)
-        rows = plan.rows_of(query)
-        maps: list[Explanation] = []
-
-        def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            a = plan.unsort(_neighborhood(q, k, plan, rows))  # (N,)
-            name = f"neighborhood, layer {len(maps) + 1} (radius {self.radius} steps)"
-            maps.append(
-                Explanation(
-                    name,
-                    ExplanationKind.ATTENTION,
-                    a,
-                    family="neighborhood",
-                    absent="outside of the neighborhood",
-                )
-            )
-            return local_attention(q, k, v, plan)
-
-        for layer in self.local_layers:
-            h = layer(h, attend)
-        return tuple(maps)
+        after = self.local_layers[0](h, partial(local_attention, plan=plan))
+        return replace(plan), (h, after)  # a plan as new, without the masks that it has kept
 
     def _embed(self, x: Tensor) -> Tensor:
         h: Tensor = self.embedding(self.standardize(x)).relu()
@@ -206,6 +208,10 @@ class LongMIL(MILModel):
         if self.pooling == "mean":
             return ()
         return (Explanation("attention", ExplanationKind.ATTENTION, a.detach()),)
+
+    def _reach(self, grid: PatchGrid) -> str:
+        um = self._radii(grid).get("radius (µm)")
+        return f"{self.radius} steps" if um is None else f"{self.radius} steps, {um:.0f} µm"
 
     def _radii(self, grid: PatchGrid) -> dict[str, float]:
         radii = {"radius (steps)": float(self.radius)}
@@ -243,6 +249,12 @@ class Layer(nn.Module):
         q, k, v = qkv.view(len(h), 3, self.heads, -1).unbind(1)
         h = h + by_rows(self.out, attend(q, k, v).flatten(1))
         return h + by_rows(self.mlp, h)
+
+    def projected(self, h: Tensor, third: int) -> Tensor:
+        """Return (N, heads, d) of tokens before the layer: 0 their q, 1 their k, 2 their v."""
+        weight = self.qkv.weight.chunk(3)[third]
+        x = by_rows(lambda part: F.linear(self.norm(part), weight), h)
+        return x.unflatten(1, (self.heads, -1))
 
 
 def global_attention(
@@ -282,12 +294,17 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> tuple[Tenso
     return (a @ v).transpose(0, 1), a.detach().float().mean(dim=(0, 1))
 
 
-def _neighborhood(q: Tensor, k: Tensor, plan: LocalPlan, rows: Tensor) -> Tensor:
-    """Return (N,) attention of some rows to all, the mean over rows and heads."""
-    a, seen = torch.zeros_like(k[:, 0, 0]), torch.zeros_like(plan.order, dtype=torch.bool)
+def _neighborhood(layer: Layer, h: Tensor, plan: LocalPlan, rows: Tensor) -> Tensor:
+    """Return (N,) attention of some rows to all, the mean over rows and heads.
+
+    `h` is (N, H), before the layer. NaN where none of the rows looks.
+    """
+    a, seen = h.new_zeros(len(h)), torch.zeros_like(plan.order, dtype=torch.bool)
     for part in rows.split(QUERIES):
-        near = plan.near(part)  # (Q, N)
-        e = torch.einsum("qhd,nhd->hqn", q[part], k) * q.shape[-1] ** -0.5
-        a += e.masked_fill(~near, -torch.inf).softmax(dim=-1).mean(dim=0).sum(dim=0)
-        seen |= near.any(dim=0)
+        around = plan.around(part)  # (n,)
+        near = plan.near(part, around)  # (Q, n)
+        q, k = layer.projected(h[part], 0), layer.projected(h[around], 1)
+        e = torch.einsum("qhd,nhd->hqn", q, k) * q.shape[-1] ** -0.5
+        a[around] += e.masked_fill(~near, -torch.inf).softmax(dim=-1).mean(dim=0).sum(dim=0)
+        seen[around] |= near.any(dim=0)
     return (a / len(rows)).masked_fill(~seen, torch.nan)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -18,7 +18,9 @@ from napari_wsimil.models.base import (
 )
 from napari_wsimil.models.gated import GatedAttention
 from napari_wsimil.models.head import LinearHead
-from napari_wsimil.models.region_attention import attend, choose, mean_scores, received
+from napari_wsimil.models.recall import Recall
+from napari_wsimil.models.region_attention import attend, choose, mean_scores
+from napari_wsimil.models.region_received import received
 from napari_wsimil.models.region_scorers import SCORERS
 from napari_wsimil.models.regions import partition, region_side
 from napari_wsimil.models.rows import ROWS, by_rows
@@ -28,6 +30,25 @@ if TYPE_CHECKING:
 
     from napari_wsimil.bags.bag import Bag
     from napari_wsimil.models.regions import Regions
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """What a query needs of a slide, whichever query it is.
+
+    Attributes
+    ----------
+    regions
+        The partition.
+    bounds
+        (M, D) least and (M, D) greatest standardized features of the regions.
+    keys
+        (N, heads, d), sorted by region.
+    """
+
+    regions: Regions
+    bounds: tuple[Tensor, Tensor]
+    keys: Tensor
 
 
 class Querent(MILModel):
@@ -123,6 +144,7 @@ class Querent(MILModel):
         self.ffn: nn.Module | None = _ffn(width, feedforward * width) if feedforward else None
         self.attention = GatedAttention(width, attention_dim)
         self.head = LinearHead(width, classes)
+        self._asked: Recall[Asked] = Recall()
 
     def forward(self, bag: Bag) -> MILOutput:
         """Return the slide's logits, attention, head's maps and how often regions are chosen.
@@ -133,7 +155,8 @@ class Querent(MILModel):
         self.check(bag)
         regions = self._regions(bag)
         features, places = bag.features[regions.order], _places(bag, regions.order)
-        s, chosen = choose(*self._metadata(features, places, features, regions), self._top(regions))
+        metadata = self._metadata(features, places, self._bounds(features, regions))
+        s, chosen = choose(*metadata, self._top(regions))
         h = by_rows(self._embed, features)  # (N, H)
         q, k, v = (by_rows(f, h) for f in (self._query, self._key, self._value))  # (N, heads, d)
         o = attend(q, k, v, regions.sizes, chosen, s).flatten(1)  # (N, H)
@@ -153,6 +176,9 @@ class Querent(MILModel):
     @torch.no_grad()
     def explain(self, bag: Bag, query: Tensor | None = None) -> tuple[Explanation, ...]:
         """Return where the patches in `query` look, and why; without a query, `forward`'s maps.
+
+        What does not hang on the query is kept until another slide is asked about: numbers
+        of the order of N · H.
 
         Parameters
         ----------
@@ -174,12 +200,11 @@ class Querent(MILModel):
             return self(bag).explanations  # type: ignore[no-any-return]
         self.check(bag)
         check_query(query, len(bag))
-        regions = self._regions(bag)
-        metadata = self._metadata(
-            bag.features[query], _places(bag, query), bag.features[regions.order], regions
-        )
+        asked = self._asked.of(self, bag, self._prepare)
+        regions = asked.regions
+        metadata = self._metadata(bag.features[query], _places(bag, query), asked.bounds)
         chosen = choose(*metadata, self._top(regions))[1]  # (Q, T)
-        a, by_region = self._attention(bag.features, query, regions, chosen)
+        a, by_region = self._attention(bag.features[query], asked, chosen)
         score, index = mean_scores(*metadata), regions.index
         return (
             Explanation(
@@ -203,28 +228,34 @@ class Querent(MILModel):
     def _top(self, regions: Regions) -> int:
         return min(self.top_regions, len(regions))
 
+    def _prepare(self, bag: Bag) -> Asked:
+        regions = self._regions(bag)
+        features = bag.features[regions.order]
+        keys = by_rows(lambda x: self._key(self._embed(x)), features)
+        return Asked(regions, self._bounds(features, regions), keys)
+
+    def _bounds(self, features: Tensor, regions: Regions) -> tuple[Tensor, Tensor]:
+        """Return the (M, D) least and greatest standardized features, of sorted features."""
+        low, high = regions.extremes(features)
+        return self.standardize(low), self.standardize(high)
+
     def _metadata(
-        self, asking: Tensor, places: Tensor, features: Tensor, regions: Regions
+        self, asking: Tensor, places: Tensor, bounds: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return q̂ of the patches that ask, and m̂⁻ and m̂⁺ of the regions of sorted features."""
-        low, high = (self.standardize(bound) for bound in regions.extremes(features))  # (M, D)
-        x = by_rows(self.standardize, asking)
-        q, low, high = self.metadata(x, places, low, high)
+        """Return q̂ of the patches that ask, and m̂⁻ and m̂⁺ of the regions."""
+        q, low, high = self.metadata(by_rows(self.standardize, asking), places, *bounds)
         return q, low, high
 
-    def _attention(
-        self, features: Tensor, query: Tensor, regions: Regions, chosen: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return what the patches (N,) and regions (M,) get; only chosen ones are embedded."""
-        used, chosen = chosen.unique(return_inverse=True)  # (U,), (Q, T)
-        parts = regions.order.split(regions.sizes)
-        patches = torch.cat([parts[region] for region in used.tolist()])
-        sizes = tuple(regions.sizes[region] for region in used.tolist())
-        q = by_rows(lambda x: self._query(self._embed(x)), features[query])  # (Q, heads, d)
-        k = by_rows(lambda x: self._key(self._embed(x)), features[patches])
-        a = received(q, k, sizes, chosen)
-        by_region = torch.stack([part.sum() for part in a.split(sizes)])
-        return _spread(a, patches, len(features)), _spread(by_region, used, len(regions))
+    def _attention(self, asking: Tensor, asked: Asked, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the patches (N,) and regions (M,) get; NaN outside of the chosen."""
+        regions = asked.regions
+        q = by_rows(lambda x: self._query(self._embed(x)), asking)  # (Q, heads, d)
+        a = received(q, asked.keys, regions.sizes, chosen)  # (N,) sorted by region
+        index = regions.sorted_index
+        by_region = a.new_zeros(len(regions)).index_add_(0, index, a)
+        unseen = chosen.flatten().bincount(minlength=len(regions)) == 0
+        a = regions.unsort(a.masked_fill(unseen[index], torch.nan))
+        return a, by_region.masked_fill(unseen, torch.nan)
 
     def _embed(self, x: Tensor) -> Tensor:
         h: Tensor = self.embedding(self.standardize(x)).relu()
@@ -258,11 +289,6 @@ def _places(bag: Bag, patches: Tensor) -> Tensor:
     """Return the (n, 2) corners of some patches, in level-0 pixels, float64."""
     assert bag.grid is not None
     return torch.from_numpy(bag.grid.coords).to(patches.device)[patches].double()
-
-
-def _spread(values: Tensor, index: Tensor, count: int) -> Tensor:
-    """Return (count,) with the values at their indices and NaN elsewhere."""
-    return values.new_full((count,), torch.nan).index_copy_(0, index, values)
 
 
 def _chosen_by(name: str, chosen: Tensor, regions: Regions) -> Explanation:

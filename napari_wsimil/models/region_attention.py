@@ -83,25 +83,6 @@ def attend(
     return o
 
 
-def received(q: Tensor, k: Tensor, sizes: tuple[int, ...], chosen: Tensor) -> Tensor:
-    """Return (P,), the attention that each patch gets, mean over queries and heads.
-
-    Arguments as for `attend`. It sums to 1, and is 0 where no query looked.
-    """
-    with torch.no_grad():
-        pairs = _Pairs(chosen, sizes, q.shape[1])
-        top = _maxima(q, k, pairs)
-        sums = q.new_empty(pairs.count, q.shape[1])
-        for piece in pairs:
-            sums[piece.span] = _powers(q, k, top, piece).sum(dim=2).T
-        total = pairs.unsort(sums).sum(dim=1)  # (N, H)
-        a = k.new_zeros(len(k))
-        for piece in pairs:
-            p = _powers(q, k, top, piece) / _picked(total, piece.queries)[:, :, None]
-            a[piece.keys] += p.sum(dim=(0, 1))
-        return a / total.numel()
-
-
 class _Choice(Function):
     """The top regions of each query, a piece of queries at a time."""
 
