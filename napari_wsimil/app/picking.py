@@ -75,6 +75,7 @@ class Picking:
         finally:
             camera.mouse_pan = pans
         if drawn is not None:
+            self._pane.picked = None
             self._pane.area = drawn
         elif not moved:
             self.pick(*start)

@@ -111,6 +111,15 @@ class LoadedModel:
     name: str
 
 
+@dataclass(frozen=True, eq=False)
+class _Joined:
+    """A prediction with extras among its maps, and what it was made of."""
+
+    prediction: Prediction
+    extras: dict[str, tuple[Explanation, ...]]
+    shown: Prediction
+
+
 @dataclass(eq=False)
 class Pane:
     """One slide and what is known of it. Setting an attribute emits its event.
@@ -172,7 +181,7 @@ class Pane:
     looks: int | None = None
     side: tuple[str, ...] = ()
     follows: bool = False
-    _shown: tuple[object, object, Prediction] | None = field(default=None, repr=False)
+    _joined: _Joined | None = field(default=None, repr=False)
     _pace: Pace = field(default_factory=lambda: Pace(0.1, _DRAWING_SHARE, 2.0), repr=False)
 
     @property
@@ -180,11 +189,12 @@ class Pane:
         """Return the prediction with the extras among its maps."""
         if self.prediction is None or not self.extras:
             return self.prediction
-        if self._shown is None or self._shown[:2] != (self.prediction, self.extras):
+        made = self._joined
+        if made is None or made.prediction is not self.prediction or made.extras is not self.extras:
             maps = [*self.prediction.explanations, *(m for e in self.extras.values() for m in e)]
             shown = replace(self.prediction, explanations=tuple(maps))
-            self._shown = (self.prediction, self.extras, shown)
-        return self._shown[2]
+            made = self._joined = _Joined(self.prediction, self.extras, shown)
+        return made.shown
 
     def show_extra(self, source: str, maps: tuple[Explanation, ...], first: bool = False) -> None:
         """Replace the maps of one source; none takes them away.
@@ -266,8 +276,8 @@ class Pane:
         self.model = model
 
     def _forget_prediction(self) -> None:
+        self.prediction = self.focus = None  # first: what hangs on it is then not drawn again
         self._forget_extras()
-        self.prediction = self.focus = None
         self.stale = ""
 
     def _forget_extras(self) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from napari_wsimil.explain.predict import Prediction
@@ -34,14 +36,67 @@ def ask(model: MILModel, prediction: Prediction, area: Region) -> Prediction:
     ValueError
         If the model answers no queries, the bag has no places, or no patch is there.
     """
-    index = patches_of(prediction, area)
+    return replace(
+        prediction,
+        explanations=answered(model, prediction, patches_of(prediction, area)),
+    )
+
+
+def answered(model: MILModel, prediction: Prediction, index: Tensor) -> tuple[Explanation, ...]:
+    """Return the maps that answer for the patches at (Q,) indices of a prediction's bag.
+
+    Raises
+    ------
+    ValueError
+        If the model answers no queries.
+    """
     with torch.inference_mode():
         maps = model.eval().explain(prediction.bag, index)
     if not maps:
         raise ValueError(
             f"{prediction.card.model} answers no queries: ask about the whole slide instead"
         )
-    return replace(prediction, explanations=maps)
+    return maps
+
+
+@dataclass(frozen=True)
+class UnitTable:
+    """The regions that a query chose, and what each map by region says of them.
+
+    Attributes
+    ----------
+    units
+        Number of each region, counted from 0, the one of the highest last value first.
+    patches
+        A patch of each.
+    titles
+        Of the maps by region.
+    values
+        A row per region, a number per map.
+    """
+
+    units: tuple[int, ...] = ()
+    patches: tuple[int, ...] = ()
+    titles: tuple[str, ...] = ()
+    values: tuple[tuple[float, ...], ...] = ()
+
+
+def unit_table(maps: Sequence[Explanation]) -> UnitTable:
+    """Return the regions chosen in an answer, empty where it chooses no regions."""
+    choices = [one for one in maps if one.outlined and one.index is not None]
+    columns = [one for one in maps if one.index is not None and not one.outlined]
+    if not choices or not columns:
+        return UnitTable()
+    chosen = torch.stack([one.scores > 0 for one in choices]).any(dim=0).nonzero()[:, 0]
+    units = chosen[columns[-1].scores[chosen].argsort(descending=True, stable=True)].tolist()
+    index = choices[0].index
+    assert index is not None
+    return UnitTable(
+        units=tuple(units),
+        patches=tuple(int((index == unit).nonzero()[0]) for unit in units),
+        titles=tuple(one.name for one in columns),
+        values=tuple(tuple(one.scores[unit].item() for one in columns) for unit in units),
+    )
 
 
 def patches_of(prediction: Prediction, area: Region) -> Tensor:

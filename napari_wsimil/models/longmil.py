@@ -168,8 +168,12 @@ class LongMIL(MILModel):
                 family="neighborhood",
                 absent="outside of the neighborhood",
             )
-            for number, (layer, h) in enumerate(zip(self.local_layers, before, strict=True), 1)
+            for number, (layer, h) in enumerate(zip(self._local, before, strict=True), 1)
         )
+
+    @property
+    def _local(self) -> list[Layer]:
+        return [layer for layer in self.local_layers if isinstance(layer, Layer)]
 
     def _prepare(self, bag: Bag) -> tuple[LocalPlan, tuple[Tensor, Tensor]]:
         """Return the plan of a slide, and its (N, H) patches before either local layer."""
@@ -253,8 +257,8 @@ class Layer(nn.Module):
     def projected(self, h: Tensor, third: int) -> Tensor:
         """Return (N, heads, d) of tokens before the layer: 0 their q, 1 their k, 2 their v."""
         weight = self.qkv.weight.chunk(3)[third]
-        x = by_rows(lambda part: F.linear(self.norm(part), weight), h)
-        return x.unflatten(1, (self.heads, -1))
+        x: Tensor = by_rows(lambda part: F.linear(self.norm(part), weight), h)
+        return x.view(len(h), self.heads, -1)
 
 
 def global_attention(

@@ -11,7 +11,7 @@ from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QHBoxLayout, QWidget
 
 from napari_wsimil.app import memory
-from napari_wsimil.app.widgets.docked import while_shown
+from napari_wsimil.app.widgets.docked import narrow, while_shown
 from napari_wsimil.app.work import compare_job
 from napari_wsimil.explain.difference import difference
 
@@ -39,6 +39,7 @@ class BesideBox(QWidget):
         super().__init__(parent)
         self._pane, self._other, self._job = session.pane, session.beside, job
         self.choice = QComboBox()
+        narrow(self.choice)
         self.choice.setToolTip("Maps in a second canvas that moves with the first")
         self.difference = QCheckBox("Difference")
         row = QHBoxLayout(self)

@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QDockWidget, QFrame, QPushButton, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QComboBox,
+    QDockWidget,
+    QFrame,
+    QPushButton,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,3 +81,9 @@ def allow(button: QPushButton, allowed: bool, why: str, does: str = "") -> None:
     """Enable a button and say what it does, or let its tooltip say why it is not."""
     button.setEnabled(allowed)
     button.setToolTip(does if allowed else why)
+
+
+def narrow(box: QComboBox) -> None:
+    """Let a list of long words be as narrow as its dock."""
+    box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    box.setMinimumContentsLength(8)

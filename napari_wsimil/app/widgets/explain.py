@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_wsimil.app import memory
+from napari_wsimil.app.widgets.ask import AskTab
 from napari_wsimil.app.widgets.docked import DockedWidget, allow, while_shown
 from napari_wsimil.app.widgets.job import JobRow
 from napari_wsimil.app.widgets.map_box import MapBox
@@ -44,12 +45,12 @@ class ExplainWidget(DockedWidget):
         self.patches = PatchesTab(self._pane, self.job)
         self.tabs = QTabWidget()
         self.tabs.setDocumentMode(True)
-        self._each: tuple[Tab, ...] = (self.patches,)
+        self.ask = AskTab(self._pane)
+        self._each: tuple[Tab, ...] = (self.patches, self.ask)
         for tab in self._each:
             self.tabs.addTab(tab, tab.name)
         self.column.addWidget(self._build_model())
         self.column.addWidget(self.job)
-        self.column.addWidget(self._build_answer())
         self.column.addWidget(self.map)
         self.column.addWidget(self.tabs, 1)
         self._connect()
@@ -75,19 +76,20 @@ class ExplainWidget(DockedWidget):
         row.addWidget(self.run_button)
         inside.addLayout(row)
         inside.addWidget(self.model_facts)
+        inside.addWidget(self._build_answer())
         return box
 
-    def _build_answer(self) -> QGroupBox:
+    def _build_answer(self) -> QWidget:
         self.answer = QFormLayout()
         self.warnings = QLabel()
         self.warnings.setWordWrap(True)
         self.warnings.setStyleSheet("color: #e69f00")
-        box = QGroupBox("Probabilities")
-        inside = QVBoxLayout(box)
+        self.answer_box = QWidget()
+        inside = QVBoxLayout(self.answer_box)
+        inside.setContentsMargins(0, 0, 0, 0)
         inside.addLayout(self.answer)
         inside.addWidget(self.warnings)
-        self.answer_box = box
-        return box
+        return self.answer_box
 
     def _connect(self) -> None:
         self.model_button.clicked.connect(self._ask_model)

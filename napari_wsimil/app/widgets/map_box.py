@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QGroupBox,
     QHBoxLayout,
+    QLabel,
     QPushButton,
     QSlider,
     QWidget,
@@ -24,6 +25,7 @@ from qtpy.QtWidgets import (
 from napari_wsimil.app import memory
 from napari_wsimil.app.session import Stretch
 from napari_wsimil.app.widgets.beside_box import BesideBox
+from napari_wsimil.app.widgets.docked import narrow
 from napari_wsimil.app.work import export_job
 
 if TYPE_CHECKING:
@@ -59,8 +61,10 @@ class MapBox(QGroupBox):
 
     def _build(self) -> None:
         self.maps = QComboBox()
+        narrow(self.maps)
         self.maps.setToolTip("The maps of the slide, then those of what was asked about it")
         self.stretch = QComboBox()
+        narrow(self.stretch)
         for stretch, text in _STRETCHES.items():
             self.stretch.addItem(text, stretch)
         self.opacity = _slider(60, "How much the map covers the tissue, in %; hold H to hide it")
@@ -82,9 +86,12 @@ class MapBox(QGroupBox):
         form = QFormLayout(self)
         form.addRow("Show", self.maps)
         form.addRow("Scale", self.stretch)
-        form.addRow("Opacity", self.opacity)
-        form.addRow("Threshold", self.threshold)
         form.addRow("Beside", self.beside)
+        shades = QHBoxLayout()
+        shades.addWidget(self.opacity)
+        shades.addWidget(QLabel("Threshold"))
+        shades.addWidget(self.threshold)
+        form.addRow("Opacity", shades)
         form.addRow(row)
 
     def export(self, path: Path) -> None:

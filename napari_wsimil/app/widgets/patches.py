@@ -129,7 +129,7 @@ class PatchesTab(Tab):
         if slide is None or shown is None or shown.bag.grid is None:
             self.first.clear()
             return
-        what = (pane.prediction, pane.extras, display.map_index, display.stretch)
+        what = (pane.prediction, id(pane.extras), display.map_index, display.stretch)
         if self._job.busy or self.pictures.busy or what == self._pictured:
             return
         self._pictured = what
