@@ -50,8 +50,8 @@ def test_a_click_shows_where_the_patch_looks_and_outlines_what_it_chose(querent:
     assert querent.explain.ask.table.rowCount() == 2
     scores = expected["region score"].scores
     best = f"{float(scores.max()):.3g}"
-    assert querent.explain.ask.table.item(0, 1).text() == best
-    assert "attention by region" in querent.explain.ask.table.horizontalHeaderItem(0).text()
+    assert querent.explain.ask.table.item(0, 2).text() == best
+    assert querent.explain.ask.table.horizontalHeaderItem(1).text() == "attention by region"
 
 
 def test_the_map_that_is_looked_at_stays_when_another_patch_answers(querent: Docks) -> None:

@@ -7,20 +7,11 @@ from typing import TYPE_CHECKING
 
 import torch
 from qtpy.compat import isalive
-from qtpy.QtWidgets import (
-    QAbstractItemView,
-    QCheckBox,
-    QHeaderView,
-    QLabel,
-    QListWidget,
-    QPushButton,
-    QTableWidget,
-    QTableWidgetItem,
-    QWidget,
-)
+from qtpy.QtWidgets import QCheckBox, QLabel, QListWidget, QPushButton, QWidget
 
 from napari_wsimil.app.widgets.latest import Latest
 from napari_wsimil.app.widgets.tab import Tab
+from napari_wsimil.app.widgets.table import Table
 from napari_wsimil.explain.query import UnitTable, answered, patches_of, unit_table
 
 if TYPE_CHECKING:
@@ -48,13 +39,15 @@ class AskTab(Tab):
         self.words.setWordWrap(True)
         self.maps = QListWidget()
         self.maps.setToolTip("What the model answers; choose one to see it on the slide")
-        self.table = _table()
+        self.table = Table(
+            "The regions that were chosen, by what they were thought to be worth; click to go"
+        )
         self.back = QPushButton("Back to the slide's maps")
         for part in (self.words, self.clicks, self.maps, self.table, self.back):
             self.column.addWidget(part)
         self.column.addStretch(1)
         self.maps.itemClicked.connect(lambda item: pane.show_map(item.text()))
-        self.table.cellClicked.connect(self._fly)
+        self.table.chosen.connect(self._fly)
         self.back.clicked.connect(self._clear)
         pane.events.area.connect(self._ask)
         pane.events.extras.connect(self._show)
@@ -116,27 +109,14 @@ class AskTab(Tab):
 
     def _fill(self, rows: UnitTable) -> None:
         self.table.setVisible(bool(rows.units))
-        self.table.setColumnCount(len(rows.titles))
-        self.table.setHorizontalHeaderLabels(rows.titles)
-        self.table.setRowCount(len(rows.units))
-        self.table.setVerticalHeaderLabels([f"region {unit + 1}" for unit in rows.units])
-        for i, values in enumerate(rows.values):
-            for j, value in enumerate(values):
-                self.table.setItem(i, j, QTableWidgetItem(f"{value:.3g}"))
-        self.table.setFixedHeight(30 + 26 * max(1, len(rows.units)))
+        words = [
+            (f"region {unit + 1}", *(f"{value:.3g}" for value in values))
+            for unit, values in zip(rows.units, rows.values, strict=True)
+        ]
+        self.table.fill(("", *rows.titles), words)
 
-    def _fly(self, row: int, _: int) -> None:
+    def _fly(self, row: int) -> None:
         """Go to the first patch of a region."""
         rows = unit_table(self._pane.extras.get(_SOURCE, ()))
         self._pane.focus = None
         self._pane.focus = rows.patches[row]
-
-
-def _table() -> QTableWidget:
-    table = QTableWidget()
-    table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-    table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
-    table.setToolTip(
-        "The regions that were chosen, by what they were thought to be worth; click to go there"
-    )
-    return table

@@ -133,15 +133,15 @@ class BesideBox(QWidget):
     def _list(self, choices: list[tuple[str, tuple[str, ...]]]) -> None:
         """Offer what may lie beside; what is no longer among it does not."""
         texts = [text for text, _ in choices]
-        if texts == [self.choice.itemText(i) for i in range(self.choice.count())]:
-            return
-        self.choice.clear()
-        for text, names in choices:
-            self.choice.addItem(text, names)
+        if texts != [self.choice.itemText(i) for i in range(self.choice.count())]:
+            self.choice.clear()
+            for text, names in choices:
+                self.choice.addItem(text, names)
         found = [i for i, (_, names) in enumerate(choices) if names and names == self._pane.side]
-        self.choice.setCurrentIndex(found[0] if found else 0)
         if not found:
             self._pane.side = ()
+        if found or self._other.prediction is None:
+            self.choice.setCurrentIndex(found[0] if found else 0)
 
 
 def _choices(shown: Prediction) -> list[tuple[str, tuple[str, ...]]]:

@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
 
 from napari_wsimil.app import memory
 from napari_wsimil.app.widgets.ask import AskTab
+from napari_wsimil.app.widgets.attention import AttentionTab
 from napari_wsimil.app.widgets.docked import DockedWidget, allow, while_shown
 from napari_wsimil.app.widgets.job import JobRow
 from napari_wsimil.app.widgets.map_box import MapBox
@@ -46,7 +47,8 @@ class ExplainWidget(DockedWidget):
         self.tabs = QTabWidget()
         self.tabs.setDocumentMode(True)
         self.ask = AskTab(self._pane)
-        self._each: tuple[Tab, ...] = (self.patches, self.ask)
+        self.attention = AttentionTab(self._pane)
+        self._each: tuple[Tab, ...] = (self.patches, self.ask, self.attention)
         for tab in self._each:
             self.tabs.addTab(tab, tab.name)
         self.column.addWidget(self._build_model())
