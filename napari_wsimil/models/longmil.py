@@ -149,9 +149,8 @@ class LongMIL(MILModel):
     def explain(self, bag: Bag, query: Tensor | None = None) -> tuple[Explanation, ...]:
         """Return, of each local layer, the attention of the patches in `query` to all.
 
-        It is their mean, and that of the heads; NaN where none of them looks. Without a
-        query the maps of the slide are returned. What does not hang on the query, 2 · N · H
-        numbers, is kept until another slide is asked about.
+        It is their mean, and that of the heads; NaN where none of them looks. Without a query
+        it is the slide's maps. What all queries need, 2 · N · H numbers, is kept for a slide.
         """
         if query is None:
             return super().explain(bag)
@@ -160,6 +159,7 @@ class LongMIL(MILModel):
         plan, before = self._asked.of(self, bag, self._prepare)
         rows, maps = plan.rows_of(query), []
         for number, (layer, h) in enumerate(zip(self.local_layers, before, strict=True), 1):
+            assert isinstance(layer, Layer)
             a = plan.unsort(_neighborhood(layer, h, plan, rows))  # (N,)
             name = f"neighborhood, layer {number} (radius {self.radius} steps)"
             maps.append(Explanation(name, ExplanationKind.ATTENTION, a))
@@ -244,7 +244,7 @@ class Layer(nn.Module):
         """Return (N, heads, d) of tokens before the layer: 0 their q, 1 their k, 2 their v."""
         weight = self.qkv.weight.chunk(3)[third]
         x = by_rows(lambda part: F.linear(self.norm(part), weight), h)
-        return x.unflatten(1, (self.heads, -1))
+        return x.view(len(h), self.heads, -1)
 
 
 def global_attention(
