@@ -139,6 +139,18 @@ def test_looks_are_done_over_again_once(
     assert len(updates) == once
 
 
+def test_far_steps_can_be_reached_in_pieces(model: SASHA, bag: Bag, trajectory: Trajectory) -> None:
+    replay = Replay(model, bag, trajectory)
+    work = replay.reach(20)
+    assert [next(work), next(work), next(work)] == [(0, 20), (1, 20), (2, 20)]
+    work.close()
+    assert list(replay.reach(20)) == [(n, 20) for n in range(2, 20)]
+    assert list(replay.reach(20)) == []
+    for step in (20, 2, 25):
+        expected = model.outcome(bag, trajectory.looks[:step]).explanations
+        assert all(same(*pair) for pair in zip(replay.maps(step), expected, strict=True))
+
+
 def test_the_first_looks_of_a_stopped_episode_can_be_replayed(model: SASHA, bag: Bag) -> None:
     episode = model.episode(bag)
     looks = [next(episode) for _ in range(7)]

@@ -10,6 +10,8 @@ import torch
 from napari_wsimil.models.sasha.model import policy_map
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from torch import Tensor
 
     from napari_wsimil.bags.bag import Bag
@@ -61,6 +63,19 @@ class Replay:
         return len(self._trajectory.looks)
 
     @torch.inference_mode()
+    def reach(self, step: int) -> Generator[tuple[int, int], None, None]:
+        """Do looks over again, up to `step` of them, so that steps until there are shown at once.
+
+        Yields how many of how many are done, before each that was not done before; it may be
+        closed at any. Asking for a step does the same without telling.
+        """
+        for look in self._trajectory.looks[len(self._moved) : step]:
+            yield len(self._moved), step
+            self._episode.repeat(look)
+            self._moved.append(self._episode.state[look.updated])
+            self._actor_after.append(self._episode.actor()[self._episode.changed])
+
+    @torch.inference_mode()
     def policy(self, step: int) -> Explanation:
         """Return the policy's probabilities for look `step`, counted from 1.
 
@@ -91,13 +106,15 @@ class Replay:
 
     def _state(self, step: int) -> Tensor:
         """Return the (N, D) state after `step` looks, a new tensor."""
-        self._reach(step)
+        for _ in self.reach(step):
+            pass
         fine = [look.fine for look in self._trajectory.looks[:step]]
         return self._laid(self._coarse, self._moved[:step], fine)
 
     def _actor(self, step: int) -> Tensor:
         """Return the actor's (N,) logits after `step` looks, a new tensor."""
-        self._reach(step)
+        for _ in self.reach(step):
+            pass
         after = self._actor_after[:step]
         return self._laid(self._actor_start, [a[:-1] for a in after], [a[-1] for a in after])
 
@@ -108,10 +125,3 @@ class Replay:
             rows[torch.cat([look.updated for look in looks])] = torch.cat(moved)
             rows[self._trajectory.order[: len(looks)]] = torch.stack(looked)
         return rows
-
-    def _reach(self, step: int) -> None:
-        """Do looks over again, up to `step` of them, and note what each made of its rows."""
-        for look in self._trajectory.looks[len(self._moved) : step]:
-            self._episode.repeat(look)
-            self._moved.append(self._episode.state[look.updated])
-            self._actor_after.append(self._episode.actor()[self._episode.changed])
