@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from napari_wsimil.models.explorer import Explorer
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
     from torch import Tensor
 
     from napari_wsimil.bags.bag import Bag
     from napari_wsimil.models.base import Explanation, MILModel, MILOutput
     from napari_wsimil.models.card import Card
+    from napari_wsimil.models.sasha.trajectory import Look
     from napari_wsimil.study.schema import Record
 
 MPP_TOLERANCE = 0.1  # share by which a slide's mpp may differ from the training's
@@ -135,6 +138,74 @@ def predict_patient(
     )
 
 
+@dataclass(frozen=True, eq=False)
+class Step:
+    """A look at a slide that is being explored.
+
+    Attributes
+    ----------
+    done, total
+        Which look it is, counted from 1, and how many there will be unless it is stopped.
+    looks
+        Those of the episode, to which later ones are added; `done` of them were then.
+    """
+
+    model: Explorer
+    card: Card
+    bag: Bag
+    done: int
+    total: int
+    looks: Sequence[Look]
+
+    @property
+    def look(self) -> Look:
+        """Return this look: its patch, the policy's entropy, the probabilities after it."""
+        return self.looks[self.done - 1]
+
+    @torch.inference_mode()
+    def so_far(self) -> Prediction:
+        """Return what the model says after this look, whatever came of the episode since.
+
+        The looks are done over again without the encoder, each in about a millisecond.
+        """
+        output = self.model.outcome(self.bag, self.looks[: self.done])
+        return _prediction(self.card, self.bag, _finite(output))
+
+
+@torch.inference_mode()
+def explore(
+    model: MILModel, card: Card, bag: Bag, record: Record | None = None
+) -> Generator[Step, None, Prediction]:
+    """Yield each look of a model that looks step by step; return what it says in the end.
+
+    The end is what `predict` returns. Closed before, the last step yielded still tells what
+    was seen so far.
+
+    Parameters
+    ----------
+    model, card, bag, record
+        As for `predict`; the model is put in eval mode.
+
+    Raises
+    ------
+    ValueError
+        As `predict`, and if the model does not look step by step.
+    """
+    if not isinstance(model, Explorer):
+        raise ValueError(f"{card.model} does not look step by step: it says all at once")
+    _check_encoder(card, bag)
+    bag = with_record(card, bag, record)
+    model.eval()
+    episode, total = model.episode(bag), model.steps(bag)
+    looks: list[Look] = []
+    while True:
+        try:
+            looks.append(next(episode))
+        except StopIteration as end:
+            return _prediction(card, bag, _finite(end.value))
+        yield Step(model, card, bag, len(looks), total, looks)
+
+
 def with_record(card: Card, bag: Bag, record: Record | None) -> Bag:
     """Return the bag with the tokens of a record, all groups missing if there is none.
 
@@ -148,7 +219,10 @@ def with_record(card: Card, bag: Bag, record: Record | None) -> Bag:
 
 @torch.inference_mode()
 def _ask(model: MILModel, bag: Bag) -> MILOutput:
-    output: MILOutput = model.eval()(bag)
+    return _finite(model.eval()(bag))
+
+
+def _finite(output: MILOutput) -> MILOutput:
     if not torch.isfinite(output.logits).all():
         raise ValueError(f"the model answers {output.logits.tolist()}: its training diverged")
     return output

@@ -149,9 +149,8 @@ class LongMIL(MILModel):
     def explain(self, bag: Bag, query: Tensor | None = None) -> tuple[Explanation, ...]:
         """Return, of each local layer, the attention of the patches in `query` to all.
 
-        It is their mean, and that of the heads; NaN where none of them looks. Without a
-        query the maps of the slide are returned. What does not hang on the query, 2 · N · H
-        numbers, is kept until another slide is asked about.
+        It is their mean, and that of the heads; NaN where none of them looks. Without a query
+        it is the slide's maps. What all queries need, 2 · N · H numbers, is kept for a slide.
         """
         if query is None:
             return super().explain(bag)

@@ -11,6 +11,7 @@ import torch
 
 from napari_wsimil.models.base import Explanation, ExplanationKind
 from napari_wsimil.models.gated import GatedAttention
+from napari_wsimil.models.sasha.environment import looks
 from napari_wsimil.models.sasha.episode import Episode
 from napari_wsimil.models.sasha.hafed import HAFED, fine_of
 from napari_wsimil.models.sasha.updater import StateUpdater
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from napari_wsimil.bags.bag import Bag
     from napari_wsimil.models.base import MILOutput
-    from napari_wsimil.models.sasha.trajectory import Look
+    from napari_wsimil.models.sasha.trajectory import Look, Trajectory
 
 PAPER_TAU = 0.95
 
@@ -144,6 +145,10 @@ class SASHA(HAFED):
             yield episode.look(episode.best(), episode.policy())
         return self._outcome(episode)
 
+    def steps(self, bag: Bag) -> int:
+        """Return T, how many looks an episode has."""
+        return looks(len(bag), self.budget)
+
     def begin(self, bag: Bag) -> Episode:
         """Return an episode in which nothing was looked at yet."""
         self.check(bag)
@@ -164,8 +169,7 @@ class SASHA(HAFED):
         """Return the policy's probabilities for look `step`, counted from 1."""
         if not 1 <= step <= len(looks):
             raise ValueError(f"step {step} is none of the {len(looks)} looks")
-        chances = self.replay(bag, looks[: step - 1]).policy().exp()
-        return Explanation(f"policy of look {step}", ExplanationKind.ATTENTION, chances)
+        return policy_map(self.replay(bag, looks[: step - 1]).policy(), step)
 
     @torch.no_grad()
     def _read(self, bag: Bag, patch: int) -> tuple[Tensor, Tensor]:
@@ -173,20 +177,28 @@ class SASHA(HAFED):
         return v[0], a[0]
 
     def _outcome(self, episode: Episode) -> MILOutput:
-        output = self.classify(episode.state)
-        trajectory = episode.trajectory()
+        return self.outcome_of(episode.state, episode.actor(), episode.trajectory())
+
+    def outcome_of(self, state: Tensor, actor: Tensor, trajectory: Trajectory) -> MILOutput:
+        """Return the output in a (N, D) state: the actor's (N,) logits there, the looks to it."""
+        output = self.classify(state)
         attention, *others = output.explanations
         order = torch.full_like(attention.scores, torch.nan)
-        order[trajectory.order] = torch.arange(1.0, 1 + len(episode.looks)).to(order)
+        order[trajectory.order] = torch.arange(1.0, 1 + len(trajectory.looks)).to(order)
         maps = (
             attention,
             Explanation("order", ExplanationKind.ORDER, order, absent="not examined"),
             *others,
-            Explanation("actor", ExplanationKind.SCORE, episode.actor().clone(), unit="logit"),
+            Explanation("actor", ExplanationKind.SCORE, actor.clone(), unit="logit"),
         )
         scalars = {
-            "patches looked at": float(len(episode.looks)),
+            "patches looked at": float(len(trajectory.looks)),
             "encoder calls": float(trajectory.encoder_calls),
             "encoder calls, all read finely": float(trajectory.full_calls),
         }
         return replace(output, explanations=maps, scalars=scalars, trajectory=trajectory)
+
+
+def policy_map(policy: Tensor, step: int) -> Explanation:
+    """Return the probabilities of look `step`, of (N,) log-probabilities."""
+    return Explanation(f"policy of look {step}", ExplanationKind.ATTENTION, policy.exp())
