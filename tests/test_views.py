@@ -12,7 +12,8 @@ from test_overlays import COORDS, RAW, predicted
 
 from napari_wsimil.app.outline_layers import chosen_layer, path_layer
 from napari_wsimil.app.overlays import map_layer
-from napari_wsimil.app.session import Display, View
+from napari_wsimil.app.session import Display
+from napari_wsimil.app.view import View
 from napari_wsimil.explain.difference import difference
 from napari_wsimil.explain.scale import Stretch
 from napari_wsimil.models.base import Explanation, ExplanationKind

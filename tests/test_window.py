@@ -12,8 +12,9 @@ import pytest
 import torch
 from windows import Docks, result_of
 
+from napari_wsimil.app.analysis import analyze_job
 from napari_wsimil.app.session import Stretch
-from napari_wsimil.app.work import Step, analyze_job, model_job
+from napari_wsimil.app.work import Step, model_job
 from napari_wsimil.bags.store import save_bag
 from napari_wsimil.space.geometry import MppSource, SlideError
 from napari_wsimil.space.lazy import TooLargeError

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from napari_wsimil.app import memory
-from napari_wsimil.app.work import Step, analyze_job, model_job
+from napari_wsimil.app.analysis import analyze_job
+from napari_wsimil.app.work import Step, model_job
 from napari_wsimil.bags.encoders import create_encoder
 from napari_wsimil.bags.store import save_bag
 from napari_wsimil.learning.checkpoint import save_checkpoint

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_wsimil.app.session import UM_AT_ONE, View
+from napari_wsimil.app.view import UM_AT_ONE, View
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,7 +77,7 @@ class Camera:
 
     def _fly(self, patch: int | None) -> None:
         """Center a patch so that three of it fill the canvas."""
-        grid = self._pane.grid
+        grid = self._pane.places
         if patch is not None and grid is not None:
             x, y = grid.coords[patch] + grid.patch_size / 2
             height, width = self._viewer.canvas.size

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
     from napari_wsimil.app.layers import Layers
-    from napari_wsimil.app.session import Display, Pane, View
+    from napari_wsimil.app.session import Display, Pane
+    from napari_wsimil.app.view import View
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.space.geometry import Region
     from napari_wsimil.space.slide import Slide

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 #: Most patches that are outlined at once.
 MOST_OUTLINES = 2000
 #: Of what a model chose, of a path and its end, and of a drawn area.
-CHOSEN, PATH, LOOK, AREA = "#ff5a00", "#101010", "#ff5a00", "#00b4ff"
+CHOSEN, PATH, LOOK, AREA = "#ff5a00", (0.06, 0.06, 0.06), "#ff5a00", "#00b4ff"
+#: Ways of a path that are told apart, and the opacity of those before.
+_TRAIL, _FAINT = 10, 0.12
 
 
 def outline_layer(
@@ -98,11 +100,16 @@ def _runs(edges: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 
 def path_layer(slide: Slide, prediction: Prediction, order: NDArray[np.int64]) -> LayerTuple:
-    """Return the way from patch to patch in the (T,) order in which they were looked at."""
+    """Return the way from patch to patch in the (T,) order in which they were looked at.
+
+    It fades: the last `_TRAIL` ways are told apart, older ones are faint.
+    """
     grid = placed(slide, prediction)
     centers = grid.coords[order][:, ::-1] + (grid.patch_size - 1) / 2
     ways = np.diff(centers, axis=0)
-    return _lines(slide, "path of looks", np.stack([centers[:-1], ways], axis=1), PATH)
+    colors = np.tile([*PATH, 1.0], (len(ways), 1))
+    colors[:, 3] = np.clip(1 - np.arange(len(ways))[::-1] / _TRAIL, _FAINT, 1)
+    return _lines(slide, "path of looks", np.stack([centers[:-1], ways], axis=1), colors)
 
 
 def look_layer(slide: Slide, prediction: Prediction, patch: int, name: str) -> LayerTuple:

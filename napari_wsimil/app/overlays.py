@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _HATCH_SIDE = 1024
 #: Cells along a patch, and most cells in all, of a map that is smoothed.
 _SMOOTH_CELLS, _MOST_SMOOTH = 8, 2**22
+#: Where the color bar of sub-patches ends, in × uniform within their patch.
+_FINE_TOP = 4.0
 _HATCH_COLOR = (40, 40, 40, 190)
 _TISSUE_COLOR = (0, 114, 178, 255)
 
@@ -56,6 +58,21 @@ def map_layer(slide: Slide, prediction: Prediction, display: Display) -> LayerTu
         **placement(slide, cell, raster.origin),
     }
     return values, options, "image"
+
+
+def fine_layer(slide: Slide, grid: PatchGrid, values: NDArray[np.float32]) -> LayerTuple:
+    """Return attention over sub-patches, × uniform within their patch, as one image."""
+    raster = rasterize(grid, values)
+    options = {
+        "name": "inside looks, × uniform within the patch",
+        "colormap": "viridis",
+        "contrast_limits": (0.0, _FINE_TOP),
+        "interpolation2d": "nearest",
+        "blending": "translucent_no_depth",
+        "opacity": 0.7,
+        **placement(slide, float(raster.step), raster.origin),
+    }
+    return raster.values, options, "image"
 
 
 def smoothed(values: NDArray[np.float32], stride: float) -> tuple[NDArray[np.float32], int]:

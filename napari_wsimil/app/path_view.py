@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari_wsimil.app.looks import trajectory_of
+from napari_wsimil.app.map_view import restyle
 from napari_wsimil.app.outline_layers import look_layer, path_layer
-from napari_wsimil.models.sasha.trajectory import Trajectory
+from napari_wsimil.app.overlays import fine_layer
+from napari_wsimil.explain.trajectory import sub_patches
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from napari_wsimil.app.camera import Camera
     from napari_wsimil.app.layers import Layers
     from napari_wsimil.app.session import Pane
+    from napari_wsimil.explain.predict import Prediction
+    from napari_wsimil.models.sasha.trajectory import Trajectory
+    from napari_wsimil.space.grid import PatchGrid
+    from napari_wsimil.space.slide import Slide
 
 
 class PathView:
@@ -30,29 +40,51 @@ class PathView:
         self._layers, self._pane, self._camera = layers, pane, camera
         pane.events.prediction.connect(self._show)
         pane.events.looks.connect(self._show)
+        pane.events.finely.connect(self._show)
 
     def _show(self, _: object = None) -> None:
         slide, prediction = self._pane.slide, self._pane.prediction
-        path = None if prediction is None else prediction.trajectory
+        path = trajectory_of(prediction)
         grid = None if prediction is None else prediction.bag.grid
-        if slide is None or prediction is None or grid is None or not isinstance(path, Trajectory):
+        order = None if path is None else path.order[: self._pane.looks].numpy()
+        if slide is None or prediction is None or grid is None or path is None:
             self._clear()
             return
-        order = path.order[: self._pane.looks].numpy()
-        if not len(order):
+        if order is None or not len(order):
             self._clear()
             return
-        layer = self._layers.get("path")
-        data, *options = path_layer(slide, prediction, order)
-        if layer is None:
-            self._layers.put("path", (data, *options))
-        else:
-            layer.data = data
+        self._show_path(slide, prediction, order)
         last = int(order[-1])
         name = f"look {len(order)} of {len(path.looks)}"
         self._layers.put("look", look_layer(slide, prediction, last, name))
+        self._show_fine(slide, path, grid, len(order))
         if self._pane.follows:
             self._camera.follow(grid, last)
+
+    def _show_path(self, slide: Slide, prediction: Prediction, order: NDArray[np.int64]) -> None:
+        if len(order) < 2:
+            self._layers.remove("path")
+            return
+        data, options, kind = path_layer(slide, prediction, order)
+        layer = self._layers.get("path")
+        if layer is None:
+            self._layers.put("path", (data, options, kind))
+        else:
+            layer.data = data
+            layer.edge_color = options["edge_color"]
+
+    def _show_fine(self, slide: Slide, path: Trajectory, grid: PatchGrid, step: int) -> None:
+        """Show the attention over the sub-patches of the patches looked at."""
+        if not self._pane.finely:
+            self._layers.remove("fine")
+            return
+        values, options, kind = fine_layer(slide, *sub_patches(grid, path, step))
+        layer = self._layers.get("fine")
+        if layer is None:
+            self._layers.put("fine", (values, options, kind)).colorbar.visible = True
+        else:
+            layer.data = values
+            restyle(layer, {name: options[name] for name in ("scale", "translate")})
 
     def _clear(self) -> None:
         for role in ("path", "look", "fine"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import operator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
@@ -11,13 +10,14 @@ from psygnal import SignalGroupDescriptor
 
 from napari_wsimil.app.pace import Pace
 from napari_wsimil.explain.scale import Stretch as Stretch
-from napari_wsimil.space.geometry import Region
 
 if TYPE_CHECKING:
+    from napari_wsimil.app.view import View
     from napari_wsimil.bags.bag import Bag
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.models.base import Explanation, MILModel
     from napari_wsimil.models.card import Card
+    from napari_wsimil.space.geometry import Region
     from napari_wsimil.space.grid import PatchGrid
     from napari_wsimil.space.slide import Slide
     from napari_wsimil.space.tissue import Tissue
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 #: Largest share of the window's time that goes into drawing a map that still fills in: so
 #: small that not one frame in twenty has to wait for it while somebody moves about.
 _DRAWING_SHARE = 0.04
-#: µm per screen pixel at a magnification of 1×: 10× is 1 µm, 40× is 0.25 µm.
-UM_AT_ONE = 10.0
 
 
 @dataclass(frozen=True)
@@ -63,43 +61,6 @@ class Display:
     def of(self, map_index: int) -> Display:
         """Return the same display of another map."""
         return replace(self, map_index=map_index)
-
-
-@dataclass(frozen=True)
-class View:
-    """What a canvas shows.
-
-    Attributes
-    ----------
-    x, y
-        Center in level-0 pixels.
-    width, height
-        In level-0 pixels.
-    um
-        µm per screen pixel; None where the slide's pixel size is unknown.
-    """
-
-    x: float
-    y: float
-    width: float
-    height: float
-    um: float | None
-
-    @property
-    def magnification(self) -> float | None:
-        """Return the objective's magnification that shows this: 10 at 1 µm per screen pixel."""
-        return None if self.um is None else UM_AT_ONE / self.um
-
-    def moved(self, x: float, y: float, scale: float = 1.0) -> View:
-        """Return the view of another center, `scale` times as wide."""
-        um = None if self.um is None else self.um * scale
-        return View(x, y, self.width * scale, self.height * scale, um)
-
-    @property
-    def region(self) -> Region:
-        """Return what is shown in whole level-0 pixels."""
-        corner = math.floor(self.x - self.width / 2), math.floor(self.y - self.height / 2)
-        return Region(*corner, math.ceil(self.width), math.ceil(self.height))
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,6 +111,8 @@ class Pane:
         How many looks of a trajectory are shown; None where all are.
     side
         Names of the maps that lie beside the main canvas.
+    finely
+        Whether the attention inside the patches looked at is shown.
     follows
         Whether the canvas goes where the last look shown is.
     """
@@ -180,9 +143,15 @@ class Pane:
     wanted: View | None = None
     looks: int | None = None
     side: tuple[str, ...] = ()
+    finely: bool = False
     follows: bool = False
     _joined: _Joined | None = field(default=None, repr=False)
     _pace: Pace = field(default_factory=lambda: Pace(0.1, _DRAWING_SHARE, 2.0), repr=False)
+
+    @property
+    def places(self) -> PatchGrid | None:
+        """Return where the patches lie that the prediction is of, or would be."""
+        return self.grid if self.prediction is None else self.prediction.bag.grid
 
     @property
     def shown(self) -> Prediction | None:

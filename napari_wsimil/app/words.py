@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from napari_wsimil.space.slide import Slide
 
 #: Letters in a line of the words on the canvas, to leave room for the color bar.
-_LINE = 48
+_LINE = 44
 
 
 def caption(
@@ -28,7 +28,9 @@ def caption(
         scale = scaled(prediction, display.map_index, display.stretch)
         smooth = ", smoothed for the eye" if display.smooth else ""
         words += [f"OUT OF DATE: {stale}"] if stale else []
-        words += [f"{scale.title}, {scale.unit}{smooth}", scale.caveat, *prediction.warnings]
+        clear = f"clear: {scale.absent}" if np.isnan(scale.values).any() else ""
+        words += [f"{scale.title}, {scale.unit}{smooth}", scale.caveat, clear]
+        words += prediction.warnings
     return "\n".join(line for word in words for line in textwrap.wrap(word, _LINE))
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from napari_wsimil.app.pace import Pace
 from napari_wsimil.app.session import LoadedModel
 from napari_wsimil.app.slide_layers import UNDERLAY_SIDE
-from napari_wsimil.space.grid import check_places, make_grid
+from napari_wsimil.space.grid import check_places
 from napari_wsimil.space.slide import Slide, open_slide
 from napari_wsimil.space.tissue import Tissue, find_tissue
 
@@ -30,43 +30,34 @@ if TYPE_CHECKING:
     from napari_wsimil.bags.encoder_card import PatchEncoder
     from napari_wsimil.bags.features import Estimate
     from napari_wsimil.explain.predict import Prediction
+    from napari_wsimil.explain.predict import Step as Seen
     from napari_wsimil.explain.scale import Stretch
-    from napari_wsimil.models.card import Card
     from napari_wsimil.space.grid import PatchGrid
 
 #: Seconds between two partial maps while features are made.
 MAP_INTERVAL = 0.1
 #: Largest share of a job's time that goes into them.
-_MAP_SHARE = 0.1
+MAP_SHARE = 0.1
 _WORK_CACHE = 64 * 2**20
 
 
 @dataclass(frozen=True)
 class Step:
-    """How far a job is; `total` is 0 while nobody knows."""
+    """How far a job is; `total` is 0 while nobody knows.
+
+    Attributes
+    ----------
+    partial
+        A map that still fills in.
+    seen
+        What a model that looks step by step has seen by now.
+    """
 
     text: str
     done: int = 0
     total: int = 0
     partial: Prediction | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Analysis:
-    """What a job found out about a slide."""
-
-    tissue: Tissue
-    bag: Bag
-    prediction: Prediction
-
-
-@dataclass(frozen=True)
-class Cut:
-    """How a slide is cut into patches: µm per pixel, side in pixels, share of overlap."""
-
-    mpp: float = 0.5
-    pixels: int = 224
-    overlap: float = 0.0
+    seen: Seen | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,15 +93,6 @@ def model_job(path: Path) -> Generator[Step, None, LoadedModel]:
 
     model, card = load_checkpoint(path)
     return LoadedModel(model, card, path.stem)
-
-
-def compare_job(path: Path, bag: Bag) -> Generator[Step, None, tuple[LoadedModel, Prediction]]:
-    """Return another model, and what it says of features that are there already."""
-    from napari_wsimil.explain.predict import predict
-
-    model = yield from model_job(path)
-    yield Step("asking the model")
-    return model, predict(model.model, model.card, bag)
 
 
 def features_job(path: Path, slide: Slide) -> Generator[Step, None, Bag]:
@@ -157,11 +139,14 @@ def extract_job(
     The map so far comes in `Step.partial`.
     """
     from napari_wsimil.bags.features import extract_features
+    from napari_wsimil.models.base import Need
 
-    if model is not None and model.card.encoder != encoder.card.identity:
+    if model is not None and (
+        model.card.encoder != encoder.card.identity or Need.FINER in model.model.needs
+    ):
         model = None
     features = np.full((len(grid), encoder.card.dim), np.nan, np.float32)
-    pace = Pace(MAP_INTERVAL, _MAP_SHARE)
+    pace = Pace(MAP_INTERVAL, MAP_SHARE)
     with open_slide(slide.path, slide.resolution.mpp, _WORK_CACHE) as source:
         work = extract_features(source, grid, encoder, path)
         try:
@@ -185,9 +170,10 @@ def extract_and_ask_job(
 ) -> Generator[Step, None, tuple[Bag, Prediction | None]]:
     """Return the features of a slide, and what a model says of them if it takes them."""
     from napari_wsimil.explain.predict import predict
+    from napari_wsimil.models.base import Need
 
     bag = yield from extract_job(slide, plan.grid, plan.encoder, plan.path, model)
-    if model is None or model.card.encoder != bag.encoder:
+    if model is None or model.card.encoder != bag.encoder or Need.FINER in model.model.needs:
         return bag, None
     yield Step("asking the model", len(bag), len(bag))
     return bag, predict(model.model, model.card, bag)
@@ -201,50 +187,6 @@ def export_job(
     from napari_wsimil.explain.export import export_map
 
     return export_map(prediction, path, name, stretch)
-
-
-def analyze_job(
-    slide: Slide, model: LoadedModel, tissue: Tissue | None, bag: Bag | None
-) -> Generator[Step, None, Analysis]:
-    """Return what a model says of a slide, made from whatever is there already.
-
-    Without features the slide is cut and encoded as the model's card says.
-    """
-    from napari_wsimil.bags.encoders import create_encoder
-    from napari_wsimil.explain.predict import predict
-
-    card = model.card
-    if tissue is None:
-        tissue = yield from tissue_job(slide)
-    if bag is None:
-        cut = cut_of(card)
-        encoder = create_encoder(_without_weights(card))
-        grid = make_grid(slide, tissue, cut.mpp, cut.pixels, cut.overlap)
-        bag = yield from extract_job(slide, grid, encoder, None, model)
-    yield Step("asking the model", len(bag), len(bag))
-    return Analysis(tissue, bag, predict(model.model, card, bag))
-
-
-def _without_weights(card: Card) -> str:
-    """Return the name of a model's encoder, if it needs no file of weights."""
-    from napari_wsimil.bags.encoders import BUILT_IN
-
-    name = card.encoder.partition("@")[0]
-    if name != BUILT_IN:
-        raise ValueError(
-            f"the model takes features of {name}, whose weights are a file: make them in the "
-            "Slide dock (Features) with that file, or open those made before, then run"
-        )
-    return name
-
-
-def cut_of(card: Card) -> Cut:
-    """Return how the slides were cut that a model learned from."""
-    if card.mpp is None or card.pixels is None:
-        raise ValueError(
-            "the model learned from features without places: open this slide's features first"
-        )
-    return Cut(card.mpp, card.pixels, card.overlap or 0.0)
 
 
 def _so_far(

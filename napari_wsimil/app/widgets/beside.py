@@ -17,7 +17,8 @@ from napari_wsimil.app.slide_layers import slide_layers
 if TYPE_CHECKING:
     from qtpy.QtCore import QObject
 
-    from napari_wsimil.app.session import Display, Pane, Session, View
+    from napari_wsimil.app.session import Display, Pane, Session
+    from napari_wsimil.app.view import View
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.space.slide import Slide
 

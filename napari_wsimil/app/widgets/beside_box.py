@@ -11,8 +11,8 @@ from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QHBoxLayout, QWidget
 
 from napari_wsimil.app import memory
+from napari_wsimil.app.analysis import compare_job
 from napari_wsimil.app.widgets.docked import narrow, while_shown
-from napari_wsimil.app.work import compare_job
 from napari_wsimil.explain.difference import difference
 
 if TYPE_CHECKING:

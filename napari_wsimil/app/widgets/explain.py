@@ -20,19 +20,23 @@ from qtpy.QtWidgets import (
 )
 
 from napari_wsimil.app import memory
+from napari_wsimil.app.analysis import analyze_job, seen_job
 from napari_wsimil.app.widgets.ask import AskTab
 from napari_wsimil.app.widgets.attention import AttentionTab
 from napari_wsimil.app.widgets.docked import DockedWidget, allow, while_shown
 from napari_wsimil.app.widgets.job import JobRow
 from napari_wsimil.app.widgets.map_box import MapBox
 from napari_wsimil.app.widgets.patches import PatchesTab
-from napari_wsimil.app.work import analyze_job, model_job
+from napari_wsimil.app.widgets.steps import StepsTab
+from napari_wsimil.app.work import model_job
 
 if TYPE_CHECKING:
+    from napari_wsimil.app.analysis import Analysis
     from napari_wsimil.app.session import LoadedModel, Session
     from napari_wsimil.app.widgets.tab import Tab
-    from napari_wsimil.app.work import Analysis, Step
+    from napari_wsimil.app.work import Step
     from napari_wsimil.explain.predict import Prediction
+    from napari_wsimil.explain.predict import Step as Seen
 
 
 class ExplainWidget(DockedWidget):
@@ -41,6 +45,7 @@ class ExplainWidget(DockedWidget):
     def __init__(self, session: Session, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._pane = session.pane
+        self._seen: Seen | None = None
         self.job = JobRow()
         self.map = MapBox(session, self.job)
         self.patches = PatchesTab(self._pane, self.job)
@@ -48,7 +53,8 @@ class ExplainWidget(DockedWidget):
         self.tabs.setDocumentMode(True)
         self.ask = AskTab(self._pane)
         self.attention = AttentionTab(self._pane)
-        self._each: tuple[Tab, ...] = (self.patches, self.ask, self.attention)
+        self.steps = StepsTab(self._pane)
+        self._each: tuple[Tab, ...] = (self.patches, self.ask, self.steps, self.attention)
         for tab in self._each:
             self.tabs.addTab(tab, tab.name)
         self.column.addWidget(self._build_model())
@@ -98,6 +104,7 @@ class ExplainWidget(DockedWidget):
         self.run_button.clicked.connect(self.run)
         self.job.started.connect(self._refresh)
         self.job.finished.connect(self._refresh)
+        self.job.finished.connect(self._keep_seen)
         events = self._pane.events
         events.slide.connect(self._refresh_on_event)
         events.model.connect(self._refresh_on_event)
@@ -116,6 +123,7 @@ class ExplainWidget(DockedWidget):
             return
         if self._pane.prediction is not None and not self.job.busy:
             self._pane.stale = "a new run is under way"
+        self._seen = None
         self.job.run(
             analyze_job(slide, model, self._pane.tissue, self._pane.bag),
             while_shown(self._pane, self._show_analysis),
@@ -135,11 +143,19 @@ class ExplainWidget(DockedWidget):
             pane.show_tissue(found.tissue)
         if found.bag is not pane.bag:
             pane.show_bag(found.bag)
+        self._seen = None
         pane.show_prediction(found.prediction)
 
     def _show_partial(self, step: Step) -> None:
+        self._seen = step.seen
         if step.partial is not None:
             self._pane.show_partial(step.partial)
+
+    def _keep_seen(self) -> None:
+        """After a run that was stopped between looks show all that was seen until then."""
+        seen, self._seen = self._seen, None
+        if seen is not None and not self.job.busy:
+            self.job.run(seen_job(seen), while_shown(self._pane, self._pane.show_prediction))
 
     # show
 

@@ -10,7 +10,7 @@ from qtpy.QtGui import QColor, QPainter, QPen
 from qtpy.QtWidgets import QMenu, QToolButton, QVBoxLayout, QWidget
 
 from napari_wsimil.app.camera import PRESETS
-from napari_wsimil.app.session import UM_AT_ONE, View
+from napari_wsimil.app.view import UM_AT_ONE, View
 from napari_wsimil.app.widgets.pictures import pixmap
 
 if TYPE_CHECKING:

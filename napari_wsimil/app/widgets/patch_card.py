@@ -59,7 +59,7 @@ class PatchCard(QWidget):
 
     def _read(self, patch: int | None) -> None:
         """Read the picture in the background, from the slide at the size it has on screen."""
-        slide, grid = self._pane.slide, self._pane.grid
+        slide, grid = self._pane.slide, self._pane.places
         if not isalive(self) or patch is None or slide is None or grid is None:
             return
         x, y = grid.coords[patch].tolist()

@@ -1,0 +1,48 @@
+"""View: what a canvas shows of a slide, and at what magnification; knows no Qt and no viewer."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from napari_wsimil.space.geometry import Region
+
+#: µm per screen pixel at a magnification of 1×: 10× is 1 µm, 40× is 0.25 µm.
+UM_AT_ONE = 10.0
+
+
+@dataclass(frozen=True)
+class View:
+    """What a canvas shows.
+
+    Attributes
+    ----------
+    x, y
+        Center in level-0 pixels.
+    width, height
+        In level-0 pixels.
+    um
+        µm per screen pixel; None where the slide's pixel size is unknown.
+    """
+
+    x: float
+    y: float
+    width: float
+    height: float
+    um: float | None
+
+    @property
+    def magnification(self) -> float | None:
+        """Return the objective's magnification that shows this: 10 at 1 µm per screen pixel."""
+        return None if self.um is None else UM_AT_ONE / self.um
+
+    def moved(self, x: float, y: float, scale: float = 1.0) -> View:
+        """Return the view of another center, `scale` times as wide."""
+        um = None if self.um is None else self.um * scale
+        return View(x, y, self.width * scale, self.height * scale, um)
+
+    @property
+    def region(self) -> Region:
+        """Return what is shown in whole level-0 pixels."""
+        corner = math.floor(self.x - self.width / 2), math.floor(self.y - self.height / 2)
+        return Region(*corner, math.ceil(self.width), math.ceil(self.height))

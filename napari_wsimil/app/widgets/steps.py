@@ -1,0 +1,126 @@
+"""StepsTab: the looks of a model that looks step by step, to play and to scrub through."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from qtpy.compat import isalive
+from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QWidget
+
+from napari_wsimil.app.looks import Looks, cost_words, look_words, trajectory_of
+from napari_wsimil.app.widgets.latest import Latest
+from napari_wsimil.app.widgets.player import Player
+from napari_wsimil.app.widgets.plot import Plot, legend
+from napari_wsimil.app.widgets.strip import Strip
+from napari_wsimil.app.widgets.tab import Tab
+
+if TYPE_CHECKING:
+    from matplotlib.lines import Line2D
+
+    from napari_wsimil.app.session import Pane
+    from napari_wsimil.explain.predict import Prediction
+    from napari_wsimil.models.base import Explanation
+    from napari_wsimil.models.sasha.trajectory import Trajectory
+
+_SOURCE = "step"
+
+
+class StepsTab(Tab):
+    """Sets how many `looks` a pane shows, and its maps of that step."""
+
+    name = "Steps"
+
+    def __init__(self, pane: Pane, parent: QWidget | None = None) -> None:
+        super().__init__(pane, parent)
+        self._looks: Looks | None = None
+        self._now: Line2D | None = None
+        self.replaying = Latest(self)
+        self.player = Player()
+        self.words = QLabel()
+        self.words.setWordWrap(True)
+        self.follow = QCheckBox("Follow")
+        self.follow.setToolTip("The canvas goes where the look is")
+        self.fine = QCheckBox("Sub-patches")
+        self.fine.setToolTip("Attention inside the patches looked at, × uniform within each")
+        self.strip = Strip(pane)
+        self.plot = Plot(150)
+        boxes = QHBoxLayout()
+        boxes.addWidget(self.follow)
+        boxes.addWidget(self.fine)
+        boxes.addStretch(1)
+        for part in (self.player, self.words):
+            self.column.addWidget(part)
+        self.column.addLayout(boxes)
+        self.column.addWidget(self.strip)
+        self.column.addWidget(self.plot)
+        self.column.addStretch(1)
+        self.player.moved.connect(self._move)
+        self.follow.toggled.connect(lambda on: setattr(pane, "follows", on))
+        self.fine.toggled.connect(lambda on: setattr(pane, "finely", on))
+        pane.events.prediction.connect(self._show)
+        self._show(pane.prediction)
+
+    def fits(self, prediction: Prediction) -> bool:
+        return trajectory_of(prediction) is not None
+
+    def _show(self, prediction: Prediction | None) -> None:
+        if not isalive(self):
+            return
+        self.replaying.drop()
+        self._looks = None
+        self.player.waits = False
+        trajectory = trajectory_of(prediction)
+        self.player.set_steps(0 if trajectory is None else len(trajectory.looks))
+        if trajectory is not None:
+            self._draw(trajectory)
+            self._tell(trajectory, self.player.step)
+
+    def _move(self, step: int) -> None:
+        """Show a step: the path at once, its maps as soon as they are made."""
+        pane = self._pane
+        prediction, model = pane.prediction, pane.model
+        trajectory = trajectory_of(prediction)
+        if trajectory is None or prediction is None or model is None:
+            return
+        pane.looks = step
+        self._tell(trajectory, step)
+        if self._looks is None:
+            self._looks = Looks(model.model, prediction)
+        self.player.waits = True
+        self.replaying.ask(
+            partial(self._looks.maps, step), partial(self._take, prediction), self._fail
+        )
+
+    def _take(self, prediction: Prediction, maps: tuple[Explanation, ...]) -> None:
+        self.player.waits = False
+        if self._pane.prediction is prediction:
+            self._pane.show_extra(_SOURCE, maps, first=_SOURCE not in self._pane.extras)
+
+    def _fail(self, words: str) -> None:
+        self.player.waits = False
+        self.player.play.setChecked(False)
+        self.words.setText(words)
+
+    def _tell(self, trajectory: Trajectory, step: int) -> None:
+        self.words.setText(f"{cost_words(trajectory, step)} {look_words(trajectory, step)}")
+        self.strip.show_looks(trajectory.order[:step].tolist())
+        if self._now is not None:
+            self._now.set_xdata([step, step])
+            self.plot.refresh()
+
+    def _draw(self, trajectory: Trajectory) -> None:
+        """Draw the probability of each class against the looks."""
+        (axes,) = self.plot.axes()
+        prediction = self._pane.prediction
+        if prediction is None:
+            return
+        chances = trajectory.probabilities.numpy()
+        for name, line in zip(prediction.card.outcomes, chances.T, strict=True):
+            axes.plot(line, label=name, linewidth=1.5)
+        axes.set_ylim(-0.02, 1.02)
+        axes.set_xlabel("looks")
+        axes.set_ylabel("probability")
+        self._now = axes.axvline(len(chances) - 1, color=self.plot.ink, linewidth=0.8)
+        legend(axes, self.plot.ink)
+        self.plot.refresh()
