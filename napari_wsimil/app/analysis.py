@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from napari_wsimil.models.card import Card
     from napari_wsimil.space.slide import Slide
     from napari_wsimil.space.tissue import Tissue
+    from napari_wsimil.study.schema import Record
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,11 @@ class Analysis:
 
 
 def analyze_job(
-    slide: Slide, model: LoadedModel, tissue: Tissue | None, bag: Bag | None
+    slide: Slide,
+    model: LoadedModel,
+    tissue: Tissue | None,
+    bag: Bag | None,
+    record: Record | None = None,
 ) -> Generator[Step, None, Analysis]:
     """Return what a model says of a slide, made from whatever is there already.
 
@@ -67,7 +72,7 @@ def analyze_job(
     bag = yield from _with_finer(slide, model, bag)
     if isinstance(model.model, Explorer):
         return Analysis(tissue, bag, (yield from _explored(model, bag)))
-    return Analysis(tissue, bag, predict(model.model, card, bag))
+    return Analysis(tissue, bag, predict(model.model, card, bag, record))
 
 
 def _with_finer(slide: Slide, model: LoadedModel, bag: Bag) -> Generator[Step, None, Bag]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from napari_wsimil.space.grid import PatchGrid
     from napari_wsimil.space.slide import Slide
     from napari_wsimil.space.tissue import Tissue
+    from napari_wsimil.study.schema import Record
 
 
 #: Largest share of the window's time that goes into drawing a map that still fills in: so
@@ -92,6 +93,8 @@ class Pane:
     ----------
     slide, tissue, grid, bag, model, prediction, display
         What is seen, from the file to the map.
+    record
+        The patient's, for models that read one.
     extras
         Maps beside the prediction's own, by what they came of: an answer to a query, a step
         of a trajectory.
@@ -121,7 +124,7 @@ class Pane:
         equality_operators=dict.fromkeys(
             (
                 *("slide", "tissue", "grid", "bag", "model", "prediction", "display"),
-                *("extras", "area", "focus", "wanted"),
+                *("record", "extras", "area", "focus", "wanted"),
             ),
             operator.is_,
         )
@@ -134,6 +137,7 @@ class Pane:
     model: LoadedModel | None = None
     prediction: Prediction | None = None
     display: Display = field(default_factory=Display)
+    record: Record | None = None
     extras: dict[str, tuple[Explanation, ...]] = field(default_factory=dict)
     stale: str = ""
     area: Region | None = None
@@ -193,6 +197,7 @@ class Pane:
     def show_slide(self, slide: Slide | None) -> None:
         """Replace the slide; what was known of the former one is forgotten."""
         self.show_tissue(None)
+        self.record = None
         self.slide = slide
 
     def show_tissue(self, tissue: Tissue | None) -> None:

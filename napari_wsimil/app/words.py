@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from napari_wsimil.space.slide import Slide
 
 #: Letters in a line of the words on the canvas, to leave room for the color bar.
-_LINE = 44
+_LINE = 46
 
 
 def caption(

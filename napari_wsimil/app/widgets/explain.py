@@ -24,6 +24,8 @@ from napari_wsimil.app.analysis import analyze_job, seen_job
 from napari_wsimil.app.widgets.ask import AskTab
 from napari_wsimil.app.widgets.attention import AttentionTab
 from napari_wsimil.app.widgets.docked import DockedWidget, allow, while_shown
+from napari_wsimil.app.widgets.effect import EffectTab
+from napari_wsimil.app.widgets.facts import FactsTab
 from napari_wsimil.app.widgets.job import JobRow
 from napari_wsimil.app.widgets.map_box import MapBox
 from napari_wsimil.app.widgets.patches import PatchesTab
@@ -54,7 +56,12 @@ class ExplainWidget(DockedWidget):
         self.ask = AskTab(self._pane)
         self.attention = AttentionTab(self._pane)
         self.steps = StepsTab(self._pane)
-        self._each: tuple[Tab, ...] = (self.patches, self.ask, self.steps, self.attention)
+        self.effect = EffectTab(self._pane)
+        self.facts = FactsTab(self._pane)
+        self._each: tuple[Tab, ...] = (
+            *(self.patches, self.ask, self.steps, self.attention),
+            *(self.effect, self.facts),
+        )
         for tab in self._each:
             self.tabs.addTab(tab, tab.name)
         self.column.addWidget(self._build_model())
@@ -125,7 +132,7 @@ class ExplainWidget(DockedWidget):
             self._pane.stale = "a new run is under way"
         self._seen = None
         self.job.run(
-            analyze_job(slide, model, self._pane.tissue, self._pane.bag),
+            analyze_job(slide, model, self._pane.tissue, self._pane.bag, self._pane.record),
             while_shown(self._pane, self._show_analysis),
             while_shown(self._pane, self._show_partial),
         )
