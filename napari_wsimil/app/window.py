@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from napari_wsimil.app.docks import BesideDock, ExplainDock, SlideDock
     from napari_wsimil.app.presenter import Presenter
+    from napari_wsimil.app.session import Session
     from napari_wsimil.app.widgets.job import JobRow
 
 SIZE = (1366, 768)
@@ -34,6 +35,7 @@ class Window:
     """A viewer with our docks."""
 
     viewer: Viewer
+    session: Session
     presenter: Presenter
     slide_dock: SlideDock
     explain_dock: ExplainDock
@@ -51,7 +53,7 @@ class Window:
     @property
     def busy(self) -> bool:
         loading = any(not layer.loaded for layer in self.viewer.layers)
-        loading = loading or not self.beside_dock.loaded
+        loading = loading or not self.beside_dock.loaded or self.explain_dock.asking
         return loading or self.presenter.settling or any(job.busy for job in self.jobs)
 
 
@@ -60,7 +62,7 @@ def open_window(show: bool = True) -> Window:
     os.environ.setdefault("NAPARI_ASYNC", "1")
     import napari
 
-    from napari_wsimil.app.docks import BesideDock, ExplainDock, SlideDock, presenter_of
+    from napari_wsimil.app.docks import BesideDock, ExplainDock, SlideDock, presenter_of, session_of
 
     with _without_toast():
         viewer = napari.Viewer(title="napari-wsimil", show=show)
@@ -77,7 +79,7 @@ def open_window(show: bool = True) -> Window:
         _warm_up(viewer)
     sys.setswitchinterval(_SWITCH)
     gc.freeze()  # napari collects garbage at every layer it removes: let it skip what stays
-    return Window(viewer, presenter, slide_dock, explain_dock, beside_dock)
+    return Window(viewer, session_of(viewer), presenter, slide_dock, explain_dock, beside_dock)
 
 
 def _warm_up(viewer: Viewer) -> None:
@@ -170,9 +172,14 @@ def _steps(
     yield window.viewer.reset_view
 
 
+def settle(window: Window) -> None:
+    """Let the window work until it has nothing more to do or to draw."""
+    wait_until(lambda: not window.busy)
+
+
 def save_screenshot(window: Window, path: Path) -> None:
     """Write a picture of the whole window once it has nothing more to draw."""
-    wait_until(lambda: not window.busy)
+    settle(window)
     path.parent.mkdir(parents=True, exist_ok=True)
     window.viewer.screenshot(str(path), canvas_only=False, flash=False)
 

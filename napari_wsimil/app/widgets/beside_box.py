@@ -53,6 +53,20 @@ class BesideBox(QWidget):
         self._other.events.prediction.connect(self._show)
         self._show()
 
+    def choose(self, text: str) -> None:
+        """Let lie beside what the list calls so.
+
+        Raises
+        ------
+        ValueError
+            If it has nothing of that name.
+        """
+        index = self.choice.findText(text)
+        if index < 0:
+            raise ValueError(f"there is no {text!r} to lie beside this map")
+        self.choice.setCurrentIndex(index)
+        self._choose()
+
     def compare(self, path: Path) -> None:
         """Ask another model about the same features, in the background."""
         bag = self._pane.bag

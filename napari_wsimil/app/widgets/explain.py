@@ -77,6 +77,12 @@ class ExplainWidget(DockedWidget):
         """Return all that may run here."""
         return (self.job, *(job for tab in self._each for job in tab.jobs))
 
+    @property
+    def asking(self) -> bool:
+        """Whether a click or a step still waits for its answer."""
+        waiting = self.ask.asking, self.steps.replaying, self.effect.asking
+        return any(one.busy for one in (*waiting, self.patches.card.reading))
+
     # build
 
     def _build_model(self) -> QGroupBox:

@@ -61,6 +61,12 @@ class StepsTab(Tab):
         pane.events.prediction.connect(self._show)
         self._show(pane.prediction)
 
+    @property
+    def last(self) -> int | None:
+        """Return the patch of the last look that is shown."""
+        trajectory, step = trajectory_of(self._pane.prediction), self.player.step
+        return trajectory.looks[step - 1].patch if trajectory is not None and step else None
+
     def fits(self, prediction: Prediction) -> bool:
         return trajectory_of(prediction) is not None
 

@@ -1,0 +1,147 @@
+"""Tour: every view of the window on the demo study, as pictures with captions."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from napari.settings import get_settings
+
+from napari_wsimil.app.tour_stops import STOPS, Stop
+from napari_wsimil.app.window import open_window, save_screenshot, settle
+from napari_wsimil.learning.cohort import read_cohort
+from napari_wsimil.study.schema import read_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+    from pathlib import Path
+
+    from napari_wsimil.app.demo import DemoStudy
+    from napari_wsimil.app.window import Window
+    from napari_wsimil.study.schema import Record
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A stop that was visited: the picture's file, and what is amiss with it, if anything."""
+
+    stop: Stop
+    path: Path
+    amiss: str
+
+
+def visit(
+    study: DemoStudy, folder: Path, stops: tuple[Stop, ...] | None = None, theme: str = "dark"
+) -> Generator[Picture, None, tuple[Picture, ...]]:
+    """Yield each picture as it is written to `folder`; return them all.
+
+    Parameters
+    ----------
+    study
+        With features for every method; see `demo.prepare_tour`.
+    folder
+        Where pictures go, and `captions.md`.
+    stops
+        Some of `STOPS`; all of them if None.
+    theme
+        "dark" or "light".
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    stops = STOPS if stops is None else stops
+    pictures: list[Picture] = []
+    with _theme(theme):
+        yield from _visit(study, folder, stops, pictures)
+    _write_captions(folder, pictures)
+    return tuple(pictures)
+
+
+@contextmanager
+def _theme(name: str) -> Iterator[None]:
+    """Let a window be dark or light, whatever the user has chosen."""
+    appearance = get_settings().appearance
+    before, appearance.theme = appearance.theme, name
+    try:
+        yield
+    finally:
+        appearance.theme = before
+
+
+def _visit(
+    study: DemoStudy, folder: Path, stops: tuple[Stop, ...], pictures: list[Picture]
+) -> Iterator[Picture]:
+    window = open_window()
+    try:
+        window.slide_dock.open(study.slide)
+        settle(window)
+        window.slide_dock.tissue_button.click()
+        settle(window)
+        method = ""
+        for stop in stops:
+            if stop.method != method:
+                _ask(window, study, stop.method)
+                method = stop.method
+            pictures.append(_picture(window, stop, folder))
+            yield pictures[-1]
+    finally:
+        window.viewer.close()
+
+
+def _ask(window: Window, study: DemoStudy, method: str) -> None:
+    pane = window.presenter.pane
+    window.slide_dock.features.open(study.features[method])
+    settle(window)
+    window.explain_dock.open_model(study.checkpoints[method])
+    settle(window)
+    pane.record = _record(study)
+    window.explain_dock.run()
+    window.explain_dock.come_forward()
+    settle(window)
+
+
+def _record(study: DemoStudy) -> Record | None:
+    patients = read_cohort(study.manifest, read_schema(study.schema)).patients
+    return next(one.record for one in patients if one.name == study.patient)
+
+
+def _picture(window: Window, stop: Stop, folder: Path) -> Picture:
+    _clear(window)
+    stop.arrange(window)
+    settle(window)
+    path = folder / f"{stop.name}.png"
+    save_screenshot(window, path)
+    return Picture(stop, path, _amiss(window, stop))
+
+
+def _clear(window: Window) -> None:
+    """Put back what the stop before has changed."""
+    pane, dock = window.presenter.pane, window.explain_dock
+    for source in tuple(pane.extras):
+        pane.show_extra(source, ())
+    pane.side, pane.area, pane.picked, pane.looks = (), None, None, None
+    window.session.beside.show_model(None)
+    dock.map.smooth.setChecked(False)
+    dock.steps.fine.setChecked(False)
+    dock.tabs.setCurrentWidget(dock.patches)
+    pane.show_map("")
+    window.viewer.reset_view()
+
+
+def _amiss(window: Window, stop: Stop) -> str:
+    """Return what is wrong with a view; empty if nothing is."""
+    names = [layer.name for layer in window.viewer.layers]
+    lacking = [name for name in stop.layers if name not in names]
+    if lacking:
+        return f"no layer {', '.join(lacking)}: there are {', '.join(names)}"
+    if window.error is not None:
+        return f"a job failed: {window.error}"
+    pixels = window.viewer.screenshot(canvas_only=True, flash=False)
+    if len(np.unique(pixels[..., :3].reshape(-1, 3), axis=0)) < 100:
+        return "the canvas is empty"
+    return ""
+
+
+def _write_captions(folder: Path, pictures: list[Picture]) -> None:
+    blocks = [f"![{p.stop.name}]({p.path.name})\n\n{p.stop.caption}\n" for p in pictures]
+    (folder / "captions.md").write_text("\n".join(blocks), encoding="utf-8")
