@@ -474,22 +474,19 @@ def demo(
     as_json: opt.Json = False,
 ) -> None:
     """Open a synthetic slide with a trained model's map; made the first time, kept afterwards."""
-    from napari_wsimil.app.demo import demo_folder, prepare_demo
+    from napari_wsimil.app.demo import FIRST, demo_folder, prepare_demo
 
     if not prepare_only:
         _check_window()
     study = follow(prepare_demo(folder or demo_folder()), "preparing")
+    features = study.features[FIRST]
     if prepare_only:
-        report(vars(study), as_json)
+        made = {"manifest": study.manifest, "slide": study.slide, "features": features}
+        report({**made, "checkpoint": study.checkpoint}, as_json)
         return
     from napari_wsimil.app.window import run
 
-    run(
-        study.slide,
-        checkpoint=study.checkpoint,
-        features=study.features,
-        screenshot=screenshot,
-    )
+    run(study.slide, checkpoint=study.checkpoint, features=features, screenshot=screenshot)
 
 
 def _check_window() -> None:

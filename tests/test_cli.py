@@ -439,7 +439,9 @@ def test_the_demo_study_is_made_once(
         "[slide]\nwidth = 512\nheight = 512\npieces = 1\nfolds = 0\npen_marks = 0\n"
     )
     monkeypatch.setattr("napari_wsimil.app.demo.RECIPE", recipe)
-    monkeypatch.setattr("napari_wsimil.app.demo.CHECKPOINT", study / MODEL)
+    (tmp_path / "models").mkdir()
+    shutil.copy(study / MODEL, tmp_path / "models" / "acmil.safetensors")
+    monkeypatch.setattr("napari_wsimil.app.demo.MODELS", tmp_path / "models")
     command = ("demo", "--prepare-only", "--folder", tmp_path / "demo", "--json")
     code, out, _ = run(*command)
     made = read_json(out)

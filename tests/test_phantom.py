@@ -31,6 +31,7 @@ from napari_wsimil.space.phantom import (
     write_cohort,
     write_phantom,
 )
+from napari_wsimil.space.phantom.cohort import write_patients, write_slides
 from napari_wsimil.space.phantom.layout import lay_out
 from napari_wsimil.space.phantom.painter import Painter
 from napari_wsimil.space.phantom.pyramid import level_sizes
@@ -281,6 +282,8 @@ def test_a_recipe_names_the_value_it_does_not_take(wrong: dict[str, Any], named:
         ({"slides": 2}, "slides must be the least and the greatest, not 2"),
         ({"missing": {"genes": 0.1}}, "missing must name some of interview, blood, not 'genes'"),
         ({"validation": 0.7, "test": 0.7}, r"validation \+ test must be between"),
+        ({"prefix": "../"}, "prefix must be letters, not '../'"),
+        ({"prefix": ""}, "prefix must be letters, not ''"),
     ],
 )
 def test_a_cohort_names_the_value_it_does_not_take(wrong: dict[str, Any], named: str) -> None:
@@ -354,6 +357,32 @@ def test_missing_groups_leave_all_their_cells_empty_and_the_label_as_it_was(tmp_
     for row, full in zip(rows, complete, strict=True):
         assert all((row[v.name] == "") == (v.group == "blood") for v in VARIABLES)
         assert row["label"] == full["label"]
+
+
+def test_some_slides_are_those_of_the_whole_cohort_and_the_manifest_waits_for_none(
+    cohort: tuple[Path, list[dict[str, str]]], tmp_path: Path
+) -> None:
+    folder, rows = cohort
+    manifest = write_patients(COHORT, tmp_path)
+    assert manifest.read_bytes() == (folder / "manifest.csv").read_bytes()
+    progress, _ = result_of(write_slides(COHORT, tmp_path, {rows[3]["slide_id"]}))
+    assert progress[-1] == 1
+    (painted,) = tmp_path.glob("slides/*.tiff")
+    assert painted == tmp_path / rows[3]["slide_path"]
+    assert painted.read_bytes() == (folder / rows[3]["slide_path"]).read_bytes()
+
+
+def test_patients_are_named_by_the_prefix_and_are_otherwise_the_same(
+    cohort: tuple[Path, list[dict[str, str]]], tmp_path: Path
+) -> None:
+    first = cohort[1][0]
+    with write_patients(replace(COHORT, prefix="T"), tmp_path).open(newline="") as file:
+        renamed = next(csv.DictReader(file))
+    own = {"patient_id", "slide_id", "slide_path"}
+    assert renamed["slide_path"] == first["slide_path"].replace("P", "T")
+    assert {k: v for k, v in renamed.items() if k not in own} == {
+        k: v for k, v in first.items() if k not in own
+    }
 
 
 def test_in_a_binary_cohort_lesions_make_the_label(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Demo: the small synthetic study that a first start shows."""
+"""Demo: the small synthetic study that a first start and the tour show."""
 
 from __future__ import annotations
 
@@ -13,40 +13,54 @@ from napari_wsimil.bags.encoders import create_encoder
 from napari_wsimil.bags.features import extract_features
 from napari_wsimil.learning.checkpoint import load_checkpoint
 from napari_wsimil.space.grid import make_grid
-from napari_wsimil.space.phantom.cohort import load_recipe, write_cohort
+from napari_wsimil.space.phantom.cohort import load_recipe, write_patients, write_slides
 from napari_wsimil.space.slide import open_slide
 from napari_wsimil.space.tissue import find_tissue
 from napari_wsimil.study.manifest import Split, read_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
-    from napari_wsimil.study.manifest import Manifest
+    from napari_wsimil.models.card import Card
 
 RESOURCES = Path(__file__).parents[1] / "resources"
 RECIPE = RESOURCES / "demo_recipe.toml"
-#: Trained on the cohort that `RECIPE` makes.
-CHECKPOINT = RESOURCES / "demo.safetensors"
+#: How the cohort's records are read.
+SCHEMA = RESOURCES / "schemas" / "phantom.toml"
+#: A checkpoint for each method, named after it; README.md there says how they were trained.
+MODELS = RESOURCES / "models"
+#: The method that a first start shows.
+FIRST = "acmil"
 
 
 @dataclass(frozen=True)
 class DemoStudy:
-    """A synthetic cohort, one slide of it that no model was trained on, and a model.
+    """A synthetic cohort, one slide of it that no model was trained on, and the models.
 
     Attributes
     ----------
-    manifest
-        The cohort.
-    slide, features
-        The slide that is shown, and its features.
-    checkpoint
-        The model.
+    manifest, schema
+        The cohort, and how its records are read.
+    patient, slide
+        Who is shown, by name, and the slide.
+    checkpoints
+        The model of each method, by its name.
+    features
+        The slide's features at the patch scale of each method's model, by its name; methods of
+        the same scale share a file.
     """
 
     manifest: Path
+    schema: Path
+    patient: str
     slide: Path
-    features: Path
-    checkpoint: Path
+    checkpoints: dict[str, Path]
+    features: dict[str, Path]
+
+    @property
+    def checkpoint(self) -> Path:
+        """Return the model that a first start shows."""
+        return self.checkpoints[FIRST]
 
 
 def demo_folder() -> Path:
@@ -57,42 +71,83 @@ def demo_folder() -> Path:
 def prepare_demo(folder: Path) -> Generator[object, None, DemoStudy]:
     """Yield the progress of what is not there yet, and return the study.
 
-    It lies in a folder of its own within `folder`, for the recipe and model it is of.
+    Of its slides only the one shown is painted, and encoded for the model that a first start
+    shows. It lies in a folder of its own within `folder`, for the recipe and models it is of.
 
     Raises
     ------
     OSError
         If the folder cannot be written.
     """
-    folder = folder / _version()
-    folder.mkdir(parents=True, exist_ok=True)
-    manifest = folder / "manifest.csv"
-    if not manifest.exists():  # it is written last
-        manifest = yield from write_cohort(load_recipe(RECIPE), folder)
-    slide = _unseen_slide(read_manifest(manifest))
-    study = DemoStudy(manifest, slide, folder / f"{slide.stem}.h5", CHECKPOINT)
-    yield from _extract(study)
+    study = _study(folder / _version())
+    yield from _paint(study.manifest, [study.slide.stem])
+    yield from _extract(study, FIRST)
+    return study
+
+
+def prepare_tour(folder: Path) -> Generator[object, None, DemoStudy]:
+    """Yield the progress of what is not there yet, and return the whole study.
+
+    As `prepare_demo`, but all its slides are painted, and the one shown is encoded for every
+    model.
+    """
+    study = yield from prepare_demo(folder)
+    patients = read_manifest(study.manifest).patients
+    yield from _paint(study.manifest, [row.slide for one in patients for row in one.slides])
+    for method in {path: method for method, path in study.features.items()}.values():
+        yield from _extract(study, method)
     return study
 
 
 def _version() -> str:
-    """Return 8 hex digits that change with the recipe or the model."""
-    return hashlib.sha256(RECIPE.read_bytes() + CHECKPOINT.read_bytes()).hexdigest()[:8]
+    """Return 8 hex digits that change with the recipe or a model."""
+    parts = (RECIPE, *_checkpoints().values())
+    return hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()[:8]
 
 
-def _unseen_slide(manifest: Manifest) -> Path:
-    slide = manifest.part(Split.TEST)[0].slides[0].slide_path
-    if slide is None:
-        raise ValueError(f"{manifest.path} has no slide_path for its first test patient")
-    return slide
+def _checkpoints() -> dict[str, Path]:
+    return {path.stem: path for path in sorted(MODELS.glob("*.safetensors"))}
 
 
-def _extract(study: DemoStudy) -> Generator[object, None, None]:
-    """Extract what is not extracted yet, at the size the model learned with."""
-    _, card = load_checkpoint(study.checkpoint)
-    if card.mpp is None or card.pixels is None:
-        raise ValueError(f"{study.checkpoint.name} states no µm per pixel or patch size")
+def _study(folder: Path) -> DemoStudy:
+    """Return the study in a folder; its slides and features need not be there yet."""
+    folder.mkdir(parents=True, exist_ok=True)
+    manifest = write_patients(load_recipe(RECIPE), folder)
+    shown = read_manifest(manifest).part(Split.TEST)[0]
+    slide = shown.slides[0]
+    if slide.slide_path is None:
+        raise ValueError(f"{manifest} has no slide_path for its first test patient")
+    checkpoints = _checkpoints()
+    features = {
+        method: folder / f"{slide.slide}-{_scale(path)}.h5" for method, path in checkpoints.items()
+    }
+    return DemoStudy(manifest, SCHEMA, shown.name, slide.slide_path, checkpoints, features)
+
+
+def _paint(manifest: Path, slides: Sequence[str]) -> Generator[float, None, None]:
+    """Paint those of these slides that are not painted yet."""
+    there = {path.stem for path in manifest.parent.glob("slides/*.tiff")}
+    yield from write_slides(load_recipe(RECIPE), manifest.parent, set(slides) - there)
+
+
+def _extract(study: DemoStudy, method: str) -> Generator[object, None, None]:
+    """Extract what is not extracted yet, at the scale that a method's model learned with."""
+    _, card = load_checkpoint(study.checkpoints[method])
     with open_slide(study.slide) as slide:
-        grid = make_grid(slide, find_tissue(slide), card.mpp, card.pixels, card.overlap or 0.0)
+        mpp, pixels = _patches(card)
+        grid = make_grid(slide, find_tissue(slide), mpp, pixels, card.overlap or 0.0)
         encoder = create_encoder(card.encoder.partition("@")[0])
-        yield from extract_features(slide, grid, encoder, study.features)
+        yield from extract_features(slide, grid, encoder, study.features[method])
+
+
+def _scale(checkpoint: Path) -> str:
+    """Return how a model's patches are cut, for the name of a file."""
+    mpp, pixels = _patches(load_checkpoint(checkpoint)[1])
+    return f"{pixels}px-{mpp:g}um"
+
+
+def _patches(card: Card) -> tuple[float, int]:
+    """Return µm per pixel and side in pixels of the patches that a model learned from."""
+    if card.mpp is None or card.pixels is None:
+        raise ValueError(f"the demo's {card.model} states no µm per pixel or patch size")
+    return card.mpp, card.pixels

@@ -22,7 +22,7 @@ from napari_wsimil.space.phantom.slide import write_phantom
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Generator, Iterator, Mapping
+    from collections.abc import Container, Generator, Iterator, Mapping
 
 Task = Literal["three-class", "binary"]
 
@@ -49,6 +49,9 @@ class CohortRecipe:
         Least and greatest share of tissue that one kind of lesion covers.
     missing
         Share of patients for whom a whole group of variables is missing, by group.
+    prefix
+        What the patients' names begin with; a model knows by name whom it was trained on, so
+        cohorts that meet need one each.
     validation, test
         Shares of patients; the rest is for training.
     slide
@@ -62,6 +65,7 @@ class CohortRecipe:
     ambiguous: float = 0.4
     lesion_share: tuple[float, float] = (0.04, 0.12)
     missing: Mapping[str, float] = field(default_factory=dict)
+    prefix: str = "P"
     validation: float = 0.2
     test: float = 0.2
     slide: SlideRecipe = field(default_factory=lambda: SlideRecipe(width=3072, height=3072))
@@ -81,6 +85,8 @@ class CohortRecipe:
             check_range(name, getattr(self, name), 0, 1)
         check_range("validation + test", self.validation + self.test, 0, 1)
         check_shares("missing", self.missing, GROUPS)
+        if not isinstance(self.prefix, str) or not self.prefix.isalpha():
+            raise ValueError(f"prefix must be letters, not {self.prefix!r}")
 
     @staticmethod
     def _check_pair(name: str, pair: tuple[float, float], low: float, high: float) -> None:
@@ -137,26 +143,50 @@ def write_cohort(
     The manifest has a row for each slide, its path relative to the manifest; empty cells are
     missing values; `time` is in months and `event` is 1 where the event happened.
     """
+    yield from write_slides(recipe, folder)
+    return write_patients(recipe, folder)
+
+
+def write_slides(
+    recipe: CohortRecipe, folder: str | os.PathLike[str], only: Container[str] | None = None
+) -> Generator[float, None, None]:
+    """Write slides of a cohort and their truth; yield the share done.
+
+    Parameters
+    ----------
+    only
+        Names of the slides that are written; all if None.
+    """
     folder = Path(folder)
     (folder / "slides").mkdir(parents=True, exist_ok=True)
-    patients = list(_patients(recipe))
-    total = sum(len(patient.slides) for patient in patients)
-    done = 0
-    for patient in patients:
-        for number, slide in enumerate(patient.slides, 1):
-            for share in write_phantom(folder / _slide_path(patient, number), slide):
-                yield (done + share) / total
-            done += 1
-    manifest = folder / "manifest.csv"
-    with manifest.open("w", newline="", encoding="utf-8") as file:
+    wanted = [
+        (folder / _slide_path(patient, number), slide)
+        for patient in _patients(recipe)
+        for number, slide in enumerate(patient.slides, 1)
+        if only is None or _slide_name(patient, number) in only
+    ]
+    for done, (path, slide) in enumerate(wanted):
+        for share in write_phantom(path, slide):
+            yield (done + share) / len(wanted)
+
+
+def write_patients(recipe: CohortRecipe, folder: str | os.PathLike[str]) -> Path:
+    """Write `manifest.csv`, whole or not at all, and return it; slides need not be there."""
+    manifest = Path(folder) / "manifest.csv"
+    part = manifest.with_suffix(".part")
+    with part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [*_COLUMNS, *(v.name for v in VARIABLES)])
         writer.writeheader()
-        writer.writerows(row for patient in patients for row in _rows(patient))
-    return manifest
+        writer.writerows(row for patient in _patients(recipe) for row in _rows(patient))
+    return part.replace(manifest)
+
+
+def _slide_name(patient: _Patient, number: int) -> str:
+    return f"{patient.name}-S{number}"
 
 
 def _slide_path(patient: _Patient, number: int) -> str:
-    return f"slides/{patient.name}-S{number}.tiff"
+    return f"slides/{_slide_name(patient, number)}.tiff"
 
 
 def _rows(patient: _Patient) -> Iterator[dict[str, object]]:
@@ -165,7 +195,7 @@ def _rows(patient: _Patient) -> Iterator[dict[str, object]]:
     for number in range(1, len(patient.slides) + 1):
         yield {
             "patient_id": patient.name,
-            "slide_id": f"{patient.name}-S{number}",
+            "slide_id": _slide_name(patient, number),
             "slide_path": _slide_path(patient, number),
             "label": patient.label,
             "time": patient.time,
@@ -185,7 +215,7 @@ def _patients(recipe: CohortRecipe) -> Iterator[_Patient]:
         label, kinds = _diagnosis(recipe, number, bool(ambiguous[number]), record)
         time, event = _outcome(rng, label)
         yield _Patient(
-            name=f"P{number + 1:03d}",
+            name=f"{recipe.prefix}{number + 1:03d}",
             label=label,
             kinds=kinds,
             record=record,
