@@ -154,3 +154,7 @@ Folder = Annotated[
 def examples(*lines: str) -> str:
     """Return the end of a verb's help: command lines to try."""
     return "\n".join(["Examples:", "", *(f"- `{line}`" for line in lines)])
+
+
+PictureFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder of the pictures.")]
+Theme = Annotated[Literal["dark", "light"], typer.Option(help="Of the window.")]

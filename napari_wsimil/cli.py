@@ -489,6 +489,28 @@ def demo(
     run(study.slide, checkpoint=study.checkpoint, features=features, screenshot=screenshot)
 
 
+@app.command(
+    epilog=opt.examples(
+        "napari-wsimil tour --out pictures",
+        "napari-wsimil tour --out pictures --theme light",
+    )
+)
+def tour(
+    out: opt.PictureFolder,
+    theme: opt.Theme = "dark",
+    folder: opt.Folder = None,
+    as_json: opt.Json = False,
+) -> None:
+    """Write a picture of every view of the window on the demo study, and captions.md.
+
+    The study is made the first time and kept afterwards.
+    """
+    _check_window()
+    from napari_wsimil._cli_tour import take_tour
+
+    report(take_tour(out, theme, folder), as_json)
+
+
 def _check_window() -> None:
     from importlib.util import find_spec
 

@@ -119,7 +119,8 @@ def test_longmil_shows_the_neighborhood_layer_by_layer_with_its_radius(
     assert grid is not None
     um = 3 * grid.stride * 0.499
     names = [one.name for one in docks.pane.extras["query"]]
-    assert names == [f"neighborhood, layer {n} (radius 3 steps, {um:.0f} µm)" for n in (1, 2)]
+    assert names[:2] == [f"attention, layer {n} (within {um:.0f} µm)" for n in (1, 2)]
+    assert "neighborhood" in docks.names()
     away = np.linalg.norm((grid.coords - grid.coords[20]) / grid.stride, axis=1) > 3.01
     seen = docks.pane.extras["query"][0].scores.isnan().numpy()
     np.testing.assert_array_equal(seen, away)

@@ -175,10 +175,14 @@ def test_a_query_shows_its_neighborhood_in_each_local_layer() -> None:
     expected = by_hand(model, bag)["neighborhoods"]
     maps = model.explain(bag, torch.tensor([4]))
     assert [m.name for m in maps] == [
-        "neighborhood, layer 1 (radius 2 steps)",
-        "neighborhood, layer 2 (radius 2 steps)",
+        "attention, layer 1 (within 2 steps)",
+        "attention, layer 2 (within 2 steps)",
+        "neighborhood",
     ]
-    for map_, a in zip(maps, expected, strict=True):
+    assert maps[2].outlined
+    near = maps[2].scores > 0
+    np.testing.assert_array_equal(near, maps[0].scores.isfinite())
+    for map_, a in zip(maps[:2], expected, strict=True):
         assert map_.kind is ExplanationKind.ATTENTION
         cells = lattice_cells(bag.grid)
         near = np.linalg.norm(cells - cells[4], axis=1) <= RADIUS

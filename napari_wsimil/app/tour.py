@@ -123,6 +123,7 @@ def _clear(window: Window) -> None:
     window.session.beside.show_model(None)
     dock.map.smooth.setChecked(False)
     dock.steps.fine.setChecked(False)
+    dock.steps.player.set_steps(dock.steps.player.slider.maximum())
     dock.tabs.setCurrentWidget(dock.patches)
     pane.show_map("")
     window.viewer.reset_view()

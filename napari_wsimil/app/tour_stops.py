@@ -110,7 +110,7 @@ def _sub_patches(window: Window) -> None:
     settle(window)
     window.explain_dock.steps.fine.setChecked(True)
     window.presenter.pane.focus = window.explain_dock.steps.last
-    window.presenter.camera.magnify(10.0)
+    window.presenter.camera.magnify(12.0)
 
 
 def _effect(window: Window) -> None:
@@ -222,7 +222,7 @@ STOPS: tuple[Stop, ...] = (
         "longmil",
         "The neighborhood that a clicked patch attends to, with its radius in microns.",
         _query,
-        ("area asked about",),
+        ("neighborhood", "area asked about"),
     ),
     Stop(
         "vib",
@@ -241,10 +241,17 @@ STOPS: tuple[Stop, ...] = (
     Stop(
         "persam",
         "persam-live",
-        "PersAM-live: where this patient's record makes it look (explanatory attention), and "
-        "for each class.",
-        _families("explanatory", "explanatory"),
-        ("explanatory",),
+        "PersAM-live: where this patient's record makes it look, and its explanatory attention "
+        "for each class, which is absolute and here far below 1.",
+        _families("explanatory", "attention"),
+        ("attention",),
+    ),
+    Stop(
+        "exploratory",
+        "persam-live",
+        "Where PersAM-live would look for this record, whatever the class.",
+        _map("exploratory"),
+        ("exploratory",),
     ),
     Stop(
         "bd",

@@ -147,7 +147,7 @@ class LongMIL(MILModel):
 
     @torch.no_grad()
     def explain(self, bag: Bag, query: Tensor | None = None) -> tuple[Explanation, ...]:
-        """Return, of each local layer, the attention of the patches in `query` to all.
+        """Return, of each local layer, the attention of the patches in `query`; then to whom.
 
         It is their mean, and that of the heads; NaN where none of them looks. Without a query
         it is the slide's maps. What all queries need, 2 · N · H numbers, is kept for a slide.
@@ -159,15 +159,20 @@ class LongMIL(MILModel):
         plan, before = self._asked.of(self, bag, self._prepare)
         assert bag.grid is not None
         rows, reach = plan.rows_of(query), self._reach(bag.grid)
-        return tuple(
+        maps = [
             Explanation(
-                f"neighborhood, layer {number} (radius {reach})",
+                f"attention, layer {number} (within {reach})",
                 ExplanationKind.ATTENTION,
                 plan.unsort(_neighborhood(layer, h, plan, rows)),  # (N,)
                 family="neighborhood",
                 absent="outside of the neighborhood",
             )
             for number, (layer, h) in enumerate(zip(self._local, before, strict=True), 1)
+        ]
+        near = (~maps[0].scores.isnan()).to(torch.float32)
+        return (
+            *maps,
+            Explanation("neighborhood", ExplanationKind.PROBABILITY, near, outlined=True),
         )
 
     @property
@@ -214,7 +219,7 @@ class LongMIL(MILModel):
 
     def _reach(self, grid: PatchGrid) -> str:
         um = self._radii(grid).get("radius (µm)")
-        return f"{self.radius} steps" if um is None else f"{self.radius} steps, {um:.0f} µm"
+        return f"{self.radius} steps" if um is None else f"{um:.0f} µm"
 
     def _radii(self, grid: PatchGrid) -> dict[str, float]:
         radii = {"radius (steps)": float(self.radius)}

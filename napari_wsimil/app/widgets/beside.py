@@ -8,7 +8,7 @@ from napari.components import ViewerModel
 from napari.layers import Layer
 from napari.qt import QtViewer
 from qtpy.compat import isalive
-from qtpy.QtCore import QEvent
+from qtpy.QtCore import QEvent, QTimer
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_wsimil.app.overlays import map_layer
@@ -40,6 +40,7 @@ class BesideWidget(QWidget):
         super().__init__(parent)
         self._session = session
         self._following = False
+        self._laying = False
         self._drawn: list[Cell] = []
         self._canvas: QtViewer | None = None
         self.model = ViewerModel()
@@ -76,8 +77,8 @@ class BesideWidget(QWidget):
 
     @property
     def loaded(self) -> bool:
-        """Whether nothing is still being read."""
-        return all(layer.loaded for layer in self.model.layers)
+        """Whether nothing is still being read, and all is where it should be."""
+        return not self._laying and all(layer.loaded for layer in self.model.layers)
 
     def _show(self, _: object = None) -> None:
         """Draw what is wanted; where only colors change, in the layers that are there."""
@@ -113,6 +114,15 @@ class BesideWidget(QWidget):
             self._following = False
         self._drawn = cells
         self._follow()
+        self._laying = bool(cells)
+        QTimer.singleShot(0, self._lay_out)
+
+    def _lay_out(self) -> None:
+        """Lay new cells out, which napari does when the canvas is another size: by one pixel."""
+        self._laying = False
+        if isalive(self) and self._canvas is not None:
+            below = 1 - self.layout().contentsMargins().bottom()
+            self.layout().setContentsMargins(0, 0, 0, below)
 
     def _redraw(self, cells: list[Cell]) -> None:
         for number, (slide, prediction, display) in enumerate(cells):
