@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from napari.settings import get_settings
+from napari.utils.notifications import NotificationSeverity, notification_manager
 
 from napari_wsimil.app.tour_stops import STOPS, Stop
 from napari_wsimil.app.window import open_window, save_screenshot, settle
@@ -72,6 +73,7 @@ def _visit(
     study: DemoStudy, folder: Path, stops: tuple[Stop, ...], pictures: list[Picture]
 ) -> Iterator[Picture]:
     window = open_window()
+    told = len(notification_manager.records)
     try:
         window.slide_dock.open(study.slide)
         settle(window)
@@ -82,7 +84,7 @@ def _visit(
             if stop.method != method:
                 _ask(window, study, stop.method)
                 method = stop.method
-            pictures.append(_picture(window, stop, folder))
+            pictures.append(_picture(window, stop, folder, told))
             yield pictures[-1]
     finally:
         window.viewer.close()
@@ -105,13 +107,13 @@ def _record(study: DemoStudy) -> Record | None:
     return next(one.record for one in patients if one.name == study.patient)
 
 
-def _picture(window: Window, stop: Stop, folder: Path) -> Picture:
+def _picture(window: Window, stop: Stop, folder: Path, told: int) -> Picture:
     _clear(window)
     stop.arrange(window)
     settle(window)
     path = folder / f"{stop.name}.png"
     save_screenshot(window, path)
-    return Picture(stop, path, _amiss(window, stop))
+    return Picture(stop, path, _amiss(window, stop, told))
 
 
 def _clear(window: Window) -> None:
@@ -129,8 +131,18 @@ def _clear(window: Window) -> None:
     window.viewer.reset_view()
 
 
-def _amiss(window: Window, stop: Stop) -> str:
-    """Return what is wrong with a view; empty if nothing is."""
+def _amiss(window: Window, stop: Stop, told: int) -> str:
+    """Return what is wrong with a view; empty if nothing is.
+
+    `told` is how many notes napari had shown before the tour.
+    """
+    notes = [
+        str(note)
+        for note in notification_manager.records[told:]
+        if note.severity >= NotificationSeverity.WARNING
+    ]
+    if notes:
+        return f"the window warned: {'; '.join(notes)}"
     names = [layer.name for layer in window.viewer.layers]
     lacking = [name for name in stop.layers if name not in names]
     if lacking:

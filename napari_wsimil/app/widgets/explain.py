@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from napari_wsimil.app.work import Step
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.explain.predict import Step as Seen
+    from napari_wsimil.space.slide import Slide
 
 
 class ExplainWidget(DockedWidget):
@@ -47,7 +48,7 @@ class ExplainWidget(DockedWidget):
     def __init__(self, session: Session, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._pane = session.pane
-        self._seen: Seen | None = None
+        self._seen: tuple[Slide | None, Seen] | None = None
         self.job = JobRow()
         self.map = MapBox(session, self.job)
         self.patches = PatchesTab(self._pane, self.job)
@@ -160,15 +161,16 @@ class ExplainWidget(DockedWidget):
         pane.show_prediction(found.prediction)
 
     def _show_partial(self, step: Step) -> None:
-        self._seen = step.seen
+        self._seen = None if step.seen is None else (self._pane.slide, step.seen)
         if step.partial is not None:
             self._pane.show_partial(step.partial)
 
     def _keep_seen(self) -> None:
         """After a run that was stopped between looks show all that was seen until then."""
-        seen, self._seen = self._seen, None
-        if seen is not None and not self.job.busy:
-            self.job.run(seen_job(seen), while_shown(self._pane, self._pane.show_prediction))
+        kept, self._seen = self._seen, None
+        if kept is not None and kept[0] is self._pane.slide and not self.job.busy:
+            job = seen_job(kept[1])
+            self.job.run(job, while_shown(self._pane, self._pane.show_prediction))
 
     # show
 

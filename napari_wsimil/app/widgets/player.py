@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QSlider, QToolButton, QVBoxLayout, QWidget
+
+if TYPE_CHECKING:
+    from qtpy.QtGui import QHideEvent
 
 _SPEEDS = (1, 2, 5, 10, 25)  # steps per second
 
@@ -63,6 +68,11 @@ class Player(QWidget):
     def go(self, step: int) -> None:
         """Show a step, the nearest one there is."""
         self.slider.setValue(step)
+
+    def hideEvent(self, event: QHideEvent) -> None:
+        """Pause where nobody sees it, as when the window is closed."""
+        self.play.setChecked(False)
+        super().hideEvent(event)
 
     def _play(self, wanted: bool) -> None:
         self.play.setText("❚❚" if wanted else "▶")
