@@ -158,3 +158,9 @@ def examples(*lines: str) -> str:
 
 PictureFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder of the pictures.")]
 Theme = Annotated[Literal["dark", "light"], typer.Option(help="Of the window.")]
+LooksMade = Annotated[
+    int | None,
+    typer.Option(
+        "--looks", min=0, help="Maps after so many looks, of sasha."
+    ),
+]

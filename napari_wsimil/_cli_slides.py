@@ -15,6 +15,7 @@ from napari_wsimil.bags.encoders import create_encoder
 from napari_wsimil.bags.exchange import open_bag
 from napari_wsimil.bags.features import estimate, extract_features
 from napari_wsimil.bags.store import is_finished, load_bag
+from napari_wsimil.explain.looks import after_looks
 from napari_wsimil.explain.predict import predict
 from napari_wsimil.explain.query import ask
 from napari_wsimil.learning.checkpoint import load_checkpoint
@@ -254,10 +255,34 @@ def predicted(
     slide_mpp: float | None,
     patch_size: int | None,
     manifest: Path | None = None,
-    area: Region | None = None,
 ) -> Prediction:
-    """Return what a model says of a slide, or of a file of features; of an area, if given."""
+    """Return what a model says of a slide, or of a file of features."""
+    return answered(checkpoint, path, weights, slide_mpp, patch_size, manifest)[1]
+
+
+def explained(
+    checkpoint: Path,
+    path: Path,
+    weights: Path | None,
+    slide_mpp: float | None,
+    patch_size: int | None,
+    manifest: Path | None,
+    *,
+    area: Region | None,
+    looks: int | None,
+) -> Prediction:
+    """Return what a model says, with its maps of an area, or after some looks, if given.
+
+    Raises
+    ------
+    ValueError
+        If both are.
+    """
+    if area is not None and looks is not None:
+        raise ValueError("--looks asks about the slide, --query and --area about a place: give one")
     model, found = answered(checkpoint, path, weights, slide_mpp, patch_size, manifest)
+    if looks is not None:
+        return after_looks(model, found, looks)
     return found if area is None else ask(model, found, area)
 
 

@@ -299,6 +299,7 @@ def predict(
         "napari-wsimil explain model.safetensors slide.svs",
         "napari-wsimil explain querent.safetensors slide.h5 --query 20480,9216",
         "… --area 20480,9216,2048,2048 --out maps.csv",
+        "napari-wsimil explain sasha.safetensors slide.svs --looks 20",
     )
 )
 def explain(
@@ -306,6 +307,7 @@ def explain(
     path: opt.SlideOrFeatures,
     query: opt.Query = None,
     area: opt.Area = None,
+    looks: opt.LooksMade = None,
     out: opt.MapsOut = None,
     map_name: opt.MapName = None,
     weights: opt.Weights = None,
@@ -314,19 +316,21 @@ def explain(
     manifest: opt.Records = None,
     as_json: opt.Json = False,
 ) -> None:
-    """Tell a model's maps, of the slide or as its answer about a patch or an area.
+    """Tell a model's maps: of the slide, as its answer about a place, or after some looks.
 
-    Of each map its kind, its limits and the patch where it is highest. With --out the maps
-    are written too, as export-map does. A model that answers no queries says so.
+    Of each map its kind, its limits and the patch where it is highest; of attention also on
+    how many patches it lies, by its entropy. With --out the maps are written too, as
+    export-map does. A model that answers no queries, or looks at all at once, says so.
     """
     from napari_wsimil._cli_given import asked_area, check_map
-    from napari_wsimil._cli_slides import predicted
+    from napari_wsimil._cli_slides import explained
     from napari_wsimil.explain import export
     from napari_wsimil.explain.query import summaries
 
     check_map(map_name, out)
     asked = asked_area(query, area)
-    found = predicted(checkpoint, path, weights, slide_mpp, patch_size, manifest, asked)
+    given = (checkpoint, path, weights, slide_mpp, patch_size, manifest)
+    found = explained(*given, area=asked, looks=looks)
     warn(found.warnings)
     written = None if out is None else export.export_map(found, out, map_name)
     facts = {"maps": summaries(found), "patches": len(found.bag), "synthetic": found.bag.synthetic}

@@ -116,6 +116,15 @@ def test_a_model_that_looks_closer_goes_the_whole_path(
     code, said, err = run("predict", out, study / "slide.tiff", "--json")
     assert code == 0, err
     assert sum(json.loads(said)["probabilities"].values()) == pytest.approx(1)
+    code, said, err = run("explain", out, study / "slide.tiff", "--looks", 1, "--json")
+    assert code == 0, err
+    maps = json.loads(said)["maps"]
+    assert maps["order so far"]["patches"] == 1
+    assert maps["policy of the next look"]["patches"] == PATCHES
+    assert 1 <= maps["attention so far"]["effective"] <= PATCHES
+    code, _, err = run("explain", out, study / "slide.tiff", "--looks", 99)
+    assert code == 2
+    assert "step 99" in err.splitlines()[-1]
 
 
 def test_a_slide_that_is_not_there_is_asked_for(study: Path, tmp_path: Path, run: Run) -> None:

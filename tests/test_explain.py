@@ -200,6 +200,8 @@ def test_explain_asks_about_a_place_and_writes_the_answer(
         (["--area", "1,2,0,3"], "has no pixels"),
         (["--query", "1,2", "--area", "1,2,3,4"], "give one of them"),
         (["--query", "1,2"], "no patch lies"),
+        (["--looks", "2"], "does not look step by step"),
+        (["--looks", "2", "--query", "1150,550"], "give one"),
         (["--map", "attention"], "--map attention is for a picture (.png): write one with --out"),
         (["--map", "attention", "--out", "m.csv"], "is for a picture (.png), not m.csv"),
         (["--weights", "w.pth"], "--weights w.pth is for a slide, not "),

@@ -9,7 +9,7 @@ import pytest
 import torch
 from windows import save_untrained
 
-from napari_wsimil.app.looks import Looks, cost_words, trajectory_of
+from napari_wsimil.explain.looks import Looks, cost_words, trajectory_of
 from napari_wsimil.models.explorer import Explorer
 
 if TYPE_CHECKING:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_wsimil.app.looks import trajectory_of
 from napari_wsimil.app.map_view import restyle
 from napari_wsimil.app.outline_layers import look_layer, path_layer
 from napari_wsimil.app.overlays import fine_layer
+from napari_wsimil.explain.looks import trajectory_of
 from napari_wsimil.explain.trajectory import sub_patches
 
 if TYPE_CHECKING:

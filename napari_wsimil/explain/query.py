@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from napari_wsimil.explain.concentration import concentration
+from napari_wsimil.models.base import ExplanationKind
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -135,7 +138,8 @@ def summaries(prediction: Prediction) -> dict[str, dict[str, object]]:
     """Return, for each map by its title, its kind, its limits and where it is highest.
 
     "highest at" is the (x, y) of a patch in level-0 pixels, None in a bag without places.
-    Patches that a map says nothing of do not count.
+    Patches that a map says nothing of do not count. "effective" is on how many of "units"
+    attention lies, by its entropy.
     """
     return {prediction.title(map_): _summary(prediction, map_) for map_ in prediction.explanations}
 
@@ -153,7 +157,15 @@ def _summary(prediction: Prediction, map_: Explanation) -> dict[str, object]:
         "lowest": known.min().item(),
         "highest": known.max().item(),
         "highest at": None if grid is None else grid.coords[top].tolist(),
+        **_concentration(map_),
     }
+
+
+def _concentration(map_: Explanation) -> dict[str, float]:
+    if map_.kind is not ExplanationKind.ATTENTION:
+        return {}
+    found = concentration(map_)
+    return {"effective": found.effective, "units": found.units}
 
 
 def _grid(prediction: Prediction) -> PatchGrid:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from qtpy.compat import isalive
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QWidget
 
-from napari_wsimil.app.looks import Looks, cost_words, look_words, trajectory_of
 from napari_wsimil.app.widgets.latest import Latest
 from napari_wsimil.app.widgets.player import Player
 from napari_wsimil.app.widgets.plot import Plot, legend
 from napari_wsimil.app.widgets.strip import Strip
 from napari_wsimil.app.widgets.tab import Tab
+from napari_wsimil.explain.looks import Looks, cost_words, look_words, trajectory_of
 
 if TYPE_CHECKING:
     from matplotlib.lines import Line2D

@@ -1,4 +1,4 @@
-"""Looks: what is shown of a step of a trajectory; knows no Qt and no viewer."""
+"""Looks: the maps and the words of any step of a trajectory."""
 
 from __future__ import annotations
 
@@ -85,6 +85,24 @@ def _updated(trajectory: Trajectory, step: int) -> Explanation:
     if step:
         chosen[trajectory.looks[step - 1].updated] = 1.0
     return Explanation("updated by this look", ExplanationKind.PROBABILITY, chosen, outlined=True)
+
+
+def after_looks(model: MILModel, prediction: Prediction, step: int) -> Prediction:
+    """Return a prediction whose maps are those after its first `step` looks.
+
+    Raises
+    ------
+    ValueError
+        If the model does not look step by step, or made fewer looks.
+    """
+    trajectory = trajectory_of(prediction)
+    if trajectory is None:
+        raise ValueError(
+            f"{prediction.card.model} does not look step by step: ask without a number of looks"
+        )
+    maps = Looks(model, prediction).maps(step)
+    chances = trajectory.probabilities[step]
+    return replace(prediction, explanations=maps, probabilities=chances)
 
 
 def cost_words(trajectory: Trajectory, step: int) -> str:
