@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from napari_wsimil.app import demo
 from napari_wsimil.bags.encoders import create_encoder
@@ -18,7 +19,7 @@ from napari_wsimil.explain.predict import Prediction, predict
 from napari_wsimil.learning.checkpoint import load_checkpoint
 from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.models.base import Need
-from napari_wsimil.space.phantom import load_recipe, load_truth
+from napari_wsimil.space.phantom import load_recipe, load_truth, patch_truth
 from napari_wsimil.space.phantom.cohort import write_patients, write_slides
 from napari_wsimil.space.slide import open_slide
 from napari_wsimil.study.manifest import Split, read_manifest
@@ -26,6 +27,10 @@ from napari_wsimil.study.schema import read_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from torch import Tensor
+
+    from napari_wsimil.models.base import Explanation
 
 
 SHIPPED = demo.RECIPE
@@ -98,6 +103,11 @@ def answer(study: demo.DemoStudy, method: str, edit: dict[str, str] | None = Non
         return predict(model, card, with_finer(bag, slide, create_encoder("stain-texture")))
 
 
+def by_patch(map_: Explanation) -> Tensor:
+    """Return the score of each patch, also where one is of several."""
+    return map_.scores if map_.index is None else map_.scores[map_.index]
+
+
 def test_a_first_start_makes_only_the_slide_it_shows(prepared: Prepared) -> None:
     study = prepared.study
     assert prepared.at_first == {study.slide.name, study.features[demo.FIRST].name}
@@ -142,6 +152,10 @@ def test_a_shipped_model_takes_the_built_in_encoder_and_sees_the_lesions(
     assert found.warnings == ()
     chances = dict(zip(found.card.classes, found.probabilities.tolist(), strict=True))
     assert chances["C"] < 0.1  # there are lesions of kinds A and B
+    assert found.bag.grid is not None
+    truth = load_truth(prepared.study.slide.with_suffix(".truth.geojson"))
+    lesion = patch_truth(truth, found.bag.grid) > 0.3
+    assert roc_auc_score(lesion, by_patch(found.explanations[0])) > 0.75
 
 
 @pytest.mark.parametrize("method", OF_RECORDS)
