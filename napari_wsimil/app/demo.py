@@ -11,6 +11,7 @@ from platformdirs import user_cache_path
 
 from napari_wsimil.bags.encoders import create_encoder
 from napari_wsimil.bags.features import extract_features
+from napari_wsimil.bags.store import is_finished
 from napari_wsimil.learning.checkpoint import load_checkpoint
 from napari_wsimil.space.grid import make_grid
 from napari_wsimil.space.phantom.cohort import load_recipe, write_patients, write_slides
@@ -94,7 +95,7 @@ def prepare_tour(folder: Path) -> Generator[object, None, DemoStudy]:
     study = yield from prepare_demo(folder)
     patients = read_manifest(study.manifest).patients
     yield from _paint(study.manifest, [row.slide for one in patients for row in one.slides])
-    for method in {path: method for method, path in study.features.items()}.values():
+    for method in study.features:
         yield from _extract(study, method)
     return study
 
@@ -132,6 +133,8 @@ def _paint(manifest: Path, slides: Sequence[str]) -> Generator[float, None, None
 
 def _extract(study: DemoStudy, method: str) -> Generator[object, None, None]:
     """Extract what is not extracted yet, at the scale that a method's model learned with."""
+    if is_finished(study.features[method]):
+        return
     _, card = load_checkpoint(study.checkpoints[method])
     with open_slide(study.slide) as slide:
         mpp, pixels = _patches(card)
