@@ -160,7 +160,5 @@ PictureFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder of the 
 Theme = Annotated[Literal["dark", "light"], typer.Option(help="Of the window.")]
 LooksMade = Annotated[
     int | None,
-    typer.Option(
-        "--looks", min=0, help="Maps after so many looks, of sasha."
-    ),
+    typer.Option("--looks", min=0, help="Maps after so many looks, of sasha."),
 ]

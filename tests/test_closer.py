@@ -118,10 +118,10 @@ def test_a_model_that_looks_closer_goes_the_whole_path(
     assert sum(json.loads(said)["probabilities"].values()) == pytest.approx(1)
     code, said, err = run("explain", out, study / "slide.tiff", "--looks", 1, "--json")
     assert code == 0, err
-    maps = json.loads(said)["maps"]
-    assert maps["order so far"]["patches"] == 1
-    assert maps["policy of the next look"]["patches"] == PATCHES
-    assert 1 <= maps["attention so far"]["effective"] <= PATCHES
+    told = json.loads(said)
+    assert told["maps"]["order so far"]["patches"] == 1
+    assert told["maps"]["policy of the next look"]["patches"] == told["patches"]
+    assert 1 <= told["maps"]["attention so far"]["effective"] <= told["patches"]
     code, _, err = run("explain", out, study / "slide.tiff", "--looks", 99)
     assert code == 2
     assert "step 99" in err.splitlines()[-1]
