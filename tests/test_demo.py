@@ -115,10 +115,8 @@ def test_a_first_start_makes_only_the_slide_it_shows(prepared: Prepared) -> None
     assert len(read_manifest(study.manifest).patients) == 4
 
 
-def test_the_tour_has_every_slide_and_features_at_each_models_scale(prepared: Prepared) -> None:
+def test_the_tour_has_features_at_each_models_scale(prepared: Prepared) -> None:
     study = prepared.study
-    for patient in read_manifest(study.manifest).patients:
-        assert all(row.slide_path and row.slide_path.is_file() for row in patient.slides)
     for method in METHODS:
         _, card = load_checkpoint(study.checkpoints[method])
         grid = load_bag(study.features[method]).grid

@@ -87,14 +87,11 @@ def prepare_demo(folder: Path) -> Generator[object, None, DemoStudy]:
 
 
 def prepare_tour(folder: Path) -> Generator[object, None, DemoStudy]:
-    """Yield the progress of what is not there yet, and return the whole study.
+    """Yield the progress of what is not there yet, and return the study.
 
-    As `prepare_demo`, but all its slides are painted, and the one shown is encoded for every
-    model.
+    As `prepare_demo`, but the slide that is shown is encoded for every model.
     """
     study = yield from prepare_demo(folder)
-    patients = read_manifest(study.manifest).patients
-    yield from _paint(study.manifest, [row.slide for one in patients for row in one.slides])
     for method in study.features:
         yield from _extract(study, method)
     return study
