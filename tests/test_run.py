@@ -98,7 +98,7 @@ def test_paths_in_a_run_are_relative_to_its_file(tmp_path: Path) -> None:
         ({"fold": 5}, "fold 5 is none of 0 to 4"),
         ({"folds": 2}, "folds: "),
         ({"model": "resnet"}, 'no model "resnet"'),
-        ({"options": {"widht": 8}}, "abmil has no option 'widht': it takes width=256"),
+        ({"options": {"depth": 8}}, "abmil has no option 'depth': it takes width=256"),
         ({"options": {"width": 0.5}}, "width is such as 256, not 0.5"),
         ({"options": {"width": "8"}}, "width is such as 256, not '8'"),
         ({"fit": {"epochs": 0}}, "fit: epochs must be at least 1, not 0"),
@@ -149,6 +149,13 @@ def test_choices_and_ranges_are_read_off_the_docstring() -> None:
     assert settings_of("vib")["epochs"].default == 16
     assert settings_of("acmil", Task.COX)["accumulate"].default == 16
     assert "AdamW" in settings_of("abmil")["lr"].text
+
+
+def test_options_are_refused_in_the_words_of_the_model() -> None:
+    with pytest.raises(ValueError, match=r"mask_rate 1.0 in \[0, 1\)"):
+        check_options("acmil", {"mask_rate": 1.0})
+    with pytest.raises(ValueError, match="attention cannot be made with"):
+        check_options("attention", {"heads": 0})
 
 
 def test_a_whole_number_may_stand_for_a_number() -> None:
@@ -238,7 +245,7 @@ def test_the_same_run_gives_the_same_numbers_on_the_command_line(
     write_run(tmp_path / "run.json", changed(config, out=tmp_path / "again.safetensors"))
     torch.set_num_threads(2)
     assert main(["train", "--config", str(tmp_path / "run.json"), "--json"]) == 0
-    again, card = load_checkpoint(tmp_path / "again.safetensors")
+    _, card = load_checkpoint(tmp_path / "again.safetensors")
     assert card.metrics == trained.card.metrics
     assert card.weights == trained.card.weights
     assert json.loads(capfd.readouterr().out)["metrics"] == trained.card.metrics

@@ -8,10 +8,12 @@ import re
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from napari_wsimil.learning.fit import FitConfig
 from napari_wsimil.learning.outcomes import Task
 from napari_wsimil.learning.recipes import recipe
-from napari_wsimil.models import model_class
+from napari_wsimil.models import create_model, model_class
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -112,7 +114,7 @@ def parsed_options(model: str, texts: Sequence[str]) -> dict[str, int | float | 
 
 
 def check_options(model: str, given: Mapping[str, int | float | str]) -> None:
-    """Raise ValueError if a model has no such argument, or not of such a type."""
+    """Raise ValueError if a model has no such argument, or does not accept such a value."""
     known = options_of(model)
     for name, value in given.items():
         if name not in known:
@@ -121,6 +123,17 @@ def check_options(model: str, given: Mapping[str, int | float | str]) -> None:
         whole = isinstance(default, float) and isinstance(value, int)
         if type(value) is not type(default) and not whole:
             raise ValueError(f"{model}'s option {name} is such as {default!r}, not {value!r}")
+    _check_accepted(model, given)
+
+
+def _check_accepted(model: str, given: Mapping[str, int | float | str]) -> None:
+    """Raise ValueError if no model can be made of these options; no weights are allocated."""
+    groups = inspect.signature(model_class(model)).parameters.keys() & {"groups"}
+    try:
+        with torch.device("meta"):
+            create_model(model, feature_dim=1, classes=2, **dict.fromkeys(groups, "1"), **given)
+    except (RuntimeError, ZeroDivisionError) as error:  # of sizes that torch cannot take
+        raise ValueError(f"{model} cannot be made with {dict(given)}: {error}") from error
 
 
 def fit_config(model: str, task: Task, given: Mapping[str, int | float | None]) -> FitConfig:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from napari_wsimil.bags.exchange import open_bag
 from napari_wsimil.learning.closer import closer_for
-from napari_wsimil.learning.cohort import read_cohort, split_manifest
+from napari_wsimil.learning.cohort import feature_path, read_cohort, split_manifest
 from napari_wsimil.learning.options import check_options
 from napari_wsimil.learning.outcomes import Task
 from napari_wsimil.learning.settings import FitConfig
@@ -20,6 +21,7 @@ from napari_wsimil.learning.training import Plan, check_plan, train_cohort
 from napari_wsimil.models import model_class
 from napari_wsimil.study.folder import read_folder
 from napari_wsimil.study.schema import read_schema
+from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
@@ -151,12 +153,32 @@ def write_run(path: Path, config: RunConfig) -> None:
         part.unlink(missing_ok=True)
 
 
+def open_cohort(path: Path, record_schema: Path | None = None) -> Manifest:
+    """Return the cohort in a manifest or a folder of bags.
+
+    Raises
+    ------
+    RecordError
+        If it is not valid, or lacks a column of the schema.
+    OSError
+        If it cannot be read.
+    """
+    if path.is_dir():
+        return read_folder(path)
+    return read_cohort(path, read_schema(record_schema) if record_schema else None)
+
+
 def cohort_of(config: RunConfig) -> Manifest:
-    """Return the cohort of a run, read anew; RecordError or OSError if that cannot be done."""
-    if config.cohort.is_dir():
-        return read_folder(config.cohort)
-    schema = read_schema(config.record_schema) if config.record_schema else None
-    return read_cohort(config.cohort, schema)
+    """Return the cohort of a run, as `open_cohort` reads it."""
+    return open_cohort(config.cohort, config.record_schema)
+
+
+def encoder_of(manifest: Manifest, features: Path | None) -> str:
+    """Return what made the features of the cohort's first slide, or raise as `read_cases`."""
+    path = feature_path(manifest.patients[0].slides[0], features)
+    if not path.is_file():
+        raise RecordError(f"there are no features at {path}: extract them first")
+    return open_bag(path).encoder
 
 
 def plan_of(config: RunConfig) -> Plan:

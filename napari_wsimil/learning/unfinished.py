@@ -58,6 +58,7 @@ class Unfinished:
         """Remove what was kept, if this training kept anything."""
         if self.epoch is not None:
             self.path.unlink(missing_ok=True)
+            self.epoch = None
 
 
 def title(epoch: Epoch) -> str:

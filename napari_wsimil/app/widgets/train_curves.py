@@ -1,0 +1,142 @@
+"""Curves: how a training goes, epoch by epoch."""
+
+from __future__ import annotations
+
+import math
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from matplotlib.ticker import MaxNLocator
+from qtpy.QtCore import QTimer
+
+from napari_wsimil.app.pace import Pace
+from napari_wsimil.app.widgets.plots import COLORS, Plot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from matplotlib.axes import Axes
+
+    from napari_wsimil.learning.fit import Epoch
+
+    Numbers = Callable[[Epoch], dict[str, float]]
+
+_HEIGHT = 150  # pixels of one of the axes
+_WAIT = 100  # milliseconds until a late drawing is tried again
+
+
+class Curves(Plot):
+    """Terms of the loss, metrics of validation, and what the model tells of itself.
+
+    It is drawn at most three times a second.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(2 * _HEIGHT)
+        self.epochs: list[Epoch] = []
+        self._pace = Pace(0.33, 0.2)
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self._draw_when_due)
+
+    def start(self) -> None:
+        """Forget the epochs of a training before."""
+        self.epochs = []
+        self.refresh()
+
+    def add(self, epoch: Epoch) -> None:
+        """Take the next epoch; it is drawn soon."""
+        self.epochs.append(epoch)
+        self._draw_when_due()
+
+    def _draw_when_due(self) -> None:
+        if not self._pace.due:
+            self._timer.start(_WAIT)
+            return
+        with self._pace:
+            self.refresh()
+
+    def paint(self) -> None:
+        """Draw axes under each other, one for each kind of numbers."""
+        panels = _panels(self.epochs)
+        self.setFixedHeight(_HEIGHT * len(panels))
+        places = self.figure.add_gridspec(len(panels), 1)
+        for row, (title, numbers) in enumerate(panels):
+            axes = self.axes(places[row, 0], "")
+            axes.set_ylabel(title, fontsize=8, color=self.theme["text"])
+            _draw_lines(axes, self.epochs, numbers)
+            self._draw_stages(axes, row == 0)
+            if numbers is _metrics:
+                axes.set_ylim(0, 1.02)
+            axes.set_xlim(0.5, max(1.5, len(self.epochs) + 0.5))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            self.legend(axes, 3)
+        axes.set_xlabel("epoch", fontsize=8, color=self.theme["text"])
+
+    def _draw_stages(self, axes: Axes, named: bool) -> None:
+        """Draw a line where a stage begins, with its name where there are several."""
+        start = 1
+        stages = [(name, len(list(some))) for name, some in groupby(e.stage for e in self.epochs)]
+        for name, count in stages if len(stages) > 1 else ():
+            axes.axvline(start - 0.5, color=self.theme["secondary"], linewidth=0.8)
+            if named:
+                where = (start - 0.4, 0.98)
+                transform = axes.get_xaxis_transform()
+                axes.text(
+                    *where,
+                    name,
+                    transform=transform,
+                    fontsize=7,
+                    va="top",
+                    color=self.theme["text"],
+                )
+            start += count
+
+
+def _panels(epochs: Sequence[Epoch]) -> list[tuple[str, Numbers]]:
+    """Return title and numbers of each of the axes: shares and counts have one each."""
+    panels: list[tuple[str, Numbers]] = [("loss", _losses), ("validation", _metrics)]
+    told = {name: value for epoch in epochs for name, value in epoch.scalars.items()}
+    if any(abs(value) <= 1 for value in told.values()):
+        small = {name for name, value in told.items() if abs(value) <= 1}
+        panels.append(("of the model", lambda e: _only(e.scalars, small)))
+    if any(abs(value) > 1 for value in told.values()):
+        large = {name for name, value in told.items() if abs(value) > 1}
+        panels.append(("of the model", lambda e: _only(e.scalars, large)))
+    return panels
+
+
+def _only(numbers: dict[str, float], names: set[str]) -> dict[str, float]:
+    return {name: value for name, value in numbers.items() if name in names}
+
+
+def _losses(epoch: Epoch) -> dict[str, float]:
+    terms = {f"train {n}" if n == "loss" else n: value for n, value in epoch.train.items()}
+    if len(epoch.train) == 2 and "loss" in epoch.train:  # a sum of one term is the term
+        terms = {"train loss": epoch.train["loss"]}
+        terms |= {n: v for n, v in epoch.train.items() if n == "reward"}
+    known = epoch.validation.get("loss")
+    return terms if known is None else terms | {"validation loss": known}
+
+
+def _metrics(epoch: Epoch) -> dict[str, float]:
+    return {name: value for name, value in epoch.validation.items() if name != "loss"}
+
+
+def _draw_lines(axes: Axes, epochs: Sequence[Epoch], numbers: Numbers) -> None:
+    """Draw a line for each number, broken between stages; the best epoch is dotted."""
+    found = [numbers(epoch) for epoch in epochs]
+    names = list(dict.fromkeys(name for one in found for name in one))
+    for name, color in zip(names, COLORS * (1 + len(names) // len(COLORS)), strict=False):
+        label: str | None = name.replace("_", " ")
+        for _, group in groupby(range(len(epochs)), lambda i: epochs[i].stage):
+            index = list(group)
+            values = [found[i].get(name, math.nan) for i in index]
+            if not all(map(math.isnan, values)):
+                x = [i + 1 for i in index]
+                width = 1.8 if name.endswith("loss") else 1.2
+                axes.plot(x, values, color=color, label=label, linewidth=width, marker=".", ms=3)
+                label = None
+    best = [i for i, epoch in enumerate(epochs) if epoch.best and epoch.validation]
+    if best and names:
+        axes.axvline(best[-1] + 1, color=COLORS[2], linewidth=0.8, linestyle=":")
