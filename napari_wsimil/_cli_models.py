@@ -8,8 +8,8 @@ from typing import Any
 
 from napari_wsimil.learning.options import options_of
 from napari_wsimil.learning.outcomes import Task
+from napari_wsimil.learning.plan import reads_records
 from napari_wsimil.learning.recipes import recipe
-from napari_wsimil.learning.training import reads_records
 from napari_wsimil.models import MODELS, model_class
 
 

@@ -12,8 +12,8 @@ from napari_wsimil._cli_slides import Patches, extract_missing
 from napari_wsimil.learning.closer import CloserLook, cost_of
 from napari_wsimil.learning.options import fit_config, parsed_options
 from napari_wsimil.learning.outcomes import Task
+from napari_wsimil.learning.plan import check_plan
 from napari_wsimil.learning.run import RunConfig, checked_run, cohort_of, plan_of, read_run
-from napari_wsimil.learning.training import check_plan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -155,7 +155,7 @@ def test_options_are_refused_in_the_words_of_the_model() -> None:
     with pytest.raises(ValueError, match=r"mask_rate 1.0 in \[0, 1\)"):
         check_options("acmil", {"mask_rate": 1.0})
     with pytest.raises(ValueError, match="attention cannot be made with"):
-        check_options("attention", {"heads": 0})
+        check_options("attention", {"width": -4})
 
 
 def test_a_whole_number_may_stand_for_a_number() -> None:

@@ -16,8 +16,9 @@ from napari_wsimil.learning.closer import closer_for
 from napari_wsimil.learning.cohort import feature_path, read_cohort, split_manifest
 from napari_wsimil.learning.options import check_options
 from napari_wsimil.learning.outcomes import Task
+from napari_wsimil.learning.plan import Plan, check_plan
 from napari_wsimil.learning.settings import FitConfig
-from napari_wsimil.learning.training import Plan, check_plan, train_cohort
+from napari_wsimil.learning.training import train_cohort
 from napari_wsimil.models import model_class
 from napari_wsimil.study.folder import read_folder
 from napari_wsimil.study.schema import read_schema

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import secrets
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -16,21 +15,21 @@ from napari_wsimil.learning.cards import describe
 from napari_wsimil.learning.checkpoint import check_target, save_checkpoint
 from napari_wsimil.learning.cohort import read_cases, split_manifest
 from napari_wsimil.learning.evaluation import Step, evaluate
-from napari_wsimil.learning.fit import Epoch, FitConfig, TrainingError
-from napari_wsimil.learning.outcomes import Task, check_task, outcome_of
+from napari_wsimil.learning.fit import Epoch, TrainingError
+from napari_wsimil.learning.outcomes import outcome_of
+from napari_wsimil.learning.plan import Plan as Plan
+from napari_wsimil.learning.plan import check_plan
 from napari_wsimil.learning.recipes import trainer
 from napari_wsimil.learning.results import results_of
 from napari_wsimil.learning.unfinished import Unfinished
-from napari_wsimil.models import MODELS, create_model, model_class
-from napari_wsimil.models.base import Need
+from napari_wsimil.models import create_model
 from napari_wsimil.models.record import RecordFormat
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from collections.abc import Generator, Sequence
     from pathlib import Path
 
     from napari_wsimil.learning.cases import Case
-    from napari_wsimil.learning.cohort import Closer
     from napari_wsimil.learning.outcomes import Outcome
     from napari_wsimil.learning.results import Results
     from napari_wsimil.models.base import MILModel
@@ -40,41 +39,6 @@ if TYPE_CHECKING:
 
 
 _ROUND = (2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is trained, on which patients, and how.
-
-    Attributes
-    ----------
-    model
-        Name in the registry of models.
-    options
-        Its arguments besides those that the data give.
-    task
-        What is learned of a patient.
-    time_unit
-        Unit of the manifest's times, for survival.
-    features
-        Folder of features that the manifest does not place.
-    closer
-        Gives a slide's bag its finer features, for models that need them.
-    folds, fold
-        Which fold of how many tests, where the manifest has no split.
-    fit
-        How the model is fitted; its seed also draws folds and first weights.
-    """
-
-    model: str = "acmil"
-    options: Mapping[str, int | float | str] = field(default_factory=dict)
-    task: Task = Task.CLASSIFICATION
-    time_unit: str = ""
-    features: Path | None = None
-    closer: Closer | None = None
-    folds: int = 5
-    fold: int = 0
-    fit: FitConfig = field(default_factory=FitConfig)
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,45 +125,27 @@ def train_cohort(manifest: Manifest, path: Path, plan: Plan) -> Generator[Event,
     return Trained(model, card, path, (yield from _chosen(model, card, cohort, manifest)))
 
 
-def reads_records(name: str) -> bool:
-    """Return whether a model of the registry takes the groups of a patient's record."""
-    return "groups" in inspect.signature(model_class(name)).parameters
-
-
-def check_plan(plan: Plan, manifest: Manifest) -> None:
-    """Raise ValueError if the model cannot do the task, or does not go with the manifest."""
-    check_task(plan.task, manifest, plan.time_unit)
-    if plan.task is not Task.CLASSIFICATION and not model_class(plan.model).survives:
-        able = ", ".join(name for name, cls in MODELS.items() if cls.survives)
-        raise ValueError(f"{plan.model} does not learn {plan.task}: choose one of {able}")
-    if Need.FINER in model_class(plan.model).needs and plan.closer is None:
-        raise ValueError(f"{plan.model} looks closer at patches, which takes the slides themselves")
-    if reads_records(plan.model) and manifest.schema is None:
-        raise ValueError(f"{plan.model} reads clinical records: name the schema of the manifest's")
-    if manifest.schema is not None and not reads_records(plan.model):
-        able = ", ".join(name for name in MODELS if reads_records(name)) or "no model yet"
-        raise ValueError(f"{plan.model} reads no clinical records, as do {able}: give no schema")
-
-
 @dataclass(frozen=True, eq=False)
 class _Cohort:
-    """The patients of a manifest as a model takes them."""
+    """The patients of a manifest as a model takes them; `outlines` are of all, in order."""
 
     train: Sequence[Case]
     validation: Sequence[Case]
     test: Sequence[Case]
+    outlines: Sequence[Case]
     outcome: Outcome
     record: RecordFormat | None
 
     def describe(self, model: MILModel, seed: int) -> Card:
         """Return the card of a model before it is trained."""
+        known = len(self.train) + len(self.validation)
         return describe(
             model,
-            [*self.train, *self.validation],
+            self.outlines[:known],
             classes=self.outcome.classes,
             survival=self.outcome.survival,
             record=self.record,
-            data=_told(self.train, self.validation, self.record),
+            data=_told(self.outlines[: len(self.train)], len(self.validation), self.record),
             seed=seed,
             salt=secrets.token_hex(8),
             created=datetime.now(UTC).date().isoformat(),
@@ -215,9 +161,10 @@ def _read(manifest: Manifest, plan: Plan) -> Generator[Step, None, _Cohort]:
     for part in parts:
         read = yield from read_cases(part, outcome, plan.features, record, plan.closer)
         cases.append(read)
-    yield from _check_encoders([case for part in cases for case in part])
+    outlines = yield from _outlines([case for part in cases for case in part])
+    _check_encoders(outlines)
     train, validation, test = cases
-    return _Cohort(train, validation, test, outcome, record)
+    return _Cohort(train, validation, test, outlines, outcome, record)
 
 
 def _members(manifest: Manifest, names: Sequence[str]) -> list[Patient]:
@@ -231,19 +178,26 @@ def _record_format(manifest: Manifest, train: Sequence[Patient]) -> RecordFormat
     return RecordFormat.fit(manifest.schema, [p.record for p in train if p.record is not None])
 
 
-def _check_encoders(cases: Sequence[Case]) -> Iterator[Step]:
-    encoders = set()
+def _outlines(cases: Sequence[Case]) -> Generator[Step, None, list[Case]]:
+    """Return the cases with one number a patch: all that a card tells, and small."""
+    found = []
     for done, case in enumerate(cases, 1):
-        encoders |= {bag.encoder for bag in case.bags}
+        bags = tuple(replace(b, features=b.features[:, :1].clone(), finer=None) for b in case.bags)
+        found.append(replace(case, bags=bags))
         yield Step("check features", done, len(cases))
+    return found
+
+
+def _check_encoders(cases: Sequence[Case]) -> None:
+    encoders = {bag.encoder for case in cases for bag in case.bags}
     if len(encoders) > 1:
         found = ", ".join(sorted(encoders))
         raise ValueError(f"the features are of several encoders, {found}: extract them anew")
 
 
-def _told(train: Sequence[Case], validation: Sequence[Case], record: RecordFormat | None) -> str:
+def _told(train: Sequence[Case], chose: int, record: RecordFormat | None) -> str:
     """Return the card's sentence on the data, with who has which part of a record."""
-    told = f"{len(train)} patients trained, {len(validation)} chose the weights"
+    told = f"{len(train)} patients trained, {chose} chose the weights"
     if record is None:
         return told
     clinical = [case.bags[0].clinical for case in train]

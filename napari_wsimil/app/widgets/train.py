@@ -31,8 +31,9 @@ from napari_wsimil.app.widgets.train_model import ModelBox
 from napari_wsimil.app.widgets.train_progress import ProgressBox
 from napari_wsimil.app.widgets.train_results import ResultsBox
 from napari_wsimil.app.work import model_job
+from napari_wsimil.learning.fit import TrainingError
+from napari_wsimil.learning.plan import reads_records
 from napari_wsimil.learning.run import checked_run, encoder_of, open_cohort, split_of
-from napari_wsimil.learning.training import reads_records
 from napari_wsimil.models import model_class
 from napari_wsimil.models.base import Need
 
@@ -201,9 +202,10 @@ class TrainWidget(DockedWidget):
         return "Stopped." if error is None else f"Training stopped: {_sentence(error)}."
 
     def _left(self) -> str:
+        """Return where weights are left; a `TrainingError` says it itself."""
         unfinished = None if self._prepared is None else self._prepared.unfinished
         if unfinished is None or unfinished.epoch is None:
-            return ""
+            return "" if isinstance(self.job.error, TrainingError) else "Nothing was kept."
         return f"The best weights so far are in {unfinished.path.name}."
 
     def _refresh_on_event(self, _: object) -> None:

@@ -7,9 +7,9 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from matplotlib.ticker import MaxNLocator
-from qtpy.QtCore import QTimer
 
 from napari_wsimil.app.pace import Pace
+from napari_wsimil.app.widgets.paced import Paced
 from napari_wsimil.app.widgets.plots import COLORS, Plot
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     Numbers = Callable[[Epoch], dict[str, float]]
 
 _HEIGHT = 150  # pixels of one of the axes
-_WAIT = 100  # milliseconds until a late drawing is tried again
 
 
 class Curves(Plot):
@@ -34,10 +33,7 @@ class Curves(Plot):
     def __init__(self) -> None:
         super().__init__(2 * _HEIGHT)
         self.epochs: list[Epoch] = []
-        self._pace = Pace(0.33, 0.2)
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.timeout.connect(self._draw_when_due)
+        self._paced = Paced(self, self.refresh, Pace(0.33, 0.2))
 
     def start(self) -> None:
         """Forget the epochs of a training before."""
@@ -47,14 +43,7 @@ class Curves(Plot):
     def add(self, epoch: Epoch) -> None:
         """Take the next epoch; it is drawn soon."""
         self.epochs.append(epoch)
-        self._draw_when_due()
-
-    def _draw_when_due(self) -> None:
-        if not self._pace.due:
-            self._timer.start(_WAIT)
-            return
-        with self._pace:
-            self.refresh()
+        self._paced.ask()
 
     def paint(self) -> None:
         """Draw axes under each other, one for each kind of numbers."""

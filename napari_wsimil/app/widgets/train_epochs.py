@@ -9,6 +9,8 @@ from qtpy.compat import isalive
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QSlider, QWidget
 
+from napari_wsimil.app.pace import Pace
+from napari_wsimil.app.widgets.paced import Paced
 from napari_wsimil.learning.unfinished import title
 
 if TYPE_CHECKING:
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.learning.fit import Epoch
 
+#: Largest share of the window's time that goes into drawing the newest map.
+_SHARE = 0.04
 _RUNNING, _STOPPED, _ENDED = "model still training", "training was stopped", "before the end"
 
 
@@ -35,6 +39,7 @@ class EpochMaps(QWidget):
         self._maps: list[tuple[Epoch, Prediction]] = []
         self._kept: tuple[LoadedModel, Prediction] | None = None
         self._state = _RUNNING
+        self._live = Paced(self, self._show_newest, Pace(0.1, _SHARE, 2.0))
         self.slider = QSlider(Qt.Orientation.Horizontal)
         self.slider.setToolTip("The pinned slide's map after each epoch; right is the newest")
         self.label = QLabel()
@@ -51,6 +56,7 @@ class EpochMaps(QWidget):
         """Begin anew with a pinned slide and what answers of it, if both are there."""
         self._bag, self._loaded, self._kept = bag, loaded, None
         self._maps, self._state = [], _RUNNING
+        self._live.forget()
         self.hide()
         if bag is not None and loaded is not None and self._pane.bag is bag:
             self._pane.show_model(loaded)
@@ -65,14 +71,19 @@ class EpochMaps(QWidget):
             self.slider.setValue(len(self._maps))
         self.slider.blockSignals(False)
         self._hide_without_slide()
-        if live and self._pane.model is self._loaded:
+        if live:
+            self._live.ask()
+
+    def _show_newest(self) -> None:
+        """Show the map at the slider, unless another model has been opened meanwhile."""
+        if self._maps and self._pane.model is self._loaded:
             self._show(self.slider.value())
 
     def stop(self) -> None:
         """Say of the maps there are that training was stopped."""
         self._state = _STOPPED
-        if self._maps and self._pane.model is self._loaded:
-            self._show(self.slider.value())
+        self._live.forget()
+        self._show_newest()
 
     def finish(self, finished: Finished, loaded: LoadedModel) -> None:
         """Put the kept model's map at the right end, and show it if maps were being shown."""
@@ -83,8 +94,8 @@ class EpochMaps(QWidget):
         self.slider.setRange(1, len(self._maps) + 1)
         self.slider.setValue(self.slider.maximum())
         self.slider.blockSignals(False)
-        if self._pane.model is self._loaded:
-            self._show(self.slider.value())
+        self._live.forget()
+        self._show_newest()
 
     def _show(self, number: int) -> None:
         """Show a map as the pane's prediction, by the model it is of."""
