@@ -306,6 +306,47 @@ def test_curves_follow_the_theme(ready: Dock) -> None:
         appearance.theme = before
 
 
+def test_survival_asks_for_a_unit_and_has_risks_in_place_of_classes(
+    ready: Dock, tmp_path: Path
+) -> None:
+    lines = (tmp_path / "cohort.csv").read_text().splitlines()
+    rows = [lines[0] + ",time,event"]
+    rows += [f"{line},{k + 1},{int(k % 3 != 1)}" for k, line in enumerate(lines[1:])]
+    (tmp_path / "times.csv").write_text("\n".join(rows))
+    ready.train.cohort.open(tmp_path / "times.csv")
+    assert not ready.train.cohort.unit.isVisibleTo(ready.train)
+    ready.train.cohort.task.setCurrentIndex(2)
+    assert "say the unit of its times" in ready.tip
+    assert ready.train.model.values["fit"]["accumulate"] == 16
+    ready.train.cohort.unit.setText("months")
+    assert "no event" in ready.train.cohort.split.text()
+    ready.train.start()
+    ready.idle()
+    assert "c-index" in ready.train.results.said.text()
+    assert not ready.train.results.figure.isVisibleTo(ready.train.results)
+    assert ready.train.results.table.item(2, 1).text() == "no event until 11 months"
+
+
+def test_what_is_asked_for_too_often_is_done_after_the_last_time(qtbot: QtBot) -> None:
+    from qtpy.QtCore import QObject
+
+    from napari_wsimil.app.pace import Pace
+    from napari_wsimil.app.widgets.paced import Paced
+
+    asked, done = [0], []
+    owner = QObject()
+    paced = Paced(owner, lambda: done.append(asked[0]), Pace(0.1, 1.0))
+    for asked[0] in range(100):
+        paced.ask()
+    assert done == [0]
+    qtbot.waitUntil(lambda: len(done) == 2, timeout=1000)
+    assert done == [0, 99]
+    paced.ask()
+    paced.forget()
+    qtbot.wait(200)
+    assert len(done) == 2
+
+
 # pause, resume, cancel
 
 
@@ -315,6 +356,7 @@ def test_a_paused_training_stands_still_and_goes_on(ready: Dock) -> None:
     ready.until_epoch(2)
     ready.train.job.pause_button.click()
     ready.wait(lambda: ready.train.job.pause_button.text() == "Resume", seconds=1)
+    assert ready.train.job.label.text().startswith("paused, ")
     ready.qtbot.wait(150)
     stands = len(ready.epochs)
     ready.qtbot.wait(300)

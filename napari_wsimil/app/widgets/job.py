@@ -125,6 +125,8 @@ class JobRow(QWidget):
         if not self.canceled:
             self.pause_button.setText("Resume" if self.paused else "Pause")
             self.pause_button.setEnabled(True)
+            if self.paused:
+                self.label.setText(f"paused, {self.label.text()}")
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """Cancel when the window is closed."""

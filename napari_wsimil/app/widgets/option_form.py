@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from magicgui.widgets import create_widget
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QFormLayout, QWidget
+from qtpy.QtWidgets import QFormLayout, QSizePolicy, QWidget
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,6 +45,7 @@ class OptionForm(QWidget):
         self._fields = {n: _field(n, o, given.get(n, o.default)) for n, o in options.items()}
         for field in self._fields.values():
             self._form.addRow(field.label, field.native)
+            field.native.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
             field.changed.connect(lambda _: self.changed.emit())
 
     def field(self, name: str) -> ValueWidget[Any]:

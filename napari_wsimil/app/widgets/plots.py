@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
 from matplotlib.figure import Figure
@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QSizePolicy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from qtpy.QtGui import QResizeEvent
 
 #: Told apart by color-blind readers, on dark and on light.
 COLORS = ("#56b4e9", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#0072b2")
@@ -29,7 +30,7 @@ class Plot(FigureCanvasQTAgg):
     """
 
     def __init__(self, height: int) -> None:
-        super().__init__(Figure(layout="constrained"))  # type: ignore[no-untyped-call]
+        super().__init__(Figure())  # type: ignore[no-untyped-call]
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.setFixedHeight(height)
         get_settings().appearance.events.theme.connect(self._change_theme)
@@ -52,31 +53,21 @@ class Plot(FigureCanvasQTAgg):
         names = ("background", "foreground", "text", "secondary", "error")
         return {name: getattr(theme, name).as_hex() for name in names}
 
-    def axes(self, place: Any, title: str) -> Axes:
-        """Return new axes at a place of the figure, without more ink than they need."""
-        colors = self.theme
-        axes: Axes = self.figure.add_subplot(place)
+    def axes(self, left: int, top: int, width: int, height: int) -> Axes:
+        """Return new axes at a place in pixels from the upper left, with little ink."""
+        colors, across, down = self.theme, self.width(), self.height()
+        place = (left / across, 1 - (top + height) / down, width / across, height / down)
+        axes: Axes = self.figure.add_axes(place)
         axes.set_facecolor(colors["background"])
-        axes.set_title(title, fontsize=_SMALL + 1, color=colors["text"])
         axes.tick_params(labelsize=_SMALL, colors=colors["text"], length=2)
         axes.spines[["top", "right"]].set_visible(False)
         axes.spines[["left", "bottom"]].set_color(colors["secondary"])
         return axes
 
-    def legend(self, axes: Axes, columns: int) -> None:
-        """Name the lines above axes without a title, if there are any."""
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(
-                loc="lower left",
-                bbox_to_anchor=(-0.02, 0.98),
-                borderpad=0.2,
-                ncols=columns,
-                columnspacing=1.2,
-                fontsize=_SMALL,
-                frameon=False,
-                labelcolor=self.theme["text"],
-                handlelength=1.2,
-            )
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Draw again where the places are others."""
+        super().resizeEvent(event)  # type: ignore[no-untyped-call]
+        self.refresh()
 
     def _change_theme(self, _: object) -> None:
         if isalive(self):

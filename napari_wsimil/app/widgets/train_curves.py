@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
     Numbers = Callable[[Epoch], dict[str, float]]
 
-_HEIGHT = 150  # pixels of one of the axes
+# in pixels: axes, what is left of and below them, a row and a letter of names, what is free
+_HEIGHT, _LEFT, _FEET, _ROW, _LETTER, _GAP, _BELOW = 100, 52, 44, 16, 6, 6, 4
 
 
 class Curves(Plot):
@@ -47,20 +49,37 @@ class Curves(Plot):
 
     def paint(self) -> None:
         """Draw axes under each other, one for each kind of numbers."""
-        panels = _panels(self.epochs)
-        self.setFixedHeight(_HEIGHT * len(panels))
-        places = self.figure.add_gridspec(len(panels), 1)
-        for row, (title, numbers) in enumerate(panels):
-            axes = self.axes(places[row, 0], "")
-            axes.set_ylabel(title, fontsize=8, color=self.theme["text"])
-            _draw_lines(axes, self.epochs, numbers)
-            self._draw_stages(axes, row == 0)
-            if numbers is _metrics:
-                axes.set_ylim(0, 1.02)
-            axes.set_xlim(0.5, max(1.5, len(self.epochs) + 0.5))
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            self.legend(axes, 3)
-        axes.set_xlabel("epoch", fontsize=8, color=self.theme["text"])
+        top = 0
+        panels = [_Panel.of(*panel, self.epochs, self.width()) for panel in _panels(self.epochs)]
+        self.setFixedHeight(sum(panel.height for panel in panels) + _BELOW)
+        for panel in panels:
+            head = _ROW * panel.rows + _GAP
+            axes = self.axes(_LEFT, top + head, self.width() - _LEFT - _GAP, _HEIGHT)
+            _draw_lines(axes, self.epochs, panel.numbers)
+            self._draw_stages(axes, top == 0)
+            self._label(axes, panel)
+            top += panel.height
+
+    def _label(self, axes: Axes, panel: _Panel) -> None:
+        text = self.theme["text"]
+        if panel.numbers is _metrics:
+            axes.set_ylim(0, 1.02)
+        axes.set_xlim(0.5, max(1.5, len(self.epochs) + 0.5))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_ylabel(panel.title, fontsize=8, color=text)
+        axes.set_xlabel("epoch", fontsize=8, color=text, labelpad=1)
+        if panel.rows:
+            axes.legend(
+                loc="lower left",
+                bbox_to_anchor=(-0.02, 0.98),
+                ncols=panel.columns,
+                borderpad=0.2,
+                columnspacing=1.2,
+                handlelength=1.2,
+                fontsize=8,
+                frameon=False,
+                labelcolor=text,
+            )
 
     def _draw_stages(self, axes: Axes, named: bool) -> None:
         """Draw a line where a stage begins, with its name where there are several."""
@@ -80,6 +99,27 @@ class Curves(Plot):
                     color=self.theme["text"],
                 )
             start += count
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """One of the axes, and how the names of its lines are laid out above it."""
+
+    title: str
+    numbers: Numbers
+    columns: int
+    rows: int
+
+    @classmethod
+    def of(cls, title: str, numbers: Numbers, epochs: Sequence[Epoch], across: int) -> _Panel:
+        names = dict.fromkeys(name for epoch in epochs for name in numbers(epoch))
+        longest = max(map(len, names), default=1)
+        columns = max(1, min(3, (across - _LEFT) // (_LETTER * longest + 28)))
+        return cls(title, numbers, columns, math.ceil(len(names) / columns))
+
+    @property
+    def height(self) -> int:
+        return _ROW * self.rows + _HEIGHT + _FEET
 
 
 def _panels(epochs: Sequence[Epoch]) -> list[tuple[str, Numbers]]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from napari_wsimil.learning.fit import Epoch
 
 #: Largest share of the window's time that goes into drawing the newest map.
-_SHARE = 0.04
+_SHARE = 0.1
 _RUNNING, _STOPPED, _ENDED = "model still training", "training was stopped", "before the end"
 
 
@@ -39,7 +39,7 @@ class EpochMaps(QWidget):
         self._maps: list[tuple[Epoch, Prediction]] = []
         self._kept: tuple[LoadedModel, Prediction] | None = None
         self._state = _RUNNING
-        self._live = Paced(self, self._show_newest, Pace(0.1, _SHARE, 2.0))
+        self._live = Paced(self, self._show_newest, Pace(0.1, _SHARE, 1.0))
         self.slider = QSlider(Qt.Orientation.Horizontal)
         self.slider.setToolTip("The pinned slide's map after each epoch; right is the newest")
         self.label = QLabel()

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
     from napari_wsimil.learning.results import Results
 
-_HEIGHT = 190  # pixels
+# in pixels: the figure, a square in it, what is left of it and above it, room for names
+_HEIGHT, _SIDE, _LEFT, _TOP, _NAMES = 196, 132, 44, 22, 76
 _LETTERS = 12  # of a class's name in a figure
 
 
@@ -31,12 +32,18 @@ class ConfusionAndRoc(Plot):
         """Draw both, if there are results."""
         if self._results is None or self._results.confusion is None:
             return
-        places = self.figure.add_gridspec(1, 2)
-        self._draw_roc(self.axes(places[0, 0], _roc_title(self._results)), self._results)
-        self._draw_confusion(self.axes(places[0, 1], "Confusion"), self._results)
+        side = min(_SIDE, self.width() // 2 - _LEFT - 8)
+        self._draw_roc(self.axes(_LEFT, _TOP, side, side), self._results)
+        left = _LEFT if len(self._results.outcomes) == 2 else _NAMES
+        side = min(side, self.width() // 2 - left - 8)
+        self._draw_confusion(self.axes(self.width() // 2 + left, _TOP, side, side), self._results)
+
+    def _title(self, axes: Axes, text: str) -> None:
+        axes.set_title(text, fontsize=9, color=self.theme["text"])
 
     def _draw_roc(self, axes: Axes, results: Results) -> None:
         text = self.theme["text"]
+        self._title(axes, _roc_title(results))
         axes.plot([0, 1], [0, 1], color=self.theme["secondary"], linewidth=0.8, linestyle="--")
         for curve, color in zip(results.roc, COLORS * len(results.roc), strict=False):
             name = _short(results.outcomes[curve.label])
@@ -49,6 +56,7 @@ class ConfusionAndRoc(Plot):
             axes.legend(fontsize=7, frameon=False, labelcolor=text, handlelength=1)
 
     def _draw_confusion(self, axes: Axes, results: Results) -> None:
+        self._title(axes, "Confusion")
         table, text = results.confusion, self.theme["text"]
         if table is None:
             return
@@ -58,10 +66,15 @@ class ConfusionAndRoc(Plot):
         for row, column in ((r, c) for r in range(len(names)) for c in range(len(names))):
             color = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, str(table[row, column]), ha="center", va="center", color=color)
-        axes.set_xticks(range(len(names)), names, rotation=30 if len(names) > 2 else 0)
-        axes.set_yticks(range(len(names)), names, rotation=90, va="center")
-        axes.set_xlabel("model", fontsize=8, color=text)
-        axes.set_ylabel("truth", fontsize=8, color=text)
+        if len(names) == 2:
+            axes.set_xlabel("model", fontsize=8, color=text)
+            axes.set_xticks(range(2), names)
+            axes.set_yticks(range(2), names, rotation=90, va="center")
+            axes.set_ylabel("truth", fontsize=8, color=text)
+        else:  # there is no room for the names twice
+            axes.set_xticks([])
+            axes.set_yticks(range(len(names)), names)
+            axes.set_xlabel("model (same order)", fontsize=8, color=text)
 
 
 def _roc_title(results: Results) -> str:

@@ -35,9 +35,10 @@ class ModelBox(QGroupBox):
         self.about.setWordWrap(True)
         self.settings, self.options, self.more = OptionForm(), OptionForm(), OptionForm()
         self.threads = QSpinBox()
-        self.threads.setRange(1, os.cpu_count() or 1)
-        self.threads.setValue(os.cpu_count() or 1)
-        self.threads.setToolTip("Same seed and same threads, same numbers")
+        cores = os.cpu_count() or 1
+        self.threads.setRange(1, cores)
+        self.threads.setValue(max(1, cores - 1))  # one is left to the window
+        self.threads.setToolTip("Of torch; same seed and same threads, same numbers")
         self.options_fold = Fold("Options of the model", self.options)
         self.more_fold = Fold("More settings of training", self.more)
         inside = QVBoxLayout(self)

@@ -105,7 +105,7 @@ def _words(epochs: Sequence[Epoch]) -> str:
         seconds = [one.seconds for one in epochs if one.stage == now.stage][-_RECENT:]
         left = _duration(median(seconds) * (now.total - now.number))
         words.append(f"{left} left" if now.stage == "fit" else f"{left} left of this stage")
-    return " · ".join(words + _best(epochs, "best so far"))
+    return " · ".join(words + _best(epochs, "best"))
 
 
 def _best(epochs: Sequence[Epoch], what: str) -> list[str]:
