@@ -48,15 +48,27 @@ Pixels = Annotated[int, typer.Option(help="Side of a patch in pixels of that siz
 Overlap = Annotated[float, typer.Option(help="Share of its side a neighbor repeats.")]
 Manifest = Annotated[Path, typer.Argument(help="Cohort: a CSV with a row per slide.")]
 NewCheckpoint = Annotated[Path, typer.Option("--out", "-o", help="Checkpoint, .safetensors.")]
-Model = Annotated[str, typer.Option(help="Its name; `napari-wsimil models` tells them all.")]
+MaybeCohort = Annotated[
+    Path | None,
+    typer.Argument(
+        help="Cohort: a CSV with a row per slide, or a folder of classes with features files."
+    ),
+]
+MaybeNewCheckpoint = Annotated[
+    Path | None, typer.Option("--out", "-o", help="Checkpoint, .safetensors.")
+]
+MaybeModelToTrain = Annotated[
+    str | None,
+    typer.Option("--model", help="Its name; `napari-wsimil models` tells them all; acmil if none."),
+]
 MaybeModel = Annotated[str | None, typer.Argument(help="Its name; all in short if none.")]
 ModelOption = Annotated[
     list[str] | None,
     typer.Option("--option", help="NAME=VALUE of the model, such as branches=3; may repeat."),
 ]
-Task = Annotated[
-    Literal["classification", "survival", "cox"],
-    typer.Option(help="Of the manifest's label, or of its time and event."),
+MaybeTask = Annotated[
+    Literal["classification", "survival", "cox"] | None,
+    typer.Option(help="Of the manifest's label, as if none, or of its time and event."),
 ]
 TimeUnit = Annotated[str | None, typer.Option(help="Unit of the manifest's times, for survival.")]
 Schema = Annotated[
@@ -85,6 +97,16 @@ Folds = Annotated[
     int | None, typer.Option(help="Folds where the manifest has no split; 5 if none.")
 ]
 Fold = Annotated[int | None, typer.Option(help="Which fold tests, from 0; the first if none.")]
+MaybeSeed = Annotated[
+    int | None, typer.Option(min=0, help="Same seed and threads, same numbers; 0 if none.")
+]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="Threads of torch; as many as it finds if none.")
+]
+RunFile = Annotated[
+    Path | None, typer.Option("--config", help="A saved run (.json), in place of all options.")
+]
+SaveRun = Annotated[Path | None, typer.Option(help="Also save what is run, as JSON.")]
 Checkpoint = Annotated[Path, typer.Argument(help="Trained model, .safetensors.")]
 Split = Annotated[
     str | None,

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from napari_wsimil._cli_closer import closer_for
 from napari_wsimil._cli_console import follow, remark, warn
 from napari_wsimil.bags.encoders import create_encoder
 from napari_wsimil.bags.exchange import open_bag
@@ -19,6 +18,7 @@ from napari_wsimil.explain.looks import after_looks
 from napari_wsimil.explain.predict import predict
 from napari_wsimil.explain.query import ask
 from napari_wsimil.learning.checkpoint import load_checkpoint
+from napari_wsimil.learning.closer import closer_for
 from napari_wsimil.learning.cohort import feature_path, read_cohort
 from napari_wsimil.learning.outcomes import Task
 from napari_wsimil.space.grid import make_grid

@@ -149,15 +149,17 @@ def extract(
         "… --model abmil --option width=128 --folds 5 --fold 2",
         "… --model persam-live --schema schema.toml",
         "… --task survival --time-unit months",
+        "… --threads 2 --save-config run.json",
+        "napari-wsimil train --config run.json",
     )
 )
 def train(
-    manifest: opt.Manifest,
-    out: opt.NewCheckpoint,
+    manifest: opt.MaybeCohort = None,
+    out: opt.MaybeNewCheckpoint = None,
     features: opt.Features = None,
-    model: opt.Model = "acmil",
+    model: opt.MaybeModelToTrain = None,
     option: opt.ModelOption = None,
-    task: opt.Task = "classification",
+    task: opt.MaybeTask = None,
     time_unit: opt.TimeUnit = None,
     schema: opt.Schema = None,
     weights: opt.Weights = None,
@@ -166,7 +168,10 @@ def train(
     accumulate: opt.Accumulate = None,
     folds: opt.Folds = None,
     fold: opt.Fold = None,
-    seed: opt.Seed = 0,
+    seed: opt.MaybeSeed = None,
+    threads: opt.Threads = None,
+    config: opt.RunFile = None,
+    save_config: opt.SaveRun = None,
     as_json: opt.Json = False,
 ) -> None:
     """Train a model on a cohort and save it with its card.
@@ -174,41 +179,37 @@ def train(
     Patients train, choose the weights and test as the manifest's split says, or by a fold of
     patients stratified by label or event. Slides of a patient are pooled. Features are read
     from the manifest's feature_path or --features; those not there are made first, with the
-    built-in encoder at 0.5 µm per pixel and 224 pixels.
+    built-in encoder at 0.5 µm per pixel and 224 pixels. A run that was saved, here or in the
+    window's Train dock, gives the same numbers again with --config.
     """
-    from napari_wsimil._cli_closer import closer_for, cost_of
-    from napari_wsimil._cli_given import check_folds, check_time_unit, check_weights
-    from napari_wsimil._cli_models import fit_config, parsed_options
-    from napari_wsimil._cli_slides import Patches, extract_missing
-    from napari_wsimil.learning.cohort import read_cohort
-    from napari_wsimil.learning.outcomes import Task
-    from napari_wsimil.learning.training import Plan, check_plan, train_cohort
-    from napari_wsimil.models import model_class
-    from napari_wsimil.study.schema import read_schema
+    from napari_wsimil._cli_train import prepare, run_of
+    from napari_wsimil.learning.run import train_run, write_run
 
-    check_weights(model, weights)
-    check_time_unit(Task(task), time_unit)
-    closer = closer_for(model_class(model), weights)
-    given = {"epochs": epochs, "lr": lr, "accumulate": accumulate, "seed": seed}
-    plan = Plan(
-        model=model,
-        options=parsed_options(model, option or ()),
-        task=Task(task),
-        time_unit=time_unit or "",
-        features=features,
-        closer=closer,
-        folds=Plan.folds if folds is None else folds,
-        fold=Plan.fold if fold is None else fold,
-        fit=fit_config(model, Task(task), given),
-    )
-    cohort = read_cohort(manifest, read_schema(schema) if schema else None)
-    check_folds(cohort, plan.task, folds=folds, fold=fold)
-    check_plan(plan, cohort)
-    extract_missing(cohort, features, Patches(), plan.task)
-    if closer is not None:
-        remark(str(cost_of(cohort, plan, closer)))
-    card = follow(train_cohort(cohort, out, plan), "training")
-    report({"checkpoint": out, "model": card.model, "metrics": card.metrics}, as_json)
+    given = {
+        "cohort": manifest,
+        "out": out,
+        "features": features,
+        "model": model,
+        "option": option,
+        "task": task,
+        "time_unit": time_unit,
+        "record_schema": schema,
+        "encoder_weights": weights,
+        "epochs": epochs,
+        "lr": lr,
+        "accumulate": accumulate,
+        "folds": folds,
+        "fold": fold,
+        "seed": seed,
+        "threads": threads,
+    }
+    run = run_of(config, given)
+    prepare(run, given)
+    if save_config is not None:
+        write_run(save_config, run)
+    trained = follow(train_run(run), "training")
+    card = trained.card
+    report({"checkpoint": run.out, "model": card.model, "metrics": card.metrics}, as_json)
 
 
 @app.command(
@@ -248,10 +249,10 @@ def evaluate(
     Classes are judged by AUC, balanced accuracy and macro-F1, survival by Harrell's c-index.
     Records are read with the schema the model learned with.
     """
-    from napari_wsimil._cli_closer import closer_for
     from napari_wsimil._cli_given import check_weights
     from napari_wsimil.learning.assessment import assess
     from napari_wsimil.learning.checkpoint import load_checkpoint
+    from napari_wsimil.learning.closer import closer_for
     from napari_wsimil.learning.cohort import read_cohort
 
     model, card = load_checkpoint(checkpoint)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_wsimil._cli_models import model_facts, options_of, parsed_options
+from napari_wsimil._cli_models import model_facts
 from napari_wsimil.bags.bag import Bag
 from napari_wsimil.bags.store import load_bag, save_bag
 from napari_wsimil.cli import main
@@ -21,6 +21,7 @@ from napari_wsimil.learning.checkpoint import CheckpointError, load_checkpoint, 
 from napari_wsimil.learning.cohort import BagFiles, read_cohort
 from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.learning.joint import loss_of
+from napari_wsimil.learning.options import options_of, parsed_options
 from napari_wsimil.learning.training import Plan, train_cohort
 from napari_wsimil.models import MODELS
 from napari_wsimil.models.card import Card

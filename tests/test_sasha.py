@@ -27,6 +27,8 @@ from napari_wsimil.learning.ppo import (
 )
 from napari_wsimil.learning.recipes import trainer
 from napari_wsimil.learning.sasha import (
+    UPDATER_EPOCHS,
+    WARM_UP,
     alike,
     distill,
     fit_updater,
@@ -613,6 +615,20 @@ def test_a_loss_that_is_not_finite_stops_training(model: SASHA) -> None:
 def test_only_a_sasha_is_trained_in_three_stages() -> None:
     with pytest.raises(ValueError, match="ABMIL"):
         finish(train_sasha(ABMIL(feature_dim=D, classes=2), [], []))
+
+
+def test_epochs_tell_their_stage_and_how_many_it_has() -> None:
+    model = SASHA(feature_dim=D, classes=2, attention_dim=4, budget=0.1)
+    cases = [Case(f"p{k}", (make_bag(12, k),), k % 2) for k in range(4)]
+    config = FitConfig(epochs=2, drop=0)
+    events = list(train_sasha(model, cases[:2], cases[2:], config))
+    told = [(e.stage, e.total, e.number) for e in events if isinstance(e, Epoch)]
+    assert told == [
+        *(("hafed", 2, k) for k in (1, 2)),
+        *(("updater", UPDATER_EPOCHS, k) for k in range(1, UPDATER_EPOCHS + 1)),
+        *(("actor", WARM_UP, k) for k in range(1, WARM_UP + 1)),
+        *(("policy", 2, k) for k in (0, 1, 2)),
+    ]
 
 
 class Spy(HAFED):

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from napari_wsimil._cli_models import fit_config
 from napari_wsimil.bags.bag import Bag, ClinicalTokens
 from napari_wsimil.bags.store import load_bag, save_bag
 from napari_wsimil.cli import main
@@ -22,6 +21,7 @@ from napari_wsimil.learning.evaluation import Scores, evaluate, finish
 from napari_wsimil.learning.fit import FitConfig, fit
 from napari_wsimil.learning.joint import loss_of
 from napari_wsimil.learning.metrics import concordance
+from napari_wsimil.learning.options import fit_config
 from napari_wsimil.learning.outcomes import Task
 from napari_wsimil.learning.recipes import recipe
 from napari_wsimil.learning.survival import c_index_interval, time_bins

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QMainWindow, QWidget
@@ -13,8 +14,11 @@ from napari_wsimil.app.widgets.beside import BesideWidget
 from napari_wsimil.app.widgets.explain import ExplainWidget
 from napari_wsimil.app.widgets.overview import Overview
 from napari_wsimil.app.widgets.slide import SlideWidget
+from napari_wsimil.app.widgets.train import TrainWidget
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from napari import Viewer
 
 
@@ -75,3 +79,22 @@ class BesideDock(BesideWidget):
 
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(session_of(napari_viewer))
+
+
+class TrainDock(TrainWidget):
+    """The Train dock of a viewer."""
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__(session_of(napari_viewer))
+        self.slide_wanted.connect(partial(_open, napari_viewer))
+
+
+def _open(viewer: Viewer, path: Path) -> None:
+    """Open a slide in the Slide dock if the viewer has one, else as napari opens any file."""
+    docks = (one for one in viewer.window.dock_widgets.values() if isinstance(one, SlideDock))
+    dock = next(docks, None)
+    if dock is None:
+        viewer.open(path, plugin="napari-wsimil")
+    else:
+        dock.open(path)
+        dock.come_forward()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from napari import Viewer
 
-    from napari_wsimil.app.docks import BesideDock, ExplainDock, SlideDock
+    from napari_wsimil.app.docks import BesideDock, ExplainDock, SlideDock, TrainDock
     from napari_wsimil.app.presenter import Presenter
     from napari_wsimil.app.session import Session
     from napari_wsimil.app.widgets.job import JobRow
@@ -39,11 +39,12 @@ class Window:
     presenter: Presenter
     slide_dock: SlideDock
     explain_dock: ExplainDock
+    train_dock: TrainDock
     beside_dock: BesideDock
 
     @property
     def jobs(self) -> tuple[JobRow, ...]:
-        return (self.slide_dock.job, *self.explain_dock.jobs)
+        return (self.slide_dock.job, *self.explain_dock.jobs, self.train_dock.job)
 
     @property
     def error(self) -> BaseException | None:
@@ -58,18 +59,27 @@ class Window:
 
 
 def open_window(show: bool = True) -> Window:
-    """Return a new window with the Slide and Explain docks, asynchronous slicing on."""
+    """Return a new window with the Slide, Explain and Train docks, asynchronous slicing on."""
     os.environ.setdefault("NAPARI_ASYNC", "1")
     import napari
 
-    from napari_wsimil.app.docks import BesideDock, ExplainDock, SlideDock, presenter_of, session_of
+    from napari_wsimil.app.docks import (
+        BesideDock,
+        ExplainDock,
+        SlideDock,
+        TrainDock,
+        presenter_of,
+        session_of,
+    )
 
     with _without_toast():
         viewer = napari.Viewer(title="napari-wsimil", show=show)
     presenter = presenter_of(viewer)
     slide_dock, explain_dock = SlideDock(viewer), ExplainDock(viewer)
+    train_dock = TrainDock(viewer)
     viewer.window.add_dock_widget(slide_dock, name="Slide", area="right")
     viewer.window.add_dock_widget(explain_dock, name="Explain", area="right", tabify=True)
+    viewer.window.add_dock_widget(train_dock, name="Train", area="right", tabify=True)
     beside_dock = BesideDock(viewer)
     viewer.window.add_dock_widget(beside_dock, name="Beside", area="bottom").hide()
     viewer.window.resize(*SIZE)
@@ -79,7 +89,8 @@ def open_window(show: bool = True) -> Window:
         _warm_up(viewer)
     sys.setswitchinterval(_SWITCH)
     gc.freeze()  # napari collects garbage at every layer it removes: let it skip what stays
-    return Window(viewer, session_of(viewer), presenter, slide_dock, explain_dock, beside_dock)
+    docks = (slide_dock, explain_dock, train_dock, beside_dock)
+    return Window(viewer, session_of(viewer), presenter, *docks)
 
 
 def _warm_up(viewer: Viewer) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_wsimil.learning.cohort import cases_of
+from napari_wsimil.learning.cohort import read_cases
 from napari_wsimil.learning.evaluation import evaluate
-from napari_wsimil.learning.metrics import intervals
 from napari_wsimil.learning.missingness import telling
 from napari_wsimil.learning.outcomes import Outcome, Task
-from napari_wsimil.learning.survival import c_index_interval
+from napari_wsimil.learning.results import bounds
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -18,8 +17,7 @@ if TYPE_CHECKING:
 
     from napari_wsimil.learning.cases import Case
     from napari_wsimil.learning.cohort import Closer
-    from napari_wsimil.learning.evaluation import Scores, Step
-    from napari_wsimil.learning.metrics import Interval
+    from napari_wsimil.learning.evaluation import Step
     from napari_wsimil.models.base import MILModel
     from napari_wsimil.models.card import Card
     from napari_wsimil.models.record import RecordFormat
@@ -79,27 +77,22 @@ def assess(
     if card.record is not None:
         card.record.check(manifest.schema)
         warnings = _record_warnings(card.record, patients)
-    cases = cases_of(patients, Outcome.of_card(card), folder, card.record, closer)
+    outcome = Outcome.of_card(card)
+    cases = yield from read_cases(patients, outcome, folder, card.record, closer)
     warnings += _warnings(card, cases)
     if card.record is not None:
         warnings += telling(card.record.clinical.groups, cases)
     scores = yield from evaluate(model, cases, "patients")
     chances = card.chances(scores.logits.double())
-    bounds = _intervals(scores, draws)
+    found = bounds(scores, draws)
     return Assessment(
-        metrics={n: {"value": i.value, "low": i.low, "high": i.high} for n, i in bounds.items()},
+        metrics={n: {"value": i.value, "low": i.low, "high": i.high} for n, i in found.items()},
         patients={
             name: dict(zip(card.outcomes, row, strict=True))
             for name, row in zip(scores.patients, chances.tolist(), strict=True)
         },
         warnings=warnings,
     )
-
-
-def _intervals(scores: Scores, draws: int) -> dict[str, Interval]:
-    if scores.follow_ups:
-        return c_index_interval(scores.follow_ups, scores.risks, draws)
-    return intervals(scores.targets.numpy(), scores.probabilities.numpy(), draws=draws)
 
 
 def _warnings(card: Card, cases: Sequence[Case]) -> tuple[str, ...]:

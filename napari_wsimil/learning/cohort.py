@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, TypeAlias, overload
 
 from napari_wsimil.bags.exchange import open_bag
 from napari_wsimil.learning.cases import Case
+from napari_wsimil.learning.evaluation import Step
 from napari_wsimil.learning.folds import Fold, folds
 from napari_wsimil.learning.outcomes import Task
 from napari_wsimil.study.manifest import Split, read_manifest
 from napari_wsimil.study.tables import RecordError, read_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
     from napari_wsimil.bags.bag import Bag, ClinicalTokens
@@ -142,14 +143,14 @@ def _strata(patients: Sequence[Patient], task: Task) -> dict[str, int]:
     return {patient.name: classes.index(patient.label or "") for patient in patients}
 
 
-def cases_of(
+def read_cases(
     patients: Sequence[Patient],
     outcome: Outcome,
     folder: Path | None,
     record: RecordFormat | None = None,
     closer: Closer | None = None,
-) -> tuple[Case, ...]:
-    """Return one case per patient, features read from their files.
+) -> Generator[Step, None, tuple[Case, ...]]:
+    """Yield after every patient; return one case each, features read from their files.
 
     Parameters
     ----------
@@ -173,10 +174,12 @@ def cases_of(
     """
     targets = [outcome.target(patient) for patient in patients]
     size = sum(_size(feature_path(s, folder)) for p in patients for s in p.slides)
-    return tuple(
-        Case(p.name, _bags(BagFiles(p.slides, folder, _tokens(p, record), closer), size), target)
-        for p, target in zip(patients, targets, strict=True)
-    )
+    cases = []
+    for done, (p, target) in enumerate(zip(patients, targets, strict=True), 1):
+        files = BagFiles(p.slides, folder, _tokens(p, record), closer)
+        cases.append(Case(p.name, _bags(files, size), target))
+        yield Step("read features", done, len(patients))
+    return tuple(cases)
 
 
 def _tokens(patient: Patient, record: RecordFormat | None) -> ClinicalTokens | None:

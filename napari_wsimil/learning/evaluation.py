@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import defaultdict
+from dataclasses import dataclass, field
+from statistics import fmean
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -48,12 +50,15 @@ class Scores:
         (P, C) float32, mean over each patient's slides.
     follow_ups
         What became of each patient, where survival is asked; otherwise none.
+    scalars
+        The mean of each of `MILOutput.scalars` over the slides that have it.
     """
 
     patients: tuple[str, ...]
     targets: Tensor
     logits: Tensor
     follow_ups: tuple[FollowUp, ...] = ()
+    scalars: dict[str, float] = field(default_factory=dict)
 
     @property
     def probabilities(self) -> Tensor:
@@ -93,10 +98,13 @@ def evaluate(
     yields nothing of the caller's is changed.
     """
     logits = []
+    told: defaultdict[str, list[float]] = defaultdict(list)
     for done, case in enumerate(cases):
         outputs = []
         for bag in case.bags:
             outputs.append(_answer(model, bag))
+            for name, value in outputs[-1].scalars.items():
+                told[name].append(value)
             yield Step(stage, done, len(cases))
         logits.append(model.pool(outputs).logits.cpu())
     yield Step(stage, len(cases), len(cases))
@@ -105,6 +113,7 @@ def evaluate(
         targets=_stacked([case.answer for case in cases], torch.empty(0, dtype=torch.int64)),
         logits=_stacked(logits, torch.empty(0, model.classes)),
         follow_ups=tuple(case.target for case in cases if isinstance(case.target, FollowUp)),
+        scalars={name: fmean(values) for name, values in told.items()},
     )
 
 

@@ -6,9 +6,9 @@ import copy
 import math
 from collections import defaultdict
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from time import perf_counter
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch.optim import AdamW
@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from napari_wsimil.learning.cases import check_cases, draw_patches, forward
 from napari_wsimil.learning.evaluation import Step, evaluate
 from napari_wsimil.learning.joint import check_joint, loss_of
+from napari_wsimil.learning.settings import FitConfig as FitConfig
 from napari_wsimil.models.standardize import Moments
 
 if TYPE_CHECKING:
@@ -49,103 +50,36 @@ class TrainingError(ValueError):
 
 
 @dataclass(frozen=True)
-class FitConfig:
-    """How to train; the defaults suit some tens to hundreds of slides.
-
-    Attributes
-    ----------
-    epochs
-        Passes over the training cases.
-    lr, weight_decay
-        Of AdamW.
-    schedule
-        "one-cycle" climbs for a tenth of the steps and then falls to 0 as a cosine;
-        "cosine" falls from the start.
-    accumulate
-        Cases whose gradients are averaged before a step; Cox's loss compares them.
-    clip
-        Largest norm of the gradient.
-    patience
-        Epochs without a better validation loss after which training stops; None never.
-    drop
-        Share of a slide's patches left out of each pass, drawn anew each time.
-    patches
-        Most patches of a case in one pass, shared by its slides. It bounds the time and
-        memory of a step; evaluation always sees whole slides.
-    noise
-        Standard deviation of the noise added to standardized features, patch by patch; the
-        stored finer features of a patch are moved together.
-    shift
-        Standard deviation of a shift that all patches of a slide have in common, drawn for
-        each standardized feature and each pass.
-    record_noise
-        Standard deviation of the noise added to every channel of a clinical record's tokens:
-        standardized numbers, but also flags, one-hot categories and indicators of what is
-        missing.
-    standardize
-        Whether to measure the features' mean and scale on the training cases first; False
-        to go on from a model that has them.
-    seed
-        Of order, drawing, noise and masks; the first weights are the caller's.
-    """
-
-    epochs: int = 40
-    lr: float = 3e-3
-    weight_decay: float = 1e-2
-    schedule: Literal["one-cycle", "cosine"] = "one-cycle"
-    accumulate: int = 4
-    clip: float = 5.0
-    patience: int | None = None
-    drop: float = 0.5
-    patches: int = 4096
-    noise: float = 0.5
-    shift: float = 0.0
-    record_noise: float = 0.0
-    standardize: bool = True
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "accumulate", "patches"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("lr", "clip"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
-        for name in ("weight_decay", "noise", "shift", "record_noise"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must not be below 0, not {getattr(self, name)}")
-        if not 0 <= self.drop < 1:
-            raise ValueError(f"drop must be in [0, 1), not {self.drop}")
-        if self.patience is not None and self.patience < 1:
-            raise ValueError(f"patience must be at least 1 or None, not {self.patience}")
-        if self.schedule not in ("one-cycle", "cosine"):
-            raise ValueError(f'schedule is "one-cycle" or "cosine", not "{self.schedule}"')
-
-
-@dataclass(frozen=True)
 class Epoch:
     """What an epoch came to.
 
     Attributes
     ----------
-    number
-        Counted from 1.
+    stage
+        Which part of the training it is of; "fit" where there is but one.
+    number, total
+        Counted from 1, and how many the stage has at most.
     train
         Each term of the loss and their sum, "loss", averaged over the cases as they were
         trained on.
     validation
         `Scores.metrics` of the validation cases; empty if there are none.
+    scalars
+        `Scores.scalars` of the validation cases: what the model tells of itself.
     seconds
         Wall time.
     best
         Whether its weights are the best so far.
     """
 
+    stage: str
     number: int
+    total: int
     train: dict[str, float]
-    validation: dict[str, float]
-    seconds: float
-    best: bool
+    validation: dict[str, float] = field(default_factory=dict)
+    scalars: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    best: bool = False
 
 
 def fit(
@@ -181,11 +115,7 @@ def fit(
         best.weights = copy.deepcopy(model.state_dict())
         steps = _Steps(model, len(train), config)
         for number in range(1, config.epochs + 1):
-            started = perf_counter()
-            terms = yield from _train_epoch(steps, train, number)
-            metrics = yield from _validate(model, validation, number)
-            epoch = Epoch(number, terms, metrics, perf_counter() - started, False)
-            epoch = best.offer(epoch)
+            epoch = best.offer((yield from _epoch(steps, train, validation, number)))
             steps.kept = best.kept.number > 0
             yield epoch
             if config.patience is not None and number - best.kept.number >= config.patience:
@@ -205,6 +135,18 @@ def _standardize(model: MILModel, cases: Sequence[Case]) -> Iterator[Step]:
     model.standardize.measure(moments)
 
 
+def _epoch(
+    steps: _Steps, train: Sequence[Case], validation: Sequence[Case], number: int
+) -> Generator[Step, None, Epoch]:
+    started = perf_counter()
+    terms = yield from _train_epoch(steps, train, number)
+    epoch = Epoch("fit", number, steps.config.epochs, terms)
+    if validation:
+        scores = yield from evaluate(steps.model, validation, f"validate {number}")
+        epoch = replace(epoch, validation=scores.metrics(), scalars=scores.scalars)
+    return replace(epoch, seconds=perf_counter() - started)
+
+
 def _train_epoch(
     steps: _Steps, cases: Sequence[Case], number: int
 ) -> Generator[Step, None, dict[str, float]]:
@@ -221,15 +163,6 @@ def _train_epoch(
             yield Step(f"epoch {number}", done, len(cases))
         steps.step(number)
     return dict(totals)
-
-
-def _validate(
-    model: MILModel, cases: Sequence[Case], number: int
-) -> Generator[Step, None, dict[str, float]]:
-    if not cases:
-        return {}
-    scores = yield from evaluate(model, cases, f"validate {number}")
-    return scores.metrics()
 
 
 class _Steps:
@@ -328,7 +261,7 @@ class _Best:
 
     def __init__(self, model: MILModel) -> None:
         self.weights = copy.deepcopy(model.state_dict())
-        self.kept = Epoch(0, {}, {}, 0.0, False)
+        self.kept = Epoch("fit", 0, 0, {})
         self._model = model
 
     def offer(self, epoch: Epoch) -> Epoch:

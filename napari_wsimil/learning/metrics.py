@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.stats import rankdata
+from sklearn.metrics import roc_curve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +22,24 @@ class Interval:
     value: float
     low: float
     high: float
+
+
+@dataclass(frozen=True, eq=False)
+class Roc:
+    """A receiver operating characteristic: what is found at the price of false alarms.
+
+    Attributes
+    ----------
+    label
+        The class, counted from 0, told from all others.
+    false, true
+        (K,) shares of the others and of the class whose probability reaches a threshold
+        that falls from above 1 to the least there is; both go from 0 to 1.
+    """
+
+    label: int
+    false: NDArray[np.float64]
+    true: NDArray[np.float64]
 
 
 def metrics(targets: NDArray[np.int64], probabilities: NDArray[np.float64]) -> dict[str, float]:
@@ -41,6 +60,27 @@ def metrics(targets: NDArray[np.int64], probabilities: NDArray[np.float64]) -> d
     """
     _check(targets, probabilities)
     return _metrics(targets, probabilities)
+
+
+def confusion(targets: NDArray[np.int64], probabilities: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return (C, C) how many patients of a class (row) were taken for which (column)."""
+    classes = probabilities.shape[1]
+    pairs = targets * classes + probabilities.argmax(axis=1)
+    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+
+def roc_curves(targets: NDArray[np.int64], probabilities: NDArray[np.float64]) -> tuple[Roc, ...]:
+    """Return the curve of each class against the rest that has patients in and out of it.
+
+    Of two classes the second's alone: the first's says the same.
+    """
+    _check(targets, probabilities)
+    classes = range(probabilities.shape[1])
+    return tuple(
+        Roc(c, *roc_curve(targets == c, probabilities[:, c], drop_intermediate=False)[:2])
+        for c in (classes if len(classes) > 2 else classes[1:])
+        if 0 < (targets == c).sum() < len(targets)
+    )
 
 
 def concordance(
@@ -123,7 +163,7 @@ def _resample(targets: NDArray[np.int64], random: np.random.Generator) -> NDArra
 
 
 def _metrics(targets: NDArray[np.int64], probabilities: NDArray[np.float64]) -> dict[str, float]:
-    table = _confusion(targets, probabilities)
+    table = confusion(targets, probabilities)
     right, are, called = table.diagonal(), table.sum(axis=1), table.sum(axis=0)
     seen = are + called > 0
     return {
@@ -131,14 +171,6 @@ def _metrics(targets: NDArray[np.int64], probabilities: NDArray[np.float64]) -> 
         "balanced_accuracy": float(np.mean(right[are > 0] / are[are > 0])),
         "macro_f1": float(np.mean(2 * right[seen] / (are + called)[seen])),
     }
-
-
-def _confusion(
-    targets: NDArray[np.int64], probabilities: NDArray[np.float64]
-) -> NDArray[np.int64]:  # (C, C), row the class, column the prediction
-    classes = probabilities.shape[1]
-    pairs = targets * classes + probabilities.argmax(axis=1)
-    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
 
 def _auc(targets: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -186,17 +186,18 @@ def fit_policy(
     """
     model.eval()
     training = PolicyTraining(model, config or PolicyConfig(), seed)
-    best, weights = Epoch(0, {}, {}, 0.0, False), copy.deepcopy(model.actor.state_dict())
+    best, weights = Epoch("policy", 0, 0, {}), copy.deepcopy(model.actor.state_dict())
     try:
         for number in range(training.config.epochs + 1):
             started = perf_counter()
             terms = yield from training.epoch(readings, number)
-            metrics = {}
+            epoch = Epoch("policy", number, training.config.epochs, terms)
             if validation:
                 scores = yield from evaluate(model, validation, f"validate policy {number}")
-                metrics = scores.metrics()
+                epoch = replace(epoch, validation=scores.metrics(), scalars=scores.scalars)
+            metrics = epoch.validation
             better = not metrics or metrics["loss"] < best.validation.get("loss", math.inf)
-            epoch = Epoch(number, terms, metrics, perf_counter() - started, better)
+            epoch = replace(epoch, seconds=perf_counter() - started, best=better)
             if better:
                 best, weights = epoch, copy.deepcopy(model.actor.state_dict())
             yield epoch

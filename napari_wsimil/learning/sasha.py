@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from contextlib import closing
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -49,7 +50,8 @@ def train_sasha(
     """Train a `SASHA` in place; yield Steps and Epochs of its stages; return the last Epoch.
 
     The stages are HAFED by `fit` with `config`, the state update by `fit_updater`, the actor
-    warmed up by `warm_up` and then trained by `fit_policy`. Epochs count from 1 in each.
+    warmed up by `warm_up` and then trained by `fit_policy`. Epochs tell their stage ("hafed",
+    "updater", "actor", "policy") and count anew in each.
     Fine features that are not stored are read first, all of them: see `training_cost`.
     """
     if not isinstance(model, SASHA):
@@ -57,12 +59,21 @@ def train_sasha(
     config = config or FitConfig()
     train = yield from read_finely(train)
     validation = yield from read_finely(validation)
-    yield from fit(model.hafed(), train, validation, config)
+    yield from _staged("hafed", fit(model.hafed(), train, validation, config))
     model.eval()
     readings = yield from distill(model, train)
     yield from fit_updater(model, readings, config.seed)
     yield from warm_up(model, readings, config.seed)
     return (yield from fit_policy(model, readings, validation, config.seed))
+
+
+def _staged(
+    stage: str, work: Generator[Step | Epoch, None, Epoch]
+) -> Generator[Step | Epoch, None, None]:
+    """Yield what `work` yields, its epochs under the name of a stage."""
+    with closing(work):
+        for event in work:
+            yield replace(event, stage=stage) if isinstance(event, Epoch) else event
 
 
 def train_hafed(
@@ -218,6 +229,7 @@ class _Stage:
         try:
             for number in range(1, epochs + 1):
                 epoch = yield from self._epoch(readings, number, random)
+                epoch = replace(epoch, total=epochs)
                 weights = copy.deepcopy(self._part.state_dict())
                 yield epoch
         finally:
@@ -237,7 +249,8 @@ class _Stage:
             total += term.item()
             yield Step(stage, done, len(readings))
         seconds = perf_counter() - started
-        return Epoch(number, {"loss": total / len(readings)}, {}, seconds, True)
+        terms = {"loss": total / len(readings)}
+        return Epoch(self._name, number, number, terms, seconds=seconds, best=True)
 
 
 @dataclass(frozen=True)

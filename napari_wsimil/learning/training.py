@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
-import inspect
 import secrets
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
 
 from napari_wsimil.learning.cards import describe
 from napari_wsimil.learning.checkpoint import check_target, save_checkpoint
-from napari_wsimil.learning.cohort import cases_of, split_manifest
+from napari_wsimil.learning.cohort import read_cases, split_manifest
 from napari_wsimil.learning.evaluation import Step, evaluate
-from napari_wsimil.learning.fit import FitConfig, TrainingError
-from napari_wsimil.learning.outcomes import Task, check_task, outcome_of
+from napari_wsimil.learning.fit import Epoch, TrainingError
+from napari_wsimil.learning.outcomes import outcome_of
+from napari_wsimil.learning.plan import Plan as Plan
+from napari_wsimil.learning.plan import check_plan
 from napari_wsimil.learning.recipes import trainer
-from napari_wsimil.models import MODELS, create_model, model_class
-from napari_wsimil.models.base import Need
+from napari_wsimil.learning.results import results_of
+from napari_wsimil.learning.unfinished import Unfinished
+from napari_wsimil.models import create_model
 from napari_wsimil.models.record import RecordFormat
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Generator, Sequence
     from pathlib import Path
 
-    from napari_wsimil.bags.bag import Bag
     from napari_wsimil.learning.cases import Case
-    from napari_wsimil.learning.cohort import Closer
-    from napari_wsimil.learning.fit import Epoch
+    from napari_wsimil.learning.outcomes import Outcome
+    from napari_wsimil.learning.results import Results
     from napari_wsimil.models.base import MILModel
     from napari_wsimil.models.card import Card
     from napari_wsimil.models.survival import Survival
@@ -39,52 +41,62 @@ if TYPE_CHECKING:
 _ROUND = (2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What is trained, on which patients, and how.
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A training that is about to begin.
 
     Attributes
     ----------
     model
-        Name in the registry of models.
-    options
-        Its arguments besides those that the data give.
-    task
-        What is learned of a patient.
-    time_unit
-        Unit of the manifest's times, for survival.
-    features
-        Folder of features that the manifest does not place.
-    closer
-        Gives a slide's bag its finer features, for models that need them.
-    folds, fold
-        Which fold of how many tests, where the manifest has no split.
-    fit
-        How the model is fitted; its seed also draws folds and first weights.
+        What is trained; between two yields it has the weights of that moment.
+    card
+        Its card so far.
+    unfinished
+        Where the best weights so far are kept.
     """
 
-    model: str = "acmil"
-    options: Mapping[str, int | float | str] = field(default_factory=dict)
-    task: Task = Task.CLASSIFICATION
-    time_unit: str = ""
-    features: Path | None = None
-    closer: Closer | None = None
-    folds: int = 5
-    fold: int = 0
-    fit: FitConfig = field(default_factory=FitConfig)
+    model: MILModel
+    card: Card
+    unfinished: Unfinished
 
 
-def train_cohort(manifest: Manifest, path: Path, plan: Plan) -> Generator[Step | Epoch, None, Card]:
-    """Yield what the model's trainer yields, write the checkpoint, and return its card.
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A training that came to its end.
+
+    Attributes
+    ----------
+    model, card
+        As they lie in the checkpoint.
+    path
+        The checkpoint.
+    results
+        How the model does on the test patients, or on those who chose its weights where
+        nobody tests; None if everybody trained.
+    """
+
+    model: MILModel
+    card: Card
+    path: Path
+    results: Results | None
+
+
+Event: TypeAlias = "Step | Epoch | Prepared"
+
+
+def train_cohort(manifest: Manifest, path: Path, plan: Plan) -> Generator[Event, None, Trained]:
+    """Yield what the model's trainer yields, write the checkpoint, and return what came of it.
 
     Models that read records read those of the manifest, which then has a schema; its
-    statistics are those of the training patients alone. If training stops after an epoch
+    statistics are those of the training patients alone. A `Prepared` comes before the first
+    epoch. Until the end the best weights so far lie in a file beside `path`, and stay there
+    if training is closed or fails. If it stops at a loss that is not finite after an epoch
     was kept, the checkpoint is written all the same, and its card says so.
 
     Raises
     ------
     CheckpointError
-        If nothing can be written to `path`, before anything is trained.
+        If nothing can be written to `path`, before anything is trained; or not any more.
     TrainingError
         If training stopped; it names the file if weights were kept.
     ValueError
@@ -93,56 +105,66 @@ def train_cohort(manifest: Manifest, path: Path, plan: Plan) -> Generator[Step |
     """
     check_target(path)
     check_plan(plan, manifest)
+    cohort = yield from _read(manifest, plan)
+    model = _new_model(plan, cohort)
+    unfinished = Unfinished(path, model, card := cohort.describe(model, plan.fit.seed))
+    yield Prepared(model, card, unfinished)
+    failure = yield from _trained(plan, model, cohort, unfinished)
+    scores = yield from evaluate(model, cohort.test, "test")
+    metrics = {f"test {n}": v for n, v in scores.metrics().items()} if cohort.test else {}
+    metrics |= yield from _attention_top(model, cohort.validation or cohort.train)
+    told = (card.data, model.remark, failure.kept if failure else "")
+    survival = yield from _referenced(model, cohort)
+    facts = {"data": "; ".join(filter(None, told)), "metrics": metrics, "survival": survival}
+    card = save_checkpoint(path, model, card.model_copy(update=facts))
+    unfinished.remove()
+    if failure:
+        raise TrainingError(f"{failure}, in {path}", failure.kept) from failure
+    if cohort.test:
+        return Trained(model, card, path, results_of("test", scores, card, manifest))
+    return Trained(model, card, path, (yield from _chosen(model, card, cohort, manifest)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Cohort:
+    """The patients of a manifest as a model takes them; `outlines` are of all, in order."""
+
+    train: Sequence[Case]
+    validation: Sequence[Case]
+    test: Sequence[Case]
+    outlines: Sequence[Case]
+    outcome: Outcome
+    record: RecordFormat | None
+
+    def describe(self, model: MILModel, seed: int) -> Card:
+        """Return the card of a model before it is trained."""
+        known = len(self.train) + len(self.validation)
+        return describe(
+            model,
+            self.outlines[:known],
+            classes=self.outcome.classes,
+            survival=self.outcome.survival,
+            record=self.record,
+            data=_told(self.outlines[: len(self.train)], len(self.validation), self.record),
+            seed=seed,
+            salt=secrets.token_hex(8),
+            created=datetime.now(UTC).date().isoformat(),
+        )
+
+
+def _read(manifest: Manifest, plan: Plan) -> Generator[Step, None, _Cohort]:
     fold = split_manifest(manifest, plan.folds, plan.fold, plan.fit.seed, plan.task)
     parts = [_members(manifest, names) for names in (fold.train, fold.validation, fold.test)]
     outcome = outcome_of(plan.task, manifest, parts[0], plan.time_unit)
     record = _record_format(manifest, parts[0])
-    train, validation, test = (
-        cases_of(part, outcome, plan.features, record, plan.closer) for part in parts
-    )
-    _check_encoders([*train, *validation, *test])
-    model = _new_model(plan, train[0].bags[0], len(outcome.classes), record)
-    failure = yield from _trained(plan, model, train, validation)
-    metrics = yield from _tested(model, test)
-    metrics |= yield from _attention_top(model, validation or train)
-    survival = yield from _referenced(model, train, outcome.survival)
-    told = (_told(train, validation, record), model.remark, failure.kept if failure else "")
-    card = describe(
-        model,
-        [*train, *validation],
-        classes=outcome.classes,
-        survival=survival,
-        record=record,
-        data="; ".join(filter(None, told)),
-        seed=plan.fit.seed,
-        salt=secrets.token_hex(8),
-        created=datetime.now(UTC).date().isoformat(),
-        metrics=metrics,
-    )
-    card = save_checkpoint(path, model, card)
-    if failure:
-        raise TrainingError(f"{failure}, in {path}", failure.kept) from failure
-    return card
-
-
-def reads_records(name: str) -> bool:
-    """Return whether a model of the registry takes the groups of a patient's record."""
-    return "groups" in inspect.signature(model_class(name)).parameters
-
-
-def check_plan(plan: Plan, manifest: Manifest) -> None:
-    """Raise ValueError if the model cannot do the task, or does not go with the manifest."""
-    check_task(plan.task, manifest, plan.time_unit)
-    if plan.task is not Task.CLASSIFICATION and not model_class(plan.model).survives:
-        able = ", ".join(name for name, cls in MODELS.items() if cls.survives)
-        raise ValueError(f"{plan.model} does not learn {plan.task}: choose one of {able}")
-    if Need.FINER in model_class(plan.model).needs and plan.closer is None:
-        raise ValueError(f"{plan.model} looks closer at patches, which takes the slides themselves")
-    if reads_records(plan.model) and manifest.schema is None:
-        raise ValueError(f"{plan.model} reads clinical records: name the schema of the manifest's")
-    if manifest.schema is not None and not reads_records(plan.model):
-        able = ", ".join(name for name in MODELS if reads_records(name)) or "no model yet"
-        raise ValueError(f"{plan.model} reads no clinical records, as do {able}: give no schema")
+    cases = []
+    for part in parts:
+        read = yield from read_cases(part, outcome, plan.features, record, plan.closer)
+        cases.append(read)
+    outlines = yield from _outlines([case for part in cases for case in part])
+    _check_encoders(outlines)
+    train, validation, test = cases
+    return _Cohort(train, validation, test, outlines, outcome, record)
 
 
 def _members(manifest: Manifest, names: Sequence[str]) -> list[Patient]:
@@ -156,6 +178,16 @@ def _record_format(manifest: Manifest, train: Sequence[Patient]) -> RecordFormat
     return RecordFormat.fit(manifest.schema, [p.record for p in train if p.record is not None])
 
 
+def _outlines(cases: Sequence[Case]) -> Generator[Step, None, list[Case]]:
+    """Return the cases with one number a patch: all that a card tells, and small."""
+    found = []
+    for done, case in enumerate(cases, 1):
+        bags = tuple(replace(b, features=b.features[:, :1].clone(), finer=None) for b in case.bags)
+        found.append(replace(case, bags=bags))
+        yield Step("check features", done, len(cases))
+    return found
+
+
 def _check_encoders(cases: Sequence[Case]) -> None:
     encoders = {bag.encoder for case in cases for bag in case.bags}
     if len(encoders) > 1:
@@ -163,9 +195,9 @@ def _check_encoders(cases: Sequence[Case]) -> None:
         raise ValueError(f"the features are of several encoders, {found}: extract them anew")
 
 
-def _told(train: Sequence[Case], validation: Sequence[Case], record: RecordFormat | None) -> str:
+def _told(train: Sequence[Case], chose: int, record: RecordFormat | None) -> str:
     """Return the card's sentence on the data, with who has which part of a record."""
-    told = f"{len(train)} patients trained, {len(validation)} chose the weights"
+    told = f"{len(train)} patients trained, {chose} chose the weights"
     if record is None:
         return told
     clinical = [case.bags[0].clinical for case in train]
@@ -174,23 +206,28 @@ def _told(train: Sequence[Case], validation: Sequence[Case], record: RecordForma
     return f"{told}; of the former " + ", ".join(f"{count} have {name}" for name, count in counts)
 
 
-def _new_model(plan: Plan, bag: Bag, classes: int, record: RecordFormat | None) -> MILModel:
-    """Return a model with its first weights, which takes bags such as this one."""
+def _new_model(plan: Plan, cohort: _Cohort) -> MILModel:
+    """Return a model with its first weights, which takes bags such as the cohort's."""
+    bag, record = cohort.train[0].bags[0], cohort.record
+    shape = {"feature_dim": bag.features.shape[1], "classes": len(cohort.outcome.classes)}
     groups = {"groups": record.groups} if record is not None else {}
-    dim = bag.features.shape[1]
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(plan.fit.seed)
-        model = create_model(plan.model, feature_dim=dim, classes=classes, **groups, **plan.options)
+        model = create_model(plan.model, **shape, **groups, **plan.options)
     model.check(bag)
     return model
 
 
 def _trained(
-    plan: Plan, model: MILModel, train: Sequence[Case], validation: Sequence[Case]
+    plan: Plan, model: MILModel, cohort: _Cohort, unfinished: Unfinished
 ) -> Generator[Step | Epoch, None, TrainingError | None]:
     """Train the model; return why training stopped, if it did with weights that were kept."""
     try:
-        yield from trainer(plan.model)(model, train, validation, plan.fit)
+        with closing(trainer(plan.model)(model, cohort.train, cohort.validation, plan.fit)) as work:
+            for event in work:
+                if isinstance(event, Epoch) and event.best:
+                    unfinished.keep(event, (yield from _referenced(model, cohort)))
+                yield event
     except TrainingError as error:
         if not error.kept:
             raise
@@ -198,21 +235,23 @@ def _trained(
     return None
 
 
-def _referenced(
-    model: MILModel, train: Sequence[Case], survival: Survival | None
-) -> Generator[Step, None, Survival | None]:
+def _referenced(model: MILModel, cohort: _Cohort) -> Generator[Step, None, Survival | None]:
     """Return survival with the log risk of the median training patient, which Cox needs."""
+    survival = cohort.outcome.survival
     if survival is None or survival.loss != "cox":
         return survival
-    scores = yield from evaluate(model, train, "reference")
+    scores = yield from evaluate(model, cohort.train, "reference")
     return survival.model_copy(update={"reference": scores.risks.median().item()})
 
 
-def _tested(model: MILModel, test: Sequence[Case]) -> Generator[Step, None, dict[str, float]]:
-    if not test:
-        return {}
-    scores = yield from evaluate(model, test, "test")
-    return {f"test {name}": value for name, value in scores.metrics().items()}
+def _chosen(
+    model: MILModel, card: Card, cohort: _Cohort, manifest: Manifest
+) -> Generator[Step, None, Results | None]:
+    """Return how the model does on those who chose its weights, if anybody did."""
+    if not cohort.validation:
+        return None
+    scores = yield from evaluate(model, cohort.validation, "results")
+    return results_of("validation", scores, card, manifest)
 
 
 def _attention_top(

@@ -1,4 +1,4 @@
-"""JobRow: one job at a time in a thread, with its progress, a cancel button and its errors."""
+"""JobRow: one job at a time in a thread, with progress, pause and cancel, and its errors."""
 
 from __future__ import annotations
 
@@ -22,30 +22,42 @@ class JobRow(QWidget):
     Cancelling takes effect at the job's next step, and so does closing the window. The job
     is closed in its own thread: what it had opened or started has ended with it.
 
+    Parameters
+    ----------
+    pausable
+        Whether to offer a pause, which takes effect at the job's next step.
+
     Attributes
     ----------
     error
         What the last job failed with; None if it did not.
+    canceled
+        Whether the last job was asked to stop.
     """
 
     started = Signal()
     finished = Signal()
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    def __init__(self, parent: QWidget | None = None, pausable: bool = False) -> None:
         super().__init__(parent)
         self._worker: GeneratorWorker | None = None
         self._done: Callable[[Any], None] | None = None
         self._on_step: Callable[[Step], None] | None = None
         self._results: list[Any] = []
         self.error: BaseException | None = None
+        self.canceled = False
         self.label = QLabel()
         self.label.setWordWrap(True)
         self.bar = QProgressBar()
         self.cancel_button = QPushButton("Cancel")
         self.cancel_button.setToolTip("Stops within a second; what is done so far stays")
         self.cancel_button.clicked.connect(self.cancel)
+        self.pause_button = QPushButton("Pause")
+        self.pause_button.setVisible(pausable)
+        self.pause_button.clicked.connect(self.toggle_pause)
         row = QHBoxLayout()
         row.addWidget(self.bar, 1)
+        row.addWidget(self.pause_button)
         row.addWidget(self.cancel_button)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -71,13 +83,16 @@ class JobRow(QWidget):
             show_info("Something is still running here: wait for it, or cancel it first.")
             return
         self._done, self._on_step, self._results = done, on_step, []
-        self.error = None
+        self.error, self.canceled = None, False
         self._worker = create_worker(_drive, job, _worker_class=_JobWorker, _ignore_errors=True)
         self._worker.job = job
         self._worker.yielded.connect(self._show_step)
         self._worker.returned.connect(self._take)
         self._worker.errored.connect(self._tell)
         self._worker.finished.connect(self._end)
+        self._worker.paused.connect(self._show_pause)
+        self._worker.resumed.connect(self._show_pause)
+        self._show_pause()
         self.label.setText("starting")
         self.bar.setRange(0, 0)
         self.cancel_button.setEnabled(True)
@@ -89,9 +104,29 @@ class JobRow(QWidget):
     def cancel(self) -> None:
         """Ask the job to stop at its next step."""
         if self._worker is not None:
+            self.canceled = True
             self.cancel_button.setEnabled(False)
+            self.pause_button.setEnabled(False)
             self.label.setText("stopping")
             self._worker.quit()
+
+    def toggle_pause(self) -> None:
+        """Ask the job to pause at its next step, or let it go on."""
+        if self._worker is not None:
+            self.pause_button.setEnabled(False)
+            self._worker.toggle_pause()
+
+    @property
+    def paused(self) -> bool:
+        """Whether a job stands still until it is resumed."""
+        return self._worker is not None and bool(self._worker.is_paused)
+
+    def _show_pause(self) -> None:
+        if not self.canceled:
+            self.pause_button.setText("Resume" if self.paused else "Pause")
+            self.pause_button.setEnabled(True)
+            if self.paused:
+                self.label.setText(f"paused, {self.label.text()}")
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """Cancel when the window is closed."""

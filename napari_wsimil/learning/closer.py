@@ -1,15 +1,15 @@
-"""How the command line lets a model look closer at slides, and what that costs."""
+"""Closer look: how a model looks closer at slides, and what that costs."""
 
 from __future__ import annotations
 
 from statistics import mean
 from typing import TYPE_CHECKING
 
-from napari_wsimil._cli_models import options_of
 from napari_wsimil.bags.encoders import create_encoder
 from napari_wsimil.bags.features import estimate
 from napari_wsimil.bags.finer import with_finer
 from napari_wsimil.learning.cohort import BagFiles
+from napari_wsimil.learning.options import options_of
 from napari_wsimil.learning.sasha import training_cost
 from napari_wsimil.models.base import Need
 from napari_wsimil.space.slide import open_slide
@@ -73,6 +73,7 @@ def cost_of(manifest: Manifest, plan: Plan, closer: CloserLook) -> TrainingCost:
         raise ValueError(f"slide {slides[0].slide!r} has no slide_path, or its features no places")
     with open_slide(slides[0].slide_path, mpp=slides[0].mpp) as slide:
         rate = estimate(slide, first.grid, closer.encoder(first)).patches_per_second
-    budget = {n: o.default for n, o in options_of(plan.model).items()} | dict(plan.options)
+    defaults = {name: option.default for name, option in options_of(plan.model).items()}
+    budget = (defaults | dict(plan.options)).get("budget") or 1.0
     patches = round(mean(len(bag) for bag in bags))
-    return training_cost(len(slides), patches, SIDE**2, float(budget.get("budget", 1.0)), rate)
+    return training_cost(len(slides), patches, SIDE**2, float(budget), rate)

@@ -1,0 +1,86 @@
+"""What the command line makes of the options for training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from napari_wsimil._cli_console import remark
+from napari_wsimil._cli_given import check_folds, check_time_unit, check_weights
+from napari_wsimil._cli_slides import Patches, extract_missing
+from napari_wsimil.learning.closer import CloserLook, cost_of
+from napari_wsimil.learning.options import fit_config, parsed_options
+from napari_wsimil.learning.outcomes import Task
+from napari_wsimil.learning.plan import check_plan
+from napari_wsimil.learning.run import RunConfig, checked_run, cohort_of, plan_of, read_run
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+_DEFAULT_MODEL = "acmil"
+_FIT = ("epochs", "lr", "accumulate", "seed")
+_PLACES = ("cohort", "out")
+
+
+def run_of(config: Path | None, given: Mapping[str, Any]) -> RunConfig:
+    """Return the run in a file, or of the options that are given and not None.
+
+    Raises
+    ------
+    ValueError
+        If both are given, or neither; or an option would do nothing.
+    """
+    chosen = {name: value for name, value in given.items() if value is not None}
+    if config is not None:
+        if chosen:
+            name = next(iter(chosen))
+            raise ValueError(f"{_spelled(name)} is said in {config} already: change it there")
+        return read_run(config)
+    for name in _PLACES:
+        if name not in chosen:
+            raise ValueError(f"{_spelled(name)} is missing: give it, or a run with --config")
+    return _run(chosen)
+
+
+def _run(chosen: dict[str, Any]) -> RunConfig:
+    model, task = chosen.get("model", _DEFAULT_MODEL), Task(chosen.get("task", "classification"))
+    check_weights(model, chosen.get("encoder_weights"))
+    check_time_unit(task, chosen.get("time_unit"))
+    known = {n: v for n, v in chosen.items() if n in RunConfig.model_fields}
+    return checked_run(
+        {"threads": torch.get_num_threads()}
+        | known
+        | {
+            "model": model,
+            "options": parsed_options(model, chosen.get("option", ())),
+            "fit": fit_config(model, task, {name: chosen.get(name) for name in _FIT}),
+        },
+        "train",
+    )
+
+
+def prepare(run: RunConfig, given: Mapping[str, Any]) -> None:
+    """Extract what features of the run's cohort are missing, and tell what a closer look costs.
+
+    Raises
+    ------
+    ValueError
+        If the model cannot do the task, or folds are given for a cohort with a split.
+    """
+    cohort, plan = cohort_of(run), plan_of(run)
+    check_folds(cohort, plan.task, folds=given["folds"], fold=given["fold"])
+    check_plan(plan, cohort)
+    extract_missing(cohort, run.features, Patches(), plan.task)
+    if isinstance(plan.closer, CloserLook):
+        remark(str(cost_of(cohort, plan, plan.closer)))
+
+
+def _spelled(name: str) -> str:
+    words = {
+        "cohort": "the manifest",
+        "record_schema": "--schema",
+        "encoder_weights": "--weights",
+    }
+    return words.get(name, f"--{name.replace('_', '-')}")

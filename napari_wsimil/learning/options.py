@@ -1,0 +1,170 @@
+"""Options: what may be chosen of a model and its training; read off signatures and docstrings."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from napari_wsimil.learning.fit import FitConfig
+from napari_wsimil.learning.outcomes import Task
+from napari_wsimil.learning.recipes import recipe
+from napari_wsimil.models import create_model, model_class
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+#: Arguments of models that the data give.
+GIVEN = ("feature_dim", "classes", "groups")
+
+#: Patients of a step that Cox's loss compares, unless said otherwise.
+COMPARED = 16
+
+_BOOLEANS = {"yes": True, "true": True, "no": False, "false": False}
+_SHARES = ("share", "chance")  # what a number from 0 to 1 is called
+
+
+@dataclass(frozen=True)
+class Option:
+    """Something that may be chosen: its default, and what its docstring says of it.
+
+    A default of None is that of a whole number which may be left out.
+    """
+
+    default: int | float | str | None
+    text: str
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """Return the words that its text quotes, for a word; none if it quotes no default."""
+        words = tuple(dict.fromkeys(re.findall(r'"([^"]+)"', self.text)))
+        return words if self.default in words else ()
+
+    @property
+    def least(self) -> float:
+        """Return the smallest number worth offering; what holds is what the model accepts."""
+        if "-1" in self.text:
+            return -1
+        zero = isinstance(self.default, float) or not self.default or re.search(r"\b0\b", self.text)
+        return 0 if zero else 1
+
+    @property
+    def most(self) -> float:
+        """Return the largest number worth offering: 1 for shares and chances, else infinity."""
+        share = isinstance(self.default, float) and self.default <= 1
+        return 1 if share and any(w in self.text.lower() for w in _SHARES) else math.inf
+
+    def parse(self, name: str, text: str) -> int | float | str:
+        """Return the value that a text states, of the type of the default.
+
+        Raises
+        ------
+        ValueError
+            If it states none.
+        """
+        kind = int if self.default is None else type(self.default)
+        try:
+            return _BOOLEANS[text.casefold()] if kind is bool else kind(text)
+        except (KeyError, ValueError) as error:
+            words = {bool: "yes or no", int: "a whole number", float: "a number"}
+            raise ValueError(f"--option {name}={text}: {text!r} is not {words[kind]}") from error
+
+
+def options_of(model: str) -> dict[str, Option]:
+    """Return the arguments of a model that may be chosen, by name."""
+    cls = model_class(model)
+    texts = _documented(cls, "Parameters")
+    return {
+        name: Option(parameter.default, texts.get(name, ""))
+        for name, parameter in inspect.signature(cls).parameters.items()
+        if name not in GIVEN
+    }
+
+
+def settings_of(model: str, task: Task = Task.CLASSIFICATION) -> dict[str, Option]:
+    """Return the settings of `FitConfig` by name, their defaults those of a model's recipe."""
+    texts = _documented(FitConfig, "Attributes")
+    config = fit_config(model, task, {})
+    return {
+        field.name: Option(getattr(config, field.name), texts.get(field.name, ""))
+        for field in fields(FitConfig)
+    }
+
+
+def parsed_options(model: str, texts: Sequence[str]) -> dict[str, int | float | str]:
+    """Return the arguments in texts such as "branches=3".
+
+    Raises
+    ------
+    ValueError
+        If the model has no such argument (those it has are named), or not of such a value.
+    """
+    known = options_of(model)
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or name not in known:
+            raise ValueError(f"--option {text}: {model} takes {_listed(known)}")
+        found[name] = known[name].parse(name, value)
+    return found
+
+
+def check_options(model: str, given: Mapping[str, int | float | str]) -> None:
+    """Raise ValueError if a model has no such argument, or does not accept such a value."""
+    known = options_of(model)
+    for name, value in given.items():
+        if name not in known:
+            raise ValueError(f"{model} has no option {name!r}: it takes {_listed(known)}")
+        default = known[name].default
+        whole = isinstance(default, float) and isinstance(value, int)
+        if type(value) is not type(default) and not whole:
+            raise ValueError(f"{model}'s option {name} is such as {default!r}, not {value!r}")
+    _check_accepted(model, given)
+
+
+def _check_accepted(model: str, given: Mapping[str, int | float | str]) -> None:
+    """Raise ValueError if no model can be made of these options; no weights are allocated."""
+    groups = inspect.signature(model_class(model)).parameters.keys() & {"groups"}
+    try:
+        with torch.device("meta"):
+            create_model(model, feature_dim=1, classes=2, **dict.fromkeys(groups, "1"), **given)
+    except (RuntimeError, ZeroDivisionError) as error:  # of sizes that torch cannot take
+        raise ValueError(f"{model} cannot be made with {dict(given)}: {error}") from error
+
+
+def fit_config(model: str, task: Task, given: Mapping[str, int | float | None]) -> FitConfig:
+    """Return how a model is fitted: as its recipe says, but for what is given and not None."""
+    settings: dict[str, Any] = {n: value for n, value in given.items() if value is not None}
+    if task is Task.COX:
+        settings.setdefault("accumulate", COMPARED)
+    return replace(recipe(model), **settings)
+
+
+def _listed(options: Mapping[str, Option]) -> str:
+    listed = ", ".join(f"{name}={option.default}" for name, option in options.items())
+    return listed or "no options"
+
+
+def _documented(cls: type, section: str) -> dict[str, str]:
+    """Return the text of each name in a section of a numpydoc docstring."""
+    return dict(_entries(inspect.getdoc(cls) or "", section))
+
+
+def _entries(docstring: str, section: str) -> Iterator[tuple[str, str]]:
+    lines = docstring.splitlines()
+    start = lines.index(section) + 2 if section in lines else len(lines)
+    names: list[str] = []
+    texts: list[str] = []
+    for line, below in zip(lines[start:], [*lines[start + 1 :], ""], strict=True):
+        if below.startswith("---"):
+            break
+        if line.startswith(" "):
+            texts.append(line.strip())
+        elif line:
+            yield from ((name, " ".join(texts)) for name in names)
+            names, texts = line.split(", "), []
+    yield from ((name, " ".join(texts)) for name in names)

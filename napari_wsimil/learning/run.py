@@ -1,0 +1,223 @@
+"""Run: a training as it can be written down, read again and repeated to the last digit."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+import torch
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from napari_wsimil.bags.exchange import open_bag
+from napari_wsimil.learning.closer import closer_for
+from napari_wsimil.learning.cohort import feature_path, read_cohort, split_manifest
+from napari_wsimil.learning.options import check_options
+from napari_wsimil.learning.outcomes import Task
+from napari_wsimil.learning.plan import Plan, check_plan
+from napari_wsimil.learning.settings import FitConfig
+from napari_wsimil.learning.training import train_cohort
+from napari_wsimil.models import model_class
+from napari_wsimil.study.folder import read_folder
+from napari_wsimil.study.schema import read_schema
+from napari_wsimil.study.tables import RecordError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Mapping
+
+    from napari_wsimil.learning.folds import Fold
+    from napari_wsimil.learning.training import Event, Trained
+    from napari_wsimil.study.manifest import Manifest
+
+FORMAT = 1
+
+AbsolutePath = Annotated[Path, AfterValidator(Path.absolute)]
+
+
+class RunConfig(BaseModel):
+    """A training, with all that decides its numbers; whoever has it can repeat it.
+
+    Attributes
+    ----------
+    format
+        Version of the layout.
+    cohort
+        A manifest (.csv), or a folder of bags as `read_folder` takes it.
+    out
+        The checkpoint to write, .safetensors.
+    features
+        Folder of features that the manifest does not place.
+    record_schema
+        Schema of the manifest's records (.toml), for models that read them.
+    encoder_weights
+        Local weights of the encoder, for models that look closer at slides.
+    model, options
+        Name in the registry of models, and its arguments besides those that the data give.
+    task, time_unit
+        What is learned of a patient, and the unit of the manifest's times, for survival.
+    folds, fold
+        Which fold of how many tests, where the cohort has no split.
+    fit
+        How the model is fitted; its seed also draws folds and first weights.
+    threads
+        Of torch: another number may give other last digits.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: int = Field(default=FORMAT, ge=1, le=FORMAT)
+    cohort: AbsolutePath
+    out: AbsolutePath
+    features: AbsolutePath | None = None
+    record_schema: AbsolutePath | None = None
+    encoder_weights: AbsolutePath | None = None
+    model: str = "acmil"
+    options: dict[str, int | float | str] = {}
+    task: Task = Task.CLASSIFICATION
+    time_unit: str = ""
+    folds: int = Field(default=Plan.folds, ge=3)
+    fold: int = Field(default=Plan.fold, ge=0)
+    fit: FitConfig = FitConfig()
+    threads: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        model_class(self.model)
+        check_options(self.model, self.options)
+        if self.fold >= self.folds:
+            raise ValueError(f"fold {self.fold} is none of 0 to {self.folds - 1}")
+        if self.task is Task.CLASSIFICATION and self.time_unit:
+            raise ValueError(f"time_unit {self.time_unit!r} is for survival, not {self.task.value}")
+        if self.cohort.suffix.lower() != ".csv" and self.record_schema is not None:
+            raise ValueError(
+                "record_schema is for a manifest (.csv): a folder of bags has no records"
+            )
+        return self
+
+
+_PATHS = ("cohort", "out", "features", "record_schema", "encoder_weights")
+
+
+def checked_run(values: Mapping[str, Any], where: str = "run") -> RunConfig:
+    """Return a run of these values.
+
+    Raises
+    ------
+    ValueError
+        In one sentence that names `where` and the field that is missing or wrong.
+    """
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        said = first["msg"].removeprefix("Value error, ")
+        raise ValueError(": ".join(filter(None, (where, field, said)))) from error
+
+
+def read_run(path: Path) -> RunConfig:
+    """Return the run that a JSON file states; its paths are relative to the file's folder.
+
+    Raises
+    ------
+    ValueError
+        If it is no JSON, or no run; the message names file and field.
+    OSError
+        If it cannot be read.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} is no run: it must be a JSON object")
+    folder = path.absolute().parent
+    placed = {n: str(folder / values[n]) for n in _PATHS if isinstance(values.get(n), str)}
+    return checked_run(values | placed, str(path))
+
+
+def write_run(path: Path, config: RunConfig) -> None:
+    """Write a run as JSON; the file appears whole or not at all.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def open_cohort(path: Path, record_schema: Path | None = None) -> Manifest:
+    """Return the cohort in a manifest or a folder of bags.
+
+    Raises
+    ------
+    RecordError
+        If it is not valid, or lacks a column of the schema.
+    OSError
+        If it cannot be read.
+    """
+    if path.is_dir():
+        return read_folder(path)
+    return read_cohort(path, read_schema(record_schema) if record_schema else None)
+
+
+def cohort_of(config: RunConfig) -> Manifest:
+    """Return the cohort of a run, as `open_cohort` reads it."""
+    return open_cohort(config.cohort, config.record_schema)
+
+
+def encoder_of(manifest: Manifest, features: Path | None) -> str:
+    """Return what made the features of the cohort's first slide, or raise as `read_cases`."""
+    path = feature_path(manifest.patients[0].slides[0], features)
+    if not path.is_file():
+        raise RecordError(f"there are no features at {path}: extract them first")
+    return open_bag(path).encoder
+
+
+def plan_of(config: RunConfig) -> Plan:
+    """Return what `train_cohort` takes of a run."""
+    return Plan(
+        model=config.model,
+        options=config.options,
+        task=config.task,
+        time_unit=config.time_unit,
+        features=config.features,
+        closer=closer_for(model_class(config.model), config.encoder_weights),
+        folds=config.folds,
+        fold=config.fold,
+        fit=config.fit,
+    )
+
+
+def split_of(config: RunConfig, manifest: Manifest) -> Fold:
+    """Return who trains, chooses and tests; ValueError if the run does not go with the cohort."""
+    check_plan(plan_of(config), manifest)
+    return split_manifest(manifest, config.folds, config.fold, config.fit.seed, config.task)
+
+
+def train_run(config: RunConfig) -> Generator[Event, None, Trained]:
+    """Yield and return what `train_cohort` does, with the run's number of threads.
+
+    The same run gives the same numbers on the same machine, whoever drives it. All of it is
+    to be driven by one thread, whose number of torch threads is put back at the end.
+    """
+    with _threads(config.threads):
+        return (yield from train_cohort(cohort_of(config), config.out, plan_of(config)))
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
