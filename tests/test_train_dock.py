@@ -214,10 +214,10 @@ def test_a_pinned_slide_changes_no_number(ready: Dock) -> None:
     run = run.model_copy(update={"fit": replace(run.fit, epochs=3)})
     plain = [e for e in train_run(run) if hasattr(e, "seconds")]
     steps = list(train_job(run, make_bag(1)))
-    watched = [s for s in steps if isinstance(s, TrainingStep) and s.epoch is not None]
+    watched = [one for s in steps if isinstance(s, TrainingStep) for one in s.snapshots]
     assert [s.epoch.validation for s in watched] == [e.validation for e in plain]
-    assert all(len(s.snapshot.explanations) == 1 for s in watched)
-    maps = [s.snapshot.explanations[0].scores for s in watched]
+    assert all(len(s.prediction.explanations) == 1 for s in watched)
+    maps = [s.prediction.explanations[0].scores for s in watched]
     assert not torch.equal(maps[0], maps[2])
 
 

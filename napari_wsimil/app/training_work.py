@@ -17,14 +17,22 @@ if TYPE_CHECKING:
 
     from napari_wsimil.bags.bag import Bag
     from napari_wsimil.explain.predict import Prediction
-    from napari_wsimil.learning.evaluation import Step as LibraryStep
     from napari_wsimil.learning.fit import Epoch
     from napari_wsimil.learning.run import RunConfig
     from napari_wsimil.learning.training import Event, Prepared, Trained
+    from napari_wsimil.models.base import MILModel
 
 
-#: Seconds between two steps of a training that tell no more than how far it is.
+#: Seconds between two steps of a training.
 _INTERVAL = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """An epoch, and the first map of the pinned slide after it, if one is pinned."""
+
+    epoch: Epoch
+    prediction: Prediction | None
 
 
 @dataclass(frozen=True)
@@ -37,16 +45,13 @@ class TrainingStep(Step):
         Model and card, once, before the first epoch.
     pinned
         What answers of the pinned slide, with `prepared`; None if nothing can.
-    epoch
-        That has just ended.
-    snapshot
-        Its first map of the pinned slide.
+    snapshots
+        The epochs that have ended since the step before.
     """
 
     prepared: Prepared | None = None
     pinned: LoadedModel | None = None
-    epoch: Epoch | None = None
-    snapshot: Prediction | None = None
+    snapshots: tuple[Snapshot, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,26 +76,12 @@ def train_job(config: RunConfig, bag: Bag | None = None) -> Generator[Step, None
     from napari_wsimil.learning.run import train_run
 
     yield Step("reading the cohort")
-    pace = Pace(_INTERVAL, 1.0)
-    watcher: _Watcher | None = None
-    trained: Trained
+    teller = _Teller(bag)
     with closing(train_run(config)) as work:
-        while True:
-            try:
-                event = next(work)
-            except StopIteration as stop:
-                trained = stop.value
-                break
-            if watcher is None:
-                watcher = _Watcher.of(event, bag)
-            step = _step(event, watcher)
-            if isinstance(step, TrainingStep) or pace.due:
-                with pace:
-                    yield step
-    pinned = None if watcher is None else watcher.bag
-    if pinned is None:
+        trained = yield from teller.tell(work)
+    if teller.pinned is None:
         return Finished(trained, None)
-    return Finished(trained, predict(trained.model, trained.card, pinned))
+    return Finished(trained, predict(trained.model, trained.card, teller.pinned))
 
 
 def save_run_job(path: Path, config: RunConfig) -> Generator[Step, None, Path]:
@@ -102,46 +93,59 @@ def save_run_job(path: Path, config: RunConfig) -> Generator[Step, None, Path]:
     return path
 
 
-class _Watcher:
-    """Asks a copy of the model in training about the pinned slide."""
+class _Teller:
+    """Makes steps of what a training yields, and asks about the pinned slide.
 
-    def __init__(self, prepared: Prepared, bag: Bag | None) -> None:
-        self.bag = bag if bag is not None and bag.encoder == prepared.card.encoder else None
-        self._trained = prepared.model
-        told = f"{prepared.card.data}; training not finished"
-        card = prepared.card.model_copy(update={"data": told})
-        self.loaded = LoadedModel(copy.deepcopy(prepared.model).eval(), card, "in training")
+    Steps come at a pace the window can follow: of short epochs each brings several.
+    """
 
-    @classmethod
-    def of(cls, event: Event, bag: Bag | None) -> _Watcher | None:
+    def __init__(self, bag: Bag | None) -> None:
+        self.pinned = bag
+        self._pace = Pace(_INTERVAL, 1.0)
+        self._trained: MILModel | None = None
+        self._loaded: LoadedModel | None = None
+        self._new: list[Snapshot] = []
+
+    def tell(self, work: Generator[Event, None, Trained]) -> Generator[Step, None, Trained]:
+        """Yield steps until the work has returned."""
+        from napari_wsimil.learning.fit import Epoch
         from napari_wsimil.learning.training import Prepared
 
-        return cls(event, bag) if isinstance(event, Prepared) else None
+        while True:
+            try:
+                event = next(work)
+            except StopIteration as stop:
+                yield self._step("finishing")
+                trained: Trained = stop.value
+                return trained
+            if isinstance(event, Prepared):
+                yield self._begin(event)
+            elif isinstance(event, Epoch):
+                self._new.append(Snapshot(event, self._ask()))
+            elif self._pace.due:
+                with self._pace:
+                    yield self._step(event.stage, event.done, event.total)
 
-    def ask(self) -> Prediction | None:
+    def _begin(self, prepared: Prepared) -> Step:
+        card = prepared.card
+        if self.pinned is not None and self.pinned.encoder != card.encoder:
+            self.pinned = None
+        if self.pinned is not None:
+            told = card.model_copy(update={"data": f"{card.data}; training not finished"})
+            self._trained = prepared.model
+            self._loaded = LoadedModel(copy.deepcopy(prepared.model).eval(), told, "in training")
+        return TrainingStep("starting", prepared=prepared, pinned=self._loaded)
+
+    def _ask(self) -> Prediction | None:
         """Return the first map of the pinned slide, by the weights of this moment."""
         from napari_wsimil.explain.predict import predict
 
-        if self.bag is None:
+        if self.pinned is None or self._loaded is None or self._trained is None:
             return None
-        self.loaded.model.load_state_dict(self._trained.state_dict())
-        found = predict(self.loaded.model, self.loaded.card, self.bag)
+        self._loaded.model.load_state_dict(self._trained.state_dict())
+        found = predict(self._loaded.model, self._loaded.card, self.pinned)
         return replace(found, explanations=found.explanations[:1], trajectory=None)
 
-
-def _step(event: Event, watcher: _Watcher | None) -> Step:
-    from napari_wsimil.learning.fit import Epoch
-    from napari_wsimil.learning.training import Prepared
-    from napari_wsimil.learning.unfinished import title
-
-    if isinstance(event, Prepared):
-        pinned = watcher.loaded if watcher is not None and watcher.bag is not None else None
-        return TrainingStep("starting", prepared=event, pinned=pinned)
-    if isinstance(event, Epoch):
-        snapshot = None if watcher is None else watcher.ask()
-        return TrainingStep(title(event), event.number, event.total, epoch=event, snapshot=snapshot)
-    return _told(event)
-
-
-def _told(event: LibraryStep) -> Step:
-    return Step(event.stage, event.done, event.total)
+    def _step(self, text: str, done: int = 0, total: int = 0) -> Step:
+        new, self._new = tuple(self._new), []
+        return TrainingStep(text, done, total, snapshots=new)

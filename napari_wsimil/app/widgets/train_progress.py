@@ -67,11 +67,12 @@ class ProgressBox(QWidget):
         if step.prepared is not None:
             self._show_prepared(step.prepared)
             self.maps.start(self._bag, step.pinned)
-        if step.epoch is not None:
-            self.curves.add(step.epoch)
+        for one in step.snapshots:
+            self.curves.add(one.epoch)
+            if one.prediction is not None:
+                self.maps.add(one.epoch, one.prediction)
+        if step.snapshots:
             self.told.setText(_words(self.curves.epochs))
-            if step.snapshot is not None:
-                self.maps.add(step.epoch, step.snapshot)
 
     def finish(self, finished: Finished, loaded: LoadedModel) -> None:
         """Say that it is over; the kept model's map comes last."""
