@@ -119,6 +119,7 @@ def _picture(window: Window, stop: Stop, folder: Path, told: int) -> Picture:
 def _clear(window: Window) -> None:
     """Put back what the stop before has changed."""
     pane, dock = window.presenter.pane, window.explain_dock
+    dock.come_forward()
     for source in tuple(pane.extras):
         pane.show_extra(source, ())
     pane.side, pane.area, pane.picked, pane.looks = (), None, None, None

@@ -10,18 +10,17 @@ from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QSpinBox
 
 from napari_wsimil.app.effects import Effect, curves_job, removal_words, removed_effect, top_patches
 from napari_wsimil.app.widgets.docked import allow, narrow, while_shown
+from napari_wsimil.app.widgets.effect_plot import EffectPlot
 from napari_wsimil.app.widgets.job import JobRow
 from napari_wsimil.app.widgets.latest import Latest
-from napari_wsimil.app.widgets.plot import COLORS, Plot, legend
 from napari_wsimil.app.widgets.tab import Tab
 from napari_wsimil.explain.query import patches_of
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from torch import Tensor
 
     from napari_wsimil.app.session import Pane
-    from napari_wsimil.explain.effect import Curves, Series
+    from napari_wsimil.explain.effect import Curves
     from napari_wsimil.explain.predict import Prediction
 
 _HINT = (
@@ -70,7 +69,7 @@ class EffectTab(Tab):
         self.outcome.setToolTip("What the curves are the probability of")
         narrow(self.outcome)
         self.draw = QPushButton("Deletion and insertion")
-        self.plot = Plot(220)
+        self.plot = EffectPlot()
         self.plot.hide()
         first, second = QHBoxLayout(), QHBoxLayout()
         for part in (self.top, self.share, self.area):
@@ -131,19 +130,8 @@ class EffectTab(Tab):
         self.job.run(job, while_shown(pane, self._plot))
 
     def _plot(self, found: Curves) -> None:
-        if found.prediction is not self._pane.prediction:
-            return
-        self.plot.show()
-        (axes,) = self.plot.axes()
-        n = len(found.prediction.bag)
-        _draw(axes, found.deletion, n, COLORS[3], "without the first")
-        _draw(axes, found.insertion, n, COLORS[1], "the first alone")
-        axes.set_xscale("symlog", linthresh=0.1)
-        axes.set_xlabel(f"% of the patches, by “{found.title}”; band: at random")
-        axes.set_ylabel(f"probability of {found.outcome}")
-        axes.set_ylim(-0.02, 1.02)
-        legend(axes, self.plot.ink)
-        self.plot.refresh()
+        if found.prediction is self._pane.prediction:
+            self.plot.show_curves(found)
 
     # show
 
@@ -169,14 +157,3 @@ class EffectTab(Tab):
         allow(self.area, ready and self._pane.area is not None, why, "Ask again without it")
         tip = "Ask again and again, without ever more patches and with ever more of them alone"
         allow(self.draw, ready and not busy, "The curves are being made", tip)
-
-
-def _draw(axes: Axes, series: Series, patches: int, color: str, name: str) -> None:
-    """Draw a curve, and the range of as many patches at random as a band."""
-    x = 100 * series.patches / patches
-    low, high = series.range
-    axes.fill_between(x, low, high, color=color, alpha=0.25, linewidth=0)
-    axes.plot(x, series.mean, color=color, linewidth=0.8, linestyle=":")
-    axes.plot(
-        x, series.probability, color=color, linewidth=1.6, marker=".", markersize=3, label=name
-    )

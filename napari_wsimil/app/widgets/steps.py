@@ -9,15 +9,13 @@ from qtpy.compat import isalive
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QWidget
 
 from napari_wsimil.app.widgets.latest import Latest
+from napari_wsimil.app.widgets.looks_plot import LooksPlot
 from napari_wsimil.app.widgets.player import Player
-from napari_wsimil.app.widgets.plot import Plot, legend
 from napari_wsimil.app.widgets.strip import Strip
 from napari_wsimil.app.widgets.tab import Tab
 from napari_wsimil.explain.looks import Looks, cost_words, look_words, trajectory_of
 
 if TYPE_CHECKING:
-    from matplotlib.lines import Line2D
-
     from napari_wsimil.app.session import Pane
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.models.base import Explanation
@@ -34,7 +32,6 @@ class StepsTab(Tab):
     def __init__(self, pane: Pane, parent: QWidget | None = None) -> None:
         super().__init__(pane, parent)
         self._looks: Looks | None = None
-        self._now: Line2D | None = None
         self.replaying = Latest(self)
         self.player = Player()
         self.words = QLabel()
@@ -44,7 +41,7 @@ class StepsTab(Tab):
         self.fine = QCheckBox("Sub-patches")
         self.fine.setToolTip("Attention inside the patches looked at, × uniform within each")
         self.strip = Strip(pane)
-        self.plot = Plot(150)
+        self.plot = LooksPlot()
         boxes = QHBoxLayout()
         boxes.addWidget(self.follow)
         boxes.addWidget(self.fine)
@@ -78,8 +75,8 @@ class StepsTab(Tab):
         self.player.waits = False
         trajectory = trajectory_of(prediction)
         self.player.set_steps(0 if trajectory is None else len(trajectory.looks))
-        if trajectory is not None:
-            self._draw(trajectory)
+        if trajectory is not None and prediction is not None:
+            self.plot.show_looks(prediction, trajectory)
             self._tell(trajectory, self.player.step)
 
     def _move(self, step: int) -> None:
@@ -111,22 +108,4 @@ class StepsTab(Tab):
     def _tell(self, trajectory: Trajectory, step: int) -> None:
         self.words.setText(f"{cost_words(trajectory, step)} {look_words(trajectory, step)}")
         self.strip.show_looks(trajectory.order[:step].tolist())
-        if self._now is not None:
-            self._now.set_xdata([step, step])
-            self.plot.refresh()
-
-    def _draw(self, trajectory: Trajectory) -> None:
-        """Draw the probability of each class against the looks."""
-        (axes,) = self.plot.axes()
-        prediction = self._pane.prediction
-        if prediction is None:
-            return
-        chances = trajectory.probabilities.numpy()
-        for name, line in zip(prediction.card.outcomes, chances.T, strict=True):
-            axes.plot(line, label=name, linewidth=1.5)
-        axes.set_ylim(-0.02, 1.02)
-        axes.set_xlabel("looks")
-        axes.set_ylabel("probability")
-        self._now = axes.axvline(len(chances) - 1, color=self.plot.ink, linewidth=0.8)
-        legend(axes, self.plot.ink)
-        self.plot.refresh()
+        self.plot.show_step(step)
