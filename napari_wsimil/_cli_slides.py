@@ -248,6 +248,23 @@ def record_for(path: Path, card: Card, manifest: Path | None) -> Record | None:
     raise ValueError(f"{manifest} has no slide {path.stem!r}")
 
 
+def record_shown(
+    path: Path | None, checkpoint: Path | None, manifest: Path | None
+) -> Record | None:
+    """Return the record in a manifest of the slide that is shown with a model, if one is given.
+
+    Raises
+    ------
+    ValueError
+        As `record_for`, and if no slide or no model is given.
+    """
+    if manifest is None:
+        return None
+    if path is None or checkpoint is None:
+        raise ValueError(f"--manifest {manifest} is for a slide that a model is asked about")
+    return record_for(path, load_checkpoint(checkpoint)[1], manifest)
+
+
 def predicted(
     checkpoint: Path,
     path: Path,

@@ -457,13 +457,16 @@ def view(
     path: opt.MaybeSlide = None,
     checkpoint: opt.MaybeCheckpoint = None,
     features: opt.SlideFeatures = None,
+    manifest: opt.Records = None,
     screenshot: opt.Screenshot = None,
 ) -> None:
     """Open a slide in napari with our docks, and a model's map over it if one is given."""
     _check_window()
+    from napari_wsimil._cli_slides import record_shown
     from napari_wsimil.app.window import run
 
-    run(path, checkpoint=checkpoint, features=features, screenshot=screenshot)
+    record = record_shown(path, checkpoint, manifest)
+    run(path, checkpoint, features, record, screenshot)
 
 
 @app.command(

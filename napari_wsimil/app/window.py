@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from napari_wsimil.app.presenter import Presenter
     from napari_wsimil.app.session import Session
     from napari_wsimil.app.widgets.job import JobRow
+    from napari_wsimil.study.schema import Record
 
 SIZE = (1366, 768)
 #: Seconds after which a job's thread lets the window's go on; Python's own 5 ms is felt.
@@ -114,6 +115,7 @@ def run(
     path: Path | None = None,
     checkpoint: Path | None = None,
     features: Path | None = None,
+    record: Record | None = None,
     screenshot: Path | None = None,
 ) -> None:
     """Open a window on a slide, ask a model about it, and stay until it is closed.
@@ -122,6 +124,8 @@ def run(
     ----------
     path, checkpoint, features
         Slide, trained model, and features of the slide made before.
+    record
+        The patient's, for a model that reads records.
     screenshot
         Where to write a picture of the window once everything is shown; it then closes.
 
@@ -133,7 +137,7 @@ def run(
     import napari
 
     window = open_window()
-    steps = _steps(window, path, checkpoint, features)
+    steps = _steps(window, path, checkpoint, features, record)
     if screenshot is None:
         _take_steps(window, steps)
         napari.run()
@@ -169,13 +173,18 @@ def _take_steps(window: Window, steps: Iterator[Callable[[], None]]) -> None:
 
 
 def _steps(
-    window: Window, path: Path | None, checkpoint: Path | None, features: Path | None
+    window: Window,
+    path: Path | None,
+    checkpoint: Path | None,
+    features: Path | None,
+    record: Record | None,
 ) -> Iterator[Callable[[], None]]:
     slide_dock, explain_dock = window.slide_dock, window.explain_dock
     if path is not None:
         yield lambda: slide_dock.open(path)
     if features is not None:
         yield lambda: slide_dock.features.open(features)
+    window.session.pane.record = record
     if checkpoint is not None:
         yield lambda: explain_dock.open_model(checkpoint)
         yield explain_dock.run
