@@ -16,12 +16,18 @@ from napari_wsimil.learning.cohort import read_cohort
 from napari_wsimil.study.schema import read_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterator, Sequence
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from napari_wsimil.app.demo import DemoStudy
     from napari_wsimil.app.window import Window
     from napari_wsimil.study.schema import Record
+
+
+#: Colors of a canvas that shows something.
+_FEWEST_COLORS = 100
 
 
 @dataclass(frozen=True)
@@ -133,25 +139,30 @@ def _clear(window: Window) -> None:
 
 
 def _amiss(window: Window, stop: Stop, told: int) -> str:
-    """Return what is wrong with a view; empty if nothing is.
+    """Return what is wrong with a view; `told` is how many notes were shown before the tour."""
+    warned = NotificationSeverity.WARNING
+    notes = [str(n) for n in notification_manager.records[told:] if n.severity >= warned]
+    names = [layer.name for layer in window.viewer.layers]
+    pixels = window.viewer.screenshot(canvas_only=True, flash=False)[..., :3]
+    return amiss_of(notes, names, stop.layers, window.error, pixels)
 
-    `told` is how many notes napari had shown before the tour.
-    """
-    notes = [
-        str(note)
-        for note in notification_manager.records[told:]
-        if note.severity >= NotificationSeverity.WARNING
-    ]
+
+def amiss_of(
+    notes: Sequence[str],
+    names: Sequence[str],
+    wanted: Sequence[str],
+    error: BaseException | None,
+    pixels: NDArray[np.uint8],
+) -> str:
+    """Return what is wrong with a view of these layers and (h, w, 3) pixels; empty if nothing."""
+    if error is not None:
+        return f"a job failed: {error}"
     if notes:
         return f"the window warned: {'; '.join(notes)}"
-    names = [layer.name for layer in window.viewer.layers]
-    lacking = [name for name in stop.layers if name not in names]
+    lacking = [name for name in wanted if name not in names]
     if lacking:
         return f"no layer {', '.join(lacking)}: there are {', '.join(names)}"
-    if window.error is not None:
-        return f"a job failed: {window.error}"
-    pixels = window.viewer.screenshot(canvas_only=True, flash=False)
-    if len(np.unique(pixels[..., :3].reshape(-1, 3), axis=0)) < 100:
+    if len(np.unique(pixels.reshape(-1, 3), axis=0)) < _FEWEST_COLORS:
         return "the canvas is empty"
     return ""
 
