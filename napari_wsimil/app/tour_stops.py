@@ -43,7 +43,8 @@ STOPS: tuple[Stop, ...] = (
         "acmil",
         "acmil",
         "ACMIL: the mean attention of its branches, in times of equal attention. Hatched tissue "
-        "was not looked at.",
+        "was not looked at. This slide has lesions of both kinds, so that only the patient's "
+        "record tells its class: models of the picture alone must guess here.",
         ways.nothing,
         ("attention", "not looked at"),
     ),
