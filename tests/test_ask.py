@@ -76,7 +76,7 @@ def test_an_area_is_asked_about_as_the_mean_of_its_patches(querent: Docks) -> No
     assert pane.prediction is not None
     assert pane.prediction.bag.grid is not None
     inside = int((pane.prediction.bag.grid.coords[:, 1] < 900).sum())
-    assert f"these {inside} patches" in querent.explain.ask.words.text()
+    assert f"Where {inside} patches, in the mean," in querent.explain.ask.words.text()
     share = pane.extras["query"][-1].scores
     assert float(share.sum()) == pytest.approx(2.0)
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 
 def settle(docks: Docks) -> None:
-    docks.wait(lambda: not docks.explain.effect.asking.busy)
     docks.idle()
 
 
@@ -60,6 +59,18 @@ def test_an_area_is_left_out_and_the_whole_slide_cannot_be(asked: Docks) -> None
     asked.pane.area = Region(0, 0, 2, 2)
     tab.area.click()
     assert "no patch lies" in tab.words.text()
+
+
+def test_a_clicked_patch_is_left_out_alone_and_put_back(asked: Docks) -> None:
+    tab = asked.explain.effect
+    asked.click(5)
+    tab.area.click()
+    settle(asked)
+    assert "Without patch 6, 1 patches" in tab.words.text()
+    assert asked.pane.extras["removed"][0].scores.nonzero()[:, 0].tolist() == [5]
+    tab.back.click()
+    assert "left out" not in asked.names()
+    assert tab.words.text() == ""
 
 
 def test_curves_are_drawn_of_the_map_and_the_outcome_that_are_chosen(asked: Docks) -> None:

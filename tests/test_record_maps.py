@@ -52,7 +52,7 @@ def test_persam_shows_absolute_maps_of_each_class_that_are_never_stretched(
     assert [facts.item(i, 0).text() for i in range(3)] == ["phi: A", "phi: B", "phi: C"]
     box.beside.choose("all of: class-wise")
     assert [one.name for one in docks.beside.model.layers][1::2] == [
-        f"class-wise: {c}" for c in "ABC"
+        f"class-wise: {c}: 0 to 1" for c in "ABC"
     ]
 
 

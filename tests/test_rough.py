@@ -54,7 +54,7 @@ def test_features_without_places_give_an_answer_and_no_map(asked: Docks, feature
     asked.presenter.picking.pick(500.0, 500.0)
     assert asked.pane.picked is None
     asked.explain.effect.top.click()
-    asked.wait(lambda: not asked.explain.effect.asking.busy)
+    asked.idle()
     assert "Without the first" in asked.explain.effect.words.text()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,11 +10,13 @@ import pytest
 import torch
 from napari.layers import Layer
 from test_overlays import COORDS, RAW, predicted
+from windows import save_untrained
 
 from napari_wsimil.app.outline_layers import chosen_layer, path_layer
 from napari_wsimil.app.overlays import map_layer
 from napari_wsimil.app.session import Display
 from napari_wsimil.app.view import View
+from napari_wsimil.app.words import caption, reading
 from napari_wsimil.explain.difference import difference
 from napari_wsimil.explain.scale import Stretch
 from napari_wsimil.models.base import Explanation, ExplanationKind
@@ -226,7 +229,8 @@ def test_all_branches_lie_side_by_side_and_move_together(asked: Docks) -> None:
     assert box.choice.currentText() == "all of: branch"
     layers = asked.beside.model.layers
     asked.wait(lambda: asked.beside.loaded)
-    assert [layer.name for layer in layers][1::2] == [f"branch {m}" for m in range(1, 6)]
+    names = [layer.name for layer in layers][1::2]
+    assert names == [f"branch {m}: 0 to 10 × uniform" for m in range(1, 6)]
     assert asked.pane.prediction is not None
     times = asked.pane.prediction.explanations[3].scores * len(asked.pane.prediction.bag)
     assert np.nanmax(layers[5].data) == pytest.approx(float(times.max()), rel=1e-5)
@@ -243,19 +247,30 @@ def test_all_branches_lie_side_by_side_and_move_together(asked: Docks) -> None:
 
 
 def test_another_model_lies_beside_and_its_map_can_be_taken_away(
-    asked: Docks, checkpoint: Path
+    asked: Docks, tmp_path: Path
 ) -> None:
-    box = asked.explain.map.beside
+    box, pane = asked.explain.map.beside, asked.pane
     assert not box.difference.isEnabled()
     assert "Choose one map" in box.difference.toolTip()
-    box.compare(checkpoint)
+    box.compare(save_untrained(tmp_path / "another.safetensors", "abmil"))
     asked.idle()
     assert len(asked.beside.model.layers) == 2
-    assert box.difference.isEnabled()
+    assert box.choice.currentText() == "the other model: another"
     box.difference.setChecked(True)
-    assert "difference" in asked.names()
-    assert np.nanmax(np.abs(asked.viewer.layers["difference"].data)) == 0
-    box.difference.setChecked(False)
+    other = asked.session.beside.prediction
+    assert pane.prediction is not None
+    assert other is not None
+    gap = pane.prediction.explanations[0].scores - other.explanations[0].scores
+    shown = asked.viewer.layers["difference"].data
+    n = len(gap)
+    assert np.nanmax(shown) == pytest.approx(float(gap.max()) * n, rel=1e-4)
+    assert np.nanmin(shown) == pytest.approx(float(gap.min()) * n, rel=1e-4)
+    words = asked.viewer.canvas.overlays.text.text.replace("\n", " ")
+    assert "attention of acmil less attention of abmil" in words
+    assert box.choice.currentText() == "the other model: another"
+    box.choose("branch 1")
+    assert "difference" not in asked.names()
+    assert not box.difference.isChecked()
     assert "attention" in asked.names()
 
 
@@ -287,6 +302,54 @@ def test_our_layers_keep_their_order_and_leave_others_alone(asked: Docks) -> Non
     asked.viewer.layers.remove("area asked about")
     asked.click(4)
     assert asked.names()[-1] == "mine"
+
+
+def test_the_first_patches_are_those_of_the_map_that_is_shown(asked: Docks) -> None:
+    from napari_wsimil.models.base import Explanation as Map
+
+    first = asked.explain.patches.first
+    asked.wait(lambda: first.count() == 8)
+    n = len(asked.pane.prediction.bag)
+    for top in (3, 9):
+        scores = torch.zeros(n)
+        scores[top] = 1.0
+        map_ = Map("made up", ExplanationKind.SCORE, scores)
+        asked.pane.show_extra("test", (map_,), first=True)
+        asked.idle()
+        assert first.item(0).toolTip() == f"patch {top + 1}"
+
+
+def test_the_rank_of_an_order_is_when_a_patch_was_looked_at(slide: Slide) -> None:
+    found = predicted(slide)
+    order = Explanation("order", ExplanationKind.ORDER, torch.tensor([2.0, 1, np.nan, 3, np.nan]))
+    object.__setattr__(found, "explanations", (order, *found.explanations))
+    assert reading(found, Display(), 1).endswith("order 1 step · rank 1")
+    assert reading(found, Display(), 3).endswith("order 3 step · rank 3")
+    assert reading(found, Display(map_index=1), 2).endswith("not looked at")
+
+
+def test_a_threshold_and_overlapping_patches_are_told(slide: Slide) -> None:
+    found = predicted(slide)
+    assert "below 40% of the color bar" in caption(slide, found, Display(threshold=0.4))
+    assert "overlap" not in caption(slide, found, Display())
+    grid = replace(found.bag.grid, stride=32)
+    object.__setattr__(found, "bag", replace(found.bag, grid=grid))
+    assert "patches overlap" in caption(slide, found, Display())
+
+
+def test_answers_and_models_do_not_pile_up_in_memory(asked: Docks) -> None:
+    import gc
+    import weakref
+
+    alive = []
+    for patch in range(4):
+        asked.click(patch)
+        asked.wait(lambda: not asked.explain.patches.card.reading.busy)
+        asked.explain.run()
+        asked.idle()
+        alive.append(weakref.ref(asked.pane.prediction))
+    gc.collect()
+    assert sum(one() is not None for one in alive) <= 2
 
 
 def test_a_map_that_a_new_run_is_to_replace_says_so(asked: Docks) -> None:

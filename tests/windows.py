@@ -40,7 +40,13 @@ class Docks:
     """A viewer with our two docks, as the plugin menu gives them."""
 
     def __init__(self, viewer: Viewer, qtbot: QtBot) -> None:
-        from napari_wsimil.app.docks import BesideDock, ExplainDock, SlideDock, presenter_of
+        from napari_wsimil.app.docks import (
+            BesideDock,
+            ExplainDock,
+            SlideDock,
+            presenter_of,
+            session_of,
+        )
 
         self.viewer, self.qtbot = viewer, qtbot
         self.beside: BesideDock = BesideDock(viewer)
@@ -50,6 +56,7 @@ class Docks:
         viewer.window.add_dock_widget(self.explain, name="Explain")
         viewer.window.add_dock_widget(self.beside, name="Beside", area="bottom").hide()
         self.presenter = presenter_of(viewer)
+        self.session = session_of(viewer)
         self.pane = self.presenter.pane
 
     def wait(self, ready: Callable[[], bool], seconds: float = 60) -> None:

@@ -67,7 +67,7 @@ def analyze_job(
         cut = cut_of(card)
         encoder = create_encoder(_without_weights(card))
         grid = make_grid(slide, tissue, cut.mpp, cut.pixels, cut.overlap)
-        bag = yield from extract_job(slide, grid, encoder, None, model)
+        bag = yield from extract_job(slide, grid, encoder, None, model, record)
     yield Step("asking the model", len(bag), len(bag))
     bag = yield from _with_finer(slide, model, bag)
     if isinstance(model.model, Explorer):
@@ -143,8 +143,10 @@ def cut_of(card: Card) -> Cut:
     return Cut(card.mpp, card.pixels, card.overlap or 0.0)
 
 
-def compare_job(path: Path, bag: Bag) -> Generator[Step, None, tuple[LoadedModel, Prediction]]:
+def compare_job(
+    path: Path, bag: Bag, record: Record | None
+) -> Generator[Step, None, tuple[LoadedModel, Prediction]]:
     """Return another model, and what it says of features that are there already."""
     model = yield from model_job(path)
     yield Step("asking the model")
-    return model, predict(model.model, model.card, bag)
+    return model, predict(model.model, model.card, bag, record)

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from napari_wsimil.app.work import Step
-from napari_wsimil.explain.effect import curves, removed
+from napari_wsimil.explain.effect import curves, without
+from napari_wsimil.explain.predict import explore, predict
 from napari_wsimil.explain.ranking import top
 from napari_wsimil.models.base import Explanation, ExplanationKind
+from napari_wsimil.models.explorer import Explorer
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.models.base import MILModel
 
-_SEED = 0
+#: Of what is left out at random, and how often it is drawn.
+_SEED, _DRAWS = 0, 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +35,10 @@ class Effect:
     ----------
     patches
         How many were left out.
-    after, at_random
-        (C,) probabilities without them, and without as many drawn at random.
+    after
+        (C,) probabilities without them.
+    at_random
+        (draws, C) without as many drawn at random.
     maps
         Their outline.
     """
@@ -49,36 +54,61 @@ def top_patches(ranking: Explanation, share: float) -> Tensor:
     return top(ranking, share).nonzero()[:, 0]
 
 
-def removed_effect(model: MILModel, prediction: Prediction, patches: Tensor) -> Effect:
-    """Return what becomes of the prediction without some patches.
+def removal_job(
+    model: MILModel, prediction: Prediction, patches: Tensor
+) -> Generator[Step, None, Effect]:
+    """Return what becomes of the prediction without some patches, and without as many at random.
 
     Raises
     ------
     ValueError
         As `removed`.
     """
-    after = removed(model, prediction, patches).probabilities
+    after = yield from _asked(model, prediction, patches)
     random = torch.Generator().manual_seed(_SEED)
-    others = torch.randperm(len(prediction.bag), generator=random)[: len(patches)]
+    drawn = []
+    for _ in range(_DRAWS):
+        others = torch.randperm(len(prediction.bag), generator=random)[: len(patches)]
+        drawn.append((yield from _asked(model, prediction, others)))
     chosen = torch.zeros(len(prediction.bag)).index_fill(0, patches, 1.0)
     outline = Explanation("left out", ExplanationKind.PROBABILITY, chosen, outlined=True)
-    at_random = removed(model, prediction, others).probabilities
-    return Effect(len(patches), after, at_random, (outline,))
+    return Effect(len(patches), after, torch.stack(drawn), (outline,))
+
+
+def _asked(
+    model: MILModel, prediction: Prediction, patches: Tensor
+) -> Generator[Step, None, Tensor]:
+    """Return the (C,) probabilities without some patches, look by look where the model looks."""
+    bag, card = without(prediction.bag, patches), prediction.card
+    yield Step("asking again")
+    if not isinstance(model, Explorer):
+        return predict(model, card, bag).probabilities
+    looks = explore(model, card, bag)
+    try:
+        while True:
+            seen = next(looks)
+            yield Step("asking again", seen.done, seen.total)
+    except StopIteration as finished:
+        found: Prediction = finished.value
+        return found.probabilities
+    finally:
+        looks.close()
 
 
 def removal_words(prediction: Prediction, effect: Effect, what: str) -> str:
-    """Return the change of each probability, as rich text."""
+    """Return each probability before and after, and its range at random, as rich text."""
+    low, high = effect.at_random.amin(dim=0).tolist(), effect.at_random.amax(dim=0).tolist()
     rows = zip(
         prediction.card.outcomes,
         prediction.probabilities.tolist(),
         effect.after.tolist(),
-        effect.at_random.tolist(),
+        low,
+        high,
         strict=True,
     )
     lines = [
-        f"{name}: {before:.1%} → <b>{after:.1%}</b> ({after - before:+.1%}; at random "
-        f"{chance - before:+.1%})"
-        for name, before, after, chance in rows
+        f"{name}: {before:.1%} → <b>{after:.1%}</b> (at random {least:.1%} to {most:.1%})"
+        for name, before, after, least, most in rows
     ]
     return f"Without {what}, {effect.patches} patches:<br>" + "<br>".join(lines)
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 OUTLINES_BELOW = 1.0
 #: Screen pixels that the outline of a choice is wide, and by how much it may be off.
 _LINE, _LINE_SLACK = 2.5, 1.3
-_STYLE = ("scale", "translate", "colormap", "contrast_limits", "name")
+STYLE = ("scale", "translate", "colormap", "contrast_limits", "name")
 
 
 class MapView:
@@ -62,7 +62,7 @@ class MapView:
             layer.colorbar.visible = True
         else:
             layer.data = values
-            restyle(layer, {name: options[name] for name in _STYLE})
+            restyle(layer, {name: options[name] for name in STYLE})
         self._outlines.clear()
         self._show_chosen(slide, prediction, display)
         self.shade()

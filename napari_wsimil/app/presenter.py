@@ -140,8 +140,8 @@ class Presenter:
         self._tell_caveat()
 
     def _update_map(self, display: Display, before: Display) -> None:
-        if self._layers.get("map") is None:
-            return
+        if self._layers.get("map") is None and display.map_index == before.map_index:
+            return  # deleted by hand, until another map is chosen
         if replace(display, opacity=before.opacity, visible=before.visible) == before:
             self._map.shade()
         else:

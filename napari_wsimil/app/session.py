@@ -10,6 +10,7 @@ from psygnal import SignalGroupDescriptor
 
 from napari_wsimil.app.pace import Pace
 from napari_wsimil.explain.scale import Stretch as Stretch
+from napari_wsimil.space.geometry import Region
 
 if TYPE_CHECKING:
     from napari_wsimil.app.view import View
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.models.base import Explanation, MILModel
     from napari_wsimil.models.card import Card
-    from napari_wsimil.space.geometry import Region
     from napari_wsimil.space.grid import PatchGrid
     from napari_wsimil.space.slide import Slide
     from napari_wsimil.space.tissue import Tissue
@@ -169,6 +169,14 @@ class Pane:
             made = self._joined = _Joined(self.prediction, self.extras, shown)
         return made.shown
 
+    def pick(self, patch: int) -> None:
+        """Take a patch for picked, and its place for what is asked about."""
+        grid = self.places
+        self.picked = patch
+        if grid is not None:
+            x, y = grid.coords[patch].tolist()
+            self.area = Region(x, y, grid.patch_size, grid.patch_size)
+
     def show_extra(self, source: str, maps: tuple[Explanation, ...], first: bool = False) -> None:
         """Replace the maps of one source; none takes them away.
 
@@ -245,8 +253,9 @@ class Pane:
                 self.show_prediction(prediction)
 
     def show_model(self, model: LoadedModel | None) -> None:
-        """Replace the model; its prediction is forgotten."""
+        """Replace the model; its prediction is forgotten, and which of its maps was shown."""
         self._forget_prediction()
+        self.show_map("")
         self.model = model
 
     def _forget_prediction(self) -> None:

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_wsimil.explain.ranking import place_of
 from napari_wsimil.explain.scale import scaled
+from napari_wsimil.models.base import ExplanationKind
 
 if TYPE_CHECKING:
     from napari_wsimil.app.session import Display
     from napari_wsimil.explain.predict import Prediction
+    from napari_wsimil.explain.scale import Scale
+    from napari_wsimil.models.base import Explanation
     from napari_wsimil.space.slide import Slide
 
 #: Letters in a line of the words on the canvas, to leave room for the color bar.
@@ -28,31 +32,55 @@ def caption(
         scale = scaled(prediction, display.map_index, display.stretch)
         smooth = ", smoothed for the eye" if display.smooth else ""
         words += [f"OUT OF DATE: {stale}"] if stale else []
-        clear = f"clear: {scale.absent}" if np.isnan(scale.values).any() else ""
-        words += [f"{scale.title}, {scale.unit}{smooth}", scale.caveat, clear]
-        words += prediction.warnings
+        words += [f"{scale.title}, {scale.unit}{smooth}", scale.caveat]
+        words += [*_clear(scale, display), *_piled(prediction), *prediction.warnings]
     return "\n".join(line for word in words for line in textwrap.wrap(word, _LINE))
+
+
+def _clear(scale: Scale, display: Display) -> list[str]:
+    """Return what a patch without a color is."""
+    low = f"clear: below {display.threshold:.0%} of the color bar" if display.threshold else ""
+    absent = f"clear: {scale.absent}" if np.isnan(scale.values).any() else ""
+    return [low, absent]
+
+
+def _piled(prediction: Prediction) -> list[str]:
+    grid = prediction.bag.grid
+    piled = grid is not None and grid.stride < grid.patch_size
+    return ["patches overlap: a color is their mean"] if piled else []
 
 
 def reading(prediction: Prediction, display: Display, patch: int | None) -> str:
     """Return number, value and rank of a patch in the shown map."""
     if patch is None:
         return "not looked at"
+    shown = prediction.explanations[display.map_index]
     scale = scaled(prediction, display.map_index, display.stretch)
-    number = f"patch {patch + 1} of {len(prediction.bag)}"
+    words = [f"patch {patch + 1} of {len(prediction.bag)}"]
     if np.isnan(scale.values[patch]):
-        return f"{number} · {scale.title}: {scale.absent}"
-    rank = 1 + int((scale.values > scale.values[patch]).sum())
-    value = f"{scale.values[patch]:.3g} {scale.unit}"
-    return f"{number} · {scale.title} {value} · rank {rank}"
+        words.append(f"{scale.title}: {scale.absent}")
+    else:
+        words.append(f"{scale.title} {scale.values[patch]:.3g} {scale.unit}")
+        words.append(f"rank {place_of(shown, patch)}")
+    return " · ".join([*words, *_unseen(prediction, shown, patch)])
+
+
+def _unseen(prediction: Prediction, shown: Explanation, patch: int) -> list[str]:
+    """Return what is said of a patch that a model which looks step by step did not look at."""
+    orders = [one for one in prediction.explanations if one.kind is ExplanationKind.ORDER]
+    if not orders or shown.kind is ExplanationKind.ORDER:
+        return []
+    return [orders[-1].absent] if bool(orders[-1].per_patch()[patch].isnan()) else []
 
 
 def values_of(prediction: Prediction, display: Display, patch: int) -> str:
     """Return what is known of a patch as rich text: its place, its value in each map, its rank.
 
-    The shown map is marked.
+    The shown map is marked, and has its unit.
     """
+    shown = prediction.explanations[display.map_index]
     lines = [f"<b>patch {patch + 1}</b> of {len(prediction.bag)}", *_place(prediction, patch)]
+    lines += _unseen(prediction, shown, patch)
     rows = (_row(prediction, display, patch, i) for i in range(len(prediction.explanations)))
     return f"{'<br>'.join(lines)}<table cellspacing=2>{''.join(rows)}</table>"
 
@@ -60,11 +88,13 @@ def values_of(prediction: Prediction, display: Display, patch: int) -> str:
 def _row(prediction: Prediction, display: Display, patch: int, number: int) -> str:
     scale = scaled(prediction, number, display.stretch)
     value, title = scale.values[patch], html.escape(scale.title)
+    marked = number == display.map_index
+    if marked:
+        title = f"{title} ({html.escape(scale.unit)})"
     if np.isnan(value):
         return f"<tr><td>{title}</td><td align=right>{scale.absent}</td><td></td></tr>"
-    rank = 1 + int((scale.values > value).sum())
+    rank = place_of(prediction.explanations[number], patch)
     cells = f"<td>{title}</td><td align=right>{value:.3g}</td><td>&nbsp;rank {rank}</td>"
-    marked = number == display.map_index
     return f"<tr>{cells.replace('<td', '<td style=font-weight:bold') if marked else cells}</tr>"
 
 

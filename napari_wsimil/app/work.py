@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from napari_wsimil.explain.predict import Step as Seen
     from napari_wsimil.explain.scale import Stretch
     from napari_wsimil.space.grid import PatchGrid
+    from napari_wsimil.study.schema import Record
 
 #: Seconds between two partial maps while features are made.
 MAP_INTERVAL = 0.1
@@ -133,6 +134,7 @@ def extract_job(
     encoder: PatchEncoder,
     path: Path | None = None,
     model: LoadedModel | None = None,
+    record: Record | None = None,
 ) -> Generator[Step, None, Bag]:
     """Return the features of a slide; with a model that takes them, its map grows too.
 
@@ -156,7 +158,8 @@ def extract_job(
                 partial = None
                 if model is not None and now.done and pace.due:
                     with pace:
-                        partial = _so_far(model, features[: now.done], grid, encoder, slide)
+                        rows = features[: now.done]
+                        partial = _so_far(model, rows, grid, encoder, slide, record)
                 yield Step("encoding patches", now.done, now.total, partial)
         except StopIteration as finished:
             bag: Bag = finished.value
@@ -166,17 +169,17 @@ def extract_job(
 
 
 def extract_and_ask_job(
-    slide: Slide, plan: Plan, model: LoadedModel | None
+    slide: Slide, plan: Plan, model: LoadedModel | None, record: Record | None = None
 ) -> Generator[Step, None, tuple[Bag, Prediction | None]]:
     """Return the features of a slide, and what a model says of them if it takes them."""
     from napari_wsimil.explain.predict import predict
     from napari_wsimil.models.base import Need
 
-    bag = yield from extract_job(slide, plan.grid, plan.encoder, plan.path, model)
+    bag = yield from extract_job(slide, plan.grid, plan.encoder, plan.path, model, record)
     if model is None or model.card.encoder != bag.encoder or Need.FINER in model.model.needs:
         return bag, None
     yield Step("asking the model", len(bag), len(bag))
-    return bag, predict(model.model, model.card, bag)
+    return bag, predict(model.model, model.card, bag, record)
 
 
 def export_job(
@@ -195,6 +198,7 @@ def _so_far(
     grid: PatchGrid,
     encoder: PatchEncoder,
     slide: Slide,
+    record: Record | None,
 ) -> Prediction:
     """Return what the model says of the patches encoded so far."""
     import torch
@@ -209,6 +213,6 @@ def _so_far(
         synthetic=slide.synthetic,
         slide=slide.fingerprint,
     )
-    found = predict(model.model, model.card, bag)
+    found = predict(model.model, model.card, bag, record)
     note = f"so far: {len(features)} of {len(grid)} patches"
     return replace(found, warnings=(*found.warnings, note))

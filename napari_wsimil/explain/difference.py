@@ -12,6 +12,7 @@ from napari_wsimil.models.base import Explanation, ExplanationKind
 
 if TYPE_CHECKING:
     from napari_wsimil.explain.predict import Prediction
+    from napari_wsimil.explain.scale import Scale
 
 NAME = "difference"
 
@@ -38,8 +39,16 @@ def difference(one: Prediction, index: int, other: Prediction, other_index: int)
         ExplanationKind.SCORE,
         torch.from_numpy(a.values - b.values),
         absent="one of the two maps says nothing here",
-        unit=f"{a.unit}: {a.title} less {b.title}",
+        unit=f"{a.unit}: {_name(one, other, a)} less {_name(other, one, b)}",
     )
+
+
+def _name(of: Prediction, beside: Prediction, scale: Scale) -> str:
+    """Return what a map is called, with its model where the two are of different ones."""
+    if of.card is beside.card:
+        return scale.title
+    weights = f" ({of.card.weights[:4]})" if of.card.model == beside.card.model else ""
+    return f"{scale.title} of {of.card.model}{weights}"
 
 
 def _same_patches(one: Prediction, other: Prediction) -> bool:

@@ -53,14 +53,18 @@ def removed(model: MILModel, prediction: Prediction, patches: Tensor) -> Predict
     ValueError
         If there is no such patch, or none would be left to ask about.
     """
-    bag = prediction.bag
+    return predict(model, prediction.card, without(prediction.bag, patches))
+
+
+def without(bag: Bag, patches: Tensor) -> Bag:
+    """Return the bag without the patches at (Q,) indices; errors as of `removed`."""
     check_query(patches, len(bag))
     left = torch.ones(len(bag), dtype=torch.bool).index_fill(0, patches, False)
     if not left.any():
         raise ValueError(
             f"without all of its {len(bag)} patches there is no slide to ask about: remove fewer"
         )
-    return _asked(model, prediction, bag, left.nonzero()[:, 0])
+    return take_patches(bag, left.nonzero()[:, 0])
 
 
 class Passes(NamedTuple):

@@ -88,7 +88,9 @@ def _updated(trajectory: Trajectory, step: int) -> Explanation:
 
 
 def after_looks(model: MILModel, prediction: Prediction, step: int) -> Prediction:
-    """Return a prediction whose maps are those after its first `step` looks.
+    """Return what the model said after its first `step` looks: maps, probabilities, looks.
+
+    Its logits are the logarithms of the probabilities, and it has no scalars.
 
     Raises
     ------
@@ -102,7 +104,14 @@ def after_looks(model: MILModel, prediction: Prediction, step: int) -> Predictio
         )
     maps = Looks(model, prediction).maps(step)
     chances = trajectory.probabilities[step]
-    return replace(prediction, explanations=maps, probabilities=chances)
+    return replace(
+        prediction,
+        explanations=maps,
+        probabilities=chances,
+        logits=chances.log(),
+        scalars={},
+        trajectory=replace(trajectory, looks=trajectory.looks[:step]),
+    )
 
 
 def cost_words(trajectory: Trajectory, step: int) -> str:
@@ -123,6 +132,6 @@ def look_words(trajectory: Trajectory, step: int) -> str:
     look = trajectory.looks[step - 1]
     chance = f"{math.exp(look.log_probability):.2g}"
     return (
-        f"Patch {look.patch + 1}, chosen with probability {chance} "
+        f"Patch {look.patch + 1}, to which the policy gave {chance} "
         f"(entropy {look.entropy:.2f} nats); {len(look.updated)} patches like it updated."
     )

@@ -24,6 +24,12 @@ def ranks(explanation: Explanation) -> Tensor:
     return earlier.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
 
 
+def place_of(explanation: Explanation, patch: int) -> int:
+    """Return at which place a patch comes, 1 being the first; those that tie share the best."""
+    numbers = ranks(explanation)
+    return 1 + int((numbers > numbers[patch]).sum())
+
+
 def ranked(explanation: Explanation, random: torch.Generator) -> Tensor:
     """Return the (N,) patches from the first to the last; what is told nothing of comes last.
 

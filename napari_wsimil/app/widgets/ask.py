@@ -15,6 +15,8 @@ from napari_wsimil.app.widgets.table import Table
 from napari_wsimil.explain.query import UnitTable, answered, patches_of, unit_table
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from napari_wsimil.app.session import Pane
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.models.base import Explanation
@@ -50,6 +52,7 @@ class AskTab(Tab):
         self.table.chosen.connect(self._fly)
         self.back.clicked.connect(self._clear)
         pane.events.area.connect(self._ask)
+        pane.events.prediction.connect(self._forget)
         pane.events.extras.connect(self._show)
         self._show()
 
@@ -61,7 +64,10 @@ class AskTab(Tab):
         pane = self._pane
         if not isalive(self) or area is None or pane.prediction is None or pane.model is None:
             return
-        if not self.clicks.isChecked() or not self.fits(pane.prediction):
+        if not self.fits(pane.prediction):
+            return
+        if not self.clicks.isChecked():
+            self._forget()
             return
         self.words.setText("asking")
         prediction, picked = pane.prediction, pane.picked
@@ -72,16 +78,17 @@ class AskTab(Tab):
             return
         self.asking.ask(
             partial(answered, pane.model.model, prediction, index),
-            partial(self._take, prediction, len(index)),
+            partial(self._take, prediction, index),
             self._fail,
         )
 
-    def _take(self, prediction: Prediction, patches: int, maps: tuple[Explanation, ...]) -> None:
+    def _take(self, prediction: Prediction, index: Tensor, maps: tuple[Explanation, ...]) -> None:
         """Show an answer, unless another prediction is shown by now."""
         if self._pane.prediction is not prediction:
             return
         self._pane.show_extra(_SOURCE, maps, first=_SOURCE not in self._pane.extras)
-        asked = "this patch" if patches == 1 else f"these {patches} patches, in the mean"
+        one = f"patch {int(index[0]) + 1}"
+        asked = one if len(index) == 1 else f"{len(index)} patches, in the mean,"
         self.words.setText(f"Where {asked} looked. {_HINT}")
 
     def _fail(self, words: str) -> None:
@@ -89,10 +96,15 @@ class AskTab(Tab):
         self.words.setText(words)
 
     def _clear(self) -> None:
-        self.asking.drop()
         self._pane.area = None
-        self._pane.show_extra(_SOURCE, ())
-        self.words.setText(_HINT)
+        self._forget()
+
+    def _forget(self, _: object = None) -> None:
+        """Show no answer any more: it is of another patch or another prediction."""
+        if isalive(self):
+            self.asking.drop()
+            self._pane.show_extra(_SOURCE, ())
+            self.words.setText(_HINT)
 
     def _show(self, _: object = None) -> None:
         if not isalive(self):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from napari.components import ViewerModel
@@ -11,13 +12,16 @@ from qtpy.compat import isalive
 from qtpy.QtCore import QEvent, QTimer
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
+from napari_wsimil.app.map_view import STYLE, restyle
 from napari_wsimil.app.overlays import map_layer
 from napari_wsimil.app.slide_layers import slide_layers
+from napari_wsimil.explain.scale import scaled
 
 if TYPE_CHECKING:
     from qtpy.QtCore import QObject
 
     from napari_wsimil.app.session import Display, Pane, Session
+    from napari_wsimil.app.slide_layers import LayerTuple
     from napari_wsimil.app.view import View
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.space.slide import Slide
@@ -87,11 +91,12 @@ class BesideWidget(QWidget):
         cells = [*_sides(self._session.pane), *_main_map(self._session.beside)]
         if _layout(cells) == _layout(self._drawn):
             self._redraw(cells)
-        else:
-            self._open()
-            self._rebuild(cells)
+            return
+        before = bool(self._drawn)
+        self._open()
+        self._rebuild(cells)
         dock = self.parentWidget()
-        if dock is not None:
+        if dock is not None and before != bool(cells):  # else whoever closed it wants it closed
             dock.setVisible(bool(cells))
 
     def _rebuild(self, cells: list[Cell]) -> None:
@@ -103,8 +108,9 @@ class BesideWidget(QWidget):
             for slide, prediction, display in cells:
                 data, options, kind = slide_layers(slide)[1]
                 self.model.add_layer(Layer.create(data, options | {"metadata": {}}, kind))
-                added = Layer.create(*map_layer(slide, prediction, display))
+                added = Layer.create(*_labeled(slide, prediction, display))
                 added.name_overlay.visible = True
+                added.visible = display.visible
                 self.model.add_layer(added)
             self.model.canvas.grid.stride = 2
             self.model.canvas.grid.shape = (1, max(1, len(cells)))
@@ -125,12 +131,17 @@ class BesideWidget(QWidget):
             self.layout().setContentsMargins(0, 0, 0, below)
 
     def _redraw(self, cells: list[Cell]) -> None:
-        for number, (slide, prediction, display) in enumerate(cells):
-            values, options, _ = map_layer(slide, prediction, display)
-            layer = self.model.layers[2 * number + 1]
-            layer.data = values
-            for name in ("scale", "translate", "colormap", "contrast_limits", "opacity", "name"):
-                setattr(layer, name, options[name])
+        """Draw what differs from what is drawn; where only the shade does, nothing is painted."""
+        for number, (cell, before) in enumerate(zip(cells, self._drawn, strict=True)):
+            layer, display = self.model.layers[2 * number + 1], cell[2]
+            shade = {"opacity": display.opacity, "visible": display.visible}
+            like = replace(before[2], opacity=display.opacity, visible=display.visible)
+            if cell[1] is not before[1] or like != display:
+                values, options, _ = _labeled(*cell)
+                layer.data = values
+                restyle(layer, {name: options[name] for name in STYLE})
+            restyle(layer, shade)
+        self._drawn = cells
 
     # cameras
 
@@ -188,6 +199,18 @@ def _main_map(pane: Pane) -> list[Cell]:
     if slide is None or shown is None or shown.bag.grid is None:
         return []
     return [(slide, shown, pane.display)]
+
+
+def _labeled(slide: Slide, prediction: Prediction, display: Display) -> LayerTuple:
+    """Return a map's layer, named with its limits and unit, which has no color bar of its own."""
+    values, options, kind = map_layer(slide, prediction, display)
+    scale = scaled(prediction, display.map_index, display.stretch)
+    low, high = scale.limits
+    smooth = ", smoothed" if display.smooth else ""
+    span = f"{low:g} to {high:g}"
+    unit = span if scale.unit == span else f"{span} {scale.unit}"
+    name = f"{scale.title}: {unit}{smooth}"
+    return values, options | {"name": name}, kind
 
 
 def _layout(cells: list[Cell]) -> list[int]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari.utils.notifications import show_info
 from qtpy.compat import isalive
 from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QHBoxLayout, QWidget
@@ -16,7 +17,7 @@ from napari_wsimil.app.widgets.docked import narrow, while_shown
 from napari_wsimil.explain.difference import difference
 
 if TYPE_CHECKING:
-    from napari_wsimil.app.session import LoadedModel, Session
+    from napari_wsimil.app.session import LoadedModel, Pane, Session
     from napari_wsimil.app.widgets.job import JobRow
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.models.base import Explanation
@@ -51,6 +52,8 @@ class BesideBox(QWidget):
         for event in ("prediction", "extras", "display", "side"):
             self._pane.events[event].connect(self._show)
         self._other.events.prediction.connect(self._show)
+        self._other.events.prediction.connect(self._stop_subtracting)
+        self._pane.events.side.connect(self._stop_subtracting)
         self._show()
 
     def choose(self, text: str) -> None:
@@ -70,11 +73,15 @@ class BesideBox(QWidget):
     def compare(self, path: Path) -> None:
         """Ask another model about the same features, in the background."""
         bag = self._pane.bag
-        if bag is not None:
-            self._job.run(compare_job(path, bag), while_shown(self._pane, self._lay_beside))
+        if bag is None:
+            show_info("There are no features of this slide to ask another model about.")
+        else:
+            job = compare_job(path, bag, self._pane.record)
+            self._job.run(job, while_shown(self._pane, self._lay_beside))
 
     def _choose(self) -> None:
-        self.difference.setChecked(False)
+        if self.choice.currentText() == _other_title(self._other):
+            return
         self._other.show_model(None)
         names = self.choice.currentData()
         self._pane.side = names or ()
@@ -100,6 +107,11 @@ class BesideBox(QWidget):
             index = self._pane.display.map_index
             maps = (difference(self._pane.prediction, index, *pair),)
         self._pane.show_extra("difference", maps, first=True)
+
+    def _stop_subtracting(self, _: object) -> None:
+        """Take a difference away whose pair is no longer there."""
+        if isalive(self):
+            self._pane.show_extra("difference", ())
 
     def _pair(self) -> tuple[Prediction, int] | None:
         """Return the one map that lies beside, and whose it is."""
@@ -133,10 +145,10 @@ class BesideBox(QWidget):
             self._pane.side = ()
             self._other.show_slide(None)
             return
-        self._list(_choices(shown))
-        self._other.display = replace(
-            self._pane.display, map_index=self._other.display.map_index, threshold=0.0
-        )
+        self._list(_choices(shown, self._other))
+        display = replace(self._pane.display, map_index=self._other.display.map_index)
+        if display != self._other.display:
+            self._other.display = display
         subtracted = "difference" in self._pane.extras
         with QSignalBlocker(self.difference):
             self.difference.setChecked(subtracted)
@@ -154,11 +166,16 @@ class BesideBox(QWidget):
         found = [i for i, (_, names) in enumerate(choices) if names and names == self._pane.side]
         if not found:
             self._pane.side = ()
-        if found or self._other.prediction is None:
-            self.choice.setCurrentIndex(found[0] if found else 0)
+        other = self.choice.findText(_other_title(self._other))
+        self.choice.setCurrentIndex(found[0] if found else max(other, 0))
 
 
-def _choices(shown: Prediction) -> list[tuple[str, tuple[str, ...]]]:
+def _other_title(other: Pane) -> str:
+    """Return what another model's map is called in the list, if one lies beside."""
+    return f"the other model: {other.model.name}" if other.model is not None else ""
+
+
+def _choices(shown: Prediction, other: Pane) -> list[tuple[str, tuple[str, ...]]]:
     """Return what may lie beside a map: nothing, families of maps, each map, another model."""
     maps = [one for one in shown.explanations if not one.outlined]
     families: dict[str, list[str]] = {}
@@ -172,5 +189,6 @@ def _choices(shown: Prediction) -> list[tuple[str, tuple[str, ...]]]:
             if family and len(names) > 1
         ),
         *((shown.title(one), (one.name,)) for one in maps),
+        *([(_other_title(other), ())] if other.model is not None else []),
         (_MODEL, ()),
     ]

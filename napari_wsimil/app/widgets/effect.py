@@ -5,15 +5,16 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+import torch
 from qtpy.compat import isalive
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QSpinBox, QWidget
 
-from napari_wsimil.app.effects import Effect, curves_job, removal_words, removed_effect, top_patches
+from napari_wsimil.app.effects import Effect, curves_job, removal_job, removal_words, top_patches
 from napari_wsimil.app.widgets.docked import allow, narrow, while_shown
 from napari_wsimil.app.widgets.effect_plot import EffectPlot
 from napari_wsimil.app.widgets.job import JobRow
-from napari_wsimil.app.widgets.latest import Latest
 from napari_wsimil.app.widgets.tab import Tab
+from napari_wsimil.explain.effect import without
 from napari_wsimil.explain.query import patches_of
 
 if TYPE_CHECKING:
@@ -37,11 +38,12 @@ class EffectTab(Tab):
 
     def __init__(self, pane: Pane, parent: QWidget | None = None) -> None:
         super().__init__(pane, parent)
-        self.asking, self.job = Latest(self), JobRow()
+        self.job = JobRow()
         self._build()
         self.top.clicked.connect(self._remove_top)
         self.area.clicked.connect(self._remove_area)
         self.draw.clicked.connect(self._draw_curves)
+        self.back.clicked.connect(self._put_back)
         self.job.started.connect(self._refresh)
         self.job.finished.connect(self._refresh)
         for event in ("prediction", "area", "display"):
@@ -62,9 +64,11 @@ class EffectTab(Tab):
         self.share.setSuffix(" %")
         self.share.setToolTip("How many of the patches that the shown map ranks first")
         self.top = QPushButton("Without the first")
-        self.area = QPushButton("Without the area")
+        self.area = QPushButton("Without the frame")
         self.words = QLabel()
         self.words.setWordWrap(True)
+        self.back = QPushButton("Put them back")
+        self.back.hide()
         self.outcome = QComboBox()
         self.outcome.setToolTip("What the curves are the probability of")
         narrow(self.outcome)
@@ -79,6 +83,7 @@ class EffectTab(Tab):
         self.column.addWidget(self.hint)
         self.column.addLayout(first)
         self.column.addWidget(self.words)
+        self.column.addWidget(self.back)
         self.column.addLayout(second)
         self.column.addWidget(self.job)
         self.column.addWidget(self.plot)
@@ -94,29 +99,39 @@ class EffectTab(Tab):
             self._remove(top_patches(ranking, self.share.value() / 100), title)
 
     def _remove_area(self) -> None:
-        prediction, area = self._pane.prediction, self._pane.area
+        prediction, area, picked = self._pane.prediction, self._pane.area, self._pane.picked
         if prediction is None or area is None:
             return
         try:
-            self._remove(patches_of(prediction, area), "the area")
+            patches = patches_of(prediction, area) if picked is None else torch.tensor([picked])
         except ValueError as error:
             self.words.setText(str(error))
+            return
+        self._remove(patches, "the area" if picked is None else f"patch {picked + 1}")
 
     def _remove(self, patches: Tensor, what: str) -> None:
         prediction, model = self._pane.prediction, self._pane.model
         if prediction is None or model is None:
             return
-        self.words.setText("asking")
-        self.asking.ask(
-            partial(removed_effect, model.model, prediction, patches),
-            partial(self._tell, prediction, what),
-            self.words.setText,
-        )
+        try:
+            without(prediction.bag, patches)
+        except ValueError as error:
+            self.words.setText(str(error))
+            return
+        self.words.clear()
+        job = removal_job(model.model, prediction, patches)
+        self.job.run(job, partial(self._tell, prediction, what))
 
     def _tell(self, prediction: Prediction, what: str, effect: Effect) -> None:
         if self._pane.prediction is prediction:
             self.words.setText(removal_words(prediction, effect, what))
             self._pane.show_extra(_SOURCE, effect.maps)
+            self.back.show()
+
+    def _put_back(self) -> None:
+        self._pane.show_extra(_SOURCE, ())
+        self.words.clear()
+        self.back.hide()
 
     # curves
 
@@ -138,8 +153,9 @@ class EffectTab(Tab):
     def _forget(self, prediction: Prediction | None) -> None:
         if not isalive(self):
             return
-        self.asking.drop()
+        self.job.cancel()
         self.words.clear()
+        self.back.hide()
         self.plot.hide()
         outcomes = prediction.card.outcomes if prediction is not None else ()
         if list(outcomes) != [self.outcome.itemText(i) for i in range(self.outcome.count())]:
@@ -151,9 +167,10 @@ class EffectTab(Tab):
     def _refresh(self, _: object = None) -> None:
         if not isalive(self):
             return
-        busy, ready = self.job.busy, self._pane.prediction is not None
-        allow(self.top, ready, "Run a model first", "Ask again without these patches")
-        why = "Drag with Shift on the slide to draw an area first"
-        allow(self.area, ready and self._pane.area is not None, why, "Ask again without it")
+        idle, asked = not self.job.busy, self._pane.area is not None
+        busy = "The model is being asked"
+        allow(self.top, idle, busy, "Ask again without these patches")
+        why = busy if asked else "Click a patch, or drag with Shift to draw an area, first"
+        allow(self.area, idle and asked, why, "Ask again without it")
         tip = "Ask again and again, without ever more patches and with ever more of them alone"
-        allow(self.draw, ready and not busy, "The curves are being made", tip)
+        allow(self.draw, idle, busy, tip)

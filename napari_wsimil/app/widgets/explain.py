@@ -81,7 +81,7 @@ class ExplainWidget(DockedWidget):
     @property
     def asking(self) -> bool:
         """Whether a click or a step still waits for its answer."""
-        waiting = self.ask.asking, self.steps.replaying, self.effect.asking
+        waiting = self.ask.asking, self.steps.replaying
         return any(one.busy for one in (*waiting, self.patches.card.reading))
 
     # build
@@ -169,8 +169,12 @@ class ExplainWidget(DockedWidget):
         """After a run that was stopped between looks show all that was seen until then."""
         kept, self._seen = self._seen, None
         if kept is not None and kept[0] is self._pane.slide and not self.job.busy:
-            job = seen_job(kept[1])
-            self.job.run(job, while_shown(self._pane, self._pane.show_prediction))
+            self.job.run(seen_job(kept[1]), while_shown(self._pane, self._show_seen))
+
+    def _show_seen(self, prediction: Prediction) -> None:
+        if self._pane.bag is None:  # made in the run that was stopped: it need not be made again
+            self._pane.show_bag(prediction.bag)
+        self._pane.show_prediction(prediction)
 
     # show
 

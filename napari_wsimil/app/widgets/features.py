@@ -83,7 +83,7 @@ class FeatureBox(QGroupBox):
     def _confirm(self, plan: Plan) -> None:
         slide = self._pane.slide
         if slide is not None and (plan.cost.hours < _LONG or self._agreed(plan)):
-            job = extract_and_ask_job(slide, plan, self._pane.model)
+            job = extract_and_ask_job(slide, plan, self._pane.model, self._pane.record)
             self._job.run(
                 job,
                 while_shown(self._pane, self._show),

@@ -153,6 +153,7 @@ class JobRow(QWidget):
     def _end(self) -> None:
         """Hand over the result when nothing runs any more, so that a next job may follow."""
         results, done = self._results, self._done
+        self._results = []
         self._worker = self._on_step = self._done = None
         self.hide()
         try:

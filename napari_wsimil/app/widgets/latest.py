@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from napari.qt.threading import FunctionWorker, create_worker
+from napari.qt.threading import FunctionWorker
 from qtpy.compat import isalive
 from qtpy.QtCore import QObject
 
@@ -23,6 +23,7 @@ class Latest(QObject):
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._worker: FunctionWorker | None = None
+        self._asked: Ask | None = None
         self._next: Ask | None = None
 
     @property
@@ -45,29 +46,27 @@ class Latest(QObject):
 
     def drop(self) -> None:
         """Forget what was asked for; its answer will not come."""
-        self._next = None
-        if self._worker is not None:
-            self._worker.quit()
+        self._next = self._asked = None
 
     def _start(self) -> None:
         if self._next is None:
             return
-        (work, done, failed), self._next = self._next, None
-        worker = self._worker = create_worker(work, _ignore_errors=True)
-
-        def wanted() -> bool:
-            return isalive(self) and self._next is None and not worker.abort_requested
-
-        worker.returned.connect(lambda result: done(result) if wanted() else None)
-        worker.errored.connect(lambda error: failed(_words(error)) if wanted() else None)
+        self._asked, self._next = self._next, None
+        worker = self._worker = FunctionWorker(self._asked[0])  # it lives until it has finished
+        worker.returned.connect(self._take)
+        worker.errored.connect(self._tell)
         worker.finished.connect(self._end)
         worker.start()
 
+    def _take(self, result: Any) -> None:
+        if self._asked is not None and self._next is None:
+            self._asked[1](result)
+
+    def _tell(self, error: BaseException) -> None:
+        if self._asked is not None and self._next is None:
+            self._asked[2](str(error) or type(error).__name__)
+
     def _end(self) -> None:
-        self._worker = None
+        self._worker = self._asked = None
         if isalive(self):
             self._start()
-
-
-def _words(error: BaseException) -> str:
-    return str(error) or type(error).__name__

@@ -16,6 +16,7 @@ from napari_wsimil.app.widgets.patch_card import PatchCard
 from napari_wsimil.app.widgets.pictures import pixmap
 from napari_wsimil.app.widgets.tab import Tab
 from napari_wsimil.app.work import Step
+from napari_wsimil.explain.ranking import ranks
 from napari_wsimil.explain.scale import scaled
 from napari_wsimil.space.slide import open_slide
 
@@ -42,7 +43,8 @@ def pictures_job(
     grid, scale = prediction.bag.grid, scaled(prediction, display.map_index, display.stretch)
     if grid is None:
         return []
-    order = np.argsort(-scale.values, kind="stable")  # NaN last
+    shown = prediction.explanations[display.map_index]
+    order = np.argsort(-ranks(shown).numpy(), kind="stable")  # unknown last
     first = order[: min(COUNT, np.count_nonzero(~np.isnan(scale.values)))]
     found: list[Picture] = []
     with open_slide(slide.path, slide.resolution.mpp, _CACHE) as source:
@@ -98,7 +100,8 @@ class PatchesTab(Tab):
     def __init__(self, pane: Pane, job: JobRow, parent: QWidget | None = None) -> None:
         super().__init__(pane, parent)
         self._job = job
-        self._pictured: tuple[object, ...] = ()
+        self._of: Prediction | None = None
+        self._how: tuple[object, ...] = ()
         self.card = PatchCard(pane)
         self.pictures = JobRow()
         self.first = TopPatches()
@@ -108,7 +111,7 @@ class PatchesTab(Tab):
         self.first.chosen.connect(self._go)
         job.finished.connect(self._show)
         self.pictures.finished.connect(self._show)
-        for event in ("prediction", "display"):
+        for event in ("prediction", "extras", "display"):
             pane.events[event].connect(self._show)
         self._show()
 
@@ -118,7 +121,8 @@ class PatchesTab(Tab):
 
     def _go(self, patch: int) -> None:
         self._pane.focus = None
-        self._pane.focus = self._pane.picked = patch
+        self._pane.focus = patch
+        self._pane.pick(patch)
 
     def _show(self, _: object = None) -> None:
         """Read the first patches of the shown map, unless a job or a reading still runs."""
@@ -129,9 +133,9 @@ class PatchesTab(Tab):
         if slide is None or shown is None or shown.bag.grid is None:
             self.first.clear()
             return
-        what = (pane.prediction, id(pane.extras), display.map_index, display.stretch)
-        if self._job.busy or self.pictures.busy or what == self._pictured:
+        how = (display.map_index, display.stretch)
+        if self._job.busy or self.pictures.busy or (shown is self._of and how == self._how):
             return
-        self._pictured = what
+        self._of, self._how = shown, how
         job = pictures_job(slide, shown, display)
         self.pictures.run(job, while_shown(pane, self.first.show_pictures))

@@ -103,6 +103,7 @@ class StepsTab(Tab):
     def _fail(self, words: str) -> None:
         self.player.waits = False
         self.player.play.setChecked(False)
+        self._pane.show_extra(_SOURCE, ())
         self.words.setText(words)
 
     def _tell(self, trajectory: Trajectory, step: int) -> None:

@@ -53,7 +53,7 @@ class Strip(QWidget):
         missing = [patch for patch in shown if patch not in self._pictures]
         if missing:
             self.reading.ask(
-                partial(_read, slide, grid, missing), partial(self._keep, patches), lambda _: None
+                partial(_read, slide, grid, missing), partial(self._keep, patches), self.setToolTip
             )
 
     def _keep(self, patches: list[int], found: dict[int, NDArray[np.uint8]]) -> None:
@@ -101,4 +101,5 @@ class _Picture(QLabel):
         """Go to the patch."""
         if self._patch is not None:
             self._pane.focus = None
-            self._pane.focus = self._pane.picked = self._patch
+            self._pane.focus = self._patch
+            self._pane.pick(self._patch)

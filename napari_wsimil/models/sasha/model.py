@@ -201,4 +201,5 @@ class SASHA(HAFED):
 
 def policy_map(policy: Tensor, step: int) -> Explanation:
     """Return the probabilities of look `step`, of (N,) log-probabilities."""
-    return Explanation(f"policy of look {step}", ExplanationKind.ATTENTION, policy.exp())
+    name, unit = f"policy of look {step}", "probability to be looked at next"
+    return Explanation(name, ExplanationKind.AMOUNT, policy.exp(), unit=unit)
