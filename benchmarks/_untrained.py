@@ -79,9 +79,7 @@ def _grid(slide: Slide, tissue: Tissue, patches: int) -> PatchGrid:
         grid = lay_grid(slide, tissue, side, side, 224)
         if len(grid) >= patches:
             kept = np.random.default_rng(0).permutation(len(grid))[:patches]
-            return PatchGrid(
-                grid.coords[np.sort(kept)], side, side, 224, grid.mpp, grid.slide_size
-            )
+            return PatchGrid(grid.coords[np.sort(kept)], side, side, 224, grid.mpp, grid.slide_size)
     raise ValueError(f"{slide.name} has no room for {patches} patches of 16 px")
 
 

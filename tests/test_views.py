@@ -10,6 +10,7 @@ import torch
 from napari.layers import Layer
 from test_overlays import COORDS, RAW, predicted
 
+from napari_wsimil.app.layers import Layers
 from napari_wsimil.app.outline_layers import chosen_layer, path_layer
 from napari_wsimil.app.overlays import map_layer
 from napari_wsimil.app.session import Display
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from windows import Docks
+
+    from napari_wsimil.app.slide_layers import LayerTuple
 
 
 @pytest.fixture
@@ -209,6 +212,29 @@ def _expected(coords: np.ndarray, chosen: list[tuple[int, int]]) -> set[tuple[in
             if cells.get((ny, nx)) != unit:
                 pieces.add(piece)
     return pieces
+
+
+def test_a_layer_of_lines_keeps_its_length_and_clears_what_is_too_many(asked: Docks) -> None:
+    """Napari slices lines in a thread: a slice of before must find as many as it knows."""
+
+    def lines(count: int, opaque: float) -> LayerTuple:
+        data = np.arange(4.0 * count).reshape(count, 2, 2)
+        options = {"name": f"{count}", "edge_color": np.full((count, 4), opaque)}
+        return data, options, "vectors"
+
+    layers = Layers(asked.viewer)
+    layer = layers.put_lines("path", lines(5, 1.0))
+    assert layer is not None
+    assert layers.put_lines("path", lines(2, 0.5)) is layer
+    assert layer.name == "2"
+    np.testing.assert_array_equal(layer.data[:2], lines(2, 0.5)[0])
+    np.testing.assert_array_equal(layer.data[2:], lines(2, 0.5)[0][[1, 1, 1]])
+    np.testing.assert_array_equal(layer.edge_color[:, 3], [0.5, 0.5, 0, 0, 0])
+    assert layers.put_lines("path", lines(7, 1.0)) is layer
+    np.testing.assert_array_equal(layer.data, lines(7, 1.0)[0])
+    np.testing.assert_array_equal(layer.edge_color[:, 3], np.ones(7))
+    assert layers.put_lines("path", lines(0, 1.0)) is None
+    assert layer not in asked.viewer.layers
 
 
 def test_a_path_goes_from_center_to_center(slide: Slide) -> None:

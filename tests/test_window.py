@@ -88,10 +88,16 @@ def test_patches_are_outlines_where_cells_can_be_seen(asked: Docks) -> None:
     asked.viewer.scene.camera.center = (0.0, 600.0, 500.0)
     asked.viewer.scene.camera.zoom = 2.0
     assert layer.opacity == 0
-    assert "attention (outlines)" in asked.names()
+    outlines = asked.viewer.layers["attention (outlines)"]
+    assert outlines.visible
     asked.viewer.scene.camera.zoom = 0.5
     assert layer.opacity == pytest.approx(0.6)
-    assert "attention (outlines)" not in asked.names()
+    assert not outlines.visible
+    asked.viewer.scene.camera.zoom = 2.0
+    assert outlines.visible
+    assert outlines is asked.viewer.layers["attention (outlines)"]
+    asked.pane.show_tissue(asked.pane.tissue)
+    assert outlines not in asked.viewer.layers
 
 
 def test_a_held_key_hides_the_map(asked: Docks) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 from napari.layers import Layer
 
 if TYPE_CHECKING:
@@ -64,6 +65,30 @@ class Layers:
         self._viewer.layers.insert(place, added)
         self._viewer.layers.selection = {added} if role == "slide" else selected
         return added
+
+    def put_lines(self, role: str, lines: LayerTuple) -> Layer | None:
+        """Draw lines in the layer of a role, in the one it has if there is one; none remove it.
+
+        A layer that stays never has fewer lines than before: napari slices it in a thread, and
+        a slice still under way would look for those that are gone. In their place are copies
+        of the last one, clear where lines have colors of their own.
+        """
+        data, options, _ = lines
+        layer = self.get(role)
+        if not len(data):
+            self.remove(role)
+            return None
+        if layer is None:
+            return self.put(role, lines)
+        missing = max(0, len(layer.data) - len(data))
+        layer.data = np.concatenate([data, data[-1:].repeat(missing, axis=0)])
+        color = options["edge_color"]
+        if isinstance(color, np.ndarray):
+            with layer.events.edge_color.blocker():  # it is drawn once the lines are sliced
+                layer.edge_color = np.concatenate([color, np.zeros((missing, 4))])
+        if layer.name != options["name"]:
+            layer.name = options["name"]
+        return layer
 
     def remove(self, role: str) -> None:
         """Take a layer away, if it is there."""

@@ -13,6 +13,7 @@ from napari_wsimil.app.overlays import map_layer
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
+    from numpy.typing import NDArray
 
     from napari_wsimil.app.layers import Layers
     from napari_wsimil.app.session import Display, Pane
@@ -61,9 +62,9 @@ class MapView:
             layer = self._layers.put("map", (values, options, kind))
             layer.colorbar.visible = True
         else:
-            layer.data = values
+            replace_values(layer, values)
             restyle(layer, {name: options[name] for name in _STYLE})
-        self._outlines.clear()
+        self._outlines.forget()
         self._show_chosen(slide, prediction, display)
         self.shade()
 
@@ -84,20 +85,17 @@ class MapView:
         if not choices or not display.outlined:
             self._layers.remove("chosen")
             return
-        data, options, kind = chosen_layer(slide, prediction, choices)
-        layer = self._layers.get("chosen")
-        if layer is None:
-            layer = self._layers.put("chosen", (data, options, kind))
-        else:
-            layer.data = data
-            restyle(layer, {"name": options["name"]})
-        self._widen(layer)
+        layer = self._layers.put_lines("chosen", chosen_layer(slide, prediction, choices))
+        if layer is not None:
+            self._widen(layer)
 
     def _show_area(self, area: Region | None) -> None:
         if area is None or self._pane.slide is None:
             self._layers.remove("query")
-        else:
-            self._widen(self._layers.put("query", area_layer(self._pane.slide, area)))
+            return
+        layer = self._layers.put_lines("query", area_layer(self._pane.slide, area))
+        if layer is not None:
+            self._widen(layer)
 
     def _follow(self, view: View | None) -> None:
         """Show patches as outlines where one can see the cells, else filled."""
@@ -112,7 +110,7 @@ class MapView:
         if layer.visible and view.um is not None and view.um < OUTLINES_BELOW:
             outlined = self._outlines.draw(slide, prediction, display, view.region)
         else:
-            self._outlines.clear()
+            self._outlines.hide()
         if outlined != self._outlined:  # else the user's own opacity stays
             self._outlined = outlined
             restyle(layer, {"opacity": 0.0 if outlined else display.opacity})
@@ -122,6 +120,16 @@ class MapView:
         wanted = _LINE / self._viewer.scene.camera.zoom
         if not 1 / _LINE_SLACK < layer.edge_width / wanted < _LINE_SLACK:
             layer.edge_width = wanted
+
+
+def replace_values(layer: Layer, values: NDArray[np.float32]) -> None:
+    """Give an image other values at once: napari would slice them in a thread, as it does
+    slides, and show the ones before in the colors of these for a frame.
+    """
+    with layer.events.reload.blocker():
+        layer.data = values
+    layer.refresh(data_displayed=False)
+    layer.events.set_data()
 
 
 def restyle(layer: Layer, options: dict[str, Any]) -> None:
