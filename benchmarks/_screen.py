@@ -30,11 +30,17 @@ class Screen:
     def __init__(self, mpp: float) -> None:
         self.mpp = mpp
         self.window = open_window()
-        self.frames = self.maps = 0
+        self._swaps: list[float] = []
+        self.maps = 0
         self.window.presenter.pane.events.prediction.connect(self._count_map)
         (self._canvas,) = self.window.slide_dock.window().findChildren(QOpenGLWidget)
         self._canvas.frameSwapped.connect(self._count)
         self._next_frame()
+
+    @property
+    def frames(self) -> int:
+        """How many frames came to the screen."""
+        return len(self._swaps)
 
     @property
     def image(self) -> Image:
@@ -98,9 +104,8 @@ class Screen:
         start = time.perf_counter()
         act()
         wait_until(lambda: bool(given) and layer.loaded and self.frames > given[-1])
-        spent = time.perf_counter() - start
         layer.events.set_data.disconnect(note)
-        return spent
+        return self._swaps[given[-1]] - start
 
     def frame(self, act: Callable[[], object] = lambda: None) -> float:
         """Do something; return the seconds to the next frame, whatever is loaded by then.
@@ -109,8 +114,7 @@ class Screen:
         """
         start = time.perf_counter()
         act()
-        self._next_frame()
-        return time.perf_counter() - start
+        return self._next_frame() - start
 
     def settle(self) -> None:
         """Wait until nothing is left to be read, made or drawn."""
@@ -167,13 +171,15 @@ class Screen:
         wait_until(lambda: time.perf_counter() > start + spent + 1)
         return spent
 
-    def _next_frame(self) -> None:
+    def _next_frame(self) -> float:
+        """Draw; return when that came to the screen."""
         before = self.frames
         self._canvas.update()
         wait_until(lambda: self.frames > before)
+        return self._swaps[before]
 
     def _count(self) -> None:
-        self.frames += 1
+        self._swaps.append(time.perf_counter())
 
     def _count_map(self, prediction: Prediction | None) -> None:
         self.maps += prediction is not None
