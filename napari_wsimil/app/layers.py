@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -69,9 +70,9 @@ class Layers:
     def put_lines(self, role: str, lines: LayerTuple) -> Layer | None:
         """Draw lines in the layer of a role, in the one it has if there is one; none remove it.
 
-        A layer that stays never has fewer lines than before: napari slices it in a thread, and
-        a slice still under way would look for those that are gone. In their place are copies
-        of the last one, clear where lines have colors of their own.
+        A layer that stays never has fewer lines than before: where it is moved or widened napari
+        slices it in a thread, and a slice under way would look for those that are gone. In their
+        place are copies of the last one, clear where lines have colors of their own.
         """
         data, options, _ = lines
         layer = self.get(role)
@@ -81,10 +82,10 @@ class Layers:
         if layer is None:
             return self.put(role, lines)
         missing = max(0, len(layer.data) - len(data))
-        layer.data = np.concatenate([data, data[-1:].repeat(missing, axis=0)])
         color = options["edge_color"]
-        if isinstance(color, np.ndarray):
-            with layer.events.edge_color.blocker():  # it is drawn once the lines are sliced
+        with at_once(layer), layer.events.edge_color.blocker():
+            layer.data = np.concatenate([data, data[-1:].repeat(missing, axis=0)])
+            if isinstance(color, np.ndarray):
                 layer.edge_color = np.concatenate([color, np.zeros((missing, 4))])
         if layer.name != options["name"]:
             layer.name = options["name"]
@@ -115,3 +116,16 @@ class Layers:
         if above:
             return int(min(layers.index(layer) for layer in above))
         return len(layers)
+
+
+@contextmanager
+def at_once(layer: Layer) -> Iterator[None]:
+    """Let data that a layer is given meanwhile be drawn in the next frame.
+
+    napari would slice them in a thread, as it does slides, and show the ones before in the
+    colors of these until then.
+    """
+    with layer.events.reload.blocker():
+        yield
+    layer.refresh(data_displayed=False)
+    layer.events.set_data()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_wsimil.app.layers import at_once
 from napari_wsimil.app.outline_layers import area_layer, chosen_layer
 from napari_wsimil.app.outlines import Outlines
 from napari_wsimil.app.overlays import map_layer
@@ -13,7 +14,6 @@ from napari_wsimil.app.overlays import map_layer
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
-    from numpy.typing import NDArray
 
     from napari_wsimil.app.layers import Layers
     from napari_wsimil.app.session import Display, Pane
@@ -62,7 +62,8 @@ class MapView:
             layer = self._layers.put("map", (values, options, kind))
             layer.colorbar.visible = True
         else:
-            replace_values(layer, values)
+            with at_once(layer):
+                layer.data = values
             restyle(layer, {name: options[name] for name in _STYLE})
         self._outlines.forget()
         self._show_chosen(slide, prediction, display)
@@ -120,16 +121,6 @@ class MapView:
         wanted = _LINE / self._viewer.scene.camera.zoom
         if not 1 / _LINE_SLACK < layer.edge_width / wanted < _LINE_SLACK:
             layer.edge_width = wanted
-
-
-def replace_values(layer: Layer, values: NDArray[np.float32]) -> None:
-    """Give an image other values at once: napari would slice them in a thread, as it does
-    slides, and show the ones before in the colors of these for a frame.
-    """
-    with layer.events.reload.blocker():
-        layer.data = values
-    layer.refresh(data_displayed=False)
-    layer.events.set_data()
 
 
 def restyle(layer: Layer, options: dict[str, Any]) -> None:

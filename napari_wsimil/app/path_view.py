@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari_wsimil.app.layers import at_once
 from napari_wsimil.app.looks import trajectory_of
 from napari_wsimil.app.map_view import restyle
 from napari_wsimil.app.outline_layers import look_layer, path_layer
@@ -67,7 +68,8 @@ class PathView:
         if layer is None:
             self._layers.put("fine", (values, options, kind)).colorbar.visible = True
         else:
-            layer.data = values
+            with at_once(layer):
+                layer.data = values
             restyle(layer, {name: options[name] for name in ("scale", "translate")})
 
     def _clear(self) -> None:
