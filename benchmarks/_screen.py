@@ -11,9 +11,10 @@ from qtpy.QtWidgets import QOpenGLWidget
 from napari_wsimil.app.window import open_window, wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from napari.layers import Image
+    from napari.layers import Image, Layer
 
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.space.slide import Slide
@@ -29,11 +30,17 @@ class Screen:
     def __init__(self, mpp: float) -> None:
         self.mpp = mpp
         self.window = open_window()
-        self.frames = self.maps = 0
+        self._swaps: list[float] = []
+        self.maps = 0
         self.window.presenter.pane.events.prediction.connect(self._count_map)
         (self._canvas,) = self.window.slide_dock.window().findChildren(QOpenGLWidget)
         self._canvas.frameSwapped.connect(self._count)
         self._next_frame()
+
+    @property
+    def frames(self) -> int:
+        """How many frames came to the screen."""
+        return len(self._swaps)
 
     @property
     def image(self) -> Image:
@@ -84,28 +91,46 @@ class Screen:
 
     def jump(self, place: Place, downsample: float = 1.0) -> float:
         """Look at a place not seen before; return the seconds until it is on screen."""
-        drawn: list[int] = []
-        image = self.image
+        return self.drawn(self.image, lambda: self.look(place, downsample))
+
+    def drawn(self, layer: Layer, act: Callable[[], object]) -> float:
+        """Do what gives a layer a new picture; return the seconds until that is on screen."""
+        given: list[int] = []
 
         def note(_: object) -> None:
-            drawn.append(self.frames)
+            given.append(self.frames)
 
-        image.events.set_data.connect(note)
+        layer.events.set_data.connect(note)
         start = time.perf_counter()
-        self.look(place, downsample)
-        wait_until(lambda: bool(drawn) and self.loaded and self.frames > drawn[-1])
-        spent = time.perf_counter() - start
-        image.events.set_data.disconnect(note)
-        return spent
+        act()
+        wait_until(lambda: bool(given) and layer.loaded and self.frames > given[-1])
+        layer.events.set_data.disconnect(note)
+        return self._swaps[given[-1]] - start
+
+    def frame(self, act: Callable[[], object] = lambda: None) -> float:
+        """Do something; return the seconds to the next frame, whatever is loaded by then.
+
+        Without an act the frame is a bare one, in which nothing has changed.
+        """
+        start = time.perf_counter()
+        act()
+        return self._next_frame() - start
+
+    def settle(self) -> None:
+        """Wait until nothing is left to be read, made or drawn."""
+        wait_until(lambda: not self.window.busy)
+        self._next_frame()
 
     def pan(self, pixels: float) -> float:
-        """Move sideways; return the seconds to the next frame, whatever is loaded by then."""
+        """Move sideways; return the seconds to the next frame."""
         camera = self.window.viewer.scene.camera
         y, x = camera.center[-2:]
-        start = time.perf_counter()
-        camera.center = (0.0, y, x + pixels / camera.zoom)
-        self._next_frame()
-        return time.perf_counter() - start
+        return self.frame(lambda: setattr(camera, "center", (0.0, y, x + pixels / camera.zoom)))
+
+    def zoom(self, factor: float) -> float:
+        """Zoom about the center; return the seconds to the next frame."""
+        camera = self.window.viewer.scene.camera
+        return self.frame(lambda: setattr(camera, "zoom", factor * camera.zoom))
 
     def sway(self, place: Place, steps: int) -> list[float]:
         """Pan to and fro about a place at 5×, where a map is seen; return the times of `pan`."""
@@ -146,13 +171,15 @@ class Screen:
         wait_until(lambda: time.perf_counter() > start + spent + 1)
         return spent
 
-    def _next_frame(self) -> None:
+    def _next_frame(self) -> float:
+        """Draw; return when that came to the screen."""
         before = self.frames
         self._canvas.update()
         wait_until(lambda: self.frames > before)
+        return self._swaps[before]
 
     def _count(self) -> None:
-        self.frames += 1
+        self._swaps.append(time.perf_counter())
 
     def _count_map(self, prediction: Prediction | None) -> None:
         self.maps += prediction is not None

@@ -170,38 +170,11 @@ def compare_jumps(screen: Screen, path: Path, report: Report, count: int) -> Non
     plain.window.viewer.close()
 
 
-def save_untrained(path: Path) -> None:
-    """Write a model for the built-in encoder; its opinion is worth nothing, its time is real."""
-    from napari_wsimil.bags.encoders import create_encoder
-    from napari_wsimil.learning.checkpoint import save_checkpoint
-    from napari_wsimil.models import create_model
-    from napari_wsimil.models.card import Card
-
-    encoder = create_encoder().card
-    model = create_model("acmil", feature_dim=encoder.dim, classes=2)
-    card = Card(
-        model="acmil",
-        config=model.config,
-        encoder=encoder.identity,
-        encoder_dim=encoder.dim,
-        mpp=0.5,
-        pixels=224,
-        overlap=0.0,
-        classes=("normal", "tumor"),
-        data="nothing, untrained",
-        synthetic=True,
-        seed=0,
-        threads=1,
-        versions={},
-        created="2026-01-01",
-    )
-    save_checkpoint(path, model, card)
-
-
 def work_and_look(screen: Screen, folder: Path, report: Report, rounds: int, steps: int) -> None:
     """Report how calm the window is while a model works, how fast it stops and closes."""
-    save_untrained(folder / "untrained.safetensors")
-    screen.open_model(folder / "untrained.safetensors")
+    from _untrained import save_untrained
+
+    screen.open_model(save_untrained(folder / "untrained.safetensors"))
     place = tissue_fields(screen.slide, 2048)[0]
     idle: list[float] = []
     busy: list[float] = []

@@ -142,6 +142,16 @@ def test_where_patches_overlap_the_index_names_the_last() -> None:
     assert_allclose(raster.values[0], [1, 2, 3])
 
 
+def test_two_rasters_of_a_grid_share_their_cells_which_nobody_can_write() -> None:
+    grid = PatchGrid(np.array([[0, 0], [4, 0]], np.int64), 4, 4, 4)
+    one, other = (rasterize(grid, np.array(scores)) for scores in ([1.0, 2.0], [3.0, np.nan]))
+    assert one.index is other.index
+    np.testing.assert_array_equal(one.values, [[1, 2]])
+    np.testing.assert_array_equal(other.values, [[3, np.nan]])
+    with pytest.raises(ValueError, match="read-only"):
+        one.index[0, 0] = 5
+
+
 def test_a_patch_without_a_score_is_covered_but_empty() -> None:
     raster = rasterize(grid_at((0, 0), (2, 0), stride=2), np.array([np.nan, 3.0]))
     assert_array_equal(raster.values[0], [np.nan, 3, 3])

@@ -12,6 +12,7 @@ from napari.layers import Layer
 from test_overlays import COORDS, RAW, predicted
 from windows import save_untrained
 
+from napari_wsimil.app.layers import Layers
 from napari_wsimil.app.outline_layers import chosen_layer, path_layer
 from napari_wsimil.app.overlays import map_layer
 from napari_wsimil.app.session import Display
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from windows import Docks
+
+    from napari_wsimil.app.slide_layers import LayerTuple
 
 
 @pytest.fixture
@@ -86,7 +89,7 @@ def test_the_mouse_picks_on_a_click_and_draws_an_area_with_shift(asked: Docks) -
     assert next(press, "end") == "end"
     assert asked.viewer.scene.camera.mouse_pan
     assert asked.pane.area == Region(601, 200, 200, 201)
-    assert "area asked about" in asked.names()
+    assert "picked" in asked.names()
 
 
 def test_the_mouse_is_left_to_a_layer_that_is_being_drawn_on(asked: Docks) -> None:
@@ -214,6 +217,29 @@ def _expected(coords: np.ndarray, chosen: list[tuple[int, int]]) -> set[tuple[in
     return pieces
 
 
+def test_a_layer_of_lines_keeps_its_length_and_clears_what_is_too_many(asked: Docks) -> None:
+    """Napari slices lines in a thread: a slice of before must find as many as it knows."""
+
+    def lines(count: int, opaque: float) -> LayerTuple:
+        data = np.arange(4.0 * count).reshape(count, 2, 2)
+        options = {"name": f"{count}", "edge_color": np.full((count, 4), opaque)}
+        return data, options, "vectors"
+
+    layers = Layers(asked.viewer)
+    layer = layers.put_lines("path", lines(5, 1.0))
+    assert layer is not None
+    assert layers.put_lines("path", lines(2, 0.5)) is layer
+    assert layer.name == "2"
+    np.testing.assert_array_equal(layer.data[:2], lines(2, 0.5)[0])
+    np.testing.assert_array_equal(layer.data[2:], lines(2, 0.5)[0][[1, 1, 1]])
+    np.testing.assert_array_equal(layer.edge_color[:, 3], [0.5, 0.5, 0, 0, 0])
+    assert layers.put_lines("path", lines(7, 1.0)) is layer
+    np.testing.assert_array_equal(layer.data, lines(7, 1.0)[0])
+    np.testing.assert_array_equal(layer.edge_color[:, 3], np.ones(7))
+    assert layers.put_lines("path", lines(0, 1.0)) is None
+    assert layer not in asked.viewer.layers
+
+
 def test_a_path_goes_from_center_to_center(slide: Slide) -> None:
     data, _, kind = path_layer(slide, predicted(slide), np.array([2, 0, 3]))
     assert kind == "vectors"
@@ -296,10 +322,10 @@ def test_our_layers_keep_their_order_and_leave_others_alone(asked: Docks) -> Non
     mine = asked.viewer.add_points(np.zeros((1, 2)), name="mine")
     asked.click(3)
     ours = [name for name in asked.names() if name != "mine"]
-    assert ours[-2:] == ["attention", "area asked about"]
+    assert ours[-2:] == ["attention", "picked"]
     assert asked.names()[-1] == "mine"
     assert asked.viewer.layers.selection.active is mine
-    asked.viewer.layers.remove("area asked about")
+    asked.viewer.layers.remove("picked")
     asked.click(4)
     assert asked.names()[-1] == "mine"
 

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
+from napari.settings import get_settings
 from windows import Docks, result_of
 
 from napari_wsimil.app.analysis import analyze_job
 from napari_wsimil.app.session import Stretch
 from napari_wsimil.app.work import Step, model_job
 from napari_wsimil.bags.store import save_bag
+from napari_wsimil.explain.scale import scaled
 from napari_wsimil.space.geometry import MppSource, SlideError
 from napari_wsimil.space.lazy import TooLargeError
 from napari_wsimil.space.slide import open_slide
@@ -69,6 +71,20 @@ def test_maps_change_in_place_and_never_pile_up(asked: Docks) -> None:
     assert len(asked.viewer.layers) == 4
 
 
+def test_another_map_is_there_at_once_where_napari_slices_in_threads(
+    asked: Docks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(get_settings().experimental, "async_", True)
+    layer, prediction = asked.viewer.layers["attention"], asked.pane.prediction
+    assert prediction is not None
+    assert prediction.bag.grid is not None
+    x, y = (prediction.bag.grid.coords[5] + 112) * 0.499
+    for number in (len(prediction.explanations) - 1, 1):
+        asked.pane.display = asked.pane.display.of(number)
+        expected = scaled(prediction, number).values[5]
+        assert layer.get_value((y, x), world=True) == pytest.approx(float(expected))
+
+
 def test_top_patches_are_pictures_that_fly_to_their_place(asked: Docks) -> None:
     asked.wait(lambda: asked.explain.patches.first.count() == 8)
     first = asked.explain.patches.first.item(0)
@@ -88,10 +104,16 @@ def test_patches_are_outlines_where_cells_can_be_seen(asked: Docks) -> None:
     asked.viewer.scene.camera.center = (0.0, 600.0, 500.0)
     asked.viewer.scene.camera.zoom = 2.0
     assert layer.opacity == 0
-    assert "attention (outlines)" in asked.names()
+    outlines = asked.viewer.layers["attention (outlines)"]
+    assert outlines.visible
     asked.viewer.scene.camera.zoom = 0.5
     assert layer.opacity == pytest.approx(0.6)
-    assert "attention (outlines)" not in asked.names()
+    assert not outlines.visible
+    asked.viewer.scene.camera.zoom = 2.0
+    assert outlines.visible
+    assert outlines is asked.viewer.layers["attention (outlines)"]
+    asked.pane.show_tissue(asked.pane.tissue)
+    assert outlines not in asked.viewer.layers
 
 
 def test_a_held_key_hides_the_map(asked: Docks) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import numpy as np
 from napari.layers import Layer
 
 if TYPE_CHECKING:
@@ -26,6 +28,10 @@ ROLES = (
     "look",
     "query",
 )
+#: Those of lines that are as wide on screen wherever one is.
+LINES = ("chosen", "path", "look", "query")
+#: Screen pixels that such a line is wide, and by how much it may be off.
+_WIDTH, _SLACK = 2.5, 1.3
 
 
 class Layers:
@@ -65,6 +71,44 @@ class Layers:
         self._viewer.layers.selection = {added} if role == "slide" else selected
         return added
 
+    def put_lines(self, role: str, lines: LayerTuple) -> Layer | None:
+        """Draw lines in the layer of a role, in the one it has if there is one; none remove it.
+
+        A layer that stays never has fewer lines than before: where it is moved or widened napari
+        slices it in a thread, and a slice under way would look for those that are gone. In their
+        place are copies of the last one, clear where lines have colors of their own.
+        """
+        data, options, _ = lines
+        layer = self.get(role)
+        if not len(data):
+            self.remove(role)
+            return None
+        if layer is None:
+            layer = self.put(role, lines)
+            self._widen(layer)
+            return layer
+        missing = max(0, len(layer.data) - len(data))
+        color = options["edge_color"]
+        with at_once(layer), layer.events.edge_color.blocker():
+            layer.data = np.concatenate([data, data[-1:].repeat(missing, axis=0)])
+            if isinstance(color, np.ndarray):
+                layer.edge_color = np.concatenate([color, np.zeros((missing, 4))])
+        if layer.name != options["name"]:
+            layer.name = options["name"]
+        return layer
+
+    def widen(self) -> None:
+        """Keep lines as wide on screen as they should be, without drawing them at every step."""
+        for role in LINES:
+            layer = self.get(role)
+            if layer is not None:
+                self._widen(layer)
+
+    def _widen(self, layer: Layer) -> None:
+        wanted = _WIDTH / self._viewer.scene.camera.zoom
+        if not 1 / _SLACK < layer.edge_width / wanted < _SLACK:
+            layer.edge_width = wanted
+
     def remove(self, role: str) -> None:
         """Take a layer away, if it is there."""
         layer = self._by_role.pop(role, None)
@@ -90,3 +134,16 @@ class Layers:
         if above:
             return int(min(layers.index(layer) for layer in above))
         return len(layers)
+
+
+@contextmanager
+def at_once(layer: Layer) -> Iterator[None]:
+    """Let data that a layer is given meanwhile be drawn in the next frame.
+
+    napari would slice them in a thread, as it does slides, and show the ones before in the
+    colors of these until then.
+    """
+    with layer.events.reload.blocker():
+        yield
+    layer.refresh(data_displayed=False)
+    layer.events.set_data()

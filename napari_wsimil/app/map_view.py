@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_wsimil.app.layers import at_once
 from napari_wsimil.app.outline_layers import area_layer, chosen_layer
 from napari_wsimil.app.outlines import Outlines
 from napari_wsimil.app.overlays import map_layer
 
 if TYPE_CHECKING:
-    from napari.components import ViewerModel
     from napari.layers import Layer
 
     from napari_wsimil.app.layers import Layers
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 #: µm per screen pixel below which patches are outlined: magnification above 10×.
 OUTLINES_BELOW = 1.0
-#: Screen pixels that the outline of a choice is wide, and by how much it may be off.
-_LINE, _LINE_SLACK = 2.5, 1.3
+#: What is shown and hidden with the map.
+_OVER = ("map", "fine", "chosen", "path", "look")
 STYLE = ("scale", "translate", "colormap", "contrast_limits", "name")
 
 
@@ -33,17 +33,16 @@ class MapView:
 
     Parameters
     ----------
-    viewer, layers
+    layers
         Where it is drawn.
     pane
         What is drawn.
     """
 
-    def __init__(self, viewer: ViewerModel, layers: Layers, pane: Pane) -> None:
+    def __init__(self, layers: Layers, pane: Pane) -> None:
         self._layers, self._pane = layers, pane
         self._outlines = Outlines(layers)
         self._outlined: bool | None = None
-        self._viewer = viewer
         pane.events.view.connect(self._follow)
         pane.events.area.connect(self._show_area)
 
@@ -61,21 +60,26 @@ class MapView:
             layer = self._layers.put("map", (values, options, kind))
             layer.colorbar.visible = True
         else:
-            layer.data = values
+            with at_once(layer):
+                layer.data = values
             restyle(layer, {name: options[name] for name in STYLE})
-        self._outlines.clear()
+        self._outlines.forget()
         self._show_chosen(slide, prediction, display)
         self.shade()
+
+    def lose(self) -> None:
+        """Take the outlines away of a map that was deleted by hand."""
+        self._outlines.clear()
 
     def shade(self) -> None:
         """Show or hide the map, filled or as outlines."""
         layer, visible = self._layers.get("map"), self._pane.display.visible
         if layer is None:
             return
-        restyle(layer, {"visible": visible})
-        chosen = self._layers.get("chosen")
-        if chosen is not None:
-            restyle(chosen, {"visible": visible})
+        for role in _OVER:
+            over = self._layers.get(role)
+            if over is not None:
+                restyle(over, {"visible": visible})
         self._outlined = None
         self._follow(self._pane.view)
 
@@ -84,27 +88,17 @@ class MapView:
         if not choices or not display.outlined:
             self._layers.remove("chosen")
             return
-        data, options, kind = chosen_layer(slide, prediction, choices)
-        layer = self._layers.get("chosen")
-        if layer is None:
-            layer = self._layers.put("chosen", (data, options, kind))
-        else:
-            layer.data = data
-            restyle(layer, {"name": options["name"]})
-        self._widen(layer)
+        self._layers.put_lines("chosen", chosen_layer(slide, prediction, choices))
 
     def _show_area(self, area: Region | None) -> None:
         if area is None or self._pane.slide is None:
             self._layers.remove("query")
         else:
-            self._widen(self._layers.put("query", area_layer(self._pane.slide, area)))
+            self._layers.put_lines("query", area_layer(self._pane.slide, area))
 
     def _follow(self, view: View | None) -> None:
         """Show patches as outlines where one can see the cells, else filled."""
-        for role in ("chosen", "query", "path"):
-            layer = self._layers.get(role)
-            if layer is not None:
-                self._widen(layer)
+        self._layers.widen()
         layer, slide, prediction = self._layers.get("map"), self._pane.slide, self._pane.shown
         if layer is None or slide is None or prediction is None or view is None:
             return
@@ -112,16 +106,10 @@ class MapView:
         if layer.visible and view.um is not None and view.um < OUTLINES_BELOW:
             outlined = self._outlines.draw(slide, prediction, display, view.region)
         else:
-            self._outlines.clear()
+            self._outlines.hide()
         if outlined != self._outlined:  # else the user's own opacity stays
             self._outlined = outlined
             restyle(layer, {"opacity": 0.0 if outlined else display.opacity})
-
-    def _widen(self, layer: Layer) -> None:
-        """Keep lines as wide on screen as they should be, without drawing them at every step."""
-        wanted = _LINE / self._viewer.scene.camera.zoom
-        if not 1 / _LINE_SLACK < layer.edge_width / wanted < _LINE_SLACK:
-            layer.edge_width = wanted
 
 
 def restyle(layer: Layer, options: dict[str, Any]) -> None:

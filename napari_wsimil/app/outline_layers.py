@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 #: Most patches that are outlined at once.
 MOST_OUTLINES = 2000
 #: Of what a model chose, of a path and its end, and of a drawn area.
-CHOSEN, PATH, LOOK, AREA = "#ff5a00", (0.06, 0.06, 0.06), "#ff5a00", "#00b4ff"
+CHOSEN, PATH, LOOK, AREA = "#ff5a00", (0.06, 0.06, 0.06), "#ffe000", "#00b4ff"
 #: Ways of a path that are told apart, and the opacity of those before.
 _TRAIL, _FAINT = 10, 0.12
 
@@ -131,7 +131,7 @@ def area_layer(slide: Slide, area: Region) -> LayerTuple:
         [(top, left), down],
         [(top, right), down],
     ]
-    return _lines(slide, "area asked about", np.array(sides, float), AREA)
+    return _lines(slide, "picked", np.array(sides, float), AREA)
 
 
 def _lines(

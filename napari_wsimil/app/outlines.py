@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Outlines:
-    """One layer, drawn anew only when the view leaves what it covers."""
+    """One layer, which stays, drawn anew only when the view leaves what it covers."""
 
     def __init__(self, layers: Layers) -> None:
         self._layers = layers
@@ -27,14 +27,27 @@ class Outlines:
         Returns whether there are any; there are none where they would be too many.
         """
         if self._covered is None or not _within(view, self._covered):
-            self.clear()
             self._covered = Region(
                 view.x - view.width // 2, view.y - view.height // 2, 2 * view.width, 2 * view.height
             )
-            layer = outline_layer(slide, prediction, display, self._covered)
-            if len(layer[0]):
-                self._layers.put("outlines", layer)
-        return self._layers.get("outlines") is not None
+            lines = outline_layer(slide, prediction, display, self._covered)
+            layer = self._layers.put_lines("outlines", lines)
+            if layer is not None and layer.edge_width != lines[1]["edge_width"]:
+                layer.edge_width = lines[1]["edge_width"]
+        layer = self._layers.get("outlines")
+        if layer is not None and not layer.visible:
+            layer.visible = True
+        return layer is not None
+
+    def forget(self) -> None:
+        """Draw anew when next asked to: the map has changed."""
+        self._covered = None
+
+    def hide(self) -> None:
+        """Show none; the layer stays, since napari takes long to take it away and lay it again."""
+        layer = self._layers.get("outlines")
+        if layer is not None and layer.visible:
+            layer.visible = False
 
     def clear(self) -> None:
         """Take the layer away, if it is still there."""

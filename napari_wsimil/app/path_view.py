@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari_wsimil.app.layers import at_once
 from napari_wsimil.app.map_view import restyle
 from napari_wsimil.app.outline_layers import look_layer, path_layer
 from napari_wsimil.app.overlays import fine_layer
@@ -11,13 +12,9 @@ from napari_wsimil.explain.looks import trajectory_of
 from napari_wsimil.explain.trajectory import sub_patches
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from napari_wsimil.app.camera import Camera
     from napari_wsimil.app.layers import Layers
     from napari_wsimil.app.session import Pane
-    from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.models.sasha.trajectory import Trajectory
     from napari_wsimil.space.grid import PatchGrid
     from napari_wsimil.space.slide import Slide
@@ -53,25 +50,13 @@ class PathView:
         if order is None or not len(order):
             self._clear()
             return
-        self._show_path(slide, prediction, order)
+        self._layers.put_lines("path", path_layer(slide, prediction, order))
         last = int(order[-1])
         name = f"look {len(order)} of {len(path.looks)}"
-        self._layers.put("look", look_layer(slide, prediction, last, name))
+        self._layers.put_lines("look", look_layer(slide, prediction, last, name))
         self._show_fine(slide, path, grid, len(order))
         if self._pane.follows:
             self._camera.follow(grid, last)
-
-    def _show_path(self, slide: Slide, prediction: Prediction, order: NDArray[np.int64]) -> None:
-        if len(order) < 2:
-            self._layers.remove("path")
-            return
-        data, options, kind = path_layer(slide, prediction, order)
-        layer = self._layers.get("path")
-        if layer is None:
-            self._layers.put("path", (data, options, kind))
-        else:
-            layer.data = data
-            layer.edge_color = options["edge_color"]
 
     def _show_fine(self, slide: Slide, path: Trajectory, grid: PatchGrid, step: int) -> None:
         """Show the attention over the sub-patches of the patches looked at."""
@@ -83,7 +68,8 @@ class PathView:
         if layer is None:
             self._layers.put("fine", (values, options, kind)).colorbar.visible = True
         else:
-            layer.data = values
+            with at_once(layer):
+                layer.data = values
             restyle(layer, {name: options[name] for name in ("scale", "translate")})
 
     def _clear(self) -> None:

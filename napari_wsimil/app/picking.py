@@ -70,7 +70,7 @@ class Picking:
                 moved = moved or max(abs(event.pos - at)) > _STILL
                 if draws and moved:
                     drawn = _between(start, self._place(event))
-                    self._layers.put("query", area_layer(self._pane.slide, drawn))
+                    self._layers.put_lines("query", area_layer(self._pane.slide, drawn))
                 yield
         finally:
             camera.mouse_pan = pans

@@ -53,7 +53,7 @@ class Presenter:
         self._lookup: Lookup | None = None
         self._settling: Slide | None = None
         self.camera = Camera(viewer, pane)
-        self._map = MapView(viewer, self._layers, pane)
+        self._map = MapView(self._layers, pane)
         self._path = PathView(self._layers, pane, self.camera)
         self.picking = Picking(viewer, self._layers, pane, self.lookup)
         events = pane.events
@@ -197,6 +197,7 @@ class Presenter:
         if role == "slide" and self.pane.slide is not None:
             QTimer.singleShot(0, partial(self._shut, self.pane.slide))
         elif role == "map":
+            self._map.lose()
             self._tell_caveat()
 
     def _shut(self, slide: Slide) -> None:

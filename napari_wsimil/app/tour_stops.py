@@ -53,7 +53,7 @@ STOPS: tuple[Stop, ...] = (
         "acmil",
         "A click tells a patch's picture, and its value and rank in every map.",
         ways.click,
-        ("attention", "area asked about"),
+        ("attention", "picked"),
     ),
     Stop(
         "close",
@@ -139,7 +139,7 @@ STOPS: tuple[Stop, ...] = (
         "longmil",
         "The neighborhood that a clicked patch attends to, with its radius in microns.",
         ways.query,
-        ("neighborhood", "area asked about"),
+        ("neighborhood", "picked"),
     ),
     Stop(
         "vib",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_wsimil.space.raster import check_distinct
+from napari_wsimil.space.raster import Cells, check_distinct, lay_cells
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -57,6 +58,11 @@ class PatchGrid:
 
     def __len__(self) -> int:
         return len(self.coords)
+
+    @cached_property
+    def cells(self) -> Cells:
+        """Return the cells that scores are painted on, laid once: every map of a bag has them."""
+        return lay_cells(self)
 
 
 def make_grid(

@@ -29,8 +29,8 @@ class Raster:
     values
         (rows, columns) float32; NaN where no patch, or no score, is.
     index
-        (rows, columns) int32, which patch a cell belongs to, -1 where none is; where
-        patches overlap the last of them, which lies on top.
+        (rows, columns) int32, read-only, which patch a cell belongs to, -1 where none is;
+        where patches overlap the last of them, which lies on top.
     origin
         (x, y) of the top-left corner of cell (0, 0) in level-0 pixels.
     step
@@ -64,6 +64,25 @@ class _Lattice:
         return np.diff(self.rows)[:, 0], np.diff(self.columns)[:, 0]
 
 
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """What the rasters of one grid share, whatever is painted.
+
+    Attributes
+    ----------
+    lattice
+        Where the patches lie on it.
+    index
+        As of `Raster`; read-only.
+    crowded
+        Whether a cell belongs to several patches.
+    """
+
+    lattice: _Lattice
+    index: NDArray[np.int32]
+    crowded: bool
+
+
 def rasterize(grid: PatchGrid, scores: NDArray[np.floating]) -> Raster:
     """Return the scores of patches as a raster, (N,) numbers in the order of the grid.
 
@@ -82,12 +101,20 @@ def rasterize(grid: PatchGrid, scores: NDArray[np.floating]) -> Raster:
     values = np.where(np.isfinite(values), values, np.float32(np.nan))
     if values.shape != (len(grid),):
         raise ValueError(f"scores must be ({len(grid)},), one per patch, not {values.shape}")
-    lattice = _lattice(grid)
-    index, crowded = _paint_index(lattice)
+    cells = grid.cells
+    lattice, index = cells.lattice, cells.index
     painted = np.append(values, np.float32(np.nan))[index]
-    if crowded:
+    if cells.crowded:
         painted = _average(lattice, values, painted)
     return Raster(painted, index, lattice.origin, lattice.step, lattice.exact)
+
+
+def lay_cells(grid: PatchGrid) -> Cells:
+    """Return the cells of a grid; errors as of `rasterize`."""
+    lattice = _lattice(grid)
+    index, crowded = _paint_index(lattice)
+    index.setflags(write=False)
+    return Cells(lattice, index, crowded)
 
 
 def _lattice(grid: PatchGrid) -> _Lattice:
@@ -191,7 +218,8 @@ def check_distinct(grid: PatchGrid) -> None:
     """Raise ValueError if there are no patches, or if some share their coordinates."""
     if len(grid) == 0:
         raise ValueError("the grid has no patches")
-    shared = len(grid) - len(np.unique(grid.coords, axis=0))
+    ordered = grid.coords[np.lexsort(grid.coords.T)]
+    shared = int((ordered[1:] == ordered[:-1]).all(axis=1).sum())
     if shared:
         raise ValueError(
             f"{shared} of {len(grid)} patches have the same coordinates as another: "
