@@ -10,7 +10,7 @@ import pytest
 import torch
 from napari.layers import Layer
 from test_overlays import COORDS, RAW, predicted
-from windows import save_untrained
+from windows import Docks, save_untrained
 
 from napari_wsimil.app.layers import Layers
 from napari_wsimil.app.outline_layers import chosen_layer, path_layer
@@ -25,10 +25,11 @@ from napari_wsimil.space.geometry import Region
 from napari_wsimil.space.slide import Slide, open_slide
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from windows import Docks
+    from napari import Viewer
+    from pytestqt.qtbot import QtBot
 
     from napari_wsimil.app.slide_layers import LayerTuple
 
@@ -328,6 +329,47 @@ def test_our_layers_keep_their_order_and_leave_others_alone(asked: Docks) -> Non
     asked.viewer.layers.remove("picked")
     asked.click(4)
     assert asked.names()[-1] == "mine"
+
+
+def test_the_canvas_beside_opens_by_itself_where_no_dock_has_it(
+    make_napari_viewer: Callable[[], Viewer],
+    qtbot: QtBot,
+    small_slide: Path,
+    features: Path,
+    checkpoint: Path,
+) -> None:
+    """As in napari, where somebody opened our other docks from the menu."""
+    docks = Docks(make_napari_viewer(), qtbot, beside=False)
+    docks.ask(small_slide, features, checkpoint)
+    assert "Beside" not in docks.viewer.window.dock_widgets
+    docks.explain.map.beside.choose("all of: branch")
+    beside = docks.viewer.window.dock_widgets["Beside"]
+    assert len(beside.model.layers) == 10
+    docks.explain.map.beside.choose("nothing")
+    docks.explain.map.beside.choose("branch 1")
+    assert len(beside.model.layers) == 2
+
+
+def test_a_held_key_hides_the_maps_beside_too_and_what_was_chosen(asked: Docks) -> None:
+    asked.explain.map.beside.choose("branch 2")
+    chosen = Explanation("kept", ExplanationKind.PROBABILITY, torch.ones(31), outlined=True)
+    n = len(asked.pane.prediction.bag)
+    asked.pane.show_extra("test", (replace(chosen, scores=torch.ones(n)),))
+    held = asked.presenter._hide_while_held(asked.viewer)
+    next(held)
+    assert not asked.viewer.layers["kept"].visible
+    assert not asked.beside.model.layers[1].visible
+    next(held, None)
+    assert asked.viewer.layers["kept"].visible
+    assert asked.beside.model.layers[1].visible
+
+
+def test_lines_are_as_wide_on_screen_wherever_one_is(asked: Docks) -> None:
+    asked.click(3)
+    for zoom in (0.05, 0.4, 4.0):
+        asked.viewer.scene.camera.zoom = zoom
+        width = asked.viewer.layers["picked"].edge_width * zoom
+        assert 1.5 < width < 4
 
 
 def test_the_first_patches_are_those_of_the_map_that_is_shown(asked: Docks) -> None:

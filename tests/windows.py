@@ -39,7 +39,7 @@ def result_of(job: Generator[Step, None, Any]) -> Any:
 class Docks:
     """A viewer with our two docks, as the plugin menu gives them."""
 
-    def __init__(self, viewer: Viewer, qtbot: QtBot) -> None:
+    def __init__(self, viewer: Viewer, qtbot: QtBot, beside: bool = True) -> None:
         from napari_wsimil.app.docks import (
             BesideDock,
             ExplainDock,
@@ -49,12 +49,13 @@ class Docks:
         )
 
         self.viewer, self.qtbot = viewer, qtbot
-        self.beside: BesideDock = BesideDock(viewer)
         self.slide: SlideDock = SlideDock(viewer)
         self.explain: ExplainDock = ExplainDock(viewer)
         viewer.window.add_dock_widget(self.slide, name="Slide")
         viewer.window.add_dock_widget(self.explain, name="Explain")
-        viewer.window.add_dock_widget(self.beside, name="Beside", area="bottom").hide()
+        if beside:
+            self.beside: BesideDock = BesideDock(viewer)
+            viewer.window.add_dock_widget(self.beside, name="Beside", area="bottom").hide()
         self.presenter = presenter_of(viewer)
         self.session = session_of(viewer)
         self.pane = self.presenter.pane

@@ -38,9 +38,19 @@ class _Desk:
     def __init__(self, viewer: Viewer) -> None:
         self.session = Session()
         self.presenter = Presenter(viewer, self.session.pane)
+        self.has_beside = False
+        self._viewer = viewer
         self._overview: Overview | None = None
+        self.session.pane.events.side.connect(self._offer_beside)
+        self.session.beside.events.prediction.connect(self._offer_beside)
         guard_figures(viewer)
         guard_conversions(viewer)
+
+    def _offer_beside(self, wanted: object) -> None:
+        """Open the canvas beside the main one at its first use, where no dock has it yet."""
+        if wanted and not self.has_beside:
+            dock = BesideDock(self._viewer)
+            self._viewer.window.add_dock_widget(dock, name="Beside", area="bottom")
 
     def lay_overview(self, window: QWidget) -> None:
         """Lay the overview over the canvas, once a dock is shown in its window."""
@@ -78,7 +88,9 @@ class BesideDock(BesideWidget):
     """The canvas beside that of a viewer."""
 
     def __init__(self, napari_viewer: Viewer) -> None:
-        super().__init__(session_of(napari_viewer))
+        desk = _desk(napari_viewer)
+        desk.has_beside = True
+        super().__init__(desk.session)
 
 
 class TrainDock(TrainWidget):
