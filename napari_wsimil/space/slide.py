@@ -179,6 +179,11 @@ class Slide:
             raise ValueError(f"{self.path.name} has no image {name!r}; it has: {known}")
         return self.reader.read_associated(name)
 
+    @property
+    def closed(self) -> bool:
+        """Return whether it was closed."""
+        return self.reader.closed
+
     def close(self) -> None:
         """Release the file; reading afterwards fails."""
         self.cache.clear()
