@@ -11,16 +11,28 @@ from typing import TYPE_CHECKING
 import numpy as np
 import openslide
 import pytest
+import torch
+from windows import handles, result_of, save_untrained
 
+from napari_wsimil.app.analysis import analyze_job
+from napari_wsimil.app.work import model_job
+from napari_wsimil.bags.parts import take_patches
+from napari_wsimil.bags.store import load_bag
+from napari_wsimil.explain.effect import removed
 from napari_wsimil.space.geometry import SlideError
 from napari_wsimil.space.readers.openslide import OpenSlideReader
 from napari_wsimil.space.readers.tiffslide import TiffSlideReader
+from napari_wsimil.space.slide import open_slide
+from napari_wsimil.space.tissue import find_tissue
 
 if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
     from PIL import Image
+
+    from napari_wsimil.app.session import LoadedModel
+    from napari_wsimil.bags.bag import Bag
 
 #: Reads without end from four threads while a fifth closes, 5 times over; a fault ends it.
 RACE = """
@@ -107,3 +119,60 @@ def test_associated_images_are_not_read_from_a_closed_slide(small_slide: Path) -
     reader.close()
     with pytest.raises(SlideError, match="macro cannot be read: the slide was closed"):
         reader.read_associated("macro")
+
+
+@pytest.fixture(scope="module", params=["sasha", "hafed"])
+def closer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    """An untrained model that looks closer, step by step or at all patches at once."""
+    path = tmp_path_factory.mktemp("closer") / "model.safetensors"
+    loaded: LoadedModel = result_of(model_job(save_untrained(path, request.param)))
+    return loaded
+
+
+@pytest.fixture
+def bag(features: Path) -> Bag:
+    """A few patches of the real slide."""
+    return take_patches(load_bag(features), torch.arange(8))
+
+
+def test_runs_that_look_closer_leave_no_file_open_and_the_slides_tiles_alone(
+    small_slide: Path, bag: Bag, closer: LoadedModel
+) -> None:
+    before = handles(small_slide)
+    with open_slide(small_slide) as slide:
+        tissue = find_tissue(slide)
+        alone, used = handles(small_slide), slide.cache.used
+        for _ in range(5):
+            found = result_of(analyze_job(slide, closer, tissue, bag))
+            removed(closer.model, found.prediction, torch.arange(len(bag) - 2))
+            del found
+            assert handles(small_slide) == alone
+        assert slide.cache.used == used
+        kept = result_of(analyze_job(slide, closer, tissue, bag))
+    assert handles(small_slide) == before
+    assert kept.prediction.bag.finer is not None
+
+
+def test_a_run_ends_at_the_step_after_its_slide_was_closed(
+    small_slide: Path, bag: Bag, closer: LoadedModel
+) -> None:
+    before = handles(small_slide)
+    with open_slide(small_slide) as slide:
+        job = analyze_job(slide, closer, find_tissue(slide), bag)
+        next(step for step in job if step.done == 2)
+    assert handles(small_slide) == before
+    with pytest.raises(SlideError, match="the slide was closed, which ended the run"):
+        next(job)
+
+
+def test_a_run_that_is_stopped_lets_go_of_its_file(
+    small_slide: Path, bag: Bag, closer: LoadedModel
+) -> None:
+    with open_slide(small_slide) as slide:
+        alone = handles(small_slide)
+        job = analyze_job(slide, closer, find_tissue(slide), bag)
+        while next(job).done != 2:
+            pass
+        assert handles(small_slide) > alone
+        job.close()
+        assert handles(small_slide) == alone
