@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
+from windows import handles
 
 from napari_wsimil.bags.bag import Bag
 from napari_wsimil.bags.encoder_card import EncoderCard, PatchEncoder
-from napari_wsimil.bags.finer import FineFeatures, with_finer
+from napari_wsimil.bags.finer import FineFeatures, own_finer, with_finer
+from napari_wsimil.bags.parts import take_patches
 from napari_wsimil.models.sasha import SASHA
+from napari_wsimil.space.geometry import SlideError
 from napari_wsimil.space.grid import PatchGrid
 from napari_wsimil.space.slide import open_slide
 
@@ -122,3 +126,56 @@ def test_a_bag_of_another_encoder_or_slide_or_without_places_is_refused(
     for said, other in wrong.items():
         with pytest.raises(ValueError, match=said):
             with_finer(other, slide, encoder)
+
+
+def test_own_features_outlive_their_slide_and_leave_its_tiles_alone(
+    coded_slide: Path, encoder: FirstPixel, bag: Bag
+) -> None:
+    with open_slide(coded_slide, mpp=0.7) as slide:
+        plain = with_finer(bag, slide, encoder, side=2).finer(1)
+        used = slide.cache.used
+        own = own_finer(bag, slide, encoder, 2**20, side=2)
+        own(2)
+        assert slide.cache.used == used
+    assert own.calls == 4
+    torch.testing.assert_close(own(1), plain, rtol=0, atol=0)
+
+
+def test_the_file_is_open_while_a_part_of_the_bag_lives(
+    coded_slide: Path, slide: Slide, encoder: FirstPixel, bag: Bag
+) -> None:
+    before = handles(coded_slide)
+    whole = replace(bag, finer=own_finer(bag, slide, encoder, 2**20))
+    held = handles(coded_slide)
+    part = take_patches(whole, torch.tensor([2]))
+    del whole
+    assert handles(coded_slide) == held > before
+    assert part.finer(0).shape == (16, 3)
+    del part
+    assert handles(coded_slide) == before
+
+
+def test_own_features_can_be_closed_by_hand(
+    coded_slide: Path, slide: Slide, encoder: FirstPixel, bag: Bag
+) -> None:
+    before = handles(coded_slide)
+    own = own_finer(bag, slide, encoder, 2**20)
+    own.close()
+    own.close()
+    assert handles(coded_slide) == before
+    with pytest.raises(SlideError, match="closed"):
+        own(0)
+    assert not slide.closed
+
+
+def test_another_slide_in_the_place_of_the_first_is_not_read(
+    coded_slide: Path, small_slide: Path, encoder: FirstPixel, bag: Bag, tmp_path: Path
+) -> None:
+    path = tmp_path / "slide.svs"
+    shutil.copyfile(coded_slide, path)
+    with open_slide(path) as slide:
+        path.unlink()
+        shutil.copyfile(small_slide, path)
+        with pytest.raises(ValueError, match="another slide than when it was opened"):
+            own_finer(bag, slide, encoder, 2**20)
+    assert handles(path) == 0

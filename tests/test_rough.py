@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from qtpy.compat import isalive
-from windows import Docks, save_untrained
+from windows import Docks, handles, save_untrained
 
 from napari_wsimil.bags.store import load_bag, save_bag
 
@@ -67,6 +67,8 @@ def test_a_slide_closed_while_a_model_looks_at_it_ends_the_run(
     docks.viewer.layers.remove("slide 3957")
     docks.wait(lambda: docks.pane.slide is None)
     docks.idle()
+    assert "slide was closed" in str(docks.explain.job.error)
+    assert handles(small_slide) == 0
     assert docks.pane.prediction is None
     assert docks.names() == []
     docks.slide.open(small_slide)

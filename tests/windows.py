@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 import torch
 
@@ -34,6 +35,11 @@ def result_of(job: Generator[Step, None, Any]) -> Any:
             next(job)
         except StopIteration as finished:
             return finished.value
+
+
+def handles(path: Path) -> int:
+    """Return how often this process holds a file open."""
+    return [one.path for one in psutil.Process().open_files()].count(str(path.resolve()))
 
 
 class Docks:

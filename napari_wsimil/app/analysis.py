@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 
 from napari_wsimil.app.pace import Pace
-from napari_wsimil.app.work import MAP_INTERVAL, MAP_SHARE, Step, extract_job, model_job, tissue_job
+from napari_wsimil.app.work import (
+    MAP_INTERVAL,
+    MAP_SHARE,
+    WORK_CACHE,
+    Step,
+    extract_job,
+    model_job,
+    tissue_job,
+)
 from napari_wsimil.bags.encoders import BUILT_IN, create_encoder
-from napari_wsimil.bags.finer import with_finer
+from napari_wsimil.bags.finer import own_finer
 from napari_wsimil.explain.predict import explore, predict
 from napari_wsimil.models.base import Need
 from napari_wsimil.models.explorer import Explorer
+from napari_wsimil.space.geometry import SlideError
 from napari_wsimil.space.grid import make_grid
 
 if TYPE_CHECKING:
@@ -58,8 +68,38 @@ def analyze_job(
     """Return what a model says of a slide, made from whatever is there already.
 
     Without features the slide is cut and encoded as the model's card says. What a model that
-    looks step by step has seen so far comes in `Step.seen`, and now and then as a map.
+    looks step by step has seen so far comes in `Step.seen`, and now and then as a map. Finer
+    features are read from the slide's file opened once more, and can be until it is closed.
+
+    Raises
+    ------
+    SlideError
+        At the next step after the slide was closed: nobody waits for the answer any more.
     """
+    return _while_open(slide, _analysis(slide, model, tissue, bag, record))
+
+
+def _while_open(
+    slide: Slide, job: Generator[Step, None, Analysis]
+) -> Generator[Step, None, Analysis]:
+    """Return what a job returns. It is closed, and what it had opened, with the slide."""
+    with closing(job):
+        while not slide.closed:
+            try:
+                yield next(job)
+            except StopIteration as finished:
+                found: Analysis = finished.value
+                return found
+    raise SlideError("the slide was closed, which ended the run")
+
+
+def _analysis(
+    slide: Slide,
+    model: LoadedModel,
+    tissue: Tissue | None,
+    bag: Bag | None,
+    record: Record | None,
+) -> Generator[Step, None, Analysis]:
     card = model.card
     if tissue is None:
         tissue = yield from tissue_job(slide)
@@ -76,14 +116,16 @@ def analyze_job(
 
 
 def _with_finer(slide: Slide, model: LoadedModel, bag: Bag) -> Generator[Step, None, Bag]:
-    """Return the bag with finer features, if the model wants them and there are none.
+    """Return the bag with finer features, if the model wants them.
 
     Where it looks step by step they are read where it looks, else all of them at once.
     """
-    if Need.FINER not in model.model.needs or bag.finer is not None:
+    if Need.FINER not in model.model.needs:
         return bag
-    encoder = create_encoder(_without_weights(model.card))
-    bag = with_finer(bag, slide, encoder)
+    if bag.finer is None:
+        finer = own_finer(bag, slide, create_encoder(_without_weights(model.card)), WORK_CACHE)
+        slide.close_too(finer.close)
+        bag = replace(bag, finer=finer)
     if isinstance(model.model, Explorer) or not callable(bag.finer):
         return bag
     rows = []

@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 MAP_INTERVAL = 0.1
 #: Largest share of a job's time that goes into them.
 MAP_SHARE = 0.1
-_WORK_CACHE = 64 * 2**20
+#: Bytes of tiles kept of a slide that is opened once more in the background.
+WORK_CACHE = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ def extract_job(
         model = None
     features = np.full((len(grid), encoder.card.dim), np.nan, np.float32)
     pace = Pace(MAP_INTERVAL, MAP_SHARE)
-    with open_slide(slide.path, slide.resolution.mpp, _WORK_CACHE) as source:
+    with open_slide(slide.path, slide.resolution.mpp, WORK_CACHE) as source:
         work = extract_features(source, grid, encoder, path)
         try:
             while True:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
+from weakref import finalize
 
 import numpy as np
 import torch
+
+from napari_wsimil.space.slide import open_slide
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,6 +85,41 @@ class FineFeatures:
         return self._grid.patch_size // self._side
 
 
+class OwnFineFeatures(FineFeatures):
+    """Fine features read from the slide's file opened once more, for them alone.
+
+    They are read whatever becomes of `slide`, and leave the tiles in its cache alone.
+
+    Parameters
+    ----------
+    slide, grid, encoder, side
+        As of `FineFeatures`; the slide gives the file and its pixel size.
+    cache_bytes
+        Byte budget of the decoded tiles that are kept.
+
+    Attributes
+    ----------
+    close
+        Closes the file when it is called, and by itself once nobody holds the features.
+
+    Raises
+    ------
+    SlideError
+        If the file cannot be opened any more.
+    ValueError
+        As `FineFeatures`, and if another slide lies there by now.
+    """
+
+    def __init__(
+        self, slide: Slide, grid: PatchGrid, encoder: PatchEncoder, side: int, cache_bytes: int
+    ) -> None:
+        own = open_slide(slide.path, slide.resolution.mpp, cache_bytes)
+        self.close = finalize(self, own.close)
+        if own.fingerprint != slide.fingerprint:
+            raise ValueError(f"{slide.path.name} is another slide than when it was opened")
+        super().__init__(own, grid, encoder, side)
+
+
 def with_finer(bag: Bag, slide: Slide, encoder: PatchEncoder, side: int = 4) -> Bag:
     """Return the bag with the sub-patches of its slide as finer features, none read yet.
 
@@ -91,6 +129,24 @@ def with_finer(bag: Bag, slide: Slide, encoder: PatchEncoder, side: int = 4) -> 
         If the bag has no places, or another encoder or slide made its features: both
         resolutions must be in one space.
     """
+    return replace(bag, finer=FineFeatures(slide, _places(bag, slide, encoder), encoder, side))
+
+
+def own_finer(
+    bag: Bag, slide: Slide, encoder: PatchEncoder, cache_bytes: int, side: int = 4
+) -> OwnFineFeatures:
+    """Return what `with_finer` gives a bag, read from the slide's file opened once more.
+
+    Raises
+    ------
+    SlideError, ValueError
+        As `with_finer` and `OwnFineFeatures`.
+    """
+    return OwnFineFeatures(slide, _places(bag, slide, encoder), encoder, side, cache_bytes)
+
+
+def _places(bag: Bag, slide: Slide, encoder: PatchEncoder) -> PatchGrid:
+    """Return where the patches of a bag lie, once it is sure that they lie on the slide."""
     if bag.grid is None:
         raise ValueError("the bag has no places, so there is nowhere to look closer")
     if bag.encoder != encoder.card.identity:
@@ -100,4 +156,4 @@ def with_finer(bag: Bag, slide: Slide, encoder: PatchEncoder, side: int = 4) -> 
         )
     if bag.slide and bag.slide != slide.fingerprint:
         raise ValueError(f"the bag's features are of another slide than {slide.name}")
-    return replace(bag, finer=FineFeatures(slide, bag.grid, encoder, side))
+    return bag.grid

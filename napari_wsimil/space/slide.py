@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +26,8 @@ from napari_wsimil.space.pyramid import Pyramid
 from napari_wsimil.space.readers import Reader, open_reader
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import dask.array as da
     from numpy.typing import NDArray
 
@@ -56,6 +59,7 @@ class Slide:
     reader: Reader
     resolution: Resolution
     cache: TileCache = field(repr=False)
+    _opened: ExitStack = field(default_factory=ExitStack, init=False, repr=False)
 
     @cached_property
     def pyramid_tiles(self) -> Pyramid:
@@ -179,10 +183,20 @@ class Slide:
             raise ValueError(f"{self.path.name} has no image {name!r}; it has: {known}")
         return self.reader.read_associated(name)
 
+    @property
+    def closed(self) -> bool:
+        """Return whether it was closed."""
+        return self.reader.closed
+
+    def close_too(self, close: Callable[[], object]) -> None:
+        """Let `close` be called when this is closed, for what was opened for its sake."""
+        self._opened.callback(close)
+
     def close(self) -> None:
         """Release the file; reading afterwards fails."""
         self.cache.clear()
         self.reader.close()
+        self._opened.close()
 
     def __deepcopy__(self, _: object) -> Self:
         """Return the slide itself: a copy of a layer shows the same file."""

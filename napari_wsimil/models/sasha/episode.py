@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -52,7 +53,7 @@ class Episode:
         self._model = model
         self._read = read
         self._environment = Environment(z, model.updater, model.threshold.item())
-        self._kept = Kept(self._per_row, z)
+        self._kept = Kept(partial(_per_row, model), z)  # no cycle: it is freed as it is let go
         self._start = self.probabilities()
 
     @property
@@ -130,10 +131,10 @@ class Episode:
         self.looks.append(look)
         return look
 
-    def _per_row(self, s: Tensor) -> Tensor:
-        model = self._model
-        share = s @ model.head.weight.T  # (n, C)
-        return torch.cat([model.actor(s), model.attention(s), share], dim=1)  # (n, 1 + M + C)
+
+def _per_row(model: SASHA, s: Tensor) -> Tensor:
+    share = s @ model.head.weight.T  # (n, C)
+    return torch.cat([model.actor(s), model.attention(s), share], dim=1)  # (n, 1 + M + C)
 
 
 def entropy(policy: Tensor) -> Tensor:

@@ -70,7 +70,12 @@ class Reader(Protocol):
     def read_associated(self, name: str) -> NDArray[np.uint8]:
         """Return (h, w, 3) of an associated image."""
 
-    def close(self) -> None: ...
+    @property
+    def closed(self) -> bool:
+        """Return whether it was closed: then every read raises SlideError."""
+
+    def close(self) -> None:
+        """Read no more. Reads under way in other threads still end well."""
 
 
 def open_reader(path: Path) -> Reader:

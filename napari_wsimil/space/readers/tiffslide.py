@@ -102,6 +102,10 @@ class TiffSlideReader:
     def read_associated(self, name: str) -> NDArray[np.uint8]:
         return np.asarray(self._slide.associated_images[name].convert("RGB"))
 
+    @property
+    def closed(self) -> bool:
+        return self._file is None
+
     def close(self) -> None:
         """Read no more; the file itself closes with the last read that is under way."""
         self._file = None
