@@ -260,6 +260,7 @@ class Pane:
 
     def _forget_prediction(self) -> None:
         self.prediction = self.focus = None  # first: what hangs on it is then not drawn again
+        self._joined = None
         self._forget_extras()
         self.stale = ""
 
