@@ -383,8 +383,8 @@ def test_the_first_patches_are_those_of_the_map_that_is_shown(asked: Docks) -> N
         scores[top] = 1.0
         map_ = Map("made up", ExplanationKind.SCORE, scores)
         asked.pane.show_extra("test", (map_,), first=True)
-        asked.idle()
-        assert first.item(0).toolTip() == f"patch {top + 1}"
+        title = f"patch {top + 1}"
+        asked.wait(lambda title=title: first.count() == 8 and first.item(0).toolTip() == title)
 
 
 def test_the_rank_of_an_order_is_when_a_patch_was_looked_at(slide: Slide) -> None:

@@ -69,7 +69,6 @@ class AskTab(Tab):
         if not self.clicks.isChecked():
             self._forget()
             return
-        self.words.setText("asking")
         prediction, picked = pane.prediction, pane.picked
         try:
             index = patches_of(prediction, area) if picked is None else torch.tensor([picked])

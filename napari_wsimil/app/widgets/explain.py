@@ -82,7 +82,9 @@ class ExplainWidget(DockedWidget):
     def asking(self) -> bool:
         """Whether a click or a step still waits for its answer."""
         waiting = self.ask.asking, self.steps.replaying
-        return any(one.busy for one in (*waiting, self.patches.card.reading))
+        return self.patches.waiting or any(
+            one.busy for one in (*waiting, self.patches.card.reading)
+        )
 
     # build
 

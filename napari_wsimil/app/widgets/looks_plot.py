@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qtpy.QtWidgets import QFrame
+
 from napari_wsimil.app.widgets.plots import COLORS, Plot
 
 if TYPE_CHECKING:
-    from matplotlib.lines import Line2D
+    from matplotlib.axes import Axes
 
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.models.sasha.trajectory import Trajectory
 
-_HEIGHT, _LEFT, _BELOW = 160, 46, 42
+_HEIGHT, _LEFT, _RIGHT, _ABOVE, _BELOW = 160, 46, 8, 6, 42
 
 
 class LooksPlot(Plot):
@@ -22,7 +24,9 @@ class LooksPlot(Plot):
         super().__init__(_HEIGHT)
         self._shown: tuple[Prediction, Trajectory] | None = None
         self._step = 0
-        self._now: Line2D | None = None
+        self._axes: Axes | None = None
+        self._mark = QFrame(self)  # moving a line within the figure would draw it all anew
+        self._mark.hide()
 
     def show_looks(self, prediction: Prediction, trajectory: Trajectory) -> None:
         """Draw another trajectory, its end being shown."""
@@ -32,26 +36,32 @@ class LooksPlot(Plot):
     def show_step(self, step: int) -> None:
         """Move the line."""
         self._step = step
-        if self._now is not None:
-            self._now.set_xdata([step, step])
-            self.draw_idle()  # type: ignore[no-untyped-call]
+        if self._axes is None:
+            return
+        left, right = self._axes.get_xlim()
+        width = self.width() - _LEFT - _RIGHT
+        x = _LEFT + round(width * (step - left) / (right - left))
+        self._mark.setGeometry(x, _ABOVE, 1, _HEIGHT - _BELOW - _ABOVE)
+        self._mark.setStyleSheet(f"background: {self.theme['text']}")
+        self._mark.show()
 
     def paint(self) -> None:
         """Put axes into the empty figure."""
-        self._now = None
+        self._axes = None
         if self._shown is None:
             return
         prediction, trajectory = self._shown
-        width, height = self.width() - _LEFT - 8, _HEIGHT - _BELOW - 8
-        axes, ink = self.axes(_LEFT, 6, width, height), self.theme["text"]
+        width, height = self.width() - _LEFT - _RIGHT, _HEIGHT - _BELOW - _ABOVE
+        axes, ink = self.axes(_LEFT, _ABOVE, width, height), self.theme["text"]
         chances = trajectory.probabilities.numpy().T
         for name, line, color in zip(prediction.card.outcomes, chances, _colors(), strict=False):
             axes.plot(line, label=name, color=color, linewidth=1.5)
         axes.set_ylim(-0.02, 1.02)
         axes.set_xlabel("looks", fontsize=8, color=ink)
         axes.set_ylabel("probability", fontsize=8, color=ink)
-        self._now = axes.axvline(self._step, color=ink, linewidth=0.8)
         axes.legend(fontsize=7, frameon=False, labelcolor=ink)
+        self._axes = axes
+        self.show_step(self._step)
 
 
 def _colors() -> tuple[str, ...]:

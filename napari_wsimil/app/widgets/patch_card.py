@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from qtpy.compat import isalive
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QWidget
 
 from napari_wsimil.app.widgets.latest import Latest
@@ -16,6 +16,7 @@ from napari_wsimil.app.words import values_of
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from qtpy.QtGui import QShowEvent
 
     from napari_wsimil.app.session import Pane
 
@@ -41,14 +42,27 @@ class PatchCard(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.picture, alignment=Qt.AlignmentFlag.AlignTop)
         layout.addWidget(self.words, 1, alignment=Qt.AlignmentFlag.AlignTop)
+        self._later = QTimer(self)
+        self._later.setSingleShot(True)
+        self._later.timeout.connect(self._show)
         for event in ("picked", "prediction", "extras", "display"):
-            pane.events[event].connect(self._show)
+            pane.events[event].connect(self._show_later)
         pane.events.picked.connect(self._read)
         self._show()
 
-    def _show(self, _: object = None) -> None:
-        """Say what the maps say; the shown one first."""
-        if not isalive(self):
+    def showEvent(self, event: QShowEvent) -> None:
+        """Say what has come while this was not looked at."""
+        super().showEvent(event)
+        self._show()
+
+    def _show_later(self, _: object) -> None:
+        """Show what has changed once all of it has: a click changes several things."""
+        if isalive(self):
+            self._later.start(0)
+
+    def _show(self) -> None:
+        """Say what the maps say, if anybody sees it."""
+        if not isalive(self) or not self.isVisibleTo(self.window()):
             return
         shown, patch = self._pane.shown, self._pane.picked
         self.picture.setVisible(patch is not None)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from qtpy.compat import isalive
-from qtpy.QtCore import QSize, Qt, Signal
+from qtpy.QtCore import QSize, Qt, QTimer, Signal
 from qtpy.QtGui import QIcon
 from qtpy.QtWidgets import QLabel, QListView, QListWidget, QListWidgetItem
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from numpy.typing import NDArray
+    from qtpy.QtGui import QShowEvent
     from qtpy.QtWidgets import QWidget
 
     from napari_wsimil.app.session import Display, Pane
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 COUNT = 8
 _SIDE = 74  # px on screen
+_PAUSE_MS = 250
 _CACHE = 32 * 2**20
 Picture = tuple[int, str, "NDArray[np.uint8]"]
 
@@ -109,24 +111,42 @@ class PatchesTab(Tab):
         self.column.addWidget(QLabel("First patches of this map"))
         self.column.addWidget(self.first, 1)
         self.first.chosen.connect(self._go)
-        job.finished.connect(self._show)
-        self.pictures.finished.connect(self._show)
+        self._later = QTimer(self)
+        self._later.setSingleShot(True)
+        self._later.timeout.connect(self._show)
+        job.finished.connect(self._show_later)
+        self.pictures.finished.connect(self._show_later)
         for event in ("prediction", "extras", "display"):
-            pane.events[event].connect(self._show)
+            pane.events[event].connect(self._show_later)
         self._show()
 
     @property
     def jobs(self) -> tuple[JobRow, ...]:
         return (self.pictures,)
 
+    @property
+    def waiting(self) -> bool:
+        """Whether pictures are about to be read."""
+        return bool(self._later.isActive())
+
+    def showEvent(self, event: QShowEvent) -> None:
+        """Read what has come while this was not looked at."""
+        super().showEvent(event)
+        self._show()
+
+    def _show_later(self, _: object = None) -> None:
+        """Read pictures once nothing has changed for a while: reading takes time from drawing."""
+        if isalive(self):
+            self._later.start(_PAUSE_MS)
+
     def _go(self, patch: int) -> None:
         self._pane.focus = None
         self._pane.focus = patch
         self._pane.pick(patch)
 
-    def _show(self, _: object = None) -> None:
+    def _show(self) -> None:
         """Read the first patches of the shown map, unless a job or a reading still runs."""
-        if not isalive(self):
+        if not isalive(self) or not self.isVisibleTo(self.window()):
             return
         pane = self._pane
         slide, shown, display = pane.slide, pane.shown, pane.display
