@@ -102,7 +102,10 @@ def effect(window: Window) -> None:
     dock.tabs.setCurrentWidget(dock.effect)
     dock.effect.share.setValue(5)
     dock.effect.top.click()
+    settle(window)
     dock.effect.draw.click()
+    settle(window)
+    dock.reveal(dock.effect.plot)
 
 
 def families(family: str, name: str) -> Callable[[Window], None]:

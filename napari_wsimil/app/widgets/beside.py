@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     Cell = tuple[Slide, Prediction, Display]
 
 _HEIGHT = 150  # px on screen, at least
+_SMALL = 8  # points
+#: Milliseconds after which new cells are laid out: at once, and when the dock is shown.
+_LAID_MS = (0, 80)
 
 
 class BesideWidget(QWidget):
@@ -44,7 +47,7 @@ class BesideWidget(QWidget):
         super().__init__(parent)
         self._session = session
         self._following = False
-        self._laying = False
+        self._laying = 0
         self._drawn: list[Cell] = []
         self._canvas: QtViewer | None = None
         self.model = ViewerModel()
@@ -110,6 +113,7 @@ class BesideWidget(QWidget):
                 self.model.add_layer(Layer.create(data, options | {"metadata": {}}, kind))
                 added = Layer.create(*_labeled(slide, prediction, display))
                 added.name_overlay.visible = True
+                added.name_overlay.font_size = _SMALL
                 added.visible = display.visible
                 self.model.add_layer(added)
             self.model.canvas.grid.stride = 2
@@ -120,14 +124,15 @@ class BesideWidget(QWidget):
             self._following = False
         self._drawn = cells
         self._follow()
-        self._laying = bool(cells)
-        QTimer.singleShot(0, self._lay_out)
+        self._laying += len(_LAID_MS)
+        for wait in _LAID_MS:
+            QTimer.singleShot(wait, self._lay_out)
 
     def _lay_out(self) -> None:
         """Lay new cells out, which napari does when the canvas is another size: by one pixel."""
-        self._laying = False
+        self._laying = max(0, self._laying - 1)
         if isalive(self) and self._canvas is not None:
-            below = 1 - self.layout().contentsMargins().bottom()
+            below = (self.layout().contentsMargins().bottom() + 1) % (len(_LAID_MS) + 1)
             self.layout().setContentsMargins(0, 0, 0, below)
 
     def _redraw(self, cells: list[Cell]) -> None:

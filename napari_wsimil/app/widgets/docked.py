@@ -53,7 +53,7 @@ class DockedWidget(QWidget):
         super().__init__(parent)
         inside = QWidget()
         self.column = QVBoxLayout(inside)
-        area = QScrollArea()
+        self._area = area = QScrollArea()
         area.setWidget(inside)
         area.setWidgetResizable(True)
         area.setFrameShape(QFrame.Shape.NoFrame)
@@ -67,6 +67,10 @@ class DockedWidget(QWidget):
         """Tell where this is shown."""
         super().showEvent(event)
         self.docked.emit(self.window())
+
+    def reveal(self, part: QWidget) -> None:
+        """Scroll until a part of this dock is seen."""
+        self._area.ensureWidgetVisible(part)
 
     def come_forward(self) -> None:
         """Show this dock where it shares its place with another."""
