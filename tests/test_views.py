@@ -13,7 +13,7 @@ from test_overlays import COORDS, RAW, predicted
 from windows import Docks, save_untrained
 
 from napari_wsimil.app.layers import Layers
-from napari_wsimil.app.outline_layers import chosen_layer, path_layer
+from napari_wsimil.app.outline_layers import area_layer, chosen_layer, path_layer
 from napari_wsimil.app.overlays import map_layer
 from napari_wsimil.app.session import Display
 from napari_wsimil.app.view import View
@@ -183,6 +183,8 @@ def test_a_choice_is_outlined_where_it_ends(slide: Slide) -> None:
         choice = Explanation("kept", ExplanationKind.PROBABILITY, scores, index, outlined=True)
         data, options, _ = chosen_layer(slide, found, [choice])
         assert options["name"] == "kept"
+        edges = data[:, 0] / 0.5 + 0.5  # a line lies on the edge of pixels, not on their centers
+        np.testing.assert_allclose(edges % 4, 0, atol=1e-9)
         chosen = [(p, 0 if index is None else int(index[p])) for p in range(6)]
         chosen = [(p, u) for p, u in chosen if float(choice.per_patch()[p]) > 0]
         assert _sides(data / 0.5) == _expected(coords, chosen)
@@ -239,6 +241,13 @@ def test_a_layer_of_lines_keeps_its_length_and_clears_what_is_too_many(asked: Do
     np.testing.assert_array_equal(layer.edge_color[:, 3], np.ones(7))
     assert layers.put_lines("path", lines(0, 1.0)) is None
     assert layer not in asked.viewer.layers
+
+
+def test_the_frame_of_an_area_lies_on_the_edges_of_its_pixels(slide: Slide) -> None:
+    data, _, _ = area_layer(slide, Region(100, 40, 64, 30))
+    ends = np.concatenate([data[:, 0], data[:, 0] + data[:, 1]]) / 0.5
+    np.testing.assert_allclose(ends.min(axis=0), [39.5, 99.5])
+    np.testing.assert_allclose(ends.max(axis=0), [69.5, 163.5])
 
 
 def test_a_path_goes_from_center_to_center(slide: Slide) -> None:
