@@ -14,7 +14,6 @@ import pytest
 import napari_wsimil
 from napari_wsimil.space.phantom.record import BLOOD, INTERVIEW, VARIABLES
 from napari_wsimil.study.field import Absent, Field, Kind
-from napari_wsimil.study.inference import infer_schema
 from napari_wsimil.study.schema import ClinicalSchema, Record
 from napari_wsimil.study.schema_file import read_schema, write_schema
 from napari_wsimil.study.tables import RecordError, read_table
@@ -319,45 +318,10 @@ def test_the_gdc_schema_reads_a_real_export(data: Path) -> None:
     assert [record["race"] for record in records].count(Absent.UNKNOWN) == 2
 
 
-def test_a_guessed_schema_says_so_and_lets_no_field_in(data: Path) -> None:
-    schema = infer_schema(data / "clinical" / "clam_dataset.csv", exclude=("patient_id",))
-    fields = {field.name: field for field in schema.fields}
-    assert schema.inferred
-    assert schema.inputs == ()
-    assert fields["diagnosis age"].kind is Kind.NUMBER
-    assert fields["oct embedded"].kind is Kind.BOOLEAN
-    assert fields["race category"].values == (
-        "AMERICAN INDIAN OR ALASKA NATIVE",
-        "ASIAN",
-        "BLACK OR AFRICAN AMERICAN",
-        "WHITE",
-    )
-    assert not {"patient_id", "series_uid", "pathology report uuid"} & set(fields)
-
-
-@pytest.mark.parametrize(
-    "name", ["clam_dataset", "final_clean_merged_dataset", "gdc_export_example"]
-)
-def test_a_guessed_schema_reads_the_table_it_came_from(data: Path, name: str) -> None:
-    path = data / "clinical" / f"{name}.csv"
-    schema = infer_schema(path)
-    records = [schema.parse(row.cells) for row in read_table(path).rows]
-    schema = schema.allowing(tuple(field.name for field in schema.fields))
-    token = encode(schema, records[0], fit_statistics(schema, records)).values[0]
-    assert np.isfinite(token).all()
-    assert len(token) == len(channels(schema)["clinical"])
-
-
-def test_empty_columns_become_no_field(data: Path) -> None:
-    schema = infer_schema(data / "clinical" / "gdc_export_example.csv")
-    assert "cause_of_death" not in {field.name for field in schema.fields}
-    assert schema.absent == {"'--": Absent.MISSING, "not reported": Absent.UNKNOWN}
-
-
 def test_the_study_does_not_load_torch() -> None:
     code = (
         "import sys, napari_wsimil.study.manifest, napari_wsimil.study.tokens, "
-        "napari_wsimil.study.inference; sys.exit('torch' in sys.modules)"
+        "napari_wsimil.study.import_plan; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
