@@ -53,6 +53,11 @@ def absence(cell: str) -> Absent | None:
     return MARKERS.get(word, SOURCE_WORDS.get(word))
 
 
+def says(cell: str) -> bool:
+    """Return whether a cell states something: it has no word for absence, nor "NA"."""
+    return absence(cell) is None and cell.casefold() not in AMBIGUOUS
+
+
 def number(cell: str) -> float | None:
     """Return the finite number in a cell that is written with a decimal point, or None."""
     try:
@@ -102,9 +107,10 @@ def bracket(cell: str) -> tuple[float, float] | None:
 
 def middle(cell: str) -> float | None:
     """Return the middle of a bracket, the known end of an open one, or the number itself."""
-    ends = bracket(cell)
+    plain = number(cell)
+    ends = bracket(cell) if plain is None else None
     if ends is None:
-        return number(cell)
+        return plain
     finite = [end for end in ends if math.isfinite(end)]
     return sum(finite) / len(finite)
 

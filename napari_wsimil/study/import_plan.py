@@ -6,11 +6,12 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from napari_wsimil.study.cells import says
 from napari_wsimil.study.draft import Column, ask_of_na, draft
 from napari_wsimil.study.duplicates import Merged, merge, stated
-from napari_wsimil.study.field import MARKERS, Absent
+from napari_wsimil.study.field import Absent
 from napari_wsimil.study.linking import Links, link
-from napari_wsimil.study.manifest import Patient
+from napari_wsimil.study.manifest import COLUMNS, Patient
 from napari_wsimil.study.outcome import Outcome, marked, outcome_of
 from napari_wsimil.study.questions import Asked, Question
 from napari_wsimil.study.roles import Roles, roles_of
@@ -117,7 +118,8 @@ class ImportPlan:
         return {conflict.patient for conflict in self.merged.conflicts}
 
     def _patient(self, name: str, rows: Sequence[TableRow]) -> Patient:
-        values = {column.header: _value(column, rows) for column in self.fields}
+        columns = (*self.fields, *(self.outcome.columns if self.outcome else ()))
+        values = {column.header: _value(column, rows) for column in columns}
         by_name = {c.field.name: values[c.header] for c in self.fields if c.field is not None}
         record = {f.name: by_name.get(f.name, Absent.MISSING) for f in self.schema.fields}
         time, event = (self.outcome and self.outcome.of(values)) or (None, None)
@@ -135,7 +137,7 @@ class ImportPlan:
         if self.roles.label is None:
             return None
         cells = (row.cells[self.roles.label] for row in rows)
-        return next((cell for cell in cells if cell.casefold() not in MARKERS), None)
+        return next((cell for cell in cells if says(cell)), None)
 
 
 def plan_import(
@@ -178,6 +180,7 @@ def plan_import(
     merged = merge(rows, _speaking(columns, roles), [roles.slide] if roles.slide else [])
     columns = _resolved(columns, merged, asked)
     outcome = outcome_of(columns, asked)
+    columns = tuple(_named(column, outcome) for column in columns)
     named = {name: slides_of(some, roles) for name, some in rows.items()}
     links = link(named, slides)
     asked.check()
@@ -209,6 +212,16 @@ def _column(
         return Column(header, why=why)
     known = _known_field(header, schema)
     return draft(header, counts, asked, known_field=known, heading=table.headings.get(header))
+
+
+def _named(column: Column, outcome: Outcome | None) -> Column:
+    """Return the column, its field not called as a column that manifests have of their own."""
+    if column.field is None or column.field.name not in COLUMNS:
+        return column
+    if outcome is not None and column.header in {c.header for c in outcome.columns}:
+        return replace(column, field=None, why="the outcome")
+    name = f"{column.field.name} (clinical)"
+    return replace(column, field=column.field.model_copy(update={"name": name}))
 
 
 def _known_field(header: str, schema: ClinicalSchema | None) -> Field | None:

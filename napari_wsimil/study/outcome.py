@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from napari_wsimil.study.field import MARKERS, Absent, Kind
+from napari_wsimil.study.cells import says
+from napari_wsimil.study.field import Absent, Kind
 from napari_wsimil.study.headers import DAYS, plain, stem
 from napari_wsimil.study.questions import Question
 from napari_wsimil.study.readings import NO_EVENT
@@ -40,6 +41,11 @@ class Outcome:
     times: tuple[Column, ...]
 
     @property
+    def columns(self) -> tuple[Column, ...]:
+        """The event's and the times' columns."""
+        return (self.event, *self.times)
+
+    @property
     def unit(self) -> str:
         """Unit of the times, empty where none is known."""
         return self.times[0].field.unit if self.times[0].field else ""
@@ -72,7 +78,7 @@ def _marked(column: Column, rows: Sequence[TableRow], label: str) -> Column:
     classes: dict[Value, set[str]] = {}
     for row in rows:
         value = column.values[row.cells[column.header]]
-        if not isinstance(value, Absent) and row.cells[label].casefold() not in MARKERS:
+        if not isinstance(value, Absent) and says(row.cells[label]):
             classes.setdefault(value, set()).add(row.cells[label])
     named = {name for names in classes.values() for name in names}
     repeats = len(classes) * _REPEATED <= len(rows)

@@ -108,7 +108,7 @@ def numbers_of(
     if points is None:
         return None
     values = {cell: number for cell in known if (number := cells.middle(points[cell])) is not None}
-    brackets = [cell for cell in values if cells.bracket(points[cell])]
+    brackets = [cell for cell in values if cells.number(points[cell]) is None]
     remarks = [f"{sum(known[c] for c in brackets)} brackets became their middle, or known end"]
     if commas := sum(known[cell] for cell in values if points[cell] != cell):
         remarks.insert(0, f"{commas} numbers are written with commas")
@@ -162,9 +162,11 @@ def _levels(stages: Iterable[Stage]) -> tuple[str, ...]:
 
 
 def _event(header: str, known: Counter[str], asked: Asked) -> Reading | None:
+    if not 2 <= len(known) <= 3:
+        return None
     words = all(_EVENT_VALUE.fullmatch(cell) for cell in known)
     flags = names_event(header) and all(_FLAG_VALUE.fullmatch(cell) for cell in known)
-    if not (words or flags) or not 2 <= len(known) <= 3:
+    if not (words or flags):
         return None
     text = f"In which value of {header!r} did the event happen? (Else the patient is censored.)"
     options = (*known, NO_EVENT)
@@ -194,8 +196,9 @@ def _staged(header: str, known: Counter[str], asked: Asked) -> Reading | None:
 
 
 def _numbers(header: str, known: Counter[str], asked: Asked) -> Reading | None:
-    plain = sum(n for c, n in known.items() if cells.number(c) is not None or cells.has_comma(c))
-    brackets = sum(n for c, n in known.items() if cells.bracket(c) is not None)
+    odd = {c: n for c, n in known.items() if cells.number(c) is None and not cells.has_comma(c)}
+    plain = known.total() - sum(odd.values())
+    brackets = sum(n for cell, n in odd.items() if cells.bracket(cell) is not None)
     if plain + brackets < (1 - _FEW) * known.total() or not plain + brackets:
         return None
     if plain + brackets < known.total() and len(known) < _SEVERAL:
@@ -219,15 +222,14 @@ def _brackets(header: str, known: Counter[str], plain: int, asked: Asked) -> Rea
 
 
 def _pointed(header: str, known: Counter[str], asked: Asked) -> dict[str, str] | None:
-    commas = [cell for cell in known if cells.has_comma(cell)]
+    commas = {cell: n for cell, n in known.items() if "," in cell and cells.has_comma(cell)}
     if not commas:
         return {cell: cell for cell in known}
     decimal = cells.commas_are_decimal(commas)
     if decimal is None:
-        text = f"{header!r} has numbers such as {commas[0]}: what are the commas?"
+        text = f"{header!r} has numbers such as {next(iter(commas))}: what are the commas?"
         options = ("decimal", "thousands")
-        counts = {cell: known[cell] for cell in commas[:8]}
-        question = Question(f"{header}: commas", text, options, "", counts, header)
+        question = Question(f"{header}: commas", text, options, "", commas, header)
         decimal = asked.ask(question) != "thousands"
     return {c: cells.with_point(c, decimal=decimal) if c in commas else c for c in known}
 
