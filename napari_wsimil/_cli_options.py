@@ -73,7 +73,7 @@ MaybeTask = Annotated[
 TimeUnit = Annotated[str | None, typer.Option(help="Unit of the manifest's times, for survival.")]
 Schema = Annotated[
     Path | None,
-    typer.Option(help="Schema of the manifest's records (.toml), for models that read them."),
+    typer.Option(help="Schema of the manifest's records (.yaml), for models that read them."),
 ]
 Epochs = Annotated[
     int | None,

@@ -147,7 +147,7 @@ def extract(
     epilog=opt.examples(
         "napari-wsimil train cohort.csv -o acmil.safetensors --features features",
         "… --model abmil --option width=128 --folds 5 --fold 2",
-        "… --model persam-live --schema schema.toml",
+        "… --model persam-live --schema schema.yaml",
         "… --task survival --time-unit months",
         "… --threads 2 --save-config run.json",
         "napari-wsimil train --config run.json",

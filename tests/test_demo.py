@@ -23,7 +23,7 @@ from napari_wsimil.space.phantom import load_recipe, load_truth, patch_truth
 from napari_wsimil.space.phantom.cohort import write_patients, write_slides
 from napari_wsimil.space.slide import open_slide
 from napari_wsimil.study.manifest import Split, read_manifest
-from napari_wsimil.study.schema import read_schema
+from napari_wsimil.study.schema_file import read_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

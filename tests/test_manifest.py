@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from napari_wsimil.study.field import Absent, Field, Kind
 from napari_wsimil.study.manifest import Manifest, Split, read_manifest, write_manifest
-from napari_wsimil.study.schema import Absent, ClinicalSchema, Field, Kind
+from napari_wsimil.study.schema import ClinicalSchema
 from napari_wsimil.study.tables import RecordError
 
 SCHEMA = ClinicalSchema(
     name="trial",
     fields=(
-        Field(name="age", kind=Kind.NUMBER, group="interview", plausible=(0, 120)),
+        Field(name="age", kind=Kind.NUMBER, group="interview", hard=(0, 120)),
         Field(name="site", kind=Kind.CATEGORY, group="tumor", values=("left, upper", "right")),
     ),
 )

@@ -24,7 +24,8 @@ from napari_wsimil.learning.missing import (
 )
 from napari_wsimil.learning.missingness import Row, missingness, telling
 from napari_wsimil.models.base import MILModel, MILOutput
-from napari_wsimil.study.schema import ClinicalSchema, Field, Kind, Record
+from napari_wsimil.study.field import Field, Kind
+from napari_wsimil.study.schema import ClinicalSchema, Record
 from napari_wsimil.study.tokens import encode, fit_statistics
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from napari_wsimil.app.demo import MODELS, SCHEMA
-from napari_wsimil.study.schema import read_schema
+from napari_wsimil.study.schema_file import read_schema
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -28,7 +28,8 @@ from napari_wsimil.models.card import Card
 from napari_wsimil.models.record import RecordFormat
 from napari_wsimil.space.grid import PatchGrid
 from napari_wsimil.study.manifest import SlideRow, read_manifest
-from napari_wsimil.study.schema import ClinicalSchema, read_schema
+from napari_wsimil.study.schema import ClinicalSchema
+from napari_wsimil.study.schema_file import read_schema
 from napari_wsimil.study.tables import RecordError
 from napari_wsimil.study.tokens import encode, fit_statistics
 
@@ -40,14 +41,13 @@ if TYPE_CHECKING:
 
 D = 6
 SCHEMA = """
-name = "ward"
-inputs = ["age", "smoker", "ldh"]
-fields = [
-    {name = "age", kind = "number", group = "interview", unit = "years"},
-    {name = "smoker", kind = "boolean", group = "interview"},
-    {name = "ldh", kind = "number", group = "blood", unit = "U/L", columns = ["LDH (U/L)"]},
-    {name = "note", kind = "category", group = "blood", values = ["a", "b"]},
-]
+name: ward
+inputs: [age, smoker, ldh]
+fields:
+- {name: age, kind: number, group: interview, unit: years}
+- {name: smoker, kind: boolean, group: interview}
+- {name: ldh, kind: number, group: blood, unit: U/L, columns: [LDH (U/L)]}
+- {name: note, kind: category, group: blood, values: [a, b]}
 """
 SPLITS = ("train", "train", "train", "train", "validation", "validation", "test", "test")
 
@@ -76,7 +76,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the features, schema and records of 16 patients, and a model of them."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("records")
-    (folder / "schema.toml").write_text(SCHEMA)
+    (folder / "schema.yaml").write_text(SCHEMA)
     rows = ["patient_id,slide_id,feature_path,split,label,age,smoker,LDH (U/L),note"]
     for k in range(16):
         save_bag(folder / f"s{k}.h5", make_bag(k))
@@ -91,7 +91,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def train_command(folder: Path, out: Path, model: str = "persam-live") -> list[str]:
-    schema = ["--schema", str(folder / "schema.toml")]
+    schema = ["--schema", str(folder / "schema.yaml")]
     return [
         *("train", str(folder / "cohort.csv"), "-o", str(out), *schema),
         *("--model", model, "--option", "width=16", "--epochs", "2"),
@@ -113,7 +113,7 @@ def changed(study: Path, target: Path, **columns: str | None) -> Path:
 
 
 def ward(folder: Path) -> ClinicalSchema:
-    return read_schema(folder / "schema.toml")
+    return read_schema(folder / "schema.yaml")
 
 
 def read_json(text: str) -> dict[str, Any]:
@@ -233,7 +233,7 @@ def test_records_and_models_that_do_not_go_together_are_refused(
     study: Path, tmp_path: Path, run: Run, model: str, schema: bool, names: str
 ) -> None:
     where = ("train", study / "cohort.csv", "-o", tmp_path / "no.safetensors", "--model", model)
-    code, _, err = run(*where, *(("--schema", study / "schema.toml") if schema else ()))
+    code, _, err = run(*where, *(("--schema", study / "schema.yaml") if schema else ()))
     assert code == 2
     assert names in err.splitlines()[-1]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ import pytest
 
 import napari_wsimil
 from napari_wsimil.space.phantom.record import BLOOD, INTERVIEW, VARIABLES
+from napari_wsimil.study.field import Absent, Field, Kind
 from napari_wsimil.study.inference import infer_schema
-from napari_wsimil.study.schema import Absent, ClinicalSchema, Field, Kind, read_schema
+from napari_wsimil.study.schema import ClinicalSchema, Record
+from napari_wsimil.study.schema_file import read_schema, write_schema
 from napari_wsimil.study.tables import RecordError, read_table
 from napari_wsimil.study.tokens import channels, encode, fit_statistics
 
@@ -31,7 +34,8 @@ def schema() -> ClinicalSchema:
                 kind=Kind.NUMBER,
                 group="interview",
                 unit="years",
-                plausible=(0, 120),
+                hard=(0, 120),
+                plausible=(18, 100),
                 columns=("Age (years)",),
             ),
             Field(name="smoker", kind=Kind.BOOLEAN, group="interview"),
@@ -93,8 +97,8 @@ def test_a_source_word_must_be_declared() -> None:
         ("age", "1e999", "a finite number"),
         ("age", "12,5", "a finite number"),
         ("age", "NA", "a finite number"),
-        ("age", "121", "plausible 0 to 120 years"),
-        ("age", "-1", "plausible 0 to 120 years"),
+        ("age", "121", "possible 0 to 120 years"),
+        ("age", "-1", "possible 0 to 120 years"),
         ("smoker", "maybe", "yes or no"),
         ("grade", "G4", "one of G1, G2, G3"),
         ("site", "NA", "one of left, right"),
@@ -113,6 +117,67 @@ def test_records_survive_being_written_as_text(schema: ClinicalSchema) -> None:
     cells = {"age": "0.1", "smoker": "yes", "grade": "unknown", "site": "not applicable"}
     record = schema.parse(cells)
     assert schema.parse(schema.format(record)) == record
+
+
+def test_an_odd_value_is_kept_and_remarked_upon(schema: ClinicalSchema) -> None:
+    age = schema.by_name["age"]
+    assert schema.parse({"age": "101"})["age"] == 101
+    assert age.remark(101.0) == "101 is outside the plausible 18 to 100 years"
+    assert age.remark(100.0) == age.remark(Absent.MISSING) == ""
+
+
+def test_a_day_is_read_and_written_as_iso_and_is_no_number() -> None:
+    born = Field(name="born", kind=Kind.DATE, group="who")
+    assert born.parse("1960-02-29") == date(1960, 2, 29)
+    assert born.format(date(1960, 2, 29)) == "1960-02-29"
+    assert born.number(date(1960, 2, 29)) is None
+    with pytest.raises(RecordError, match="'born': '29.2.1960' is not a day as YYYY-MM-DD"):
+        born.parse("29.2.1960")
+
+
+def test_what_gives_the_outcome_away_is_an_input_by_force_alone() -> None:
+    count = Field(name="metastases", kind=Kind.NUMBER, group="tumor", outcome=True)
+    plain = ClinicalSchema(name="x", fields=(count,))
+    with pytest.raises(RecordError, match="'metastases' gives the outcome away"):
+        plain.allowing(("metastases",))
+    assert plain.allowing(("metastases",), forced=("metastases",)).leaks == ("metastases",)
+    assert plain.leaks == ()
+
+
+def test_a_record_that_breaks_a_rule_is_kept_and_told(schema: ClinicalSchema) -> None:
+    ruled = schema.model_copy(update={"rules": ("metastases <= age", "age >= 18")})
+    assert ruled.broken(ruled.parse({"age": "40", "metastases": "2"})) == ()
+    assert ruled.broken(ruled.parse({"age": "17", "metastases": "18"})) == (
+        "metastases 18 must be <= age 17",
+        "age 17 must be >= 18",
+    )
+    assert ruled.broken(ruled.parse({"metastases": "2"})) == ()
+
+
+def test_changes_are_texts_by_field_and_leave_the_rest(schema: ClinicalSchema) -> None:
+    record = schema.parse({"age": "40", "site": "left"})
+    edited = schema.apply(record, {"age": "missing", "grade": "G2"})
+    assert edited["age"] is Absent.MISSING
+    assert record.changes(edited) == {
+        "age": (40.0, Absent.MISSING),
+        "grade": (Absent.MISSING, "G2"),
+    }
+    assert edited["site"] == "left"
+    with pytest.raises(RecordError, match="no field 'agee' in schema trial: did you mean 'age'"):
+        schema.apply(record, {"agee": "3"})
+
+
+def test_a_digest_is_of_values_and_tells_absences_apart(schema: ClinicalSchema) -> None:
+    record = schema.parse({"age": "40"})
+    same = Record(dict(reversed(record.values.items())))
+    assert record.digest() == same.digest()
+    cells = [{"age": "41"}, {"age": "unknown"}, {"age": "not applicable"}, {}]
+    assert len({record.digest(), *(schema.parse(one).digest() for one in cells)}) == 5
+
+
+def test_a_schema_survives_its_file(schema: ClinicalSchema, tmp_path: Path) -> None:
+    write_schema(schema, tmp_path / "trial.yaml")
+    assert read_schema(tmp_path / "trial.yaml") == schema
 
 
 def test_statistics_are_plain_and_of_the_given_records_only(schema: ClinicalSchema) -> None:
@@ -188,42 +253,64 @@ def test_only_named_fields_become_inputs(schema: ClinicalSchema) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("name = ", "not a TOML file"),
-        ('name = "x"', "fields"),
-        ('name = "x"\nfields = []\ncolour = 1', "colour"),
-        ('name="x"\n[[fields]]\nname="a"\nkind="text"\ngroup="g"', "fields.0.kind"),
-        ('name="x"\n[[fields]]\nname="a"\nkind="category"\ngroup="g"', "'a' is a category"),
+        ("name: [", "not a YAML file"),
+        ("- name", "it has no name and no fields"),
+        ("name: x", "fields"),
+        ("{name: x, fields: [], colour: 1}", "colour"),
+        ("{name: x, fields: [{name: a, kind: text, group: g}]}", "fields.0.kind"),
+        ("{name: x, fields: [{name: a, kind: category, group: g}]}", "'a' is a category"),
         (
-            'name="x"\n[[fields]]\nname="a"\nkind="category"\ngroup="g"\nvalues=["Unknown"]',
+            "{name: x, fields: [{name: a, kind: category, group: g, values: [Unknown]}]}",
             "'Unknown' is a word for absence",
         ),
         (
-            'name="x"\n[[fields]]\nname="a"\nkind="number"\ngroup="g"\nplausible=[3, 1]',
-            "no range",
+            "{name: x, fields: [{name: a, kind: category, group: g, values: [yes, no]}]}",
+            "fields.0.values.0",
+        ),
+        ("{name: x, fields: [{name: a, kind: number, group: g, plausible: [3, 1]}]}", "no range"),
+        (
+            "{name: x, fields: [{name: a, kind: number, group: g}, "
+            "{name: a, kind: number, group: g}]}",
+            "two fields are named 'a'",
         ),
         (
-            'name="x"\n[[fields]]\nname="a"\nkind="number"\ngroup="g"\n'
-            '[[fields]]\nname="a"\nkind="number"\ngroup="g"',
-            "two fields are named 'a'",
+            "{name: x, fields: [{name: a, kind: number, group: g}], rules: [a < b]}",
+            "rule 'a < b': 'b' is no field",
+        ),
+        (
+            "{name: x, fields: [{name: a, kind: number, group: g}], rules: [a is high]}",
+            "rule 'a is high' is not FIELD",
+        ),
+        (
+            "{name: x, fields: [{name: a, kind: boolean, group: g}], rules: [a < 2]}",
+            "'a' is no number",
+        ),
+        (
+            "{name: x, fields: [{name: a, kind: date, group: g}], inputs: [a]}",
+            "input 'a' is a date",
+        ),
+        (
+            "{name: x, fields: [{name: a, kind: number, group: g, outcome: true}], inputs: [a]}",
+            "input 'a' gives the outcome away",
         ),
     ],
 )
 def test_a_wrong_schema_file_is_refused_by_name(tmp_path: Path, text: str, reason: str) -> None:
-    path = tmp_path / "wrong.toml"
+    path = tmp_path / "wrong.yaml"
     path.write_text(text)
     with pytest.raises(RecordError) as caught:
         read_schema(path)
-    assert "wrong.toml" in str(caught.value)
+    assert "wrong.yaml" in str(caught.value)
     assert reason in str(caught.value)
 
 
-@pytest.mark.parametrize("path", sorted((RESOURCES / "schemas").glob("*.toml")), ids=str)
+@pytest.mark.parametrize("path", sorted((RESOURCES / "schemas").glob("*.yaml")), ids=str)
 def test_every_shipped_schema_is_valid(path: Path) -> None:
     assert read_schema(path).name == path.stem
 
 
 def test_the_gdc_schema_reads_a_real_export(data: Path) -> None:
-    schema = read_schema(RESOURCES / "schemas" / "gdc.toml")
+    schema = read_schema(RESOURCES / "schemas" / "gdc.yaml")
     table = read_table(data / "clinical" / "gdc_export_example.csv")
     records = [schema.parse(row.cells) for row in table.rows]
     assert records[0]["age_at_index"] == float(table.rows[0].cells["age_at_index"])
@@ -277,7 +364,7 @@ def test_the_study_does_not_load_torch() -> None:
 
 def test_the_phantom_schema_reads_the_records_phantoms_have() -> None:
     variables = {variable.name: variable for variable in VARIABLES}
-    schema = read_schema(RESOURCES / "schemas" / "phantom.toml")
+    schema = read_schema(RESOURCES / "schemas" / "phantom.yaml")
     assert schema.groups == (INTERVIEW, BLOOD)
     assert schema.inputs == tuple(variables)
     for field in schema.fields:
@@ -286,5 +373,6 @@ def test_the_phantom_schema_reads_the_records_phantoms_have() -> None:
         if field.kind is Kind.NUMBER:
             assert field.unit == variable.unit
             assert field.plausible == (variable.low, variable.high)
+            assert field.hard is not None
         else:
             assert variable.unit == "0/1"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 RESOURCES = Path(__file__).parents[1] / "resources"
 RECIPE = RESOURCES / "demo_recipe.toml"
 #: How the cohort's records are read.
-SCHEMA = RESOURCES / "schemas" / "phantom.toml"
+SCHEMA = RESOURCES / "schemas" / "phantom.yaml"
 #: A checkpoint for each method, named after it; README.md there says how they were trained.
 MODELS = RESOURCES / "models"
 #: The method that a first start shows.

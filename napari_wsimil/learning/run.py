@@ -21,7 +21,7 @@ from napari_wsimil.learning.settings import FitConfig
 from napari_wsimil.learning.training import train_cohort
 from napari_wsimil.models import model_class
 from napari_wsimil.study.folder import read_folder
-from napari_wsimil.study.schema import read_schema
+from napari_wsimil.study.schema_file import read_schema
 from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class RunConfig(BaseModel):
     features
         Folder of features that the manifest does not place.
     record_schema
-        Schema of the manifest's records (.toml), for models that read them.
+        Schema of the manifest's records (.yaml), for models that read them.
     encoder_weights
         Local weights of the encoder, for models that look closer at slides.
     model, options

@@ -15,7 +15,8 @@ from napari_wsimil.study.tokens import Moments, channels, encode, fit_statistics
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from napari_wsimil.study.schema import Field, Record
+    from napari_wsimil.study.field import Field
+    from napari_wsimil.study.schema import Record
 
 
 class RecordFormat(BaseModel):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from napari_wsimil.study.schema import MARKERS, Absent, ClinicalSchema, Field, Kind
+from napari_wsimil.study.field import MARKERS, Absent, Field, Kind
+from napari_wsimil.study.schema import ClinicalSchema
 from napari_wsimil.study.tables import read_table
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_wsimil.space.geometry import PLAUSIBLE_MPP
-from napari_wsimil.study.schema import MARKERS
+from napari_wsimil.study.field import MARKERS
 from napari_wsimil.study.tables import RecordError, Table, TableRow, read_table, write_table
 
 if TYPE_CHECKING:

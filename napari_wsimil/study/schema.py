@@ -1,172 +1,24 @@
-"""ClinicalSchema: the typed, grouped fields of a patient's record.
-
-A cell of a record is a value or one of three kinds of absence, which are never mixed up.
-In text they are written
-
-- an empty cell: *missing*, nobody wrote anything down;
-- `unknown`: somebody asked, and the answer is not known;
-- `not applicable`: the question has no answer for this patient.
-
-Case does not matter. A source's other words (`'--` of the GDC, `not reported`) are declared
-in the schema's `absent` table. `NA` is not taken for any of them unless declared, since
-people mean both "not available" and "not applicable" by it.
-"""
+"""ClinicalSchema: the typed, grouped fields of a patient's record, and the record itself."""
 
 from __future__ import annotations
 
-import math
-import tomllib
+import difflib
+import hashlib
+import json
 from dataclasses import dataclass
-from enum import Enum, StrEnum
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from datetime import date
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from napari_wsimil.study.field import MARKERS, Absent, Field, Kind
+from napari_wsimil.study.rules import parse_rule
 from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-
-class Absent(Enum):
-    """Why a record has no value."""
-
-    MISSING = "missing"
-    UNKNOWN = "unknown"
-    NOT_APPLICABLE = "not applicable"
-
-
-#: A number, a category's name, a yes or no, or why there is none.
-Value: TypeAlias = float | str | bool | Absent
-
-#: How absence is written in text, casefolded; a schema may add words.
-MARKERS: Mapping[str, Absent] = {
-    "": Absent.MISSING,
-    "unknown": Absent.UNKNOWN,
-    "not applicable": Absent.NOT_APPLICABLE,
-}
-
-_BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-
-
-class Kind(StrEnum):
-    """What the values of a field are."""
-
-    NUMBER = "number"
-    CATEGORY = "category"
-    BOOLEAN = "boolean"
-    ORDINAL = "ordinal"  # categories with an order, lowest first
-
-
-class Field(BaseModel):
-    """One field of a record.
-
-    Attributes
-    ----------
-    name
-        Short name, unique in its schema.
-    kind
-        What its values are.
-    group
-        The group it belongs to; a model sees one token per group.
-    unit
-        Unit of a number, as shown to people.
-    plausible
-        Lowest and highest number taken for real; others are refused.
-    normal
-        Lowest and highest number of the healthy, as shown to people.
-    values
-        The allowed categories, in order where the kind is ordinal.
-    description
-        One sentence for people.
-    columns
-        Other headers under which tables have this field, beside its name.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    kind: Kind
-    group: str
-    unit: str = ""
-    plausible: tuple[float, float] | None = None
-    normal: tuple[float, float] | None = None
-    values: tuple[str, ...] = ()
-    description: str = ""
-    columns: tuple[str, ...] = ()
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        categorical = self.kind in (Kind.CATEGORY, Kind.ORDINAL)
-        if categorical != bool(self.values):
-            need = "needs a list of values" if categorical else "takes no list of values"
-            raise ValueError(f"field {self.name!r} is a {self.kind.value}, which {need}")
-        if len({value.casefold() for value in self.values}) < len(self.values):
-            raise ValueError(f"field {self.name!r} has a value twice (case does not matter)")
-        for limits in filter(None, (self.plausible, self.normal)):
-            if self.kind is not Kind.NUMBER or limits[0] > limits[1]:
-                raise ValueError(f"field {self.name!r}: {limits} is no range of a number")
-        return self
-
-    def parse(self, text: str, markers: Mapping[str, Absent] = MARKERS) -> Value:
-        """Return the value that `text` states.
-
-        Raises
-        ------
-        RecordError
-            If it states none of this field's values; the message names field and text.
-        """
-        text = text.strip()
-        if (absent := markers.get(text.casefold())) is not None:
-            return absent
-        if self.kind is Kind.NUMBER:
-            return self._number(text)
-        if self.kind is Kind.BOOLEAN:
-            return self._boolean(text)
-        return self._category(text)
-
-    def format(self, value: Value) -> str:
-        """Return the text that `parse` reads as `value`."""
-        if isinstance(value, Absent):
-            return "" if value is Absent.MISSING else value.value
-        if isinstance(value, bool):
-            return "yes" if value else "no"
-        return value if isinstance(value, str) else f"{value:.12g}"
-
-    def number(self, value: Value) -> float | None:
-        """Return the value as a number (the rank of an ordinal, 0 or 1), None if it is none."""
-        if isinstance(value, Absent) or self.kind is Kind.CATEGORY:
-            return None
-        return float(self.values.index(value) if isinstance(value, str) else value)
-
-    def _number(self, text: str) -> float:
-        try:
-            number = float(text)
-        except ValueError:
-            number = math.nan
-        if not math.isfinite(number):
-            unit = f" in {self.unit}" if self.unit else ""
-            raise self._error(text, f"a finite number{unit}")
-        low, high = self.plausible or (-math.inf, math.inf)
-        if not low <= number <= high:
-            raise self._error(text, f"a plausible {low:g} to {high:g} {self.unit}".rstrip())
-        return number
-
-    def _boolean(self, text: str) -> bool:
-        if text.casefold() not in _BOOLEANS:
-            raise self._error(text, "yes or no")
-        return _BOOLEANS[text.casefold()]
-
-    def _category(self, text: str) -> str:
-        for value in self.values:
-            if value.casefold() == text.casefold():
-                return value
-        raise self._error(text, "one of " + ", ".join(self.values))
-
-    def _error(self, text: str, expected: str) -> RecordError:
-        hint = "empty, 'unknown' or 'not applicable'"
-        return RecordError(f"field {self.name!r}: {text!r} is not {expected}, nor {hint}")
+    from napari_wsimil.study.field import Value
 
 
 @dataclass(frozen=True)
@@ -177,6 +29,16 @@ class Record:
 
     def __getitem__(self, name: str) -> Value:
         return self.values[name]
+
+    def digest(self) -> str:
+        """Return SHA-256 of the values, in hex; the same whatever the order of the fields."""
+        plain = {name: _plain(value) for name, value in self.values.items()}
+        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+    def changes(self, other: Record) -> dict[str, tuple[Value, Value]]:
+        """Return old and new value of each field that another record has otherwise."""
+        pairs = {name: (value, other[name]) for name, value in self.values.items()}
+        return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
 class ClinicalSchema(BaseModel):
@@ -191,8 +53,13 @@ class ClinicalSchema(BaseModel):
     inputs
         Names of the fields a model may see. Explicit, since tables hold columns that give
         the answer away (counts of metastases, treatment); none by default.
+    forced
+        Names of the inputs that are known to give the answer away, and are to be seen anyway.
     absent
         Further words for the kinds of absence.
+    rules
+        What records must fulfil, such as "lymphocytes <= leukocytes"; a record that does not
+        is kept, and marked.
     inferred
         True where a program guessed the schema from a table and no person confirmed it.
     """
@@ -203,7 +70,9 @@ class ClinicalSchema(BaseModel):
     fields: tuple[Field, ...]  # type: ignore[assignment]  # pydantic's own name, unused since 2.0
     description: str = ""
     inputs: tuple[str, ...] = ()
+    forced: tuple[str, ...] = ()
     absent: dict[str, Absent] = {}
+    rules: tuple[str, ...] = ()
     inferred: bool = False
 
     @model_validator(mode="after")
@@ -211,14 +80,39 @@ class ClinicalSchema(BaseModel):
         names = [field.name for field in self.fields]
         if len(set(names)) < len(names):
             raise ValueError(f"two fields are named {max(names, key=names.count)!r}")
-        for name in self.inputs:
-            if name not in names:
-                raise ValueError(f"input {name!r} is no field")
         for field in self.fields:
             for value in field.values:
                 if value.casefold() in self.markers:
                     raise ValueError(f"field {field.name!r}: {value!r} is a word for absence")
+        for name in self.inputs:
+            self._check_input(name)
+        for rule in self.rules:
+            for name in parse_rule(rule).fields():
+                self._check_ruled(rule, name)
         return self
+
+    def _check_input(self, name: str) -> None:
+        field = self.by_name.get(name)
+        if field is None:
+            raise ValueError(f"input {name!r} is no field")
+        if field.kind is Kind.DATE:
+            raise ValueError(f"input {name!r} is a date: make it a number of days between two")
+        if field.outcome and name not in self.forced:
+            raise ValueError(
+                f"input {name!r} gives the outcome away, so a model would learn nothing else: "
+                "leave it out, or name it in forced too"
+            )
+
+    def _check_ruled(self, rule: str, name: str) -> None:
+        if name not in self.by_name:
+            raise ValueError(f"rule {rule!r}: {name!r} is no field and no number")
+        if self.by_name[name].kind is not Kind.NUMBER:
+            raise ValueError(f"rule {rule!r}: {name!r} is no number")
+
+    @property
+    def by_name(self) -> Mapping[str, Field]:
+        """The fields by their names."""
+        return {field.name: field for field in self.fields}
 
     @property
     def markers(self) -> Mapping[str, Absent]:
@@ -233,19 +127,25 @@ class ClinicalSchema(BaseModel):
         """Names of the groups that have inputs, in the order of their fields."""
         return tuple(dict.fromkeys(f.group for f in self.fields if f.name in self.inputs))
 
+    @property
+    def leaks(self) -> tuple[str, ...]:
+        """Names of the inputs that give the outcome away, and were let in by force."""
+        return tuple(f.name for f in self.fields if f.outcome and f.name in self.inputs)
+
     def inputs_of(self, group: str) -> tuple[Field, ...]:
         """Return the fields of a group that a model may see."""
         return tuple(f for f in self.fields if f.group == group and f.name in self.inputs)
 
-    def allowing(self, names: tuple[str, ...]) -> ClinicalSchema:
+    def allowing(self, names: tuple[str, ...], forced: tuple[str, ...] = ()) -> ClinicalSchema:
         """Return the schema with these fields as the inputs of a model.
 
         Raises
         ------
         RecordError
-            If a name is no field.
+            If a name is no field, a date, or gives the outcome away and is not in `forced`.
         """
-        return _validated(self.model_dump() | {"inputs": names}, f"schema {self.name}")
+        content = self.model_dump() | {"inputs": names, "forced": forced}
+        return validated(content, f"schema {self.name}")
 
     def parse(self, cells: Mapping[str, str]) -> Record:
         """Return the record that a row of text states; a field without a column is missing.
@@ -255,32 +155,37 @@ class ClinicalSchema(BaseModel):
         RecordError
             If a cell is not valid; the message names its field and text.
         """
-        return Record({f.name: f.parse(_cell(f, cells), self.markers) for f in self.fields})
+        markers = self.markers
+        return Record({f.name: f.parse(_cell(f, cells), markers) for f in self.fields})
 
     def format(self, record: Record) -> dict[str, str]:
         """Return text by field name, which `parse` reads as the same record."""
         return {field.name: field.format(record[field.name]) for field in self.fields}
 
+    def apply(self, record: Record, changes: Mapping[str, str]) -> Record:
+        """Return the record with some fields as these texts state; "missing" takes one away.
 
-def read_schema(path: str | Path) -> ClinicalSchema:
-    """Return the schema in a TOML file.
+        Raises
+        ------
+        RecordError
+            If a name is no field, or a text states none of its values.
+        """
+        fields, markers = self.by_name, self.markers
+        for name in changes:
+            if name not in fields:
+                raise RecordError(f"no field {name!r} in schema {self.name}{_close(name, fields)}")
+        changed = {name: fields[name].parse(text, markers) for name, text in changes.items()}
+        return Record({**record.values, **changed})
 
-    Raises
-    ------
-    RecordError
-        If the file is no valid schema; the message names the file and what is wrong.
-    OSError
-        If the file cannot be read.
-    """
-    path = Path(path)
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # not TOML, or not UTF-8
-        raise RecordError(f"{path} is not a TOML file: {error}") from error
-    return _validated(content, str(path))
+    def broken(self, record: Record) -> tuple[str, ...]:
+        """Return a sentence per rule that a record breaks."""
+        fields = self.by_name
+        found = (parse_rule(rule).broken(fields, record.values) for rule in self.rules)
+        return tuple(sentence for sentence in found if sentence)
 
 
-def _validated(content: dict[str, Any], where: str) -> ClinicalSchema:
+def validated(content: Mapping[str, Any], where: str) -> ClinicalSchema:
+    """Return the schema of plain content; RecordError, that begins with `where`, if it is none."""
     try:
         return ClinicalSchema.model_validate(content)
     except ValidationError as error:
@@ -293,3 +198,14 @@ def _validated(content: dict[str, Any], where: str) -> ClinicalSchema:
 def _cell(field: Field, cells: Mapping[str, str]) -> str:
     headers = (field.name, *field.columns)
     return next((cells[header] for header in headers if header in cells), "")
+
+
+def _close(name: str, fields: Mapping[str, Field]) -> str:
+    near = difflib.get_close_matches(name, fields, n=1)
+    return f": did you mean {near[0]!r}?" if near else ""
+
+
+def _plain(value: Value) -> object:
+    if isinstance(value, Absent):
+        return {"absent": value.value}
+    return {"day": value.isoformat()} if isinstance(value, date) else value

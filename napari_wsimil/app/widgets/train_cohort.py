@@ -60,7 +60,7 @@ class CohortBox(QGroupBox):
         self.name.setWordWrap(True)
         self.features = PathRow("Folder of features", "", "as the cohort says")
         self.features.setToolTip("Where <slide_id>.h5 are, if the manifest has no feature_path")
-        self.schema = PathRow("Schema of the records", "Schemas (*.toml)", "none")
+        self.schema = PathRow("Schema of the records", "Schemas (*.yaml *.yml)", "none")
         self.schema.setToolTip(
             "What the manifest's clinical columns are, for models that read them"
         )
