@@ -106,7 +106,7 @@ def predict(model: MILModel, card: Card, bag: Bag, record: Record | None = None)
     """
     _check_encoder(card, bag)
     bag = with_record(card, bag, record)
-    return _prediction(card, bag, _ask(model, bag))
+    return prediction_of(card, bag, _ask(model, bag))
 
 
 def predict_patient(
@@ -124,7 +124,7 @@ def predict_patient(
     bags = [with_record(card, bag, record) for bag in bags]
     outputs = [_ask(model, bag) for bag in bags]
     logits = model.pool(outputs).logits
-    slides = tuple(_prediction(card, *pair) for pair in zip(bags, outputs, strict=True))
+    slides = tuple(prediction_of(card, *pair) for pair in zip(bags, outputs, strict=True))
     warnings = [warning for slide in slides for warning in slide.warnings]
     if card.trained_on(patient):
         warnings.append(f'patient "{patient}" was among those the model was trained on')
@@ -169,7 +169,7 @@ class Step:
         The looks are done over again without the encoder, each in about a millisecond.
         """
         output = self.model.outcome(self.bag, self.looks[: self.done])
-        return _prediction(self.card, self.bag, _finite(output))
+        return prediction_of(self.card, self.bag, _finite(output))
 
 
 @torch.inference_mode()
@@ -202,7 +202,7 @@ def explore(
         try:
             looks.append(next(episode))
         except StopIteration as end:
-            return _prediction(card, bag, _finite(end.value))
+            return prediction_of(card, bag, _finite(end.value))
         yield Step(model, card, bag, len(looks), total, looks)
 
 
@@ -228,7 +228,8 @@ def _finite(output: MILOutput) -> MILOutput:
     return output
 
 
-def _prediction(card: Card, bag: Bag, output: MILOutput) -> Prediction:
+def prediction_of(card: Card, bag: Bag, output: MILOutput) -> Prediction:
+    """Return an output of the card's model for `bag` as a prediction."""
     return Prediction(
         bag=bag,
         card=card,
