@@ -47,7 +47,7 @@ class Movement:
     Attributes
     ----------
     brighter
-        Mean after / mean before - 1, of the scores as they are; 0 for attention, whose sum is 1.
+        Mean after / mean before - 1, of the scores as they are; 0 of attention, which sums to 1.
     moved
         Total variation of the shares, Σ |p - q| / 2: what part of the map, 0 to 1, lies elsewhere.
     distance
@@ -75,7 +75,7 @@ def movement(before: Explanation, after: Explanation) -> Movement:
         return Movement(np.nan, np.nan, np.nan, np.nan)
     was, is_ = top(before, FIRST), top(after, FIRST)
     return Movement(
-        brighter=_mean(after) / _mean(before) - 1,
+        brighter=_brighter(before, after),
         moved=float(np.abs(p - q).sum() / 2),
         distance=_distance(p, q),
         overlap=((was & is_).sum() / was.sum()).item(),
@@ -162,8 +162,11 @@ def _distance(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
     return float(np.sqrt(max(bits, 0.0)))  # rounding may leave equal shares below 0
 
 
-def _mean(map_: Explanation) -> float:
-    return map_.per_patch().double().nanmean().item()
+def _brighter(before: Explanation, after: Explanation) -> float:
+    if before.kind is ExplanationKind.ATTENTION:
+        return 0.0
+    one, other = (map_.per_patch().double().nanmean().item() for map_ in (before, after))
+    return other / one - 1
 
 
 def _check(before: Explanation, after: Explanation, kinds: tuple[ExplanationKind, ...]) -> None:

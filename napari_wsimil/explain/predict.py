@@ -45,6 +45,8 @@ class Prediction:
         Sentences that whoever reads the prediction must see.
     trajectory
         The steps of an episode, of models that look step by step.
+    record
+        What the bag's clinical tokens were made of, where that was told.
     """
 
     bag: Bag
@@ -55,6 +57,7 @@ class Prediction:
     scalars: dict[str, float]
     warnings: tuple[str, ...]
     trajectory: object | None = None
+    record: Record | None = None
 
     def title(self, explanation: Explanation) -> str:
         """Return the name of a map, with its class's name where it is of a class."""
@@ -106,7 +109,7 @@ def predict(model: MILModel, card: Card, bag: Bag, record: Record | None = None)
     """
     _check_encoder(card, bag)
     bag = with_record(card, bag, record)
-    return prediction_of(card, bag, _ask(model, bag))
+    return prediction_of(card, bag, _ask(model, bag), record)
 
 
 def predict_patient(
@@ -124,7 +127,7 @@ def predict_patient(
     bags = [with_record(card, bag, record) for bag in bags]
     outputs = [_ask(model, bag) for bag in bags]
     logits = model.pool(outputs).logits
-    slides = tuple(prediction_of(card, *pair) for pair in zip(bags, outputs, strict=True))
+    slides = tuple(prediction_of(card, *pair, record) for pair in zip(bags, outputs, strict=True))
     warnings = [warning for slide in slides for warning in slide.warnings]
     if card.trained_on(patient):
         warnings.append(f'patient "{patient}" was among those the model was trained on')
@@ -202,7 +205,7 @@ def explore(
         try:
             looks.append(next(episode))
         except StopIteration as end:
-            return prediction_of(card, bag, _finite(end.value))
+            return prediction_of(card, bag, _finite(end.value), record)
         yield Step(model, card, bag, len(looks), total, looks)
 
 
@@ -228,8 +231,10 @@ def _finite(output: MILOutput) -> MILOutput:
     return output
 
 
-def prediction_of(card: Card, bag: Bag, output: MILOutput) -> Prediction:
-    """Return an output of the card's model for `bag` as a prediction."""
+def prediction_of(
+    card: Card, bag: Bag, output: MILOutput, record: Record | None = None
+) -> Prediction:
+    """Return what a model with this card said, in `output`, of a bag with a record's tokens."""
     return Prediction(
         bag=bag,
         card=card,
@@ -237,8 +242,9 @@ def prediction_of(card: Card, bag: Bag, output: MILOutput) -> Prediction:
         probabilities=card.chances(output.logits),
         explanations=output.explanations,
         scalars=output.scalars | _risk(card, output.logits),
-        warnings=tuple(_warnings(card, bag)),
+        warnings=(*card.warnings, *_warnings(card, bag), *_record_warnings(card, record)),
         trajectory=output.trajectory,
+        record=None if card.record is None else record,
     )
 
 
@@ -267,6 +273,12 @@ def _warnings(card: Card, bag: Bag) -> list[str]:
     if card.record is not None and (bag.clinical is None or not bag.clinical.present.any()):
         found.append("the model reads a clinical record, here all of it is missing")
     return found + _scale_warnings(card, bag)
+
+
+def _record_warnings(card: Card, record: Record | None) -> list[str]:
+    if card.record is None or record is None:
+        return []
+    return [card.record.remark(name, record[name]) for name in card.record.unseen(record)]
 
 
 def _scale_warnings(card: Card, bag: Bag) -> list[str]:

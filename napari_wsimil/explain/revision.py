@@ -73,7 +73,7 @@ class _Updated:
         edit = self.live.edit(bag.clinical)
         if len(first):
             yield replace(seen, explanations=_patched(seen.explanations, edit.maps(first), first))
-        yield prediction_of(self.card, bag, edit.output())
+        yield prediction_of(self.card, bag, edit.output(), record)
 
 
 def _patched(

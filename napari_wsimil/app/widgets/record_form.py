@@ -183,8 +183,8 @@ class RecordForm(QWidget):
         schema = self._case.schema
         words = [schema.by_name[name].remark(record[name])]
         words += [one for one in schema.broken(record) if name in one.split()]
-        if self._format is not None:
-            words += [one for one in self._format.unseen(record) if f'"{name}"' in one]
+        if self._format is not None and name in self._format.clinical.inputs:
+            words.append(self._format.remark(name, record[name]))
         return "\n".join(filter(None, words))
 
     def _count(self) -> None:
