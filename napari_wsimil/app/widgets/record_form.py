@@ -105,7 +105,7 @@ class RecordForm(QWidget):
             self._add_rows(name, column)
             group.expand()
         else:
-            group.toggled.connect(lambda shown: shown and self._add_rows(name, column))
+            group.toggled.connect(lambda: self._add_rows(name, column))
 
     def _build_missing(self, group: str) -> QHBoxLayout:
         line = QHBoxLayout()
