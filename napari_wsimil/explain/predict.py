@@ -107,7 +107,7 @@ def predict(model: MILModel, card: Card, bag: Bag, record: Record | None = None)
     ValueError
         If the bag was made by another encoder than the card names, or is of another width.
     """
-    _check_encoder(card, bag)
+    check_encoder(card, bag)
     bag = with_record(card, bag, record)
     return prediction_of(card, bag, _ask(model, bag), record)
 
@@ -123,7 +123,7 @@ def predict_patient(
         As `predict`, and if there is no bag.
     """
     for bag in bags:
-        _check_encoder(card, bag)
+        check_encoder(card, bag)
     bags = [with_record(card, bag, record) for bag in bags]
     outputs = [_ask(model, bag) for bag in bags]
     logits = model.pool(outputs).logits
@@ -172,7 +172,7 @@ class Step:
         The looks are done over again without the encoder, each in about a millisecond.
         """
         output = self.model.outcome(self.bag, self.looks[: self.done])
-        return prediction_of(self.card, self.bag, _finite(output))
+        return prediction_of(self.card, self.bag, output)
 
 
 @torch.inference_mode()
@@ -196,7 +196,7 @@ def explore(
     """
     if not isinstance(model, Explorer):
         raise ValueError(f"{card.model} does not look step by step: it says all at once")
-    _check_encoder(card, bag)
+    check_encoder(card, bag)
     bag = with_record(card, bag, record)
     model.eval()
     episode, total = model.episode(bag), model.steps(bag)
@@ -205,7 +205,7 @@ def explore(
         try:
             looks.append(next(episode))
         except StopIteration as end:
-            return prediction_of(card, bag, _finite(end.value), record)
+            return prediction_of(card, bag, end.value, record)
         yield Step(model, card, bag, len(looks), total, looks)
 
 
@@ -222,19 +222,22 @@ def with_record(card: Card, bag: Bag, record: Record | None) -> Bag:
 
 @torch.inference_mode()
 def _ask(model: MILModel, bag: Bag) -> MILOutput:
-    return _finite(model.eval()(bag))
-
-
-def _finite(output: MILOutput) -> MILOutput:
-    if not torch.isfinite(output.logits).all():
-        raise ValueError(f"the model answers {output.logits.tolist()}: its training diverged")
+    output: MILOutput = model.eval()(bag)
     return output
 
 
 def prediction_of(
     card: Card, bag: Bag, output: MILOutput, record: Record | None = None
 ) -> Prediction:
-    """Return what a model with this card said, in `output`, of a bag with a record's tokens."""
+    """Return what a model with this card said, in `output`, of a bag with a record's tokens.
+
+    Raises
+    ------
+    ValueError
+        If the logits are not finite.
+    """
+    if not torch.isfinite(output.logits).all():
+        raise ValueError(f"the model answers {output.logits.tolist()}: its training diverged")
     return Prediction(
         bag=bag,
         card=card,
@@ -252,7 +255,8 @@ def _risk(card: Card, logits: Tensor) -> dict[str, float]:
     return {} if card.survival is None else {"risk": card.survival.risk(logits).item()}
 
 
-def _check_encoder(card: Card, bag: Bag) -> None:
+def check_encoder(card: Card, bag: Bag) -> None:
+    """Raise ValueError if a bag was made by another encoder than the card names."""
     if bag.encoder != card.encoder:
         raise ValueError(
             f"the features were made by {_named(bag.encoder)}, this model takes those of "

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from napari_wsimil.bags.bag import Bag
     from napari_wsimil.explain.predict import Prediction
-    from napari_wsimil.models.base import MILModel
+    from napari_wsimil.models.base import Explanation, MILModel
     from napari_wsimil.models.card import Card
     from napari_wsimil.study.field import Value
     from napari_wsimil.study.schema import Record
@@ -77,3 +77,24 @@ def movements(before: Prediction, after: Prediction) -> dict[str, Movement]:
         for map_ in before.explanations
         if map_.kind in PLACED and map_.name in others
     }
+
+
+def main_movement(before: Prediction, after: Prediction) -> Movement:
+    """Return how far the main map of the answer before moved: the first that lies somewhere.
+
+    Raises
+    ------
+    ValueError
+        If the model has no such map, or the answer after lacks it.
+    """
+    main = next((map_ for map_ in before.explanations if map_.kind in PLACED), None)
+    if main is None:
+        raise ValueError(f"{before.card.model} has no map with shares, so none can move")
+    return movement(main, _named(after, main.name))
+
+
+def _named(prediction: Prediction, name: str) -> Explanation:
+    for map_ in prediction.explanations:
+        if map_.name == name:
+            return map_
+    raise ValueError(f"the answer after has no map {name!r}: it is of another model")
