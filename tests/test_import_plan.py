@@ -12,7 +12,7 @@ from napari_wsimil.study.field import Absent, Field, Kind
 from napari_wsimil.study.formats import open_table
 from napari_wsimil.study.import_plan import FIRST_ROW, NO_COLUMNS, NO_PATIENTS, plan_import
 from napari_wsimil.study.import_report import report_lines
-from napari_wsimil.study.manifest import SlideRow
+from napari_wsimil.study.manifest import Patient, SlideRow
 from napari_wsimil.study.readings import NO_EVENT
 from napari_wsimil.study.schema import ClinicalSchema
 from napari_wsimil.study.stages import stage_of
@@ -277,24 +277,44 @@ def test_rows_that_mean_the_same_do_not_disagree(tmp_path: Path) -> None:
 
 def test_slides_are_linked_by_barcode_and_the_rest_is_listed(tmp_path: Path) -> None:
     names = ("TCGA-A1-A0SK-01Z-00-DX1", "TCGA-A1-A0SK-01Z-00-DX2", "P12-a", "stray")
-    slides = [SlideRow(name, Path(f"/slides/{name}.svs")) for name in names]
+    cases = [
+        Patient(f"C{i}", (SlideRow(name, Path(f"/slides/{name}.svs")),))
+        for i, name in enumerate(names)
+    ]
     path = tmp_path / "t.csv"
     path.write_text("patient_id,age\ntcga-a1-a0sk,5\nP1,6\nP12,7\n")
-    plan = plan_import(open_table(path), slides=slides)
+    plan = plan_import(open_table(path), cases=cases)
     patients = {patient.name: patient for patient in plan.patients()}
     assert [slide.slide for slide in patients["tcga-a1-a0sk"].slides] == list(names[:2])
-    assert [slide.slide for slide in patients["P12"].slides] == ["P12-a"]
+    assert [slide.slide for slide in patients["C2"].slides] == ["P12-a"]
+    assert plan.links.scattered == {"tcga-a1-a0sk": ("C0", "C1")}
     assert plan.links.without == ("P1",)
     assert plan.links.of_nobody == ("stray",)
+
+
+def test_a_patient_is_called_as_the_case_whose_file_is_theirs(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("patient_id,age\nTCGA-A1-A0SK,5\nP0003,6\nX,7\n")
+    cases = [
+        Patient("P0001", (SlideRow("P0001-1", Path("/s/TCGA-A1-A0SK-01Z.3F.svs")),)),
+        Patient("P0002", (SlideRow("P0002-1", Path("/s/other.svs")),)),
+        Patient("P0003", (SlideRow("P0003-1", Path("/s/more.svs")),)),
+    ]
+    plan = plan_import(open_table(path), cases=cases)
+    assert [patient.name for patient in plan.patients()] == ["P0001", "P0003", "X"]
+    assert [s.slide for p in plan.patients() for s in p.slides] == ["P0001-1", "P0003-1"]
+    assert plan.links.of_nobody == ("P0002-1",)
+    assert plan.links.cases == {"TCGA-A1-A0SK": "P0001"}
 
 
 def test_a_slide_of_the_table_gets_the_file_that_begins_with_its_name(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("patient_id,slide_id\np1,S1.svs\np1,S2\np2,S3\n")
-    plan = plan_import(open_table(path), slides=[SlideRow("S1.0F3A", Path("/x/S1.0F3A.svs"))])
+    case = Patient("p1", (SlideRow("S1.0F3A", Path("/x/S1.0F3A.svs")),))
+    plan = plan_import(open_table(path), cases=[case])
     first, second = (patient.slides for patient in plan.patients())
-    assert [slide.slide for slide in first] == ["S1.0F3A", "S2"]
-    assert first[0].slide_path == Path("/x/S1.0F3A.svs")
+    assert {slide.slide for slide in first} == {"S1.0F3A", "S2"}
+    assert next(s for s in first if s.slide != "S2").slide_path == Path("/x/S1.0F3A.svs")
     assert [slide.slide for slide in second] == ["S3"]
 
 
@@ -464,6 +484,7 @@ def test_barcodes_link_the_slides_of_tcga(data: Path) -> None:
     assert len(plan.links.slides) == 141
     answer = {"slide": "none"}
     names = [row.cells["slide_id"] for row in plan.table.rows[:20]]
-    linked = plan_import(plan.table, answer, slides=[SlideRow(n) for n in dict.fromkeys(names)])
+    cases = [Patient(n, (SlideRow(n),)) for n in dict.fromkeys(names)]
+    linked = plan_import(plan.table, answer, cases=cases)
     assert len(linked.links.slides) == len({name[:12] for name in names})
     assert linked.links.of_nobody == ()

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from napari_wsimil.study.field import Field, Value
-    from napari_wsimil.study.manifest import SlideRow
     from napari_wsimil.study.tables import Table, TableRow
 
 #: Answers to what becomes of patients whose rows disagree.
@@ -71,7 +70,7 @@ class ImportPlan:
     outcome: Outcome | None
     notes: tuple[str, ...]
     given: ClinicalSchema | None = None
-    slides: tuple[SlideRow, ...] = ()
+    cases: tuple[Patient, ...] = ()
 
     @property
     def open(self) -> tuple[Question, ...]:
@@ -92,7 +91,7 @@ class ImportPlan:
             If an answer is none of its question's, or was not asked for.
         """
         merged = {**self.answers, **answers}
-        return plan_import(self.table, merged, schema=self.given, slides=self.slides)
+        return plan_import(self.table, merged, schema=self.given, cases=self.cases)
 
     def patients(self) -> tuple[Patient, ...]:
         """Return the patients as they will be in the study.
@@ -124,7 +123,7 @@ class ImportPlan:
         record = {f.name: by_name.get(f.name, Absent.MISSING) for f in self.schema.fields}
         time, event = (self.outcome and self.outcome.of(values)) or (None, None)
         return Patient(
-            name,
+            self.links.cases.get(name, name),
             self.links.slides.get(name, ()),
             self._label(rows),
             split_of(rows[0]),
@@ -145,7 +144,7 @@ def plan_import(
     answers: Mapping[str, str] | None = None,
     *,
     schema: ClinicalSchema | None = None,
-    slides: Sequence[SlideRow] = (),
+    cases: Sequence[Patient] = (),
 ) -> ImportPlan:
     """Return what the import of a table will do. Nothing is written.
 
@@ -158,8 +157,9 @@ def plan_import(
     schema
         Fields that are known: of the study, or of a schema that ships. Columns of them are
         read as they say; of other columns fields are drafted.
-    slides
-        Slides of the study, which are linked to the table's patients.
+    cases
+        Those of the study; their slides are linked to the table's patients, who are called
+        as their cases are.
 
     Raises
     ------
@@ -182,7 +182,7 @@ def plan_import(
     outcome = outcome_of(columns, asked)
     columns = tuple(_named(column, outcome) for column in columns)
     named = {name: slides_of(some, roles) for name, some in rows.items()}
-    links = link(named, slides)
+    links = link(named, cases)
     asked.check()
     return ImportPlan(
         table,
@@ -196,7 +196,7 @@ def plan_import(
         outcome,
         (*table.notes, *notes_on(rows, nameless)),
         schema,
-        tuple(slides),
+        tuple(cases),
     )
 
 
@@ -258,7 +258,7 @@ def _schema(
     known = given.fields if given else ()
     names = {field.name for field in known}
     drafted = tuple(c.field for c in columns if c.field and c.field.name not in names)
-    if given is not None:
+    if given is not None and known:
         return given.model_copy(update={"fields": (*known, *drafted)})
     told = f"drafted from the {len(table.rows)} rows of {table.path.name}"
     return ClinicalSchema(name=table.path.stem, description=told, fields=drafted, inferred=True)

@@ -77,8 +77,12 @@ def _who(plan: ImportPlan) -> Iterator[str]:
     links = plan.links
     linked = sum(len(slides) for slides in links.slides.values())
     yield f"{len(plan.merged.rows)} patients, {linked} slides of {len(links.slides)} of them"
+    called = tuple(f"{name} is {case}" for name, case in links.cases.items())
+    yield from _list("patients that are cases of the study", called)
+    several = tuple(f"{name}: {', '.join(some)}" for name, some in links.scattered.items())
+    yield from _list("patients who are several cases of the study, passed over", several, "; ")
     yield from _list("patients without a slide", links.without)
-    yield from _list("slides of nobody in the table", links.of_nobody)
+    yield from _list("slides of the study that are of nobody in the table", links.of_nobody)
     yield from _list("slides that several patients claim, left out", links.contested)
     if plan.outcome:
         times = " / ".join(column.header for column in plan.outcome.times)
