@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_wsimil import _cli_options as opt
 from napari_wsimil._cli_console import follow, report, warn
 from napari_wsimil.study.headers import DAYS
 from napari_wsimil.study.import_report import report_lines
@@ -31,6 +30,8 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and writ
 SchemaName = Annotated[
     str | None, typer.Option("--schema", help="Fields known beforehand: a file (.yaml) or name.")
 ]
+Why = Annotated[str, typer.Option(help="The reason, which the ledger keeps.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Out = Annotated[Path, typer.Argument(help="File to write: .csv, .tsv, .xlsx, .parquet, .txt.")]
 TimeUnit = Annotated[str, typer.Option(help=f"Unit of times, for cBioPortal: {', '.join(DAYS)}.")]
 CBioPortal = Annotated[bool, typer.Option("--cbioportal", help="Write cBioPortal's file.")]
@@ -41,9 +42,9 @@ def import_(
     table: Table,
     answers: Answers = None,
     schema: SchemaName = None,
-    why: opt.Why = "",
+    why: Why = "",
     dry_run: DryRun = False,
-    as_json: opt.Json = False,
+    as_json: Json = False,
 ) -> None:
     """Take patients in from a table; the plan says what it makes of every column first.
 
@@ -73,7 +74,7 @@ def export(
     out: Out,
     time_unit: TimeUnit = "",
     cbioportal: CBioPortal = False,
-    as_json: opt.Json = False,
+    as_json: Json = False,
 ) -> None:
     """Write a study's patients as a table, under the names they have in it; the ledger notes it."""
     from napari_wsimil.study.study import open_study

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import napari_wsimil
 from napari_wsimil.study.field import Absent, Field, Kind
 from napari_wsimil.study.formats import open_table
 from napari_wsimil.study.import_plan import FIRST_ROW, NO_COLUMNS, NO_PATIENTS, plan_import
@@ -15,8 +16,11 @@ from napari_wsimil.study.import_report import report_lines
 from napari_wsimil.study.manifest import Patient, SlideRow
 from napari_wsimil.study.readings import NO_EVENT
 from napari_wsimil.study.schema import ClinicalSchema
+from napari_wsimil.study.schema_file import read_schema
 from napari_wsimil.study.stages import stage_of
 from napari_wsimil.study.tables import RecordError
+
+SCHEMAS = Path(napari_wsimil.__file__).parent / "resources" / "schemas"
 
 
 def _plan(folder: Path, header: str, *rows: str, **answers: str):
@@ -397,9 +401,7 @@ def test_four_hundred_columns_stay_usable(tmp_path: Path) -> None:
     with path.open("w") as file:
         file.write("patient_id," + ",".join(f"c{c}" for c in range(400)) + "\n")
         for i in range(1000):
-            cells = (
-                f'"{kinds[c % 5].format(i=i, c=c, k=(i + c) % 4)}"' for c in range(400)
-            )
+            cells = (f'"{kinds[c % 5].format(i=i, c=c, k=(i + c) % 4)}"' for c in range(400))
             file.write(f"p{i}," + ",".join(cells) + "\n")
     began = time.perf_counter()
     plan = plan_import(open_table(path))
@@ -412,7 +414,7 @@ def test_the_report_names_what_is_open_and_what_was_understood(tmp_path: Path) -
     plan = _plan(tmp_path, "patient_id,OS_STATUS,ldh", "p1,0:LIVING,'--", "p2,1:DECEASED,5")
     lines = "\n".join(report_lines(plan))
     assert "2 patients" in lines
-    assert "\"'--\" is missing (1 rows)" in lines
+    assert '"\'--" is missing (1 rows)' in lines
     assert "OS_STATUS: event" in lines
     assert "(0:LIVING: 1, 1:DECEASED: 1)" in lines
 
@@ -488,3 +490,14 @@ def test_barcodes_link_the_slides_of_tcga(data: Path) -> None:
     linked = plan_import(plan.table, answer, cases=cases)
     assert len(linked.links.slides) == len({name[:12] for name in names})
     assert linked.links.of_nobody == ()
+
+
+@pytest.mark.parametrize(
+    "name", ["final_clean_merged_dataset", "clam_dataset", "gdc_export_example"]
+)
+def test_the_schema_of_tcga_knows_the_columns_of_real_tables(data: Path, name: str) -> None:
+    schema = read_schema(SCHEMAS / "tcga.yaml")
+    plan = plan_import(open_table(data / "clinical" / f"{name}.csv"), schema=schema)
+    found = {column.field.name for column in plan.fields}
+    assert {"age_at_index", "gender", "race", "ajcc_pathologic_stage"} <= found
+    assert not [question.key for question in plan.open if question.key.endswith("others")]

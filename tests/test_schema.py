@@ -308,8 +308,8 @@ def test_every_shipped_schema_is_valid(path: Path) -> None:
     assert read_schema(path).name == path.stem
 
 
-def test_the_gdc_schema_reads_a_real_export(data: Path) -> None:
-    schema = read_schema(RESOURCES / "schemas" / "gdc.yaml")
+def test_the_tcga_schema_reads_a_real_export(data: Path) -> None:
+    schema = read_schema(RESOURCES / "schemas" / "tcga.yaml")
     table = read_table(data / "clinical" / "gdc_export_example.csv")
     records = [schema.parse(row.cells) for row in table.rows]
     assert records[0]["age_at_index"] == float(table.rows[0].cells["age_at_index"])
@@ -340,3 +340,28 @@ def test_the_phantom_schema_reads_the_records_phantoms_have() -> None:
             assert field.hard is not None
         else:
             assert variable.unit == "0/1"
+
+
+def test_the_lymphoma_schema_has_the_variables_of_the_phantom_with_tighter_sense() -> None:
+    schema = read_schema(RESOURCES / "schemas" / "lymphoma.yaml")
+    assert [(f.name, f.group) for f in schema.fields] == [(v.name, v.group) for v in VARIABLES]
+    assert schema.groups == (INTERVIEW, BLOOD)
+    record = schema.apply(schema.parse({}), {"lymphocytes": "9", "leukocytes": "4"})
+    assert schema.broken(record) == ("lymphocytes 9 must be <= leukocytes 4",)
+    for field in schema.fields:
+        if field.kind is Kind.NUMBER:
+            assert field.hard is not None
+            assert field.plausible is not None
+            assert field.hard[0] <= field.plausible[0] < field.plausible[1] <= field.hard[1]
+            low, high = field.normal or field.plausible
+            assert field.hard[0] <= low <= high <= field.plausible[1]
+
+
+def test_the_breast_schema_keeps_the_axilla_out_of_its_inputs() -> None:
+    schema = read_schema(RESOURCES / "schemas" / "breast_biopsy.yaml")
+    outcomes = {field.name for field in schema.fields if field.outcome}
+    assert outcomes == {"surgical", "nodes_with_metastasis", "aln_status"}
+    assert not outcomes & set(schema.inputs)
+    cells = {"HER2 Expression": "2+", "ALN status": "N+(1-2)", "Tumour Size(cm)": "2.5"}
+    record = schema.parse(cells)
+    assert (record["her2_expression"], record["tumor_size"]) == ("2+", 2.5)

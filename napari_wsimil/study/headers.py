@@ -38,7 +38,7 @@ _UNIT_LIKE = re.compile(
 
 _GROUPS = (
     ("follow-up", r"surviv|death|deceased|vital|follow ?up|recur|relapse|progress|disease "
-                  r"free|last (known|alive)|\b(os|dss|dfs|dfi|pfs|pfi)\b|(neoplasm|tumou?r) status"),
+                  r"free|last (known|alive)|\b(os|dss|dfs|dfi|pfs|pfi)\b|(neoplasm|tumor) status"),
     ("treatment", r"therap|treatment|surg|chemo|radiation|margin|neoadjuvant|drug"),
     ("stage", r"stage|staging|ajcc|grad(e|ing)|\b[ptnm]{1,2}\b|tnm|metasta|lymph ?node|\baln\b"),
     ("receptors", r"\b(er|pr|her ?2|ki ?67|pd ?l1)\b|estrogen|progesterone|molecular"),

@@ -174,7 +174,8 @@ def plan_import(
     for header in table.columns:
         total.update(counts[header] if not roles.why(header) else {})
     ask_of_na(total, asked)
-    columns = tuple(_column(table, c, counts[c], roles, schema, asked) for c in table.columns)
+    known = _known_fields(table, schema)
+    columns = tuple(_column(table, c, counts[c], roles, known, asked) for c in table.columns)
     columns = marked(columns, table.rows, roles.label)
     rows, nameless = by_patient(table, roles)
     merged = merge(rows, _speaking(columns, roles), [roles.slide] if roles.slide else [])
@@ -205,13 +206,25 @@ def _column(
     header: str,
     counts: Counter[str],
     roles: Roles,
-    schema: ClinicalSchema | None,
+    known: Mapping[str, Field],
     asked: Asked,
 ) -> Column:
     if why := roles.why(header):
         return Column(header, why=why)
-    known = _known_field(header, schema)
-    return draft(header, counts, asked, known_field=known, heading=table.headings.get(header))
+    heading = table.headings.get(header)
+    return draft(header, counts, asked, known_field=known.get(header), heading=heading)
+
+
+def _known_fields(table: Table, schema: ClinicalSchema | None) -> dict[str, Field]:
+    """Return the fields of a schema by the columns of a table; the field's own name goes first."""
+    headers = {header.casefold(): header for header in reversed(table.columns)}
+    found: dict[str, Field] = {}
+    for field in schema.fields if schema else ():
+        names = (name.casefold() for name in (field.name, *field.columns))
+        header = next((headers[name] for name in names if name in headers), None)
+        if header is not None:
+            found.setdefault(header, field)
+    return found
 
 
 def _named(column: Column, outcome: Outcome | None) -> Column:
@@ -222,14 +235,6 @@ def _named(column: Column, outcome: Outcome | None) -> Column:
         return replace(column, field=None, why="the outcome")
     name = f"{column.field.name} (clinical)"
     return replace(column, field=column.field.model_copy(update={"name": name}))
-
-
-def _known_field(header: str, schema: ClinicalSchema | None) -> Field | None:
-    folded = header.casefold()
-    for field in schema.fields if schema else ():
-        if folded in {name.casefold() for name in (field.name, *field.columns)}:
-            return field
-    return None
 
 
 def _speaking(columns: Sequence[Column], roles: Roles) -> list[Column]:

@@ -143,9 +143,7 @@ def _located(said: SlideRow, found: SlideRow) -> SlideRow:
     )
 
 
-def _links(
-    named: Mapping[str, Sequence[SlideRow]], claims: _Claims, of_nobody: list[str]
-) -> Links:
+def _links(named: Mapping[str, Sequence[SlideRow]], claims: _Claims, of_nobody: list[str]) -> Links:
     contested = tuple(slide for slide, patients in claims.patients.items() if len(patients) > 1)
     slides: dict[str, tuple[SlideRow, ...]] = {}
     for slide, patients in claims.patients.items():
