@@ -501,3 +501,13 @@ def test_the_schema_of_tcga_knows_the_columns_of_real_tables(data: Path, name: s
     found = {column.field.name for column in plan.fields}
     assert {"age_at_index", "gender", "race", "ajcc_pathologic_stage"} <= found
     assert not [question.key for question in plan.open if question.key.endswith("others")]
+
+
+def test_answers_that_do_not_fit_any_more_are_dropped_when_revised(tmp_path: Path) -> None:
+    rows = ("p1,1:DECEASED,12", "p2,0:LIVING,30")
+    plan = _plan(tmp_path, "patient_id,OS_STATUS,OS_MONTHS", *rows)
+    answers = {"OS_STATUS: event": "1:DECEASED", "outcome": "OS_MONTHS + OS_STATUS"}
+    assert plan.revised(answers).answers == answers
+    revised = plan.revised({**answers, "OS_STATUS: event": NO_EVENT, "never": "asked"})
+    assert revised.answers == {"OS_STATUS: event": NO_EVENT}
+    assert revised.open == ()

@@ -100,6 +100,11 @@ def draft(
     return _kept(column, _drafted(header, reading, heading or Heading()), known, asked)
 
 
+def is_use(question: Question) -> bool:
+    """Return whether a question is what becomes of a column."""
+    return question.options == (FIELD, NOTHING)
+
+
 def ask_of_na(counts: Counter[str], asked: Asked) -> None:
     """Ask what "NA" means, if a table has it; `counts` are over the whole table."""
     found = {cell: n for cell, n in counts.items() if cell.casefold() in AMBIGUOUS}

@@ -93,6 +93,11 @@ class ImportPlan:
         merged = {**self.answers, **answers}
         return plan_import(self.table, merged, schema=self.given, cases=self.cases)
 
+    def revised(self, answers: Mapping[str, str]) -> ImportPlan:
+        """Return the plan with these answers alone; what does not fit any more is dropped."""
+        asked = Asked({key: answer for key, answer in answers.items() if answer}, strict=False)
+        return _plan(self.table, asked, self.given, self.cases)
+
     def patients(self) -> tuple[Patient, ...]:
         """Return the patients as they will be in the study.
 
@@ -168,6 +173,14 @@ def plan_import(
         one; the message names file, row, column and value.
     """
     asked = Asked(answers or {})
+    plan = _plan(table, asked, schema, cases)
+    asked.check()
+    return plan
+
+
+def _plan(
+    table: Table, asked: Asked, schema: ClinicalSchema | None, cases: Sequence[Patient]
+) -> ImportPlan:
     counts = {c: Counter(row.cells[c] for row in table.rows) for c in table.columns}
     roles = roles_of(table, counts, asked)
     total: Counter[str] = Counter()
@@ -184,10 +197,9 @@ def plan_import(
     columns = tuple(_named(column, outcome) for column in columns)
     named = {name: slides_of(some, roles) for name, some in rows.items()}
     links = link(named, cases)
-    asked.check()
     return ImportPlan(
         table,
-        dict(asked.answers),
+        asked.given,
         tuple(asked.questions),
         columns,
         _schema(table, columns, schema),

@@ -23,8 +23,8 @@ def report_lines(plan: ImportPlan) -> Iterator[str]:
     table = plan.table
     yield f"{table.path.name}: {len(table.rows)} rows, {len(table.columns)} columns"
     yield from (f"note: {note}" for note in plan.notes)
-    yield from _who(plan)
-    yield from _disagreements(plan)
+    yield from who_lines(plan)
+    yield from disagreement_lines(plan)
     yield f"{len(plan.fields)} columns become fields"
     yield from (f"  {column_line(column)}" for column in plan.fields)
     others = [column for column in plan.columns if column.field is None]
@@ -73,7 +73,8 @@ def question_line(question: Question) -> str:
     return f"{question.key}: {question.text}{f' ({counts})' if counts else ''} [{options}]"
 
 
-def _who(plan: ImportPlan) -> Iterator[str]:
+def who_lines(plan: ImportPlan) -> Iterator[str]:
+    """Yield whose the slides are, and who and what is left over."""
     links = plan.links
     linked = sum(len(slides) for slides in links.slides.values())
     yield f"{len(plan.merged.rows)} patients, {linked} slides of {len(links.slides)} of them"
@@ -89,7 +90,8 @@ def _who(plan: ImportPlan) -> Iterator[str]:
         yield f"outcome: {times} with {plan.outcome.event.header}"
 
 
-def _disagreements(plan: ImportPlan) -> Iterator[str]:
+def disagreement_lines(plan: ImportPlan) -> Iterator[str]:
+    """Yield how many rows are the same, and which rows of one patient disagree."""
     merged = plan.merged
     if merged.identical:
         yield f"{merged.identical} rows repeat another one and are taken once"

@@ -54,15 +54,31 @@ class Question:
 
 
 class Asked:
-    """The questions asked so far, and the answers to them."""
+    """The questions asked so far, and the answers to them.
 
-    def __init__(self, answers: Mapping[str, str]) -> None:
-        self.answers = answers
+    Parameters
+    ----------
+    answers
+        By the keys of questions.
+    strict
+        Whether an answer that is none of its question's is refused; else it is dropped.
+    """
+
+    def __init__(self, answers: Mapping[str, str], *, strict: bool = True) -> None:
+        self.answers, self.strict = dict(answers), strict
         self.questions: list[Question] = []
+
+    @property
+    def given(self) -> dict[str, str]:
+        """The answers to what was asked."""
+        keys = {question.key for question in self.questions}
+        return {key: answer for key, answer in self.answers.items() if key in keys}
 
     def ask(self, question: Question) -> str:
         """Return the answer to a question, empty if it is open yet, and keep the question."""
         self.questions.append(question)
+        if not self.strict and self.answers.get(question.key) not in question.options:
+            self.answers.pop(question.key, None)
         return question.answer(self.answers)
 
     def check(self) -> None:
