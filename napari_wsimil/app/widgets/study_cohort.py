@@ -122,6 +122,11 @@ class StudyCohort(QWidget):
         if not self.correct_button.isEnabled():
             self.correct_button.setChecked(False)
 
+    def patient(self, name: str) -> Patient | None:
+        """Return a patient as the table has them, None if it has none of that name."""
+        patients = self.model.view.patients if self.model.view is not None else ()
+        return next((patient for patient in patients if patient.name == name), None)
+
     def show_patient(self, patient: Patient) -> None:
         """Show a patient's new values."""
         self.model.replace(patient)
