@@ -10,7 +10,6 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QGridLayout,
     QGroupBox,
-    QHBoxLayout,
     QLabel,
     QProgressBar,
     QPushButton,
@@ -49,20 +48,23 @@ class ChangeBox(QGroupBox):
         self.change_button.setCheckable(True)
         self.beside_button = QPushButton("Before beside")
         self.pin_button = QPushButton("Pin as baseline")
-        self.noise_button = QPushButton("Noise?")
+        self.noise_button = QPushButton("Beside its noise")
         self.noise_button.setToolTip(
             "How far the map moves for no reason, beside how far this edit moves it"
         )
-        row = QHBoxLayout()
-        buttons = (self.change_button, self.beside_button, self.pin_button, self.noise_button)
-        for button in buttons:
-            row.addWidget(button)
+        buttons = QGridLayout()
+        buttons.addWidget(self.change_button, 0, 0)
+        buttons.addWidget(self.beside_button, 0, 1)
+        buttons.addWidget(self.pin_button, 1, 0)
+        buttons.addWidget(self.noise_button, 1, 1)
         column = QVBoxLayout(self)
         column.addLayout(self.chances)
-        for part in (self.words, self.noise):
-            column.addWidget(part)
-        column.addLayout(row)
+        column.addWidget(self.words)
+        column.addWidget(self.noise)
+        column.addLayout(buttons)
         column.addWidget(self.latency)
+        self.noise.hide()
+        self.latency.hide()
         self.change_button.clicked.connect(self._show_change)
         self.beside_button.clicked.connect(self._lay_beside)
         self.pin_button.clicked.connect(self._pin)
@@ -74,6 +76,11 @@ class ChangeBox(QGroupBox):
     def tell(self, movement: Movement | None, compared: str) -> None:
         """Tell how far the compared map moved."""
         self.words.setText(_HINT if movement is None else moved_words(compared, movement))
+
+    def tell_latency(self, words: str) -> None:
+        """Tell how long the last edit took, or what it waits for."""
+        self.latency.setText(words)
+        self.latency.show()
 
     def _pin(self) -> None:
         self._pane.baseline = self._pane.prediction

@@ -50,6 +50,7 @@ class FieldRow(QWidget):
         self.name = QLabel()
         self.name.setTextFormat(Qt.TextFormat.RichText)
         self.name.setToolTip(_tip(field))
+        self.name.setWordWrap(True)
         self.words = QLabel()
         self.words.setWordWrap(True)
         self.words.hide()
@@ -106,7 +107,7 @@ class FieldRow(QWidget):
             return day
         box = QComboBox()
         narrow(box)
-        box.setMinimumWidth(150)
+        box.setFixedWidth(150)
         values = ("yes", "no") if self.field.kind is Kind.BOOLEAN else self.field.values
         for value in values:
             box.addItem(value, value)

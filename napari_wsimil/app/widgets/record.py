@@ -137,12 +137,12 @@ class RecordWidget(DockedWidget):
 
     def _tell(self, revised: Revised) -> None:
         self.change.tell(revised.movement, self.follower.compared)
-        self.change.latency.setText(
-            f"The last edit was on the slide after {self.follower.milliseconds:.0f} ms."
+        self.change.tell_latency(
+            f"The last edit was on the slide after {self.follower.milliseconds:.0f} ms"
         )
 
     def _tell_preparing(self, done: int, total: int) -> None:
-        self.change.latency.setText(f"Preparing the slide for edits, once: {done / total:.0%}")
+        self.change.tell_latency(f"Preparing the slide for edits, once: {done / total:.0%}")
 
     def _fail(self, words: str) -> None:
         self.problem.setText(words)

@@ -47,7 +47,7 @@ class RecordForm(QWidget):
         self.search = QLineEdit()
         self.search.setPlaceholderText("Find a field…")
         self.search.setClearButtonEnabled(True)
-        self.read_only = QCheckBox("Read by the model")
+        self.read_only = QCheckBox("Model's")
         self.read_only.setToolTip("Show only the fields that the model reads")
         self.read_only.setChecked(True)
         row = QHBoxLayout()

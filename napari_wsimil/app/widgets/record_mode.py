@@ -45,7 +45,7 @@ class RecordMode(QFrame):
         self.patient = QLabel()
         self.trying = QRadioButton("What if")
         self.trying.setChecked(True)
-        self.correct = QRadioButton("Correct the record")
+        self.correct = QRadioButton("Correct")
         self._modes = QButtonGroup(self)
         self._modes.addButton(self.trying)
         self._modes.addButton(self.correct)
@@ -90,12 +90,12 @@ class RecordMode(QFrame):
         modes.addWidget(self.trying)
         modes.addWidget(self.correct)
         saving = QHBoxLayout()
-        saving.addWidget(self.why, 1)
         saving.addWidget(self.save_button)
         saving.addWidget(self.discard_button)
         column = QVBoxLayout(self)
         column.addLayout(modes)
         column.addWidget(self.words)
+        column.addWidget(self.why)
         column.addLayout(saving)
 
     def _switch(self, correcting: bool) -> None:
