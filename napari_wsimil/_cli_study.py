@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from napari_wsimil import _cli_options as opt
-from napari_wsimil._cli_console import report, warn
+from napari_wsimil._cli_console import follow, report, warn
 from napari_wsimil.study.field import Absent
 
 if TYPE_CHECKING:
@@ -44,6 +44,14 @@ Redo = Annotated[bool, typer.Option("--redo", help="Do again what was undone las
 Newest = Annotated[int | None, typer.Option(min=1, help="How many of the last; all if none.")]
 RootName = Annotated[str, typer.Argument(help="Name of the root, as show tells it.")]
 RootFolder = Annotated[Path, typer.Argument(help="Where its files are now.")]
+NewFolder = Annotated[Path, typer.Argument(help="Folder of the copy; must not be there.")]
+KeyFile = Annotated[
+    Path | None,
+    typer.Option("--key", help="File of names, outside the study; among your data if none."),
+]
+Models = Annotated[
+    list[Path] | None, typer.Option(help="Folder of checkpoints besides the study's; may repeat.")
+]
 SchemaFile = Annotated[Path, typer.Argument(help="The schema, .yaml.")]
 
 
@@ -83,20 +91,20 @@ def show(
     folder: Folder,
     patient: MaybePatient = None,
     identifying: opt.Identifying = False,
+    key: KeyFile = None,
     as_json: opt.Json = False,
 ) -> None:
     """Tell what is in a study, or what is known of a patient.
 
-    Paths of files, which can name patients, are left out unless asked for.
+    Paths of files, which can name patients, and the names that the key has are left out
+    unless asked for.
     """
     from napari_wsimil.study.study import open_study
 
     with open_study(folder) as study:
         _warn(study)
-        known = _facts(study) if patient is None else _patient_facts(study, patient, identifying)
-        if identifying and patient is None:
-            known["roots"] = study.roots
-        report(known, as_json)
+        known = _facts(study) if patient is None else _patient_facts(study, patient)
+        report(known | (_naming(study, patient, key) if identifying else {}), as_json)
 
 
 @verbs.command(
@@ -190,6 +198,61 @@ def root(
         report({"roots": study.roots}, as_json)
 
 
+@verbs.command(epilog=opt.examples("napari-wsimil study share lymphoma for-the-others"))
+def share(
+    folder: Folder,
+    out: NewFolder,
+    key: KeyFile = None,
+    as_json: opt.Json = False,
+) -> None:
+    """Write a copy of a study that names nobody, and tell what was taken out.
+
+    Patients and slides get new names in a random order, dates become days since the
+    patient's first one, features are written anew. The key to the names stays outside.
+    """
+    from napari_wsimil.app.sharing import share as copied
+    from napari_wsimil.study.study import open_study
+
+    with open_study(folder) as study:
+        made = follow(copied(study, out, key), "sharing")
+    facts = {"copy": made.folder, "key": made.key, "patients": made.patients}
+    report(facts | {"features": made.features, "removed": list(made.removed)}, as_json)
+
+
+@verbs.command(
+    epilog=opt.examples('napari-wsimil study forget lymphoma P0003 --why "consent withdrawn"')
+)
+def forget(
+    folder: Folder,
+    patient: Patient,
+    why: Why = "",
+    key: KeyFile = None,
+    models: Models = None,
+    as_json: opt.Json = False,
+) -> None:
+    """Erase a patient's values, features, maps and history, and name the models trained on them.
+
+    A tombstone with the patient's name in the study stays in the ledger. Files outside the
+    study, and what was given away, are told and left to you.
+    """
+    from napari_wsimil.app.forgetting import forget as erased
+    from napari_wsimil.study.study import open_study
+
+    with open_study(folder) as study:
+        gone = erased(study, patient, why, key, models or ())
+    found = gone.found
+    facts = {
+        "forgotten": found.patient,
+        "ledger_entries_erased": found.entries,
+        "files_erased": found.erased,
+        "models_trained_on_them": gone.models,
+        "models_not_readable": gone.unread,
+        "left_outside_the_study": found.outside,
+        "given_away": found.departed,
+    }
+    report(facts, as_json)
+
+
 def _facts(study: Study) -> dict[str, Any]:
     manifest = study.manifest()
     slides = [slide for patient in manifest.patients for slide in patient.slides]
@@ -214,7 +277,7 @@ def _facts(study: Study) -> dict[str, Any]:
     }
 
 
-def _patient_facts(study: Study, name: str, identifying: bool) -> dict[str, Any]:
+def _patient_facts(study: Study, name: str) -> dict[str, Any]:
     patient, links = study.patient(name), study.links()
     known: dict[str, Any] = {
         "patient": patient.name,
@@ -228,10 +291,24 @@ def _patient_facts(study: Study, name: str, identifying: bool) -> dict[str, Any]
     for slide in patient.slides:
         link = links.get(slide.slide)
         said: dict[str, Any] = {"encoder": link.encoder, "verified": link.verified} if link else {}
-        if identifying:
-            said |= {"image": slide.slide_path, "features": slide.feature_path}
         known["slides"][slide.slide] = said
     return known
+
+
+def _naming(study: Study, name: str | None, key: Path | None) -> dict[str, Any]:
+    """Return what can name patients: of one, the outside name and files; else the roots."""
+    from napari_wsimil.study.pseudonyms import default_key, read_key
+
+    if name is None:
+        return {"roots": study.roots}
+    names = read_key(key or default_key(study.identity), study.folder).identifiers()
+    slides = study.patient(name).slides
+    return {
+        "identifier": names.get(name),
+        "slide_identifiers": {row.slide: names.get(row.slide) for row in slides},
+        "images": {row.slide: row.slide_path for row in slides},
+        "features": {row.slide: row.feature_path for row in slides},
+    }
 
 
 def _texts(schema: ClinicalSchema, record: Record) -> dict[str, str]:
