@@ -134,10 +134,9 @@ class CohortView:
         rows = [i for i in range(len(self.patients)) if all(w in self._text(i) for w in words)]
         name, falling = self._sorted
         if name:
-            keys = {i: self._key(i, name) for i in rows}
-            known = [i for i in rows if keys[i] is not None]
-            known.sort(key=lambda i: keys[i], reverse=falling)
-            rows = known + [i for i in rows if keys[i] is None]
+            keys = {i: key for i in rows if (key := self._key(i, name)) is not None}
+            known = sorted(keys, key=keys.__getitem__, reverse=falling)
+            rows = known + [i for i in rows if i not in keys]
         self.rows = rows
 
     def _key(self, index: int, name: str) -> tuple[float, str] | None:

@@ -29,7 +29,8 @@ def report_lines(plan: ImportPlan) -> Iterator[str]:
     yield from (f"  {column_line(column)}" for column in plan.fields)
     others = [column for column in plan.columns if column.field is None]
     yield f"{len(others)} columns become none"
-    yield from (f"  {column.header}: {column.why}" for column in others)
+    for why in dict.fromkeys(column.why for column in others):
+        yield f"  {why}: {', '.join(c.header for c in others if c.why == why)}"
     yield from _questions(plan)
 
 
