@@ -125,7 +125,7 @@ class CohortView:
         return self.row_of(patient.name)
 
     def _first_columns(self) -> tuple[str, ...]:
-        said = (n for n in OWN if n == "patient" or any(_own(p, n) for p in self.patients))
+        said = (n for n in OWN if n == "patient" or any(_says(p, n) for p in self.patients))
         inputs = self.schema.inputs or tuple(self._fields)
         return (*said, *inputs[:_FIRST_FIELDS])
 
@@ -175,6 +175,11 @@ class CohortView:
 
 def _value(patient: Patient, field: Field) -> Value:
     return Absent.MISSING if patient.record is None else patient.record[field.name]
+
+
+def _says(patient: Patient, name: str) -> bool:
+    """Return whether a column tells something of a patient; one slide is what all have."""
+    return len(patient.slides) > 1 if name == "slides" else bool(_own(patient, name))
 
 
 def _own(patient: Patient, name: str) -> str:

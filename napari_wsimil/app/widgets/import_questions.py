@@ -97,9 +97,9 @@ class ImportQuestions(QScrollArea):
 
 
 def _text(question: Question) -> str:
-    rest = {v: n for v, n in question.counts.items() if v not in question.options}
-    counts = [f"{_plain(value)}: {n:,}" for value, n in list(rest.items())[:_SHOWN]]
-    more = " …" if len(rest) > _SHOWN else ""
+    shown = list(question.counts.items())[:_SHOWN]
+    counts = [f"{_plain(value)}: {n:,}" for value, n in shown]
+    more = " …" if len(question.counts) > _SHOWN else ""
     return _plain(question.text) + (f" <i>{', '.join(counts)}{more}</i>" if counts else "")
 
 
