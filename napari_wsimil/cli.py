@@ -9,6 +9,7 @@ import typer
 
 from napari_wsimil import _cli_options as opt
 from napari_wsimil._cli_console import Verbs, follow, remark, report, warn
+from napari_wsimil._cli_study import verbs as study_verbs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +22,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
+app.add_typer(study_verbs, name="study")
 
 
 @app.callback()

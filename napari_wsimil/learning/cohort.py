@@ -12,6 +12,7 @@ from napari_wsimil.learning.evaluation import Step
 from napari_wsimil.learning.folds import Fold, folds
 from napari_wsimil.learning.outcomes import Task
 from napari_wsimil.study.manifest import Split, read_manifest
+from napari_wsimil.study.study import is_study, open_study
 from napari_wsimil.study.tables import RecordError, read_table
 
 if TYPE_CHECKING:
@@ -81,14 +82,19 @@ def feature_path(slide: SlideRow, folder: Path | None) -> Path:
 
 
 def read_cohort(path: Path, schema: ClinicalSchema | None) -> Manifest:
-    """Return a manifest whose records hold every input of a schema, if one is given.
+    """Return a manifest, or a study's, whose records hold every input of a schema if given.
+
+    A study's records come with its own schema where none is given.
 
     Raises
     ------
     RecordError
-        As `read_manifest`, and if the table lacks the column of an input: that would pass
-        for missing in every patient.
+        As `read_manifest` and `open_study`, and if the table lacks the column of an input, or
+        the study the field: that would pass for missing in every patient.
     """
+    if is_study(path):
+        with open_study(path) as study:
+            return study.manifest() if schema is None else _reread(study.manifest(), schema)
     manifest = read_manifest(path, schema)
     columns = set(read_table(path).columns) if schema else set()
     inputs = [f for group in schema.groups for f in schema.inputs_of(group)] if schema else []
@@ -99,6 +105,23 @@ def read_cohort(path: Path, schema: ClinicalSchema | None) -> Manifest:
             "records of another schema, or lack columns (they may be empty)"
         )
     return manifest
+
+
+def _reread(manifest: Manifest, schema: ClinicalSchema) -> Manifest:
+    """Return a study's cohort with its records as another schema, of a model, reads them."""
+    own = manifest.schema
+    if own is None:
+        return manifest
+    inputs = [field.name for group in schema.groups for field in schema.inputs_of(group)]
+    if lacking := [name for name in inputs if name not in own.by_name]:
+        raise RecordError(
+            f"{manifest.path} has no field {', '.join(lacking)}, which the model reads"
+        )
+    records = [schema.parse(own.format(p.record)) if p.record else None for p in manifest.patients]
+    pairs = zip(manifest.patients, records, strict=True)
+    return replace(
+        manifest, schema=schema, patients=tuple(replace(p, record=record) for p, record in pairs)
+    )
 
 
 def split_manifest(
