@@ -15,6 +15,7 @@ from napari_wsimil.app.widgets.explain import ExplainWidget
 from napari_wsimil.app.widgets.overview import Overview
 from napari_wsimil.app.widgets.record import RecordWidget
 from napari_wsimil.app.widgets.slide import SlideWidget
+from napari_wsimil.app.widgets.study import StudyWidget
 from napari_wsimil.app.widgets.train import TrainWidget
 
 if TYPE_CHECKING:
@@ -101,6 +102,15 @@ class BesideDock(BesideWidget):
         super().__init__(desk.session)
 
 
+class StudyDock(StudyWidget):
+    """The Study dock of a viewer."""
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__(session_of(napari_viewer))
+        self.slide_wanted.connect(partial(_open, napari_viewer))
+        self.features_wanted.connect(partial(_open_features, napari_viewer))
+
+
 class TrainDock(TrainWidget):
     """The Train dock of a viewer."""
 
@@ -111,10 +121,21 @@ class TrainDock(TrainWidget):
 
 def _open(viewer: Viewer, path: Path) -> None:
     """Open a slide in the Slide dock if the viewer has one, else as napari opens any file."""
-    docks = (one for one in viewer.window.dock_widgets.values() if isinstance(one, SlideDock))
-    dock = next(docks, None)
+    dock = _slide_dock(viewer)
     if dock is None:
         viewer.open(path, plugin="napari-wsimil")
     else:
         dock.open(path)
         dock.come_forward()
+
+
+def _open_features(viewer: Viewer, path: Path) -> None:
+    """Open features in the Slide dock, if the viewer has one."""
+    dock = _slide_dock(viewer)
+    if dock is not None:
+        dock.features.open(path)
+
+
+def _slide_dock(viewer: Viewer) -> SlideDock | None:
+    docks = viewer.window.dock_widgets.values()
+    return next((dock for dock in docks if isinstance(dock, SlideDock)), None)
