@@ -106,6 +106,7 @@ def _checkpoint(path: Path, identifying: bool) -> Facts:
         "task": card.task,
         **facts,
         "training_patients": len(patients),
+        "warnings": list(card.warnings),
         **pseudonyms,
     }
 

@@ -224,13 +224,17 @@ class Pane:
             self._forget_extras()
             self.prediction = prediction
 
-    def show_revision(self, prediction: Prediction, stale: str = "") -> None:
+    def show_revision(
+        self, prediction: Prediction, source: str = "", maps: tuple[Explanation, ...] = ()
+    ) -> None:
         """Show what the model says of the same patches under another record.
 
-        Everything else stays: which map is shown, what was picked, answers that stand beside.
-        `stale` says what of it is not yet of that record.
+        Everything else stays: which map is shown, what was picked, what lies beside. Maps of
+        a source are replaced at once with the prediction, so that all is drawn once.
         """
-        self.stale = stale
+        if maps:
+            with self.events.extras.blocked():
+                self.extras = {**self.extras, source: maps}
         self.prediction = prediction
 
     def show_partial(self, prediction: Prediction) -> None:

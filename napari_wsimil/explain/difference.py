@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from napari_wsimil.explain.movement import ABSOLUTE, LEVEL_LIMIT
 from napari_wsimil.explain.scale import scaled
 from napari_wsimil.models.base import Explanation, ExplanationKind
 
@@ -40,7 +41,13 @@ def difference(one: Prediction, index: int, other: Prediction, other_index: int)
         torch.from_numpy(a.values - b.values),
         absent="one of the two maps says nothing here",
         unit=f"{a.unit}: {_name(one, other, a)} less {_name(other, one, b)}",
+        limit=_limit(one.explanations[index], other.explanations[other_index]),
     )
+
+
+def _limit(a: Explanation, b: Explanation) -> float | None:
+    """Return the fixed end of the color bar where both maps are absolute."""
+    return LEVEL_LIMIT if a.kind in ABSOLUTE and b.kind in ABSOLUTE else None
 
 
 def _name(of: Prediction, beside: Prediction, scale: Scale) -> str:

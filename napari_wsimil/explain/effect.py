@@ -53,7 +53,7 @@ def removed(model: MILModel, prediction: Prediction, patches: Tensor) -> Predict
     ValueError
         If there is no such patch, or none would be left to ask about.
     """
-    return predict(model, prediction.card, without(prediction.bag, patches))
+    return predict(model, prediction.card, without(prediction.bag, patches), prediction.record)
 
 
 def without(bag: Bag, patches: Tensor) -> Bag:
@@ -248,7 +248,7 @@ def _series(patches: list[int], found: NDArray[np.float64]) -> Series:
 
 
 def _asked(model: MILModel, prediction: Prediction, bag: Bag, index: Tensor) -> Prediction:
-    return predict(model, prediction.card, take_patches(bag, index))
+    return predict(model, prediction.card, take_patches(bag, index), prediction.record)
 
 
 def _reading_once(bag: Bag) -> Bag:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from napari_wsimil.bags.bag import Bag
+from napari_wsimil.explain.effect import Passes
 from napari_wsimil.explain.mixture import Mixture, Rows, mix, read, rows_of
 from napari_wsimil.models.base import check_query
 from napari_wsimil.models.personal import PersonalAttention, mean_sigmoid, sigmoid_maps
@@ -127,7 +128,7 @@ class Edit:
         return PersonalAttention(scores, torch.cat([part.psi for part in parts]), self._phi)
 
 
-def prepare(model: PersAMLive, bag: Bag) -> Generator[tuple[int, int], None, Live]:
+def prepare(model: PersAMLive, bag: Bag) -> Generator[Passes, None, Live]:
     """Return a slide prepared for edits of its record.
 
     Yields how many of how many rows are done; the whole takes as long as one forward pass.
@@ -138,7 +139,7 @@ def prepare(model: PersAMLive, bag: Bag) -> Generator[tuple[int, int], None, Liv
         k, v = model.encoder.keys_values(tokens)
         rows = Rows.empty(tokens, model.feedforward)
     for done in range(0, len(tokens), ATTENDED):
-        yield done, len(tokens)
+        yield Passes(done, len(tokens))
         piece = slice(done, done + ATTENDED)
         rows.take(piece).put(rows_of(model.encoder, tokens[piece], k, v))
     return Live(model, bag.features[:1], rows)

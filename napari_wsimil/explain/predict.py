@@ -45,6 +45,8 @@ class Prediction:
         Sentences that whoever reads the prediction must see.
     trajectory
         The steps of an episode, of models that look step by step.
+    record
+        What the bag's clinical tokens were made of, where that was told.
     """
 
     bag: Bag
@@ -55,6 +57,7 @@ class Prediction:
     scalars: dict[str, float]
     warnings: tuple[str, ...]
     trajectory: object | None = None
+    record: Record | None = None
 
     def title(self, explanation: Explanation) -> str:
         """Return the name of a map, with its class's name where it is of a class."""
@@ -104,9 +107,9 @@ def predict(model: MILModel, card: Card, bag: Bag, record: Record | None = None)
     ValueError
         If the bag was made by another encoder than the card names, or is of another width.
     """
-    _check_encoder(card, bag)
+    check_encoder(card, bag)
     bag = with_record(card, bag, record)
-    return _prediction(card, bag, _ask(model, bag))
+    return prediction_of(card, bag, _ask(model, bag), record)
 
 
 def predict_patient(
@@ -120,11 +123,11 @@ def predict_patient(
         As `predict`, and if there is no bag.
     """
     for bag in bags:
-        _check_encoder(card, bag)
+        check_encoder(card, bag)
     bags = [with_record(card, bag, record) for bag in bags]
     outputs = [_ask(model, bag) for bag in bags]
     logits = model.pool(outputs).logits
-    slides = tuple(_prediction(card, *pair) for pair in zip(bags, outputs, strict=True))
+    slides = tuple(prediction_of(card, *pair, record) for pair in zip(bags, outputs, strict=True))
     warnings = [warning for slide in slides for warning in slide.warnings]
     if card.trained_on(patient):
         warnings.append(f'patient "{patient}" was among those the model was trained on')
@@ -169,7 +172,7 @@ class Step:
         The looks are done over again without the encoder, each in about a millisecond.
         """
         output = self.model.outcome(self.bag, self.looks[: self.done])
-        return _prediction(self.card, self.bag, _finite(output))
+        return prediction_of(self.card, self.bag, output)
 
 
 @torch.inference_mode()
@@ -193,7 +196,7 @@ def explore(
     """
     if not isinstance(model, Explorer):
         raise ValueError(f"{card.model} does not look step by step: it says all at once")
-    _check_encoder(card, bag)
+    check_encoder(card, bag)
     bag = with_record(card, bag, record)
     model.eval()
     episode, total = model.episode(bag), model.steps(bag)
@@ -202,7 +205,7 @@ def explore(
         try:
             looks.append(next(episode))
         except StopIteration as end:
-            return _prediction(card, bag, _finite(end.value))
+            return prediction_of(card, bag, end.value, record)
         yield Step(model, card, bag, len(looks), total, looks)
 
 
@@ -219,16 +222,22 @@ def with_record(card: Card, bag: Bag, record: Record | None) -> Bag:
 
 @torch.inference_mode()
 def _ask(model: MILModel, bag: Bag) -> MILOutput:
-    return _finite(model.eval()(bag))
-
-
-def _finite(output: MILOutput) -> MILOutput:
-    if not torch.isfinite(output.logits).all():
-        raise ValueError(f"the model answers {output.logits.tolist()}: its training diverged")
+    output: MILOutput = model.eval()(bag)
     return output
 
 
-def _prediction(card: Card, bag: Bag, output: MILOutput) -> Prediction:
+def prediction_of(
+    card: Card, bag: Bag, output: MILOutput, record: Record | None = None
+) -> Prediction:
+    """Return what a model with this card said, in `output`, of a bag with a record's tokens.
+
+    Raises
+    ------
+    ValueError
+        If the logits are not finite.
+    """
+    if not torch.isfinite(output.logits).all():
+        raise ValueError(f"the model answers {output.logits.tolist()}: its training diverged")
     return Prediction(
         bag=bag,
         card=card,
@@ -236,8 +245,9 @@ def _prediction(card: Card, bag: Bag, output: MILOutput) -> Prediction:
         probabilities=card.chances(output.logits),
         explanations=output.explanations,
         scalars=output.scalars | _risk(card, output.logits),
-        warnings=tuple(_warnings(card, bag)),
+        warnings=(*card.warnings, *_warnings(card, bag), *_record_warnings(card, record)),
         trajectory=output.trajectory,
+        record=None if card.record is None else record,
     )
 
 
@@ -245,7 +255,8 @@ def _risk(card: Card, logits: Tensor) -> dict[str, float]:
     return {} if card.survival is None else {"risk": card.survival.risk(logits).item()}
 
 
-def _check_encoder(card: Card, bag: Bag) -> None:
+def check_encoder(card: Card, bag: Bag) -> None:
+    """Raise ValueError if a bag was made by another encoder than the card names."""
     if bag.encoder != card.encoder:
         raise ValueError(
             f"the features were made by {_named(bag.encoder)}, this model takes those of "
@@ -266,6 +277,12 @@ def _warnings(card: Card, bag: Bag) -> list[str]:
     if card.record is not None and (bag.clinical is None or not bag.clinical.present.any()):
         found.append("the model reads a clinical record, here all of it is missing")
     return found + _scale_warnings(card, bag)
+
+
+def _record_warnings(card: Card, record: Record | None) -> list[str]:
+    if card.record is None or record is None:
+        return []
+    return [card.record.remark(name, record[name]) for name in card.record.unseen(record)]
 
 
 def _scale_warnings(card: Card, bag: Bag) -> list[str]:

@@ -101,13 +101,13 @@ def scaled(prediction: Prediction, map_index: int = 0, stretch: Stretch = Stretc
     """Return one of a prediction's maps, by its number, ready for the eye."""
     explanation = prediction.explanations[map_index]
     values = explanation.per_patch().numpy().astype(np.float32)
-    if stretch is Stretch.RANKS and explanation.kind is not ExplanationKind.SIGMOID:
+    if stretch is Stretch.RANKS and not _fixed(explanation):
         unit, values, limits = "percentile (ranks only)", _ranks(values), (0.0, 100.0)
     elif explanation.kind is ExplanationKind.ATTENTION and stretch is Stretch.NATURAL:
         unit, values = "× uniform", explanation.times_uniform().numpy()
         limits = (0.0, prediction.card.metrics.get("attention_top", DEFAULT_TOP))
     else:
-        unit, limits = _as_it_is(explanation, nice(_top(values)))
+        unit, limits = _as_it_is(explanation, explanation.limit or nice(_top(values)))
     return Scale(
         title=prediction.title(explanation),
         unit=unit,
@@ -117,6 +117,11 @@ def scaled(prediction: Prediction, map_index: int = 0, stretch: Stretch = Stretc
         caveat=_CAVEAT.get(explanation.kind, ""),
         absent=explanation.absent,
     )
+
+
+def _fixed(explanation: Explanation) -> bool:
+    """Return whether a map is never stretched, so that maps of several slides compare."""
+    return explanation.kind is ExplanationKind.SIGMOID or explanation.limit is not None
 
 
 def _as_it_is(explanation: Explanation, top: float) -> tuple[str, tuple[float, float]]:

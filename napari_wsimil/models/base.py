@@ -72,6 +72,9 @@ class Explanation:
         What is said of a patch whose score is NaN.
     unit
         Of a score or an amount; the other kinds have units of their own.
+    limit
+        Where the color bar of a score or an amount ends, the same on every slide; None to end
+        it above the map's own largest.
     """
 
     name: str
@@ -83,6 +86,7 @@ class Explanation:
     outlined: bool = False
     absent: str = "not looked at"
     unit: str = ""
+    limit: float | None = None
 
     def per_patch(self) -> Tensor:
         """Return (N,) scores, each patch with its own or its region's."""

@@ -105,6 +105,15 @@ class Card(BaseModel):
         """Return what `chances` are the probabilities of."""
         return self.classes if self.survival is None else self.survival.outcomes
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Return sentences that whoever uses the model must see, whatever it is asked."""
+        leaks = () if self.record is None else self.record.clinical.leaks
+        if not leaks:
+            return ()
+        told = "the model was made to read what gives the outcome away"
+        return (f"{told}, {', '.join(leaks)}: it may have learned nothing else",)
+
     def chances(self, logits: Tensor) -> Tensor:
         """Return the (..., C) probabilities that `outcomes` names, of (..., C) logits."""
         if self.survival is None:

@@ -93,10 +93,14 @@ class PersAM(Personalized):
             )
         )
 
-    def answer(self, x: Tensor, bag: Bag) -> MILOutput:
-        """Return the output for tokens of patches from `embed`, bag by bag."""
+    def answer(self, x: Tensor, bag: Bag, partition: int = 0) -> MILOutput:
+        """Return the output for tokens of patches from `embed`, bag by bag.
+
+        Partitions other than number 0, which is `forward`'s, share no seed with it.
+        """
         assert bag.grid is not None  # `check` has been through
-        order = torch.stack([shuffled(bag.grid, seed) for seed in range(self.passes)])  # (P, N)
+        seeds = range(partition * self.passes, (partition + 1) * self.passes)
+        order = torch.stack([shuffled(bag.grid, seed) for seed in seeds])  # (P, N)
         order = order.to(x.device)
         members = torch.cat([in_bags(one) for one in order])  # (B, L)
         r = self.record_tokens(bag)  # (M, R)
@@ -115,6 +119,11 @@ class PersAM(Personalized):
             branches={"best": attention.scores.amax(dim=(0, 1))},
             scalars=phi_scalars(attention.phi.mean(dim=0)),
         )
+
+    def reshuffled(self, bag: Bag, partition: int) -> MILOutput:
+        """Return the output of another partition of the slide into bags, by its number from 1."""
+        self.check(bag)
+        return self.answer(self.embed(bag), bag, partition)
 
     def pool(self, outputs: Sequence[MILOutput]) -> MILOutput:
         """Return a patient's output, with the mean of the slides' probabilities, as of bags."""

@@ -8,14 +8,15 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from napari_wsimil.bags.bag import ClinicalTokens
+from napari_wsimil.study.field import Absent, Kind
 from napari_wsimil.study.schema import ClinicalSchema  # noqa: TC001  # pydantic reads it
 from napari_wsimil.study.tables import RecordError
 from napari_wsimil.study.tokens import Moments, channels, encode, fit_statistics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
-    from napari_wsimil.study.field import Field
+    from napari_wsimil.study.field import Field, Value
     from napari_wsimil.study.schema import Record
 
 
@@ -27,13 +28,19 @@ class RecordFormat(BaseModel):
     clinical
         The schema; the model sees its inputs.
     statistics
-        "mean" and "sd" of each numeric input over the training records.
+        "mean" and "sd" of each numeric input over the training records; "min" and "max" too,
+        of an input that any of them states.
+    seen
+        The values that are no numbers, and the kinds of absence, which each input had in the
+        training records, as texts; an absence counts where another input of its group was
+        there. Empty in cards of before they were kept: then nothing is claimed.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     clinical: ClinicalSchema
     statistics: dict[str, dict[str, float]]
+    seen: dict[str, tuple[str, ...]] = {}
 
     @classmethod
     def fit(cls, schema: ClinicalSchema, records: Iterable[Record]) -> Self:
@@ -48,9 +55,13 @@ class RecordFormat(BaseModel):
             raise RecordError(
                 f"schema {schema.name}: no field is an input: name those a model may see in inputs"
             )
-        found = fit_statistics(schema, records)
-        statistics = {name: {"mean": m["mean"], "sd": m["sd"]} for name, m in found.items()}
-        return cls(clinical=schema, statistics=statistics)
+        records = tuple(records)
+        statistics = {
+            name: {"mean": m["mean"], "sd": m["sd"], **_range(schema.by_name[name], records)}
+            for name, m in fit_statistics(schema, records).items()
+        }
+        seen = {name: texts for g in schema.groups for name, texts in _seen(schema, g, records)}
+        return cls(clinical=schema, statistics=statistics, seen=seen)
 
     @property
     def groups(self) -> str:
@@ -67,6 +78,36 @@ class RecordFormat(BaseModel):
             torch.from_numpy(tokens.present),
         )
 
+    def unseen(self, record: Record) -> tuple[str, ...]:
+        """Return the names of the inputs that no training record had so; see `remark`.
+
+        What a model says of them it has not learned from any patient. Inputs of a group that is
+        missing altogether do not count: the model is told of no such group.
+        """
+        here = [g for g in self.clinical.groups if _present(self.clinical, g, record)]
+        names = [field.name for group in here for field in self.clinical.inputs_of(group)]
+        return tuple(name for name in names if self.remark(name, record[name]))
+
+    def remark(self, name: str, value: Value) -> str:
+        """Return in what an input's value is unlike all training records, empty if it is not."""
+        if name not in self.seen:
+            return ""
+        field = self.clinical.by_name[name]
+        text = _text(field, value)
+        if not text:
+            return self._outside(field, value)
+        where = f" that has others of {field.group}" if isinstance(value, Absent) else ""
+        return "" if text in self.seen[name] else f"{name} was {text} in no training record{where}"
+
+    def _outside(self, field: Field, value: Value) -> str:
+        moments, number = self.statistics[field.name], field.number(value)
+        if "min" not in moments:
+            return f"{field.name} was a number in no training record"
+        if number is None or moments["min"] <= number <= moments["max"]:
+            return ""
+        limits = f"{moments['min']:g} to {moments['max']:g} {field.unit}".rstrip()
+        return f"{field.name} {number:g} is outside the {limits} of the training records"
+
     def check(self, schema: ClinicalSchema | None) -> None:
         """Raise RecordError, naming fields, unless a schema has this one's inputs alike."""
         theirs = {field.name: field for field in schema.fields} if schema else {}
@@ -79,6 +120,33 @@ class RecordFormat(BaseModel):
                 f"these records are of another schema than the model's, {self.clinical.name}: "
                 + ", ".join(words + ", ".join(names) for words, names in said if names)
             )
+
+
+def _range(field: Field, records: tuple[Record, ...]) -> dict[str, float]:
+    """Return the least and the largest number that records state, if any does."""
+    known = [n for record in records if (n := field.number(record[field.name])) is not None]
+    return {"min": min(known), "max": max(known)} if known else {}
+
+
+def _seen(
+    schema: ClinicalSchema, group: str, records: tuple[Record, ...]
+) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield each input of a group and what its values were that are no numbers."""
+    here = [record for record in records if _present(schema, group, record)]
+    for field in schema.inputs_of(group):
+        found = {_text(field, record[field.name]) for record in here}
+        yield field.name, tuple(sorted(found - {""}))
+
+
+def _present(schema: ClinicalSchema, group: str, record: Record) -> bool:
+    return any(record[f.name] is not Absent.MISSING for f in schema.inputs_of(group))
+
+
+def _text(field: Field, value: Value) -> str:
+    """Return the text of an absence or of a value that is no number, of a number none."""
+    if isinstance(value, Absent):
+        return value.value
+    return "" if field.kind is Kind.NUMBER else field.format(value)
 
 
 def _alike(one: Field, other: Field) -> bool:

@@ -1,0 +1,180 @@
+"""Movement: how far a map moved between two answers, apart from how much brighter it became.
+
+φ_c of PersAM multiplies the map of a whole class, while the pooling divides by the sum: a map
+can redden everywhere and attention stay where it is. So the level of a map, its mean as drawn,
+is told apart from where it lies, its scores as shares of their sum.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from scipy.special import rel_entr
+
+from napari_wsimil.explain.ranking import top
+from napari_wsimil.explain.scale import DEFAULT_TOP
+from napari_wsimil.models.base import Explanation, ExplanationKind
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: Kinds of maps that lie somewhere: their numbers are never below 0, and have a sum.
+PLACED = (
+    ExplanationKind.ATTENTION,
+    ExplanationKind.PROBABILITY,
+    ExplanationKind.SIGMOID,
+    ExplanationKind.AMOUNT,
+)
+#: Kinds whose numbers are absolute, from 0 to 1.
+ABSOLUTE = (ExplanationKind.PROBABILITY, ExplanationKind.SIGMOID)
+#: Share of the patches, those a map ranks first, whose staying `Movement.overlap` tells.
+FIRST = 0.01
+#: Where the color bars of differences end, on every slide and for every edit: of shares in
+#: times of the even share, as attention itself is drawn; of absolute scores their whole range.
+SHARE_LIMIT, LEVEL_LIMIT = DEFAULT_TOP, 1.0
+_ABSENT = "one of the two maps says nothing here"
+
+
+@dataclass(frozen=True)
+class Movement:
+    """How a map differs between two answers about the same patches.
+
+    All are NaN where a map is 0 everywhere, and so lies nowhere.
+
+    Attributes
+    ----------
+    brighter
+        Mean after / mean before - 1, of the scores as they are; 0 of attention, which sums to 1.
+    moved
+        Total variation of the shares, Σ |p - q| / 2: what part of the map, 0 to 1, lies elsewhere.
+    distance
+        Jensen-Shannon distance of the shares, the root of the divergence to base 2, 0 to 1.
+    overlap
+        What part of the first 1 % of the patches is still among the first 1 %.
+    """
+
+    brighter: float
+    moved: float
+    distance: float
+    overlap: float
+
+
+def movement(before: Explanation, after: Explanation) -> Movement:
+    """Return how far a map moved; a patch that it says nothing of has no share.
+
+    Raises
+    ------
+    ValueError
+        If the two are of different patches or kinds, or of a kind that has no shares.
+    """
+    p, q = _shares(before, after)
+    if np.isnan(p).any() or np.isnan(q).any():
+        return Movement(np.nan, np.nan, np.nan, np.nan)
+    was, is_ = top(before, FIRST), top(after, FIRST)
+    return Movement(
+        brighter=_brighter(before, after),
+        moved=float(np.abs(p - q).sum() / 2),
+        distance=_distance(p, q),
+        overlap=((was & is_).sum() / was.sum()).item(),
+    )
+
+
+def share_difference(
+    before: Explanation, after: Explanation, limit: float = SHARE_LIMIT
+) -> Explanation:
+    """Return where a map gained and lost, (q - p) N of its shares p before and q after.
+
+    1 is the share that each of N patches would have of an even map. What is brighter all over
+    is 0 all over.
+
+    Parameters
+    ----------
+    before, after
+        The same map of two answers.
+    limit
+        Where the color bar ends; the same for every map that is to be compared.
+
+    Raises
+    ------
+    ValueError
+        As `movement`.
+    """
+    p, q = _shares(before, after)
+    return Explanation(
+        f"{after.name}, moved",
+        ExplanationKind.SCORE,
+        torch.from_numpy((q - p) * len(p)).float(),
+        absent=_ABSENT,
+        unit="even shares: after less before",
+        limit=limit,
+    )
+
+
+def level_difference(
+    before: Explanation, after: Explanation, limit: float = LEVEL_LIMIT
+) -> Explanation:
+    """Return how much brighter each patch is, absolute scores after less those before.
+
+    Parameters
+    ----------
+    before, after
+        The same map of two answers, of a kind in `ABSOLUTE`.
+    limit
+        Where the color bar ends; explanatory attention, of three sigmoids, may be far below 1.
+
+    Raises
+    ------
+    ValueError
+        If they are of different patches, or of a kind whose numbers are not absolute.
+    """
+    _check(before, after, ABSOLUTE)
+    return Explanation(
+        f"{after.name}, brighter",
+        ExplanationKind.SCORE,
+        after.per_patch() - before.per_patch(),
+        absent=_ABSENT,
+        unit="0 to 1: after less before",
+        limit=limit,
+    )
+
+
+def _shares(
+    before: Explanation, after: Explanation
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return (N,) shares of both that sum to 1, NaN of a map that is 0 everywhere."""
+    _check(before, after, PLACED)
+    return _share(before), _share(after)
+
+
+def _share(map_: Explanation) -> NDArray[np.float64]:
+    scores = np.nan_to_num(map_.per_patch().double().numpy())
+    total = scores.sum()
+    shares: NDArray[np.float64] = scores / total if total > 0 else np.full(len(scores), np.nan)
+    return shares
+
+
+def _distance(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
+    m = (p + q) / 2
+    bits = (rel_entr(p, m).sum() + rel_entr(q, m).sum()) / 2 / np.log(2)
+    return float(np.sqrt(max(bits, 0.0)))  # rounding may leave equal shares below 0
+
+
+def _brighter(before: Explanation, after: Explanation) -> float:
+    if before.kind is ExplanationKind.ATTENTION:
+        return 0.0
+    one, other = (map_.per_patch().double().nanmean().item() for map_ in (before, after))
+    return other / one - 1
+
+
+def _check(before: Explanation, after: Explanation, kinds: tuple[ExplanationKind, ...]) -> None:
+    if before.kind is not after.kind or before.kind not in kinds:
+        raise ValueError(
+            f'"{before.name}" is of kind {before.kind}, "{after.name}" of {after.kind}: '
+            f"both must be of one of {', '.join(kinds)}"
+        )
+    one, other = len(before.per_patch()), len(after.per_patch())
+    if one != other:
+        raise ValueError(f"{one} patches before and {other} after: the maps are of different bags")

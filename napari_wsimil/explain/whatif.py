@@ -1,0 +1,100 @@
+"""WhatIf: what a model says of a slide under the patient's record, and under another one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from napari_wsimil.explain.movement import PLACED, Movement, movement
+from napari_wsimil.explain.predict import predict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.explain.predict import Prediction
+    from napari_wsimil.models.base import Explanation, MILModel
+    from napari_wsimil.models.card import Card
+    from napari_wsimil.study.field import Value
+    from napari_wsimil.study.schema import Record
+
+
+@dataclass(frozen=True, eq=False)
+class WhatIf:
+    """Two answers about the same slide, and which fields of the record differ.
+
+    Attributes
+    ----------
+    before, after
+        Under the patient's record, and under the other.
+    changes
+        Old and new value by the field's name.
+    """
+
+    before: Prediction
+    after: Prediction
+    changes: Mapping[str, tuple[Value, Value]]
+
+    @property
+    def probability(self) -> dict[str, float]:
+        """Return by how much each outcome's probability rose."""
+        rise = (self.after.probabilities - self.before.probabilities).tolist()
+        return dict(zip(self.before.card.outcomes, rise, strict=True))
+
+    @property
+    def movements(self) -> dict[str, Movement]:
+        """Return how far each map moved, by its name; signed maps lie nowhere and are left out."""
+        return movements(self.before, self.after)
+
+
+def what_if(model: MILModel, card: Card, bag: Bag, before: Record, after: Record) -> WhatIf:
+    """Return what a model says of a slide under two records.
+
+    Raises
+    ------
+    ValueError
+        If the model reads no records, and as `predict`.
+    """
+    check_reads(card)
+    one, other = (predict(model, card, bag, record) for record in (before, after))
+    return WhatIf(one, other, before.changes(after))
+
+
+def check_reads(card: Card) -> None:
+    """Raise ValueError if a model reads no records, so that no edit can tell it anything."""
+    if card.record is None:
+        raise ValueError(f"{card.model} reads no clinical record: an edit changes nothing it says")
+
+
+def movements(before: Prediction, after: Prediction) -> dict[str, Movement]:
+    """Return how far each map moved between two answers, by its name.
+
+    Maps are paired by name. Signed maps, and orders of looks, lie nowhere and are left out.
+    """
+    others = {map_.name: map_ for map_ in after.explanations}
+    return {
+        map_.name: movement(map_, others[map_.name])
+        for map_ in before.explanations
+        if map_.kind in PLACED and map_.name in others
+    }
+
+
+def main_movement(before: Prediction, after: Prediction) -> Movement:
+    """Return how far the main map of the answer before moved: the first that lies somewhere.
+
+    Raises
+    ------
+    ValueError
+        If the model has no such map, or the answer after lacks it.
+    """
+    main = next((map_ for map_ in before.explanations if map_.kind in PLACED), None)
+    if main is None:
+        raise ValueError(f"{before.card.model} has no map with shares, so none can move")
+    return movement(main, _named(after, main.name))
+
+
+def _named(prediction: Prediction, name: str) -> Explanation:
+    for map_ in prediction.explanations:
+        if map_.name == name:
+            return map_
+    raise ValueError(f"the answer after has no map {name!r}: it is of another model")
