@@ -65,12 +65,12 @@ def _level(level: Any) -> Facts:
 
 
 def _features(path: Path) -> Facts:
-    from napari_wsimil.bags.exchange import read_stated, resolved
+    from napari_wsimil.bags.exchange import read_stated, with_patches
     from napari_wsimil.bags.passport import passport
-    from napari_wsimil.bags.stated import Tool
+    from napari_wsimil.bags.stated import Confirmed, Tool
     from napari_wsimil.bags.store import load_bag
 
-    path, confirmed = resolved(path)
+    confirmed = with_patches(path, Confirmed())
     stated = read_stated(path, confirmed)
     if stated.tool not in (Tool.OWN, Tool.TRIDENT):
         return {"kind": "features", **passport(stated, confirmed).facts}

@@ -11,7 +11,7 @@ import torch
 
 from napari_wsimil._cli_console import follow, remark, warn
 from napari_wsimil.bags.encoders import create_encoder
-from napari_wsimil.bags.exchange import bag_as, is_features, read_stated, resolved
+from napari_wsimil.bags.exchange import bag_as, is_features, read_stated, with_patches
 from napari_wsimil.bags.features import estimate, extract_features
 from napari_wsimil.bags.stated import Confirmed
 from napari_wsimil.bags.store import is_finished, load_bag
@@ -216,8 +216,8 @@ def bag_for(
         encoding a slide with features, or µm per pixel with features that state it.
     """
     if is_features(path):
-        file, confirmed = resolved(path, Confirmed(patch_size=patch_size, mpp=mpp))
-        stated = read_stated(file, confirmed)
+        confirmed = with_patches(path, Confirmed(patch_size=patch_size, mpp=mpp))
+        stated = read_stated(path, confirmed)
         for option, given in (("--weights", weights), ("--slide-mpp", mpp)):
             if given is not None and (option == "--weights" or stated.mpp is not None):
                 raise ValueError(f"{option} {given} is for a slide, not {path}")

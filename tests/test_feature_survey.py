@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import foreign
 import pytest
 
 from napari_wsimil.bags.checks import Verdict
-from napari_wsimil.bags.exchange import open_bag
-from napari_wsimil.bags.link import read_link, write_link
 from napari_wsimil.bags.stated import Confirmed, Tool
 from napari_wsimil.bags.survey import Survey, survey_features
-from napari_wsimil.study.manifest import SlideRow
+from napari_wsimil.learning.cohort import bag_of_slide
+from napari_wsimil.learning.evaluation import finish
+from napari_wsimil.learning.feature_links import LinkedFolder, link_folder
+from napari_wsimil.study.entry import Act
+from napari_wsimil.study.field import Field, Kind
+from napari_wsimil.study.manifest import Patient, SlideRow, read_manifest, write_manifest
+from napari_wsimil.study.schema import ClinicalSchema
+from napari_wsimil.study.study import create_study
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from napari_wsimil.study.opened import Study
 
 
 def survey(folder: Path, *slides: SlideRow, **confirmed: Any) -> Survey:
@@ -110,40 +116,69 @@ def test_real_features_without_places_are_matched_with_a_warning(data: Path) -> 
     assert match.passport.questions == ()
 
 
-def test_a_link_opens_what_it_points_at_with_what_was_confirmed(tmp_path: Path) -> None:
+def test_what_was_confirmed_goes_through_a_text_and_back() -> None:
+    said = Confirmed(patch_size=512, pixels=256, mpp=0.2527, encoder="uni v1", table="uni_tiles")
+    assert Confirmed.parse(said.text) == said
+    assert Confirmed.parse("") == Confirmed()
+    assert Confirmed(patches=Path("/elsewhere/p.h5")).text == ""
+
+
+@pytest.mark.parametrize("text", ["patch_size=wide", "exec=x", "mpp", "patches=/etc/passwd"])
+def test_a_text_confirms_only_what_can_be_confirmed(text: str) -> None:
+    with pytest.raises(ValueError, match="confirms nothing: NAME=VALUE of patch_size"):
+        Confirmed.parse(text)
+
+
+def study_of(folder: Path, *names: str) -> Study:
+    schema = ClinicalSchema(
+        name="none", fields=(Field(name="age", kind=Kind.NUMBER, group="clinical"),)
+    )
+    study = create_study(folder, schema)
+    study.add([Patient(f"P{name}", (SlideRow(name),), "A") for name in names], "test")
+    return study
+
+
+def link(study: Study, folder: Path, **confirmed: Any) -> LinkedFolder:
+    return finish(link_folder(study, folder, Confirmed(**confirmed), "features of 2024"))
+
+
+def test_a_study_links_in_place_and_its_slides_open_with_what_was_confirmed(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "far").mkdir()
     path = foreign.stamp2(tmp_path / "far" / "a.h5", 0.25)
-    said = Confirmed(mpp=0.25, encoder="uni2")
-    (tmp_path / "study").mkdir()
-    link = tmp_path / "study" / "a.link.json"
-    write_link(link, path, said)
-    assert read_link(link) == (path, said)
-    assert str(tmp_path) not in link.read_text()  # relative, so that both may move together
-    bag = open_bag(link)
-    assert bag.grid is not None
-    assert bag.grid.coords.tolist() == foreign.CORNERS.tolist()
-    assert bag.encoder == "uni2 (unverified)"
-    assert open_bag(link, encoder="other").encoder == "other (unverified)"
+    with study_of(tmp_path / "study", "a", "b") as study:
+        found = link(study, tmp_path / "far", mpp=0.25, encoder="uni2")
+        assert found.linked.linked == ("a",)
+        assert [one.what for one in found.survey.mismatches] == ["b"]
+        row = study.patient("Pa").slides[0]
+        assert row.feature_path == path
+        assert row.feature_facts == "mpp=0.25; encoder=uni2"
+        bag = bag_of_slide(row, None)
+        assert bag.grid is not None
+        assert bag.grid.coords.tolist() == foreign.CORNERS.tolist()
+        assert bag.encoder == "uni2 (unverified)"
+        kept = study.links()["a"]
+        assert (kept.encoder, kept.verified) == ("uni2", False)
+        assert kept.facts["number check"] == "passed: 12 features, as many places"
+        assert study.ledger.entries("Pa")[-1].act is Act.LINKED
+        assert link(study, tmp_path / "far", mpp=0.25, encoder="uni2").linked.same == ("a",)
 
 
-@pytest.mark.parametrize(
-    "text", ["{", "[]", '{"kind": "napari-wsimil link to features"}', '{"kind": "else"}']
-)
-def test_what_is_no_link_is_refused(tmp_path: Path, text: str) -> None:
-    (tmp_path / "a.link.json").write_text(text)
-    with pytest.raises(ValueError, match=r"a\.link\.json: "):
-        open_bag(tmp_path / "a.link.json")
+def test_what_was_confirmed_survives_the_study_as_a_table(tmp_path: Path) -> None:
+    foreign.clam(tmp_path / "clam", "a")
+    with study_of(tmp_path / "study", "a") as study:
+        link(study, tmp_path / "clam")
+        write_manifest(study.manifest(), tmp_path / "cohort.csv")
+    row = read_manifest(tmp_path / "cohort.csv").patients[0].slides[0]
+    assert row.feature_facts == "patch_size=512; pixels=256"  # from CLAM's file of patches
+    (tmp_path / "clam" / "patches" / "a.h5").unlink()
+    assert bag_of_slide(row, None).grid is not None
 
 
-@pytest.mark.parametrize("said", ['{"mpp": "0.5"}', '{"stride": true}', '{"exec": "x"}'])
-def test_a_link_says_only_what_links_say(tmp_path: Path, said: str) -> None:
-    head = '"kind": "napari-wsimil link to features", "features": "a.h5"'
-    (tmp_path / "a.link.json").write_text(f'{{{head}, "confirmed": {said}}}')
-    with pytest.raises(ValueError, match="which a link does not"):
-        open_bag(tmp_path / "a.link.json")
-
-
-def test_a_link_to_a_link_is_not_followed(tmp_path: Path) -> None:
-    write_link(tmp_path / "a.link.json", tmp_path / "a.link.json", Confirmed())
-    with pytest.raises(ValueError, match="points at another link"):
-        open_bag(tmp_path / "a.link.json")
+def test_what_a_check_refuses_is_not_linked(tmp_path: Path) -> None:
+    foreign.trident(tmp_path / "a.h5", overlap=64)
+    with study_of(tmp_path / "study", "a") as study:
+        found = link(study, tmp_path)
+        assert [match.slide for match in found.refused] == ["a"]
+        assert study.patient("Pa").slides[0].feature_path is None

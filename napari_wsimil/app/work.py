@@ -97,13 +97,16 @@ def model_job(path: Path) -> Generator[Step, None, LoadedModel]:
     return LoadedModel(model, card, path.stem)
 
 
-def features_job(path: Path, slide: Slide) -> Generator[Step, None, Bag]:
-    """Return the features in a file after proof that they lie on `slide`."""
-    yield Step("reading features")
-    from napari_wsimil.bags.exchange import bag_as, read_stated, resolved
+def features_job(path: Path, slide: Slide, facts: str = "") -> Generator[Step, None, Bag]:
+    """Return the features in a file after proof that they lie on `slide`.
 
-    file, confirmed = resolved(path)
-    bag = bag_as(read_stated(file, confirmed), confirmed, slide.resolution)
+    `facts` is what was confirmed of them, see `SlideRow.feature_facts`.
+    """
+    yield Step("reading features")
+    from napari_wsimil.bags.exchange import open_confirmed
+    from napari_wsimil.bags.stated import Confirmed
+
+    bag = open_confirmed(path, Confirmed.parse(facts), slide.resolution)
     if bag.slide and bag.slide != slide.fingerprint:
         raise ValueError(f"{path.name} holds the features of another slide")
     if bag.grid is not None:

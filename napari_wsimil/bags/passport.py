@@ -52,8 +52,8 @@ class Passport:
         Side in level-0 pixels and in µm, and extent less overlap in level-0 pixels.
     pixels
         Side of a patch as the encoder saw it.
-    encoder, encoder_source
-        Its name, and how far that is to be believed.
+    encoder, encoder_source, verified
+        Its name, how far that is to be believed, and whether the file proves it.
     mpp, mpp_source
         µm per level-0 pixel, and who says so.
     checks
@@ -76,6 +76,7 @@ class Passport:
     pixels: int | None
     encoder: str
     encoder_source: str
+    verified: bool
     mpp: float | None
     mpp_source: str
     checks: tuple[Check, ...]
@@ -144,6 +145,7 @@ def passport(
         pixels=None if where is None else where.pixels,
         encoder=encoder,
         encoder_source=encoder_source,
+        verified=stated.verified and not confirmed.encoder,
         mpp=mpp,
         mpp_source=source,
         checks=_checks(stated, where, mpp, slide),
