@@ -12,7 +12,7 @@ from napari_wsimil.bags.lazyslide import is_lazyslide, state_lazyslide
 from napari_wsimil.bags.located import locate
 from napari_wsimil.bags.slideflow import state_tensor
 from napari_wsimil.bags.stamp import state_stamp
-from napari_wsimil.bags.stated import Confirmed, Stated, Tool
+from napari_wsimil.bags.stated import SUFFIXES, Confirmed, Stated, Tool
 from napari_wsimil.bags.store import bag_of, load_bag
 from napari_wsimil.bags.trident import state_trident
 
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from napari_wsimil.bags.bag import Bag
     from napari_wsimil.bags.located import Located
     from napari_wsimil.space.geometry import Resolution
-
-#: Endings of what may hold features.
-SUFFIXES = (".h5", ".hdf5", ".pt", ".pth", ".zarr")
 
 #: What is put behind the name of an encoder that only a person vouches for.
 UNVERIFIED = " (unverified)"

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+#: Endings of what may hold features.
+SUFFIXES = (".h5", ".hdf5", ".pt", ".pth", ".zarr")
+
 
 class Tool(StrEnum):
     """Which program's layout a file has."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from napari_wsimil.bags.exchange import SUFFIXES, read_stated, with_patches
+from napari_wsimil.bags.exchange import read_stated, with_patches
 from napari_wsimil.bags.passport import passport
-from napari_wsimil.bags.stated import Confirmed
+from napari_wsimil.bags.stated import SUFFIXES, Confirmed
 from napari_wsimil.space.geometry import SlideError
 from napari_wsimil.space.slide import open_slide
 

@@ -286,7 +286,7 @@ def _record_warnings(card: Card, record: Record | None) -> list[str]:
 
 
 def _scale_warnings(card: Card, bag: Bag) -> list[str]:
-    if bag.grid is None or card.mpp is None:
+    if bag.grid is None or bag.grid.made_up or card.mpp is None:
         return []
     found = []
     if bag.grid.mpp is None:

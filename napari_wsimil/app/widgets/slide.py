@@ -25,6 +25,7 @@ from napari_wsimil.app.widgets.docked import DockedWidget, allow, while_shown
 from napari_wsimil.app.widgets.features import FeatureBox
 from napari_wsimil.app.widgets.job import JobRow
 from napari_wsimil.app.work import Step, open_job, tissue_job
+from napari_wsimil.space.blank import is_blank
 from napari_wsimil.space.geometry import PLAUSIBLE_MPP, MppSource
 from napari_wsimil.space.grid import make_grid
 
@@ -182,13 +183,16 @@ class SlideWidget(DockedWidget):
         slide, busy = self._pane.slide, self.job.busy
         self.facts.setText(_slide_facts(slide, self.names.isChecked()) if slide else _NO_SLIDE)
         self.open_button.setEnabled(not busy)
-        self.mpp.setVisible(slide is not None and slide.resolution.source is not MppSource.HEADER)
+        stated = slide is None or slide.resolution.source is MppSource.HEADER or is_blank(slide)
+        self.mpp.setVisible(not stated)
         self.mpp_button.setVisible(self.mpp.isVisibleTo(self))
         self.names.setVisible(slide is not None)
+        blank = slide is not None and is_blank(slide)
         known = slide is not None and slide.resolution.known
-        allow(self.tissue_button, slide is not None and not busy, "Open a slide first")
-        why = "Set the pixel size first" if slide is not None else "Open a slide first"
-        allow(self.grid_button, known and not busy, why)
+        why = "There is no slide, only its features" if blank else "Open a slide first"
+        allow(self.tissue_button, slide is not None and not busy and not blank, why)
+        why = "Set the pixel size first" if slide is not None and not blank else why
+        allow(self.grid_button, known and not busy and not blank, why)
         self.patch_facts.setText(self._patch_text())
 
     def _patch_text(self) -> str:
@@ -196,7 +200,9 @@ class SlideWidget(DockedWidget):
         if self._pane.tissue is not None:
             area = self._pane.tissue.area_mm2
             words.append("tissue found" if area is None else f"{area:.1f} mm² of tissue")
-        if self._pane.grid is not None:
+        if self._pane.grid is not None and self._pane.grid.made_up:
+            words.append(f"{len(self._pane.grid)} patches whose places are not known")
+        elif self._pane.grid is not None:
             grid = self._pane.grid
             seen = "" if grid.mpp is None else f" at {grid.mpp:.4g} µm/px"
             words.append(f"{len(grid)} patches of {grid.patch_size} level-0 px{seen}")
@@ -207,6 +213,8 @@ _NO_SLIDE = "No slide is open."
 
 
 def _slide_facts(slide: Slide, names: bool) -> str:
+    if is_blank(slide):
+        return "<b>No slide</b>: its features lie on a blank grid"
     width, height = slide.dimensions
     lines = [f"<b>{slide.path.name}</b>"] if names else []
     if slide.synthetic:
