@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_wsimil.app import memory
+from napari_wsimil.app.patient_work import row_job
 from napari_wsimil.app.widgets.docked import DockedWidget, allow, while_shown
 from napari_wsimil.app.widgets.features import FeatureBox
 from napari_wsimil.app.widgets.job import JobRow
@@ -32,10 +33,13 @@ from napari_wsimil.space.grid import make_grid
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from napari_wsimil.app.case import Case
     from napari_wsimil.app.session import Session
+    from napari_wsimil.bags.bag import Bag
     from napari_wsimil.space.grid import PatchGrid
     from napari_wsimil.space.slide import Slide
     from napari_wsimil.space.tissue import Tissue
+    from napari_wsimil.study.manifest import SlideRow
 
 SLIDES = "Slides (*.svs *.tif *.tiff *.ndpi *.mrxs *.scn *.bif *.vms *.dcm *.qptiff);;All files (*)"
 
@@ -129,6 +133,18 @@ class SlideWidget(DockedWidget):
     def open(self, path: Path, mpp: float | None = None) -> None:
         """Open a slide in the background and show it."""
         self.job.run(open_job(path, mpp), self._show_slide)
+
+    def open_row(self, row: SlideRow, case: Case | None = None) -> None:
+        """Open a slide of a patient in the background, with its features, and show the patient."""
+
+        def show(found: tuple[Slide, Bag | None]) -> None:
+            slide, bag = found
+            self._show_slide(slide)
+            self._pane.show_case(case)
+            if bag is not None:
+                self._pane.show_bag(bag)
+
+        self.job.run(row_job(row), show)
 
     def _ask_slide(self) -> None:
         path, _ = QFileDialog.getOpenFileName(self, "Open a slide", memory.last_folder(), SLIDES)
