@@ -120,6 +120,10 @@ Draws = Annotated[int, typer.Option(min=100, help="Bootstrap draws of patients."
 SlideOrFeatures = Annotated[
     Path, typer.Argument(help="Slide, or its features (.h5); sasha and hafed need the slide.")
 ]
+OnePatient = Annotated[
+    str | None,
+    typer.Option("--patient", help="All slides of this patient of a manifest or a study."),
+]
 PatchSize = Annotated[
     int | None,
     typer.Option(min=1, help="Side in level-0 pixels, where a features file does not state it."),

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from napari import Viewer
 
+    from napari_wsimil.study.manifest import SlideRow
+
 
 def presenter_of(viewer: Viewer) -> Presenter:
     """Return the presenter of a viewer, made at the first call; it lives as long as the window."""
@@ -84,6 +86,7 @@ class ExplainDock(ExplainWidget):
         desk = _desk(napari_viewer)
         super().__init__(desk.session)
         self.docked.connect(desk.lay_overview)
+        self.slides.slide_wanted.connect(partial(_open_row, napari_viewer))
 
 
 class RecordDock(RecordWidget):
@@ -117,6 +120,18 @@ class TrainDock(TrainWidget):
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(session_of(napari_viewer))
         self.slide_wanted.connect(partial(_open, napari_viewer))
+
+
+def _open_row(viewer: Viewer, row: SlideRow) -> None:
+    """Open another slide of the patient who is shown, if the viewer has a Slide dock."""
+    dock = _slide_dock(viewer)
+    if dock is not None:
+        dock.open_row(row, session_of(viewer).pane.case)
+
+
+def _slide_dock(viewer: Viewer) -> SlideDock | None:
+    docks = (one for one in viewer.window.dock_widgets.values() if isinstance(one, SlideDock))
+    return next(docks, None)
 
 
 def _open(viewer: Viewer, path: Path) -> None:
