@@ -24,10 +24,12 @@ def facts_of(path: Path, mpp: float | None, identifying: bool) -> Facts:
     identifying
         Whether to tell what may name a patient.
     """
+    from napari_wsimil.bags.exchange import is_features
+
     suffix = path.suffix.lower()
     if suffix == ".safetensors":
         return _checkpoint(path, identifying)
-    if suffix in (".h5", ".hdf5"):
+    if is_features(path):
         return _features(path)
     if suffix == ".csv":
         return _manifest(path, identifying)
@@ -63,8 +65,15 @@ def _level(level: Any) -> Facts:
 
 
 def _features(path: Path) -> Facts:
+    from napari_wsimil.bags.exchange import read_stated, resolved
+    from napari_wsimil.bags.passport import passport
+    from napari_wsimil.bags.stated import Tool
     from napari_wsimil.bags.store import load_bag
 
+    path, confirmed = resolved(path)
+    stated = read_stated(path, confirmed)
+    if stated.tool not in (Tool.OWN, Tool.TRIDENT):
+        return {"kind": "features", **passport(stated, confirmed).facts}
     bag = load_bag(path, partial=True)
     facts: Facts = {
         "kind": "features",

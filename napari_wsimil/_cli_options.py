@@ -41,7 +41,11 @@ Lesion = Annotated[
     typer.Option(help="KIND=SHARE: kind A, B or C and its share of the tissue; may repeat."),
 ]
 SlideOrCohort = Annotated[Path, typer.Argument(help="Slide, or manifest (.csv) of many.")]
-FeatureFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder of the .h5 files.")]
+FeatureFolder = Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the .h5 files.")]
+Reference = Annotated[
+    Path | None,
+    typer.Option("--check", help="Features of the slide by any tool, to compare with; no writing."),
+]
 Encoder = Annotated[str, typer.Option(help="Name of the patch encoder.")]
 PatchMpp = Annotated[float, typer.Option(help="µm per pixel at which patches are seen.")]
 Pixels = Annotated[int, typer.Option(help="Side of a patch in pixels of that size.")]

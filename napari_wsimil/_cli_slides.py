@@ -11,7 +11,7 @@ import torch
 
 from napari_wsimil._cli_console import follow, remark, warn
 from napari_wsimil.bags.encoders import create_encoder
-from napari_wsimil.bags.exchange import open_bag
+from napari_wsimil.bags.exchange import is_features, open_bag
 from napari_wsimil.bags.features import estimate, extract_features
 from napari_wsimil.bags.store import is_finished, load_bag
 from napari_wsimil.explain.looks import after_looks
@@ -40,10 +40,6 @@ if TYPE_CHECKING:
     from napari_wsimil.space.slide import Slide
     from napari_wsimil.study.manifest import Manifest
     from napari_wsimil.study.schema import Record
-
-
-#: Endings of files of features.
-FEATURES = (".h5", ".hdf5", ".pt", ".pth")
 
 #: Share by which µm per pixel may differ from what an encoder was made for.
 _MPP_TOLERANCE = 0.1
@@ -218,11 +214,10 @@ def bag_for(
         If a patch size is given for a slide, which the model states, or what is for
         encoding a slide with features.
     """
-    if path.suffix.lower() in FEATURES:
-        for option, given in (("--weights", weights), ("--slide-mpp", mpp)):
-            if given is not None:
-                raise ValueError(f"{option} {given} is for a slide, not {path}")
-        return open_bag(path, patch_size=patch_size)
+    if is_features(path):
+        if weights is not None:
+            raise ValueError(f"--weights {weights} is for a slide, not {path}")
+        return open_bag(path, patch_size=patch_size, mpp=mpp)
     if patch_size is not None:
         raise ValueError(f"--patch-size {patch_size} is for a file of features, not {path}")
     (bag,) = extract_slides([SlideJob(path, mpp=mpp)], patches_of(card, weights))
@@ -316,6 +311,6 @@ def answered(
     record = record_for(path, card, manifest)
     bag = bag_for(path, card, weights, slide_mpp, patch_size)
     closer = closer_for(type(model), weights)
-    if closer is not None and path.suffix.lower() not in FEATURES:
+    if closer is not None and not is_features(path):
         bag = closer(SlideRow(path.stem, slide_path=path, mpp=slide_mpp), bag)
     return model, predict(model, card, bag, record)

@@ -115,11 +115,12 @@ def _lesion(text: str) -> tuple[str, float]:
     epilog=opt.examples(
         "napari-wsimil extract slide.svs -o features",
         "napari-wsimil extract cohort.csv -o features --mpp 0.5 --pixels 224",
+        "napari-wsimil extract slide.svs --check features/slide.h5",
     )
 )
 def extract(
     path: opt.SlideOrCohort,
-    out: opt.FeatureFolder,
+    out: opt.FeatureFolder = None,
     encoder: opt.Encoder = "stain-texture",
     weights: opt.Weights = None,
     mpp: opt.PatchMpp = 0.5,
@@ -127,16 +128,28 @@ def extract(
     overlap: opt.Overlap = 0.0,
     download: opt.Download = False,
     slide_mpp: opt.SlideMpp = None,
+    check: opt.Reference = None,
+    patch_size: opt.PatchSize = None,
     as_json: opt.Json = False,
 ) -> None:
     """Find tissue, lay patches and encode each: one HDF5 file per slide, in TRIDENT's layout.
 
     The hours and gigabytes it takes on this machine are told first. A run that was stopped
-    goes on where it ended.
+    goes on where it ended. With --check nothing is written: it tells how alike the encoder's
+    features are to those that a file has of the same patches, before both are mixed.
     """
     from napari_wsimil._cli_slides import Patches, extract_slides, slides_of
 
     wanted = Patches(encoder, weights, mpp, pixels, overlap, download)
+    if check is not None:
+        from napari_wsimil._cli_link import checked
+
+        report(checked(path, check, wanted, slide_mpp, patch_size), as_json)
+        return
+    if out is None:
+        raise ValueError(
+            "extract needs --out, a folder for the features, or --check a file of some"
+        )
     slides = dict(slides_of(path, out, slide_mpp))
     bags = extract_slides(list(slides.values()), wanted)
     counts = {name: len(bag) for name, bag in zip(slides, bags, strict=True)}

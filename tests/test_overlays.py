@@ -13,9 +13,9 @@ from napari.layers import Image, Layer, Vectors
 from test_scale import prediction
 
 from napari_wsimil.app import outline_layers, overlays
+from napari_wsimil.app.display import Display
 from napari_wsimil.app.outline_layers import outline_layer
 from napari_wsimil.app.overlays import hatch_layer, map_layer, tissue_layer
-from napari_wsimil.app.session import Display
 from napari_wsimil.app.slide_layers import placement, slide_layers
 from napari_wsimil.bags.bag import Bag
 from napari_wsimil.explain.scale import Stretch, scaled

@@ -12,10 +12,10 @@ from napari.layers import Layer
 from test_overlays import COORDS, RAW, predicted
 from windows import Docks, save_untrained
 
+from napari_wsimil.app.display import Display
 from napari_wsimil.app.layers import Layers
 from napari_wsimil.app.outline_layers import area_layer, chosen_layer, path_layer
 from napari_wsimil.app.overlays import map_layer
-from napari_wsimil.app.session import Display
 from napari_wsimil.app.view import View
 from napari_wsimil.app.words import caption, reading
 from napari_wsimil.explain.difference import difference

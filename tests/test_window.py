@@ -14,10 +14,9 @@ from napari.settings import get_settings
 from windows import Docks, result_of
 
 from napari_wsimil.app.analysis import analyze_job
-from napari_wsimil.app.session import Stretch
 from napari_wsimil.app.work import Step, model_job
 from napari_wsimil.bags.store import save_bag
-from napari_wsimil.explain.scale import scaled
+from napari_wsimil.explain.scale import Stretch, scaled
 from napari_wsimil.space.geometry import MppSource, SlideError
 from napari_wsimil.space.lazy import TooLargeError
 from napari_wsimil.space.slide import open_slide

@@ -13,6 +13,7 @@ from napari_wsimil.app.session import Session
 from napari_wsimil.app.widgets.beside import BesideWidget
 from napari_wsimil.app.widgets.explain import ExplainWidget
 from napari_wsimil.app.widgets.overview import Overview
+from napari_wsimil.app.widgets.record import RecordWidget
 from napari_wsimil.app.widgets.slide import SlideWidget
 from napari_wsimil.app.widgets.train import TrainWidget
 
@@ -82,6 +83,13 @@ class ExplainDock(ExplainWidget):
         desk = _desk(napari_viewer)
         super().__init__(desk.session)
         self.docked.connect(desk.lay_overview)
+
+
+class RecordDock(RecordWidget):
+    """The Record dock of a viewer."""
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__(session_of(napari_viewer))
 
 
 class BesideDock(BesideWidget):

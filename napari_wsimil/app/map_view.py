@@ -14,8 +14,9 @@ from napari_wsimil.app.overlays import map_layer
 if TYPE_CHECKING:
     from napari.layers import Layer
 
+    from napari_wsimil.app.display import Display
     from napari_wsimil.app.layers import Layers
-    from napari_wsimil.app.session import Display, Pane
+    from napari_wsimil.app.session import Pane
     from napari_wsimil.app.view import View
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.space.geometry import Region

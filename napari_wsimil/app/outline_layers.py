@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_wsimil.app.session import Display
+    from napari_wsimil.app.display import Display
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.models.base import Explanation
     from napari_wsimil.space.geometry import Region

@@ -8,8 +8,8 @@ from napari_wsimil.app.outline_layers import outline_layer
 from napari_wsimil.space.geometry import Region
 
 if TYPE_CHECKING:
+    from napari_wsimil.app.display import Display
     from napari_wsimil.app.layers import Layers
-    from napari_wsimil.app.session import Display
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.space.slide import Slide
 

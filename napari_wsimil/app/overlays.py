@@ -17,7 +17,7 @@ from napari_wsimil.space.raster import pile, rasterize
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_wsimil.app.session import Display
+    from napari_wsimil.app.display import Display
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.space.grid import PatchGrid
     from napari_wsimil.space.slide import Slide

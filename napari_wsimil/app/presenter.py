@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
-    from napari_wsimil.app.session import Display, Pane
+    from napari_wsimil.app.display import Display
+    from napari_wsimil.app.session import Pane
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.space.slide import Slide
 

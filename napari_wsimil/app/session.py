@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from psygnal import SignalGroupDescriptor
 
+from napari_wsimil.app.display import Display
 from napari_wsimil.app.pace import Pace
-from napari_wsimil.explain.scale import Stretch as Stretch
 from napari_wsimil.space.geometry import Region
 
 if TYPE_CHECKING:
+    from napari_wsimil.app.case import Case
     from napari_wsimil.app.view import View
     from napari_wsimil.bags.bag import Bag
     from napari_wsimil.explain.predict import Prediction
@@ -22,46 +23,12 @@ if TYPE_CHECKING:
     from napari_wsimil.space.slide import Slide
     from napari_wsimil.space.tissue import Tissue
     from napari_wsimil.study.schema import Record
+    from napari_wsimil.study.study import Study
 
 
 #: Largest share of the window's time that goes into drawing a map that still fills in: so
 #: small that not one frame in twenty has to wait for it while somebody moves about.
 _DRAWING_SHARE = 0.04
-
-
-@dataclass(frozen=True)
-class Display:
-    """How a prediction is shown.
-
-    Attributes
-    ----------
-    map_index
-        Which of the maps of `Pane.shown`.
-    stretch
-        How its numbers are stretched.
-    opacity
-        0–1.
-    threshold
-        0–1: the share of the color scale below which a patch is left clear.
-    smooth
-        Whether colors run from patch to patch, which is for the eye alone and said so.
-    outlined
-        Whether choices of patches or regions are drawn as outlines.
-    visible
-        False while the map is hidden.
-    """
-
-    map_index: int = 0
-    stretch: Stretch = Stretch.NATURAL
-    opacity: float = 0.6
-    threshold: float = 0.0
-    smooth: bool = False
-    outlined: bool = True
-    visible: bool = True
-
-    def of(self, map_index: int) -> Display:
-        """Return the same display of another map."""
-        return replace(self, map_index=map_index)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,8 +60,12 @@ class Pane:
     ----------
     slide, tissue, grid, bag, model, prediction, display
         What is seen, from the file to the map.
+    case
+        The patient, with their own record.
     record
-        The patient's, for models that read one.
+        What a model that reads records is asked with: the patient's, or one that is tried on.
+    baseline
+        What edits of the record are compared with.
     extras
         Maps beside the prediction's own, by what they came of: an answer to a query, a step
         of a trajectory.
@@ -124,7 +95,7 @@ class Pane:
         equality_operators=dict.fromkeys(
             (
                 *("slide", "tissue", "grid", "bag", "model", "prediction", "display"),
-                *("record", "extras", "area", "focus", "wanted"),
+                *("case", "record", "baseline", "extras", "area", "focus", "wanted"),
             ),
             operator.is_,
         )
@@ -137,7 +108,9 @@ class Pane:
     model: LoadedModel | None = None
     prediction: Prediction | None = None
     display: Display = field(default_factory=Display)
+    case: Case | None = None
     record: Record | None = None
+    baseline: Prediction | None = None
     extras: dict[str, tuple[Explanation, ...]] = field(default_factory=dict)
     stale: str = ""
     area: Region | None = None
@@ -205,8 +178,13 @@ class Pane:
     def show_slide(self, slide: Slide | None) -> None:
         """Replace the slide; what was known of the former one is forgotten."""
         self.show_tissue(None)
-        self.record = None
+        self.show_case(None)
         self.slide = slide
+
+    def show_case(self, case: Case | None) -> None:
+        """Replace the patient; the record is theirs, and what was tried on is forgotten."""
+        self.case = case
+        self.record = None if case is None else case.record
 
     def show_tissue(self, tissue: Tissue | None) -> None:
         """Replace the tissue; patches, features and prediction are forgotten."""
@@ -246,6 +224,19 @@ class Pane:
             self._forget_extras()
             self.prediction = prediction
 
+    def show_revision(
+        self, prediction: Prediction, source: str = "", maps: tuple[Explanation, ...] = ()
+    ) -> None:
+        """Show what the model says of the same patches under another record.
+
+        Everything else stays: which map is shown, what was picked, what lies beside. Maps of
+        a source are replaced at once with the prediction, so that all is drawn once.
+        """
+        if maps:
+            with self.events.extras.blocked():
+                self.extras = {**self.extras, source: maps}
+        self.prediction = prediction
+
     def show_partial(self, prediction: Prediction) -> None:
         """Show a map that still fills in, unless drawing it would keep the window busy."""
         if self._pace.due:
@@ -260,6 +251,7 @@ class Pane:
 
     def _forget_prediction(self) -> None:
         self.prediction = self.focus = None  # first: what hangs on it is then not drawn again
+        self.baseline = None
         self._joined = None
         self._forget_extras()
         self.stale = ""
@@ -274,9 +266,17 @@ class Pane:
 
 @dataclass(eq=False)
 class Session:
-    """The panes of one window: the docks work on the first, the second lies beside it."""
+    """The panes of one window: the docks work on the first, the second lies beside it.
+
+    `study` is the one that is open, with an event when another is.
+    """
+
+    events: ClassVar[SignalGroupDescriptor] = SignalGroupDescriptor(
+        equality_operators={"study": operator.is_}
+    )
 
     panes: list[Pane] = field(default_factory=lambda: [Pane(), Pane()])
+    study: Study | None = None
 
     @property
     def pane(self) -> Pane:

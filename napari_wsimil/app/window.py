@@ -40,6 +40,7 @@ class Window:
     presenter: Presenter
     slide_dock: SlideDock
     explain_dock: ExplainDock
+    record_dock: RecordDock
     train_dock: TrainDock
     beside_dock: BesideDock
 
@@ -56,6 +57,7 @@ class Window:
     def busy(self) -> bool:
         loading = any(not layer.loaded for layer in self.viewer.layers)
         loading = loading or not self.beside_dock.loaded or self.explain_dock.asking
+        loading = loading or self.record_dock.follower.busy
         return loading or self.presenter.settling or any(job.busy for job in self.jobs)
 
 
@@ -67,6 +69,7 @@ def open_window(show: bool = True) -> Window:
     from napari_wsimil.app.docks import (
         BesideDock,
         ExplainDock,
+        RecordDock,
         SlideDock,
         TrainDock,
         presenter_of,
@@ -77,9 +80,10 @@ def open_window(show: bool = True) -> Window:
         viewer = napari.Viewer(title="napari-wsimil", show=show)
     presenter = presenter_of(viewer)
     slide_dock, explain_dock = SlideDock(viewer), ExplainDock(viewer)
-    train_dock = TrainDock(viewer)
+    record_dock, train_dock = RecordDock(viewer), TrainDock(viewer)
     viewer.window.add_dock_widget(slide_dock, name="Slide", area="right")
     viewer.window.add_dock_widget(explain_dock, name="Explain", area="right", tabify=True)
+    viewer.window.add_dock_widget(record_dock, name="Record", area="right", tabify=True)
     viewer.window.add_dock_widget(train_dock, name="Train", area="right", tabify=True)
     beside_dock = BesideDock(viewer)
     viewer.window.add_dock_widget(beside_dock, name="Beside", area="bottom").hide()
@@ -90,7 +94,7 @@ def open_window(show: bool = True) -> Window:
         _warm_up(viewer)
     sys.setswitchinterval(_SWITCH)
     gc.freeze()  # napari collects garbage at every layer it removes: let it skip what stays
-    docks = (slide_dock, explain_dock, train_dock, beside_dock)
+    docks = (slide_dock, explain_dock, record_dock, train_dock, beside_dock)
     return Window(viewer, session_of(viewer), presenter, *docks)
 
 

@@ -13,7 +13,7 @@ from napari_wsimil.explain.scale import scaled
 from napari_wsimil.models.base import ExplanationKind
 
 if TYPE_CHECKING:
-    from napari_wsimil.app.session import Display
+    from napari_wsimil.app.display import Display
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.explain.scale import Scale
     from napari_wsimil.models.base import Explanation

@@ -100,9 +100,10 @@ def model_job(path: Path) -> Generator[Step, None, LoadedModel]:
 def features_job(path: Path, slide: Slide) -> Generator[Step, None, Bag]:
     """Return the features in a file after proof that they lie on `slide`."""
     yield Step("reading features")
-    from napari_wsimil.bags.exchange import open_bag
+    from napari_wsimil.bags.exchange import bag_as, read_stated, resolved
 
-    bag = open_bag(path)
+    file, confirmed = resolved(path)
+    bag = bag_as(read_stated(file, confirmed), confirmed, slide.resolution)
     if bag.slide and bag.slide != slide.fingerprint:
         raise ValueError(f"{path.name} holds the features of another slide")
     if bag.grid is not None:

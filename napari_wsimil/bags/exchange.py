@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from napari_wsimil.bags.hdf5 import number, open_h5, read_attrs, read_numbers
-from napari_wsimil.bags.places import whole_coords
+from napari_wsimil.bags.clam import beside, state_clam
+from napari_wsimil.bags.hdf5 import open_h5, read_attrs
+from napari_wsimil.bags.lazyslide import is_lazyslide, state_lazyslide
+from napari_wsimil.bags.link import is_link, read_link
+from napari_wsimil.bags.located import locate
+from napari_wsimil.bags.slideflow import state_tensor
+from napari_wsimil.bags.stamp import state_stamp
+from napari_wsimil.bags.stated import Confirmed, Stated, Tool
 from napari_wsimil.bags.store import bag_of, load_bag
-from napari_wsimil.space.grid import PatchGrid, modal_stride
+from napari_wsimil.bags.trident import state_trident
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.bags.located import Located
+    from napari_wsimil.space.geometry import Resolution
+
+#: Endings of what may hold features.
+SUFFIXES = (".h5", ".hdf5", ".pt", ".pth", ".zarr")
+
+#: What is put behind the name of an encoder that only a person vouches for.
+UNVERIFIED = " (unverified)"
 
 
 def open_bag(
@@ -25,24 +36,34 @@ def open_bag(
     pixels: int | None = None,
     stride: int | None = None,
     patches: Path | str | None = None,
+    mpp: float | None = None,
+    encoder: str = "",
+    table: str = "",
 ) -> Bag:
-    """Return the bag in an HDF5 file of ours, TRIDENT's or CLAM's.
+    """Return the bag in a file of ours, TRIDENT's, CLAM's, STAMP's, LazySlide's or Slideflow's.
 
     A file with features alone is a bag without places. TRIDENT's and ours state their
-    sizes and need none of the options; CLAM's do not.
+    sizes and need none of the options; CLAM's do not. A link, which `study import` writes,
+    opens what it points at with what was confirmed then.
 
     Parameters
     ----------
     path
-        The file.
+        The file, or LazySlide's zarr folder.
     patch_size
         Side of a patch in level-0 pixels.
     pixels
-        Side of a patch as the encoder saw it; by default `patch_size`.
+        Side of a patch as the encoder saw it; by default as stated, else `patch_size`.
     stride
         Step between patches in level-0 pixels; by default the most frequent one.
     patches
         CLAM's file of patches of the same slide, which states the sizes.
+    mpp
+        µm per level-0 pixel of the slide, which STAMP's and Slideflow's places need.
+    encoder
+        Name of the encoder as a person says, then marked as unverified.
+    table
+        Which of LazySlide's tables of features.
 
     Raises
     ------
@@ -50,71 +71,95 @@ def open_bag(
         If it is no such file, if a size is missing (the sentence says which option to
         give), or if features and coordinates do not belong together.
     """
-    path = Path(path)
-    _refuse_pickle(path)
-    with open_h5(path) as file:
-        if "features" not in file:
-            raise ValueError(f"{path}: no features in it, only {sorted(file) or 'nothing'}")
-        attrs = read_attrs(file["coords"]) if "coords" in file else None
-        if attrs is not None and "patch_size_level0" in attrs:
-            return load_bag(path)
-        features = read_numbers(path, file["features"]).astype(np.float32, copy=False)
-        encoder = str(read_attrs(file["features"]).get("encoder") or "")
-        coords = None if attrs is None else whole_coords(path, file["coords"])
-    grid = None
-    if coords is not None:
-        sizes = _sizes(path, coords, attrs or {}, patches)
-        grid = _grid(
-            path,
-            coords,
-            patch_size or sizes.get("patch_size"),
-            pixels or sizes.get("pixels"),
-            stride,
-        )
-    return bag_of(path, features, grid, encoder=encoder)
-
-
-def _refuse_pickle(path: Path) -> None:
-    if path.suffix in {".pt", ".pth", ".pkl"}:
-        raise ValueError(
-            f"{path}: a pickle can run any program, so it is not opened: give the HDF5 file "
-            "(.h5) that the same tool wrote"
-        )
-
-
-def _sizes(
-    path: Path, coords: NDArray[np.int64], attrs: dict[str, Any], patches: Path | str | None
-) -> dict[str, int]:
-    """Return the sizes that CLAM states with the coordinates, or in its file of patches."""
-    if patches is None:
-        return _clam_sizes(path, attrs)
-    with open_h5(Path(patches)) as file:
-        if "coords" not in file or not np.array_equal(file["coords"], coords):
-            raise ValueError(f"{patches}: its coords are not those of {path}")
-        return _clam_sizes(Path(patches), read_attrs(file["coords"]))
-
-
-def _clam_sizes(path: Path, attrs: dict[str, Any]) -> dict[str, int]:
-    """CLAM's patch size is in pixels of a level, whose downsample it states beside it."""
-    if "patch_size" not in attrs or "downsample" not in attrs:
-        return {}
-    pixels = int(number(path, attrs, "patch_size"))
-    downsample = number(path, attrs, "downsample")
-    return {"pixels": pixels, "patch_size": round(pixels * downsample)}
-
-
-def _grid(
-    path: Path,
-    coords: NDArray[np.int64],
-    patch_size: int | None,
-    pixels: int | None,
-    stride: int | None,
-) -> PatchGrid:
-    if patch_size is None:
-        raise ValueError(
-            f"{path}: does not state how large a patch is: give patch_size (side in level-0 "
-            "pixels; --patch-size), or patches (CLAM's file of patches of this slide)"
-        )
-    return PatchGrid(
-        coords, patch_size, stride or modal_stride(coords) or patch_size, pixels or patch_size
+    given = Confirmed(
+        patch_size, stride, pixels, mpp, encoder, table, None if patches is None else Path(patches)
     )
+    path, given = resolved(Path(path), given)
+    return bag_as(read_stated(path, given), given)
+
+
+def is_features(path: Path) -> bool:
+    """Return whether a path is called as files of features are, or is LazySlide's folder."""
+    return is_link(path) or path.suffix.lower() in SUFFIXES or is_lazyslide(path)
+
+
+def resolved(path: Path, confirmed: Confirmed | None = None) -> tuple[Path, Confirmed]:
+    """Return a file of features and what is confirmed of it, links and files beside followed.
+
+    CLAM's file of patches is found where CLAM writes it.
+
+    Raises
+    ------
+    ValueError
+        If a link is broken.
+    """
+    confirmed = confirmed or Confirmed()
+    if is_link(path):
+        path, linked = read_link(path)
+        later = {name: value for name, value in vars(confirmed).items() if value}
+        confirmed = replace(linked, **later)
+    if confirmed.patches is None and confirmed.patch_size is None:
+        confirmed = replace(confirmed, patches=beside(path))
+    return path, confirmed
+
+
+def read_stated(path: Path, confirmed: Confirmed | None = None) -> Stated:
+    """Return what a file says, read by the layout of the tool that wrote it.
+
+    The layouts are told apart in a fixed order: size at level 0 beside the coordinates is
+    TRIDENT's, `feats` or a unit of µm STAMP's, anything else in HDF5 CLAM's or features
+    alone; a zarr with tiles LazySlide's; a tensor with places beside it Slideflow's.
+
+    Raises
+    ------
+    ValueError
+        If it is none of these, is broken, or leads out of itself.
+    """
+    confirmed = confirmed or Confirmed()
+    if is_lazyslide(path):
+        return state_lazyslide(path, confirmed.table)
+    if path.is_dir():
+        raise ValueError(f"{path}: a folder that is no zarr of LazySlide's: give a file in it")
+    if path.suffix.lower() in {".pt", ".pth", ".pkl"}:
+        return state_tensor(path)
+    with open_h5(path) as file:
+        coords = read_attrs(file["coords"]) if "coords" in file else {}
+        if "patch_size_level0" in coords:
+            return state_trident(path, file)
+        if "feats" in file or "patch_embeddings" in file or read_attrs(file).get("unit") == "um":
+            return state_stamp(path, file)
+        return state_clam(path, file, confirmed.patches)
+
+
+def bag_as(stated: Stated, confirmed: Confirmed, slide: Resolution | None = None) -> Bag:
+    """Return the bag of a file that was stated, with what a person confirmed of it.
+
+    Raises
+    ------
+    ValueError
+        If a size is missing, rows and places differ in number, or features are not finite.
+    """
+    encoder = f"{confirmed.encoder}{UNVERIFIED}" if confirmed.encoder else stated.encoder
+    where = locate(stated, confirmed, slide)
+    if where is not None and stated.tool in (Tool.OWN, Tool.TRIDENT) and not where.sizes_confirmed:
+        return _as_stated(stated.path, encoder, where)
+    grid = None if where is None else where.grid(stated.slide_size)
+    if grid is not None and confirmed.stride is not None:
+        grid = replace(grid, stride=confirmed.stride)
+    return bag_of(
+        stated.path,
+        stated.load(),
+        grid,
+        encoder=encoder,
+        slide=stated.slide,
+        synthetic=stated.synthetic,
+    )
+
+
+def _as_stated(path: Path, encoder: str, where: Located) -> Bag:
+    """Return the bag of a file that states its own grid, with µm per pixel if it lacks them."""
+    bag = load_bag(path)
+    grid = bag.grid
+    if grid is not None and grid.mpp is None and where.mpp is not None:
+        grid = replace(grid, mpp=where.mpp * grid.patch_size / grid.pixels)
+    return replace(bag, encoder=encoder, grid=grid)

@@ -26,14 +26,33 @@ def open_h5(path: Path, mode: Literal["r", "r+"] = "r") -> h5py.File:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is not HDF5, or broken.
+        If it is not HDF5, or broken, or something at its root is a link: to another file
+        it would be followed unasked.
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file")
     try:
-        return h5py.File(path, mode)
+        file = h5py.File(path, mode)
     except OSError as error:
         raise ValueError(f"{path}: not a readable HDF5 file ({error})") from error
+    try:
+        _refuse_links(path, file)
+    except ValueError:
+        file.close()
+        raise
+    return file
+
+
+def _refuse_links(path: Path, file: h5py.File) -> None:
+    for name in file:
+        link = file.get(name, getlink=True)
+        if isinstance(link, h5py.HardLink):
+            continue
+        target = f"{getattr(link, 'filename', '')}:{link.path}".lstrip(":")
+        raise ValueError(
+            f"{path}: {name} is a link to {target}, not data: links are not followed; "
+            "write the data into the file itself"
+        )
 
 
 def read_attrs(item: h5py.Group | h5py.Dataset) -> dict[str, Any]:
@@ -75,6 +94,8 @@ def read_numbers(path: Path, dataset: Any) -> NDArray[Any]:
     filled = isinstance(dataset, h5py.Dataset) and dataset.shape is not None
     if not filled or dataset.dtype.kind not in "iuf":
         raise ValueError(f"{path}: {dataset.name[1:]} is not an array of numbers")
+    if dataset.is_virtual or dataset.external:
+        raise ValueError(f"{path}: the data of {dataset.name[1:]} lie in other files: not followed")
     stored = dataset.id.get_storage_size()
     packed = dataset.id.get_create_plist().get_nfilters() > 0
     if dataset.nbytes > stored * (_TIGHTEST if packed else 1):

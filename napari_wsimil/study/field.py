@@ -148,7 +148,10 @@ class Field(BaseModel):
             return "yes" if value else "no"
         if isinstance(value, date):
             return value.isoformat()
-        return value if isinstance(value, str) else f"{value:.12g}"
+        if isinstance(value, str):
+            return value
+        short = f"{value:.12g}"
+        return short if float(short) == value else repr(float(value))
 
     def number(self, value: Value) -> float | None:
         """Return the value as a number (the rank of an ordinal, 0 or 1), None if it is none."""

@@ -20,7 +20,8 @@ from napari_wsimil.explain.scale import scaled
 if TYPE_CHECKING:
     from qtpy.QtCore import QObject
 
-    from napari_wsimil.app.session import Display, Pane, Session
+    from napari_wsimil.app.display import Display
+    from napari_wsimil.app.session import Pane, Session
     from napari_wsimil.app.slide_layers import LayerTuple
     from napari_wsimil.app.view import View
     from napari_wsimil.explain.predict import Prediction

@@ -84,7 +84,7 @@ class JobRow(QWidget):
             return
         self._done, self._on_step, self._results = done, on_step, []
         self.error, self.canceled = None, False
-        self._worker = create_worker(_drive, job, _worker_class=_JobWorker, _ignore_errors=True)
+        self._worker = create_worker(drive, job, _worker_class=JobWorker, _ignore_errors=True)
         self._worker.job = job
         self._worker.yielded.connect(self._show_step)
         self._worker.returned.connect(self._take)
@@ -169,15 +169,16 @@ class JobRow(QWidget):
         show_error(str(error) or type(error).__name__)
 
 
-class _JobWorker(GeneratorWorker):
+class JobWorker(GeneratorWorker):
     """A worker that closes its job in the thread it ran in, however it ended."""
 
-    job: Job
+    job: Generator[Any, None, Any]
 
     def work(self) -> Any:
         with closing(self.job):
             return super().work()
 
 
-def _drive(job: Job) -> Generator[Step, None, Any]:
+def drive(job: Generator[Any, None, Any]) -> Generator[Any, None, Any]:
+    """Run a job as a worker wants it: as a function that yields."""
     return (yield from job)

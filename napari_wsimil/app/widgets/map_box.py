@@ -23,10 +23,10 @@ from qtpy.QtWidgets import (
 )
 
 from napari_wsimil.app import memory
-from napari_wsimil.app.session import Stretch
 from napari_wsimil.app.widgets.beside_box import BesideBox
 from napari_wsimil.app.widgets.docked import narrow
 from napari_wsimil.app.work import export_job
+from napari_wsimil.explain.scale import Stretch
 
 if TYPE_CHECKING:
     from napari_wsimil.app.session import Session

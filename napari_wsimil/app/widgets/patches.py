@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from qtpy.QtGui import QShowEvent
     from qtpy.QtWidgets import QWidget
 
-    from napari_wsimil.app.session import Display, Pane
+    from napari_wsimil.app.display import Display
+    from napari_wsimil.app.session import Pane
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.space.slide import Slide
 

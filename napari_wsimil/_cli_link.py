@@ -1,0 +1,54 @@
+"""How the command line takes in features that people have."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from napari_wsimil._cli_console import follow, warn
+from napari_wsimil.bags.agreement import agreement
+from napari_wsimil.bags.encoders import create_encoder
+from napari_wsimil.bags.exchange import bag_as, read_stated, resolved
+from napari_wsimil.bags.passport import passport
+from napari_wsimil.bags.stated import Confirmed
+from napari_wsimil.space.slide import open_slide
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_wsimil._cli_slides import Patches
+
+#: Least median cosine at which two files of features may pass for those of one encoder.
+ALIKE = 0.99
+
+
+def checked(
+    path: Path, reference: Path, patches: Patches, slide_mpp: float | None, patch_size: int | None
+) -> dict[str, Any]:
+    """Return how alike an encoder's features are to those of a file, nothing written.
+
+    Raises
+    ------
+    ValueError
+        As `agreement`, and if the file's places do not lie on the slide.
+    """
+    encoder = create_encoder(patches.encoder, patches.weights, patches.download)
+    given = Confirmed(patch_size=patch_size, mpp=slide_mpp)
+    reference, confirmed = resolved(reference, given)
+    with open_slide(path, mpp=slide_mpp) as slide:
+        stated = read_stated(reference, confirmed)
+        shown = passport(stated, confirmed, slide)
+        for check in shown.checks:
+            if check.verdict == "refused":
+                raise ValueError(f"{reference}: {check.name} check: {check.sentence}")
+        bag = bag_as(stated, confirmed, slide.resolution)
+        found = follow(agreement(slide, bag, encoder), "encoding")
+    if found.median < ALIKE:
+        warn([f"the features are not those of {encoder.card.name} at these patches: do not mix"])
+    return {
+        "encoder": encoder.card.identity,
+        "file_encoder": shown.encoder or None,
+        "patches": found.patches,
+        "cosine_median": found.median,
+        "cosine_5th_percentile": found.fifth,
+        "cosine_of_different_patches": found.chance,
+    }

@@ -1,0 +1,158 @@
+"""Following: maps brought up to an edited record, as work for a thread; knows no Qt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from napari_wsimil.explain.movement import (
+    ABSOLUTE,
+    PLACED,
+    Movement,
+    level_difference,
+    movement,
+    share_difference,
+)
+from napari_wsimil.explain.revision import Revisable, prepare_revisions
+from napari_wsimil.models.base import ExplanationKind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from torch import Tensor
+
+    from napari_wsimil.app.session import LoadedModel, Pane
+    from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.explain.predict import Prediction
+    from napari_wsimil.models.base import Explanation
+    from napari_wsimil.study.schema import Record
+
+#: The source of the maps, among those beside the model's own, that tell what an edit changed.
+SOURCE = "change"
+#: Share of a slide's patches up to which those in view are made first; beyond it that only
+#: delays the others.
+_WORTH = 0.6
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """What an edit asks.
+
+    Attributes
+    ----------
+    model, bag
+        Who is asked about what.
+    record
+        Under which record.
+    seen
+        What was said before.
+    baseline
+        What the answer is compared with.
+    compared
+        Name of the map that is compared; empty for none.
+    first
+        Indices of the patches that are wanted first.
+    """
+
+    model: LoadedModel
+    bag: Bag
+    record: Record
+    seen: Prediction
+    baseline: Prediction | None
+    compared: str
+    first: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Revised:
+    """An answer.
+
+    Attributes
+    ----------
+    prediction
+        Under the record of the question; of the patches asked first alone unless `whole`.
+    changes
+        Where the map that is compared moved and became brighter against the baseline.
+    movement
+        How far it did; None where nothing is compared, or the answer is not whole.
+    """
+
+    prediction: Prediction
+    whole: bool
+    changes: tuple[Explanation, ...] = ()
+    movement: Movement | None = None
+
+
+@dataclass(frozen=True)
+class Preparing:
+    """How many rows of how many are ready for edits."""
+
+    done: int
+    total: int
+
+
+def question(pane: Pane, compared: str) -> Question | None:
+    """Return what the pane's record asks; None if no model here reads records."""
+    model, seen, record = pane.model, pane.prediction, pane.record
+    if model is None or seen is None or record is None or model.card.record is None:
+        return None
+    first = _in_view(pane, seen)
+    return Question(model, seen.bag, record, seen, pane.baseline, compared, first)
+
+
+def answers(
+    asked: Question, ready: Revisable | None, superseded: Callable[[], bool]
+) -> Generator[Preparing | Revised, None, Revisable]:
+    """Yield what there is to show, the patches in view first; return what is ready for more.
+
+    Once something newer is asked for, which `superseded` tells, nothing more is made.
+    """
+    if ready is None:
+        steps = prepare_revisions(asked.model.model, asked.model.card, asked.bag)
+        while True:
+            try:
+                yield Preparing(*next(steps))
+            except StopIteration as finished:
+                ready = finished.value
+                break
+    if superseded():
+        return ready
+    for found in ready.revise(asked.record, asked.seen, asked.first):
+        whole = found.logits is not asked.seen.logits
+        yield _compared(asked, found) if whole else Revised(found, whole=False)
+        if superseded():
+            break
+    return ready
+
+
+def _in_view(pane: Pane, seen: Prediction) -> Tensor:
+    """Return the patches in view, none where the shown map must be made as a whole."""
+    grid, view, shown = seen.bag.grid, pane.view, pane.shown
+    if grid is None or view is None or shown is None:
+        return torch.empty(0, dtype=torch.long)
+    one = shown.explanations[min(pane.display.map_index, len(shown.explanations) - 1)]
+    corner = np.array([view.x - view.width / 2, view.y - view.height / 2])
+    end = corner + np.array([view.width, view.height])
+    inside = ((grid.coords + grid.patch_size > corner) & (grid.coords < end)).all(axis=1)
+    if one.kind is not ExplanationKind.SIGMOID or inside.mean() > _WORTH:
+        return torch.empty(0, dtype=torch.long)
+    return torch.from_numpy(np.flatnonzero(inside))
+
+
+def _compared(asked: Question, found: Prediction) -> Revised:
+    if asked.baseline is None or not asked.compared:
+        return Revised(found, whole=True)
+    before, after = (_map(of, asked.compared) for of in (asked.baseline, found))
+    if before is None or after is None or after.kind not in PLACED:
+        return Revised(found, whole=True)
+    changes = [share_difference(before, after)]
+    if after.kind in ABSOLUTE:
+        changes.append(level_difference(before, after))
+    return Revised(found, True, tuple(changes), movement(before, after))
+
+
+def _map(prediction: Prediction, name: str) -> Explanation | None:
+    return next((one for one in prediction.explanations if one.name == name), None)

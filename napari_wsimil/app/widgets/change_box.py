@@ -1,0 +1,163 @@
+"""ChangeBox: what an edit of the record changes: probabilities before and after, and the maps."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from qtpy.compat import isalive
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import (
+    QGridLayout,
+    QGroupBox,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_wsimil.app.following import SOURCE
+from napari_wsimil.app.widgets.docked import allow
+
+if TYPE_CHECKING:
+    from napari_wsimil.app.session import Session
+    from napari_wsimil.explain.movement import Movement
+    from napari_wsimil.explain.predict import Prediction
+
+_HINT = "Edit a field: what changes is told here, and moves on the slide."
+
+
+class ChangeBox(QGroupBox):
+    """Compares a pane's prediction with its baseline."""
+
+    pinned = Signal()
+
+    def __init__(self, session: Session, parent: QWidget | None = None) -> None:
+        super().__init__("What the edit changes", parent)
+        self._session, self._pane = session, session.pane
+        self._before_map = ""
+        self.chances = QGridLayout()
+        self.chances.setColumnStretch(1, 1)
+        self.words = QLabel(_HINT)
+        self.noise = QLabel()
+        self.latency = QLabel()
+        for label in (self.words, self.noise, self.latency):
+            label.setWordWrap(True)
+        self.change_button = QPushButton("Show change")
+        self.change_button.setCheckable(True)
+        self.beside_button = QPushButton("Before beside")
+        self.pin_button = QPushButton("Pin as baseline")
+        self.noise_button = QPushButton("Beside its noise")
+        self.noise_button.setToolTip(
+            "How far the map moves for no reason, beside how far this edit moves it"
+        )
+        buttons = QGridLayout()
+        buttons.addWidget(self.change_button, 0, 0)
+        buttons.addWidget(self.beside_button, 0, 1)
+        buttons.addWidget(self.pin_button, 1, 0)
+        buttons.addWidget(self.noise_button, 1, 1)
+        column = QVBoxLayout(self)
+        column.addLayout(self.chances)
+        column.addWidget(self.words)
+        column.addWidget(self.noise)
+        column.addLayout(buttons)
+        column.addWidget(self.latency)
+        self.noise.hide()
+        self.latency.hide()
+        self.change_button.clicked.connect(self._show_change)
+        self.beside_button.clicked.connect(self._lay_beside)
+        self.pin_button.clicked.connect(self._pin)
+        for event in ("prediction", "baseline"):
+            self._pane.events[event].connect(self._show)
+        self._pane.events.display.connect(self._show_button)
+        self._show()
+
+    def tell(self, movement: Movement | None, compared: str) -> None:
+        """Tell how far the compared map moved."""
+        self.words.setText(_HINT if movement is None else moved_words(compared, movement))
+
+    def tell_latency(self, words: str) -> None:
+        """Tell how long the last edit took, or what it waits for."""
+        self.latency.setText(words)
+        self.latency.show()
+
+    def _pin(self) -> None:
+        self._pane.baseline = self._pane.prediction
+        self.pinned.emit()
+
+    def _show_change(self, wanted: bool) -> None:
+        """Show where the map moved, or the map again that was shown before."""
+        pane, shown = self._pane, self._pane.shown
+        if shown is None:
+            return
+        changes = pane.extras.get(SOURCE, ())
+        if wanted and changes:
+            self._before_map = shown.explanations[pane.display.map_index].name
+            pane.show_map(changes[0].name)
+        else:
+            pane.show_map(self._before_map)
+
+    def _lay_beside(self) -> None:
+        """Show the baseline's map beside, of the same patches under the record before."""
+        pane, beside = self._pane, self._session.beside
+        if pane.baseline is None:
+            return
+        beside.show_same(pane)
+        beside.show_model(pane.model)
+        beside.show_prediction(pane.baseline)
+
+    def _show(self, _: object = None) -> None:
+        if not isalive(self):
+            return
+        prediction, baseline = self._pane.prediction, self._pane.baseline
+        reads = prediction is not None and prediction.card.record is not None
+        self.setVisible(reads)
+        if prediction is None or not reads:
+            return
+        self._show_chances(baseline or prediction, prediction)
+        why = "Edit a field first"
+        allow(self.pin_button, prediction is not baseline, why, "Compare further edits with this")
+        allow(
+            self.beside_button, baseline is not None, why, "The baseline's map in a second canvas"
+        )
+        self._show_button()
+
+    def _show_button(self, *_: object) -> None:
+        shown = self._pane.shown
+        changes = {one.name for one in self._pane.extras.get(SOURCE, ())}
+        allow(
+            self.change_button,
+            bool(changes),
+            "Edit a field first",
+            "Where attention moved, zero in the middle, the same scale for every edit",
+        )
+        index = self._pane.display.map_index
+        current = shown is not None and index < len(shown.explanations)
+        name = shown.explanations[index].name if shown is not None and current else ""
+        self.change_button.setChecked(name in changes)
+
+    def _show_chances(self, before: Prediction, after: Prediction) -> None:
+        outcomes = after.card.outcomes
+        if self.chances.rowCount() <= len(outcomes):
+            for row, name in enumerate(outcomes, 1):
+                self.chances.addWidget(QLabel(name), row, 0)
+                bar = QProgressBar()
+                bar.setRange(0, 1000)
+                self.chances.addWidget(bar, row, 1)
+        pairs = zip(before.probabilities.tolist(), after.probabilities.tolist(), strict=True)
+        for row, (was, now) in enumerate(pairs, 1):
+            bar = self.chances.itemAtPosition(row, 1).widget()
+            bar.setValue(round(1000 * now))
+            bar.setFormat(f"{was:.1%} → {now:.1%}" if was != now else f"{now:.1%}")
+
+
+def moved_words(name: str, found: Movement) -> str:
+    """Return what a movement says, in a sentence."""
+    if math.isnan(found.moved):
+        return f"{name}: nothing is left of this map, so it lies nowhere."
+    level = f"{abs(found.brighter):.0%} {'brighter' if found.brighter >= 0 else 'darker'} overall"
+    return (
+        f"{name}: <b>{found.moved:.0%} of it lies elsewhere</b>, {level}; of its first 1 % of "
+        f"patches {found.overlap:.0%} stayed (Jensen–Shannon distance {found.distance:.2f})."
+    )

@@ -1,0 +1,160 @@
+"""Follower: brings a pane's maps up to its record, in the background, as fast as it changes."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qtpy.compat import isalive
+from qtpy.QtCore import QEvent, QObject, Signal
+
+from napari_wsimil.app.following import SOURCE, Preparing, Question, Revised, answers, question
+from napari_wsimil.app.widgets.job import JobWorker, drive
+
+if TYPE_CHECKING:
+    from qtpy.QtWidgets import QWidget
+
+    from napari_wsimil.app.session import LoadedModel, Pane
+    from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.explain.revision import Revisable
+    from napari_wsimil.study.schema import Record
+
+#: What is said beside the map while it is older than the record.
+BEHIND = "older than the record; being brought up"
+
+
+@dataclass(frozen=True, eq=False)
+class _Ready:
+    """What was prepared, for whom and of what."""
+
+    model: LoadedModel
+    bag: Bag
+    revisable: Revisable
+
+    def fits(self, asked: Question) -> bool:
+        same = self.bag.features is asked.bag.features and self.bag.grid is asked.bag.grid
+        return same and self.model is asked.model
+
+
+class Follower(QObject):
+    """Answers the record of a pane. One question is worked on at a time; of those that come
+    meanwhile all are skipped but the last, which never is.
+
+    Parameters
+    ----------
+    pane
+        Whose maps follow its record.
+
+    Attributes
+    ----------
+    compared
+        Name of the map that is compared with the pane's baseline; empty for none.
+    milliseconds
+        From the last edit that was answered to the moment its maps were handed to the canvas.
+    """
+
+    preparing = Signal(int, int)
+    landed = Signal(object)
+    failed = Signal(str)
+
+    def __init__(self, pane: Pane, parent: QWidget) -> None:
+        super().__init__(parent)
+        self._pane = pane
+        self._ready: _Ready | None = None
+        self._worker: JobWorker | None = None
+        self._asked: Question | None = None
+        self._newest: Record | None = None
+        self._since = 0.0
+        self._window: QObject | None = None
+        self.compared = ""
+        self.milliseconds = 0.0
+        pane.events.model.connect(self._forget)
+        pane.events.bag.connect(self._forget)
+
+    @property
+    def busy(self) -> bool:
+        """Whether something on screen is older than the record."""
+        return self._worker is not None
+
+    def follow(self) -> None:
+        """Answer the pane's record, unless no model here reads records."""
+        asked = question(self._pane, self.compared)
+        if asked is None:
+            return
+        self._newest, self._since = asked.record, time.perf_counter()
+        self._pane.stale = BEHIND
+        if self._worker is None:
+            self._start(asked)
+
+    # work
+
+    def _start(self, asked: Question) -> None:
+        ready = self._ready if self._ready is not None and self._ready.fits(asked) else None
+        self._asked = asked
+        revisable = None if ready is None else ready.revisable
+        job = answers(asked, revisable, lambda: self._newest is not asked.record)
+        worker = self._worker = JobWorker(drive, job)
+        worker.job = job
+        worker.yielded.connect(self._show)
+        worker.returned.connect(self._keep)
+        worker.errored.connect(self._tell)
+        worker.finished.connect(self._go_on)
+        self._watch()
+        worker.start()
+
+    def _show(self, step: Preparing | Revised) -> None:
+        if isinstance(step, Preparing):
+            self.preparing.emit(step.done, step.total)
+        elif self._fits():
+            self._pane.show_revision(step.prediction, SOURCE, step.changes)
+            if step.whole and self._asked is not None and self._newest is self._asked.record:
+                self.milliseconds = 1e3 * (time.perf_counter() - self._since)
+                self._pane.stale = ""
+                self.landed.emit(step)
+
+    def _fits(self) -> bool:
+        """Whether what was asked about is still what is shown."""
+        pane, asked = self._pane, self._asked
+        if asked is None or pane.prediction is None or pane.model is not asked.model:
+            return False
+        return pane.prediction.bag.features is asked.bag.features
+
+    def _keep(self, revisable: Revisable) -> None:
+        if self._asked is not None:
+            self._ready = _Ready(self._asked.model, self._asked.bag, revisable)
+
+    def _tell(self, error: BaseException) -> None:
+        words = str(error) or type(error).__name__
+        self._pane.stale = f"older than the record: {words}"
+        self.failed.emit(words)
+
+    def _go_on(self) -> None:
+        """Ask again if the record has changed meanwhile."""
+        done, self._asked, self._worker = self._asked, None, None
+        if not isalive(self) or self._newest is None:
+            return
+        asked = question(self._pane, self.compared)
+        if asked is not None and done is not None and asked.record is not done.record:
+            self._start(asked)
+
+    def _forget(self, _: object = None) -> None:
+        """Hold on to no slide that is not shown, and end what is under way for it."""
+        self._ready = self._newest = None
+        if self._worker is not None:
+            self._worker.quit()
+
+    # the window
+
+    def _watch(self) -> None:
+        """Stop when the window is closed."""
+        window = self.parent().window()
+        if window is not self._window:
+            self._window = window
+            window.installEventFilter(self)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Stop when the window is closed."""
+        if event.type() == QEvent.Type.Close:
+            self._forget()
+        return False

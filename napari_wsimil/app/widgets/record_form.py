@@ -1,0 +1,220 @@
+"""RecordForm: a record to be edited, its fields in groups that fold, with a search."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLineEdit, QToolButton, QVBoxLayout, QWidget
+from superqt import QCollapsible
+
+from napari_wsimil.app.widgets.field_row import FieldRow
+from napari_wsimil.study.field import Absent
+from napari_wsimil.study.schema import Record
+from napari_wsimil.study.tables import RecordError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from napari_wsimil.app.case import Case
+    from napari_wsimil.models.record import RecordFormat
+    from napari_wsimil.study.field import Field
+
+#: Fields from which a group is folded at first, and its rows made when it is unfolded.
+_MANY = 40
+
+
+class RecordForm(QWidget):
+    """Emits a record as its fields are edited, and when an edit is at rest.
+
+    A text that states no value of its field is told beside it, and goes nowhere.
+    """
+
+    edited = Signal(object)
+    rested = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._case: Case | None = None
+        self._format: RecordFormat | None = None
+        self._record: Record | None = None
+        self._wrong: set[str] = set()
+        self.rows: dict[str, FieldRow] = {}
+        self.groups: dict[str, QCollapsible] = {}
+        self.search = QLineEdit()
+        self.search.setPlaceholderText("Find a field…")
+        self.search.setClearButtonEnabled(True)
+        self.read_only = QCheckBox("Model's")
+        self.read_only.setToolTip("Show only the fields that the model reads")
+        self.read_only.setChecked(True)
+        row = QHBoxLayout()
+        row.addWidget(self.search, 1)
+        row.addWidget(self.read_only)
+        self._column = QVBoxLayout(self)
+        self._column.setContentsMargins(0, 0, 0, 0)
+        self._column.addLayout(row)
+        self.search.textChanged.connect(self._filter)
+        self.read_only.toggled.connect(self._filter)
+
+    @property
+    def wrong(self) -> bool:
+        """Whether a field has a text in it that is none of its values."""
+        return bool(self._wrong)
+
+    def show_case(self, case: Case | None, read: RecordFormat | None) -> None:
+        """Lay out the fields of a case; `read` is what a model here reads of them."""
+        for group in self.groups.values():
+            self._column.removeWidget(group)
+            group.hide()
+            group.deleteLater()
+        self.rows, self.groups, self._wrong = {}, {}, set()
+        self._case, self._format = case, read
+        self.read_only.setVisible(read is not None)
+        for name in dict.fromkeys(f.group for f in case.schema.fields) if case else ():
+            self._add_group(name, self._fields(name))
+        self._filter()
+
+    def show_record(self, record: Record) -> None:
+        """Show the values of a record in all fields."""
+        self._record, self._wrong = record, set()
+        for name in self.rows:
+            self._show_field(name)
+        self._count()
+
+    # build
+
+    def _fields(self, group: str) -> list[Field]:
+        assert self._case is not None
+        return [field for field in self._case.schema.fields if field.group == group]
+
+    def _add_group(self, name: str, fields: Sequence[Field]) -> None:
+        group = QCollapsible(name)
+        group.setDuration(0)
+        inside = QWidget()
+        column = QVBoxLayout(inside)
+        column.setContentsMargins(8, 0, 0, 4)
+        column.setSpacing(2)
+        column.addLayout(self._build_missing(name))
+        group.setContent(inside)
+        self.groups[name] = group
+        self._column.addWidget(group)
+        if len(fields) < _MANY:
+            self._add_rows(name, column)
+            group.expand()
+        else:
+            group.toggled.connect(lambda: self._add_rows(name, column))
+
+    def _build_missing(self, group: str) -> QHBoxLayout:
+        line = QHBoxLayout()
+        line.addStretch(1)
+        for words, tip, act in (
+            ("All missing", "Take the whole group away from the record", self._take_away),
+            ("As recorded", "The patient's own values of this group", self._give_back),
+        ):
+            button = QToolButton()
+            button.setText(words)
+            button.setToolTip(tip)
+            button.clicked.connect(lambda _=False, act=act: act(group))
+            line.addWidget(button)
+        return line
+
+    def _add_rows(self, group: str, column: QVBoxLayout) -> None:
+        for field in self._fields(group):
+            if field.name not in self.rows:
+                row = self.rows[field.name] = FieldRow(field, self._known(field))
+                row.edited.connect(self._edit)
+                row.rested.connect(self.rested)
+                column.addWidget(row)
+                self._show_field(field.name)
+        self._filter()
+
+    def _known(self, field: Field) -> NDArray[np.float64]:
+        assert self._case is not None
+        numbers = (field.number(record[field.name]) for record in self._case.cohort)
+        return np.array([number for number in numbers if number is not None], dtype=np.float64)
+
+    # act
+
+    def _edit(self, name: str, text: str) -> None:
+        if self._case is None or self._record is None:
+            return
+        try:
+            record = self._case.schema.apply(self._record, {name: text})
+        except RecordError as error:
+            self._wrong.add(name)
+            self.rows[name].tell(str(error).partition(": ")[2], wrong=True)
+            return
+        self._wrong.discard(name)
+        self._take(record)
+        self._show_field(name)
+
+    def _take_away(self, group: str) -> None:
+        self._set({field.name: Absent.MISSING for field in self._fields(group)})
+
+    def _give_back(self, group: str) -> None:
+        assert self._case is not None
+        self._set({field.name: self._case.record[field.name] for field in self._fields(group)})
+
+    def _set(self, values: dict[str, object]) -> None:
+        if self._record is not None:
+            record = Record({**self._record.values, **values})  # type: ignore[dict-item]
+            self._take(record)
+            self.show_record(record)
+            self.rested.emit()
+
+    def _take(self, record: Record) -> None:
+        self._record = record
+        self.edited.emit(record)
+        self._count()
+
+    # show
+
+    def _show_field(self, name: str) -> None:
+        case, record = self._case, self._record
+        if case is not None and record is not None:
+            self.rows[name].show_value(record[name], case.record[name], self._said(name, record))
+
+    def _said(self, name: str, record: Record) -> str:
+        """Return what is odd about a value: of itself, beside others, or for the model."""
+        assert self._case is not None
+        schema = self._case.schema
+        words = [schema.by_name[name].remark(record[name])]
+        words += [one for one in schema.broken(record) if name in one.split()]
+        if self._format is not None and name in self._format.clinical.inputs:
+            words.append(self._format.remark(name, record[name]))
+        return "\n".join(filter(None, words))
+
+    def _count(self) -> None:
+        """Tell beside each group how many of its fields are not as recorded."""
+        case, record = self._case, self._record
+        if case is None or record is None:
+            return
+        changed = case.record.changes(record)
+        for name, group in self.groups.items():
+            fields = self._fields(name)
+            edited = sum(field.name in changed for field in fields)
+            absent = sum(record[field.name] is Absent.MISSING for field in fields)
+            words = [f"{edited} changed"] * bool(edited) + [f"{absent} missing"] * bool(absent)
+            group.setText(" · ".join([f"{name} ({len(fields)})", *words]))
+
+    def _filter(self, _: object = None) -> None:
+        sought = self.search.text().strip().casefold()
+        read = self._read()
+        for name, row in self.rows.items():
+            field = row.field
+            found = sought in f"{field.name} {field.description}".casefold()
+            row.setVisible(found and (read is None or name in read))
+        for name, group in self.groups.items():
+            fields = self._fields(name)
+            group.setVisible(any(read is None or f.name in read for f in fields))
+            if sought and not group.isExpanded():
+                group.expand()
+
+    def _read(self) -> set[str] | None:
+        """Return the names of the fields to show, None for all."""
+        if self._format is None or not self.read_only.isChecked():
+            return None
+        return set(self._format.clinical.inputs)

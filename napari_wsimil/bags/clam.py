@@ -1,0 +1,89 @@
+"""CLAM: features and coordinates in one file, the sizes of patches in another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_wsimil.bags.hdf5 import number, open_h5, read_attrs, read_numbers
+from napari_wsimil.bags.places import whole_coords
+from napari_wsimil.bags.stated import Stated, Tool, Unit
+from napari_wsimil.bags.trident import table_shape
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import h5py
+    from numpy.typing import NDArray
+
+
+def state_clam(path: Path, file: h5py.File, patches: Path | None = None) -> Stated:
+    """Return what a file of features and coordinates says, or one of features alone.
+
+    Parameters
+    ----------
+    patches
+        CLAM's file of patches of the same slide, which states the sizes.
+
+    Raises
+    ------
+    ValueError
+        If features are missing, or the other file's coordinates are not the same.
+    """
+    if "features" not in file:
+        raise ValueError(
+            f"{path}: no features in it, only {sorted(file) or 'nothing'}"
+            + (": give the file of features, and this one as patches" if "coords" in file else "")
+        )
+    coords = whole_coords(path, file["coords"]) if "coords" in file else None
+    sizes = {} if coords is None else _sizes(path, coords, read_attrs(file["coords"]), patches)
+    return Stated(
+        path=path,
+        tool=Tool.NONE if coords is None else Tool.CLAM,
+        shape=(0, 0) if file["features"].shape is None else table_shape(path, file["features"]),
+        load=lambda: _features(path),
+        corners=None if coords is None else coords.astype(np.float64),
+        unit=Unit.NONE if coords is None else Unit.PIXELS,
+        encoder=str(read_attrs(file["features"]).get("encoder") or ""),
+        patch_size=sizes.get("patch_size"),
+        pixels=sizes.get("pixels"),
+    )
+
+
+def beside(path: Path) -> Path | None:
+    """Return CLAM's file of patches of the slide of a file of features, if it lies beside."""
+    if path.suffix.lower() != ".h5":
+        return None
+    for folder in (path.parent / "patches", path.parent.parent / "patches"):
+        if folder != path.parent and (folder / path.name).is_file():
+            return folder / path.name
+    return None
+
+
+def _sizes(
+    path: Path, coords: NDArray[np.int64], attrs: dict[str, Any], patches: Path | None
+) -> dict[str, int]:
+    """Return the sizes that CLAM states with the coordinates, or in its file of patches."""
+    if patches is None:
+        return _stated_sizes(path, attrs)
+    with open_h5(patches) as file:
+        if "coords" not in file or not np.array_equal(
+            read_numbers(patches, file["coords"]), coords
+        ):
+            raise ValueError(f"{patches}: its coords are not those of {path}")
+        return _stated_sizes(patches, read_attrs(file["coords"]))
+
+
+def _stated_sizes(path: Path, attrs: dict[str, Any]) -> dict[str, int]:
+    """CLAM's patch size is in pixels of a level, whose downsample it states beside it."""
+    if "patch_size" not in attrs or "downsample" not in attrs:
+        return {}
+    pixels = int(number(path, attrs, "patch_size"))
+    downsample = number(path, attrs, "downsample")
+    return {"pixels": pixels, "patch_size": round(pixels * downsample)}
+
+
+def _features(path: Path) -> NDArray[np.float32]:
+    with open_h5(path) as file:
+        return read_numbers(path, file["features"]).astype(np.float32, copy=False)

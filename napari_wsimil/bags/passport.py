@@ -1,0 +1,230 @@
+"""Passport: where a file's patches are said to lie, and whether that holds on the slide."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_wsimil.bags.checks import (
+    Check,
+    Verdict,
+    check_edges,
+    check_number,
+    check_stride,
+    check_tissue,
+)
+from napari_wsimil.bags.located import Question, level0_mpp, locate, questions
+from napari_wsimil.bags.stated import Confirmed, Stated, Tool, Unit
+from napari_wsimil.space.grid import modal_stride
+from napari_wsimil.space.tissue import find_tissue
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from napari_wsimil.bags.located import Located
+    from napari_wsimil.space.slide import Slide
+
+#: Share by which a file's µm per pixel may differ from the slide's.
+_MPP_TOLERANCE = 0.02
+
+
+@dataclass(frozen=True)
+class Passport:
+    """What is known of a file of features and its places, and the four checks.
+
+    Attributes
+    ----------
+    tool, unit
+        Who wrote it, and in what it gives places.
+    patches, dim
+        N and D of its features.
+    origin
+        (x, y) of the first corner in level-0 pixels of the full canvas; None without places.
+    bounds
+        (x, y, width, height) of the scanned part, where the file or slide states one.
+    patch_size, patch_um, step
+        Side in level-0 pixels and in µm, and extent less overlap in level-0 pixels.
+    pixels
+        Side of a patch as the encoder saw it.
+    encoder, encoder_source
+        Its name, and how far that is to be believed.
+    mpp, mpp_source
+        µm per level-0 pixel, and who says so.
+    checks
+        Edges (a), stride (b), tissue (c), number (d).
+    questions
+        What the file does not say and nobody has answered yet.
+    notes
+        What was taken for granted.
+    """
+
+    tool: Tool
+    unit: Unit
+    patches: int
+    dim: int
+    origin: tuple[float, float] | None
+    bounds: tuple[int, int, int, int] | None
+    patch_size: float | None
+    patch_um: float | None
+    step: float | None
+    pixels: int | None
+    encoder: str
+    encoder_source: str
+    mpp: float | None
+    mpp_source: str
+    checks: tuple[Check, ...]
+    questions: tuple[Question, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> Verdict:
+        """Return the worst of the checks; refused too while a needed answer is missing."""
+        found = {check.verdict for check in self.checks}
+        if any(question.needed for question in self.questions):
+            return Verdict.REFUSED
+        worst = (Verdict.REFUSED, Verdict.WARNED, Verdict.UNTESTED)
+        return next((verdict for verdict in worst if verdict in found), Verdict.PASSED)
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """Return it as plain values by name, for a table, a ledger or JSON."""
+        checks = {c.name: f"{c.verdict}: {c.sentence}" for c in self.checks}
+        return {
+            "tool": self.tool.value,
+            "verdict": self.verdict.value,
+            "patches": self.patches,
+            "dim": self.dim,
+            "unit": self.unit.value,
+            "origin_level0_px": self.origin,
+            "bounds_level0_px": self.bounds,
+            "patch_level0_px": self.patch_size,
+            "patch_um": self.patch_um,
+            "step_level0_px": self.step,
+            "patch_px": self.pixels,
+            "encoder": self.encoder or None,
+            "encoder_source": self.encoder_source,
+            "mpp_um": self.mpp,
+            "mpp_source": self.mpp_source,
+            "checks": checks,
+            "asked": {question.fact: question.text for question in self.questions},
+            "notes": self.notes,
+        }
+
+
+def passport(
+    stated: Stated, confirmed: Confirmed | None = None, slide: Slide | None = None
+) -> Passport:
+    """Return the passport of a file of features, checked against its slide if there is one.
+
+    Nothing is raised for what does not hold: the checks say it.
+    """
+    confirmed = confirmed or Confirmed()
+    resolution = None if slide is None else slide.resolution
+    open_questions = questions(stated, confirmed, resolution)
+    asked = any(question.needed for question in open_questions)
+    where = None if asked else locate(stated, confirmed, resolution)
+    mpp, source = level0_mpp(stated, confirmed, resolution)
+    encoder, encoder_source = _encoder(stated, confirmed)
+    return Passport(
+        tool=stated.tool,
+        unit=stated.unit,
+        patches=stated.shape[0],
+        dim=stated.shape[1],
+        origin=None if where is None or not len(where.corners) else _first(where.corners),
+        bounds=stated.bounds or _bounds(slide),
+        patch_size=None if where is None else where.patch_size,
+        patch_um=None if where is None or mpp is None else where.patch_size * mpp,
+        step=None if where is None else where.step,
+        pixels=None if where is None else where.pixels,
+        encoder=encoder,
+        encoder_source=encoder_source,
+        mpp=mpp,
+        mpp_source=source,
+        checks=_checks(stated, where, mpp, slide),
+        questions=open_questions,
+        notes=stated.notes + _remarks(stated, where, slide),
+    )
+
+
+def _first(corners: NDArray[np.float64]) -> tuple[float, float]:
+    x, y = corners[0].tolist()
+    return x, y
+
+
+def _encoder(stated: Stated, confirmed: Confirmed) -> tuple[str, str]:
+    if confirmed.encoder:
+        return confirmed.encoder, "declared by the user, unverified"
+    if stated.verified:
+        return stated.encoder, "named with a hash of its definition by the file"
+    return stated.encoder, "named by the file, unverified" if stated.encoder else "unknown"
+
+
+def _checks(
+    stated: Stated, where: Located | None, mpp: float | None, slide: Slide | None
+) -> tuple[Check, ...]:
+    number = check_number(stated.shape[0], None if stated.corners is None else len(stated.corners))
+    if where is None or not len(where.corners):
+        why = "features have no places" if stated.corners is None else "a needed answer is missing"
+        names = ("edges", "stride", "tissue")
+        return (*(Check(n, None, None, Verdict.UNTESTED, why) for n in names), number)
+    others = _other_readings(where, mpp, stated.bounds or _bounds(slide))
+    size = stated.slide_size if slide is None else slide.dimensions
+    stride = modal_stride(np.round(where.corners).astype(np.int64))
+    tissue = None if slide is None else find_tissue(slide)
+    edges = check_edges(where, size, others)
+    return (
+        _same_size(edges, stated, slide),
+        check_stride(where, stride),
+        check_tissue(where, tissue, others),
+        number,
+    )
+
+
+def _same_size(edges: Check, stated: Stated, slide: Slide | None) -> Check:
+    """Return the check of the edges, refused where the file is of a slide of another size."""
+    if slide is None or stated.slide_size in (None, slide.dimensions):
+        return edges
+    said, found = (" × ".join(map(str, s)) for s in (stated.slide_size or (), slide.dimensions))
+    text = f"the file is of a slide of {said} level-0 px, this one has {found}"
+    return Check("edges", edges.value, edges.limit, Verdict.REFUSED, text)
+
+
+def _other_readings(
+    where: Located, mpp: float | None, bounds: tuple[int, int, int, int] | None
+) -> Mapping[str, NDArray[np.float64]]:
+    """Return the corners in the frames and units that other tools are known to mean."""
+    found = {}
+    if bounds is not None and bounds[:2] != (0, 0):
+        offset = np.array(bounds[:2], dtype=np.float64)
+        found["with the offset of the bounds added"] = where.corners + offset
+        found["with the offset of the bounds taken away"] = where.corners - offset
+    if mpp is not None:
+        found["as µm"] = where.corners / mpp
+        found["as pixels that were taken for µm"] = where.corners * mpp
+    return found
+
+
+def _bounds(slide: Slide | None) -> tuple[int, int, int, int] | None:
+    """Return the scanned part as OpenSlide's properties state it."""
+    said = {} if slide is None else slide.reader.properties
+    names = [f"openslide.bounds-{side}" for side in ("x", "y", "width", "height")]
+    if not all(str(said.get(name, "")).isdigit() for name in names):
+        return None
+    x, y, width, height = (int(said[name]) for name in names)
+    return x, y, width, height
+
+
+def _remarks(stated: Stated, where: Located | None, slide: Slide | None) -> tuple[str, ...]:
+    notes = []
+    mpp = None if slide is None else slide.resolution.mpp
+    if mpp and stated.mpp and abs(stated.mpp / mpp - 1) > _MPP_TOLERANCE:
+        notes.append(f"the file says {stated.mpp:g} µm per level-0 px, the slide {mpp:g}")
+    if where is not None and len(where.corners):
+        off = float(np.abs(where.corners - np.round(where.corners)).max())
+        if off > 0:
+            notes.append(f"places are rounded to whole level-0 px, by at most {off:.2f} px")
+    return tuple(notes)

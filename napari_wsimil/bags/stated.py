@@ -1,0 +1,119 @@
+"""Stated: what a file of features says of itself, in its own unit, whoever wrote it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class Tool(StrEnum):
+    """Which program's layout a file has."""
+
+    OWN = "napari-wsimil"
+    TRIDENT = "TRIDENT"
+    STAMP = "STAMP"
+    CLAM = "CLAM"
+    LAZYSLIDE = "LazySlide"
+    SLIDEFLOW = "Slideflow"
+    NONE = "features alone"
+
+
+class Unit(StrEnum):
+    """In what a file gives the places of its patches."""
+
+    PIXELS = "level-0 px"
+    MICRONS = "µm"
+    NONE = "no places"
+
+
+@dataclass(frozen=True, eq=False)
+class Stated:
+    """What a file of features says; None and empty where it is silent.
+
+    Attributes
+    ----------
+    path, tool
+        The file, and whose layout it has.
+    shape
+        (N, D) of its features.
+    load
+        Reads them: (N, D) float32.
+    corners
+        (N, 2) float64 of (x, y), in `unit`; of the patches' centers if `centered`.
+    unit
+        Of `corners` and `step`.
+    patch_size, patch_um
+        Side of a patch in level-0 pixels, or in µm.
+    pixels
+        Side of a patch as the encoder saw it.
+    step
+        Extent less overlap, as the file states them.
+    mpp
+        µm per level-0 pixel of the slide.
+    slide_size, bounds
+        (width, height) of the slide, and (x, y, width, height) of its scanned part, in
+        level-0 pixels.
+    encoder, verified
+        Its name, and whether a hash of its weights is in it.
+    slide, synthetic
+        Fingerprint of the slide, and whether it is a phantom.
+    notes
+        What was taken for granted in reading it, for people.
+    """
+
+    path: Path
+    tool: Tool
+    shape: tuple[int, int]
+    load: Callable[[], NDArray[np.float32]]
+    corners: NDArray[np.float64] | None = None
+    unit: Unit = Unit.NONE
+    centered: bool = False
+    patch_size: float | None = None
+    patch_um: float | None = None
+    pixels: int | None = None
+    step: float | None = None
+    mpp: float | None = None
+    slide_size: tuple[int, int] | None = None
+    bounds: tuple[int, int, int, int] | None = None
+    encoder: str = ""
+    verified: bool = False
+    slide: str = ""
+    synthetic: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """What a person says of a file that the file does not; it goes before what the file says.
+
+    Attributes
+    ----------
+    patch_size, stride
+        In level-0 pixels.
+    pixels
+        Side of a patch as the encoder saw it.
+    mpp
+        µm per level-0 pixel of the slide.
+    encoder
+        Name of the encoder; nothing verifies it.
+    table
+        Which of several tables of features in one file is meant.
+    patches
+        CLAM's file of patches of the same slide.
+    """
+
+    patch_size: int | None = None
+    stride: int | None = None
+    pixels: int | None = None
+    mpp: float | None = None
+    encoder: str = ""
+    table: str = ""
+    patches: Path | None = None

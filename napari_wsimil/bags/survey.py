@@ -1,0 +1,206 @@
+"""Survey: which files of a folder are the features of which slides, and what does not fit."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from napari_wsimil.bags.exchange import SUFFIXES, read_stated, resolved
+from napari_wsimil.bags.link import SUFFIX
+from napari_wsimil.bags.passport import passport
+from napari_wsimil.bags.stated import Confirmed
+from napari_wsimil.space.geometry import SlideError
+from napari_wsimil.space.slide import open_slide
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+    from contextlib import AbstractContextManager
+
+    from napari_wsimil.bags.passport import Passport
+    from napari_wsimil.space.slide import Slide
+
+#: Where tools put features below the folder that they are given.
+_BELOW = ("h5_files", "features_*", "pt_files")
+
+
+class SlideLike(Protocol):
+    """A slide of a study; rows of a manifest are such."""
+
+    @property
+    def slide(self) -> str: ...
+    @property
+    def slide_path(self) -> Path | None: ...
+    @property
+    def mpp(self) -> float | None: ...
+
+
+@dataclass(frozen=True)
+class Match:
+    """A file of features, the slide it is of, and its passport."""
+
+    slide: str
+    features: Path
+    passport: Passport
+    confirmed: Confirmed
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """What does not fit: a slide or a file by name, and why."""
+
+    what: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a folder of features has for the slides of a study.
+
+    Attributes
+    ----------
+    matches
+        Files whose slide is known, refused ones too: see their passports.
+    mismatches
+        Slides without features, features without slide, files that cannot be read.
+    """
+
+    matches: tuple[Match, ...]
+    mismatches: tuple[Mismatch, ...]
+
+
+@dataclass(frozen=True)
+class Surveyed:
+    """How far a survey is."""
+
+    done: int
+    total: int
+    stage: str = "reading features"
+
+
+def survey_features(
+    folder: Path | str, slides: Sequence[SlideLike], confirmed: Confirmed | None = None
+) -> Generator[Surveyed, None, Survey]:
+    """Yield after every file; return which of a folder's files are of which slides.
+
+    A file is of the slide that has its name, or the name before the first dot. Features
+    whose slide has no image, or one that cannot be opened, are checked without it.
+
+    Parameters
+    ----------
+    folder
+        A folder of features, or that of a tool's job with one such folder below it.
+    slides
+        Those of the study.
+    confirmed
+        What a person says of all files of the folder.
+
+    Raises
+    ------
+    ValueError
+        If there are no features in the folder, or several folders of them below it.
+    OSError
+        If the folder cannot be read.
+    """
+    files = feature_files(Path(folder))
+    given = confirmed or Confirmed()
+    named = _by_slide(files, slides)
+    rows = {row.slide: row for row in slides}
+    matches: list[Match] = []
+    lost: list[Mismatch] = []
+    for done, (path, slide) in enumerate(named.items(), 1):
+        if slide is None:
+            lost.append(Mismatch(path.name, "no slide of the study has this name"))
+        elif slide in {match.slide for match in matches}:
+            lost.append(Mismatch(path.name, f"slide {slide!r} has features in another file"))
+        else:
+            try:
+                matches.append(inspect(path, rows[slide], given))
+            except (ValueError, OSError) as error:
+                lost.append(Mismatch(path.name, str(error)))
+        yield Surveyed(done, len(named))
+    found = {slide for slide in named.values() if slide is not None}
+    lost += [Mismatch(row.slide, "no features") for row in slides if row.slide not in found]
+    return Survey(tuple(matches), tuple(lost))
+
+
+def inspect(path: Path, slide: SlideLike, confirmed: Confirmed) -> Match:
+    """Return a file as features of a slide, with its passport.
+
+    Raises
+    ------
+    ValueError, OSError
+        If the file cannot be read.
+    """
+    path, confirmed = resolved(path, confirmed)
+    stated = read_stated(path, confirmed)
+    if confirmed.mpp is None and slide.mpp is not None:
+        confirmed = replace(confirmed, mpp=slide.mpp)
+    opened, why = _opened(slide)
+    with opened as image:
+        found = passport(stated, confirmed, image)
+        mpp = None if image is None else image.resolution.mpp
+    if why:
+        found = replace(found, notes=(*found.notes, why))
+    if confirmed.mpp is None and stated.mpp is None and mpp is not None:
+        confirmed = replace(confirmed, mpp=mpp)
+    return Match(slide.slide, path, found, confirmed)
+
+
+def feature_files(folder: Path) -> tuple[Path, ...]:
+    """Return the files of features in a folder, or in the one such folder below it.
+
+    Raises
+    ------
+    ValueError
+        If there are none, or several folders of them.
+    """
+    if found := _files(folder):
+        return found
+    below = {path: files for pattern in _BELOW for path in sorted(folder.glob(pattern))
+             if (files := _files(path))}  # fmt: skip
+    if len(below) == 2 and {path.name for path in below} == {"h5_files", "pt_files"}:
+        return below[folder / "h5_files"]  # CLAM writes the same features twice
+    if len(below) > 1:
+        names = ", ".join(path.name for path in below)
+        raise ValueError(f"{folder}: has features in {names}: give one of these folders")
+    if not below:
+        raise ValueError(f"{folder}: no features in it ({', '.join(SUFFIXES)})")
+    return next(iter(below.values()))
+
+
+def _files(folder: Path) -> tuple[Path, ...]:
+    return tuple(
+        entry
+        for entry in sorted(folder.iterdir() if folder.is_dir() else ())
+        if entry.suffix.lower() in SUFFIXES
+        and not entry.name.startswith(".")
+        and not entry.name.endswith((SUFFIX, "_patches.h5"))
+    )
+
+
+def _by_slide(files: Sequence[Path], slides: Sequence[SlideLike]) -> dict[Path, str | None]:
+    """Return the slide each file is of, None where none is."""
+    names = {row.slide: row.slide for row in slides}
+    for row in slides:
+        if row.slide_path is not None:
+            names.setdefault(row.slide_path.stem, row.slide)
+    short: dict[str, set[str]] = {}
+    for name, slide in names.items():
+        short.setdefault(name.partition(".")[0], set()).add(slide)
+    found: dict[Path, str | None] = {}
+    for path in files:
+        near = short.get(path.stem.partition(".")[0], set())
+        found[path] = names.get(path.stem) or (next(iter(near)) if len(near) == 1 else None)
+    return found
+
+
+def _opened(slide: SlideLike) -> tuple[AbstractContextManager[Slide | None], str]:
+    """Return the slide opened, or nothing and why not."""
+    if slide.slide_path is None:
+        return nullcontext(), ""
+    try:
+        return open_slide(slide.slide_path, slide.mpp), ""
+    except SlideError as error:
+        return nullcontext(), f"not checked against the slide: {error}"

@@ -1,0 +1,231 @@
+"""Additions: patients that come into a study; what is there already is never overwritten."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+from sqlalchemy.orm import selectinload
+
+from napari_wsimil.study.condition import StudyError
+from napari_wsimil.study.entry import Act, Entry, append, drafted, per_field
+from napari_wsimil.study.records import cells_of, exact, held
+from napari_wsimil.study.roots import Place
+from napari_wsimil.study.stored import (
+    StoredEntry,
+    StoredFeatures,
+    StoredPatient,
+    StoredRecord,
+    StoredSlide,
+)
+from napari_wsimil.study.tables import RecordError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from sqlalchemy.orm import Session
+
+    from napari_wsimil.study.manifest import Patient, SlideRow
+    from napari_wsimil.study.schema import ClinicalSchema
+
+#: No name of a patient or a slide is longer.
+LONGEST_NAME = 200
+
+_OWN = ("label", "split", "time", "event")
+
+
+@dataclass(frozen=True)
+class Added:
+    """What came of adding patients, by their names.
+
+    Attributes
+    ----------
+    new
+        Those that were not there.
+    completed
+        Those that were, and of whom more is known now.
+    same
+        Those that were there just so.
+    conflicts
+        A sentence for each that contradicts what is there; nothing of it was taken.
+    """
+
+    new: tuple[str, ...]
+    completed: tuple[str, ...]
+    same: tuple[str, ...]
+    conflicts: tuple[str, ...]
+
+
+@dataclass
+class Addition:
+    """Patients being added within one transaction.
+
+    Attributes
+    ----------
+    session, schema
+        The study's.
+    places
+        Where files are, by their paths.
+    who, why
+        For the ledger.
+    """
+
+    session: Session
+    schema: ClinicalSchema
+    places: Mapping[Path, Place]
+    who: str
+    why: str
+    known: dict[str, StoredPatient] = field(default_factory=dict)
+    owners: dict[str, str] = field(default_factory=dict)
+    forgotten: set[str] = field(default_factory=set)
+    notes: list[tuple[StoredRecord, Entry]] = field(default_factory=list)
+
+    def run(self, patients: Sequence[Patient]) -> Added:
+        """Add patients and return what came of it."""
+        self._look_up()
+        found: dict[str, list[str]] = {"new": [], "completed": [], "same": [], "conflicts": []}
+        for patient in patients:
+            kind, said = self._add(patient)
+            found[kind].append(said)
+        for (record, _), entry in zip(
+            self.notes, append(self.session, [entry for _, entry in self.notes]), strict=True
+        ):
+            record.version = entry.number
+        return Added(**{kind: tuple(said) for kind, said in found.items()})
+
+    def _look_up(self) -> None:
+        query = select(StoredPatient).options(
+            selectinload(StoredPatient.record),
+            selectinload(StoredPatient.slides).selectinload(StoredSlide.features),
+        )
+        for row in self.session.scalars(query):
+            self.known[row.name] = row
+            self.owners |= dict.fromkeys((slide.name for slide in row.slides), row.name)
+        stones = StoredEntry.content.contains(f'"act": "{Act.FORGOTTEN}"')
+        self.forgotten |= set(self.session.scalars(select(StoredEntry.patient).where(stones)))
+
+    def _add(self, patient: Patient) -> tuple[str, str]:
+        cells = self._cells(patient)
+        for name in (patient.name, *(slide.slide for slide in patient.slides)):
+            _check_name(name)
+        if said := self._conflict(patient, cells):
+            return "conflicts", said
+        is_new = patient.name not in self.known
+        row = self._row(patient)
+        changes = self._changes(row, patient, cells)
+        if not (is_new or changes):
+            return "same", patient.name
+        self._fill(row, patient, cells)
+        self._note(row, {} if is_new else changes)
+        return ("new" if is_new else "completed"), patient.name
+
+    def _cells(self, patient: Patient) -> dict[str, str]:
+        values = patient.record.values if patient.record else {}
+        texts = {name: exact(self.schema, name, value) for name, value in values.items()}
+        return {name: text for name, text in texts.items() if text}
+
+    def _conflict(self, patient: Patient, cells: Mapping[str, str]) -> str:
+        if patient.name in self.forgotten:
+            return f"{patient.name}: was forgotten, and comes back under no such name"
+        for slide in patient.slides:
+            owner = self.owners.get(slide.slide, patient.name)
+            if owner != patient.name:
+                return f"{patient.name}: slide {slide.slide} is already one of {owner}"
+        row = self.known.get(patient.name)
+        for what, old, new in self._pairs(row, patient, cells) if row else ():
+            if old and new and old != new:
+                return f"{patient.name}: {what} is {old} in the study, {new} here"
+        return ""
+
+    def _pairs(
+        self, row: StoredPatient, patient: Patient, cells: Mapping[str, str]
+    ) -> list[tuple[str, str, str]]:
+        """Return what is stored and what is given of a patient, as texts, empty if nothing."""
+        own = [(n, _text(getattr(row, n)), _text(getattr(patient, n))) for n in _OWN]
+        before = cells_of(row.record, self.schema) if row.record else {}
+        record = [(name, before.get(name, ""), text) for name, text in cells.items()]
+        slides = {slide.name: slide for slide in row.slides}
+        files = [p for s in patient.slides for p in self._slide_pairs(slides.get(s.slide), s)]
+        return own + record + files
+
+    def _slide_pairs(
+        self, stored: StoredSlide | None, slide: SlideRow
+    ) -> list[tuple[str, str, str]]:
+        features = stored.features if stored else None
+        image = self._place(slide.slide_path), _stored_place(stored)
+        data = self._place(slide.feature_path), _stored_place(features)
+        return [
+            (f"slide {slide.slide}", stored.name if stored else "", slide.slide),
+            (f"image of {slide.slide}", _text(image[1]), _text(image[0])),
+            (f"features of {slide.slide}", _text(data[1]), _text(data[0])),
+            (f"mpp of {slide.slide}", _text(stored.mpp if stored else None), _text(slide.mpp)),
+        ]
+
+    def _changes(
+        self, row: StoredPatient, patient: Patient, cells: Mapping[str, str]
+    ) -> dict[str, tuple[str, str]]:
+        pairs = self._pairs(row, patient, cells)
+        return {what: (old, new) for what, old, new in pairs if new and new != old}
+
+    def _row(self, patient: Patient) -> StoredPatient:
+        if patient.name not in self.known:
+            row = StoredPatient(name=patient.name, record=StoredRecord(version=0, cells="{}"))
+            self.session.add(row)
+            self.known[patient.name] = row
+        return self.known[patient.name]
+
+    def _fill(self, row: StoredPatient, patient: Patient, cells: Mapping[str, str]) -> None:
+        for name in _OWN:
+            if (value := getattr(patient, name)) is not None:
+                setattr(row, name, value)
+        if row.record is not None:
+            row.record.cells = json.dumps(json.loads(row.record.cells) | cells)
+        slides = {slide.name: slide for slide in row.slides}
+        for slide in patient.slides:
+            if slide.slide not in slides:
+                slides[slide.slide] = StoredSlide(name=slide.slide)
+                row.slides.append(slides[slide.slide])
+                self.owners[slide.slide] = patient.name
+            self._fill_slide(slides[slide.slide], slide)
+
+    def _fill_slide(self, row: StoredSlide, slide: SlideRow) -> None:
+        if (image := self._place(slide.slide_path)) is not None:
+            row.root, row.path = image.root, image.path
+        if slide.mpp is not None:
+            row.mpp = slide.mpp
+        data = self._place(slide.feature_path)
+        if data is not None and row.features is None:
+            row.features = StoredFeatures(root=data.root, path=data.path)
+
+    def _note(self, row: StoredPatient, changes: Mapping[str, tuple[str, str]]) -> None:
+        if row.record is None:
+            raise StudyError(f"patient {row.name} has lost the record: take it from a backup")
+        record = held(self.schema, row.record).record
+        entry = drafted(self.who, Act.IMPORTED, patient=row.name, why=self.why)
+        entries = per_field(replace(entry, record=record.digest()), changes)
+        self.notes += [(row.record, entry) for entry in entries]
+
+    def _place(self, path: Path | None) -> Place | None:
+        return None if path is None else self.places[path]
+
+
+def _stored_place(row: StoredSlide | StoredFeatures | None) -> Place | None:
+    if row is None or row.root is None or row.path is None:
+        return None
+    return Place(row.root, row.path)
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value.root}:{value.path}" if isinstance(value, Place) else str(value)
+
+
+def _check_name(name: str) -> None:
+    if not name.strip() or len(name) > LONGEST_NAME or not name.isprintable():
+        raise RecordError(
+            f"{name[:40]!r} names no patient or slide: 1 to {LONGEST_NAME} printable characters"
+        )

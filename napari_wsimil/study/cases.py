@@ -1,0 +1,96 @@
+"""Cases: the patients of a study's database as others see them, and slides that become some."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+from sqlalchemy.orm import selectinload
+
+from napari_wsimil.study.manifest import Patient, SlideRow, Split
+from napari_wsimil.study.records import held
+from napari_wsimil.study.roots import Place, resolved
+from napari_wsimil.study.stored import StoredPatient, StoredSlide
+from napari_wsimil.study.tables import RecordError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy.orm import Session
+
+    from napari_wsimil.study.schema import ClinicalSchema
+    from napari_wsimil.study.stored import StoredFeatures
+
+#: Endings of whole-slide images of one file.
+SLIDES = {
+    *(".svs", ".tif", ".tiff", ".ndpi", ".scn", ".bif", ".mrxs"),
+    *(".vms", ".vmu", ".svslide", ".qptiff", ".btf"),
+}
+
+
+def patient_of(row: StoredPatient, schema: ClinicalSchema, roots: Mapping[str, Path]) -> Patient:
+    """Return the patient in a row, with absolute paths.
+
+    Raises
+    ------
+    StudyError
+        If a path climbs out of the study, or the record does not fit the schema.
+    """
+    return Patient(
+        name=row.name,
+        slides=tuple(_slide_of(slide, roots) for slide in row.slides),
+        label=row.label,
+        split=None if row.split is None else Split(row.split),
+        time=row.time,
+        event=row.event,
+        record=schema.parse({}) if row.record is None else held(schema, row.record).record,
+    )
+
+
+def rows_of(session: Session, name: str | None = None) -> Sequence[StoredPatient]:
+    """Return the rows of all patients, or of those of a name, with what belongs to them."""
+    query = select(StoredPatient).order_by(StoredPatient.id)
+    if name is not None:
+        query = query.where(StoredPatient.name == name)
+    slides = selectinload(StoredPatient.slides).selectinload(StoredSlide.features)
+    return session.scalars(query.options(selectinload(StoredPatient.record), slides)).all()
+
+
+def cases_in(folder: Path) -> tuple[Patient, ...]:
+    """Return a case of its own for each slide in a folder and below, named P0001 and so on.
+
+    Names of files can name patients, so the cases take none of theirs.
+
+    Raises
+    ------
+    RecordError
+        If there is no slide.
+    OSError
+        If the folder cannot be read.
+    """
+    folder = Path(os.path.abspath(folder))
+    inside = (p for p in folder.rglob("*") if not _hidden(p.relative_to(folder)))
+    files = sorted(path for path in inside if path.suffix.lower() in SLIDES and path.is_file())
+    if not files:
+        raise RecordError(f"{folder} has no slides ({', '.join(sorted(SLIDES))})")
+    names = [f"P{number:04d}" for number in range(1, len(files) + 1)]
+    return tuple(
+        Patient(name, (SlideRow(f"{name}-1", slide_path=file),))
+        for name, file in zip(names, files, strict=True)
+    )
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _slide_of(row: StoredSlide, roots: Mapping[str, Path]) -> SlideRow:
+    return SlideRow(row.name, _path(row, roots), _path(row.features, roots), row.mpp)
+
+
+def _path(row: StoredSlide | StoredFeatures | None, roots: Mapping[str, Path]) -> Path | None:
+    if row is None or row.root is None or row.path is None:
+        return None
+    return resolved(Place(row.root, row.path), roots)

@@ -1,0 +1,225 @@
+"""Database: the SQLite file of a study, its transactions, and its troubles in words.
+
+Every change is one transaction that takes the write lock at its beginning, so that what it
+read cannot change under it, and a process that dies in the middle leaves nothing of it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from sqlalchemy import create_engine, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import QueuePool
+
+from napari_wsimil.study.condition import Health, StudyError, examine, spoken
+from napari_wsimil.study.disks import file_system, journal_on
+from napari_wsimil.study.salvage import copied, salvaged
+from napari_wsimil.study.stored import APPLICATION, VERSION, Base
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from sqlalchemy import Connection, Engine
+
+#: Seconds to wait for another program that writes.
+WAIT_S = 5.0
+
+
+class Database:
+    """A study's database, open; see `open_database`.
+
+    Attributes
+    ----------
+    path
+        The file.
+    read_only
+        Why it cannot be written, in a sentence; empty if it can.
+    journal
+        Which journal it has, and why, in a sentence.
+    """
+
+    def __init__(self, path: Path, engine: Engine, read_only: str, journal: str) -> None:
+        self.path, self.read_only, self.journal = path, read_only, journal
+        self._reader, self._writer = engine, engine.execution_options(writes=True)
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """Give a session that sees the database as it is at its beginning.
+
+        Raises
+        ------
+        StudyError
+            If the database cannot be read; says why.
+        """
+        with (
+            _in_words(self.path),
+            Session(self._reader, expire_on_commit=False) as session,
+            session.begin(),
+        ):
+            yield session
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """Give a session whose changes are kept together at the end, or, on an error, not at all.
+
+        Raises
+        ------
+        StudyError
+            If the database cannot be written; says why.
+        """
+        if self.read_only:
+            raise StudyError(f"nothing was changed: {self.read_only}")
+        with (
+            _in_words(self.path),
+            Session(self._writer, expire_on_commit=False) as session,
+            session.begin(),
+        ):
+            yield session
+
+    def sweep(self) -> None:
+        """Leave nothing of what was deleted in the file, its free pages and its journal.
+
+        Raises
+        ------
+        StudyError
+            If another program has the study open, so that its journal must stay for now.
+        """
+        with _in_words(self.path):
+            connection = self._reader.raw_connection()
+            try:
+                cursor = connection.cursor()
+                cursor.execute("VACUUM")
+                (busy, *_) = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            finally:
+                connection.close()
+        if busy:
+            raise StudyError(
+                f"{self.path}: another program has the study open, so that old pages stay in its "
+                "journal: close it there and sweep again"
+            )
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._reader.dispose()
+
+
+def create_database(path: Path, fill: Callable[[Session], None]) -> None:
+    """Make a database with what `fill` puts in; it takes its name when it is whole.
+
+    Raises
+    ------
+    StudyError
+        If there is one already.
+    OSError
+        If the folder cannot be written.
+    """
+    if path.exists():
+        raise StudyError(f"{path.parent} is a study already: open it, or name another folder")
+    unborn = path.with_name(f".{path.name}.new")
+    unborn.unlink(missing_ok=True)
+    unborn.touch()
+    engine = _engine(lambda: _connected(unborn))
+    try:
+        with _in_words(unborn), Session(engine) as session, session.begin():
+            Base.metadata.create_all(session.connection())
+            session.connection().exec_driver_sql(f"PRAGMA application_id = {APPLICATION}")
+            session.connection().exec_driver_sql(f"PRAGMA user_version = {VERSION}")
+            fill(session)
+        engine.dispose()
+        unborn.rename(path)
+    finally:
+        engine.dispose()
+        unborn.unlink(missing_ok=True)
+
+
+def open_database(path: Path, wait_s: float = WAIT_S) -> Database:
+    """Return a study's database, read-only where it cannot be written; it then says why.
+
+    Where the file is damaged, what can be read of it is copied to memory.
+
+    Parameters
+    ----------
+    path
+        The file.
+    wait_s
+        Seconds to wait for other programs that write, here and in every transaction.
+
+    Raises
+    ------
+    StudyError
+        If there is none, it is none of ours, or nothing of it can be read.
+    """
+    health, why = examine(path, wait_s)
+    if health is Health.DAMAGED:
+        return _in_memory(path, *salvaged(path, why))
+    if health is Health.UNREACHABLE:
+        return _in_memory(path, copied(path), why)
+    kind, journal = journal_on(file_system(path.parent))
+    if health is Health.SOUND:
+        journal = _journaled(path, kind, journal, wait_s)
+    mode = "rw" if health is Health.SOUND else "ro"
+    return Database(path, _engine(lambda: _connected(path, wait_s, mode)), why, journal)
+
+
+def _in_memory(path: Path, memory: sqlite3.Connection, why: str) -> Database:
+    return Database(path, _engine(lambda: memory, 1), why, "none: this is a copy in memory")
+
+
+def _connected(path: Path, wait_s: float = WAIT_S, mode: str = "rw") -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}",
+        uri=True,
+        timeout=wait_s,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    for pragma in ("foreign_keys = ON", "synchronous = FULL", "secure_delete = ON"):
+        connection.execute(f"PRAGMA {pragma}")
+    return connection
+
+
+def _engine(connect: Callable[[], sqlite3.Connection], connections: int = 5) -> Engine:
+    engine = create_engine(
+        "sqlite://",
+        creator=connect,
+        poolclass=QueuePool,
+        pool_size=connections,
+        max_overflow=-1 if connections > 1 else 0,
+    )
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _begin(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _journaled(path: Path, kind: str, sentence: str, wait_s: float) -> str:
+    connection = _connected(path, wait_s)
+    try:
+        (found,) = connection.execute(f"PRAGMA journal_mode = {kind}").fetchone()
+    except sqlite3.OperationalError:  # another program has it open in the other mode
+        (found,) = connection.execute("PRAGMA journal_mode").fetchone()
+    finally:
+        connection.close()
+    if found == kind:
+        return sentence
+    return f"{found} journal, while another program has the study open; then {sentence}"
+
+
+@contextmanager
+def _in_words(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        if not isinstance(error.orig, sqlite3.Error):
+            raise
+        raise StudyError(spoken(path, error.orig)) from error
+    except sqlite3.Error as error:
+        raise StudyError(spoken(path, error)) from error

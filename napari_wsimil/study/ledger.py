@@ -1,0 +1,113 @@
+"""Ledger: what was done to a study and what left it, append-only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select, text
+
+from napari_wsimil.study.entry import Act as Act
+from napari_wsimil.study.entry import Effect as Effect
+from napari_wsimil.study.entry import Entry as Entry
+from napari_wsimil.study.entry import append, drafted, entry_of, fault, per_field
+from napari_wsimil.study.stored import StoredEntry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy.orm import Session
+
+    from napari_wsimil.study.database import Database
+
+
+class Ledger:
+    """The ledger of an open study; `who` is written beside every entry."""
+
+    def __init__(self, database: Database, who: str) -> None:
+        self._database, self.who = database, who
+
+    def note(
+        self,
+        act: Act,
+        *,
+        patient: str = "",
+        changes: Mapping[str, tuple[str, str]] | None = None,
+        why: str = "",
+        model: str = "",
+        features: str = "",
+        record: str = "",
+        effect: Effect | None = None,
+        file: str = "",
+        destination: str = "",
+        identifying: bool | None = None,
+    ) -> None:
+        """Write one entry per changed field, of old and new text, or one if there is none.
+
+        What they mean is said in `Entry`.
+
+        Raises
+        ------
+        StudyError
+            If the study cannot be written.
+        """
+        entry = drafted(
+            self.who,
+            act,
+            patient=patient,
+            why=why,
+            model=model,
+            features=features,
+            record=record,
+            effect=effect,
+            file=file,
+            destination=destination,
+            identifying=identifying,
+        )
+        with self._database.writing() as session:
+            append(session, per_field(entry, changes or {}))
+
+    def entries(self, patient: str | None = None, newest: int | None = None) -> tuple[Entry, ...]:
+        """Return entries, oldest first; those that were erased are left out.
+
+        Parameters
+        ----------
+        patient
+            Whose; of all and of the study itself if None.
+        newest
+            How many of the last ones; all if None.
+        """
+        with self._database.reading() as session:
+            return read_entries(session, patient, newest)
+
+    def check(self) -> str:
+        """Return an empty text if the chain holds, else a sentence on the first broken entry."""
+        with self._database.reading() as session:
+            rows = session.scalars(select(StoredEntry).order_by(StoredEntry.number)).all()
+            last = session.scalar(text("SELECT seq FROM sqlite_sequence WHERE name = 'ledger'"))
+        found = _first_fault(rows)
+        if not found and last is not None and last > len(rows):
+            found = f"entry {len(rows) + 1} of the ledger is gone: {last} were written"
+        return found
+
+
+def read_entries(
+    session: Session, patient: str | None = None, newest: int | None = None
+) -> tuple[Entry, ...]:
+    """Return `Ledger.entries` within a transaction."""
+    query = select(StoredEntry).where(StoredEntry.content.is_not(None))
+    if patient is not None:
+        query = query.where(StoredEntry.patient == patient)
+    rows = session.scalars(query.order_by(StoredEntry.number.desc()).limit(newest)).all()
+    return tuple(entry_of(row) for row in reversed(rows))
+
+
+def _first_fault(rows: Sequence[StoredEntry]) -> str:
+    erased = {n for row in rows if row.content is not None for n in entry_of(row).erased}
+    previous = ""
+    for place, row in enumerate(rows, 1):
+        if row.number != place:
+            return f"entry {place} of the ledger is gone"
+        if wrong := fault(row, previous, erased):
+            return f"entry {row.number} of the ledger {wrong}"
+        previous = row.hash
+    return ""

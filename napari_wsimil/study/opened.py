@@ -1,0 +1,208 @@
+"""Opened: a study that is open, as everything else uses it."""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from typing import TYPE_CHECKING, Self
+
+import yaml
+from sqlalchemy import select
+
+from napari_wsimil.study.additions import Added, Addition
+from napari_wsimil.study.cases import patient_of, rows_of
+from napari_wsimil.study.condition import StudyError
+from napari_wsimil.study.entry import Act, append, drafted, per_field
+from napari_wsimil.study.ledger import Ledger
+from napari_wsimil.study.links import Link, Linked, read_links, write_links
+from napari_wsimil.study.manifest import Manifest, Patient
+from napari_wsimil.study.records import Records, held
+from napari_wsimil.study.roots import OWN, placed, roots_of
+from napari_wsimil.study.schema import ClinicalSchema, validated
+from napari_wsimil.study.schema_file import schema_text
+from napari_wsimil.study.stored import Fact, Root, StoredPatient
+from napari_wsimil.study.tables import RecordError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from sqlalchemy.orm import Session
+
+    from napari_wsimil.study.database import Database
+
+
+class Unit(StrEnum):
+    """What a prediction is of: a patient with all slides, or each slide for itself."""
+
+    PATIENT = "patient"
+    SLIDE = "slide"
+
+
+class Study:
+    """A study that is open, a context manager; see `open_study`.
+
+    Attributes
+    ----------
+    folder
+        Where it lies; it may be moved while it is closed.
+    name, unit, identity
+        What it is called, what predictions are of, and 32 hex digits that stay its own.
+    read_only
+        Why it cannot be changed, in a sentence; empty if it can.
+    journal
+        Which journal its database keeps, and why, in a sentence.
+    records, ledger
+        The patients' values, and what was done.
+    """
+
+    def __init__(self, folder: Path, database: Database, who: str) -> None:
+        self.folder, self._database = folder, database
+        self._read: tuple[str, ClinicalSchema] | None = None
+        self.read_only, self.journal = database.read_only, database.journal
+        self.ledger = Ledger(database, who)
+        self.records = Records(database, self.ledger, self._schema)
+        with database.reading() as session:
+            facts = {fact.name: fact.value for fact in session.scalars(select(Fact))}
+            self._schema(session)
+        self.name, self.unit = facts.get("name", folder.name), Unit(facts.get("unit", "patient"))
+        self.identity = facts.get("identity", "")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._database.close()
+
+    @property
+    def schema(self) -> ClinicalSchema:
+        """The schema of the records, as it is now."""
+        with self._database.reading() as session:
+            return self._schema(session)
+
+    @property
+    def roots(self) -> dict[str, Path]:
+        """The folders outside the study that it has files in, by their names."""
+        with self._database.reading() as session:
+            return {
+                name: path for name, path in roots_of(session, self.folder).items() if name != OWN
+            }
+
+    def manifest(self) -> Manifest:
+        """Return all patients with their slides, records, labels, splits and outcomes.
+
+        Raises
+        ------
+        StudyError
+            If a path climbs out of the study, or the database cannot be read.
+        """
+        with self._database.reading() as session:
+            schema, roots = self._schema(session), roots_of(session, self.folder)
+            patients = [patient_of(row, schema, roots) for row in rows_of(session)]
+        return Manifest(self.folder, tuple(patients), schema)
+
+    def patient(self, name: str) -> Patient:
+        """Return a patient; RecordError if the study has none of that name."""
+        with self._database.reading() as session:
+            for row in rows_of(session, name):
+                return patient_of(row, self._schema(session), roots_of(session, self.folder))
+        raise RecordError(f"there is no patient {name!r} in {self.folder}")
+
+    def add(self, patients: Sequence[Patient], why: str) -> Added:
+        """Take patients in and return what came of each.
+
+        Their names are kept as they are: give pseudonyms. Whoever is there already is
+        completed where the study says nothing; who contradicts it is passed over and listed.
+
+        Raises
+        ------
+        RecordError
+            If a name or a value is not valid; nothing is taken in then.
+        StudyError
+            If the study cannot be written.
+        """
+        images = [s.slide_path for p in patients for s in p.slides if s.slide_path]
+        data = [s.feature_path for p in patients for s in p.slides if s.feature_path]
+        with self._database.writing() as session:
+            places = placed(session, self.folder, images, "slides")
+            places |= placed(session, self.folder, data, "features")
+            addition = Addition(session, self._schema(session), places, self.ledger.who, why)
+            return addition.run(patients)
+
+    def link(self, links: Sequence[Link], why: str) -> Linked:
+        """Say where the features of slides are, which stay in place; return what came of it.
+
+        Raises
+        ------
+        StudyError
+            If the study cannot be written.
+        """
+        with self._database.writing() as session:
+            places = placed(session, self.folder, [link.path for link in links], "features")
+            return write_links(session, links, places, self.ledger.who, why)
+
+    def links(self) -> dict[str, Link]:
+        """Return the features of all slides that have some, by the slides' names."""
+        with self._database.reading() as session:
+            return read_links(session, roots_of(session, self.folder))
+
+    def set_schema(self, schema: ClinicalSchema, why: str) -> None:
+        """Give the study another schema; values of fields it has not any more are kept unseen.
+
+        Raises
+        ------
+        RecordError
+            If a record has a value that the schema refuses; nothing is changed then.
+        StudyError
+            If the study cannot be written.
+        """
+        with self._database.writing() as session:
+            for row in rows_of(session):
+                if row.record is not None:
+                    _check_fits(schema, row)
+            old, text = session.get_one(Fact, "schema"), schema_text(schema)
+            entry = drafted(self.ledger.who, Act.SCHEMA, why=why)
+            append(session, per_field(entry, {"schema": (old.value, text)}))
+            old.value = text
+
+    def set_root(self, name: str, folder: Path, why: str) -> None:
+        """Point a root to where its files have moved.
+
+        Raises
+        ------
+        RecordError
+            If the study has no such root.
+        StudyError
+            If the study cannot be written.
+        """
+        with self._database.writing() as session:
+            root = session.get(Root, name)
+            if root is None:
+                known = ", ".join(roots_of(session, self.folder).keys() - {OWN}) or "none"
+                raise RecordError(f"{self.folder} has no root {name!r}, only {known}")
+            moved = os.path.abspath(folder)
+            entry = drafted(self.ledger.who, Act.LINKED, why=why)
+            append(session, per_field(entry, {f"root {name}": (root.folder, moved)}))
+            root.folder = moved
+
+    def _schema(self, session: Session) -> ClinicalSchema:
+        text = session.scalar(select(Fact.value).where(Fact.name == "schema"))
+        if text is None:
+            raise StudyError(f"{self.folder}: its schema is lost: take it from a backup")
+        if self._read is None or self._read[0] != text:
+            self._read = text, validated(yaml.safe_load(text), f"the schema of {self.folder}")
+        return self._read[1]
+
+
+def _check_fits(schema: ClinicalSchema, row: StoredPatient) -> None:
+    try:
+        if row.record is not None:
+            held(schema, row.record)
+    except RecordError as error:
+        raise RecordError(
+            f"schema {schema.name} does not fit the record of {row.name}: {error.__cause__}"
+        ) from error

@@ -1,0 +1,118 @@
+"""Stored: the tables of a study's database.
+
+A patient has one label, one split and one outcome, so these are columns of the patient.
+Runs, predictions and reviews get their tables when something writes and reads them.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import DDL, ForeignKey, event
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+#: Version of the tables, SQLite's `user_version`; and what marks a database as ours.
+VERSION = 1
+APPLICATION = 0x57534D4C  # "WSML"
+
+
+class Base(DeclarativeBase):
+    """What the tables are declared from."""
+
+
+class Fact(Base):
+    """What holds for the whole study: its name, its unit, its schema as YAML, its identity."""
+
+    __tablename__ = "facts"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[str]
+
+
+class Root(Base):
+    """A folder outside the study, below which it has files; moved by changing this row."""
+
+    __tablename__ = "roots"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    folder: Mapped[str]
+
+
+class StoredPatient(Base):
+    """A patient: pseudonym, label, split and outcome."""
+
+    __tablename__ = "patients"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    label: Mapped[str | None]
+    split: Mapped[str | None]
+    time: Mapped[float | None]
+    event: Mapped[bool | None]
+    slides: Mapped[list[StoredSlide]] = relationship(
+        order_by="StoredSlide.id", cascade="all, delete-orphan", back_populates="patient"
+    )
+    record: Mapped[StoredRecord | None] = relationship(cascade="all, delete-orphan")
+
+
+class StoredRecord(Base):
+    """A patient's record: JSON of text by field, and the ledger's number of its last change."""
+
+    __tablename__ = "records"
+
+    patient_id: Mapped[int] = mapped_column(ForeignKey("patients.id"), primary_key=True)
+    version: Mapped[int]
+    cells: Mapped[str]
+
+
+class StoredSlide(Base):
+    """A slide; where its image is, if there is one."""
+
+    __tablename__ = "slides"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    patient_id: Mapped[int] = mapped_column(ForeignKey("patients.id"), index=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    root: Mapped[str | None]
+    path: Mapped[str | None]
+    mpp: Mapped[float | None]
+    patient: Mapped[StoredPatient] = relationship(back_populates="slides")
+    features: Mapped[StoredFeatures | None] = relationship(cascade="all, delete-orphan")
+
+
+class StoredFeatures(Base):
+    """The features of a slide: where they are, and what was said and checked of them."""
+
+    __tablename__ = "features"
+
+    slide_id: Mapped[int] = mapped_column(ForeignKey("slides.id"), primary_key=True)
+    root: Mapped[str]
+    path: Mapped[str]
+    encoder: Mapped[str] = mapped_column(default="")
+    verified: Mapped[bool] = mapped_column(default=False)
+    facts: Mapped[str] = mapped_column(default="{}")
+
+
+class StoredEntry(Base):
+    """A link of the ledger's chain; `content` and its salt are gone once erased."""
+
+    __tablename__ = "ledger"
+    __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012  # SQLAlchemy's own
+
+    number: Mapped[int] = mapped_column(primary_key=True)
+    patient: Mapped[str] = mapped_column(index=True)
+    content: Mapped[str | None]
+    salt: Mapped[str | None]
+    digest: Mapped[str]
+    previous: Mapped[str]
+    hash: Mapped[str]
+
+
+_REFUSED = "SELECT RAISE(ABORT, 'the ledger is only added to')"
+_TRIGGERS = (
+    f"CREATE TRIGGER ledger_stays BEFORE DELETE ON ledger BEGIN {_REFUSED}; END",
+    "CREATE TRIGGER ledger_holds BEFORE UPDATE ON ledger WHEN NOT ("
+    "NEW.content IS NULL AND NEW.salt IS NULL AND NEW.patient = '' "
+    "AND NEW.number = OLD.number AND NEW.digest = OLD.digest "
+    f"AND NEW.previous = OLD.previous AND NEW.hash = OLD.hash) BEGIN {_REFUSED}; END",
+)
+for _trigger in _TRIGGERS:
+    event.listen(StoredEntry.__table__, "after_create", DDL(_trigger))  # type: ignore[no-untyped-call]
