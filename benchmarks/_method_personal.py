@@ -68,8 +68,8 @@ def painted_folds(fold: int, quick: bool) -> dict[str, float]:
 
 def edits(seed: int, quick: bool) -> dict[str, float]:
     """Return what edits do in a planted world of the seed's own."""
-    world = FIRST_WORLD + 1 + seed
-    train = _planted(world, 300 if quick else 200, quick)
+    world = FIRST_WORLD + 100 + seed
+    train = _planted(world, 300, quick)
     test = _planted(world, 40 if quick else 100, quick, drawn=1)
     model = trained(_model("persam-live", train, GROUPS, seed), train, (), _config(quick, seed))
     return classified(model, test) | edited(model, test)
