@@ -365,6 +365,62 @@ def explain(
 
 @app.command(
     epilog=opt.examples(
+        "napari-wsimil whatif live.safetensors slide.h5 --manifest cohort.csv --set ldh=210",
+        "… --set ldh=210 --set age=missing --out maps --save-scenario low.yaml",
+        "napari-wsimil whatif live.safetensors --manifest study --scenario low.yaml --out low",
+    )
+)
+def whatif(
+    checkpoint: opt.Checkpoint,
+    manifest: opt.Cases,
+    path: opt.MaybeSlideOrFeatures = None,
+    changes: opt.Changes = None,
+    scenario: opt.ScenarioFile = None,
+    save_scenario: opt.SaveScenario = None,
+    fold_models: opt.FoldModels = None,
+    noise: opt.Noisy = True,
+    features: opt.Features = None,
+    split: opt.MaybeSplit = None,
+    out: opt.WhatIfFolder = None,
+    weights: opt.Weights = None,
+    slide_mpp: opt.SlideMpp = None,
+    patch_size: opt.PatchSize = None,
+    as_json: opt.Json = False,
+) -> None:
+    """Tell what a model would say of a slide if the patient's record were otherwise.
+
+    Probabilities before and after, and for each map how much brighter it is overall apart from
+    how far it moved, beside how far it moves when nothing changes. The record itself stays as
+    it is. Without a slide all cases are asked about; one that fails is named, the others go on,
+    and the exit code is 1.
+    """
+    from napari_wsimil._cli_given import check_one_or_many
+    from napari_wsimil._cli_whatif import many_cases, one_case, scenario_of
+    from napari_wsimil.learning.checkpoint import load_checkpoint
+    from napari_wsimil.study.scenario import write_scenario
+
+    options = {"--weights": weights, "--slide-mpp": slide_mpp, "--patch-size": patch_size}
+    many = {"--features": features, "--split": split}
+    check_one_or_many(path, {**options, "--fold-model": fold_models}, many)
+    loaded = load_checkpoint(checkpoint)
+    asked = scenario_of(loaded[1], changes or (), scenario)
+    if save_scenario is not None:
+        write_scenario(asked, save_scenario)
+    if path is None:
+        told = many_cases(
+            loaded, manifest, asked, features=features, split=split, noisy=noise, out=out
+        )
+        report(told, as_json)
+        raise typer.Exit(1 if told["failed"] else 0)
+    given = (weights, slide_mpp, patch_size)
+    told = one_case(
+        loaded, path, manifest, asked, given, fold_models=fold_models or (), noisy=noise, out=out
+    )
+    report(told, as_json)
+
+
+@app.command(
+    epilog=opt.examples(
         "napari-wsimil effect acmil.safetensors slide.h5 --out curves.png",
         "napari-wsimil effect acmil.safetensors slide.h5 --area 20480,9216,2048,2048",
         "… --map 'evidence: tumor' --class tumor --out curves.csv",

@@ -149,8 +149,3 @@ def _open_features(viewer: Viewer, path: Path) -> None:
     dock = _slide_dock(viewer)
     if dock is not None:
         dock.features.open(path)
-
-
-def _slide_dock(viewer: Viewer) -> SlideDock | None:
-    docks = viewer.window.dock_widgets.values()
-    return next((dock for dock in docks if isinstance(dock, SlideDock)), None)

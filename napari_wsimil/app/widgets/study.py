@@ -47,7 +47,9 @@ if TYPE_CHECKING:
     from napari_wsimil.study.schema import ClinicalSchema
     from napari_wsimil.study.study import Study, Unit
 
-_NOTHING = "No study is open. A study is a folder of patients, slides, clinical records and a ledger."
+_NOTHING = (
+    "No study is open. A study is a folder of patients, slides, clinical records and a ledger."
+)
 _SHOWN = 4
 
 

@@ -52,5 +52,7 @@ class StudySlides(QWidget):
 
 def _words(slide: SlideRow) -> str:
     if slide.slide_path is None:
-        return f"{slide.slide} (features alone)" if slide.feature_path else f"{slide.slide} (no file)"
+        return (
+            f"{slide.slide} (features alone)" if slide.feature_path else f"{slide.slide} (no file)"
+        )
     return f"{slide.slide} with features" if slide.feature_path else slide.slide
