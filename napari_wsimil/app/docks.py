@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from napari import Viewer
 
+    from napari_wsimil.study.manifest import SlideRow
+
 
 def presenter_of(viewer: Viewer) -> Presenter:
     """Return the presenter of a viewer, made at the first call; it lives as long as the window."""
@@ -84,6 +86,7 @@ class ExplainDock(ExplainWidget):
         desk = _desk(napari_viewer)
         super().__init__(desk.session)
         self.docked.connect(desk.lay_overview)
+        self.slides.slide_wanted.connect(partial(_open_row, napari_viewer))
 
 
 class RecordDock(RecordWidget):
@@ -119,6 +122,18 @@ class TrainDock(TrainWidget):
         self.slide_wanted.connect(partial(_open, napari_viewer))
 
 
+def _open_row(viewer: Viewer, row: SlideRow) -> None:
+    """Open another slide of the patient who is shown, if the viewer has a Slide dock."""
+    dock = _slide_dock(viewer)
+    if dock is not None:
+        dock.open_row(row, session_of(viewer).pane.case)
+
+
+def _slide_dock(viewer: Viewer) -> SlideDock | None:
+    docks = (one for one in viewer.window.dock_widgets.values() if isinstance(one, SlideDock))
+    return next(docks, None)
+
+
 def _open(viewer: Viewer, path: Path) -> None:
     """Open a slide in the Slide dock if the viewer has one, else as napari opens any file."""
     dock = _slide_dock(viewer)
@@ -134,8 +149,3 @@ def _open_features(viewer: Viewer, path: Path) -> None:
     dock = _slide_dock(viewer)
     if dock is not None:
         dock.features.open(path)
-
-
-def _slide_dock(viewer: Viewer) -> SlideDock | None:
-    docks = viewer.window.dock_widgets.values()
-    return next((dock for dock in docks if isinstance(dock, SlideDock)), None)
