@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.compat import isalive
@@ -40,6 +39,8 @@ from napari_wsimil.study.schema_file import NO_FIELDS, named_schema
 from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from napari_wsimil.app.session import Session
     from napari_wsimil.study.field import Value
     from napari_wsimil.study.import_plan import ImportPlan
@@ -53,13 +54,9 @@ _NOTHING = (
 
 
 class StudyWidget(DockedWidget):
-    """Sets the study of a session, and the case of its pane.
+    """Sets the study of a session; `case_wanted` asks for a slide and its case to be shown."""
 
-    `slide_wanted` and `features_wanted` ask for the files of a case to be opened.
-    """
-
-    slide_wanted = Signal(Path)
-    features_wanted = Signal(Path)
+    case_wanted = Signal(object, object)
 
     def __init__(self, session: Session, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -94,8 +91,7 @@ class StudyWidget(DockedWidget):
         self.cohort.wanted.connect(self.open_case)
         self.cohort.corrected.connect(self.correct)
         self.slides.wanted.connect(self.open_case)
-        self.cases.slide_wanted.connect(self.slide_wanted)
-        self.cases.features_wanted.connect(self.features_wanted)
+        self.cases.wanted.connect(self.case_wanted)
         self.cases.told.connect(self._say)
         self.ledger.check_button.clicked.connect(self.check_ledger)
         self.tabs.currentChanged.connect(self._turn)
@@ -121,7 +117,7 @@ class StudyWidget(DockedWidget):
         before = self._session.study
         memory.remember("study", str(opened.study.folder))
         if before is not None and before is not opened.study:
-            self.cases.forget()
+            self._pane.show_case(None)
             before.close()
         self._session.study = opened.study
         self.cases.manifest = opened.manifest
