@@ -9,7 +9,7 @@ import typer
 
 from napari_wsimil import _cli_options as opt
 from napari_wsimil._cli_console import Verbs, follow, remark, report, warn
-from napari_wsimil._cli_study import verbs as study_verbs
+from napari_wsimil._cli_import import study_verbs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
