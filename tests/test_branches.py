@@ -117,7 +117,7 @@ def test_the_tab_tells_branch_and_change_and_lays_both_maps_beside(
     assert tab.table.item(1, 2).text() == f"{float(said.probabilities[1]):.1%}"
     tab.blind.click()
     docks.idle()
-    assert tab.table.columnCount() == 6
+    assert tab.table.columnCount() == 5
     assert "within the one that reads it" in tab.gap.text()
     tab.beside.click()
     assert docks.pane.side == ("multi-modal attention", "single-modal attention")

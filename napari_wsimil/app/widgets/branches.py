@@ -29,7 +29,10 @@ _ATTENTION = (
     "Attention is pooled before the record comes in: an edit moves these probabilities and the "
     "patch logits, not the attention. The maps show what training with records changed."
 )
-_TIP = "What each branch says; with less without is what the record changes, in points"
+_TIP = (
+    "What each branch says. change: with less without, in points; its own: with less what the "
+    "same branch says where all of the record is missing"
+)
 
 
 class BranchesTab(Tab):
@@ -47,9 +50,9 @@ class BranchesTab(Tab):
         for label in (self.routed, self.gap, attention):
             label.setWordWrap(True)
         self.table = Table(_TIP)
-        self.beside = QPushButton("Both maps beside")
-        self.differ = QPushButton("Show difference")
-        self.blind = QPushButton("Of the record alone")
+        self.beside = QPushButton("Both beside")
+        self.differ = QPushButton("Difference")
+        self.blind = QPushButton("Record alone")
         row = QHBoxLayout()
         for button in (self.beside, self.differ, self.blind):
             row.addWidget(button)
@@ -123,14 +126,14 @@ def branch_rows(
     titles = ["", "without", "with", "change"]
     single, multi = (said_by(prediction, name) for name in ("single-modal", "multi-modal"))
     if asked is not None:
-        titles += ["prompts alone", "by the record"]
+        titles.append("its own")
     rows = []
     for c, name in enumerate(prediction.card.classes):
         row = [name, _percent(single, c), _percent(multi, c)]
         both = single is not None and multi is not None
         row.append(_points(float(multi[c] - single[c])) if both else "–")  # type: ignore[index]
         if asked is not None:
-            row += [_percent(asked.blind, c), _points(float(asked.own_change[c]))]
+            row.append(_points(float(asked.own_change[c])))
         rows.append(tuple(row))
     return tuple(titles), rows
 
@@ -140,7 +143,7 @@ def _routed_words(taken: Route) -> str:
     if not taken.present:
         return f"Answered by the branch <b>without the record</b>: {absent} all missing."
     rest = f"; {absent} missing, a learned prompt stands in" if absent else ""
-    return f"Answered by the branch <b>with the record</b>: has {', '.join(taken.present)}{rest}."
+    return f"Answered by the branch <b>with the record</b>, which has {', '.join(taken.present)}{rest}."
 
 
 def _gap_words(prediction: Prediction, asked: Branches | None) -> str:
@@ -150,7 +153,10 @@ def _gap_words(prediction: Prediction, asked: Branches | None) -> str:
     words = f"<b>What the record changes</b>: KL {gap:.3g} nats between the branches"
     if asked is None:
         return f"{words}, some of it since they are two networks."
-    return f"{words}; {asked.own:.3g} nats within the one that reads it."
+    return (
+        f"{words}; {asked.own:.3g} nats within the one that reads it, beside the same patient "
+        "without any record (<i>its own</i>)."
+    )
 
 
 def _percent(chances: object, c: int) -> str:
@@ -158,4 +164,4 @@ def _percent(chances: object, c: int) -> str:
 
 
 def _points(change: float) -> str:
-    return f"{100 * change:+.1f}"
+    return f"{round(100 * change, 1) + 0.0:+.1f}"
