@@ -143,7 +143,8 @@ def _routed_words(taken: Route) -> str:
     if not taken.present:
         return f"Answered by the branch <b>without the record</b>: {absent} all missing."
     rest = f"; {absent} missing, a learned prompt stands in" if absent else ""
-    return f"Answered by the branch <b>with the record</b>, which has {', '.join(taken.present)}{rest}."
+    here = ", ".join(taken.present)
+    return f"Answered by the branch <b>with the record</b>, which has {here}{rest}."
 
 
 def _gap_words(prediction: Prediction, asked: Branches | None) -> str:
