@@ -40,7 +40,7 @@ Lesion = Annotated[
     list[str] | None,
     typer.Option(help="KIND=SHARE: kind A, B or C and its share of the tissue; may repeat."),
 ]
-SlideOrCohort = Annotated[Path, typer.Argument(help="Slide, or manifest (.csv) of many.")]
+SlideOrCohort = Annotated[Path, typer.Argument(help="Slide, or manifest (.csv) or study of many.")]
 FeatureFolder = Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the .h5 files.")]
 Reference = Annotated[
     Path | None,
@@ -50,12 +50,12 @@ Encoder = Annotated[str, typer.Option(help="Name of the patch encoder.")]
 PatchMpp = Annotated[float, typer.Option(help="µm per pixel at which patches are seen.")]
 Pixels = Annotated[int, typer.Option(help="Side of a patch in pixels of that size.")]
 Overlap = Annotated[float, typer.Option(help="Share of its side a neighbor repeats.")]
-Manifest = Annotated[Path, typer.Argument(help="Cohort: a CSV with a row per slide.")]
+Manifest = Annotated[Path, typer.Argument(help="Cohort: a CSV with a row per slide, or a study.")]
 NewCheckpoint = Annotated[Path, typer.Option("--out", "-o", help="Checkpoint, .safetensors.")]
 MaybeCohort = Annotated[
     Path | None,
     typer.Argument(
-        help="Cohort: a CSV with a row per slide, or a folder of classes with features files."
+        help="Cohort: a CSV with a row per slide, a study, or a folder of classes with features."
     ),
 ]
 MaybeNewCheckpoint = Annotated[
@@ -192,3 +192,30 @@ LooksMade = Annotated[
     int | None,
     typer.Option("--looks", min=0, help="Maps after so many looks, of sasha."),
 ]
+Cases = Annotated[
+    Path,
+    typer.Option("--manifest", help="Manifest (.csv) or study folder that has the records."),
+]
+MaybeSlideOrFeatures = Annotated[
+    Path | None,
+    typer.Argument(help="Slide, or its features (.h5); all cases of the manifest if none."),
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="FIELD=VALUE, such as ldh=210 or age=missing; may repeat."),
+]
+ScenarioFile = Annotated[
+    Path | None, typer.Option("--scenario", help="Changes in a file (.yaml), in place of --set.")
+]
+SaveScenario = Annotated[Path | None, typer.Option(help="Also save what is changed, as YAML.")]
+FoldModels = Annotated[
+    list[Path] | None,
+    typer.Option("--fold-model", help="Trained on another fold, for the noise; may repeat."),
+]
+Noisy = Annotated[
+    bool, typer.Option("--noise/--no-noise", help="Measure how far maps move for nothing.")
+]
+WhatIfFolder = Annotated[
+    Path | None, typer.Option("--out", "-o", help="Folder for maps, or for the table of cases.")
+]
+MaybeSplit = Annotated[str | None, typer.Option(help="Only cases of train, validation or test.")]

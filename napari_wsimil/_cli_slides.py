@@ -25,7 +25,8 @@ from napari_wsimil.learning.outcomes import Task
 from napari_wsimil.space.grid import make_grid
 from napari_wsimil.space.slide import open_slide
 from napari_wsimil.space.tissue import find_tissue
-from napari_wsimil.study.manifest import SlideRow, read_manifest
+from napari_wsimil.study.manifest import SlideRow
+from napari_wsimil.study.study import is_study
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -169,17 +170,17 @@ def _core_to_spare() -> Iterator[None]:
 
 
 def slides_of(path: Path, out: Path, mpp: float | None) -> Iterator[tuple[str, SlideJob]]:
-    """Yield name and job of one slide, or of each in a manifest, with features in `out`.
+    """Yield name and job of one slide, or of each in a manifest or study, with features in `out`.
 
     Raises
     ------
     ValueError
         If a slide of a manifest has no slide_path.
     """
-    if path.suffix.lower() != ".csv":
+    if path.suffix.lower() != ".csv" and not is_study(path):
         yield path.stem, SlideJob(path, out / f"{path.stem}.h5", mpp)
         return
-    for patient in read_manifest(path).patients:
+    for patient in read_cohort(path, None).patients:
         for row in patient.slides:
             if row.slide_path is None:
                 raise ValueError(f"{path}: slide {row.slide!r} has no slide_path to extract from")

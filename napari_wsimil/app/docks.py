@@ -15,6 +15,7 @@ from napari_wsimil.app.widgets.explain import ExplainWidget
 from napari_wsimil.app.widgets.overview import Overview
 from napari_wsimil.app.widgets.record import RecordWidget
 from napari_wsimil.app.widgets.slide import SlideWidget
+from napari_wsimil.app.widgets.study import StudyWidget
 from napari_wsimil.app.widgets.train import TrainWidget
 
 if TYPE_CHECKING:
@@ -104,6 +105,15 @@ class BesideDock(BesideWidget):
         super().__init__(desk.session)
 
 
+class StudyDock(StudyWidget):
+    """The Study dock of a viewer."""
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__(session_of(napari_viewer))
+        self.slide_wanted.connect(partial(_open, napari_viewer))
+        self.features_wanted.connect(partial(_open_features, napari_viewer))
+
+
 class TrainDock(TrainWidget):
     """The Train dock of a viewer."""
 
@@ -132,3 +142,10 @@ def _open(viewer: Viewer, path: Path) -> None:
     else:
         dock.open(path)
         dock.come_forward()
+
+
+def _open_features(viewer: Viewer, path: Path) -> None:
+    """Open features in the Slide dock, if the viewer has one."""
+    dock = _slide_dock(viewer)
+    if dock is not None:
+        dock.features.open(path)

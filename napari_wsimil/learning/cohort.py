@@ -12,7 +12,9 @@ from napari_wsimil.learning.cases import Case
 from napari_wsimil.learning.evaluation import Step
 from napari_wsimil.learning.folds import Fold, folds
 from napari_wsimil.learning.outcomes import Task
+from napari_wsimil.models.record import RecordFormat
 from napari_wsimil.study.manifest import Split, read_manifest
+from napari_wsimil.study.study import is_study, open_study
 from napari_wsimil.study.tables import RecordError, read_table
 
 if TYPE_CHECKING:
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 
     from napari_wsimil.bags.bag import Bag, ClinicalTokens
     from napari_wsimil.learning.outcomes import Outcome
-    from napari_wsimil.models.record import RecordFormat
     from napari_wsimil.study.manifest import Manifest, Patient, SlideRow
     from napari_wsimil.study.schema import ClinicalSchema
 
@@ -96,14 +97,24 @@ def feature_path(slide: SlideRow, folder: Path | None) -> Path:
 
 
 def read_cohort(path: Path, schema: ClinicalSchema | None) -> Manifest:
-    """Return a manifest whose records hold every input of a schema, if one is given.
+    """Return a manifest, or that of a study, whose records hold every input of a schema.
+
+    Parameters
+    ----------
+    path
+        A manifest (.csv) or the folder of a study.
+    schema
+        If none is given the records are not read of a manifest, and as they are of a study.
 
     Raises
     ------
     RecordError
         As `read_manifest`, and if the table lacks the column of an input: that would pass
-        for missing in every patient.
+        for missing in every patient. Of a study, if its schema has an input otherwise, or a
+        value that this one does not take.
     """
+    if is_study(path):
+        return _of_study(path, schema)
     manifest = read_manifest(path, schema)
     columns = set(read_table(path).columns) if schema else set()
     inputs = [f for group in schema.groups for f in schema.inputs_of(group)] if schema else []
@@ -114,6 +125,27 @@ def read_cohort(path: Path, schema: ClinicalSchema | None) -> Manifest:
             "records of another schema, or lack columns (they may be empty)"
         )
     return manifest
+
+
+def _of_study(folder: Path, schema: ClinicalSchema | None) -> Manifest:
+    """Return the cohort of a study, its records as another schema reads them."""
+    with open_study(folder) as study:
+        found, own = study.manifest(), study.schema
+    if schema is None:
+        return found
+    RecordFormat(clinical=schema, statistics={}).check(own)
+    return replace(
+        found, patients=tuple(_read_anew(one, own, schema) for one in found.patients), schema=schema
+    )
+
+
+def _read_anew(patient: Patient, own: ClinicalSchema, schema: ClinicalSchema) -> Patient:
+    if patient.record is None:
+        return patient
+    try:
+        return replace(patient, record=schema.parse(own.format(patient.record)))
+    except RecordError as error:
+        raise RecordError(f"patient {patient.name!r}, {error}") from error
 
 
 def split_manifest(
