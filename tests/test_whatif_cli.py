@@ -162,7 +162,8 @@ def test_fold_models_are_part_of_the_noise(place: Path, capfd: pytest.CaptureFix
 @pytest.mark.parametrize(
     ("more", "told"),
     [
-        ((), "Give --set FIELD=VALUE"),
+        ((), "Give --set or --missing"),
+        (("--missing", "bones"), "'bones' is none of interview, blood, all"),
         (("--set", "ldh"), "'ldh' is not FIELD=VALUE"),
         (("--set", "lhd=5"), "did you mean 'ldh'"),
         (("--set", "age=200"), "'200' is not a possible 0 to 120 years"),
@@ -194,6 +195,17 @@ def test_what_is_for_one_slide_is_refused_for_many(
     )
     assert code == 2
     assert "--patch-size is for one slide" in err
+
+
+def test_a_group_or_all_can_be_taken_away(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    case = (place / "live.safetensors", place / "s1.h5", "--manifest", place / "study")
+    told = run(capfd, *case, "--missing", "blood", "--no-noise")[1]
+    assert told["changes"].keys() == {"stage", "ldh", "lymphocytes", "leukocytes"}
+    assert {one["after"] for one in told["changes"].values()} == {"missing"}
+    assert told["scalars"]["phi: 1"].keys() == {"before", "after"}
+    told = run(capfd, *case, "--missing", "all", "--set", "ldh=300", "--no-noise")[1]
+    assert told["changes"]["age"]["after"] == "missing"
+    assert told["changes"]["ldh"]["after"] == "300"
 
 
 # a study in place of a manifest
