@@ -1,22 +1,24 @@
 """PersAM against picture and record alone, and what an edit of the deciding fields does.
 
-Two worlds. "planted": features drawn at random, of a world none of whose figures was looked at
-before (300 patients; 40 % of the slides have lesions 0 and 1 side by side, and three of the
-record's 28 numbers decide). "painted": the cohort that the shipped models learned from, painted
-anew from another seed (500 patients, of 60 % the record decides; a tenth lacks the blood group,
-where nothing can decide), its slides encoded by the built-in encoder.
+Two worlds. "planted": features drawn at random, 40 % of the slides with lesions 0 and 1 side by
+side, and three of the record's 28 numbers decide; no figure of these worlds was looked at before.
+"painted": the cohort that the shipped models learned from (500 patients, of 60 % the record
+decides; a tenth lacks the blood group, where nothing can decide), encoded by the built-in encoder.
+Settings are those of `recipes.py`; those of the painted cohort's validation patients had a part
+in choosing them, its test patients none.
 
 `folds` and `painted_folds` are one fold of five each: every patient is tested once, and the run's
 number is the fold. `persam-live`, `persam`, "picture alone" (ABMIL) and "record alone" (a
-perceptron of the record's tokens) are trained with the same settings, those of `recipes.py`.
+perceptron of the record's tokens) are trained with the same settings.
 
-`edits` and `painted_edits` are one world, or in the painted one fold, of its own per seed. The
-record of each held-out slide is moved along the deciding weights until it points clearly to lesion
-1, then to 0. "hit" is the share of ambiguous slides where Σ a' on lesion 0 / Σ a' on lesions 0 and
-1 goes from below .3 to above .7; "follows" how often the class is the lesion pointed to. Of clear
-slides, whose picture decides, "holds" is how often the prediction under an edited record is that
-under the slide's own; "moved" is the median total variation of the shares of a' between the two
-edits. Painted slides without the blood group are not edited: there is nothing to move.
+`edits` has a world of its own for each seed, 300 patients to train on and 100 held out;
+`painted_edits` first weights of their own, and the manifest's split. The record of each held-out
+slide is moved along the deciding weights until it points clearly to lesion 1, then to 0. "hit" is
+the share of ambiguous slides where Σ a' on lesion 0 / Σ a' on lesions 0 and 1 goes from below .3
+to above .7; "follows" how often the class is the lesion pointed to. Of clear slides, whose
+picture decides, "holds" is how often the prediction under an edited record is that under the
+slide's own; "moved" is the median total variation of the shares of a' between the two edits.
+Painted slides without the blood group are not edited: there is nothing to move.
 """
 
 from __future__ import annotations
@@ -76,11 +78,10 @@ def edits(seed: int, quick: bool) -> dict[str, float]:
 
 
 def painted_edits(seed: int, quick: bool) -> dict[str, float]:
-    """Return what edits do on the held-out slides of a fold of a painted cohort."""
+    """Return what edits do on the test patients of a painted cohort, for a seed's weights."""
     cohort = painted(quick)
-    chosen = _fold(cohort.cases, seed)
-    groups, cases = cohort.tokenized(chosen.train)
-    train, validation, test = _parts(cases, chosen)
+    groups, cases = cohort.tokenized(cohort.split.train)
+    train, validation, test = _parts(cases, cohort.split)
     model = _model("persam-live", train, groups, seed)
     trained(model, train, validation, _config(quick, seed))
     return classified(model, test) | edited(model, [one for one in test if one.editable])
