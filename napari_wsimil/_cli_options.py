@@ -40,7 +40,7 @@ Lesion = Annotated[
     list[str] | None,
     typer.Option(help="KIND=SHARE: kind A, B or C and its share of the tissue; may repeat."),
 ]
-SlideOrCohort = Annotated[Path, typer.Argument(help="Slide, or manifest (.csv) of many.")]
+SlideOrCohort = Annotated[Path, typer.Argument(help="Slide, or manifest (.csv) or study of many.")]
 FeatureFolder = Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the .h5 files.")]
 Reference = Annotated[
     Path | None,
@@ -50,12 +50,12 @@ Encoder = Annotated[str, typer.Option(help="Name of the patch encoder.")]
 PatchMpp = Annotated[float, typer.Option(help="µm per pixel at which patches are seen.")]
 Pixels = Annotated[int, typer.Option(help="Side of a patch in pixels of that size.")]
 Overlap = Annotated[float, typer.Option(help="Share of its side a neighbor repeats.")]
-Manifest = Annotated[Path, typer.Argument(help="Cohort: a CSV with a row per slide.")]
+Manifest = Annotated[Path, typer.Argument(help="Cohort: a CSV with a row per slide, or a study.")]
 NewCheckpoint = Annotated[Path, typer.Option("--out", "-o", help="Checkpoint, .safetensors.")]
 MaybeCohort = Annotated[
     Path | None,
     typer.Argument(
-        help="Cohort: a CSV with a row per slide, or a folder of classes with features files."
+        help="Cohort: a CSV with a row per slide, a study, or a folder of classes with features."
     ),
 ]
 MaybeNewCheckpoint = Annotated[
@@ -119,6 +119,10 @@ Split = Annotated[
 Draws = Annotated[int, typer.Option(min=100, help="Bootstrap draws of patients.")]
 SlideOrFeatures = Annotated[
     Path, typer.Argument(help="Slide, or its features (.h5); sasha and hafed need the slide.")
+]
+OnePatient = Annotated[
+    str | None,
+    typer.Option("--patient", help="All slides of this patient of a manifest or a study."),
 ]
 PatchSize = Annotated[
     int | None,

@@ -11,8 +11,9 @@ import torch
 
 from napari_wsimil._cli_console import follow, remark, warn
 from napari_wsimil.bags.encoders import create_encoder
-from napari_wsimil.bags.exchange import is_features, open_bag
+from napari_wsimil.bags.exchange import bag_as, is_features, read_stated, with_patches
 from napari_wsimil.bags.features import estimate, extract_features
+from napari_wsimil.bags.stated import Confirmed
 from napari_wsimil.bags.store import is_finished, load_bag
 from napari_wsimil.explain.looks import after_looks
 from napari_wsimil.explain.predict import predict
@@ -24,7 +25,8 @@ from napari_wsimil.learning.outcomes import Task
 from napari_wsimil.space.grid import make_grid
 from napari_wsimil.space.slide import open_slide
 from napari_wsimil.space.tissue import find_tissue
-from napari_wsimil.study.manifest import SlideRow, read_manifest
+from napari_wsimil.study.manifest import SlideRow
+from napari_wsimil.study.study import is_study
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -168,17 +170,17 @@ def _core_to_spare() -> Iterator[None]:
 
 
 def slides_of(path: Path, out: Path, mpp: float | None) -> Iterator[tuple[str, SlideJob]]:
-    """Yield name and job of one slide, or of each in a manifest, with features in `out`.
+    """Yield name and job of one slide, or of each in a manifest or study, with features in `out`.
 
     Raises
     ------
     ValueError
         If a slide of a manifest has no slide_path.
     """
-    if path.suffix.lower() != ".csv":
+    if path.suffix.lower() != ".csv" and not is_study(path):
         yield path.stem, SlideJob(path, out / f"{path.stem}.h5", mpp)
         return
-    for patient in read_manifest(path).patients:
+    for patient in read_cohort(path, None).patients:
         for row in patient.slides:
             if row.slide_path is None:
                 raise ValueError(f"{path}: slide {row.slide!r} has no slide_path to extract from")
@@ -212,12 +214,15 @@ def bag_for(
     ------
     ValueError
         If a patch size is given for a slide, which the model states, or what is for
-        encoding a slide with features.
+        encoding a slide with features, or µm per pixel with features that state it.
     """
     if is_features(path):
-        if weights is not None:
-            raise ValueError(f"--weights {weights} is for a slide, not {path}")
-        return open_bag(path, patch_size=patch_size, mpp=mpp)
+        confirmed = with_patches(path, Confirmed(patch_size=patch_size, mpp=mpp))
+        stated = read_stated(path, confirmed)
+        for option, given in (("--weights", weights), ("--slide-mpp", mpp)):
+            if given is not None and (option == "--weights" or stated.mpp is not None):
+                raise ValueError(f"{option} {given} is for a slide, not {path}")
+        return bag_as(stated, confirmed)
     if patch_size is not None:
         raise ValueError(f"--patch-size {patch_size} is for a file of features, not {path}")
     (bag,) = extract_slides([SlideJob(path, mpp=mpp)], patches_of(card, weights))

@@ -9,6 +9,7 @@ import typer
 
 from napari_wsimil import _cli_options as opt
 from napari_wsimil._cli_console import Verbs, follow, remark, report, warn
+from napari_wsimil._cli_study import verbs as study_verbs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +22,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
+app.add_typer(study_verbs, name="study")
 
 
 @app.callback()
@@ -284,6 +286,7 @@ def evaluate(
     epilog=opt.examples(
         "napari-wsimil predict model.safetensors slide.svs",
         "napari-wsimil predict model.safetensors features/slide.h5 --json",
+        "napari-wsimil predict model.safetensors cohort.csv --patient P007",
     )
 )
 def predict(
@@ -293,12 +296,21 @@ def predict(
     slide_mpp: opt.SlideMpp = None,
     patch_size: opt.PatchSize = None,
     manifest: opt.Records = None,
+    patient: opt.OnePatient = None,
+    features: opt.Features = None,
     as_json: opt.Json = False,
 ) -> None:
     """Tell the probability of each class, or of survival and the risk, for one slide.
 
     A slide is encoded first, at the µm per pixel and patch size the model learned with.
+    With --patient the path is a manifest or a study: the patient's slides are pooled, and it
+    is told what each says alone and changes, and which drove the answer.
     """
+    if patient is not None:
+        from napari_wsimil._cli_patient import patient_facts
+
+        report(patient_facts(checkpoint, path, patient, features, weights), as_json)
+        return
     from napari_wsimil._cli_slides import predicted
 
     found = predicted(checkpoint, path, weights, slide_mpp, patch_size, manifest)

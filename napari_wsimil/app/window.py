@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from napari import Viewer
 
-    from napari_wsimil.app.docks import BesideDock, ExplainDock, SlideDock, TrainDock
+    from napari_wsimil.app.docks import BesideDock, ExplainDock, RecordDock, SlideDock, TrainDock
     from napari_wsimil.app.presenter import Presenter
     from napari_wsimil.app.session import Session
     from napari_wsimil.app.widgets.job import JobRow

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias, overload
 
-from napari_wsimil.bags.exchange import open_bag
+from napari_wsimil.bags.exchange import open_confirmed
+from napari_wsimil.bags.stated import Confirmed
 from napari_wsimil.learning.cases import Case
 from napari_wsimil.learning.evaluation import Step
 from napari_wsimil.learning.folds import Fold, folds
@@ -62,8 +63,22 @@ class BagFiles(Sequence["Bag"]):
         if isinstance(index, slice):
             return replace(self, slides=self.slides[index])
         slide = self.slides[index]
-        bag = replace(open_bag(feature_path(slide, self.folder)), clinical=self.clinical)
+        bag = replace(bag_of_slide(slide, self.folder), clinical=self.clinical)
         return bag if self.closer is None else self.closer(slide, bag)
+
+
+def bag_of_slide(slide: SlideRow, folder: Path | None) -> Bag:
+    """Return the features of a slide of a cohort, with what was confirmed of their file.
+
+    Raises
+    ------
+    RecordError, ValueError
+        As `feature_path` and `open_bag`.
+    """
+    said = Confirmed.parse(slide.feature_facts)
+    if said.mpp is None and slide.mpp is not None:
+        said = replace(said, mpp=slide.mpp)
+    return open_confirmed(feature_path(slide, folder), said)
 
 
 def feature_path(slide: SlideRow, folder: Path | None) -> Path:
@@ -223,6 +238,7 @@ def _bags(files: BagFiles, size: int) -> Sequence[Bag]:
 
 
 def _size(path: Path) -> int:
-    if not path.is_file():
+    if not path.exists():
         raise RecordError(f"there are no features at {path}: extract them first")
-    return path.stat().st_size
+    files = path.rglob("*") if path.is_dir() else (path,)
+    return sum(file.stat().st_size for file in files)

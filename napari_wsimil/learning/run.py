@@ -5,23 +5,24 @@ from __future__ import annotations
 import json
 import os
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from napari_wsimil.bags.exchange import open_bag
 from napari_wsimil.learning.closer import closer_for
-from napari_wsimil.learning.cohort import feature_path, read_cohort, split_manifest
+from napari_wsimil.learning.cohort import bag_of_slide, feature_path, read_cohort, split_manifest
 from napari_wsimil.learning.options import check_options
 from napari_wsimil.learning.outcomes import Task
-from napari_wsimil.learning.plan import Plan, check_plan
+from napari_wsimil.learning.plan import Plan, check_plan, reads_records
 from napari_wsimil.learning.settings import FitConfig
 from napari_wsimil.learning.training import train_cohort
 from napari_wsimil.models import model_class
 from napari_wsimil.study.folder import read_folder
 from napari_wsimil.study.schema_file import read_schema
+from napari_wsimil.study.study import is_study
 from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class RunConfig(BaseModel):
     format
         Version of the layout.
     cohort
-        A manifest (.csv), or a folder of bags as `read_folder` takes it.
+        A manifest (.csv), a study, or a folder of bags as `read_folder` takes it.
     out
         The checkpoint to write, .safetensors.
     features
@@ -92,7 +93,7 @@ class RunConfig(BaseModel):
             raise ValueError(f"time_unit {self.time_unit!r} is for survival, not {self.task.value}")
         if self.cohort.suffix.lower() != ".csv" and self.record_schema is not None:
             raise ValueError(
-                "record_schema is for a manifest (.csv): a folder of bags has no records"
+                "record_schema is for a manifest (.csv): a study has its own, bags no records"
             )
         return self
 
@@ -155,7 +156,7 @@ def write_run(path: Path, config: RunConfig) -> None:
 
 
 def open_cohort(path: Path, record_schema: Path | None = None) -> Manifest:
-    """Return the cohort in a manifest or a folder of bags.
+    """Return the cohort in a manifest, a study or a folder of bags.
 
     Raises
     ------
@@ -164,22 +165,26 @@ def open_cohort(path: Path, record_schema: Path | None = None) -> Manifest:
     OSError
         If it cannot be read.
     """
-    if path.is_dir():
+    if path.is_dir() and not is_study(path):
         return read_folder(path)
     return read_cohort(path, read_schema(record_schema) if record_schema else None)
 
 
 def cohort_of(config: RunConfig) -> Manifest:
-    """Return the cohort of a run, as `open_cohort` reads it."""
-    return open_cohort(config.cohort, config.record_schema)
+    """Return the cohort of a run; a study's without records where the model reads none."""
+    cohort = open_cohort(config.cohort, config.record_schema)
+    if is_study(config.cohort) and not reads_records(config.model):
+        return replace(cohort, schema=None)
+    return cohort
 
 
 def encoder_of(manifest: Manifest, features: Path | None) -> str:
     """Return what made the features of the cohort's first slide, or raise as `read_cases`."""
-    path = feature_path(manifest.patients[0].slides[0], features)
-    if not path.is_file():
+    slide = manifest.patients[0].slides[0]
+    path = feature_path(slide, features)
+    if not path.exists():
         raise RecordError(f"there are no features at {path}: extract them first")
-    return open_bag(path).encoder
+    return bag_of_slide(slide, features).encoder
 
 
 def plan_of(config: RunConfig) -> Plan:

@@ -115,6 +115,15 @@ class Entry:
     previous: str = ""
     hash: str = ""
 
+    def told(self) -> dict[str, Any]:
+        """Return what the entry says, as JSON can say it, without what it leaves empty."""
+        said = asdict(self) | {
+            "when": self.when.isoformat(timespec="seconds"),
+            "act": str(self.act),
+        }
+        links = ("previous", "hash", "step")
+        return {n: v for n, v in said.items() if n not in links and v not in ("", None, ())}
+
 
 def append(session: Session, entries: Iterable[Entry]) -> tuple[Entry, ...]:
     """Write entries at the end of the chain, as one step, and return them as they stand there.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import hashlib
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select, text
 
@@ -14,6 +15,7 @@ from napari_wsimil.study.stored import StoredEntry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from sqlalchemy.orm import Session
 
@@ -65,6 +67,32 @@ class Ledger:
         )
         with self._database.writing() as session:
             append(session, per_field(entry, changes or {}))
+
+    def left(
+        self, act: Act, file: Path, *, patient: str = "", identifying: bool, **said: Any
+    ) -> None:
+        """Note a file that leaves, with its SHA-256 and where it lies as its destination.
+
+        Parameters
+        ----------
+        act
+            EXPORTED, SHARED, DOWNLOADED or SUBMITTED.
+        file, patient, identifying
+            What leaves, of whom, and whether it names patients.
+        **said
+            What else `note` takes, such as the `model` that made it.
+
+        Raises
+        ------
+        StudyError
+            If the study cannot be written.
+        OSError
+            If the file cannot be read.
+        """
+        with file.open("rb") as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+        told = {"destination": str(file), "identifying": identifying, **said}
+        self.note(act, patient=patient, file=digest, **told)
 
     def entries(self, patient: str | None = None, newest: int | None = None) -> tuple[Entry, ...]:
         """Return entries, oldest first; those that were erased are left out.

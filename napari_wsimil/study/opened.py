@@ -13,6 +13,7 @@ from napari_wsimil.study.additions import Added, Addition
 from napari_wsimil.study.cases import patient_of, rows_of
 from napari_wsimil.study.condition import StudyError
 from napari_wsimil.study.entry import Act, append, drafted, per_field
+from napari_wsimil.study.forgetting import Forgotten, erase, is_forgotten
 from napari_wsimil.study.ledger import Ledger
 from napari_wsimil.study.links import Link, Linked, read_links, write_links
 from napari_wsimil.study.manifest import Manifest, Patient
@@ -188,6 +189,31 @@ class Study:
             entry = drafted(self.ledger.who, Act.LINKED, why=why)
             append(session, per_field(entry, {f"root {name}": (root.folder, moved)}))
             root.folder = moved
+
+    def forget(self, patient: str, why: str) -> Forgotten:
+        """Erase a patient's values, files and history, and return what went and what did not.
+
+        A tombstone with the name stays in the ledger, whose chain still holds. Whoever was
+        forgotten already is only swept for again.
+
+        Raises
+        ------
+        RecordError
+            If there is no such patient, or no reason.
+        StudyError
+            If the study cannot be written, or another program has it open: then the patient
+            is erased, and old pages are left until this is done again.
+        """
+        if not why.strip():
+            raise RecordError(f"say why {patient} is to be forgotten")
+        with self._database.writing() as session:
+            found = Forgotten(patient)
+            if not is_forgotten(session, patient):
+                schema, roots = self._schema(session), roots_of(session, self.folder)
+                stone = (self.ledger.who, why)
+                found = erase(session, schema, roots, self.folder, patient, stone)
+        self._database.sweep()
+        return found
 
     def _schema(self, session: Session) -> ClinicalSchema:
         text = session.scalar(select(Fact.value).where(Fact.name == "schema"))

@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import yaml
 
-from napari_wsimil.study.schema import validated
+from napari_wsimil.study.schema import ClinicalSchema, validated
 from napari_wsimil.study.tables import RecordError
 
-if TYPE_CHECKING:
-    from napari_wsimil.study.schema import ClinicalSchema
+#: Where the schemas lie that come with the program.
+SHIPPED = Path(__file__).parents[1] / "resources" / "schemas"
+
+#: The schema of a study that has no records yet.
+NO_FIELDS = ClinicalSchema(name="none", description="no clinical fields yet", fields=())
+
+
+def named_schema(name: str) -> ClinicalSchema:
+    """Return a schema that comes with the program, by its name, or the one in a file.
+
+    Raises
+    ------
+    RecordError
+        If there is none of this name, or the file is no valid schema.
+    OSError
+        If the file cannot be read.
+    """
+    shipped = {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
+    if name not in shipped and not Path(name).exists():
+        raise RecordError(f"schema {name!r} is no file and none of {', '.join(shipped)}")
+    return read_schema(shipped.get(name, Path(name)))
 
 
 def read_schema(path: str | Path) -> ClinicalSchema:

@@ -19,12 +19,13 @@ from napari_wsimil.study.database import WAIT_S, create_database, open_database
 from napari_wsimil.study.entry import Act, append, drafted, per_field
 from napari_wsimil.study.opened import Study as Study
 from napari_wsimil.study.opened import Unit as Unit
-from napari_wsimil.study.schema import ClinicalSchema
-from napari_wsimil.study.schema_file import schema_text
+from napari_wsimil.study.schema_file import NO_FIELDS, schema_text
 from napari_wsimil.study.stored import Fact
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
+
+    from napari_wsimil.study.schema import ClinicalSchema
 
 #: The database within a study, and the folders beside it.
 DATABASE = "study.db"
@@ -94,8 +95,7 @@ def study_of_folder(slides: Path, folder: Path, *, who: str | None = None) -> St
         If a folder cannot be read or written.
     """
     cases = cases_in(slides)
-    empty = ClinicalSchema(name="none", description="no clinical fields yet", fields=())
-    study = create_study(folder, empty, who=who)
+    study = create_study(folder, NO_FIELDS, who=who)
     study.add(cases, "the folder was opened as cases")
     return study
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from napari_wsimil.explain.predict import Prediction
 
 _HINT = "Edit a field: what changes is told here, and moves on the slide."
+_BEHIND = "<span style='color: #e69f00'>● The map is older than the record</span>"
 
 
 class ChangeBox(QGroupBox):
@@ -76,6 +77,12 @@ class ChangeBox(QGroupBox):
     def tell(self, movement: Movement | None, compared: str) -> None:
         """Tell how far the compared map moved."""
         self.words.setText(_HINT if movement is None else moved_words(compared, movement))
+
+    def tell_behind(self) -> None:
+        """Mark what is told here, and the map, as older than the record."""
+        self.tell_latency(
+            f"<span style='color:{_BEHIND}'>● The map is older than the record.</span>"
+        )
 
     def tell_latency(self, words: str) -> None:
         """Tell how long the last edit took, or what it waits for."""

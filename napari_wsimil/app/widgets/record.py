@@ -71,6 +71,7 @@ class RecordWidget(DockedWidget):
         self.own_button.clicked.connect(self._go_home)
         self.mode.switched.connect(self._switch)
         self.mode.discarded.connect(self.mode.end)
+        self.follower.started.connect(self.change.tell_behind)
         self.follower.landed.connect(self._tell)
         self.follower.failed.connect(self._fail)
         self.follower.preparing.connect(self._tell_preparing)

@@ -1,0 +1,342 @@
+"""Verbs of a study: a folder of patients, slides, records, and a ledger of what was done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from napari_wsimil import _cli_options as opt
+from napari_wsimil._cli_console import follow, report, warn
+from napari_wsimil.study.field import Absent
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_wsimil.study.schema import ClinicalSchema, Record
+    from napari_wsimil.study.study import Study
+
+verbs = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Keep patients, slides and clinical records in a folder, with a ledger.",
+)
+
+Folder = Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of the study.")]
+Patient = Annotated[str, typer.Argument(help="The patient's name in the study.")]
+MaybePatient = Annotated[str | None, typer.Argument(help="One patient; the study if none.")]
+SchemaName = Annotated[
+    str | None, typer.Option("--schema", help="Schema of the records: a file (.yaml), or phantom.")
+]
+Name = Annotated[str, typer.Option(help="What it is called; as its folder if none.")]
+UnitName = Annotated[str, typer.Option("--unit", help="Predictions are of a patient or a slide.")]
+Slides = Annotated[
+    Path | None, typer.Option(help="Folder of slides, each of which becomes a case.")
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="FIELD=VALUE; may repeat. Also missing, unknown, not applicable."),
+]
+Why = Annotated[str, typer.Option(help="The reason, which the ledger keeps.")]
+Undo = Annotated[bool, typer.Option("--undo", help="Take the last correction back.")]
+Redo = Annotated[bool, typer.Option("--redo", help="Do again what was undone last.")]
+Newest = Annotated[int | None, typer.Option(min=1, help="How many of the last; all if none.")]
+RootName = Annotated[str, typer.Argument(help="Name of the root, as show tells it.")]
+RootFolder = Annotated[Path, typer.Argument(help="Where its files are now.")]
+NewFolder = Annotated[Path, typer.Argument(help="Folder of the copy; must not be there.")]
+KeyFile = Annotated[
+    Path | None,
+    typer.Option("--key", help="File of names, outside the study; among your data if none."),
+]
+Models = Annotated[
+    list[Path] | None, typer.Option(help="Folder of checkpoints besides the study's; may repeat.")
+]
+SchemaFile = Annotated[Path, typer.Argument(help="The schema, .yaml.")]
+
+
+@verbs.command(
+    epilog=opt.examples(
+        "napari-wsimil study create lymphoma --schema phantom",
+        "napari-wsimil study create lymphoma --slides scans",
+    )
+)
+def create(
+    folder: Folder,
+    schema: SchemaName = None,
+    slides: Slides = None,
+    name: Name = "",
+    unit: UnitName = "patient",
+    as_json: opt.Json = False,
+) -> None:
+    """Make a study; of the slides in a folder, if one is given.
+
+    Cases of slides are called P0001 and so on, since names of files can name patients.
+    """
+    from napari_wsimil.study.cases import cases_in
+    from napari_wsimil.study.schema_file import NO_FIELDS, named_schema
+    from napari_wsimil.study.study import create_study
+
+    cases = () if slides is None else cases_in(slides)
+    wanted = NO_FIELDS if schema is None else named_schema(schema)
+    with create_study(folder, wanted, name=name, unit=_unit(unit)) as study:
+        study.add(cases, "the folder was opened as cases")
+        report(_facts(study), as_json)
+
+
+@verbs.command(
+    epilog=opt.examples("napari-wsimil study show lymphoma", "… lymphoma P0003 --json"),
+)
+def show(
+    folder: Folder,
+    patient: MaybePatient = None,
+    identifying: opt.Identifying = False,
+    key: KeyFile = None,
+    as_json: opt.Json = False,
+) -> None:
+    """Tell what is in a study, or what is known of a patient.
+
+    Paths of files, which can name patients, and the names that the key has are left out
+    unless asked for.
+    """
+    from napari_wsimil.study.study import open_study
+
+    with open_study(folder) as study:
+        _warn(study)
+        known = _facts(study) if patient is None else _patient_facts(study, patient)
+        report(known | (_naming(study, patient, key) if identifying else {}), as_json)
+
+
+@verbs.command(
+    epilog=opt.examples(
+        'napari-wsimil study edit lymphoma P0003 --set ldh=210 --why "lab report of May"',
+        "… lymphoma P0003 --undo",
+    )
+)
+def edit(
+    folder: Folder,
+    patient: Patient,
+    changes: Changes = None,
+    why: Why = "",
+    undo: Undo = False,
+    redo: Redo = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Correct a patient's record, or undo or redo a correction; the ledger keeps who and why."""
+    from napari_wsimil.study.study import open_study
+
+    if bool(changes) + undo + redo != 1:
+        raise ValueError("say what to do: --set FIELD=VALUE, --undo or --redo")
+    with open_study(folder) as study:
+        if undo or redo:
+            held = study.records.undo(patient) if undo else study.records.redo(patient)
+        else:
+            before = study.records.read(patient)
+            after = study.schema.apply(before.record, dict(map(_change, changes or ())))
+            new = {name: value for name, (_, value) in before.record.changes(after).items()}
+            held = study.records.correct(patient, new, why, version=before.version)
+        odd = (f.remark(held.record[f.name]) for f in study.schema.fields)
+        warn([*filter(None, odd), *study.schema.broken(held.record)])
+        report(_texts(study.schema, held.record), as_json)
+
+
+@verbs.command(
+    epilog=opt.examples("napari-wsimil study ledger lymphoma --newest 20", "… lymphoma P0003"),
+)
+def ledger(
+    folder: Folder,
+    patient: MaybePatient = None,
+    newest: Newest = None,
+    as_json: opt.Json = False,
+) -> None:
+    """Tell what was done to a study and what left it, oldest first, and whether its chain holds."""
+    from napari_wsimil.study.study import open_study
+
+    with open_study(folder) as study:
+        broken = study.ledger.check()
+        warn([broken] if broken else [])
+        entries = study.ledger.entries(patient, newest)
+    told = [entry.told() for entry in entries]
+    if as_json:
+        report({"chain": broken or "holds", "entries": told}, as_json)
+    else:
+        report({str(said.pop("number")): said for said in told} | _chain(broken), as_json)
+
+
+@verbs.command(epilog=opt.examples("napari-wsimil study schema lymphoma changed.yaml --why units"))
+def schema(
+    folder: Folder,
+    file: SchemaFile,
+    why: Why = "",
+    as_json: opt.Json = False,
+) -> None:
+    """Give a study another schema, or write the one it has to a new file."""
+    from napari_wsimil.study.schema_file import read_schema, write_schema
+    from napari_wsimil.study.study import open_study
+
+    with open_study(folder) as study:
+        if file.exists():
+            study.set_schema(read_schema(file), why)
+        else:
+            write_schema(study.schema, file)
+        report({"schema": study.schema.name, "fields": len(study.schema.fields)}, as_json)
+
+
+@verbs.command(epilog=opt.examples("napari-wsimil study root lymphoma slides /new/disk/scans"))
+def root(
+    folder: Folder,
+    name: RootName,
+    moved: RootFolder,
+    why: Why = "moved",
+    as_json: opt.Json = False,
+) -> None:
+    """Point a study to slides or features that have moved."""
+    from napari_wsimil.study.study import open_study
+
+    with open_study(folder) as study:
+        study.set_root(name, moved, why)
+        report({"roots": study.roots}, as_json)
+
+
+@verbs.command(epilog=opt.examples("napari-wsimil study share lymphoma for-the-others"))
+def share(
+    folder: Folder,
+    out: NewFolder,
+    key: KeyFile = None,
+    as_json: opt.Json = False,
+) -> None:
+    """Write a copy of a study that names nobody, and tell what was taken out.
+
+    Patients and slides get new names in a random order, dates become days since the
+    patient's first one, features are written anew. The key to the names stays outside.
+    """
+    from napari_wsimil.app.sharing import share as copied
+    from napari_wsimil.study.study import open_study
+
+    with open_study(folder) as study:
+        made = follow(copied(study, out, key), "sharing")
+    facts = {"copy": made.folder, "key": made.key, "patients": made.patients}
+    report(facts | {"features": made.features, "removed": list(made.removed)}, as_json)
+
+
+@verbs.command(
+    epilog=opt.examples('napari-wsimil study forget lymphoma P0003 --why "consent withdrawn"')
+)
+def forget(
+    folder: Folder,
+    patient: Patient,
+    why: Why = "",
+    key: KeyFile = None,
+    models: Models = None,
+    as_json: opt.Json = False,
+) -> None:
+    """Erase a patient's values, features, maps and history, and name the models trained on them.
+
+    A tombstone with the patient's name in the study stays in the ledger. Files outside the
+    study, and what was given away, are told and left to you.
+    """
+    from napari_wsimil.app.forgetting import forget as erased
+    from napari_wsimil.study.study import open_study
+
+    with open_study(folder) as study:
+        gone = erased(study, patient, why, key, models or ())
+    found = gone.found
+    facts = {
+        "forgotten": found.patient,
+        "ledger_entries_erased": found.entries,
+        "files_erased": found.erased,
+        "models_trained_on_them": gone.models,
+        "models_not_readable": gone.unread,
+        "left_outside_the_study": found.outside,
+        "given_away": found.departed,
+    }
+    report(facts, as_json)
+
+
+def _facts(study: Study) -> dict[str, Any]:
+    manifest = study.manifest()
+    slides = [slide for patient in manifest.patients for slide in patient.slides]
+    images = [slide.slide_path for slide in slides if slide.slide_path is not None]
+    data = [slide.feature_path for slide in slides if slide.feature_path is not None]
+    labels = [p.label or "unlabeled" for p in manifest.patients]
+    splits = [p.split or "none" for p in manifest.patients]
+    return {
+        "kind": "study",
+        "name": study.name,
+        "unit": study.unit.value,
+        "schema": study.schema.name,
+        "fields": len(study.schema.fields),
+        "patients": len(manifest.patients),
+        "slides": len(slides),
+        "images": {"known": len(images), "there": sum(path.exists() for path in images)},
+        "features": {"known": len(data), "there": sum(path.exists() for path in data)},
+        "labels": _counted(labels),
+        "splits": _counted(splits),
+        "journal": study.journal,
+        **_chain(study.ledger.check()),
+    }
+
+
+def _patient_facts(study: Study, name: str) -> dict[str, Any]:
+    patient, links = study.patient(name), study.links()
+    known: dict[str, Any] = {
+        "patient": patient.name,
+        "label": patient.label or "",
+        "split": patient.split.value if patient.split else "",
+        "time": patient.time,
+        "event": patient.event,
+        "record": _texts(study.schema, patient.record) if patient.record else {},
+        "slides": {},
+    }
+    for slide in patient.slides:
+        link = links.get(slide.slide)
+        said: dict[str, Any] = {"encoder": link.encoder, "verified": link.verified} if link else {}
+        known["slides"][slide.slide] = said
+    return known
+
+
+def _naming(study: Study, name: str | None, key: Path | None) -> dict[str, Any]:
+    """Return what can name patients: of one, the outside name and files; else the roots."""
+    from napari_wsimil.study.pseudonyms import default_key, read_key
+
+    if name is None:
+        return {"roots": study.roots}
+    names = read_key(key or default_key(study.identity), study.folder).identifiers()
+    slides = study.patient(name).slides
+    return {
+        "identifier": names.get(name),
+        "slide_identifiers": {row.slide: names.get(row.slide) for row in slides},
+        "images": {row.slide: row.slide_path for row in slides},
+        "features": {row.slide: row.feature_path for row in slides},
+    }
+
+
+def _texts(schema: ClinicalSchema, record: Record) -> dict[str, str]:
+    return {name: text or Absent.MISSING.value for name, text in schema.format(record).items()}
+
+
+def _counted(words: Sequence[str]) -> dict[str, int]:
+    return {word: words.count(word) for word in sorted(set(words))}
+
+
+def _chain(broken: str) -> dict[str, str]:
+    return {"ledger": broken or "its chain holds"}
+
+
+def _warn(study: Study) -> None:
+    warn([study.read_only] if study.read_only else [])
+
+
+def _unit(text: str) -> Any:
+    from napari_wsimil.study.study import Unit
+
+    if text not in list(Unit):
+        raise ValueError(f"--unit {text!r} is none of {', '.join(Unit)}")
+    return Unit(text)
+
+
+def _change(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"--set {text!r} is not FIELD=VALUE, such as ldh=210")
+    return name.strip(), value

@@ -1,0 +1,88 @@
+"""Forgetting a patient wherever this program knows of: the study, its key, its models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_wsimil.bags.link import is_link, read_link
+from napari_wsimil.learning.checkpoint import CheckpointError, load_checkpoint
+from napari_wsimil.study.pseudonyms import default_key, read_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from napari_wsimil.study.forgetting import Forgotten
+    from napari_wsimil.study.study import Study
+
+
+@dataclass(frozen=True)
+class Forgot:
+    """What went with a patient, and who learned from them.
+
+    Attributes
+    ----------
+    found
+        What the study says.
+    models
+        Checkpoints that the patient helped to train or select: they still know what they
+        learned, and can only be trained again without.
+    unread
+        Checkpoints that could not be asked.
+    """
+
+    found: Forgotten
+    models: tuple[Path, ...]
+    unread: tuple[Path, ...]
+
+
+def forget(
+    study: Study, patient: str, why: str, key: Path | None = None, models: Sequence[Path] = ()
+) -> Forgot:
+    """Erase a patient from a study and its key, and return which models were trained on them.
+
+    Parameters
+    ----------
+    study, patient, why
+        As `Study.forget` takes them.
+    key
+        The study's key; among the user's data if None.
+    models
+        Folders of checkpoints besides the study's own.
+
+    Raises
+    ------
+    ValueError
+        As `Study.forget` and `read_key`.
+    """
+    pseudonyms = read_key(key or default_key(study.identity), study.folder)
+    targets = _targets(study, patient)
+    found = study.forget(patient, why)
+    found = replace(found, outside=tuple(sorted({*found.outside, *targets})))
+    if pseudonyms.path.exists():
+        pseudonyms.without((patient, *found.slides)).save()
+    trained, unread = trained_on(patient, (study.folder / "models", *models))
+    return Forgot(found, trained, unread)
+
+
+def trained_on(patient: str, folders: Iterable[Path]) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """Return the checkpoints in folders whose card lists a patient, and those without a card."""
+    trained, unread = [], []
+    for path in sorted(p for folder in folders for p in Path(folder).rglob("*.safetensors")):
+        try:
+            _, card = load_checkpoint(path)
+        except CheckpointError:
+            unread.append(path)
+            continue
+        if card.trained_on(patient):
+            trained.append(path)
+    return tuple(trained), tuple(unread)
+
+
+def _targets(study: Study, patient: str) -> set[Path]:
+    """Return the files outside that links to a patient's features point at."""
+    manifest = study.manifest()
+    rows = (row for p in manifest.patients if p.name == patient for row in p.slides)
+    paths = (row.feature_path for row in rows if row.feature_path is not None)
+    return {read_link(path)[0] for path in paths if is_link(path) and path.exists()}

@@ -1,0 +1,149 @@
+"""Sharing: a copy of a study that names nobody, and what was taken out of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_wsimil.bags.scrub import scrub
+from napari_wsimil.learning.evaluation import Step
+from napari_wsimil.study.disguise import disguised, features_of
+from napari_wsimil.study.entry import Act
+from napari_wsimil.study.links import Link
+from napari_wsimil.study.pseudonyms import Key, default_key, refuse_inside
+from napari_wsimil.study.study import DATABASE, create_study
+from napari_wsimil.study.tables import RecordError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping
+
+    from napari_wsimil.study.disguise import Disguised
+    from napari_wsimil.study.manifest import Manifest
+    from napari_wsimil.study.study import Study
+
+#: Who stands in the ledger of a copy.
+WHO = "whoever shared it"
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A copy that was made.
+
+    Attributes
+    ----------
+    folder, key
+        The copy, and the file outside of it that says which old name each new one stands for.
+    patients, features
+        How many it has.
+    removed
+        A sentence for each kind of thing that is not in it, or not as it was.
+    """
+
+    folder: Path
+    key: Path
+    patients: int
+    features: int
+    removed: tuple[str, ...]
+
+
+def share(study: Study, out: Path, key: Path | None = None) -> Generator[Step, None, Shared]:
+    """Yield after every file of features; return the scrubbed copy of a study.
+
+    The copy has new pseudonyms in a random order, days in place of dates, features written
+    anew, and a ledger of its own. Slides, models, maps and exports are not in it. It takes
+    its name when it is whole, and the study's ledger keeps where it went.
+
+    Parameters
+    ----------
+    study
+        What is shared.
+    out
+        The folder of the copy, which must not be there.
+    key
+        The file for the key, outside of both; among the user's data if None.
+
+    Raises
+    ------
+    RecordError
+        If the copy is there already, or the key would lie in it.
+    StudyError
+        If the study cannot be read, or its ledger not written: a copy that cannot be noted
+        is not made.
+    ValueError
+        If features cannot be read.
+    """
+    out = Path(os.path.abspath(out))
+    _check(study, out, key)
+    manifest = study.manifest()
+    given = disguised(manifest)
+    part = out.with_name(f"{out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        work = _copied(part, out.name, given, manifest)
+        identity, attributes, count = yield from work
+        kept = Key(key or default_key(identity), given.patients_key, given.slides_key)
+        kept.save()
+        os.replace(part, out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    study.ledger.left(Act.SHARED, out / DATABASE, identifying=False)
+    removed = _removed(study, given, manifest, attributes)
+    return Shared(out, kept.path, len(given.patients), count, removed)
+
+
+def _check(study: Study, out: Path, key: Path | None) -> None:
+    if study.read_only:
+        raise RecordError(
+            f"what leaves a study is noted in it, and it cannot be: {study.read_only}"
+        )
+    if out.exists():
+        raise RecordError(f"{out} is there already: name a folder that is not")
+    if out.is_relative_to(study.folder):
+        raise RecordError(f"{out} is in the study itself: name a folder outside")
+    if key is not None:
+        refuse_inside(key, out)
+        refuse_inside(key, study.folder)
+
+
+def _copied(
+    folder: Path, name: str, given: Disguised, manifest: Manifest
+) -> Generator[Step, None, tuple[str, set[str], int]]:
+    """Return identity of the copy, attributes left out of features, and how many files it has."""
+    attributes: set[str] = set()
+    files = features_of(manifest, given.slides_key)
+    with create_study(folder, given.schema, name=name, who=WHO) as copy:
+        copy.add(given.patients, "a scrubbed copy of another study")
+        links = []
+        for done, (slide, source) in enumerate(files.items(), 1):
+            target = folder / "features" / f"{slide}.h5"
+            attributes |= set(scrub(source, target, slide))
+            links.append(Link(slide, target))
+            yield Step("features", done, len(files))
+        copy.link(links, "features written anew")
+        return copy.identity, attributes, len(files)
+
+
+def _removed(
+    study: Study, given: Disguised, manifest: Manifest, attributes: set[str]
+) -> tuple[str, ...]:
+    rows = [row for patient in manifest.patients for row in patient.slides]
+    images = sum(row.slide_path is not None for row in rows)
+    files = _counts(study.folder)
+    said: Mapping[str, object] = {
+        f"names of {len(manifest.patients)} patients and {len(rows)} slides: new ones": rows,
+        f"dates ({', '.join(given.dates)}): days since each patient's first": given.dates,
+        f"{images} slides: their headers and labels can name patients": images,
+        f"attributes of features ({', '.join(sorted(attributes))})": attributes,
+        f"{len(study.ledger.entries())} entries of the ledger: the copy begins its own": True,
+        "paths outside the study, the study's name, and who worked on it": True,
+        f"models, maps and exports ({files} files)": files,
+    }
+    return tuple(sentence for sentence, there in said.items() if there)
+
+
+def _counts(folder: Path) -> int:
+    tops = (folder / name for name in ("models", "maps", "exports"))
+    return sum(path.is_file() for top in tops for path in top.rglob("*"))

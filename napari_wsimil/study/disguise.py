@@ -1,0 +1,97 @@
+"""Disguise: a study's patients as they may be given away."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import TYPE_CHECKING
+
+from napari_wsimil.study.field import Kind
+from napari_wsimil.study.schema import ClinicalSchema, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from napari_wsimil.study.field import Field, Value
+    from napari_wsimil.study.manifest import Manifest, Patient
+
+
+@dataclass(frozen=True)
+class Disguised:
+    """Patients without what names them.
+
+    Attributes
+    ----------
+    schema
+        Days in place of dates; no headers of the tables that it came from.
+    patients
+        In a random order, under new names, without images; features as they were.
+    patients_key, slides_key
+        New names by old ones.
+    dates
+        Fields that were dates.
+    """
+
+    schema: ClinicalSchema
+    patients: tuple[Patient, ...]
+    patients_key: Mapping[str, str]
+    slides_key: Mapping[str, str]
+    dates: tuple[str, ...]
+
+
+def disguised(manifest: Manifest) -> Disguised:
+    """Return a study's patients under new names in a random order, days in place of dates.
+
+    A date becomes the days since the patient's first one; labels, splits and times stay.
+    """
+    own = manifest.schema or ClinicalSchema(name="none", fields=())
+    fields = tuple(map(_dateless, own.fields))
+    schema = own.model_copy(update={"fields": fields, "description": ""})
+    order = list(manifest.patients)
+    secrets.SystemRandom().shuffle(order)
+    patients: list[Patient] = []
+    names: dict[str, str] = {}
+    slides: dict[str, str] = {}
+    for number, patient in enumerate(order, 1):
+        names[patient.name] = f"P{number:04d}"
+        patients.append(_renamed(patient, names[patient.name]))
+        new = (row.slide for row in patients[-1].slides)
+        slides |= dict(zip((row.slide for row in patient.slides), new, strict=True))
+    dates = tuple(field.name for field in own.fields if field.kind is Kind.DATE)
+    return Disguised(schema, tuple(patients), names, slides, dates)
+
+
+def features_of(manifest: Manifest, key: Mapping[str, str]) -> dict[str, Path]:
+    """Return the files of features by the new names of their slides."""
+    rows = (row for patient in manifest.patients for row in patient.slides)
+    return {key[row.slide]: row.feature_path for row in rows if row.feature_path is not None}
+
+
+def _dateless(field: Field) -> Field:
+    plain = field.model_copy(update={"columns": ()})
+    if field.kind is not Kind.DATE:
+        return plain
+    said = f"{field.description} (days since the patient's first date)".strip()
+    days = {"kind": Kind.NUMBER, "unit": "days", "description": said}
+    return plain.model_copy(update=days)
+
+
+def _renamed(patient: Patient, name: str) -> Patient:
+    slides = tuple(
+        replace(row, slide=f"{name}-{number}", slide_path=None, feature_path=None)
+        for number, row in enumerate(patient.slides, 1)
+    )
+    record = None if patient.record is None else _in_days(patient.record)
+    return replace(patient, name=name, slides=slides, record=record)
+
+
+def _in_days(record: Record) -> Record:
+    days = [value for value in record.values.values() if isinstance(value, date)]
+    first = min(days, default=None)
+
+    def told(value: Value) -> Value:
+        return float((value - first).days) if isinstance(value, date) and first else value
+
+    return Record({name: told(value) for name, value in record.values.items()})

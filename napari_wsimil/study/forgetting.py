@@ -1,0 +1,139 @@
+"""Forgetting: a patient's values, files and history go, a tombstone stays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select, update
+
+from napari_wsimil.study.cases import patient_of, rows_of
+from napari_wsimil.study.entry import Act, append, drafted
+from napari_wsimil.study.ledger import read_entries
+from napari_wsimil.study.stored import StoredEntry
+from napari_wsimil.study.tables import RecordError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from sqlalchemy.orm import Session
+
+    from napari_wsimil.study.manifest import Patient
+    from napari_wsimil.study.schema import ClinicalSchema
+
+#: Folders of a study in which patients have files.
+_KEPT_IN = ("features", "maps", "exports")
+
+_LEFT = (Act.EXPORTED, Act.SHARED, Act.DOWNLOADED, Act.SUBMITTED, Act.LABEL_SHOWN)
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """What went with a patient, and what did not.
+
+    Attributes
+    ----------
+    patient, slides
+        Their names.
+    entries
+        How many entries of the ledger were erased.
+    erased
+        The study's files that were removed.
+    outside
+        Files outside the study, which are left alone.
+    departed
+        Where files of the patient, or of the whole study, went, as the ledger knew.
+    """
+
+    patient: str
+    slides: tuple[str, ...] = ()
+    entries: int = 0
+    erased: tuple[Path, ...] = ()
+    outside: tuple[Path, ...] = ()
+    departed: tuple[str, ...] = ()
+
+
+def is_forgotten(session: Session, patient: str) -> bool:
+    """Return whether a study has a tombstone of this name."""
+    return any(e.act is Act.FORGOTTEN for e in read_entries(session, patient))
+
+
+def erase(
+    session: Session,
+    schema: ClinicalSchema,
+    roots: Mapping[str, Path],
+    folder: Path,
+    patient: str,
+    tombstone: tuple[str, str],
+) -> Forgotten:
+    """Erase a patient within a transaction, with the study's files of theirs.
+
+    Parameters
+    ----------
+    session, schema, roots, folder
+        The study's.
+    patient
+        Whom.
+    tombstone
+        Who says so, and why.
+    """
+    rows = rows_of(session)
+    gone = next((row for row in rows if row.name == patient), None)
+    if gone is None:
+        raise RecordError(f"there is no patient {patient!r} in {folder}")
+    owners = {n: row.name for row in rows for n in (row.name, *(s.name for s in row.slides))}
+    known = patient_of(gone, schema, roots)
+    files = set(_own_files(folder, owners, patient))
+    paths = {path for path in _paths(known) if path.exists()}
+    inside = {path for path in paths if path.is_relative_to(folder) and path.is_file()}
+    departed = _departed(session, patient)
+    session.delete(gone)
+    session.flush()
+    numbers = _erase_entries(session, patient)
+    who, why = tombstone
+    append(session, [drafted(who, Act.FORGOTTEN, patient=patient, why=why, erased=numbers)])
+    erased = tuple(sorted(files | inside))
+    for path in erased:
+        path.unlink(missing_ok=True)
+    slides = tuple(row.slide for row in known.slides)
+    outside = tuple(sorted(paths - inside))
+    return Forgotten(patient, slides, len(numbers), erased, outside, departed)
+
+
+def _erase_entries(session: Session, patient: str) -> tuple[int, ...]:
+    theirs = StoredEntry.patient == patient
+    numbers = tuple(session.scalars(select(StoredEntry.number).where(theirs)))
+    blank = {"content": None, "salt": None, "patient": ""}
+    session.execute(update(StoredEntry).where(theirs).values(blank))
+    return numbers
+
+
+def _departed(session: Session, patient: str) -> tuple[str, ...]:
+    entries = read_entries(session)
+    whose = ("", patient)
+    went = (e.destination for e in entries if e.act in _LEFT and e.patient in whose)
+    return tuple(dict.fromkeys(filter(None, went)))
+
+
+def _paths(patient: Patient) -> Iterator[Path]:
+    for slide in patient.slides:
+        yield from filter(None, (slide.slide_path, slide.feature_path))
+
+
+def _own_files(folder: Path, owners: Mapping[str, str], patient: str) -> Iterator[Path]:
+    """Yield files that are called after a patient or slides of theirs, or lie in such a folder."""
+    for top in _KEPT_IN:
+        for path in (folder / top).rglob("*"):
+            parts = path.relative_to(folder / top).parts
+            if not path.is_dir() and _owner(parts, owners) == patient:
+                yield path
+
+
+def _owner(parts: Sequence[str], owners: Mapping[str, str]) -> str | None:
+    """Return whose a path is: of the longest name that one of its parts begins with."""
+    for part in parts:
+        names = [n for n in owners if part.startswith(n) and not part[len(n) :][:1].isalnum()]
+        if names:
+            return owners[max(names, key=len)]
+    return None

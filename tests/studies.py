@@ -1,0 +1,65 @@
+"""What the tests of studies share: a schema, patients, and programs beside this one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_wsimil.study.field import Absent, Field, Kind
+from napari_wsimil.study.manifest import Patient, SlideRow, Split
+from napari_wsimil.study.schema import ClinicalSchema, Record
+from napari_wsimil.study.study import Study, create_study
+
+if TYPE_CHECKING:
+    from napari_wsimil.study.field import Value
+
+SCHEMA = ClinicalSchema(
+    name="trial",
+    fields=(
+        Field(name="ldh", kind=Kind.NUMBER, group="blood", unit="U/L", hard=(0, 9000)),
+        Field(name="fever", kind=Kind.BOOLEAN, group="interview"),
+        Field(name="site", kind=Kind.CATEGORY, group="interview", values=("left", "right")),
+        Field(name="biopsy", kind=Kind.DATE, group="interview"),
+    ),
+    inputs=("ldh", "fever"),
+)
+
+
+def record(**values: Value) -> Record:
+    """Return a record; what is not given is missing."""
+    return Record({field.name: values.get(field.name, Absent.MISSING) for field in SCHEMA.fields})
+
+
+def first_patient(folder: Path) -> Patient:
+    """Return a patient of whom everything is known, with one slide outside of `folder`."""
+    slide = SlideRow(
+        "a", folder.parent / "slides" / "a.svs", folder / "features" / "a.h5", mpp=0.25
+    )
+    values = {"ldh": 0.1 + 0.2, "fever": Absent.UNKNOWN, "site": Absent.NOT_APPLICABLE}
+    known = record(**values, biopsy=date(2020, 2, 29))
+    return Patient("P1", (slide,), "tumor", Split.TRAIN, 12.5, True, known)
+
+
+def small_study(folder: Path, who: str = "ada") -> Study:
+    """Return a new study of two patients."""
+    study = create_study(folder, SCHEMA, name="trial", who=who)
+    second = Patient("P2", (SlideRow("b"), SlideRow("c")), record=record(ldh=180.0))
+    study.add([first_patient(folder), second], "first import")
+    return study
+
+
+def beside(code: str, *arguments: object) -> subprocess.Popen[str]:
+    """Start a program of Python beside this one, with pipes to it."""
+    root = Path(__file__).resolve().parents[1]
+    paths = os.pathsep.join((str(root), str(root / "tests")))
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        env=os.environ | {"PYTHONPATH": paths},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )

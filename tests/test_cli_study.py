@@ -1,0 +1,175 @@
+"""Studies on the command line: made, shown, edited, trained on."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from cohorts import CLASSES, SPLITS, make_bag
+from studies import SCHEMA, record, small_study
+
+from napari_wsimil.bags.store import save_bag
+from napari_wsimil.cli import main
+from napari_wsimil.learning.checkpoint import load_checkpoint
+from napari_wsimil.learning.cohort import read_cohort
+from napari_wsimil.study.manifest import Patient, SlideRow, Split
+from napari_wsimil.study.schema_file import read_schema, write_schema
+from napari_wsimil.study.study import create_study, open_study
+from napari_wsimil.study.tables import RecordError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Run = Callable[..., tuple[int, Any, str]]
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command line; gives exit code, what JSON it printed, and stderr."""
+
+    def run(*arguments: object) -> tuple[int, Any, str]:
+        capfd.readouterr()
+        code = main([*map(str, arguments), "--json"])
+        out, err = capfd.readouterr()
+        return code, json.loads(out) if out else None, err
+
+    return run
+
+
+@pytest.fixture
+def cohort(tmp_path: Path) -> Path:
+    """A closed study of twelve patients with planted bags and records."""
+    with create_study(tmp_path / "study", SCHEMA) as study:
+        patients = []
+        for k in range(12):
+            path = study.folder / "features" / f"s{k}.h5"
+            save_bag(path, make_bag(k))
+            known = record(ldh=100.0 + k, fever=k % 2 == 0)
+            row = SlideRow(f"s{k}", feature_path=path)
+            patients.append(
+                Patient(f"P{k}", (row,), CLASSES[k % 2], Split(SPLITS[k]), record=known)
+            )
+        study.add(patients, "import")
+    return study.folder
+
+
+def test_a_study_is_made_and_told(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "scans" / "Smith.svs").touch()
+    made = run("study", "create", tmp_path / "s", "--schema", "phantom", "--unit", "slide",
+               "--slides", tmp_path / "scans")  # fmt: skip
+    code, told, _ = run("study", "show", tmp_path / "s")
+    assert (made[0], code) == (0, 0)
+    assert made[1] == told
+    assert (told["unit"], told["fields"], told["patients"]) == ("slide", 28, 1)
+    assert told["images"] == {"known": 1, "there": 1}
+    assert "holds" in told["ledger"]
+    for identifying in ((), ("--identifying",)):
+        told = run("study", "show", tmp_path / "s", "P0001", *identifying)[1]
+        assert ("Smith" in json.dumps(told)) == bool(identifying)
+
+
+def test_a_schema_that_is_not_there_is_named(run: Run, tmp_path: Path) -> None:
+    code, _, err = run("study", "create", tmp_path / "s", "--schema", "phantm")
+    assert code == 2
+    assert "'phantm' is no file and none of gdc, " in err
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_record_is_edited_undone_and_redone(run: Run, tmp_path: Path) -> None:
+    small_study(tmp_path).close()
+    edit = ("study", "edit", tmp_path, "P2")
+    code, told, _ = run(*edit, "--set", "ldh=210", "--set", "site=not applicable", "--why", "lab")
+    assert (code, told["ldh"], told["site"]) == (0, "210", "not applicable")
+    assert run("study", "show", tmp_path, "P2")[1]["record"] == told
+    assert run(*edit, "--undo")[1]["ldh"] == "180"
+    assert run(*edit, "--redo")[1] == told
+    assert run(*edit, "--set", "ldh=missing", "--why", "lab")[1]["ldh"] == "missing"
+    with open_study(tmp_path) as study:
+        assert [e.why for e in study.records.history("P2")][1:3] == ["lab", "lab"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--set", "ldh=many", "--why", "x"), "'many' is not a finite number in U/L"),
+        (("--set", "ldh", "--why", "x"), "not FIELD=VALUE"),
+        (("--set", "ldj=1", "--why", "x"), "did you mean 'ldh'"),
+        (("--set", "ldh=1"), "say why"),
+        ((), "say what to do"),
+        (("--set", "ldh=1", "--undo"), "say what to do"),
+        (("--undo",), "nothing to undo"),
+    ],
+)
+def test_a_wrong_edit_is_one_line_and_changes_nothing(
+    run: Run, tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    small_study(tmp_path).close()
+    code, _, err = run("study", "edit", tmp_path, "P2", *arguments)
+    assert code == 2
+    assert said in err
+    assert err.count("\n") == 1
+    with open_study(tmp_path) as study:
+        assert study.patient("P2").record == record(ldh=180.0)
+
+
+def test_the_ledger_is_told(run: Run, tmp_path: Path) -> None:
+    small_study(tmp_path).close()
+    run("study", "edit", tmp_path, "P2", "--set", "ldh=210", "--why", "lab")
+    _, told, _ = run("study", "ledger", tmp_path, "P2", "--newest", 1)
+    (entry,) = told["entries"]
+    assert told["chain"] == "holds"
+    assert (entry["act"], entry["field"], entry["old"], entry["new"], entry["why"]) == (
+        "corrected",
+        "ldh",
+        "180",
+        "210",
+        "lab",
+    )
+
+
+def test_a_schema_is_written_changed_and_taken(run: Run, tmp_path: Path) -> None:
+    small_study(tmp_path / "s").close()
+    file = tmp_path / "schema.yaml"
+    assert run("study", "schema", tmp_path / "s", file)[0] == 0
+    assert read_schema(file) == SCHEMA
+    write_schema(SCHEMA.allowing(("ldh",)), file)
+    assert run("study", "schema", tmp_path / "s", file, "--why", "fewer inputs")[0] == 0
+    with open_study(tmp_path / "s") as study:
+        assert study.schema.inputs == ("ldh",)
+
+
+def test_slides_that_moved_are_found_again(run: Run, tmp_path: Path) -> None:
+    small_study(tmp_path / "s").close()
+    run("study", "root", tmp_path / "s", "slides", tmp_path / "disk")
+    told = run("study", "show", tmp_path / "s", "--identifying")[1]
+    assert told["roots"] == {"slides": str(tmp_path / "disk")}
+
+
+@pytest.mark.parametrize("model", ["abmil", "persam-live"])
+def test_a_study_is_trained_and_evaluated(
+    run: Run, cohort: Path, tmp_path: Path, model: str
+) -> None:
+    torch.set_num_threads(1)
+    out = tmp_path / "model.safetensors"
+    assert run("train", cohort, "-o", out, "--model", model, "--epochs", 1)[0] == 0
+    _, card = load_checkpoint(out)
+    assert card.trained_on("P0")
+    assert not card.trained_on("P11")
+    assert (card.record is not None) == (model == "persam-live")
+    code, told, _ = run("evaluate", out, cohort)
+    assert (code, told["patients"]) == (0, 4)
+
+
+def test_a_study_of_another_schema_is_refused_by_field(cohort: Path) -> None:
+    other = SCHEMA.model_copy(
+        update={
+            "fields": (*SCHEMA.fields, SCHEMA.fields[0].model_copy(update={"name": "age"})),
+            "inputs": ("ldh", "age"),
+        }
+    )
+    with pytest.raises(RecordError, match="has no field age, which the model reads"):
+        read_cohort(cohort, other)
