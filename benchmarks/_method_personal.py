@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_wsimil.learning.folds import Fold
+    from napari_wsimil.learning.settings import FitConfig
     from napari_wsimil.models.base import MILModel
 
 TITLE = "PersAM, picture and record together"
@@ -115,7 +116,7 @@ def _model(name: str, train: Sequence[Edited], groups: str, seed: int) -> MILMod
     return create_model(name, **shape, groups=groups)
 
 
-def _config(quick: bool, seed: int, name: str = "persam-live") -> object:
+def _config(quick: bool, seed: int, name: str = "persam-live") -> FitConfig:
     config = replace(recipe("persam" if name == "persam" else "persam-live"), seed=seed)
     return replace(config, epochs=6, accumulate=4, lr=2e-3) if quick else config
 

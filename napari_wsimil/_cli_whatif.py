@@ -209,7 +209,8 @@ def many_cases(
 ) -> Facts:
     """Return what a scenario does to each patient of a manifest; who fails is named.
 
-    With a folder `out` the rows are written there as whatif.csv.
+    Patients without a slide are left out, and counted. With a folder `out` the rows are written
+    there as whatif.csv.
 
     Raises
     ------
@@ -225,7 +226,8 @@ def many_cases(
     ]
     if not patients:
         raise ValueError(f"{manifest} has no patient of the split {split!r}")
-    subjects = [(p.name, p.record, BagFiles(p.slides, features)) for p in patients]
+    shown = [patient for patient in patients if patient.slides]
+    subjects = [(p.name, p.record, BagFiles(p.slides, features)) for p in shown]
     work = rerun(model, card, subjects, lambda one: scenario.apply(schema, one), noisy=noisy)
     rows = follow(work, "asking")
     warn([f"{row.case}: {row.failed}" for row in rows if row.failed])
@@ -234,6 +236,7 @@ def many_cases(
         "changes": dict(scenario.changes),
         "cases": [_row(row) for row in rows],
         "failed": [row.case for row in rows if row.failed],
+        "without a slide": len(patients) - len(shown),
     }
     return facts if out is None else facts | {"file": str(_write_rows(card, rows, out))}
 

@@ -15,7 +15,7 @@ from napari_wsimil.explain.predict import predict
 from napari_wsimil.learning.checkpoint import save_checkpoint
 from napari_wsimil.learning.cohort import read_cohort
 from napari_wsimil.study.field import Absent
-from napari_wsimil.study.manifest import read_manifest
+from napari_wsimil.study.manifest import Patient, Split, read_manifest
 from napari_wsimil.study.scenario import read_scenario
 from napari_wsimil.study.schema_file import write_schema
 from napari_wsimil.study.study import create_study
@@ -44,6 +44,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_schema(WARD, folder / "ward.yaml")
     with create_study(folder / "study", WARD) as study:
         study.add(read_manifest(folder / "cohort.csv", WARD).patients, "a test")
+        study.add([Patient("p5", (), split=Split.TRAIN, record=COHORT[0])], "without a slide")
     return folder
 
 
@@ -138,6 +139,7 @@ def test_the_cases_of_a_split_alone_and_the_exit_code_of_all_well(
     code, told, _ = run(capfd, *cases, "--split", "train", "--no-noise")
     assert code == 0
     assert [row["case"] for row in told["cases"]] == ["p0", "p2", "p3"]
+    assert told["without a slide"] == 1
     code, told, _ = run(capfd, *cases, "--split", "train")
     assert all(isinstance(row["slides"][0]["within noise"], bool) for row in told["cases"])
 
