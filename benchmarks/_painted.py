@@ -19,6 +19,7 @@ from napari_wsimil.bags.features import extract_features
 from napari_wsimil.bags.store import is_finished, load_bag
 from napari_wsimil.learning.cases import Case
 from napari_wsimil.learning.evaluation import finish
+from napari_wsimil.learning.folds import Fold
 from napari_wsimil.models.record import RecordFormat
 from napari_wsimil.space.grid import make_grid
 from napari_wsimil.space.phantom.cohort import load_recipe, write_patients, write_slides
@@ -28,7 +29,7 @@ from napari_wsimil.space.phantom.truth import load_truth, patch_truth
 from napari_wsimil.space.slide import open_slide
 from napari_wsimil.space.tissue import find_tissue
 from napari_wsimil.study.field import Absent
-from napari_wsimil.study.manifest import read_manifest
+from napari_wsimil.study.manifest import Split, read_manifest
 from napari_wsimil.study.schema import Record
 from napari_wsimil.study.schema_file import read_schema
 
@@ -38,9 +39,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.study.manifest import Patient
 
 RECIPE = RESOURCES / "demo_training_records.toml"
-SEED = 7043  # no shipped model saw this cohort
 CLEAR = 2.0  # how far a pointed record points along the deciding weights
 LESION = 0.5  # share of a patch that is lesion from which it counts as that
 _BY_NAME = {variable.name: variable for variable in VARIABLES}
@@ -85,9 +86,10 @@ class Painted:
 
 @dataclass(frozen=True, eq=False)
 class Cohort:
-    """Patients, whose records are not tokens yet."""
+    """Patients, whose records are not tokens yet, and the split of the cohort's manifest."""
 
     cases: tuple[Painted, ...]
+    split: Fold
 
     def tokenized(self, train: Sequence[str]) -> tuple[str, tuple[Painted, ...]]:
         """Return the widths of the groups and the cases, by the statistics of some patients."""
@@ -100,10 +102,11 @@ class Cohort:
 @lru_cache(maxsize=1)
 def painted(quick: bool) -> Cohort:
     """Return the cohort, painted and encoded on the first call and kept among temporary files."""
-    recipe = replace(load_recipe(RECIPE), seed=SEED, prefix="F")
+    recipe = load_recipe(RECIPE)
     if quick:
         recipe = replace(recipe, patients=40)
-    folder = Path(tempfile.gettempdir()) / f"napari-wsimil-painted-{recipe.patients}-{SEED}"
+    name = f"napari-wsimil-painted-{recipe.patients}-{recipe.seed}"
+    folder = Path(tempfile.gettempdir()) / name
     folder.mkdir(exist_ok=True)
     with _alone(folder):
         manifest = write_patients(recipe, folder)
@@ -113,7 +116,8 @@ def painted(quick: bool) -> Cohort:
         for name in sorted(names - there):
             _encode(folder, name)
     patients = read_manifest(manifest, read_schema(SCHEMA)).patients
-    return Cohort(tuple(_case(folder, one.name, one.label, one.record) for one in patients))
+    parts = (tuple(p.name for p in patients if p.split is split) for split in Split)
+    return Cohort(tuple(_case(folder, one) for one in patients), Fold(*parts))
 
 
 @contextmanager
@@ -134,12 +138,12 @@ def _encode(folder: Path, name: str) -> None:
     os.remove(path)  # the features and the truth are all that is needed
 
 
-def _case(folder: Path, patient: str, label: str | None, record: Record | None) -> Painted:
-    assert label is not None
-    assert record is not None
-    name = f"{patient}-S1"
-    bag = load_bag(folder / "features" / f"{name}.h5")
-    truth = load_truth(folder / "slides" / f"{name}.truth.geojson")
+def _case(folder: Path, patient: Patient) -> Painted:
+    assert patient.label is not None
+    assert patient.record is not None
+    (slide,) = patient.slides
+    bag = load_bag(folder / "features" / f"{slide.slide}.h5")
+    truth = load_truth(folder / "slides" / f"{slide.slide}.truth.geojson")
     assert bag.grid is not None
     covered = [
         patch_truth(truth, bag.grid, kind) if kind in truth.lesions else np.zeros(len(bag))
@@ -147,6 +151,5 @@ def _case(folder: Path, patient: str, label: str | None, record: Record | None) 
     ]
     shares = np.stack(covered)  # (3, N)
     lesions = np.where(shares.max(axis=0) > LESION, shares.argmax(axis=0), -1)
-    return Painted(
-        Case(patient, (bag,), KINDS.index(label)), lesions, len(truth.lesions) > 1, record
-    )
+    case = Case(patient.name, (bag,), KINDS.index(patient.label))
+    return Painted(case, lesions, len(truth.lesions) > 1, patient.record)

@@ -74,7 +74,7 @@ OWN_SEEDS = {
     "painted-folds": (0, 1, 2, 3, 4),
     "painted-edits": (0, 1, 2, 3),
 }
-WORDS = {"persam-folds": "folds", "painted-folds": "folds", "painted-edits": "folds"}
+WORDS = {"persam-folds": "folds", "painted-folds": "folds"}
 PACKAGES = ("napari-wsimil", "torch", "numpy")
 LEAST = 0.01  # a mean difference below this is none
 

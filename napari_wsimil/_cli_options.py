@@ -204,6 +204,10 @@ Changes = Annotated[
     list[str] | None,
     typer.Option("--set", help="FIELD=VALUE, such as ldh=210 or age=missing; may repeat."),
 ]
+GroupsMissing = Annotated[
+    list[str] | None,
+    typer.Option("--missing", help="A group of fields to take away, or all; may repeat."),
+]
 ScenarioFile = Annotated[
     Path | None, typer.Option("--scenario", help="Changes in a file (.yaml), in place of --set.")
 ]

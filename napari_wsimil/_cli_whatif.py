@@ -30,25 +30,36 @@ if TYPE_CHECKING:
     from napari_wsimil.study.schema import ClinicalSchema, Record
 
 Facts = dict[str, Any]
+_ALL = "all"
 
 
-def scenario_of(card: Card, given: Sequence[str], file: Path | None) -> Scenario:
-    """Return the scenario in a file, or of changes such as "ldh=210".
+def scenario_of(
+    card: Card, given: Sequence[str], missing: Sequence[str], file: Path | None
+) -> Scenario:
+    """Return the scenario in a file, or of changes such as "ldh=210" and of groups taken away.
 
     Raises
     ------
     ValueError
-        If the model reads no records, both or none of them are given, or a change is no
-        FIELD=VALUE.
+        If the model reads no records, a file and changes are given or neither, a change is no
+        FIELD=VALUE, or a group is none of the model's.
     """
     check_reads(card)
-    assert card.record is not None  # checked
-    if bool(given) == (file is not None):
-        raise ValueError("what is to change? Give --set FIELD=VALUE, or a --scenario, not both")
+    if bool(given or missing) == (file is not None):
+        raise ValueError("what is to change? Give --set or --missing, or a --scenario, not both")
     if file is not None:
         return read_scenario(file)
-    changes = dict(_change(text) for text in given)
-    return Scenario("given with --set", card.record.clinical.name, changes)
+    gone = {name: "missing" for group in missing for name in _members(_schema(card), group)}
+    changes = gone | dict(_change(text) for text in given)
+    return Scenario("given in the command", _schema(card).name, changes)
+
+
+def _members(schema: ClinicalSchema, group: str) -> list[str]:
+    """Return the names of the inputs of a group, or of "all"."""
+    if group not in (*schema.groups, _ALL):
+        raise ValueError(f"--missing {group!r} is none of {', '.join(schema.groups)}, {_ALL}")
+    groups = schema.groups if group == _ALL else (group,)
+    return [field.name for one in groups for field in schema.inputs_of(one)]
 
 
 def _change(text: str) -> tuple[str, str]:
@@ -100,6 +111,10 @@ def _case_facts(schema: ClinicalSchema, found: WhatIf, measured: Noise | None) -
         "changes": _changes(schema, found),
         "probabilities": _before_after(found),
         "maps": dict(_maps(found, measured)),
+        "scalars": {
+            name: {"before": value, "after": after.scalars.get(name)}
+            for name, value in before.scalars.items()
+        },
         "rules broken": list(broken_by(after.card, before.record, after.record)),
         "odd": [text for text in _odd(schema, found) if text],
         "patches": len(after.bag),
@@ -194,7 +209,8 @@ def many_cases(
 ) -> Facts:
     """Return what a scenario does to each patient of a manifest; who fails is named.
 
-    With a folder `out` the rows are written there as whatif.csv.
+    Patients without a slide are left out, and counted. With a folder `out` the rows are written
+    there as whatif.csv.
 
     Raises
     ------
@@ -210,7 +226,8 @@ def many_cases(
     ]
     if not patients:
         raise ValueError(f"{manifest} has no patient of the split {split!r}")
-    subjects = [(p.name, p.record, BagFiles(p.slides, features)) for p in patients]
+    shown = [patient for patient in patients if patient.slides]
+    subjects = [(p.name, p.record, BagFiles(p.slides, features)) for p in shown]
     work = rerun(model, card, subjects, lambda one: scenario.apply(schema, one), noisy=noisy)
     rows = follow(work, "asking")
     warn([f"{row.case}: {row.failed}" for row in rows if row.failed])
@@ -219,6 +236,7 @@ def many_cases(
         "changes": dict(scenario.changes),
         "cases": [_row(row) for row in rows],
         "failed": [row.case for row in rows if row.failed],
+        "without a slide": len(patients) - len(shown),
     }
     return facts if out is None else facts | {"file": str(_write_rows(card, rows, out))}
 

@@ -9,7 +9,7 @@ import typer
 
 from napari_wsimil import _cli_options as opt
 from napari_wsimil._cli_console import Verbs, follow, remark, report, warn
-from napari_wsimil._cli_study import verbs as study_verbs
+from napari_wsimil._cli_import import study_verbs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -375,6 +375,7 @@ def whatif(
     manifest: opt.Cases,
     path: opt.MaybeSlideOrFeatures = None,
     changes: opt.Changes = None,
+    missing: opt.GroupsMissing = None,
     scenario: opt.ScenarioFile = None,
     save_scenario: opt.SaveScenario = None,
     fold_models: opt.FoldModels = None,
@@ -403,7 +404,7 @@ def whatif(
     many = {"--features": features, "--split": split}
     check_one_or_many(path, {**options, "--fold-model": fold_models}, many)
     loaded = load_checkpoint(checkpoint)
-    asked = scenario_of(loaded[1], changes or (), scenario)
+    asked = scenario_of(loaded[1], changes or (), missing or (), scenario)
     if save_scenario is not None:
         write_scenario(asked, save_scenario)
     if path is None:

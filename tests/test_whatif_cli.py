@@ -15,7 +15,7 @@ from napari_wsimil.explain.predict import predict
 from napari_wsimil.learning.checkpoint import save_checkpoint
 from napari_wsimil.learning.cohort import read_cohort
 from napari_wsimil.study.field import Absent
-from napari_wsimil.study.manifest import read_manifest
+from napari_wsimil.study.manifest import Patient, Split, read_manifest
 from napari_wsimil.study.scenario import read_scenario
 from napari_wsimil.study.schema_file import write_schema
 from napari_wsimil.study.study import create_study
@@ -44,6 +44,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_schema(WARD, folder / "ward.yaml")
     with create_study(folder / "study", WARD) as study:
         study.add(read_manifest(folder / "cohort.csv", WARD).patients, "a test")
+        study.add([Patient("p5", (), split=Split.TRAIN, record=COHORT[0])], "without a slide")
     return folder
 
 
@@ -138,6 +139,7 @@ def test_the_cases_of_a_split_alone_and_the_exit_code_of_all_well(
     code, told, _ = run(capfd, *cases, "--split", "train", "--no-noise")
     assert code == 0
     assert [row["case"] for row in told["cases"]] == ["p0", "p2", "p3"]
+    assert told["without a slide"] == 1
     code, told, _ = run(capfd, *cases, "--split", "train")
     assert all(isinstance(row["slides"][0]["within noise"], bool) for row in told["cases"])
 
@@ -162,7 +164,8 @@ def test_fold_models_are_part_of_the_noise(place: Path, capfd: pytest.CaptureFix
 @pytest.mark.parametrize(
     ("more", "told"),
     [
-        ((), "Give --set FIELD=VALUE"),
+        ((), "Give --set or --missing"),
+        (("--missing", "bones"), "'bones' is none of interview, blood, all"),
         (("--set", "ldh"), "'ldh' is not FIELD=VALUE"),
         (("--set", "lhd=5"), "did you mean 'ldh'"),
         (("--set", "age=200"), "'200' is not a possible 0 to 120 years"),
@@ -194,6 +197,17 @@ def test_what_is_for_one_slide_is_refused_for_many(
     )
     assert code == 2
     assert "--patch-size is for one slide" in err
+
+
+def test_a_group_or_all_can_be_taken_away(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    case = (place / "live.safetensors", place / "s1.h5", "--manifest", place / "study")
+    told = run(capfd, *case, "--missing", "blood", "--no-noise")[1]
+    assert told["changes"].keys() == {"stage", "ldh", "lymphocytes", "leukocytes"}
+    assert {one["after"] for one in told["changes"].values()} == {"missing"}
+    assert told["scalars"]["phi: 1"].keys() == {"before", "after"}
+    told = run(capfd, *case, "--missing", "all", "--set", "ldh=300", "--no-noise")[1]
+    assert told["changes"]["age"]["after"] == "missing"
+    assert told["changes"]["ldh"]["after"] == "300"
 
 
 # a study in place of a manifest

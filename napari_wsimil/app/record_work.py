@@ -140,13 +140,14 @@ def values_job(
     """Return a map for each value of a field, named after the value."""
     work = prepare_revisions(model.model, model.card, seen.bag)
     ready = yield from _steps("preparing the slide", work)
+    family = f"values of {field.name}"
     found = []
     for done, value in enumerate(effect.values):
         yield Step(f"maps of {field.name}", done, len(effect.values))
         *_, answer = ready.revise(value.record, seen, torch.empty(0, dtype=torch.long))
         shown = next(one for one in answer.explanations if one.name == map_name)
         text = field.format(value.value) or "missing"
-        found.append(replace(shown, name=f"{field.name} = {text}", class_index=None, family=""))
+        found.append(replace(shown, name=f"{field.name} = {text}", class_index=None, family=family))
     return tuple(found)
 
 

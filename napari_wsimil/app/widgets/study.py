@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +11,10 @@ from qtpy.QtWidgets import QLabel, QTabWidget, QWidget
 
 from napari_wsimil.app import memory
 from napari_wsimil.app.cohort_view import CohortView
+from napari_wsimil.app.study_words import added_words, study_facts
 from napari_wsimil.app.study_work import (
     Opened,
+    Planned,
     chain_job,
     create_study_job,
     export_table_job,
@@ -40,17 +41,15 @@ from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
     from napari_wsimil.app.session import Session
-    from napari_wsimil.study.additions import Added
     from napari_wsimil.study.field import Value
     from napari_wsimil.study.import_plan import ImportPlan
-    from napari_wsimil.study.manifest import Manifest
+    from napari_wsimil.study.pseudonyms import Key
     from napari_wsimil.study.schema import ClinicalSchema
     from napari_wsimil.study.study import Study, Unit
 
 _NOTHING = (
     "No study is open. A study is a folder of patients, slides, clinical records and a ledger."
 )
-_SHOWN = 4
 
 
 class StudyWidget(DockedWidget):
@@ -77,8 +76,9 @@ class StudyWidget(DockedWidget):
         self.tabs.addTab(self.ledger, "Ledger")
         for part in (self.facts, self.buttons, self.job, self.news):
             self.column.addWidget(part)
-        self.column.addWidget(self.tabs, 1)
+        self.column.addWidget(self.tabs, 1000)
         self.column.addWidget(self.slides)
+        self.column.addStretch(1)
         self._connect()
         self._show_study()
 
@@ -98,7 +98,7 @@ class StudyWidget(DockedWidget):
         self.cases.features_wanted.connect(self.features_wanted)
         self.cases.told.connect(self._say)
         self.ledger.check_button.clicked.connect(self.check_ledger)
-        self.tabs.currentChanged.connect(lambda page: page == 1 and self.check_ledger())
+        self.tabs.currentChanged.connect(self._turn)
         self.job.started.connect(self._refresh)
         self.job.finished.connect(self._refresh)
         self._pane.events.case.connect(self._show_changed)
@@ -128,8 +128,7 @@ class StudyWidget(DockedWidget):
         self._say(self._news)
         self._news = ""
         self._show_study()
-        if self.tabs.currentIndex() == 1:
-            self.check_ledger()
+        self._turn(self.tabs.currentIndex())
 
     # tables
 
@@ -138,10 +137,11 @@ class StudyWidget(DockedWidget):
         if (study := self._session.study) is not None:
             self.job.run(plan_table_job(study, path, schema), self._ask_plan)
 
-    def import_table(self, plan: ImportPlan, why: str) -> None:
-        """Take a table's patients in, in the background."""
+    def import_table(self, plan: ImportPlan, why: str, key: Key | None = None) -> None:
+        """Take a table's patients in, in the background, under pseudonyms if there is a key."""
         if (study := self._session.study) is not None:
-            self.job.run(import_job(study, plan, why), lambda added: self._reload(_words(added)))
+            work = import_job(study, plan, why, key)
+            self.job.run(work, lambda added: self._reload(added_words(added)))
 
     def export(self, path: Path, time_unit: str = "", cbioportal: bool = False) -> None:
         """Write the cohort as a table, in the background."""
@@ -166,6 +166,10 @@ class StudyWidget(DockedWidget):
         study = self._session.study
         if study is not None and not self.job.busy:
             self.job.run(chain_job(study), self.ledger.show_chain)
+
+    def _turn(self, page: int) -> None:
+        if self.tabs.widget(page) is self.ledger:
+            self.check_ledger()
 
     def _reload(self, news: str) -> None:
         """Read the patients again, and say what has come of what was done."""
@@ -233,10 +237,11 @@ class StudyWidget(DockedWidget):
         if (path := ask_table(self)) is not None:
             self.plan_import(path)
 
-    def _ask_plan(self, plan: ImportPlan) -> None:
-        dialog = ImportDialog(plan, self)
+    def _ask_plan(self, planned: Planned) -> None:
+        dialog = ImportDialog(planned.plan, self, has_names=bool(planned.key.patients))
         if dialog.exec_():
-            self.import_table(dialog.plan, dialog.why.text().strip() or "imported")
+            key = planned.key if dialog.names.isChecked() else None
+            self.import_table(dialog.plan, dialog.why.text().strip() or "imported", key)
 
     def _ask_export(self) -> None:
         dialog = ExportDialog(self)
@@ -263,7 +268,7 @@ class StudyWidget(DockedWidget):
             self.facts.setText(_NOTHING)
             self.cohort.show_cohort(None, "")
         else:
-            self.facts.setText(_facts(study, manifest))
+            self.facts.setText(study_facts(study, manifest))
             self.cohort.show_cohort(CohortView(manifest, manifest.schema), study.read_only)
         self._refresh()
 
@@ -271,22 +276,3 @@ class StudyWidget(DockedWidget):
         study = self._session.study
         read_only = "" if study is None else study.read_only
         self.buttons.refresh(is_open=study is not None, read_only=read_only, busy=self.job.busy)
-
-
-def _facts(study: Study, manifest: Manifest) -> str:
-    slides = sum(len(patient.slides) for patient in manifest.patients)
-    fields = 0 if manifest.schema is None else len(manifest.schema.fields)
-    counts = f"{len(manifest.patients):,} patients · {slides:,} slides · {fields:,} fields"
-    lines = [f"<b>{html.escape(study.name)}</b> · predictions of each {study.unit}", counts]
-    if study.read_only:
-        lines.append(f"<b>Read-only</b>: {html.escape(study.read_only)}")
-    return "<br>".join(lines)
-
-
-def _words(added: Added) -> str:
-    words = f"{len(added.new):,} patients are new, {len(added.completed):,} were completed"
-    words += f", {len(added.same):,} were there just so." if added.same else "."
-    if added.conflicts:
-        first = "<br>".join(html.escape(said) for said in added.conflicts[:_SHOWN])
-        words += f"<br><b>{len(added.conflicts):,} were passed over:</b><br>{first}"
-    return words
