@@ -116,6 +116,14 @@ class Screen:
         act()
         return self._next_frame() - start
 
+    def wait(self, ready: Callable[[], bool]) -> None:
+        """Let the window work until something holds."""
+        wait_until(ready)
+
+    def swap(self, number: int) -> float:
+        """Return when a frame came to the screen, of which `frames` counts them."""
+        return self._swaps[number]
+
     def settle(self) -> None:
         """Wait until nothing is left to be read, made or drawn."""
         wait_until(lambda: not self.window.busy)

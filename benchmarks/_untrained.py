@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from napari_wsimil.models.record import RecordFormat
     from napari_wsimil.space.slide import Slide
     from napari_wsimil.space.tissue import Tissue
 
@@ -28,11 +29,17 @@ if TYPE_CHECKING:
 _FINE = 16
 
 
-def save_untrained(path: Path, name: str = "acmil", **options: int | float | str) -> Path:
+def save_untrained(
+    path: Path,
+    name: str = "acmil",
+    classes: tuple[str, ...] = ("normal", "tumor"),
+    record: RecordFormat | None = None,
+    **options: int | float | str,
+) -> Path:
     """Write a model for the built-in encoder and return its file."""
     torch.manual_seed(0)
     encoder = create_encoder().card
-    model = create_model(name, feature_dim=encoder.dim, classes=2, **options)
+    model = create_model(name, feature_dim=encoder.dim, classes=len(classes), **options)
     card = Card(
         model=name,
         config=model.config,
@@ -41,7 +48,8 @@ def save_untrained(path: Path, name: str = "acmil", **options: int | float | str
         mpp=0.5,
         pixels=224,
         overlap=0.0,
-        classes=("normal", "tumor"),
+        classes=classes,
+        record=record,
         data="nothing, untrained",
         synthetic=True,
         seed=0,

@@ -20,8 +20,9 @@ synthetic; training settings are chosen for bags of this size and differ from th
 papers; no figure says how a method would do on real slides.
 
 With `--json` a finished method and seed is written at once and not run again: after a change
-of the code delete the file. The file has, per method, the mean of each figure, and under
-"runs" the figures of each seed. `--quick` is one seed of smaller data.
+of the code delete the file. The file has, per method, the mean of each figure, under
+"medians" the medians, and under "runs" the figures of each seed, or fold where a method has
+folds. `--quick` is one seed of smaller data.
 """
 
 from __future__ import annotations
@@ -34,14 +35,14 @@ import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib import import_module
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean, median, stdev
 from typing import TYPE_CHECKING, Any
 
 import torch
 from _report import machine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     Figures = dict[str, float]
     Claim = tuple[str, str, str]
@@ -56,12 +57,24 @@ METHODS = {
     "acmil": "_method_baselines:acmil",
     "querent": "_method_querent:run",
     "persam": "_method_persam:run",
+    "persam-folds": "_method_personal:folds",
+    "persam-edits": "_method_personal:edits",
+    "painted-folds": "_method_personal:painted_folds",
+    "painted-edits": "_method_personal:painted_edits",
     "longmil": "_method_longmil:run",
     "sasha": "_method_sasha:run",
     "bd": "_method_bd:run",
     "vib": "_method_vib:run",
 }
 SEEDS = (0, 1, 2)
+#: Where it is not these, and what the numbers are where they are no seeds.
+OWN_SEEDS = {
+    "persam-folds": (0, 1, 2, 3, 4),
+    "persam-edits": (0, 1, 2, 3),
+    "painted-folds": (0, 1, 2, 3, 4),
+    "painted-edits": (0, 1, 2, 3),
+}
+WORDS = {"persam-folds": "folds", "painted-folds": "folds"}
 PACKAGES = ("napari-wsimil", "torch", "numpy")
 LEAST = 0.01  # a mean difference below this is none
 
@@ -114,7 +127,11 @@ class Record:
             name: {key: mean(values) for key, values in columns(seeds).items()}
             for name, seeds in self.runs.items()
         }
-        return self.head | means | {"runs": self.runs}
+        medians = {
+            name: {key: round(median(values), 4) for key, values in columns(seeds).items()}
+            for name, seeds in self.runs.items()
+        }
+        return self.head | means | {"medians": medians, "runs": self.runs}
 
 
 def columns(seeds: dict[str, Figures]) -> dict[str, list[float]]:
@@ -132,14 +149,24 @@ def mean(values: list[float]) -> float:
 def table(name: str, seeds: dict[str, Figures]) -> Iterator[str]:
     """Yield the lines of a method's table: figures, then what became of its claims."""
     module = load(name)[0]
-    yield f"\n{name}: {module.TITLE} (seeds {', '.join(sorted(seeds, key=int))})"
+    word = WORDS.get(name, "seeds")
+    yield f"\n{name}: {module.TITLE} ({word} {', '.join(sorted(seeds, key=int))})"
     found = columns(seeds)
     for key, values in found.items():
-        spread = f"± {stdev(values):.3f}" if len(values) > 1 else ""
-        yield f"  {key:44} {fmean(values):8.3f} {spread}"
+        yield f"  {key:44} {fmean(values):8.3f} {_spread(name, values)}"
     for claim in getattr(module, "CLAIMS", ()):
         if claim[1] in found and claim[2] in found:
             yield f"  → {verdict(claim, found)}"
+
+
+def _spread(name: str, values: list[float]) -> str:
+    """Return the deviation over runs; of folds and of methods with runs of their own all values."""
+    if len(values) == 1:
+        return ""
+    each = ", ".join(f"{value:.3f}" for value in values)
+    return f"± {stdev(values):.3f}" + (
+        f"  median {median(values):.3f}  ({each})" if name in OWN_SEEDS else ""
+    )
 
 
 def verdict(claim: Claim, found: dict[str, list[float]]) -> str:
@@ -159,7 +186,7 @@ def run(options: argparse.Namespace) -> None:
     """
     record = Record(options.json, options.quick)
     print(" · ".join(f"{name} {value}" for name, value in record.head["machine"].items()))
-    wanted = {name: [str(seed) for seed in options.seeds] for name in options.only}
+    wanted = {name: [str(seed) for seed in _runs(name, options)] for name in options.only}
     left = [
         (name, int(seed))
         for name, seeds in wanted.items()
@@ -186,6 +213,12 @@ def run(options: argparse.Namespace) -> None:
         raise failed[0]
 
 
+def _runs(name: str, options: argparse.Namespace) -> Sequence[int]:
+    if options.seeds:
+        return options.seeds
+    return (0,) if options.quick else OWN_SEEDS.get(name, SEEDS)
+
+
 def _print(name: str, record: Record) -> None:
     print("\n".join(table(name, record.runs[name])), flush=True)
 
@@ -197,11 +230,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="keep the figures here, and go on from them")
     parser.add_argument("--only", type=_names, default=list(METHODS), help=", ".join(METHODS))
     parser.add_argument("--quick", action="store_true", help="one seed of smaller data")
-    parser.add_argument("--seeds", type=_seeds, help="0,1,2; 0 with --quick")
+    parser.add_argument("--seeds", type=_seeds, help="0,1,2, or folds; 0 with --quick")
     parser.add_argument("--workers", type=int, default=min(os.cpu_count() or 1, 8))
-    options = parser.parse_args()
-    options.seeds = options.seeds or ([0] if options.quick else list(SEEDS))
-    return options
+    return parser.parse_args()
 
 
 def _seeds(text: str) -> list[int]:

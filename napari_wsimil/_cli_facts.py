@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from napari_wsimil.bags.stated import SUFFIXES
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -24,16 +26,20 @@ def facts_of(path: Path, mpp: float | None, identifying: bool) -> Facts:
     identifying
         Whether to tell what may name a patient.
     """
-    from napari_wsimil.bags.exchange import is_features
-
     suffix = path.suffix.lower()
     if suffix == ".safetensors":
         return _checkpoint(path, identifying)
-    if is_features(path):
+    if suffix in SUFFIXES or (path.is_dir() and _is_lazyslide(path)):
         return _features(path)
     if suffix == ".csv":
         return _manifest(path, identifying)
     return _slide(path, mpp, identifying)
+
+
+def _is_lazyslide(path: Path) -> bool:
+    from napari_wsimil.bags.lazyslide import is_lazyslide
+
+    return is_lazyslide(path)
 
 
 def _slide(path: Path, mpp: float | None, identifying: bool) -> Facts:
@@ -65,12 +71,12 @@ def _level(level: Any) -> Facts:
 
 
 def _features(path: Path) -> Facts:
-    from napari_wsimil.bags.exchange import read_stated, resolved
+    from napari_wsimil.bags.exchange import read_stated, with_patches
     from napari_wsimil.bags.passport import passport
-    from napari_wsimil.bags.stated import Tool
+    from napari_wsimil.bags.stated import Confirmed, Tool
     from napari_wsimil.bags.store import load_bag
 
-    path, confirmed = resolved(path)
+    confirmed = with_patches(path, Confirmed())
     stated = read_stated(path, confirmed)
     if stated.tool not in (Tool.OWN, Tool.TRIDENT):
         return {"kind": "features", **passport(stated, confirmed).facts}

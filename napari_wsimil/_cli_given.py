@@ -10,6 +10,7 @@ from napari_wsimil.models.base import Need
 from napari_wsimil.space.geometry import Region
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from napari_wsimil.study.manifest import Manifest
@@ -87,3 +88,13 @@ def class_names(text: str) -> list[str]:
     if "" in names or len(set(names)) < len(names):
         raise ValueError(f"--classes {text!r}: each class needs a name of its own")
     return names
+
+
+def check_one_or_many(
+    path: Path | None, one: Mapping[str, object], many: Mapping[str, object]
+) -> None:
+    """Raise ValueError if what is for one slide is given for all cases, or the other way round."""
+    wrong, what = (one, "one slide, and none is named") if path is None else (many, "many cases")
+    for option, given in wrong.items():
+        if given:
+            raise ValueError(f"{option} is for {what}")

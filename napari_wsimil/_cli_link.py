@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from napari_wsimil._cli_console import follow, warn
 from napari_wsimil.bags.agreement import agreement
 from napari_wsimil.bags.encoders import create_encoder
-from napari_wsimil.bags.exchange import bag_as, read_stated, resolved
+from napari_wsimil.bags.exchange import bag_as, read_stated, with_patches
 from napari_wsimil.bags.passport import passport
 from napari_wsimil.bags.stated import Confirmed
 from napari_wsimil.space.slide import open_slide
@@ -32,8 +32,7 @@ def checked(
         As `agreement`, and if the file's places do not lie on the slide.
     """
     encoder = create_encoder(patches.encoder, patches.weights, patches.download)
-    given = Confirmed(patch_size=patch_size, mpp=slide_mpp)
-    reference, confirmed = resolved(reference, given)
+    confirmed = with_patches(reference, Confirmed(patch_size=patch_size, mpp=slide_mpp))
     with open_slide(path, mpp=slide_mpp) as slide:
         stated = read_stated(reference, confirmed)
         shown = passport(stated, confirmed, slide)

@@ -120,6 +120,10 @@ Draws = Annotated[int, typer.Option(min=100, help="Bootstrap draws of patients."
 SlideOrFeatures = Annotated[
     Path, typer.Argument(help="Slide, or its features (.h5); sasha and hafed need the slide.")
 ]
+OnePatient = Annotated[
+    str | None,
+    typer.Option("--patient", help="All slides of this patient of a manifest or a study."),
+]
 PatchSize = Annotated[
     int | None,
     typer.Option(min=1, help="Side in level-0 pixels, where a features file does not state it."),
@@ -188,3 +192,34 @@ LooksMade = Annotated[
     int | None,
     typer.Option("--looks", min=0, help="Maps after so many looks, of sasha."),
 ]
+Cases = Annotated[
+    Path,
+    typer.Option("--manifest", help="Manifest (.csv) or study folder that has the records."),
+]
+MaybeSlideOrFeatures = Annotated[
+    Path | None,
+    typer.Argument(help="Slide, or its features (.h5); all cases of the manifest if none."),
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="FIELD=VALUE, such as ldh=210 or age=missing; may repeat."),
+]
+GroupsMissing = Annotated[
+    list[str] | None,
+    typer.Option("--missing", help="A group of fields to take away, or all; may repeat."),
+]
+ScenarioFile = Annotated[
+    Path | None, typer.Option("--scenario", help="Changes in a file (.yaml), in place of --set.")
+]
+SaveScenario = Annotated[Path | None, typer.Option(help="Also save what is changed, as YAML.")]
+FoldModels = Annotated[
+    list[Path] | None,
+    typer.Option("--fold-model", help="Trained on another fold, for the noise; may repeat."),
+]
+Noisy = Annotated[
+    bool, typer.Option("--noise/--no-noise", help="Measure how far maps move for nothing.")
+]
+WhatIfFolder = Annotated[
+    Path | None, typer.Option("--out", "-o", help="Folder for maps, or for the table of cases.")
+]
+MaybeSplit = Annotated[str | None, typer.Option(help="Only cases of train, validation or test.")]

@@ -11,8 +11,9 @@ import torch
 
 from napari_wsimil._cli_console import follow, remark, warn
 from napari_wsimil.bags.encoders import create_encoder
-from napari_wsimil.bags.exchange import is_features, open_bag
+from napari_wsimil.bags.exchange import bag_as, is_features, read_stated, with_patches
 from napari_wsimil.bags.features import estimate, extract_features
+from napari_wsimil.bags.stated import Confirmed
 from napari_wsimil.bags.store import is_finished, load_bag
 from napari_wsimil.explain.looks import after_looks
 from napari_wsimil.explain.predict import predict
@@ -213,12 +214,15 @@ def bag_for(
     ------
     ValueError
         If a patch size is given for a slide, which the model states, or what is for
-        encoding a slide with features.
+        encoding a slide with features, or µm per pixel with features that state it.
     """
     if is_features(path):
-        if weights is not None:
-            raise ValueError(f"--weights {weights} is for a slide, not {path}")
-        return open_bag(path, patch_size=patch_size, mpp=mpp)
+        confirmed = with_patches(path, Confirmed(patch_size=patch_size, mpp=mpp))
+        stated = read_stated(path, confirmed)
+        for option, given in (("--weights", weights), ("--slide-mpp", mpp)):
+            if given is not None and (option == "--weights" or stated.mpp is not None):
+                raise ValueError(f"{option} {given} is for a slide, not {path}")
+        return bag_as(stated, confirmed)
     if patch_size is not None:
         raise ValueError(f"--patch-size {patch_size} is for a file of features, not {path}")
     (bag,) = extract_slides([SlideJob(path, mpp=mpp)], patches_of(card, weights))

@@ -9,7 +9,7 @@ import typer
 
 from napari_wsimil import _cli_options as opt
 from napari_wsimil._cli_console import Verbs, follow, remark, report, warn
-from napari_wsimil._cli_study import verbs as study_verbs
+from napari_wsimil._cli_import import study_verbs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -286,6 +286,7 @@ def evaluate(
     epilog=opt.examples(
         "napari-wsimil predict model.safetensors slide.svs",
         "napari-wsimil predict model.safetensors features/slide.h5 --json",
+        "napari-wsimil predict model.safetensors cohort.csv --patient P007",
     )
 )
 def predict(
@@ -295,12 +296,21 @@ def predict(
     slide_mpp: opt.SlideMpp = None,
     patch_size: opt.PatchSize = None,
     manifest: opt.Records = None,
+    patient: opt.OnePatient = None,
+    features: opt.Features = None,
     as_json: opt.Json = False,
 ) -> None:
     """Tell the probability of each class, or of survival and the risk, for one slide.
 
     A slide is encoded first, at the µm per pixel and patch size the model learned with.
+    With --patient the path is a manifest or a study: the patient's slides are pooled, and it
+    is told what each says alone and changes, and which drove the answer.
     """
+    if patient is not None:
+        from napari_wsimil._cli_patient import patient_facts
+
+        report(patient_facts(checkpoint, path, patient, features, weights), as_json)
+        return
     from napari_wsimil._cli_slides import predicted
 
     found = predicted(checkpoint, path, weights, slide_mpp, patch_size, manifest)
@@ -351,6 +361,63 @@ def explain(
     written = None if out is None else export.export_map(found, out, map_name)
     facts = {"maps": summaries(found), "patches": len(found.bag), "synthetic": found.bag.synthetic}
     report(facts | ({} if written is None else {"file": written}), as_json)
+
+
+@app.command(
+    epilog=opt.examples(
+        "napari-wsimil whatif live.safetensors slide.h5 --manifest cohort.csv --set ldh=210",
+        "… --set ldh=210 --set age=missing --out maps --save-scenario low.yaml",
+        "napari-wsimil whatif live.safetensors --manifest study --scenario low.yaml --out low",
+    )
+)
+def whatif(
+    checkpoint: opt.Checkpoint,
+    manifest: opt.Cases,
+    path: opt.MaybeSlideOrFeatures = None,
+    changes: opt.Changes = None,
+    missing: opt.GroupsMissing = None,
+    scenario: opt.ScenarioFile = None,
+    save_scenario: opt.SaveScenario = None,
+    fold_models: opt.FoldModels = None,
+    noise: opt.Noisy = True,
+    features: opt.Features = None,
+    split: opt.MaybeSplit = None,
+    out: opt.WhatIfFolder = None,
+    weights: opt.Weights = None,
+    slide_mpp: opt.SlideMpp = None,
+    patch_size: opt.PatchSize = None,
+    as_json: opt.Json = False,
+) -> None:
+    """Tell what a model would say of a slide if the patient's record were otherwise.
+
+    Probabilities before and after, and for each map how much brighter it is overall apart from
+    how far it moved, beside how far it moves when nothing changes. The record itself stays as
+    it is. Without a slide all cases are asked about; one that fails is named, the others go on,
+    and the exit code is 1.
+    """
+    from napari_wsimil._cli_given import check_one_or_many
+    from napari_wsimil._cli_whatif import many_cases, one_case, scenario_of
+    from napari_wsimil.learning.checkpoint import load_checkpoint
+    from napari_wsimil.study.scenario import write_scenario
+
+    options = {"--weights": weights, "--slide-mpp": slide_mpp, "--patch-size": patch_size}
+    many = {"--features": features, "--split": split}
+    check_one_or_many(path, {**options, "--fold-model": fold_models}, many)
+    loaded = load_checkpoint(checkpoint)
+    asked = scenario_of(loaded[1], changes or (), missing or (), scenario)
+    if save_scenario is not None:
+        write_scenario(asked, save_scenario)
+    if path is None:
+        told = many_cases(
+            loaded, manifest, asked, features=features, split=split, noisy=noise, out=out
+        )
+        report(told, as_json)
+        raise typer.Exit(1 if told["failed"] else 0)
+    given = (weights, slide_mpp, patch_size)
+    told = one_case(
+        loaded, path, manifest, asked, given, fold_models=fold_models or (), noisy=noise, out=out
+    )
+    report(told, as_json)
 
 
 @app.command(

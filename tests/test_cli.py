@@ -18,6 +18,7 @@ import tifffile
 import torch
 
 from napari_wsimil._cli_slides import Patches, extract_missing
+from napari_wsimil.app.demo import MODELS
 from napari_wsimil.bags.encoders import create_encoder
 from napari_wsimil.bags.features import extract_features
 from napari_wsimil.bags.store import load_bag, save_bag
@@ -440,6 +441,7 @@ def test_the_demo_study_is_made_once(
     )
     monkeypatch.setattr("napari_wsimil.app.demo.RECIPE", recipe)
     (tmp_path / "models").mkdir()
+    shutil.copy(MODELS / "persam-live.safetensors", tmp_path / "models")
     shutil.copy(study / MODEL, tmp_path / "models" / "acmil.safetensors")
     monkeypatch.setattr("napari_wsimil.app.demo.MODELS", tmp_path / "models")
     command = ("demo", "--prepare-only", "--folder", tmp_path / "demo", "--json")

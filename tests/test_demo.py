@@ -14,9 +14,10 @@ from sklearn.metrics import roc_auc_score
 from napari_wsimil.app import demo
 from napari_wsimil.bags.encoders import create_encoder
 from napari_wsimil.bags.finer import with_finer
-from napari_wsimil.bags.store import load_bag
+from napari_wsimil.bags.store import is_finished, load_bag
 from napari_wsimil.explain.predict import Prediction, predict
 from napari_wsimil.learning.checkpoint import load_checkpoint
+from napari_wsimil.learning.cohort import read_cohort
 from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.models.base import Need
 from napari_wsimil.space.phantom import load_recipe, load_truth, patch_truth
@@ -24,6 +25,7 @@ from napari_wsimil.space.phantom.cohort import write_patients, write_slides
 from napari_wsimil.space.slide import open_slide
 from napari_wsimil.study.manifest import Split, read_manifest
 from napari_wsimil.study.schema_file import read_schema
+from napari_wsimil.study.study import open_study
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,6 +124,71 @@ def test_the_tour_has_features_at_each_models_scale(prepared: Prepared) -> None:
         grid = load_bag(study.features[method]).grid
         assert grid is not None
         assert (grid.mpp, grid.pixels) == (card.mpp, card.pixels)
+
+
+def test_the_study_has_cases_that_open_and_a_cohort_of_records(prepared: Prepared) -> None:
+    study = prepared.study
+    with open_study(study.study) as opened:
+        assert "synthetic" in opened.name
+        patients = {one.name: one for one in opened.manifest().patients}
+    assert len(study.cases) == 2
+    assert len(patients) >= 30
+    for case in study.cases:
+        (row,) = patients.pop(case.patient).slides
+        assert (row.slide_path, row.feature_path) == (case.slide, case.features)
+        with open_slide(case.slide) as slide:
+            assert slide.synthetic
+            assert slide.fingerprint == load_bag(case.features).slide
+        truth = load_truth(case.slide.with_suffix(".truth.geojson"))
+        assert set(truth.lesions) == {"A", "B"}
+    assert not any(one.slides or one.label for one in patients.values())
+
+
+def test_the_cases_alone_are_made_without_the_cohorts_slide(tmp_path: Path) -> None:
+    study = finish(demo.prepare_cases(tmp_path))
+    assert all(is_finished(case.features) for case in study.cases)
+    assert not study.slide.exists()
+
+
+def test_the_records_of_the_cases_decide_between_two_lesions_that_both_have(
+    prepared: Prepared,
+) -> None:
+    study = prepared.study
+    model, card = load_checkpoint(study.checkpoints[demo.LIVE])
+    assert card.record is not None
+    labels = []
+    for patient in read_cohort(study.study, card.record.clinical).patients[:2]:
+        assert patient.record is not None
+        assert not card.trained_on(patient.name)
+        bag = load_bag(patient.slides[0].feature_path)
+        found = predict(model, card, bag, patient.record)
+        assert found.warnings == ()
+        assert card.classes[found.probabilities.argmax()] == patient.label
+        labels.append(patient.label)
+        for lesion, edit in (("A", TO_A), ("B", TO_B)):
+            other = predict(model, card, bag, card.record.clinical.apply(patient.record, edit))
+            assert card.classes[other.probabilities.argmax()] == lesion
+    assert labels == ["A", "B"]
+
+
+def test_a_correction_of_the_study_is_kept_by_the_next_start(
+    prepared: Prepared, folder: Path
+) -> None:
+    case = prepared.study.cases[0].patient
+    with open_study(prepared.study.study) as opened:
+        version = opened.records.read(case).version
+        opened.records.correct(case, {"age": 44.0}, "a test", version=version)
+    before = case_files(prepared.study)
+    finish(demo.prepare_demo(folder))
+    assert case_files(prepared.study) == before
+    with open_study(prepared.study.study) as opened:
+        assert opened.records.read(case).record["age"] == 44
+        opened.records.undo(case)
+
+
+def case_files(study: demo.DemoStudy) -> list[int]:
+    paths = [path for case in study.cases for path in (case.slide, case.features)]
+    return [path.stat().st_mtime_ns for path in paths]
 
 
 def test_what_is_there_is_not_made_again(prepared: Prepared, folder: Path) -> None:

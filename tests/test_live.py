@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from napari_wsimil.bags.bag import Bag, ClinicalTokens
 from napari_wsimil.explain import live as module
@@ -16,6 +17,8 @@ from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.models.persam_live import PersAMLive
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from napari_wsimil.models.base import MILOutput
 
 D, C = 6, 3
@@ -70,6 +73,75 @@ def test_an_edit_is_what_the_model_says_of_the_edited_record(n: int, values: str
     for seed in (1, 2, 3):
         clinical = record("4,3", seed)
         check_equal(live.edit(clinical).output(), asked_again(model, bag, clinical))
+
+
+class WrittenOut:
+    """PersAM-live from its weights alone, in float64, each token attending on its own."""
+
+    def __init__(self, model: PersAMLive) -> None:
+        self.w = {name: value.double() for name, value in model.state_dict().items()}
+        self.c, self.factor = model.classes, model.scale
+
+    def linear(self, x: Tensor, name: str) -> Tensor:
+        return x @ self.w[f"{name}.weight"].T + self.w.get(f"{name}.bias", torch.zeros(()).double())
+
+    def norm(self, x: Tensor, name: str) -> Tensor:
+        flat = x - x.mean(dim=-1, keepdim=True)
+        flat = flat / (flat.square().mean(dim=-1, keepdim=True) + 1e-5).sqrt()
+        return flat * self.w[f"encoder.{name}.weight"] + self.w[f"encoder.{name}.bias"]
+
+    def mlp(self, x: Tensor, first: str, second: str) -> Tensor:
+        return self.linear(F.gelu(self.linear(x, first)), second)
+
+    def encoded(self, x: Tensor) -> Tensor:
+        n = self.norm(x, "norm1")
+        q, k, v = (self.linear(n, f"encoder.{part}") for part in ("query", "key", "value"))
+        x1 = torch.empty_like(x)
+        for t in range(len(x)):
+            shares = (q[t] @ k.T / x.shape[1] ** 0.5).softmax(dim=0)
+            x1[t] = x[t] + self.linear(shares @ v, "encoder.out")
+        return x1 + self.mlp(self.norm(x1, "norm2"), "encoder.up", "encoder.down")
+
+    def says(self, bag: Bag, clinical: ClinicalTokens) -> dict[str, Tensor]:
+        x = (bag.features.double() - self.w["standardize.mean"]) / self.w["standardize.scale"]
+        patches = self.mlp(x, "tokens.patch.0", "tokens.patch.2") + self.w["tokens.patch_type"]
+        groups = [
+            self.mlp(value.double(), f"tokens.groups.{g}.0", f"tokens.groups.{g}.2")
+            + self.w["tokens.group_types"][g]
+            for g, value in enumerate(clinical.values)
+        ]
+        h = self.encoded(torch.cat([self.w["tokens.classes"], torch.stack(groups), patches]))
+        asked, known = h[: self.c + len(groups)], h[self.c :]
+        q, k = self.linear(asked, "aggregator.query"), self.linear(known, "aggregator.key")
+        s = (self.factor * q @ k.T).sigmoid()  # (C + M, M + N)
+        m = len(groups)
+        a, psi, phi = s[: self.c, m:], s[self.c :, m:].mean(dim=0), s[: self.c, :m].mean(dim=1)
+        explanatory = a * phi[:, None] * psi
+        weight = explanatory.amax(dim=0) + 1e-6
+        z = self.linear((weight / weight.sum()) @ patches, "aggregator.value")
+        return {
+            "logits": self.linear(z, "head"),
+            "attention": weight / weight.sum(),
+            "exploratory": psi,
+            "explanatory": explanatory.amax(dim=0),
+            **{f"class-wise: {c}": a[c] for c in range(self.c)},
+            **{f"explanatory: {c}": explanatory[c] for c in range(self.c)},
+        }
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("n", [3_000, 10_000])
+def test_an_edit_is_what_the_equations_give_token_by_token(n: int) -> None:
+    model, bag, clinical = make(), make_bag(n), record("4,3", 2)
+    found = ready(model, bag).edit(clinical).output()
+    wanted = WrittenOut(model).says(bag, clinical)
+    torch.testing.assert_close(
+        found.logits.double(), wanted.pop("logits"), atol=TOLERANCE, rtol=TOLERANCE
+    )
+    assert wanted.keys() == {map_.name for map_ in found.explanations}
+    for map_ in found.explanations:
+        error = (map_.scores.double() - wanted[map_.name]).abs().max()
+        assert error <= TOLERANCE, map_.name
 
 
 @pytest.mark.parametrize("missing", [(0,), (1,), (0, 1)])

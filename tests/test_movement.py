@@ -8,6 +8,7 @@ import pytest
 import torch
 from test_scale import prediction
 
+from napari_wsimil.explain.difference import difference
 from napari_wsimil.explain.movement import (
     LEVEL_LIMIT,
     SHARE_LIMIT,
@@ -126,3 +127,21 @@ def test_levels_are_of_absolute_maps_alone() -> None:
     assert difference.limit == 0.1
     with pytest.raises(ValueError, match="probability, sigmoid"):
         level_difference(of([0.5], ATTENTION), of([0.5], ATTENTION))
+
+
+def test_a_difference_is_of_the_class_that_its_maps_are_of() -> None:
+    shown = prediction(SIGMOID, [0.0])
+    of_class = Explanation("explanatory: 1", SIGMOID, torch.tensor([0.5]), class_index=1)
+    moved, brighter = share_difference(of_class, of_class), level_difference(of_class, of_class)
+    assert shown.title(moved) == f"explanatory, moved: {shown.card.classes[1]}"
+    assert shown.title(brighter) == f"explanatory, brighter: {shown.card.classes[1]}"
+    assert share_difference(of([1.0]), of([1.0])).name == "explanatory, moved"
+
+
+@pytest.mark.parametrize(("kind", "limit"), [(SIGMOID, LEVEL_LIMIT), (ATTENTION, None)])
+def test_of_two_maps_absolute_ones_differ_on_the_fixed_scale_too(
+    kind: ExplanationKind, limit: float | None
+) -> None:
+    shown = prediction(kind, [0.0])
+    object.__setattr__(shown, "explanations", (of([0.5, 0.5], kind), of([0.25, 0.75], kind)))
+    assert difference(shown, 0, shown, 1).limit == limit

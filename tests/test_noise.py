@@ -12,7 +12,7 @@ from records import make_cohort, make_reader, make_slide
 from napari_wsimil.bags.parts import take_patches
 from napari_wsimil.explain import noise as module
 from napari_wsimil.explain.movement import Movement, movement
-from napari_wsimil.explain.noise import DRAWN, DRAWS, FOLDS, PARTITION, Noise, noise
+from napari_wsimil.explain.noise import DRAWN, DRAWS, FOLDS, PARTITION, Noise, noise, noise_at_once
 from napari_wsimil.explain.predict import predict
 from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.models import persam as bags
@@ -135,5 +135,6 @@ def test_it_tells_how_far_it_is_and_can_be_stopped_after_a_pass() -> None:
     work = noise(model, card, make_slide(20), RECORD)
     assert [next(work).done for _ in range(3)] == [1, 2, 3]
     work.close()
-    steps = list(noise(model, card, make_slide(20), RECORD, [(model, card)]))
-    assert steps[-1] == (2 + DRAWS, 2 + DRAWS)
+    asked = (model, card, make_slide(20), RECORD, [(model, card)])
+    assert list(noise(*asked))[-1] == (2 + DRAWS, 2 + DRAWS)
+    assert finish(noise(*asked)) == noise_at_once(*asked)

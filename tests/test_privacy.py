@@ -15,12 +15,12 @@ import h5py
 import numpy as np
 import pytest
 from cohorts import CLASSES, SPLITS, make_bag
+from napari_wsimil.bags.link import write_link
 from studies import SCHEMA, beside, record
 
 from napari_wsimil.app.forgetting import forget
 from napari_wsimil.app.sharing import share
 from napari_wsimil.bags.exchange import open_bag
-from napari_wsimil.bags.link import write_link
 from napari_wsimil.bags.scrub import scrub
 from napari_wsimil.bags.stated import Confirmed
 from napari_wsimil.bags.store import save_bag

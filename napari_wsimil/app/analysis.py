@@ -23,6 +23,7 @@ from napari_wsimil.bags.finer import own_finer
 from napari_wsimil.explain.predict import explore, predict
 from napari_wsimil.models.base import Need
 from napari_wsimil.models.explorer import Explorer
+from napari_wsimil.space.blank import is_blank
 from napari_wsimil.space.geometry import SlideError
 from napari_wsimil.space.grid import make_grid
 
@@ -122,6 +123,8 @@ def _with_finer(slide: Slide, model: LoadedModel, bag: Bag) -> Generator[Step, N
     """
     if Need.FINER not in model.model.needs:
         return bag
+    if bag.finer is None and is_blank(slide):
+        raise ValueError(f"{model.card.model} looks closer at the slide, and here is none")
     if bag.finer is None:
         finer = own_finer(bag, slide, create_encoder(_without_weights(model.card)), WORK_CACHE)
         slide.close_too(finer.close)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from platformdirs import user_cache_path
 
+from napari_wsimil.app.demo_cases import CASES, RESOURCES, SCHEMA, DemoCase, cases_in, make_cases
 from napari_wsimil.bags.encoders import create_encoder
 from napari_wsimil.bags.features import extract_features
 from napari_wsimil.bags.store import is_finished
@@ -21,17 +21,15 @@ from napari_wsimil.study.manifest import Split, read_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
+    from pathlib import Path
 
     from napari_wsimil.models.card import Card
 
-RESOURCES = Path(__file__).parents[1] / "resources"
 RECIPE = RESOURCES / "demo_recipe.toml"
-#: How the cohort's records are read.
-SCHEMA = RESOURCES / "schemas" / "phantom.yaml"
 #: A checkpoint for each method, named after it; README.md there says how they were trained.
 MODELS = RESOURCES / "models"
-#: The method that a first start shows.
-FIRST = "acmil"
+#: The method that a first start shows, and the one that the study's cases are for.
+FIRST, LIVE = "acmil", "persam-live"
 
 
 @dataclass(frozen=True)
@@ -49,6 +47,10 @@ class DemoStudy:
     features
         The slide's features at the patch scale of each method's model, by its name; methods of
         the same scale share a file.
+    study
+        The folder of a study of further patients, whose records decide; see `demo_cases`.
+    cases
+        Those of them that have a slide.
     """
 
     manifest: Path
@@ -57,6 +59,8 @@ class DemoStudy:
     slide: Path
     checkpoints: dict[str, Path]
     features: dict[str, Path]
+    study: Path
+    cases: tuple[DemoCase, ...]
 
     @property
     def checkpoint(self) -> Path:
@@ -69,18 +73,29 @@ def demo_folder() -> Path:
     return user_cache_path("napari-wsimil") / "demo"
 
 
+def prepare_cases(folder: Path) -> Generator[object, None, DemoStudy]:
+    """Yield the progress of what is not there yet, and return the study.
+
+    As `prepare_demo`, but only the study's cases are ready, which takes a few seconds.
+    """
+    study = _study(folder / _version())
+    yield from make_cases(study.study, load_checkpoint(study.checkpoints[LIVE])[1])
+    return study
+
+
 def prepare_demo(folder: Path) -> Generator[object, None, DemoStudy]:
     """Yield the progress of what is not there yet, and return the study.
 
-    Of its slides only the one shown is painted, and encoded for the model that a first start
-    shows. It lies in a folder of its own within `folder`, for the recipe and models it is of.
+    Of the cohort's slides only the one shown is painted, and encoded for the model that a first
+    start shows; the study's cases are ready. It lies in a folder of its own within `folder`, for
+    the recipes and models it is of.
 
     Raises
     ------
     OSError
         If the folder cannot be written.
     """
-    study = _study(folder / _version())
+    study = yield from prepare_cases(folder)
     yield from _paint(study.manifest, [study.slide.stem])
     yield from _extract(study, FIRST)
     return study
@@ -98,8 +113,8 @@ def prepare_tour(folder: Path) -> Generator[object, None, DemoStudy]:
 
 
 def _version() -> str:
-    """Return 8 hex digits that change with the recipe or a model."""
-    parts = (RECIPE, *_checkpoints().values())
+    """Return 8 hex digits that change with a recipe, the schema or a model."""
+    parts = (RECIPE, CASES, SCHEMA, *_checkpoints().values())
     return hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()[:8]
 
 
@@ -119,7 +134,17 @@ def _study(folder: Path) -> DemoStudy:
     features = {
         method: folder / f"{slide.slide}-{_scale(path)}.h5" for method, path in checkpoints.items()
     }
-    return DemoStudy(manifest, SCHEMA, shown.name, slide.slide_path, checkpoints, features)
+    place = folder / "study"
+    return DemoStudy(
+        manifest,
+        SCHEMA,
+        shown.name,
+        slide.slide_path,
+        checkpoints,
+        features,
+        place,
+        cases_in(place),
+    )
 
 
 def _paint(manifest: Path, slides: Sequence[str]) -> Generator[float, None, None]:

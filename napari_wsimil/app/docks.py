@@ -15,12 +15,15 @@ from napari_wsimil.app.widgets.explain import ExplainWidget
 from napari_wsimil.app.widgets.overview import Overview
 from napari_wsimil.app.widgets.record import RecordWidget
 from napari_wsimil.app.widgets.slide import SlideWidget
+from napari_wsimil.app.widgets.study import StudyWidget
 from napari_wsimil.app.widgets.train import TrainWidget
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from napari import Viewer
+
+    from napari_wsimil.study.manifest import SlideRow
 
 
 def presenter_of(viewer: Viewer) -> Presenter:
@@ -83,6 +86,7 @@ class ExplainDock(ExplainWidget):
         desk = _desk(napari_viewer)
         super().__init__(desk.session)
         self.docked.connect(desk.lay_overview)
+        self.slides.slide_wanted.connect(partial(_open_row, napari_viewer))
 
 
 class RecordDock(RecordWidget):
@@ -101,6 +105,15 @@ class BesideDock(BesideWidget):
         super().__init__(desk.session)
 
 
+class StudyDock(StudyWidget):
+    """The Study dock of a viewer."""
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__(session_of(napari_viewer))
+        self.slide_wanted.connect(partial(_open, napari_viewer))
+        self.features_wanted.connect(partial(_open_features, napari_viewer))
+
+
 class TrainDock(TrainWidget):
     """The Train dock of a viewer."""
 
@@ -109,12 +122,30 @@ class TrainDock(TrainWidget):
         self.slide_wanted.connect(partial(_open, napari_viewer))
 
 
+def _open_row(viewer: Viewer, row: SlideRow) -> None:
+    """Open another slide of the patient who is shown, if the viewer has a Slide dock."""
+    dock = _slide_dock(viewer)
+    if dock is not None:
+        dock.open_row(row, session_of(viewer).pane.case)
+
+
+def _slide_dock(viewer: Viewer) -> SlideDock | None:
+    docks = (one for one in viewer.window.dock_widgets.values() if isinstance(one, SlideDock))
+    return next(docks, None)
+
+
 def _open(viewer: Viewer, path: Path) -> None:
     """Open a slide in the Slide dock if the viewer has one, else as napari opens any file."""
-    docks = (one for one in viewer.window.dock_widgets.values() if isinstance(one, SlideDock))
-    dock = next(docks, None)
+    dock = _slide_dock(viewer)
     if dock is None:
         viewer.open(path, plugin="napari-wsimil")
     else:
         dock.open(path)
         dock.come_forward()
+
+
+def _open_features(viewer: Viewer, path: Path) -> None:
+    """Open features in the Slide dock, if the viewer has one."""
+    dock = _slide_dock(viewer)
+    if dock is not None:
+        dock.features.open(path)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from napari.components import ViewerModel
+    from numpy.typing import NDArray
 
     from napari_wsimil.app.slide_layers import LayerTuple
 
@@ -146,4 +147,19 @@ def at_once(layer: Layer) -> Iterator[None]:
     with layer.events.reload.blocker():
         yield
     layer.refresh(data_displayed=False)
+    layer.events.set_data()
+
+
+def renew(layer: Layer, values: NDArray[np.float32]) -> None:
+    """Give the image of a layer other values, to be drawn in the next frame.
+
+    Into an image of the same size they are written, which spares napari from asking all
+    layers again how far they reach.
+    """
+    if layer.data.shape != values.shape:
+        with at_once(layer):
+            layer.data = values
+        return
+    layer.data[...] = values
+    layer.refresh(data_displayed=False, extent=False, highlight=False)
     layer.events.set_data()

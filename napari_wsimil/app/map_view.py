@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_wsimil.app.layers import at_once
+from napari_wsimil.app.layers import renew
 from napari_wsimil.app.outline_layers import area_layer, chosen_layer
 from napari_wsimil.app.outlines import Outlines
 from napari_wsimil.app.overlays import map_layer
@@ -61,8 +61,7 @@ class MapView:
             layer = self._layers.put("map", (values, options, kind))
             layer.colorbar.visible = True
         else:
-            with at_once(layer):
-                layer.data = values
+            renew(layer, values)
             restyle(layer, {name: options[name] for name in STYLE})
         self._outlines.forget()
         self._show_chosen(slide, prediction, display)
@@ -116,7 +115,8 @@ class MapView:
 def restyle(layer: Layer, options: dict[str, Any]) -> None:
     """Set what differs: whatever is set, napari draws anew, after a new colormap from scratch."""
     for name, value in options.items():
-        now = getattr(layer, name)
-        same = now.name == value["name"] if name == "colormap" else np.array_equal(now, value)
-        if not same:
+        now, wanted = getattr(layer, name), value
+        if name == "colormap":  # by its colors: napari gives it a name of its own
+            now, wanted = np.float32(now.colors), np.float32(value["colors"])
+        if not np.array_equal(now, wanted):
             setattr(layer, name, value)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_wsimil.space.blank import is_blank
+
 if TYPE_CHECKING:
     from napari_wsimil.space.slide import Slide
 
@@ -43,6 +45,8 @@ def placement(
 
 def slide_name(slide: Slide) -> str:
     """Return what a slide is called on screen: never its file name, which may name a patient."""
+    if is_blank(slide):
+        return "no slide"
     kind = "synthetic slide" if slide.synthetic else "slide"
     return f"{kind} {slide.fingerprint[:4]}"
 

@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 
     from napari import Viewer
 
-    from napari_wsimil.app.docks import BesideDock, ExplainDock, SlideDock, TrainDock
+    from napari_wsimil.app.docks import (
+        BesideDock,
+        ExplainDock,
+        RecordDock,
+        SlideDock,
+        StudyDock,
+        TrainDock,
+    )
     from napari_wsimil.app.presenter import Presenter
     from napari_wsimil.app.session import Session
     from napari_wsimil.app.widgets.job import JobRow
@@ -38,6 +45,7 @@ class Window:
     viewer: Viewer
     session: Session
     presenter: Presenter
+    study_dock: StudyDock
     slide_dock: SlideDock
     explain_dock: ExplainDock
     record_dock: RecordDock
@@ -46,7 +54,8 @@ class Window:
 
     @property
     def jobs(self) -> tuple[JobRow, ...]:
-        return (self.slide_dock.job, *self.explain_dock.jobs, self.train_dock.job)
+        docks = (self.study_dock, self.slide_dock, self.train_dock)
+        return (*(dock.job for dock in docks), *self.explain_dock.jobs)
 
     @property
     def error(self) -> BaseException | None:
@@ -71,6 +80,7 @@ def open_window(show: bool = True) -> Window:
         ExplainDock,
         RecordDock,
         SlideDock,
+        StudyDock,
         TrainDock,
         presenter_of,
         session_of,
@@ -79,9 +89,11 @@ def open_window(show: bool = True) -> Window:
     with _without_toast():
         viewer = napari.Viewer(title="napari-wsimil", show=show)
     presenter = presenter_of(viewer)
+    study_dock = StudyDock(viewer)
     slide_dock, explain_dock = SlideDock(viewer), ExplainDock(viewer)
     record_dock, train_dock = RecordDock(viewer), TrainDock(viewer)
-    viewer.window.add_dock_widget(slide_dock, name="Slide", area="right")
+    viewer.window.add_dock_widget(study_dock, name="Study", area="right")
+    viewer.window.add_dock_widget(slide_dock, name="Slide", area="right", tabify=True)
     viewer.window.add_dock_widget(explain_dock, name="Explain", area="right", tabify=True)
     viewer.window.add_dock_widget(record_dock, name="Record", area="right", tabify=True)
     viewer.window.add_dock_widget(train_dock, name="Train", area="right", tabify=True)
@@ -94,7 +106,7 @@ def open_window(show: bool = True) -> Window:
         _warm_up(viewer)
     sys.setswitchinterval(_SWITCH)
     gc.freeze()  # napari collects garbage at every layer it removes: let it skip what stays
-    docks = (slide_dock, explain_dock, record_dock, train_dock, beside_dock)
+    docks = (study_dock, slide_dock, explain_dock, record_dock, train_dock, beside_dock)
     return Window(viewer, session_of(viewer), presenter, *docks)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from napari_wsimil.explain.ranking import place_of
 from napari_wsimil.explain.scale import scaled
 from napari_wsimil.models.base import ExplanationKind
+from napari_wsimil.space.blank import is_blank
 
 if TYPE_CHECKING:
     from napari_wsimil.app.display import Display
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Letters in a line of the words on the canvas, to leave room for the color bar.
 _LINE = 46
+_NO_SLIDE = "NO SLIDE: patches on a blank grid"
+_MADE_UP = "NOT PLACES: the features have none; patches lie row by row, in the order of their file"
 
 
 def caption(
@@ -28,6 +31,7 @@ def caption(
 ) -> str:
     """Return what a map's colors measure, what they do not, and what to beware of."""
     words = ["SYNTHETIC"] if slide is not None and slide.synthetic else []
+    words += [_NO_SLIDE] if slide is not None and is_blank(slide) else []
     if prediction is not None:
         scale = scaled(prediction, display.map_index, display.stretch)
         smooth = ", smoothed for the eye" if display.smooth else ""
@@ -46,6 +50,8 @@ def _clear(scale: Scale, display: Display) -> list[str]:
 
 def _piled(prediction: Prediction) -> list[str]:
     grid = prediction.bag.grid
+    if grid is not None and grid.made_up:
+        return [_MADE_UP]
     piled = grid is not None and grid.stride < grid.patch_size
     return ["patches overlap: a color is their mean"] if piled else []
 
@@ -102,6 +108,8 @@ def _place(prediction: Prediction, patch: int) -> list[str]:
     grid = prediction.bag.grid
     if grid is None:
         return []
+    if grid.made_up:
+        return ["its place is not known"]
     x, y = grid.coords[patch].tolist()
     if grid.mpp is None:
         return [f"at {x:,}, {y:,} px"]

@@ -11,8 +11,6 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from numpy.typing import NDArray
-
     from napari_wsimil.bags.located import Located
     from napari_wsimil.space.tissue import Tissue
 
@@ -20,6 +18,8 @@ if TYPE_CHECKING:
 ON_TISSUE = 0.1
 #: … and a file passes where this share of its patches is; below the second it is refused.
 TISSUE_SHARES = (0.5, 0.1)
+#: Another way to read the places is named where so many more patches would lie on tissue.
+BETTER = 0.2
 #: Steps may differ by this many level-0 pixels: places in µm are rounded.
 STEP_TOLERANCE = 1.0
 #: Places may reach this far over the edge, for the same reason.
@@ -57,7 +57,7 @@ class Check:
 
 
 def check_edges(
-    where: Located, size: tuple[int, int] | None, others: Mapping[str, NDArray[np.float64]]
+    where: Located, size: tuple[int, int] | None, others: Mapping[str, Located]
 ) -> Check:
     """Return whether all patches lie on the slide (a).
 
@@ -66,29 +66,27 @@ def check_edges(
     size
         (width, height) of the slide in level-0 pixels, if it is known.
     others
-        The corners read in other ways, by their names: those that would fit are named.
+        The places read in other ways, by their names: those that would fit are named.
     """
     if size is None:
         return Check("edges", None, None, Verdict.UNTESTED, "no slide to hold the places against")
-    over = _overreach(where.corners, where.patch_size, size)
+    over = _overreach(where, size)
     reach = float((where.corners + where.patch_size).max())
     limit = float(max(size))
     if over <= _EDGE_TOLERANCE:
         text = f"all patches lie within {size[0]} × {size[1]} level-0 px"
         return Check("edges", reach, limit, Verdict.PASSED, text)
-    fits = [
-        n for n, at in others.items() if _overreach(at, where.patch_size, size) <= _EDGE_TOLERANCE
-    ]
+    fits = [name for name, at in others.items() if _overreach(at, size) <= _EDGE_TOLERANCE]
     text = f"patches reach {over:.0f} px over the edge of {size[0]} × {size[1]} level-0 px: " + (
         f"they fit if read {' or '.join(fits)}" if fits else "of another slide, level or unit?"
     )
     return Check("edges", reach, limit, Verdict.REFUSED, text)
 
 
-def _overreach(corners: NDArray[np.float64], side: float, size: tuple[int, int]) -> float:
+def _overreach(where: Located, size: tuple[int, int]) -> float:
     """Return by how many pixels patches leave the slide, 0 if they do not."""
-    over = np.maximum((corners + side).max(axis=0) - size, -corners.min(axis=0))
-    return float(max(0.0, over.max()))
+    low, high = where.corners.min(axis=0), where.corners.max(axis=0) + where.patch_size
+    return float(max(0.0, np.maximum(high - size, -low).max()))
 
 
 def check_stride(where: Located, stride: int | None) -> Check:
@@ -113,31 +111,28 @@ def check_stride(where: Located, stride: int | None) -> Check:
     return Check("stride", stride, where.step, verdict, text)
 
 
-def check_tissue(
-    where: Located, tissue: Tissue | None, others: Mapping[str, NDArray[np.float64]]
-) -> Check:
+def check_tissue(where: Located, tissue: Tissue | None, others: Mapping[str, Located]) -> Check:
     """Return whether patches lie on the tissue of the slide's thumbnail (c)."""
     good, bad = TISSUE_SHARES
     if tissue is None or not tissue.mask.any():
         why = "no slide to look for tissue on" if tissue is None else "no tissue found to lie on"
         return Check("tissue", None, good, Verdict.UNTESTED, why)
-    share = tissue_share(where.corners, where.patch_size, tissue)
+    share = tissue_share(where, tissue)
+    better = {name: tissue_share(at, tissue) for name, at in others.items()}
+    fits = [f"{n}: {s:.0%}" for n, s in better.items() if s >= max(good, share + BETTER)]
     text = f"{share:.0%} of patches lie on tissue"
-    if share >= good:
+    if share >= good and not fits:
         return Check("tissue", share, good, Verdict.PASSED, text)
-    better = {n: tissue_share(at, where.patch_size, tissue) for n, at in others.items()}
-    fits = [f"{name}: {found:.0%}" for name, found in better.items() if found >= max(good, share)]
-    text += f", at least {good:.0%} should; " + (
-        f"read {', '.join(fits)}" if fits else "are they of another slide?"
-    )
-    verdict = Verdict.REFUSED if share < bad or fits else Verdict.WARNED
-    return Check("tissue", share, good, verdict, text)
+    why = f"read {', '.join(fits)}" if fits else "are they of another slide?"
+    verdict = Verdict.REFUSED if share < (good if fits else bad) else Verdict.WARNED
+    limit = "" if share >= good else f", at least {good:.0%} should"
+    return Check("tissue", share, good, verdict, f"{text}{limit}; {why}")
 
 
-def tissue_share(corners: NDArray[np.float64], side: float, tissue: Tissue) -> float:
+def tissue_share(where: Located, tissue: Tissue) -> float:
     """Return the share of patches of which at least `ON_TISSUE` is tissue, 0 to 1."""
-    coords = np.round(corners).astype(np.int64)
-    return float((tissue.share(coords, max(1, round(side))) >= ON_TISSUE).mean())
+    coords = np.round(where.corners).astype(np.int64)
+    return float((tissue.share(coords, max(1, round(where.patch_size))) >= ON_TISSUE).mean())
 
 
 def check_number(features: int, places: int | None) -> Check:

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 from napari_wsimil.bags.clam import beside, state_clam
 from napari_wsimil.bags.hdf5 import open_h5, read_attrs
 from napari_wsimil.bags.lazyslide import is_lazyslide, state_lazyslide
-from napari_wsimil.bags.link import is_link, read_link
 from napari_wsimil.bags.located import locate
 from napari_wsimil.bags.slideflow import state_tensor
 from napari_wsimil.bags.stamp import state_stamp
-from napari_wsimil.bags.stated import Confirmed, Stated, Tool
+from napari_wsimil.bags.stated import SUFFIXES, Confirmed, Stated, Tool
 from napari_wsimil.bags.store import bag_of, load_bag
 from napari_wsimil.bags.trident import state_trident
 
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
     from napari_wsimil.bags.bag import Bag
     from napari_wsimil.bags.located import Located
     from napari_wsimil.space.geometry import Resolution
-
-#: Endings of what may hold features.
-SUFFIXES = (".h5", ".hdf5", ".pt", ".pth", ".zarr")
 
 #: What is put behind the name of an encoder that only a person vouches for.
 UNVERIFIED = " (unverified)"
@@ -43,8 +39,8 @@ def open_bag(
     """Return the bag in a file of ours, TRIDENT's, CLAM's, STAMP's, LazySlide's or Slideflow's.
 
     A file with features alone is a bag without places. TRIDENT's and ours state their
-    sizes and need none of the options; CLAM's do not. A link, which `study import` writes,
-    opens what it points at with what was confirmed then.
+    sizes and need none of the options; CLAM's do not, unless its file of patches lies
+    where CLAM writes it.
 
     Parameters
     ----------
@@ -74,33 +70,28 @@ def open_bag(
     given = Confirmed(
         patch_size, stride, pixels, mpp, encoder, table, None if patches is None else Path(patches)
     )
-    path, given = resolved(Path(path), given)
-    return bag_as(read_stated(path, given), given)
+    return open_confirmed(Path(path), given)
+
+
+def open_confirmed(path: Path, confirmed: Confirmed, slide: Resolution | None = None) -> Bag:
+    """Return the bag in a file, with what a person confirmed of it; otherwise as `open_bag`.
+
+    `slide` is the pixel size of the slide that it is laid on, if there is one.
+    """
+    confirmed = with_patches(path, confirmed)
+    return bag_as(read_stated(path, confirmed), confirmed, slide)
 
 
 def is_features(path: Path) -> bool:
     """Return whether a path is called as files of features are, or is LazySlide's folder."""
-    return is_link(path) or path.suffix.lower() in SUFFIXES or is_lazyslide(path)
+    return path.suffix.lower() in SUFFIXES or is_lazyslide(path)
 
 
-def resolved(path: Path, confirmed: Confirmed | None = None) -> tuple[Path, Confirmed]:
-    """Return a file of features and what is confirmed of it, links and files beside followed.
-
-    CLAM's file of patches is found where CLAM writes it.
-
-    Raises
-    ------
-    ValueError
-        If a link is broken.
-    """
-    confirmed = confirmed or Confirmed()
-    if is_link(path):
-        path, linked = read_link(path)
-        later = {name: value for name, value in vars(confirmed).items() if value}
-        confirmed = replace(linked, **later)
+def with_patches(path: Path, confirmed: Confirmed) -> Confirmed:
+    """Return what is confirmed, with CLAM's file of patches if it lies where CLAM writes it."""
     if confirmed.patches is None and confirmed.patch_size is None:
-        confirmed = replace(confirmed, patches=beside(path))
-    return path, confirmed
+        return replace(confirmed, patches=beside(path))
+    return confirmed
 
 
 def read_stated(path: Path, confirmed: Confirmed | None = None) -> Stated:

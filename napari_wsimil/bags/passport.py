@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 #: Share by which a file's µm per pixel may differ from the slide's.
 _MPP_TOLERANCE = 0.02
+#: Sides of the thumbnail on which tissue is looked for, in pixels.
+_THUMBNAIL = 1024
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,8 @@ class Passport:
         Side in level-0 pixels and in µm, and extent less overlap in level-0 pixels.
     pixels
         Side of a patch as the encoder saw it.
-    encoder, encoder_source
-        Its name, and how far that is to be believed.
+    encoder, encoder_source, verified
+        Its name, how far that is to be believed, and whether the file proves it.
     mpp, mpp_source
         µm per level-0 pixel, and who says so.
     checks
@@ -74,6 +76,7 @@ class Passport:
     pixels: int | None
     encoder: str
     encoder_source: str
+    verified: bool
     mpp: float | None
     mpp_source: str
     checks: tuple[Check, ...]
@@ -142,6 +145,7 @@ def passport(
         pixels=None if where is None else where.pixels,
         encoder=encoder,
         encoder_source=encoder_source,
+        verified=stated.verified and not confirmed.encoder,
         mpp=mpp,
         mpp_source=source,
         checks=_checks(stated, where, mpp, slide),
@@ -171,10 +175,10 @@ def _checks(
         why = "features have no places" if stated.corners is None else "a needed answer is missing"
         names = ("edges", "stride", "tissue")
         return (*(Check(n, None, None, Verdict.UNTESTED, why) for n in names), number)
-    others = _other_readings(where, mpp, stated.bounds or _bounds(slide))
+    others = _other_readings(where, stated.unit, mpp, stated.bounds or _bounds(slide))
     size = stated.slide_size if slide is None else slide.dimensions
     stride = modal_stride(np.round(where.corners).astype(np.int64))
-    tissue = None if slide is None else find_tissue(slide)
+    tissue = None if slide is None else find_tissue(slide, _THUMBNAIL)
     edges = check_edges(where, size, others)
     return (
         _same_size(edges, stated, slide),
@@ -194,18 +198,25 @@ def _same_size(edges: Check, stated: Stated, slide: Slide | None) -> Check:
 
 
 def _other_readings(
-    where: Located, mpp: float | None, bounds: tuple[int, int, int, int] | None
-) -> Mapping[str, NDArray[np.float64]]:
-    """Return the corners in the frames and units that other tools are known to mean."""
+    where: Located, unit: Unit, mpp: float | None, bounds: tuple[int, int, int, int] | None
+) -> Mapping[str, Located]:
+    """Return the places in the frames and units that other tools are known to mean."""
     found = {}
     if bounds is not None and bounds[:2] != (0, 0):
         offset = np.array(bounds[:2], dtype=np.float64)
-        found["with the offset of the bounds added"] = where.corners + offset
-        found["with the offset of the bounds taken away"] = where.corners - offset
-    if mpp is not None:
-        found["as µm"] = where.corners / mpp
-        found["as pixels that were taken for µm"] = where.corners * mpp
+        found["with the offset of the bounds added"] = _at(where, where.corners + offset)
+        found["with the offset of the bounds taken away"] = _at(where, where.corners - offset)
+    if mpp is not None and unit is Unit.PIXELS:
+        found["as µm"] = _at(where, where.corners / mpp)
+    elif mpp is not None:
+        side = where.patch_size * mpp
+        name = "as pixels that were taken for µm"
+        found[name] = _at(replace(where, patch_size=side), where.corners * mpp)
     return found
+
+
+def _at(where: Located, corners: NDArray[np.float64]) -> Located:
+    return replace(where, corners=corners)
 
 
 def _bounds(slide: Slide | None) -> tuple[int, int, int, int] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+
+#: Endings of what may hold features.
+SUFFIXES = (".h5", ".hdf5", ".pt", ".pth", ".zarr")
 
 
 class Tool(StrEnum):
@@ -90,6 +93,17 @@ class Stated:
     notes: tuple[str, ...] = ()
 
 
+#: What can be confirmed in a text, and how it is read.
+_TYPES: dict[str, Callable[[str], object]] = {
+    "patch_size": int,
+    "stride": int,
+    "pixels": int,
+    "mpp": float,
+    "encoder": str,
+    "table": str,
+}
+
+
 @dataclass(frozen=True)
 class Confirmed:
     """What a person says of a file that the file does not; it goes before what the file says.
@@ -117,3 +131,28 @@ class Confirmed:
     encoder: str = ""
     table: str = ""
     patches: Path | None = None
+
+    @property
+    def text(self) -> str:
+        """Return it as a text that `parse` reads, for tables; what is a path is left out."""
+        said = ((name, getattr(self, name)) for name in _TYPES)
+        return "; ".join(f"{name}={value}" for name, value in said if value)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return what a text such as "patch_size=512; mpp=0.25" says.
+
+        Raises
+        ------
+        ValueError
+            If it names another fact, or gives what is no value of one.
+        """
+        found: dict[str, Any] = {}
+        for part in filter(None, (one.strip() for one in text.split(";"))):
+            name, _, value = (one.strip() for one in part.partition("="))
+            try:
+                found[name] = _TYPES[name](value)
+            except (KeyError, ValueError) as error:
+                known = ", ".join(_TYPES)
+                raise ValueError(f"{part!r} confirms nothing: NAME=VALUE of {known}") from error
+        return cls(**found)

@@ -133,7 +133,7 @@ def save_bag(path: Path | str, bag: Bag, name: str = "") -> None:
     ValueError
         If the bag has no grid.
     """
-    if bag.grid is None:
+    if bag.grid is None or bag.grid.made_up:
         raise ValueError(f"{path}: the bag has no places, so it has no coordinates to save")
     target = Path(path)
     partial = target.with_name(f"{target.name}.part")

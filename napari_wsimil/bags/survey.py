@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from napari_wsimil.bags.exchange import SUFFIXES, read_stated, resolved
-from napari_wsimil.bags.link import SUFFIX
+from napari_wsimil.bags.exchange import read_stated, with_patches
 from napari_wsimil.bags.passport import passport
-from napari_wsimil.bags.stated import Confirmed
+from napari_wsimil.bags.stated import SUFFIXES, Confirmed
 from napari_wsimil.space.geometry import SlideError
 from napari_wsimil.space.slide import open_slide
 
@@ -133,7 +132,7 @@ def inspect(path: Path, slide: SlideLike, confirmed: Confirmed) -> Match:
     ValueError, OSError
         If the file cannot be read.
     """
-    path, confirmed = resolved(path, confirmed)
+    confirmed = with_patches(path, confirmed)
     stated = read_stated(path, confirmed)
     if confirmed.mpp is None and slide.mpp is not None:
         confirmed = replace(confirmed, mpp=slide.mpp)
@@ -176,7 +175,7 @@ def _files(folder: Path) -> tuple[Path, ...]:
         for entry in sorted(folder.iterdir() if folder.is_dir() else ())
         if entry.suffix.lower() in SUFFIXES
         and not entry.name.startswith(".")
-        and not entry.name.endswith((SUFFIX, "_patches.h5"))
+        and not entry.name.endswith("_patches.h5")
     )
 
 

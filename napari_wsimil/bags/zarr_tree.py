@@ -17,20 +17,10 @@ if TYPE_CHECKING:
 
 #: Codecs that only unpack bytes; what else a file may name (pickle, for one) is refused.
 CODECS = frozenset(
-    [
-        "blosc",
-        "zlib",
-        "gzip",
-        "zstd",
-        "lz4",
-        "lzma",
-        "bz2",
-        "shuffle",
-        "bytes",
-        "transpose",
-        "crc32c",
-        "vlen-utf8",
-    ]
+    (
+        *("blosc", "zlib", "gzip", "zstd", "lz4", "lzma", "bz2", "shuffle"),
+        *("bytes", "transpose", "crc32c", "vlen-utf8"),
+    )
 )
 #: No codec packs tighter than this; what says it holds more than that is sparse or absurd.
 _TIGHTEST = 1032

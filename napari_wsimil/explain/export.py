@@ -208,6 +208,6 @@ def _scores(explanation: Explanation) -> NDArray[np.float64]:
 
 
 def _grid(prediction: Prediction) -> PatchGrid:
-    if prediction.bag.grid is None:
+    if prediction.bag.grid is None or prediction.bag.grid.made_up:
         raise ValueError("these features have no coordinates, so their map has no place")
     return prediction.bag.grid

@@ -103,14 +103,8 @@ def share_difference(
         As `movement`.
     """
     p, q = _shares(before, after)
-    return Explanation(
-        f"{after.name}, moved",
-        ExplanationKind.SCORE,
-        torch.from_numpy((q - p) * len(p)).float(),
-        absent=_ABSENT,
-        unit="even shares: after less before",
-        limit=limit,
-    )
+    gained = torch.from_numpy((q - p) * len(p)).float()
+    return _difference(after, "moved", gained, "even shares: after less before", limit)
 
 
 def level_difference(
@@ -131,12 +125,22 @@ def level_difference(
         If they are of different patches, or of a kind whose numbers are not absolute.
     """
     _check(before, after, ABSOLUTE)
+    gained = after.per_patch() - before.per_patch()
+    return _difference(after, "brighter", gained, "0 to 1: after less before", limit)
+
+
+def _difference(
+    of: Explanation, word: str, gained: torch.Tensor, unit: str, limit: float
+) -> Explanation:
+    """Return the map of what each patch gained, of the class that the map `of` is of."""
+    stem, _, number = of.name.rpartition(":") if of.class_index is not None else (of.name, "", "")
     return Explanation(
-        f"{after.name}, brighter",
+        f"{stem}, {word}:{number}" if number else f"{stem}, {word}",
         ExplanationKind.SCORE,
-        after.per_patch() - before.per_patch(),
+        gained,
+        class_index=of.class_index,
         absent=_ABSENT,
-        unit="0 to 1: after less before",
+        unit=unit,
         limit=limit,
     )
 

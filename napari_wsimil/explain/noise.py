@@ -106,11 +106,29 @@ def noise(
     """
     passes = _passes(model, card, bag, record, others)
     total = 1 + DRAWS + len(others)
+    found = []
+    for done, moved in enumerate(passes, 1):
+        found.append(moved)
+        yield Passes(done, total)
+    return _noise(found)
+
+
+def noise_at_once(
+    model: MILModel,
+    card: Card,
+    bag: Bag,
+    record: Record | None,
+    others: Sequence[tuple[MILModel, Card]] = (),
+) -> Noise:
+    """Return what `noise` does, without telling how far it is."""
+    return _noise(list(_passes(model, card, bag, record, others)))
+
+
+def _noise(passes: Sequence[tuple[str, dict[str, Movement]]]) -> Noise:
     found: dict[str, list[dict[str, Movement]]] = {}
-    for done, (source, moved) in enumerate(passes, 1):
+    for source, moved in passes:
         if source:
             found.setdefault(source, []).append(moved)
-        yield Passes(done, total)
     return Noise({source: _by_map(draws) for source, draws in found.items()})
 
 

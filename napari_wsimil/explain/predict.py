@@ -69,7 +69,7 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class PatientPrediction:
-    """What a model says of a patient: the mean of the logits of the slides.
+    """What a model says of a patient, whose slides it pools.
 
     Attributes
     ----------
@@ -83,6 +83,9 @@ class PatientPrediction:
         "risk", for a model of survival.
     warnings
         Those of the slides, each once, and one if the model was trained on this patient.
+    without
+        (S, C) probabilities of the patient without each of the slides in turn; None of a
+        patient who has one.
     """
 
     patient: str
@@ -91,6 +94,12 @@ class PatientPrediction:
     probabilities: Tensor
     scalars: dict[str, float]
     warnings: tuple[str, ...]
+    without: Tensor | None = None
+
+    @property
+    def card(self) -> Card:
+        """Return the card of the model that was asked."""
+        return self.slides[0].card
 
 
 def predict(model: MILModel, card: Card, bag: Bag, record: Record | None = None) -> Prediction:
@@ -138,7 +147,16 @@ def predict_patient(
         probabilities=card.chances(logits),
         scalars=_risk(card, logits),
         warnings=tuple(dict.fromkeys(warnings)),
+        without=_without(model, card, outputs),
     )
+
+
+@torch.inference_mode()
+def _without(model: MILModel, card: Card, outputs: Sequence[MILOutput]) -> Tensor | None:
+    if len(outputs) < 2:
+        return None
+    left = ([*outputs[:s], *outputs[s + 1 :]] for s in range(len(outputs)))
+    return torch.stack([card.chances(model.pool(some).logits) for some in left])
 
 
 @dataclass(frozen=True, eq=False)
@@ -286,7 +304,7 @@ def _record_warnings(card: Card, record: Record | None) -> list[str]:
 
 
 def _scale_warnings(card: Card, bag: Bag) -> list[str]:
-    if bag.grid is None or card.mpp is None:
+    if bag.grid is None or bag.grid.made_up or card.mpp is None:
         return []
     found = []
     if bag.grid.mpp is None:

@@ -156,7 +156,7 @@ def _summary(prediction: Prediction, map_: Explanation) -> dict[str, object]:
         "patches": len(known),
         "lowest": known.min().item(),
         "highest": known.max().item(),
-        "highest at": None if grid is None else grid.coords[top].tolist(),
+        "highest at": None if grid is None or grid.made_up else grid.coords[top].tolist(),
         **_concentration(map_),
     }
 

@@ -10,7 +10,7 @@ import numpy as np
 from napari_wsimil.explain.effect import Passes
 from napari_wsimil.explain.live import prepare
 from napari_wsimil.explain.predict import check_encoder, predict, prediction_of, with_record
-from napari_wsimil.explain.whatif import WhatIf, check_reads, main_movement
+from napari_wsimil.explain.whatif import WhatIf, broken_by, check_reads, main_movement
 from napari_wsimil.models.persam_live import PersAMLive
 from napari_wsimil.study.field import Absent, Kind
 from napari_wsimil.study.schema import Record
@@ -189,17 +189,15 @@ def _values(field: Field, known: Sequence[float]) -> Sequence[Value]:
 def _effect(own: Prediction, ask: Ask, field: Field, value: Value) -> ValueEffect:
     assert own.record is not None
     assert own.card.record is not None
-    schema = own.card.record.clinical
     record = Record({**own.record.values, field.name: value})
     other = ask(record)
-    already = schema.broken(own.record)
     return ValueEffect(
         value=value,
         record=record,
         probabilities=other.probabilities,
         probability=WhatIf(own, other, {}).probability,
         movement=main_movement(own, other),
-        broken=tuple(rule for rule in schema.broken(record) if rule not in already),
+        broken=broken_by(own.card, own.record, record),
         unseen=_unseen(own.card.record, field.name, record),
     )
 

@@ -66,6 +66,14 @@ def check_reads(card: Card) -> None:
         raise ValueError(f"{card.model} reads no clinical record: an edit changes nothing it says")
 
 
+def broken_by(card: Card, before: Record, after: Record) -> tuple[str, ...]:
+    """Return a sentence per rule of the model's schema that only the record after breaks."""
+    if card.record is None:
+        return ()
+    already = card.record.clinical.broken(before)
+    return tuple(rule for rule in card.record.clinical.broken(after) if rule not in already)
+
+
 def movements(before: Prediction, after: Prediction) -> dict[str, Movement]:
     """Return how far each map moved between two answers, by its name.
 

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias, overload
 
-from napari_wsimil.bags.exchange import open_bag
+from napari_wsimil.bags.exchange import open_confirmed
+from napari_wsimil.bags.stated import Confirmed
 from napari_wsimil.learning.cases import Case
 from napari_wsimil.learning.evaluation import Step
 from napari_wsimil.learning.folds import Fold, folds
 from napari_wsimil.learning.outcomes import Task
+from napari_wsimil.models.record import RecordFormat
 from napari_wsimil.study.manifest import Split, read_manifest
 from napari_wsimil.study.study import is_study, open_study
 from napari_wsimil.study.tables import RecordError, read_table
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 
     from napari_wsimil.bags.bag import Bag, ClinicalTokens
     from napari_wsimil.learning.outcomes import Outcome
-    from napari_wsimil.models.record import RecordFormat
     from napari_wsimil.study.manifest import Manifest, Patient, SlideRow
     from napari_wsimil.study.schema import ClinicalSchema
 
@@ -62,8 +63,22 @@ class BagFiles(Sequence["Bag"]):
         if isinstance(index, slice):
             return replace(self, slides=self.slides[index])
         slide = self.slides[index]
-        bag = replace(open_bag(feature_path(slide, self.folder)), clinical=self.clinical)
+        bag = replace(bag_of_slide(slide, self.folder), clinical=self.clinical)
         return bag if self.closer is None else self.closer(slide, bag)
+
+
+def bag_of_slide(slide: SlideRow, folder: Path | None) -> Bag:
+    """Return the features of a slide of a cohort, with what was confirmed of their file.
+
+    Raises
+    ------
+    RecordError, ValueError
+        As `feature_path` and `open_bag`.
+    """
+    said = Confirmed.parse(slide.feature_facts)
+    if said.mpp is None and slide.mpp is not None:
+        said = replace(said, mpp=slide.mpp)
+    return open_confirmed(feature_path(slide, folder), said)
 
 
 def feature_path(slide: SlideRow, folder: Path | None) -> Path:
@@ -82,19 +97,24 @@ def feature_path(slide: SlideRow, folder: Path | None) -> Path:
 
 
 def read_cohort(path: Path, schema: ClinicalSchema | None) -> Manifest:
-    """Return a manifest, or a study's, whose records hold every input of a schema if given.
+    """Return a manifest, or that of a study, whose records hold every input of a schema.
 
-    A study's records come with its own schema where none is given.
+    Parameters
+    ----------
+    path
+        A manifest (.csv) or the folder of a study.
+    schema
+        If none is given the records are not read of a manifest, and as they are of a study.
 
     Raises
     ------
     RecordError
-        As `read_manifest` and `open_study`, and if the table lacks the column of an input, or
-        the study the field: that would pass for missing in every patient.
+        As `read_manifest`, and if the table lacks the column of an input: that would pass
+        for missing in every patient. Of a study, if its schema has an input otherwise, or a
+        value that this one does not take.
     """
     if is_study(path):
-        with open_study(path) as study:
-            return study.manifest() if schema is None else _reread(study.manifest(), schema)
+        return _of_study(path, schema)
     manifest = read_manifest(path, schema)
     columns = set(read_table(path).columns) if schema else set()
     inputs = [f for group in schema.groups for f in schema.inputs_of(group)] if schema else []
@@ -107,21 +127,25 @@ def read_cohort(path: Path, schema: ClinicalSchema | None) -> Manifest:
     return manifest
 
 
-def _reread(manifest: Manifest, schema: ClinicalSchema) -> Manifest:
-    """Return a study's cohort with its records as another schema, of a model, reads them."""
-    own = manifest.schema
-    if own is None:
-        return manifest
-    inputs = [field.name for group in schema.groups for field in schema.inputs_of(group)]
-    if lacking := [name for name in inputs if name not in own.by_name]:
-        raise RecordError(
-            f"{manifest.path} has no field {', '.join(lacking)}, which the model reads"
-        )
-    records = [schema.parse(own.format(p.record)) if p.record else None for p in manifest.patients]
-    pairs = zip(manifest.patients, records, strict=True)
+def _of_study(folder: Path, schema: ClinicalSchema | None) -> Manifest:
+    """Return the cohort of a study, its records as another schema reads them."""
+    with open_study(folder) as study:
+        found, own = study.manifest(), study.schema
+    if schema is None:
+        return found
+    RecordFormat(clinical=schema, statistics={}).check(own)
     return replace(
-        manifest, schema=schema, patients=tuple(replace(p, record=record) for p, record in pairs)
+        found, patients=tuple(_read_anew(one, own, schema) for one in found.patients), schema=schema
     )
+
+
+def _read_anew(patient: Patient, own: ClinicalSchema, schema: ClinicalSchema) -> Patient:
+    if patient.record is None:
+        return patient
+    try:
+        return replace(patient, record=schema.parse(own.format(patient.record)))
+    except RecordError as error:
+        raise RecordError(f"patient {patient.name!r}, {error}") from error
 
 
 def split_manifest(
@@ -214,6 +238,7 @@ def _bags(files: BagFiles, size: int) -> Sequence[Bag]:
 
 
 def _size(path: Path) -> int:
-    if not path.is_file():
+    if not path.exists():
         raise RecordError(f"there are no features at {path}: extract them first")
-    return path.stat().st_size
+    files = path.rglob("*") if path.is_dir() else (path,)
+    return sum(file.stat().st_size for file in files)

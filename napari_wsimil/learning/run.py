@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from napari_wsimil.bags.exchange import open_bag
 from napari_wsimil.learning.closer import closer_for
-from napari_wsimil.learning.cohort import feature_path, read_cohort, split_manifest
+from napari_wsimil.learning.cohort import bag_of_slide, feature_path, read_cohort, split_manifest
 from napari_wsimil.learning.options import check_options
 from napari_wsimil.learning.outcomes import Task
 from napari_wsimil.learning.plan import Plan, check_plan, reads_records
@@ -181,10 +180,11 @@ def cohort_of(config: RunConfig) -> Manifest:
 
 def encoder_of(manifest: Manifest, features: Path | None) -> str:
     """Return what made the features of the cohort's first slide, or raise as `read_cases`."""
-    path = feature_path(manifest.patients[0].slides[0], features)
-    if not path.is_file():
+    slide = manifest.patients[0].slides[0]
+    path = feature_path(slide, features)
+    if not path.exists():
         raise RecordError(f"there are no features at {path}: extract them first")
-    return open_bag(path).encoder
+    return bag_of_slide(slide, features).encoder
 
 
 def plan_of(config: RunConfig) -> Plan:

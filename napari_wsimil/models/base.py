@@ -225,7 +225,7 @@ class MILModel(nn.Module, ABC):
                 f"this model takes {self.feature_dim}: another encoder made them"
             )
         has = {
-            Need.PLACES: bag.grid is not None,
+            Need.PLACES: bag.grid is not None and not bag.grid.made_up,
             Need.RECORD: bag.clinical is not None,
             Need.FINER: bag.finer is not None,
         }

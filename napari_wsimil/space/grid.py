@@ -40,6 +40,8 @@ class PatchGrid:
         slide mpp × patch_size / pixels; None if the slide's is unknown.
     slide_size
         (width, height) of the slide in level-0 pixels, if known.
+    made_up
+        True where nobody knows the places and patches are only laid out to be seen.
     """
 
     coords: NDArray[np.int64]
@@ -48,6 +50,7 @@ class PatchGrid:
     pixels: int
     mpp: float | None = None
     slide_size: tuple[int, int] | None = None
+    made_up: bool = False
 
     def __post_init__(self) -> None:
         if self.coords.ndim != 2 or self.coords.shape[1] != 2:

@@ -11,6 +11,7 @@ from sqlalchemy.orm import selectinload
 
 from napari_wsimil.study.condition import StudyError
 from napari_wsimil.study.entry import Act, Entry, append, drafted, per_field
+from napari_wsimil.study.links import CONFIRMED
 from napari_wsimil.study.records import cells_of, exact, held
 from napari_wsimil.study.roots import Place
 from napari_wsimil.study.stored import (
@@ -198,7 +199,8 @@ class Addition:
             row.mpp = slide.mpp
         data = self._place(slide.feature_path)
         if data is not None and row.features is None:
-            row.features = StoredFeatures(root=data.root, path=data.path)
+            facts = {CONFIRMED: slide.feature_facts} if slide.feature_facts else {}
+            row.features = StoredFeatures(root=data.root, path=data.path, facts=json.dumps(facts))
 
     def _note(self, row: StoredPatient, changes: Mapping[str, tuple[str, str]]) -> None:
         if row.record is None:

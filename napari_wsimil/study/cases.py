@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 from sqlalchemy.orm import selectinload
 
+from napari_wsimil.study.links import CONFIRMED
 from napari_wsimil.study.manifest import Patient, SlideRow, Split
 from napari_wsimil.study.records import held
 from napari_wsimil.study.roots import Place, resolved
@@ -87,7 +89,8 @@ def _hidden(path: Path) -> bool:
 
 
 def _slide_of(row: StoredSlide, roots: Mapping[str, Path]) -> SlideRow:
-    return SlideRow(row.name, _path(row, roots), _path(row.features, roots), row.mpp)
+    facts = json.loads(row.features.facts).get(CONFIRMED, "") if row.features else ""
+    return SlideRow(row.name, _path(row, roots), _path(row.features, roots), row.mpp, facts)
 
 
 def _path(row: StoredSlide | StoredFeatures | None, roots: Mapping[str, Path]) -> Path | None:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+#: Among the facts of a link, what a person confirmed: the slide's `feature_facts`.
+CONFIRMED = "confirmed"
+
 
 @dataclass(frozen=True)
 class Link:

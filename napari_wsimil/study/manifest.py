@@ -1,8 +1,9 @@
 """Manifest: a cohort as one CSV, a row per slide.
 
 Columns: `patient_id` and `slide_id` (required), `slide_path`, `feature_path`,
-`mpp_override` (µm per level-0 pixel), `split` (train, validation or test), `label`,
-`time`, `event` (1 = it happened, 0 = censored), and clinical fields as a schema names them.
+`mpp_override` (µm per level-0 pixel), `feature_facts` (what a person confirmed of the
+features), `split` (train, validation or test), `label`, `time`, `event` (1 = it happened,
+0 = censored), and clinical fields as a schema names them.
 Paths are relative to the CSV's folder. What is said of a patient is repeated in each row.
 """
 
@@ -31,6 +32,7 @@ COLUMNS = (
     "slide_path",
     "feature_path",
     "mpp_override",
+    "feature_facts",
     "split",
     "label",
     "time",
@@ -65,12 +67,16 @@ class SlideRow:
         Image and features, absolute; None where the manifest is silent.
     mpp
         µm per level-0 pixel that a person stated against the file; None to believe the file.
+    feature_facts
+        What a person confirmed of the features that their file does not say, such as
+        "patch_size=512; encoder=uni"; see `Confirmed` in `bags`.
     """
 
     slide: str
     slide_path: Path | None = None
     feature_path: Path | None = None
     mpp: float | None = None
+    feature_facts: str = ""
 
 
 @dataclass(frozen=True)
@@ -191,6 +197,7 @@ def _patient(row: TableRow, schema: ClinicalSchema | None) -> Patient:
         row.file("slide_path"),
         row.file("feature_path"),
         row.number("mpp_override", *PLAUSIBLE_MPP),
+        row.text("feature_facts"),
     )
     label = row.text("label")
     return Patient(
@@ -261,6 +268,7 @@ def _cells(
         _relative(slide.slide_path, path),
         _relative(slide.feature_path, path),
         "" if slide.mpp is None else repr(slide.mpp),
+        slide.feature_facts,
         patient.split or "",
         patient.label or "",
         "" if patient.time is None else repr(patient.time),

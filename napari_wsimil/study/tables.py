@@ -1,16 +1,19 @@
-"""Table: the cells of a CSV file, as text, with the line each row came from."""
+"""Table: the cells of a file, as text, with the line each row came from."""
 
 from __future__ import annotations
 
 import csv
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
+
+#: The most characters of a cell; what is longer is no clinical value.
+LONGEST = 100_000
 
 
 class RecordError(ValueError):
@@ -70,12 +73,37 @@ class TableRow:
 
 
 @dataclass(frozen=True)
+class Heading:
+    """What a file says of a column beside its name; empty where it says nothing."""
+
+    title: str = ""
+    description: str = ""
+    datatype: str = ""
+
+
+@dataclass(frozen=True)
 class Table:
-    """A CSV file read as text: nothing is typed, nothing is taken for absent."""
+    """A file read as text: nothing is typed, nothing is taken for absent.
+
+    Attributes
+    ----------
+    path
+        The file.
+    columns
+        Their names, in order.
+    rows
+        In order; blank ones are left out.
+    notes
+        What whoever imports the file must know of how it was read, in sentences.
+    headings
+        By column; empty but for files that describe their columns.
+    """
 
     path: Path
     columns: tuple[str, ...]
     rows: tuple[TableRow, ...]
+    notes: tuple[str, ...] = ()
+    headings: Mapping[str, Heading] = field(default_factory=dict)
 
 
 def read_table(path: str | Path) -> Table:
@@ -85,21 +113,50 @@ def read_table(path: str | Path) -> Table:
     ------
     RecordError
         If the file is no such CSV: not UTF-8 text, no header, a column named twice or not
-        at all, or a row whose number of cells is not the header's. Blank lines are passed.
+        at all, a cell too long for a value, or a row whose number of cells is not the
+        header's. Blank lines are passed.
     OSError
         If the file cannot be read.
     """
     path = Path(path)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            columns = _header(path, next(reader, []))
-            rows = tuple(_row(path, reader.line_num, columns, cells) for cells in reader if cells)
+            return table_of(path, csv_cells(path, file))
     except UnicodeDecodeError as error:
         raise RecordError(f"{path} is not UTF-8 text: save it as CSV UTF-8") from error
+
+
+def csv_cells(
+    path: Path, lines: Iterable[str], delimiter: str = ",", quoting: int = csv.QUOTE_MINIMAL
+) -> Iterator[tuple[int, list[str]]]:
+    """Yield line numbers and cells of delimited text; blank lines are passed.
+
+    Raises
+    ------
+    RecordError
+        If the text is not so delimited.
+    """
+    reader = csv.reader(lines, strict=True, delimiter=delimiter, quoting=quoting)  # type: ignore[arg-type]  # its literals
+    try:
+        yield from ((reader.line_num, cells) for cells in reader if cells)
     except csv.Error as error:
-        raise RecordError(f"{path} is not a CSV file: {error}") from error
-    return Table(path, columns, rows)
+        if "field limit" in str(error):
+            raise RecordError(_too_long(path, reader.line_num)) from error
+        raise RecordError(f"{path}, row {reader.line_num}: is not a CSV file: {error}") from error
+
+
+def table_of(path: Path, records: Iterable[tuple[int, list[str]]]) -> Table:
+    """Return the table of numbered rows of cells, the first of which names the columns.
+
+    Raises
+    ------
+    RecordError
+        If there is no header, a column is named twice or not at all, a cell is too long for
+        a value, or a row's number of cells is not the header's.
+    """
+    numbered = iter(records)
+    columns = _header(path, next(numbered, (1, []))[1])
+    return Table(path, columns, tuple(_row(path, line, columns, cells) for line, cells in numbered))
 
 
 def write_table(path: str | Path, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
@@ -126,6 +183,15 @@ def _row(path: Path, line: int, columns: tuple[str, ...], cells: list[str]) -> T
     if len(cells) != len(columns):
         raise RecordError(
             f"{path}, row {line}: {len(cells)} cells under {len(columns)} columns: "
-            "a comma inside a value needs quotes around it"
+            "a comma (or whatever parts cells) inside a value needs quotes around it"
         )
+    if max(map(len, cells), default=0) > LONGEST:
+        raise RecordError(_too_long(path, line))
     return TableRow(path, line, {c: cell.strip() for c, cell in zip(columns, cells, strict=True)})
+
+
+def _too_long(path: Path, line: int) -> str:
+    return (
+        f"{path}, row {line}: a cell has more than {LONGEST:,} characters, which is no clinical "
+        "value: is a quote not closed, or a document pasted in?"
+    )

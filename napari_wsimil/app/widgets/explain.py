@@ -23,12 +23,14 @@ from napari_wsimil.app import memory
 from napari_wsimil.app.analysis import analyze_job, seen_job
 from napari_wsimil.app.widgets.ask import AskTab
 from napari_wsimil.app.widgets.attention import AttentionTab
+from napari_wsimil.app.widgets.branches import BranchesTab
 from napari_wsimil.app.widgets.docked import DockedWidget, allow, while_shown
 from napari_wsimil.app.widgets.effect import EffectTab
 from napari_wsimil.app.widgets.facts import FactsTab
 from napari_wsimil.app.widgets.job import JobRow
 from napari_wsimil.app.widgets.map_box import MapBox
 from napari_wsimil.app.widgets.patches import PatchesTab
+from napari_wsimil.app.widgets.slides import SlidesTab
 from napari_wsimil.app.widgets.steps import StepsTab
 from napari_wsimil.app.work import model_job
 
@@ -59,9 +61,11 @@ class ExplainWidget(DockedWidget):
         self.steps = StepsTab(self._pane)
         self.effect = EffectTab(self._pane)
         self.facts = FactsTab(self._pane)
+        self.branches = BranchesTab(self._pane)
+        self.slides = SlidesTab(session)
         self._each: tuple[Tab, ...] = (
-            *(self.patches, self.ask, self.steps, self.attention),
-            *(self.effect, self.facts),
+            *(self.patches, self.ask, self.steps, self.attention, self.branches),
+            *(self.effect, self.facts, self.slides),
         )
         for tab in self._each:
             self.tabs.addTab(tab, tab.name)
@@ -125,6 +129,7 @@ class ExplainWidget(DockedWidget):
         events.slide.connect(self._refresh_on_event)
         events.model.connect(self._refresh_on_event)
         events.prediction.connect(self._show_prediction)
+        events.case.connect(self._offer_tabs)
 
     # act
 
@@ -194,8 +199,13 @@ class ExplainWidget(DockedWidget):
         chances = zip(prediction.card.outcomes, prediction.probabilities.tolist(), strict=True)
         for name, chance in chances:
             self.answer.addRow(name, _bar(chance))
-        for number, tab in enumerate(self._each):
-            self.tabs.setTabVisible(number, tab.fits(prediction))
+        self._offer_tabs()
+
+    def _offer_tabs(self, _: object = None) -> None:
+        prediction = self._pane.prediction
+        if isalive(self) and prediction is not None:
+            for number, tab in enumerate(self._each):
+                self.tabs.setTabVisible(number, tab.fits(prediction))
 
     def _refresh_on_event(self, _: object) -> None:
         if isalive(self):

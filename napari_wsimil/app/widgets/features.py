@@ -19,8 +19,9 @@ from qtpy.QtWidgets import (
 
 from napari_wsimil.app import memory
 from napari_wsimil.app.widgets.docked import allow, while_shown
-from napari_wsimil.app.work import extract_and_ask_job, features_job, plan_job
+from napari_wsimil.app.work import blank_job, extract_and_ask_job, features_job, plan_job
 from napari_wsimil.bags.encoders import BUILT_IN, KNOWN
+from napari_wsimil.space.blank import is_blank
 
 if TYPE_CHECKING:
     from napari_wsimil.app.session import Pane
@@ -28,8 +29,10 @@ if TYPE_CHECKING:
     from napari_wsimil.app.work import Plan, Step
     from napari_wsimil.bags.bag import Bag
     from napari_wsimil.explain.predict import Prediction
+    from napari_wsimil.space.slide import Slide
 
-_FEATURES = "Features (*.h5 *.hdf5)"
+_FEATURES = "Features (*.h5 *.hdf5 *.pt)"
+_SAVED = "Features (*.h5)"
 _WEIGHTS = "Weights (*.safetensors *.onnx *.bin *.pth);;All files (*)"
 _WITH_FILE = ("onnx", *KNOWN)
 #: Work above this many hours is asked about before it starts.
@@ -64,11 +67,25 @@ class FeatureBox(QGroupBox):
             pane.events[event].connect(self._refresh_on_event)
         self._refresh()
 
-    def open(self, path: Path) -> None:
-        """Read the features of the open slide from a file in the background."""
-        if self._pane.slide is not None:
+    def open(self, path: Path, facts: str = "") -> None:
+        """Read the features of the open slide from a file in the background.
+
+        Without a slide they are shown on a blank one. `facts` is what was confirmed of the
+        file, see `SlideRow.feature_facts`.
+        """
+        slide = self._pane.slide
+        if slide is None or is_blank(slide):
+            self._job.run(blank_job(path, facts), while_shown(self._pane, self._show_blank))
+        else:
             show = while_shown(self._pane, self._pane.show_bag)
-            self._job.run(features_job(path, self._pane.slide), show)
+            self._job.run(features_job(path, slide, facts), show)
+
+    def _show_blank(self, found: tuple[Slide, Bag]) -> None:
+        before, (slide, bag) = self._pane.slide, found
+        self._pane.show_slide(slide)
+        self._pane.show_bag(bag)
+        if before is not None:
+            before.close()
 
     def extract(self, path: Path, weights: Path | None = None) -> None:
         """Encode the patches in the background into `path`; resumes a stopped run.
@@ -116,7 +133,7 @@ class FeatureBox(QGroupBox):
             if not weights:
                 return
         start = str(Path(memory.last_folder()) / "features.h5")
-        path, _ = QFileDialog.getSaveFileName(self, "Save features", start, _FEATURES)
+        path, _ = QFileDialog.getSaveFileName(self, "Save features", start, _SAVED)
         if path:
             self.extract(Path(path), Path(weights) if weights else None)
 
@@ -132,10 +149,12 @@ class FeatureBox(QGroupBox):
 
     def _refresh(self) -> None:
         busy, pane = self._job.busy, self._pane
-        why = "Something is running" if busy else "Lay patches first"
-        allow(self.extract_button, pane.grid is not None and not busy, why)
-        why = "Something is running" if busy else "Open a slide first"
-        allow(self.load_button, pane.slide is not None and not busy, why)
+        blank = pane.slide is not None and is_blank(pane.slide)
+        why = "There is no slide to encode" if blank else "Lay patches first"
+        why = "Something is running" if busy else why
+        allow(self.extract_button, pane.grid is not None and not busy and not blank, why)
+        tip = "Without a slide they are shown on a blank grid"
+        allow(self.load_button, not busy, "Something is running", tip)
         self.facts.setText(_facts(pane.bag))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qtpy.compat import isalive
-from qtpy.QtCore import QEvent, QObject, Signal
+from qtpy.QtCore import QEvent, QObject, QTimer, Signal
 
 from napari_wsimil.app.following import SOURCE, Preparing, Question, Revised, answers, question
 from napari_wsimil.app.widgets.job import JobWorker, drive
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: What is said beside the map while it is older than the record.
 BEHIND = "older than the record; being brought up"
+#: Milliseconds after which an edit that has not landed is told of on the canvas too.
+_LATE_MS = 150
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,10 +52,13 @@ class Follower(QObject):
     ----------
     compared
         Name of the map that is compared with the pane's baseline; empty for none.
+    started, landed
+        Something on screen is older than the record; nothing is any more.
     milliseconds
         From the last edit that was answered to the moment its maps were handed to the canvas.
     """
 
+    started = Signal()
     preparing = Signal(int, int)
     landed = Signal(object)
     failed = Signal(str)
@@ -69,6 +74,10 @@ class Follower(QObject):
         self._window: QObject | None = None
         self.compared = ""
         self.milliseconds = 0.0
+        self._late = QTimer(self)
+        self._late.setSingleShot(True)
+        self._late.setInterval(_LATE_MS)
+        self._late.timeout.connect(self._mark)
         pane.events.model.connect(self._forget)
         pane.events.bag.connect(self._forget)
 
@@ -83,7 +92,9 @@ class Follower(QObject):
         if asked is None:
             return
         self._newest, self._since = asked.record, time.perf_counter()
-        self._pane.stale = BEHIND
+        self.started.emit()
+        if not self._late.isActive():
+            self._late.start()
         if self._worker is None:
             self._start(asked)
 
@@ -110,8 +121,17 @@ class Follower(QObject):
             self._pane.show_revision(step.prediction, SOURCE, step.changes)
             if step.whole and self._asked is not None and self._newest is self._asked.record:
                 self.milliseconds = 1e3 * (time.perf_counter() - self._since)
+                self._late.stop()
                 self._pane.stale = ""
                 self.landed.emit(step)
+
+    def _mark(self) -> None:
+        """Write on the canvas that the map is behind, unless that is over by now.
+
+        It costs a frame of its own, for which an edit that lands at once need not wait.
+        """
+        if self.busy:
+            self._pane.stale = BEHIND
 
     def _fits(self) -> bool:
         """Whether what was asked about is still what is shown."""
@@ -126,6 +146,7 @@ class Follower(QObject):
 
     def _tell(self, error: BaseException) -> None:
         words = str(error) or type(error).__name__
+        self._late.stop()
         self._pane.stale = f"older than the record: {words}"
         self.failed.emit(words)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,10 +19,12 @@ from napari_wsimil.app.widgets.tab import Tab
 from napari_wsimil.app.work import Step
 from napari_wsimil.explain.ranking import ranks
 from napari_wsimil.explain.scale import scaled
+from napari_wsimil.space.blank import is_blank
 from napari_wsimil.space.slide import open_slide
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
     from qtpy.QtGui import QShowEvent
@@ -50,13 +53,20 @@ def pictures_job(
     order = np.argsort(-ranks(shown).numpy(), kind="stable")  # unknown last
     first = order[: min(COUNT, np.count_nonzero(~np.isnan(scale.values)))]
     found: list[Picture] = []
-    with open_slide(slide.path, slide.resolution.mpp, _CACHE) as source:
+    with _opened(slide) as source:
         for done, patch in enumerate(first.tolist()):
             yield Step("reading the first patches", done, len(first))
             x, y = grid.coords[patch].tolist()
             picture = source.read_patch(x, y, grid.patch_size, 2 * _SIDE)
             found.append((patch, f"{scale.values[patch]:.3g}", picture))
     return found
+
+
+def _opened(slide: Slide) -> AbstractContextManager[Slide]:
+    """Return the slide opened once more; a blank one has no file and is taken as it is."""
+    if is_blank(slide):
+        return nullcontext(slide)
+    return open_slide(slide.path, slide.resolution.mpp, _CACHE)
 
 
 class TopPatches(QListWidget):

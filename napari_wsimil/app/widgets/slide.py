@@ -21,20 +21,25 @@ from qtpy.QtWidgets import (
 )
 
 from napari_wsimil.app import memory
+from napari_wsimil.app.patient_work import row_job
 from napari_wsimil.app.widgets.docked import DockedWidget, allow, while_shown
 from napari_wsimil.app.widgets.features import FeatureBox
 from napari_wsimil.app.widgets.job import JobRow
 from napari_wsimil.app.work import Step, open_job, tissue_job
+from napari_wsimil.space.blank import is_blank
 from napari_wsimil.space.geometry import PLAUSIBLE_MPP, MppSource
 from napari_wsimil.space.grid import make_grid
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from napari_wsimil.app.case import Case
     from napari_wsimil.app.session import Session
+    from napari_wsimil.bags.bag import Bag
     from napari_wsimil.space.grid import PatchGrid
     from napari_wsimil.space.slide import Slide
     from napari_wsimil.space.tissue import Tissue
+    from napari_wsimil.study.manifest import SlideRow
 
 SLIDES = "Slides (*.svs *.tif *.tiff *.ndpi *.mrxs *.scn *.bif *.vms *.dcm *.qptiff);;All files (*)"
 
@@ -129,6 +134,18 @@ class SlideWidget(DockedWidget):
         """Open a slide in the background and show it."""
         self.job.run(open_job(path, mpp), self._show_slide)
 
+    def open_row(self, row: SlideRow, case: Case | None = None) -> None:
+        """Open a slide of a patient in the background, with its features, and show the patient."""
+
+        def show(found: tuple[Slide, Bag | None]) -> None:
+            slide, bag = found
+            self._show_slide(slide)
+            self._pane.show_case(case)
+            if bag is not None:
+                self._pane.show_bag(bag)
+
+        self.job.run(row_job(row), show)
+
     def _ask_slide(self) -> None:
         path, _ = QFileDialog.getOpenFileName(self, "Open a slide", memory.last_folder(), SLIDES)
         if path:
@@ -182,13 +199,16 @@ class SlideWidget(DockedWidget):
         slide, busy = self._pane.slide, self.job.busy
         self.facts.setText(_slide_facts(slide, self.names.isChecked()) if slide else _NO_SLIDE)
         self.open_button.setEnabled(not busy)
-        self.mpp.setVisible(slide is not None and slide.resolution.source is not MppSource.HEADER)
+        stated = slide is None or slide.resolution.source is MppSource.HEADER or is_blank(slide)
+        self.mpp.setVisible(not stated)
         self.mpp_button.setVisible(self.mpp.isVisibleTo(self))
         self.names.setVisible(slide is not None)
+        blank = slide is not None and is_blank(slide)
         known = slide is not None and slide.resolution.known
-        allow(self.tissue_button, slide is not None and not busy, "Open a slide first")
-        why = "Set the pixel size first" if slide is not None else "Open a slide first"
-        allow(self.grid_button, known and not busy, why)
+        why = "There is no slide, only its features" if blank else "Open a slide first"
+        allow(self.tissue_button, slide is not None and not busy and not blank, why)
+        why = "Set the pixel size first" if slide is not None and not blank else why
+        allow(self.grid_button, known and not busy and not blank, why)
         self.patch_facts.setText(self._patch_text())
 
     def _patch_text(self) -> str:
@@ -196,7 +216,9 @@ class SlideWidget(DockedWidget):
         if self._pane.tissue is not None:
             area = self._pane.tissue.area_mm2
             words.append("tissue found" if area is None else f"{area:.1f} mm² of tissue")
-        if self._pane.grid is not None:
+        if self._pane.grid is not None and self._pane.grid.made_up:
+            words.append(f"{len(self._pane.grid)} patches whose places are not known")
+        elif self._pane.grid is not None:
             grid = self._pane.grid
             seen = "" if grid.mpp is None else f" at {grid.mpp:.4g} µm/px"
             words.append(f"{len(grid)} patches of {grid.patch_size} level-0 px{seen}")
@@ -207,6 +229,8 @@ _NO_SLIDE = "No slide is open."
 
 
 def _slide_facts(slide: Slide, names: bool) -> str:
+    if is_blank(slide):
+        return "<b>No slide</b>: its features lie on a blank grid"
     width, height = slide.dimensions
     lines = [f"<b>{slide.path.name}</b>"] if names else []
     if slide.synthetic:

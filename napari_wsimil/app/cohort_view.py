@@ -1,0 +1,194 @@
+"""CohortView: a study's patients as rows and columns of words, sorted and filtered; no Qt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from napari_wsimil.study.field import Absent
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from napari_wsimil.study.field import Field, Value
+    from napari_wsimil.study.manifest import Manifest, Patient
+    from napari_wsimil.study.schema import ClinicalSchema
+
+#: What is known of a patient beside the record, as columns.
+OWN = ("patient", "slides", "label", "split", "time", "event")
+
+#: How many fields are shown until somebody chooses.
+_FIRST_FIELDS = 6
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell as it is shown.
+
+    Attributes
+    ----------
+    text
+        Words.
+    why
+        What is odd about it, or which kind of absence it is; empty if nothing is.
+    absent
+        Whether there is no value.
+    """
+
+    text: str
+    why: str = ""
+    absent: bool = False
+
+
+class CohortView:
+    """The rows that are shown of a cohort, in their order, and the columns.
+
+    Attributes
+    ----------
+    patients
+        All of them, in the order of the study.
+    schema
+        Of their records.
+    columns
+        Names of the columns that are shown: of `OWN`, and of fields.
+    rows
+        Numbers of the patients that are shown, in order.
+    """
+
+    def __init__(self, manifest: Manifest, schema: ClinicalSchema) -> None:
+        self.patients: list[Patient] = list(manifest.patients)
+        self.schema = schema
+        self._fields: Mapping[str, Field] = schema.by_name
+        self.columns = self._first_columns()
+        self._words = ""
+        self._sorted: tuple[str, bool] = ("", False)
+        self._texts: dict[int, str] = {}
+        self.rows = list(range(len(self.patients)))
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """Names of all columns there are."""
+        return (*OWN, *self._fields)
+
+    def patient(self, row: int) -> Patient:
+        """Return the patient of a row that is shown."""
+        return self.patients[self.rows[row]]
+
+    def row_of(self, name: str) -> int | None:
+        """Return in which row a patient is shown, None if in none."""
+        shown = (row for row, i in enumerate(self.rows) if self.patients[i].name == name)
+        return next(shown, None)
+
+    def field(self, column: int) -> Field | None:
+        """Return the field of a column, None for what is no field."""
+        return self._fields.get(self.columns[column])
+
+    def title(self, column: int) -> str:
+        """Return what a column is called, with the unit of numbers."""
+        field = self.field(column)
+        unit = f" [{field.unit}]" if field is not None and field.unit else ""
+        return f"{self.columns[column]}{unit}"
+
+    def cell(self, row: int, column: int) -> Cell:
+        """Return a cell as it is shown."""
+        patient, field = self.patient(row), self.field(column)
+        if field is None:
+            text = _own(patient, self.columns[column])
+            return Cell(text, "", not text)
+        value = _value(patient, field)
+        if isinstance(value, Absent):
+            return Cell("" if value is Absent.MISSING else value.value, value.value, absent=True)
+        return Cell(field.format(value), field.remark(value) or self._broken(patient, field))
+
+    def show_columns(self, names: Sequence[str]) -> None:
+        """Show these columns, in the order of the study; the patients' names always."""
+        wanted = {"patient", *names}
+        self.columns = tuple(name for name in self.choices if name in wanted)
+        self._texts.clear()
+        self._order()
+
+    def sort(self, column: int, *, falling: bool = False) -> None:
+        """Sort by a column, numbers as numbers; who has no value comes last either way."""
+        self._sorted = (self.columns[column], falling)
+        self._order()
+
+    def search(self, words: str) -> None:
+        """Show the patients in whose shown columns each of some words is found."""
+        self._words = words
+        self._order()
+
+    def replace(self, patient: Patient) -> int | None:
+        """Take a patient's new record, and return the row it is shown in, which stays."""
+        index = next(i for i, one in enumerate(self.patients) if one.name == patient.name)
+        self.patients[index] = patient
+        self._texts.pop(index, None)
+        return self.row_of(patient.name)
+
+    def _first_columns(self) -> tuple[str, ...]:
+        said = (n for n in OWN if n == "patient" or any(_says(p, n) for p in self.patients))
+        inputs = self.schema.inputs or tuple(self._fields)
+        return (*said, *inputs[:_FIRST_FIELDS])
+
+    def _order(self) -> None:
+        words = self._words.casefold().split()
+        rows = [i for i in range(len(self.patients)) if all(w in self._text(i) for w in words)]
+        name, falling = self._sorted
+        if name:
+            keys = {i: key for i in rows if (key := self._key(i, name)) is not None}
+            known = sorted(keys, key=keys.__getitem__, reverse=falling)
+            rows = known + [i for i in rows if i not in keys]
+        self.rows = rows
+
+    def _key(self, index: int, name: str) -> tuple[float, str] | None:
+        """Return what a patient is sorted by: a number or rank, else words; None for none."""
+        patient, field = self.patients[index], self._fields.get(name)
+        if field is None:
+            own = _own(patient, name)
+            number = patient.time if name == "time" else None
+            return (number or 0.0, own.casefold()) if own else None
+        value = _value(patient, field)
+        if isinstance(value, Absent):
+            return None
+        number = field.number(value)
+        return (0.0 if number is None else number, field.format(value).casefold())
+
+    def _text(self, index: int) -> str:
+        if index not in self._texts:
+            patient = self.patients[index]
+            cells = (self._words_of(patient, name) for name in self.columns)
+            self._texts[index] = "\n".join(cells).casefold()
+        return self._texts[index]
+
+    def _words_of(self, patient: Patient, name: str) -> str:
+        field = self._fields.get(name)
+        if field is None:
+            return _own(patient, name)
+        value = _value(patient, field)
+        return value.value if isinstance(value, Absent) else field.format(value)
+
+    def _broken(self, patient: Patient, field: Field) -> str:
+        if patient.record is None or not self.schema.rules:
+            return ""
+        broken = self.schema.broken(patient.record)
+        return next((sentence for sentence in broken if field.name in sentence.split()), "")
+
+
+def _value(patient: Patient, field: Field) -> Value:
+    return Absent.MISSING if patient.record is None else patient.record[field.name]
+
+
+def _says(patient: Patient, name: str) -> bool:
+    """Return whether a column tells something of a patient; one slide is what all have."""
+    return len(patient.slides) > 1 if name == "slides" else bool(_own(patient, name))
+
+
+def _own(patient: Patient, name: str) -> str:
+    if name == "patient":
+        return patient.name
+    if name == "slides":
+        return str(len(patient.slides)) if patient.slides else ""
+    if name == "event":
+        return "" if patient.event is None else "happened" if patient.event else "censored"
+    if name == "time":
+        return "" if patient.time is None else f"{patient.time:.6g}"
+    return str(getattr(patient, name) or "")

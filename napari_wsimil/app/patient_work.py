@@ -1,0 +1,107 @@
+"""Patient work: what a model says of all slides of a patient, as a job; knows no Qt."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from napari_wsimil.app.work import Step, blank_job, features_job, open_job
+from napari_wsimil.explain.patient import driver, slide_shares
+from napari_wsimil.explain.predict import predict_patient
+from napari_wsimil.learning.closer import closer_for
+from napari_wsimil.learning.cohort import BagFiles
+from napari_wsimil.study.opened import Unit
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from napari_wsimil.app.session import LoadedModel
+    from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.explain.predict import PatientPrediction
+    from napari_wsimil.space.slide import Slide
+    from napari_wsimil.study.manifest import Patient, SlideRow
+    from napari_wsimil.study.schema import Record
+
+
+@dataclass(frozen=True, eq=False)
+class AskedPatient:
+    """A patient, and what a model says of all the slides together."""
+
+    patient: Patient
+    prediction: PatientPrediction
+
+
+def patient_job(
+    patient: Patient, model: LoadedModel, record: Record | None
+) -> Generator[Step, None, AskedPatient]:
+    """Return what a model says of a patient under a record, features read from their files.
+
+    Raises
+    ------
+    ValueError
+        If a slide has no features, or features of another encoder.
+    """
+    files = BagFiles(patient.slides, closer=closer_for(type(model.model), None))
+    bags, total = [], len(files)
+    for done in range(total):
+        yield Step("reading features", done, total)
+        bags.append(files[done])
+    yield Step("asking the model of all slides", total, total)
+    found = predict_patient(model.model, model.card, patient.name, bags, record)
+    return AskedPatient(patient, found)
+
+
+def row_job(row: SlideRow) -> Generator[Step, None, tuple[Slide, Bag | None]]:
+    """Return a slide of a patient, and its features if there are some.
+
+    Without an image the features lie on a blank slide.
+
+    Raises
+    ------
+    ValueError
+        If there is neither, or the features are not of the slide.
+    """
+    if row.slide_path is None:
+        if row.feature_path is None:
+            raise ValueError(f"slide {row.slide!r} has neither an image nor features")
+        return (yield from blank_job(row.feature_path, row.feature_facts))
+    slide = yield from open_job(row.slide_path, row.mpp)
+    with ExitStack() as undo:
+        undo.callback(slide.close)
+        bag = None
+        if row.feature_path is not None:
+            bag = yield from features_job(row.feature_path, slide, row.feature_facts)
+        undo.pop_all()
+    return slide, bag
+
+
+def pooled_words(asked: AskedPatient, unit: Unit) -> str:
+    """Return what the slides say together, and which drove it, in two sentences."""
+    found = asked.prediction
+    if unit is Unit.SLIDE:
+        return "The study's predictions are of single slides: nothing is pooled."
+    chances = zip(found.card.outcomes, found.probabilities.tolist(), strict=True)
+    told = ", ".join(f"{name} {chance:.1%}" for name, chance in chances)
+    most = driver(found)
+    if most is None:
+        return f"<b>Patient</b>: {told}. No one slide drives this."
+    return f"<b>Patient</b>: {told}. Driven most by <b>{asked.patient.slides[most].slide}</b>."
+
+
+def slide_rows(asked: AskedPatient, unit: Unit) -> list[tuple[str, str, str]]:
+    """Return name, answer alone and what it changes of each slide, as words for a table.
+
+    Both are of the class that is most probable for the patient; for survival of the first
+    time.
+    """
+    found = asked.prediction
+    top = 0 if found.card.survival is not None else int(found.probabilities.argmax())
+    rows = []
+    for row, share in zip(asked.patient.slides, slide_shares(found), strict=True):
+        shown = int(share.own.argmax()) if unit is Unit.SLIDE else top
+        alone = f"{found.card.outcomes[shown]} {share.own[shown]:.1%}"
+        pooled = share.change is not None and unit is Unit.PATIENT
+        change = f"{100 * share.change[top]:+.1f} points" if pooled else ""  # type: ignore[index]
+        rows.append((row.slide, alone, change))
+    return rows

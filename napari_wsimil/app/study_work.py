@@ -1,0 +1,126 @@
+"""Study work: the long jobs of the Study dock as plain generators; knows no Qt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from napari_wsimil.app.case import Case
+from napari_wsimil.app.work import Step
+from napari_wsimil.study.importing import export_table, import_table, plan_for
+from napari_wsimil.study.pseudonyms import default_key, read_key
+from napari_wsimil.study.study import create_study, open_study, study_of_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+    from napari_wsimil.study.additions import Added
+    from napari_wsimil.study.import_plan import ImportPlan
+    from napari_wsimil.study.ledger import Entry
+    from napari_wsimil.study.manifest import Manifest
+    from napari_wsimil.study.pseudonyms import Key
+    from napari_wsimil.study.schema import ClinicalSchema
+    from napari_wsimil.study.study import Study, Unit
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A study with its patients as they were read."""
+
+    study: Study
+    manifest: Manifest
+
+
+@dataclass(frozen=True, eq=False)
+class Planned:
+    """What an import will do, and the key of the study's pseudonyms; it may be empty yet."""
+
+    plan: ImportPlan
+    key: Key
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A ledger, newest entry first, and why its chain is broken; empty if it holds."""
+
+    entries: tuple[Entry, ...]
+    fault: str
+
+
+def open_study_job(folder: Path) -> Generator[Step, None, Opened]:
+    """Return the study in a folder."""
+    yield Step("opening the study")
+    study = open_study(folder)
+    return (yield from read_job(study))
+
+
+def create_study_job(
+    folder: Path, schema: ClinicalSchema, name: str, unit: Unit
+) -> Generator[Step, None, Opened]:
+    """Return a new study in a folder."""
+    yield Step("making the study")
+    return (yield from read_job(create_study(folder, schema, name=name, unit=unit)))
+
+
+def folder_job(slides: Path, folder: Path) -> Generator[Step, None, Opened]:
+    """Return a new study of the slides in a folder, each of which is a case."""
+    yield Step("looking for slides")
+    return (yield from read_job(study_of_folder(slides, folder)))
+
+
+def read_job(study: Study) -> Generator[Step, None, Opened]:
+    """Return a study with its patients."""
+    yield Step("reading the patients")
+    return Opened(study, study.manifest())
+
+
+def plan_table_job(
+    study: Study, path: Path, schema: ClinicalSchema | None = None
+) -> Generator[Step, None, Planned]:
+    """Return what the import of a table will do."""
+    yield Step("reading the table")
+    key = read_key(default_key(study.identity), study.folder)
+    return Planned(plan_for(study, path, schema=schema, key=key), key)
+
+
+def import_job(
+    study: Study, plan: ImportPlan, why: str, key: Key | None
+) -> Generator[Step, None, Added]:
+    """Return what came of the import of a table, under pseudonyms if there is a key."""
+    work = import_table(study, plan, why, key)
+    while True:
+        try:
+            done = next(work)
+        except StopIteration as stop:
+            added: Added = stop.value
+            return added
+        yield Step("importing the table", round(100 * done), 100)
+
+
+def export_table_job(
+    study: Study, path: Path, time_unit: str, cbioportal: bool
+) -> Generator[Step, None, Path]:
+    """Return the file that a study's cohort was written to."""
+    yield Step("writing the table")
+    export_table(study, path, time_unit=time_unit, cbioportal=cbioportal)
+    return path
+
+
+def chain_job(study: Study) -> Generator[Step, None, Chain]:
+    """Return a study's ledger, its chain checked."""
+    yield Step("checking the ledger")
+    return Chain(study.ledger.entries()[::-1], study.ledger.check())
+
+
+def case_of(study: Study, manifest: Manifest, name: str) -> Case:
+    """Return a patient as a case of a study, to look at and to edit.
+
+    Raises
+    ------
+    RecordError
+        If there is no such patient, or the study cannot be read.
+    """
+    held = study.records.read(name)
+    cohort = tuple(patient.record for patient in manifest.patients if patient.record is not None)
+    return Case(name, study.schema, held.record, held.version, cohort)

@@ -1,0 +1,278 @@
+"""StudyWidget: the study that is open: its cases, tables in and out, fields and ledger."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.compat import isalive
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QLabel, QTabWidget, QWidget
+
+from napari_wsimil.app import memory
+from napari_wsimil.app.cohort_view import CohortView
+from napari_wsimil.app.study_words import added_words, study_facts
+from napari_wsimil.app.study_work import (
+    Opened,
+    Planned,
+    chain_job,
+    create_study_job,
+    export_table_job,
+    folder_job,
+    import_job,
+    open_study_job,
+    plan_table_job,
+    read_job,
+)
+from napari_wsimil.app.widgets.docked import DockedWidget
+from napari_wsimil.app.widgets.job import JobRow
+from napari_wsimil.app.widgets.study_ask import ask_slides, ask_study, ask_table
+from napari_wsimil.app.widgets.study_buttons import StudyButtons
+from napari_wsimil.app.widgets.study_cases import CaseOpener
+from napari_wsimil.app.widgets.study_cohort import StudyCohort
+from napari_wsimil.app.widgets.study_export import ExportDialog
+from napari_wsimil.app.widgets.study_import import ImportDialog
+from napari_wsimil.app.widgets.study_ledger import StudyLedger
+from napari_wsimil.app.widgets.study_new import NewStudyDialog
+from napari_wsimil.app.widgets.study_schema import SchemaDialog
+from napari_wsimil.app.widgets.study_slides import StudySlides
+from napari_wsimil.study.schema_file import NO_FIELDS, named_schema
+from napari_wsimil.study.tables import RecordError
+
+if TYPE_CHECKING:
+    from napari_wsimil.app.session import Session
+    from napari_wsimil.study.field import Value
+    from napari_wsimil.study.import_plan import ImportPlan
+    from napari_wsimil.study.pseudonyms import Key
+    from napari_wsimil.study.schema import ClinicalSchema
+    from napari_wsimil.study.study import Study, Unit
+
+_NOTHING = (
+    "No study is open. A study is a folder of patients, slides, clinical records and a ledger."
+)
+
+
+class StudyWidget(DockedWidget):
+    """Sets the study of a session, and the case of its pane.
+
+    `slide_wanted` and `features_wanted` ask for the files of a case to be opened.
+    """
+
+    slide_wanted = Signal(Path)
+    features_wanted = Signal(Path)
+
+    def __init__(self, session: Session, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._session, self._pane = session, session.pane
+        self._news = ""
+        self.job, self.buttons = JobRow(), StudyButtons()
+        self.facts, self.news = QLabel(), QLabel()
+        for label in (self.facts, self.news):
+            label.setWordWrap(True)
+        self.cohort, self.ledger, self.slides = StudyCohort(), StudyLedger(), StudySlides()
+        self.cases = CaseOpener(session, self)
+        self.tabs = QTabWidget()
+        self.tabs.addTab(self.cohort, "Patients")
+        self.tabs.addTab(self.ledger, "Ledger")
+        for part in (self.facts, self.buttons, self.job, self.news):
+            self.column.addWidget(part)
+        self.column.addWidget(self.tabs, 1000)
+        self.column.addWidget(self.slides)
+        self.column.addStretch(1)
+        self._connect()
+        self._show_study()
+
+    def _connect(self) -> None:
+        buttons = self.buttons
+        buttons.new.clicked.connect(self._ask_new)
+        buttons.open.clicked.connect(self._ask_study)
+        buttons.slides.clicked.connect(self._ask_slides)
+        buttons.table.clicked.connect(self._ask_table)
+        buttons.export.clicked.connect(self._ask_export)
+        buttons.fields.clicked.connect(self._ask_fields)
+        self.cohort.chosen.connect(lambda name: self.slides.show_patient(self.cases.patient(name)))
+        self.cohort.wanted.connect(self.open_case)
+        self.cohort.corrected.connect(self.correct)
+        self.slides.wanted.connect(self.open_case)
+        self.cases.slide_wanted.connect(self.slide_wanted)
+        self.cases.features_wanted.connect(self.features_wanted)
+        self.cases.told.connect(self._say)
+        self.ledger.check_button.clicked.connect(self.check_ledger)
+        self.tabs.currentChanged.connect(self._turn)
+        self.job.started.connect(self._refresh)
+        self.job.finished.connect(self._refresh)
+        self._pane.events.case.connect(self._show_changed)
+
+    # studies
+
+    def open(self, folder: Path) -> None:
+        """Open a study in the background."""
+        self.job.run(open_study_job(folder), self._show_opened)
+
+    def create(self, folder: Path, schema: ClinicalSchema, name: str, unit: Unit) -> None:
+        """Make a study and open it, in the background."""
+        self.job.run(create_study_job(folder, schema, name, unit), self._show_opened)
+
+    def open_slides(self, slides: Path, folder: Path) -> None:
+        """Make a study of the slides in a folder and open it, in the background."""
+        self.job.run(folder_job(slides, folder), self._show_opened)
+
+    def _show_opened(self, opened: Opened) -> None:
+        before = self._session.study
+        memory.remember("study", str(opened.study.folder))
+        if before is not None and before is not opened.study:
+            self.cases.forget()
+            before.close()
+        self._session.study = opened.study
+        self.cases.manifest = opened.manifest
+        self._say(self._news)
+        self._news = ""
+        self._show_study()
+        self._turn(self.tabs.currentIndex())
+
+    # tables
+
+    def plan_import(self, path: Path, schema: ClinicalSchema | None = None) -> None:
+        """Read a table in the background, and show what its import will do."""
+        if (study := self._session.study) is not None:
+            self.job.run(plan_table_job(study, path, schema), self._ask_plan)
+
+    def import_table(self, plan: ImportPlan, why: str, key: Key | None = None) -> None:
+        """Take a table's patients in, in the background, under pseudonyms if there is a key."""
+        if (study := self._session.study) is not None:
+            work = import_job(study, plan, why, key)
+            self.job.run(work, lambda added: self._reload(added_words(added)))
+
+    def export(self, path: Path, time_unit: str = "", cbioportal: bool = False) -> None:
+        """Write the cohort as a table, in the background."""
+        if (study := self._session.study) is not None:
+            job = export_table_job(study, path, time_unit, cbioportal)
+            self.job.run(job, lambda written: self._say(f"Wrote {written.name}."))
+
+    def set_schema(self, schema: ClinicalSchema, why: str) -> None:
+        """Give the study another schema; refused in words if records do not fit it."""
+        study = self._session.study
+        if study is None:
+            return
+        try:
+            study.set_schema(schema, why)
+        except RecordError as error:
+            self.cohort.refuse(str(error))
+        else:
+            self._reload("The fields were changed.")
+
+    def check_ledger(self) -> None:
+        """Read the ledger and check its chain, in the background."""
+        study = self._session.study
+        if study is not None and not self.job.busy:
+            self.job.run(chain_job(study), self.ledger.show_chain)
+
+    def _turn(self, page: int) -> None:
+        if self.tabs.widget(page) is self.ledger:
+            self.check_ledger()
+
+    def _reload(self, news: str) -> None:
+        """Read the patients again, and say what has come of what was done."""
+        if (study := self._session.study) is not None:
+            self._news = news
+            self.job.run(read_job(study), self._show_opened)
+
+    # cases
+
+    def open_case(self, name: str, slide: str = "") -> None:
+        """Show a patient as the case, with a slide or the first one, opened in the background."""
+        self.cases.open(name, slide)
+
+    def correct(self, patient: str, field: str, value: Value, why: str) -> None:
+        """Correct a field of a patient's record, with an entry in the ledger."""
+        study, shown = self._session.study, self.cohort.patient(patient)
+        if study is None or shown is None:
+            return
+        try:
+            held = study.records.read(patient)
+            if shown.record is not None and held.record[field] != shown.record[field]:
+                raise RecordError(
+                    f"{field} of {patient} was changed by somebody else: this is how it is now"
+                )
+            study.records.correct(patient, {field: value}, why, version=held.version)
+        except RecordError as error:
+            self.cohort.refuse(str(error))
+        self._show_patient(study, patient)
+
+    def _show_patient(self, study: Study, name: str) -> None:
+        """Show a patient as the study has them now, in the table and as the case."""
+        self.cohort.show_patient(study.patient(name))
+        case = self._pane.case
+        if case is not None and case.patient == name:
+            self.cases.show(name)
+
+    def _show_changed(self, _: object) -> None:
+        """Show in the table what was corrected elsewhere of the case."""
+        case, study = self._pane.case, self._session.study
+        if not isalive(self) or case is None or study is None:
+            return
+        shown = self.cohort.patient(case.patient)
+        if shown is not None and shown.record is not None and shown.record != case.record:
+            self.cohort.show_patient(study.patient(case.patient))
+
+    # ask
+
+    def _ask_new(self) -> None:
+        dialog = NewStudyDialog(self)
+        if dialog.exec_() and dialog.folder is not None:
+            name = dialog.schema_name
+            schema = named_schema(name) if name else NO_FIELDS
+            called = dialog.name.text().strip()
+            self.create(dialog.folder, schema, called, dialog.unit.currentData())
+
+    def _ask_study(self) -> None:
+        if (folder := ask_study(self)) is not None:
+            self.open(folder)
+
+    def _ask_slides(self) -> None:
+        if (folders := ask_slides(self)) is not None:
+            self.open_slides(*folders)
+
+    def _ask_table(self) -> None:
+        if (path := ask_table(self)) is not None:
+            self.plan_import(path)
+
+    def _ask_plan(self, planned: Planned) -> None:
+        dialog = ImportDialog(planned.plan, self, has_names=bool(planned.key.patients))
+        if dialog.exec_():
+            key = planned.key if dialog.names.isChecked() else None
+            self.import_table(dialog.plan, dialog.why.text().strip() or "imported", key)
+
+    def _ask_export(self) -> None:
+        dialog = ExportDialog(self)
+        if dialog.exec_() and dialog.path is not None:
+            self.export(dialog.path, dialog.time_unit, dialog.cbioportal)
+
+    def _ask_fields(self) -> None:
+        if (study := self._session.study) is not None:
+            dialog = SchemaDialog(study.schema, self)
+            if dialog.exec_():
+                self.set_schema(dialog.schema, dialog.why.text().strip())
+
+    # show
+
+    def _say(self, words: str) -> None:
+        self.news.setText(words)
+        self.news.setVisible(bool(words))
+
+    def _show_study(self) -> None:
+        study, manifest = self._session.study, self.cases.manifest
+        self.slides.show_patient(None)
+        self.tabs.setVisible(study is not None)
+        if study is None or manifest is None or manifest.schema is None:
+            self.facts.setText(_NOTHING)
+            self.cohort.show_cohort(None, "")
+        else:
+            self.facts.setText(study_facts(study, manifest))
+            self.cohort.show_cohort(CohortView(manifest, manifest.schema), study.read_only)
+        self._refresh()
+
+    def _refresh(self) -> None:
+        study = self._session.study
+        read_only = "" if study is None else study.read_only
+        self.buttons.refresh(is_open=study is not None, read_only=read_only, busy=self.job.busy)

@@ -1,0 +1,42 @@
+"""Study questions: the dialogs that ask where studies, slides and tables are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtWidgets import QFileDialog
+
+from napari_wsimil.app import memory
+
+if TYPE_CHECKING:
+    from qtpy.QtWidgets import QWidget
+
+TABLES = "Tables (*.csv *.tsv *.txt *.xlsx *.parquet);;All files (*)"
+
+
+def ask_study(parent: QWidget) -> Path | None:
+    """Return the folder of a study that somebody chose, None if nobody did."""
+    start = str(memory.recall("study", memory.last_folder()))
+    folder = QFileDialog.getExistingDirectory(parent, "Open a study", start)
+    return Path(folder) if folder else None
+
+
+def ask_slides(parent: QWidget) -> tuple[Path, Path] | None:
+    """Return a folder of slides and one for a study of them, None if one was not chosen."""
+    start = memory.last_folder()
+    slides = QFileDialog.getExistingDirectory(parent, "Folder of slides", start)
+    if not slides:
+        return None
+    memory.remember_folder(Path(slides))
+    folder = QFileDialog.getExistingDirectory(parent, "Folder for the study", slides)
+    return (Path(slides), Path(folder)) if folder else None
+
+
+def ask_table(parent: QWidget) -> Path | None:
+    """Return the table that somebody chose, None if nobody did."""
+    start = memory.last_folder()
+    path, _ = QFileDialog.getOpenFileName(parent, "Import a table", start, TABLES)
+    if path:
+        memory.remember_folder(Path(path).parent)
+    return Path(path) if path else None

@@ -1,0 +1,174 @@
+"""StudyCohort: the patients of a study as a table to search, sort, open and correct."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QModelIndex, Qt, Signal
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QHBoxLayout,
+    QHeaderView,
+    QLabel,
+    QLineEdit,
+    QPushButton,
+    QTableView,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_wsimil.app.widgets.cohort_model import CohortModel
+from napari_wsimil.app.widgets.correction import Correction
+from napari_wsimil.app.widgets.docked import allow
+from napari_wsimil.app.widgets.study_columns import ColumnsDialog
+
+if TYPE_CHECKING:
+    from napari_wsimil.app.cohort_view import CohortView
+    from napari_wsimil.study.manifest import Patient
+
+_STYLE = "QTableView { border: 2px solid #d55e00; }"
+_TRIGGERS = (
+    QAbstractItemView.EditTrigger.DoubleClicked
+    | QAbstractItemView.EditTrigger.EditKeyPressed
+    | QAbstractItemView.EditTrigger.AnyKeyPressed
+)
+
+
+class StudyCohort(QWidget):
+    """Emits the patient that is chosen or wanted, and what is to be corrected and why.
+
+    While nothing is being corrected a double click wants a case; else it edits a field.
+    """
+
+    chosen = Signal(str)
+    wanted = Signal(str)
+    corrected = Signal(str, str, object, str)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.model = CohortModel()
+        self._sorted: tuple[int, Qt.SortOrder] | None = None
+        self._build_bar()
+        self._build_table()
+        self.correction = Correction()
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 4, 0, 0)
+        column.addLayout(self._bar)
+        column.addWidget(self.table, 1)
+        column.addWidget(self.count)
+        column.addWidget(self.correction)
+        self._connect()
+        self.show_cohort(None, "")
+
+    def _build_bar(self) -> None:
+        self.search = QLineEdit()
+        self.search.setPlaceholderText("Find patients by any word")
+        self.search.setClearButtonEnabled(True)
+        self.columns_button = QPushButton("Columns…")
+        self.columns_button.setToolTip("Choose which fields are columns")
+        self.correct_button = QPushButton("Correct")
+        self.correct_button.setCheckable(True)
+        self._bar = QHBoxLayout()
+        self._bar.addWidget(self.search, 1)
+        self._bar.addWidget(self.columns_button)
+        self._bar.addWidget(self.correct_button)
+        self.count = QLabel()
+
+    def _build_table(self) -> None:
+        self.table = QTableView()
+        self.table.setModel(self.model)
+        self.table.setMinimumHeight(260)
+        self.table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.table.setWordWrap(False)
+        self.table.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
+        self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.table.verticalHeader().hide()
+        self.table.verticalHeader().setDefaultSectionSize(24)
+        header = self.table.horizontalHeader()
+        header.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
+        header.setSectionsClickable(True)
+        header.setSortIndicatorShown(True)
+        header.setSortIndicator(-1, Qt.SortOrder.AscendingOrder)
+        header.setMaximumSectionSize(220)
+
+    def _connect(self) -> None:
+        self.search.textChanged.connect(self._search)
+        self.columns_button.clicked.connect(self._ask_columns)
+        self.correct_button.toggled.connect(self._switch)
+        self.table.doubleClicked.connect(self._want)
+        self.table.selectionModel().currentChanged.connect(self._choose)
+        self.table.horizontalHeader().sortIndicatorChanged.connect(self.model.sort)
+        self.model.stated.connect(self.correction.ask)
+        self.model.refused.connect(self.correction.refuse)
+        self.correction.saved.connect(self.corrected)
+
+    # act
+
+    def show_cohort(self, view: CohortView | None, read_only: str) -> None:
+        """Show a cohort, and whether it can be corrected."""
+        if view is not None and self.model.view is not None:
+            kept = [name for name in self.model.view.columns if name in view.choices]
+            if self.model.view.schema.name == view.schema.name:
+                view.show_columns(kept)
+        self.model.show(view)
+        self.table.horizontalHeader().setSortIndicator(-1, Qt.SortOrder.AscendingOrder)
+        self._search(self.search.text())
+        self._fit()
+        self.columns_button.setEnabled(view is not None)
+        why = "Open a study first" if view is None else read_only
+        does = "Edit the patients' own values in the table; each edit is asked why"
+        allow(self.correct_button, view is not None and not read_only, why, does)
+        if not self.correct_button.isEnabled():
+            self.correct_button.setChecked(False)
+
+    def patient(self, name: str) -> Patient | None:
+        """Return a patient as the table has them, None if it has none of that name."""
+        patients = self.model.view.patients if self.model.view is not None else ()
+        return next((patient for patient in patients if patient.name == name), None)
+
+    def show_patient(self, patient: Patient) -> None:
+        """Show a patient's new values."""
+        self.model.replace(patient)
+
+    def show_columns(self, names: tuple[str, ...]) -> None:
+        """Show these fields as columns."""
+        self.model.show_columns(names)
+        self.table.horizontalHeader().setSortIndicator(-1, Qt.SortOrder.AscendingOrder)
+        self._fit()
+
+    def refuse(self, why: str) -> None:
+        """Say under the table why something was not done."""
+        self.correction.refuse(why)
+
+    def _search(self, words: str) -> None:
+        self.model.search(words)
+        view = self.model.view
+        shown, there = (0, 0) if view is None else (len(view.rows), len(view.patients))
+        self.count.setText(f"{shown:,} of {there:,} patients" if shown < there else "")
+        self.count.setVisible(shown < there)
+
+    def _fit(self) -> None:
+        self.table.resizeColumnsToContents()
+
+    def _ask_columns(self) -> None:
+        if self.model.view is not None:
+            dialog = ColumnsDialog(self.model.view, self)
+            if dialog.exec_():
+                self.show_columns(dialog.names)
+
+    def _switch(self, correcting: bool) -> None:
+        self.model.editable = correcting
+        none = QAbstractItemView.EditTrigger.NoEditTriggers
+        self.table.setEditTriggers(_TRIGGERS if correcting else none)
+        self.table.setStyleSheet(_STYLE if correcting else "")
+        self.correct_button.setText("Done" if correcting else "Correct")
+        self.correction.begin(correcting)
+
+    def _want(self, index: QModelIndex) -> None:
+        if self.model.view is not None and not self.model.editable:
+            self.wanted.emit(self.model.view.patient(index.row()).name)
+
+    def _choose(self, index: QModelIndex, _: QModelIndex) -> None:
+        if self.model.view is not None and index.isValid():
+            self.chosen.emit(self.model.view.patient(index.row()).name)

@@ -1,0 +1,122 @@
+"""StudyLedger: what was done to a study and what left it, newest first, and whether it holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QPushButton,
+    QTableView,
+    QVBoxLayout,
+    QWidget,
+)
+
+if TYPE_CHECKING:
+    from napari_wsimil.app.study_work import Chain
+    from napari_wsimil.study.ledger import Entry
+
+_TITLES = ("when", "what", "patient", "field", "change", "why", "who")
+_LONG = 60
+_NOWHERE = QModelIndex()
+
+
+class LedgerModel(QAbstractTableModel):
+    """Entries of a ledger for Qt."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._entries: tuple[Entry, ...] = ()
+        self._rows: list[Entry] = []
+
+    def rowCount(self, parent: QModelIndex = _NOWHERE) -> int:
+        """Return how many entries are shown."""
+        return 0 if parent.isValid() else len(self._rows)
+
+    def columnCount(self, parent: QModelIndex = _NOWHERE) -> int:
+        """Return how many columns there are."""
+        return 0 if parent.isValid() else len(_TITLES)
+
+    def headerData(
+        self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole
+    ) -> Any:
+        """Return the title of a column."""
+        shown = orientation == Qt.Orientation.Horizontal and role == Qt.ItemDataRole.DisplayRole
+        return _TITLES[section] if shown else None
+
+    def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
+        """Return what an entry says in a column; all of it as the tooltip."""
+        if not index.isValid():
+            return None
+        text = _cells(self._rows[index.row()])[index.column()]
+        if role == Qt.ItemDataRole.DisplayRole:
+            line = " ".join(text.split())
+            return line if len(line) <= _LONG else f"{line[:_LONG]}…"
+        return text[:2000] if role == Qt.ItemDataRole.ToolTipRole else None
+
+    def show(self, entries: tuple[Entry, ...]) -> None:
+        """Show entries."""
+        self._entries = entries
+        self.search("")
+
+    def search(self, words: str) -> None:
+        """Show the entries with some words."""
+        wanted = words.casefold().split()
+        self.beginResetModel()
+        self._rows = [
+            entry
+            for entry in self._entries
+            if not wanted or all(w in "\n".join(_cells(entry)).casefold() for w in wanted)
+        ]
+        self.endResetModel()
+
+
+class StudyLedger(QWidget):
+    """A table of the ledger's entries, and a sentence on their chain."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.model = LedgerModel()
+        self.state = QLabel("Open a study first.")
+        self.state.setWordWrap(True)
+        self.search = QLineEdit()
+        self.search.setPlaceholderText("Find entries by any word")
+        self.search.setClearButtonEnabled(True)
+        self.check_button = QPushButton("Check again")
+        self.table = QTableView()
+        self.table.setModel(self.model)
+        self.table.setMinimumHeight(260)
+        self.table.setWordWrap(False)
+        self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.table.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
+        self.table.verticalHeader().hide()
+        self.table.verticalHeader().setDefaultSectionSize(24)
+        self.table.horizontalHeader().setMaximumSectionSize(220)
+        row = QHBoxLayout()
+        row.addWidget(self.search, 1)
+        row.addWidget(self.check_button)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 4, 0, 0)
+        column.addLayout(row)
+        column.addWidget(self.table, 1)
+        column.addWidget(self.state)
+        self.search.textChanged.connect(self.model.search)
+
+    def show_chain(self, chain: Chain) -> None:
+        """Show a ledger."""
+        self.model.show(chain.entries)
+        self.model.search(self.search.text())
+        self.table.resizeColumnsToContents()
+        holds = f"The chain of {len(chain.entries):,} entries holds: none was changed or removed."
+        self.state.setText(f"<b>The chain is broken</b>: {chain.fault}." if chain.fault else holds)
+        self.state.setStyleSheet("color: #d55e00" if chain.fault else "")
+
+
+def _cells(entry: Entry) -> tuple[str, ...]:
+    change = f"{entry.old or '–'} → {entry.new or '–'}" if entry.field else entry.destination
+    when = entry.when.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return when, entry.act.value, entry.patient, entry.field, change, entry.why, entry.who

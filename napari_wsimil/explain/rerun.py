@@ -1,0 +1,130 @@
+"""Rerun: the same change of the record, asked about of many cases."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from napari_wsimil.explain.noise import noise_at_once
+from napari_wsimil.explain.predict import predict_patient
+from napari_wsimil.explain.whatif import broken_by, check_reads, main_movement
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+
+    from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.explain.movement import Movement
+    from napari_wsimil.explain.predict import PatientPrediction
+    from napari_wsimil.models.base import MILModel
+    from napari_wsimil.models.card import Card
+    from napari_wsimil.study.schema import Record
+
+    Change: TypeAlias = Callable[[Record], Record]
+    #: A case's name, record and bags; bags may be read as they are asked for.
+    Subject: TypeAlias = tuple[str, Record | None, Sequence[Bag]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a change of the record does to one case.
+
+    Attributes
+    ----------
+    case
+        Its name.
+    before, after
+        Probability by outcome, of all slides together; empty where it failed.
+    movements
+        Of the main map of each slide.
+    within
+        Whether each of these is within its noise; empty where that was not asked.
+    warnings
+        What whoever reads the answer after must see, and the rules that its record breaks.
+    failed
+        Why there is no answer; empty if there is one.
+    """
+
+    case: str
+    before: dict[str, float]
+    after: dict[str, float]
+    movements: tuple[Movement, ...] = ()
+    within: tuple[bool, ...] = ()
+    warnings: tuple[str, ...] = ()
+    failed: str = ""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How many of how many cases are done, and the row of the last."""
+
+    done: int
+    total: int
+    row: Row
+
+
+def rerun(
+    model: MILModel,
+    card: Card,
+    subjects: Sequence[Subject],
+    change: Change,
+    *,
+    noisy: bool = True,
+) -> Generator[Progress, None, tuple[Row, ...]]:
+    """Yield after every case; return a row each. A case that fails says why, others go on.
+
+    Parameters
+    ----------
+    model, card
+        As for `predict`.
+    subjects
+        The cases.
+    change
+        Makes the other record of a record; what it refuses fails the case.
+    noisy
+        Whether to measure the noise of each slide's main map, six passes more.
+
+    Raises
+    ------
+    ValueError
+        If the model reads no records.
+    """
+    check_reads(card)
+    rows: list[Row] = []
+    for subject in subjects:
+        try:
+            rows.append(_row(model, card, subject, change, noisy))
+        except (ValueError, OSError) as error:
+            rows.append(Row(subject[0], {}, {}, failed=str(error)))
+        yield Progress(len(rows), len(subjects), rows[-1])
+    return tuple(rows)
+
+
+def _row(model: MILModel, card: Card, subject: Subject, change: Change, noisy: bool) -> Row:
+    case, record, bags = subject
+    if record is None:
+        raise ValueError("there is no record to change")
+    bags, other = tuple(bags), change(record)
+    before, after = (predict_patient(model, card, case, bags, one) for one in (record, other))
+    pairs = tuple(zip(before.slides, after.slides, strict=True))
+    moved = tuple(main_movement(*pair) for pair in pairs)
+    return Row(
+        case=case,
+        before=_chances(card, before),
+        after=_chances(card, after),
+        movements=moved,
+        within=_within(model, card, bags, record, moved) if noisy else (),
+        warnings=(*after.warnings, *broken_by(card, record, other)),
+    )
+
+
+def _chances(card: Card, prediction: PatientPrediction) -> dict[str, float]:
+    return dict(zip(card.outcomes, prediction.probabilities.tolist(), strict=True))
+
+
+def _within(
+    model: MILModel, card: Card, bags: Sequence[Bag], record: Record, moved: Sequence[Movement]
+) -> tuple[bool, ...]:
+    return tuple(
+        noise_at_once(model, card, bag, record).within(one)
+        for bag, one in zip(bags, moved, strict=True)
+    )

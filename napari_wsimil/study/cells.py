@@ -1,0 +1,163 @@
+"""Cells: what people write for a number, a day, an age bracket, and for none of them."""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import date
+from typing import TYPE_CHECKING
+
+from napari_wsimil.study.field import MARKERS, Absent
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+#: What public sources write for absence, casefolded, beside our own words.
+SOURCE_WORDS: Mapping[str, Absent] = {
+    "'--": Absent.MISSING,  # GDC: the property has no value
+    "--": Absent.MISSING,
+    "-": Absent.MISSING,
+    ".": Absent.MISSING,
+    "nan": Absent.MISSING,
+    "null": Absent.MISSING,
+    "not available": Absent.MISSING,
+    "[not available]": Absent.MISSING,  # TCGA Biotab, cBioPortal
+    "not submitted": Absent.MISSING,
+    "[not submitted]": Absent.MISSING,
+    "not reported": Absent.UNKNOWN,  # GDC
+    "[not reported]": Absent.UNKNOWN,
+    "unk": Absent.UNKNOWN,
+    "[unknown]": Absent.UNKNOWN,
+    "not evaluated": Absent.UNKNOWN,
+    "[not evaluated]": Absent.UNKNOWN,
+    "[discrepancy]": Absent.UNKNOWN,
+    "[not applicable]": Absent.NOT_APPLICABLE,
+}
+
+#: What people mean both "not available" and "not applicable" by, casefolded.
+AMBIGUOUS = ("na", "n/a", "n.a.", "#n/a", "[na]")
+
+_BRACKET = re.compile(r"(\d+(?:\.\d+)?)\s*(?:-|–|to)\s*(\d+(?:\.\d+)?)")
+_BEYOND = re.compile(r"(<=|>=|<|>|≤|≥|under|over|below|above)\s*(\d+(?:\.\d+)?)", re.IGNORECASE)
+_PLUS = re.compile(r"(\d+(?:\.\d+)?)\s*\+")
+_DECIMAL_COMMA = re.compile(r"[+-]?(?:\d+|\d{1,3}(?:\.\d{3})+),\d+")
+_THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
+_DAY = re.compile(r"(\d{1,2})([/.])(\d{1,2})\2(\d{4}|\d{2})")
+#: Two digits above this are a year of the last century.
+_CENTURY = 50
+
+
+def absence(cell: str) -> Absent | None:
+    """Return the kind of absence a cell states; None for a value, and for "NA"."""
+    word = cell.casefold()
+    return MARKERS.get(word, SOURCE_WORDS.get(word))
+
+
+def says(cell: str) -> bool:
+    """Return whether a cell states something: it has no word for absence, nor "NA"."""
+    return absence(cell) is None and cell.casefold() not in AMBIGUOUS
+
+
+def number(cell: str) -> float | None:
+    """Return the finite number in a cell that is written with a decimal point, or None."""
+    try:
+        value = float(cell)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def with_point(cell: str, *, decimal: bool) -> str:
+    """Return a number with commas as one without.
+
+    Parameters
+    ----------
+    cell
+        Such as "3,14", "1.234,5" or "1,234".
+    decimal
+        Whether commas stand before decimals; else they part thousands.
+    """
+    return cell.replace(".", "").replace(",", ".") if decimal else cell.replace(",", "")
+
+
+def has_comma(cell: str) -> bool:
+    """Return whether a cell is a number with commas, of whichever meaning."""
+    return bool(_DECIMAL_COMMA.fullmatch(cell) or _THOUSANDS.fullmatch(cell))
+
+
+def commas_are_decimal(cells: Collection[str]) -> bool | None:
+    """Return whether commas in these numbers are decimal; None where both could be."""
+    decimal = all(_DECIMAL_COMMA.fullmatch(cell) for cell in cells)
+    thousands = all(_THOUSANDS.fullmatch(cell) for cell in cells)
+    return None if decimal == thousands else decimal
+
+
+def bracket(cell: str) -> tuple[float, float] | None:
+    """Return the ends of a bracket: (50, 59) of "50-59", (89, inf) of ">89", or None."""
+    if match := _BRACKET.fullmatch(cell):
+        low, high = float(match[1]), float(match[2])
+        return (low, high) if low <= high else None
+    if match := _PLUS.fullmatch(cell):
+        return float(match[1]), math.inf
+    if match := _BEYOND.fullmatch(cell):
+        below = match[1].lower() in ("<", "<=", "≤", "under", "below")
+        return (-math.inf, float(match[2])) if below else (float(match[2]), math.inf)
+    return None
+
+
+def middle(cell: str) -> float | None:
+    """Return the middle of a bracket, the known end of an open one, or the number itself."""
+    plain = number(cell)
+    ends = bracket(cell) if plain is None else None
+    if ends is None:
+        return plain
+    finite = [end for end in ends if math.isfinite(end)]
+    return sum(finite) / len(finite)
+
+
+def bracket_order(cell: str) -> tuple[float, float]:
+    """Return the key by which brackets and numbers are put in order, lowest first."""
+    return bracket(cell) or (number(cell) or 0.0, number(cell) or 0.0)
+
+
+def day_first(cells: Collection[str]) -> bool | None:
+    """Return whether days such as 27/5/11 begin with the day; None where both could be."""
+    parts = [match for cell in cells if (match := _DAY.fullmatch(cell))]
+    if any(match[2] == "." or int(match[1]) > 12 for match in parts):
+        return True
+    return False if any(int(match[3]) > 12 for match in parts) else None
+
+
+def is_day(cell: str) -> bool:
+    """Return whether a cell is a day, in ISO form or with slashes or dots."""
+    return bool(_iso(cell)) or bool(_DAY.fullmatch(cell))
+
+
+def day(cell: str, *, first: bool) -> date | None:
+    """Return the day in a cell, or None if it is none.
+
+    Parameters
+    ----------
+    cell
+        Such as "2011-05-27", "5/27/11" or "27.5.2011"; two digits of a year up to 50 are
+        of this century.
+    first
+        Whether the day comes before the month.
+    """
+    match = _DAY.fullmatch(cell)
+    if match is None:
+        return _iso(cell)
+    one, other, year = int(match[1]), int(match[3]), int(match[4])
+    if len(match[4]) == 2:
+        year += 2000 if year <= _CENTURY else 1900
+    try:
+        return date(year, other, one) if first else date(year, one, other)
+    except ValueError:
+        return None
+
+
+def _iso(cell: str) -> date | None:
+    try:
+        return date.fromisoformat(cell) if cell.count("-") == 2 else None
+    except ValueError:
+        return None

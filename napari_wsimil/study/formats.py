@@ -1,0 +1,207 @@
+"""Formats: tables of patients in the files people have, read as text."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import openpyxl
+import pyarrow
+import pyarrow.parquet
+
+from napari_wsimil.study.inert import bare
+from napari_wsimil.study.tables import (
+    Heading,
+    RecordError,
+    Table,
+    TableRow,
+    csv_cells,
+    table_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+_Numbered: TypeAlias = Iterator[tuple[int, list[str]]]
+
+#: cBioPortal's rows above the header: display names, descriptions, types, priorities.
+_CBIOPORTAL_ROWS = 4
+
+
+def open_table(path: str | Path) -> Table:
+    """Return the cells of a CSV, TSV, XLSX, Parquet or cBioPortal file, as text.
+
+    Text that is not UTF-8 is taken for Windows-1252 or Latin-1, and `Table.notes` says so,
+    as they say of a byte order mark, another delimiter than the ending promises, sheets
+    that were passed over, and formulas. A formula is never run: text is text, and of a
+    spreadsheet's formula the value that was saved with it is taken.
+
+    Raises
+    ------
+    RecordError
+        If the file is none of these, is damaged, or is no table with a header row.
+    OSError
+        If the file cannot be read.
+    """
+    path = Path(path)
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        known = ", ".join(sorted(_READERS))
+        raise RecordError(f"{path.name} is no table this program reads ({known})")
+    return reader(path)
+
+
+def _read_text(path: Path) -> Table:
+    text, notes = _decoded(path, path.read_bytes())
+    lines = text.splitlines(keepends=True)
+    above = [line for line in lines[:_CBIOPORTAL_ROWS] if line.startswith("#")]
+    if len(above) == _CBIOPORTAL_ROWS:
+        return _read_cbioportal(path, lines, notes)
+    delimiter, told = _delimiter(path, lines[0] if lines else "")
+    table = _bared(table_of(path, csv_cells(path, io.StringIO(text, newline=""), delimiter)))
+    return replace(table, notes=(*notes, *told))
+
+
+def _read_cbioportal(path: Path, lines: list[str], notes: tuple[str, ...]) -> Table:
+    rows = csv_cells(path, lines[_CBIOPORTAL_ROWS:], "\t", csv.QUOTE_NONE)
+    shifted = ((line + _CBIOPORTAL_ROWS, cells) for line, cells in rows)
+    table = _bared(table_of(path, shifted))
+    said = [line.rstrip("\r\n").lstrip("#").split("\t") for line in lines[:3]]
+    headings = {
+        column: Heading(*texts) for column, *texts in zip(table.columns, *said, strict=False)
+    }
+    note = "cBioPortal's file of patients: names, descriptions and types are its own"
+    return replace(table, notes=(*notes, note), headings=headings)
+
+
+def _decoded(path: Path, raw: bytes) -> tuple[str, tuple[str, ...]]:
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return _as(path, raw, "utf-16"), ("UTF-16 text, as its byte order mark says",)
+    if raw.startswith(b"\xef\xbb\xbf"):
+        return _as(path, raw, "utf-8-sig"), ("UTF-8 text with a byte order mark",)
+    try:
+        return raw.decode("utf-8"), ()
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        coding, name = _single_byte(raw)
+        note = (
+            f"not UTF-8 text (first in line {line}): read as {name}; look whether "
+            "umlauts and accents are right, else save it as CSV UTF-8"
+        )
+        return _as(path, raw, coding), (note,)
+
+
+def _as(path: Path, raw: bytes, coding: str) -> str:
+    try:
+        return raw.decode(coding)
+    except UnicodeDecodeError as error:
+        raise RecordError(f"{path} is no text: save it as CSV UTF-8") from error
+
+
+def _single_byte(raw: bytes) -> tuple[str, str]:
+    """Return Windows-1252 where a byte is a letter only there, else Latin-1."""
+    if any(0x80 <= byte < 0xA0 for byte in raw):
+        return "cp1252", "Windows-1252"
+    return "latin-1", "Latin-1"
+
+
+def _delimiter(path: Path, header: str) -> tuple[str, tuple[str, ...]]:
+    promised = "," if path.suffix.lower() == ".csv" else "\t"
+    found = max((promised, ",", ";", "\t"), key=header.count)
+    if found == promised:
+        return promised, ()
+    words = {",": "commas", ";": "semicolons", "\t": "tabs"}
+    return found, (f"cells are parted by {words[found]}",)
+
+
+def _read_spreadsheet(path: Path) -> Table:
+    # What a damaged spreadsheet raises depends on which of its parts is damaged.
+    try:
+        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+        sheet = book.worksheets[0]
+        table = _bared(table_of(path, _sheet_cells(sheet.iter_rows(values_only=True))))
+        names = book.sheetnames
+        book.close()
+    except RecordError:
+        raise
+    except (zipfile.BadZipFile, KeyError, ValueError, TypeError, IndexError, SyntaxError) as error:
+        raise RecordError(f"{path} is not an XLSX file, or is damaged: {error}") from error
+    notes = [f"the first of {len(names)} sheets, {names[0]!r}"] if len(names) > 1 else []
+    return replace(table, notes=(*notes, *_formulas(path)))
+
+
+def _sheet_cells(rows: Iterable[tuple[Any, ...]]) -> _Numbered:
+    width = 0
+    for line, row in enumerate(rows, 1):
+        cells = [_text(value) for value in row]
+        if not any(cells):
+            continue
+        width = width or max(i for i, cell in enumerate(cells, 1) if cell)
+        beyond = next((cell for cell in cells[width:] if cell), None)
+        kept = cells if beyond is not None else cells[:width]
+        yield line, kept + [""] * (width - len(kept))
+
+
+def _formulas(path: Path) -> tuple[str, ...]:
+    with zipfile.ZipFile(path) as archive:
+        sheets = [n for n in archive.namelist() if n.startswith("xl/worksheets/sheet")]
+        count = sum(archive.read(n).count(b"<f>") + archive.read(n).count(b"<f ") for n in sheets)
+    if not count:
+        return ()
+    return (
+        f"{count} cells hold formulas: the value last saved with each is taken, and one that "
+        "was never computed is empty",
+    )
+
+
+def _read_parquet(path: Path) -> Table:
+    try:
+        content = pyarrow.parquet.ParquetFile(path).read()
+    except (pyarrow.ArrowException, OSError) as error:
+        if not path.is_file():
+            raise
+        raise RecordError(f"{path} is not a Parquet file, or is damaged: {error}") from error
+    for column in content.schema:
+        if pyarrow.types.is_nested(column.type):
+            raise RecordError(
+                f"{path}: column {column.name!r} holds lists or structures, no values"
+            )
+    columns = [[_text(value) for value in column.to_pylist()] for column in content.columns]
+    rows = ((number, list(cells)) for number, cells in enumerate(zip(*columns, strict=True), 2))
+    return table_of(path, iter([(1, content.column_names), *rows]))
+
+
+def _bared(table: Table) -> Table:
+    rows = (
+        TableRow(row.path, row.line, {c: bare(cell) for c, cell in row.cells.items()})
+        for row in table.rows
+    )
+    return replace(table, rows=tuple(rows))
+
+
+def _text(value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    if isinstance(value, datetime) and not (value.hour or value.minute or value.second):
+        return value.date().isoformat()
+    return value.isoformat() if isinstance(value, date) else str(value)
+
+
+_READERS: Mapping[str, Callable[[Path], Table]] = {
+    ".csv": _read_text,
+    ".tsv": _read_text,
+    ".txt": _read_text,
+    ".xlsx": _read_spreadsheet,
+    ".parquet": _read_parquet,
+}

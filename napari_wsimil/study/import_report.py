@@ -1,0 +1,115 @@
+"""Import report: a plan of import in sentences."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari_wsimil.study.field import Absent, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from napari_wsimil.study.draft import Column
+    from napari_wsimil.study.field import Field
+    from napari_wsimil.study.import_plan import ImportPlan
+    from napari_wsimil.study.questions import Question
+
+#: How many names a list has before the rest is counted.
+_SHOWN = 12
+
+
+def report_lines(plan: ImportPlan) -> Iterator[str]:
+    """Yield what an import will do, a line each: file, patients, slides, columns, questions."""
+    table = plan.table
+    yield f"{table.path.name}: {len(table.rows)} rows, {len(table.columns)} columns"
+    yield from (f"note: {note}" for note in plan.notes)
+    yield from who_lines(plan)
+    yield from disagreement_lines(plan)
+    yield f"{len(plan.fields)} columns become fields"
+    yield from (f"  {column_line(column)}" for column in plan.fields)
+    others = [column for column in plan.columns if column.field is None]
+    yield f"{len(others)} columns become none"
+    for why in dict.fromkeys(column.why for column in others):
+        yield f"  {why}: {', '.join(c.header for c in others if c.why == why)}"
+    yield from _questions(plan)
+
+
+def column_line(column: Column) -> str:
+    """Return what a column becomes, and how its cells were understood."""
+    said = field_words(column.field) if column.field else column.why
+    return "; ".join((f"{column.header}: {said}", *understood(column)))
+
+
+def field_words(field: Field) -> str:
+    """Return kind, unit, range or values, group, and whether it gives the outcome away."""
+    parts = ["flag" if field.kind is Kind.BOOLEAN else field.kind.value]
+    if field.unit:
+        parts[0] += f" in {field.unit}"
+    if field.plausible:
+        parts.append(f"{field.plausible[0]:g} to {field.plausible[1]:g}")
+    if field.values:
+        sign = " < " if field.kind is Kind.ORDINAL else ", "
+        parts.append(sign.join(field.values[:_SHOWN]) + (" …" if field.values[_SHOWN:] else ""))
+    parts.append(f"group {field.group}")
+    if field.outcome:
+        parts.append("follows the outcome: no input unless forced")
+    return "; ".join(parts)
+
+
+def understood(column: Column) -> tuple[str, ...]:
+    """Return how the words for absence of a column, and its odd cells, were understood."""
+    words = (
+        f"{cell!r} is {kind.value} ({n} rows)"
+        for cell, n in column.absences.items()
+        if cell and isinstance(kind := column.values[cell], Absent)
+    )
+    empty = column.absences.get("")
+    return (*((f"{empty} empty",) if empty else ()), *words, *column.remarks)
+
+
+def question_line(question: Question) -> str:
+    """Return a question with its counts and options."""
+    counts = ", ".join(f"{value}: {n}" for value, n in list(question.counts.items())[:_SHOWN])
+    options = " | ".join(question.options[:_SHOWN]) + (" | …" if question.options[_SHOWN:] else "")
+    return f"{question.key}: {question.text}{f' ({counts})' if counts else ''} [{options}]"
+
+
+def who_lines(plan: ImportPlan) -> Iterator[str]:
+    """Yield whose the slides are, and who and what is left over."""
+    links = plan.links
+    linked = sum(len(slides) for slides in links.slides.values())
+    yield f"{len(plan.merged.rows)} patients, {linked} slides of {len(links.slides)} of them"
+    called = tuple(f"{name} is {case}" for name, case in links.cases.items())
+    yield from _list("patients that are cases of the study", called)
+    several = tuple(f"{name}: {', '.join(some)}" for name, some in links.scattered.items())
+    yield from _list("patients who are several cases of the study, passed over", several, "; ")
+    yield from _list("patients without a slide", links.without)
+    yield from _list("slides of the study that are of nobody in the table", links.of_nobody)
+    yield from _list("slides that several patients claim, left out", links.contested)
+    if plan.outcome:
+        times = " / ".join(column.header for column in plan.outcome.times)
+        yield f"outcome: {times} with {plan.outcome.event.header}"
+
+
+def disagreement_lines(plan: ImportPlan) -> Iterator[str]:
+    """Yield how many rows are the same, and which rows of one patient disagree."""
+    merged = plan.merged
+    if merged.identical:
+        yield f"{merged.identical} rows repeat another one and are taken once"
+    said = (f"{c.patient}, {c.column}: {' | '.join(c.stated)}" for c in merged.conflicts)
+    yield from _list("rows of one patient disagree", tuple(said), "; ")
+
+
+def _questions(plan: ImportPlan) -> Iterator[str]:
+    if not plan.open:
+        yield "nothing is open"
+        return
+    yield f"{len(plan.open)} questions must be answered:"
+    yield from (f"  {question_line(question)}" for question in plan.open)
+
+
+def _list(title: str, names: Iterable[str], between: str = ", ") -> Iterator[str]:
+    names = tuple(names)
+    if names:
+        more = f"{between}…" if len(names) > _SHOWN else ""
+        yield f"{title} ({len(names)}): {between.join(names[:_SHOWN])}{more}"

@@ -1,0 +1,129 @@
+"""Importing: a plan carried out on a study, and a study's cohort written to a file."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_wsimil.study.exports import write_cohort_table
+from napari_wsimil.study.formats import open_table
+from napari_wsimil.study.import_plan import ImportPlan, plan_import
+from napari_wsimil.study.ledger import Act
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping
+
+    from napari_wsimil.study.additions import Added
+    from napari_wsimil.study.manifest import Patient
+    from napari_wsimil.study.pseudonyms import Key
+    from napari_wsimil.study.schema import ClinicalSchema
+    from napari_wsimil.study.study import Study
+
+
+def plan_for(
+    study: Study,
+    path: str | Path,
+    answers: Mapping[str, str] | None = None,
+    schema: ClinicalSchema | None = None,
+    key: Key | None = None,
+) -> ImportPlan:
+    """Return what the import of a table into a study will do. Nothing is written.
+
+    Parameters
+    ----------
+    study
+        Its schema says what is known of columns, its slides are linked.
+    path
+        The table.
+    answers
+        By the keys of questions.
+    schema
+        What is known of columns where the study has no fields yet, such as one that ships.
+    key
+        Of the study's pseudonyms, by which those who are in it are known again.
+
+    Raises
+    ------
+    RecordError
+        As `open_table` and `plan_import`.
+    """
+    cases = study.manifest().patients
+    if key is not None:
+        cases = tuple(_outside(case, key.identifiers()) for case in cases)
+    known = study.schema if study.schema.fields or schema is None else schema
+    return plan_import(open_table(path), answers, schema=known, cases=cases)
+
+
+def import_table(
+    study: Study, plan: ImportPlan, why: str, key: Key | None = None
+) -> Generator[float, None, Added]:
+    """Take the patients of a plan into a study; yield the share done, return what came of it.
+
+    New fields come into the study's schema first. Values that are there are never changed:
+    patients who contradict them are listed. The ledger gets the table's SHA-256.
+
+    Parameters
+    ----------
+    study, plan
+        Where to, and what.
+    why
+        For the ledger.
+    key
+        Gives the table's patients and slides pseudonyms, and keeps them; without it they are
+        called as in the table.
+
+    Raises
+    ------
+    RecordError
+        If a question is open, or a name or value is not valid; no patient is taken in then.
+    StudyError
+        If the study cannot be written.
+    """
+    patients = plan.patients(as_cases=key is None)
+    if key is not None:
+        patients, key = key.disguised(patients, study.manifest())
+        key.save()
+    yield 0.3
+    if plan.schema != study.schema:
+        study.set_schema(plan.schema, f"{why}: fields of {plan.table.path.name}")
+    yield 0.4
+    added = study.add(patients, why)
+    study.ledger.note(Act.IMPORTED, why=why, file=_sha256(plan.table.path))
+    yield 1.0
+    return added
+
+
+def export_table(
+    study: Study, path: str | Path, *, time_unit: str = "", cbioportal: bool = False
+) -> None:
+    """Write a study's cohort as a table, and note in its ledger what left and where it went.
+
+    Raises
+    ------
+    RecordError
+        As `write_cohort_table`.
+    StudyError
+        If the ledger cannot be written; nothing has been exported then.
+    """
+    path = Path(path).absolute()
+    part = path.with_name(f".{path.stem}.part{path.suffix}")
+    write_cohort_table(study.manifest(), part, time_unit=time_unit, cbioportal=cbioportal)
+    try:
+        study.ledger.note(
+            Act.EXPORTED, file=_sha256(part), destination=str(path), identifying=False
+        )
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _outside(case: Patient, identifiers: Mapping[str, str]) -> Patient:
+    """Return a case under the identifiers of the outside, where a key has them."""
+    slides = (replace(row, slide=identifiers.get(row.slide, row.slide)) for row in case.slides)
+    return replace(case, name=identifiers.get(case.name, case.name), slides=tuple(slides))
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,296 @@
+"""Readings: what the known cells of one column mean, as values of one kind."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from napari_wsimil.study import cells
+from napari_wsimil.study.field import Absent, Kind
+from napari_wsimil.study.headers import (
+    DAYS,
+    names_age,
+    names_count,
+    names_event,
+    names_stage,
+    unit_of,
+)
+from napari_wsimil.study.questions import Question
+from napari_wsimil.study.stages import Stage, is_unassessed, ordered, stage_of
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Callable, Iterable, Mapping
+
+    from napari_wsimil.study.field import Value
+    from napari_wsimil.study.questions import Asked
+
+#: A column of more different words than this is free text or an identifier.
+MOST_CATEGORIES = 32
+
+#: Ages above this are days.
+_OLDEST = 150
+
+#: Cells that are no numbers may be at most this share of a column of numbers.
+_FEW = 0.2
+
+#: In a column of fewer different cells, numbers beside words are codes.
+_SEVERAL = 10
+
+_EVENT_VALUE = re.compile(r"[01]\s*:.*|alive|dead|living|deceased", re.IGNORECASE)
+_FLAG_VALUE = re.compile(r"[01](?:\.0)?|yes|no|true|false", re.IGNORECASE)
+_FLAGS = ({"0", "1"}, {"yes", "no"}, {"true", "false"}, {"y", "n"})
+_WHOLE = {"0.0": "0", "1.0": "1"}
+_TRUE = ("1", "yes", "true", "y")
+
+#: The levels of a scale that everybody knows, whether a table has them or not.
+_LEVELS = {
+    "stage": ("Stage I", "Stage II", "Stage III", "Stage IV"),
+    "T": ("T1", "T2", "T3", "T4"),
+    "N": ("N0", "N1", "N2", "N3"),
+    "M": ("M0", "M1"),
+    "grade": ("G1", "G2", "G3"),
+}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The values of one kind that the cells of a column are.
+
+    Attributes
+    ----------
+    kind
+        Their kind.
+    values
+        By cell; a cell that is not of this kind is not in it.
+    levels
+        The categories, in their order.
+    unit
+        Of numbers.
+    remarks
+        What was done to the cells, for people.
+    """
+
+    kind: Kind
+    values: Mapping[str, Value]
+    levels: tuple[str, ...] = ()
+    unit: str = ""
+    remarks: tuple[str, ...] = ()
+
+
+def reading_of(header: str, known: Counter[str], asked: Asked) -> Reading | None:
+    """Return what the cells of a column mean, None for identifiers and free text.
+
+    Parameters
+    ----------
+    header
+        Name of the column.
+    known
+        How often each cell is there, without words for absence.
+    asked
+        Takes what is ambiguous.
+    """
+    return next((r for read in _READINGS if (r := read(header, known, asked)) is not None), None)
+
+
+def numbers_of(
+    header: str, known: Counter[str], asked: Asked, unit: str | None = None
+) -> Reading | None:
+    """Return the numbers in a column, brackets among them as their middle, or None.
+
+    Decimal commas are understood; "1,234" is asked about where commas may part thousands.
+    Lengths of time come in `unit`; where none is given it is asked, the column's own by
+    default.
+    """
+    points = _pointed(header, known, asked)
+    if points is None:
+        return None
+    values = {cell: number for cell in known if (number := cells.middle(points[cell])) is not None}
+    brackets = [cell for cell in values if cells.number(points[cell]) is None]
+    remarks = [f"{sum(known[c] for c in brackets)} brackets became their middle, or known end"]
+    if commas := sum(known[cell] for cell in values if points[cell] != cell):
+        remarks.insert(0, f"{commas} numbers are written with commas")
+    kept = tuple(remarks if brackets else remarks[:-1])
+    reading = _aged(header, Reading(Kind.NUMBER, values, (), unit_of(header), kept))
+    if reading.unit not in DAYS:
+        return reading
+    return _converted(reading, _unit(header, reading.unit, asked) if unit is None else unit)
+
+
+def days_of(header: str, known: Counter[str], asked: Asked) -> Reading | None:
+    """Return the days in a column; None if one is no day. Asks which part is the month."""
+    if not all(cells.is_day(cell) for cell in known):
+        return None
+    written = [cell for cell in known if "/" in cell or "." in cell]
+    first = cells.day_first(written) if written else True
+    if first is None:
+        text = f"{header!r} has days such as {written[0]}: what comes first?"
+        options = ("day first", "month first")
+        answer = asked.ask(Question(f"{header}: order", text, options, column=header))
+        first = answer == "day first"
+    values = {c: found for c in known if (found := cells.day(c, first=first)) is not None}
+    remarks = (f"days are read with the {'day' if first else 'month'} first",) if written else ()
+    return Reading(Kind.DATE, values, remarks=remarks)
+
+
+def stages_of(header: str, known: Counter[str], asked: Asked) -> Reading | None:
+    """Return the stages in a column on one ordered scale; None if it holds something else."""
+    named = names_stage(header)
+    found = {c: stage for c in known if (stage := stage_of(c, named=named)) is not None}
+    unassessed: dict[str, Value] = {c: Absent.UNKNOWN for c in known if is_unassessed(c)}
+    if not found or len(found) + len(unassessed) < len(known):
+        return None
+    if len({stage.scale for stage in found.values()}) > 1:
+        return None
+    values = {cell: stage.name for cell, stage in found.items()} | unassessed
+    return Reading(Kind.ORDINAL, values, _levels(found.values()), remarks=_told(found, unassessed))
+
+
+def _told(found: Mapping[str, Stage], unassessed: Mapping[str, Value]) -> tuple[str, ...]:
+    said = [f"{cell} means {stage.name}" for cell, stage in found.items() if cell != stage.name]
+    words = [f"{cell} cannot be assessed: unknown" for cell in unassessed]
+    return tuple(", ".join(part[:6]) for part in (said, words) if part)
+
+
+def _levels(stages: Iterable[Stage]) -> tuple[str, ...]:
+    present = set(stages)
+    scale = next(iter(present)).scale
+    usual = {stage for name in _LEVELS[scale] if (stage := stage_of(name)) is not None}
+    return ordered(present | usual)
+
+
+def event_of(header: str, known: Counter[str], asked: Asked) -> Reading | None:
+    """Return whether an event happened in a column; None if it says nothing of one.
+
+    In which value it happened is asked: 1 may as well mean censored.
+    """
+    if not 2 <= len(known) <= 3:
+        return None
+    words = all(_EVENT_VALUE.fullmatch(cell) for cell in known)
+    flags = names_event(header) and all(_FLAG_VALUE.fullmatch(cell) for cell in known)
+    if not (words or flags):
+        return None
+    text = f"In which value of {header!r} did the event happen? (Else the patient is censored.)"
+    options = (*known, NO_EVENT)
+    question = Question(f"{header}: event", text, options, "", dict(known), header)
+    answer = asked.ask(question)
+    if answer == NO_EVENT:
+        return None
+    told = (f"happened where {answer!r} ({known[answer]} of {known.total()}), else censored",)
+    return Reading(Kind.BOOLEAN, {c: c == answer for c in known}, remarks=told if answer else ())
+
+
+#: The answer that a column says nothing of an event.
+NO_EVENT = "no event"
+
+
+def _flags(header: str, known: Counter[str], asked: Asked) -> Reading | None:
+    words = {cell: _WHOLE.get(cell, cell.casefold()) for cell in known}
+    counted = unit_of(header) or names_count(header)
+    if counted or not any(set(words.values()) <= pair for pair in _FLAGS):
+        return None
+    return Reading(Kind.BOOLEAN, {cell: word in _TRUE for cell, word in words.items()})
+
+
+def _staged(header: str, known: Counter[str], asked: Asked) -> Reading | None:
+    """Return the stages of a column that is called so: its bare numbers are no numbers."""
+    return stages_of(header, known, asked) if names_stage(header) else None
+
+
+def _numbers(header: str, known: Counter[str], asked: Asked) -> Reading | None:
+    odd = {c: n for c, n in known.items() if cells.number(c) is None and not cells.has_comma(c)}
+    plain = known.total() - sum(odd.values())
+    brackets = sum(n for cell, n in odd.items() if cells.bracket(cell) is not None)
+    if plain + brackets < (1 - _FEW) * known.total() or not plain + brackets:
+        return None
+    if plain + brackets < known.total() and len(known) < _SEVERAL:
+        return None  # codes such as 0, 1, equivocal
+    if brackets and (ordinal := _brackets(header, known, plain, asked)) is not None:
+        return ordinal
+    return numbers_of(header, known, asked)
+
+
+def _brackets(header: str, known: Counter[str], plain: int, asked: Asked) -> Reading | None:
+    found = {cell: n for cell, n in known.items() if cells.bracket(cell) is not None}
+    text = f"{header!r} has brackets such as {next(iter(found))}: what are they?"
+    default = "numbers" if plain else "ordered categories"
+    options = ("numbers", "ordered categories")
+    answer = asked.ask(Question(f"{header}: brackets", text, options, default, found, header))
+    if answer == "numbers":
+        return None
+    readable = [cell for cell in known if cells.middle(cell) is not None]
+    levels = tuple(sorted(readable, key=cells.bracket_order))
+    return Reading(Kind.ORDINAL, {cell: cell for cell in readable}, levels, unit_of(header))
+
+
+def _pointed(header: str, known: Counter[str], asked: Asked) -> dict[str, str] | None:
+    commas = {cell: n for cell, n in known.items() if "," in cell and cells.has_comma(cell)}
+    if not commas:
+        return {cell: cell for cell in known}
+    decimal = cells.commas_are_decimal(commas)
+    if decimal is None:
+        text = f"{header!r} has numbers such as {next(iter(commas))}: what are the commas?"
+        options = ("decimal", "thousands")
+        question = Question(f"{header}: commas", text, options, "", commas, header)
+        decimal = asked.ask(question) != "thousands"
+    return {c: cells.with_point(c, decimal=decimal) if c in commas else c for c in known}
+
+
+def _aged(header: str, reading: Reading) -> Reading:
+    """Return the reading of ages, in days if they are too high for years."""
+    numbers = sorted(value for value in reading.values.values() if isinstance(value, float))
+    high = bool(numbers) and numbers[len(numbers) // 2] > _OLDEST
+    if not (names_age(header) and reading.unit == "years" and high):
+        return reading
+    told = (*reading.remarks, "ages this high are taken for days")
+    return replace(reading, unit="days", remarks=told)
+
+
+def _unit(header: str, unit: str, asked: Asked) -> str:
+    text = f"{header!r} is in {unit}: in what shall it be kept?"
+    return asked.ask(Question(f"{header}: unit", text, tuple(DAYS), unit, column=header))
+
+
+def _converted(reading: Reading, unit: str) -> Reading:
+    if unit == reading.unit or unit not in DAYS:
+        return reading
+    factor = DAYS[reading.unit] / DAYS[unit]
+    values = {c: v * factor for c, v in reading.values.items() if isinstance(v, float)}
+    told = f"{reading.unit} became {unit} (a month has {DAYS['months']:g} days)"
+    return replace(reading, values=values, unit=unit, remarks=(*reading.remarks, told))
+
+
+def _categories(header: str, known: Counter[str], asked: Asked) -> Reading | None:
+    spelled: dict[str, str] = {}
+    for cell, _ in known.most_common():
+        spelled.setdefault(cell.casefold(), cell)
+    if len(spelled) > min(MOST_CATEGORIES, max(2, known.total() // 2)):
+        return None
+    merged = len(known) - len(spelled)
+    told = (f"{merged} spellings differ from others in case alone",) if merged else ()
+    values = {cell: spelled[cell.casefold()] for cell in known}
+    return Reading(Kind.CATEGORY, values, tuple(sorted(spelled.values())), remarks=told)
+
+
+def plausible_range(values: Iterable[Value]) -> tuple[float, float] | None:
+    """Return the range of some numbers, its ends rounded outward; None if all are the same."""
+    numbers = [value for value in values if isinstance(value, float)]
+    low, high = min(numbers, default=0.0), max(numbers, default=0.0)
+    if low == high:
+        return None
+    step = 10.0 ** (math.floor(math.log10(high - low)) - 1)
+    ends = math.floor(low / step) * step, math.ceil(high / step) * step
+    return float(f"{ends[0]:.6g}"), float(f"{ends[1]:.6g}")
+
+
+_READINGS: tuple[Callable[[str, Counter[str], Asked], Reading | None], ...] = (
+    event_of,
+    _flags,
+    days_of,
+    _staged,
+    _numbers,
+    stages_of,
+    _categories,
+)

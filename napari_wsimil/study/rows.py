@@ -1,0 +1,82 @@
+"""Rows: those of each patient in a table, and the slides they name."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from napari_wsimil.space.geometry import PLAUSIBLE_MPP
+from napari_wsimil.study.field import MARKERS
+from napari_wsimil.study.manifest import SlideRow, Split
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from napari_wsimil.study.roles import Roles
+    from napari_wsimil.study.tables import Table, TableRow
+
+#: Endings that a column of slides may have, which are no part of a slide's name.
+_ENDINGS = re.compile(
+    r"\.(svs|tiff?|ndpi|mrxs|scn|vms|vmu|bif|svslide|dcm|zarr|h5|hdf5|pt|jpe?g|png)$", re.IGNORECASE
+)
+_UNSAFE = re.compile(r"[/\\\x00-\x1f]|^\.+$")
+
+
+def by_patient(table: Table, roles: Roles) -> tuple[dict[str, list[TableRow]], list[int]]:
+    """Return rows by patient, and the lines of rows that name none.
+
+    Raises
+    ------
+    RecordError
+        If what should name a patient or slide is no name, such as a path.
+    """
+    rows: dict[str, list[TableRow]] = {}
+    nameless = []
+    for row in table.rows if roles.patient else ():
+        for header in filter(None, (roles.patient, roles.slide)):
+            if _UNSAFE.search(row.cells[header]):
+                raise row.error(header, "is no name: it has a slash, a control sign, or is dots")
+        name = row.cells[roles.patient or ""]
+        if name.casefold() in MARKERS:
+            nameless.append(row.line)
+        else:
+            rows.setdefault(name, []).append(row)
+    return rows, nameless
+
+
+def slides_of(rows: Sequence[TableRow], roles: Roles) -> list[SlideRow]:
+    """Return the slides that rows of one patient name, each once."""
+    if roles.slide is None:
+        return []
+    named: dict[str, SlideRow] = {}
+    for row in rows:
+        name = _ENDINGS.sub("", row.cells[roles.slide])
+        if name.casefold() not in MARKERS:
+            places = (row.file("slide_path"), row.file("feature_path"))
+            named.setdefault(
+                name, SlideRow(name, *places, row.number("mpp_override", *PLAUSIBLE_MPP))
+            )
+    return list(named.values())
+
+
+def notes_on(rows: Mapping[str, Sequence[TableRow]], nameless: Sequence[int]) -> list[str]:
+    """Return what to say of rows without a patient, and of names that differ in case alone."""
+    notes = []
+    if nameless:
+        lines = ", ".join(map(str, nameless[:8]))
+        notes.append(f"{len(nameless)} rows name no patient and are passed over: {lines}")
+    folded = Counter(name.casefold() for name in rows)
+    for name in [name for name, n in folded.items() if n > 1][:8]:
+        alike = [other for other in rows if other.casefold() == name]
+        notes.append(f"{' and '.join(map(repr, alike))} are taken for different patients")
+    return notes
+
+
+def split_of(row: TableRow) -> Split | None:
+    """Return the part of the cohort a row states, None if it states none."""
+    text = row.text("split").lower()
+    words = {"": None, "val": Split.VALIDATION, **{split.value: split for split in Split}}
+    if text not in words:
+        raise row.error("split", f"is none of {', '.join(Split)}")
+    return words[text]
