@@ -11,11 +11,14 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QDialog
 from studies import small_study
-from windows import own_memory  # noqa: F401
 
+from napari_wsimil.app.link_work import Found
 from napari_wsimil.app.widgets import study as study_module
 from napari_wsimil.app.widgets.study_import import ImportDialog
+from napari_wsimil.app.widgets.study_links import LinksDialog
 from napari_wsimil.app.widgets.study_schema import SchemaDialog
+from napari_wsimil.bags.stated import Confirmed
+from napari_wsimil.bags.survey import Survey
 from napari_wsimil.study import pseudonyms
 from napari_wsimil.study.field import Absent
 from napari_wsimil.study.ledger import Act
@@ -365,3 +368,52 @@ def test_a_new_study_is_asked_for_with_a_schema_that_ships(
     dock.study.buttons.new.click()
     dock.idle()
     assert len(dock.session.study.schema.fields) == 28
+
+
+def test_features_are_linked_after_their_passports_are_shown(
+    dock: Dock,
+    small_slide: Path,
+    features: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with small_study(tmp_path / "study") as study:
+        study.add([Patient("P7", (SlideRow("slide", small_slide),))], "a real one")
+    asked: list[LinksDialog] = []
+
+    def exec_(dialog: LinksDialog) -> int:
+        asked.append(dialog)
+        assert dialog.table.rowCount() == 1
+        assert dialog.table.item(0, 0).text() == "slide"
+        assert "edges passed" in dialog.table.item(0, 3).text()
+        assert "no features" in dialog.tabs.widget(1).toPlainText()
+        if len(asked) == 1:
+            dialog.said["encoder"].setText("uni")
+            dialog.again_button.click()
+            return dialog.result()
+        assert dialog.table.item(0, 2).text() == "uni (unverified)"
+        return QDialog.DialogCode.Accepted
+
+    monkeypatch.setattr(LinksDialog, "exec_", exec_)
+    dock.study.open(tmp_path / "study")
+    dock.idle()
+    dock.study.find_features(features.parent, Confirmed())
+    dock.idle()
+    assert len(asked) == 2
+    assert dock.study.news.text() == "Features of 1 slides are linked."
+    assert dock.session.study.links()["slide"].path == features
+    dock.study.open_case("P7")
+    dock.idle()
+    assert dock.pane.case.patient == "P7"
+    assert dock.pane.bag is not None
+    assert dock.pane.bag.encoder.startswith("uni")
+
+
+def test_what_is_typed_of_features_must_be_a_number(filled: Dock, tmp_path: Path) -> None:
+    dialog = LinksDialog(Found(tmp_path, Confirmed(), Survey((), ())))
+    filled.qtbot.addWidget(dialog)
+    dialog.said["mpp"].setText("half")
+    dialog.again_button.click()
+    assert "mpp=half" in dialog.problem.text()
+    assert dialog.result() == 0
+    assert not dialog.link_button.isEnabled()
