@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import pytest
 from napari_wsimil.bags.checks import Verdict
 from napari_wsimil.bags.stated import Confirmed, Tool
 from napari_wsimil.bags.survey import Survey, survey_features
+from napari_wsimil.cli import main
 from napari_wsimil.learning.cohort import bag_of_slide
 from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.learning.feature_links import links_of, survey_study
@@ -19,7 +21,7 @@ from napari_wsimil.study.field import Field, Kind
 from napari_wsimil.study.manifest import Patient, SlideRow, read_manifest, write_manifest
 from napari_wsimil.study.pseudonyms import Key
 from napari_wsimil.study.schema import ClinicalSchema
-from napari_wsimil.study.study import create_study
+from napari_wsimil.study.study import create_study, open_study
 
 if TYPE_CHECKING:
     from napari_wsimil.study.links import Linked
@@ -200,3 +202,33 @@ def test_files_called_as_outside_find_the_slides_that_pseudonyms_stand_for(
         assert [match.slide for match in finish(work).matches] == ["P1-1"]
         work = survey_study(study, tmp_path / "features", Confirmed())
         assert finish(work).matches == ()
+
+
+def test_the_command_line_links_and_asks_and_refuses(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "features").mkdir()
+    foreign.stamp2(tmp_path / "features" / "a.h5", 0.25)
+    with study_of(tmp_path / "study", "a", "b"):
+        pass
+    base = ["study", "import", tmp_path / "study", "--features", tmp_path / "features", "--json"]
+
+    def told(*options: object) -> dict[str, Any]:
+        capfd.readouterr()
+        assert main([str(one) for one in (*base, *options)]) == 0
+        found: dict[str, Any] = json.loads(capfd.readouterr().out)
+        return found
+
+    asked = told()
+    assert asked["linked"] == []
+    assert asked["refused"] == {"a": "--slide-mpp: how many µm has a level-0 pixel of the slide?"}
+    assert asked["mismatches"] == {"b": "no features"}
+    planned = told("--slide-mpp", 0.25, "--dry-run")
+    assert "linked" not in planned
+    assert planned["passports"]["a"]["verdict"] == "not tested"
+    done = told("--slide-mpp", 0.25, "--encoder", "uni2")
+    assert (done["linked"], done["refused"]) == (["a"], {})
+    with open_study(tmp_path / "study") as study:
+        assert study.patient("Pa").slides[0].feature_facts == "mpp=0.25; encoder=uni2"
+    assert main([str(one) for one in base[:3]]) == 2
+    assert "give one of --table and --features" in capfd.readouterr().err
