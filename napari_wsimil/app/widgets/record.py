@@ -67,6 +67,16 @@ class RecordWidget(DockedWidget):
         self._connect()
         self._show_case()
 
+    @property
+    def jobs(self) -> tuple[JobRow, ...]:
+        """Return all that may run here."""
+        return self.noise_job, self.sweep.job
+
+    @property
+    def busy(self) -> bool:
+        """Whether something on screen is older than the record, or still being written."""
+        return self.follower.busy or self.keeper.busy
+
     # build
 
     def _build_trail(self) -> QHBoxLayout:
