@@ -241,7 +241,7 @@ def test_a_group_can_be_taken_away_and_given_back(ward: Ward) -> None:
     form._take_away("blood")
     ward.land()
     assert not ward.pane.prediction.bag.clinical.present[1]
-    assert "3 missing" in form.groups["blood"].text()
+    assert "3 missing" in form.groups["blood"].button.text()
     form._give_back("blood")
     ward.land()
     assert ward.pane.record == RECORDS[0]
