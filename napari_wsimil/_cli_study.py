@@ -253,6 +253,36 @@ def forget(
     report(facts, as_json)
 
 
+def owner_in(folder: Path, source: Path) -> str:
+    """Return the patient of a study to whom a slide or a file of features belongs.
+
+    Raises
+    ------
+    ValueError
+        If it is nobody's, or the study could not note what leaves it.
+    """
+    from napari_wsimil.study.study import StudyError, open_study
+
+    with open_study(folder) as study:
+        if study.read_only:
+            raise StudyError(f"the export could not be noted: {study.read_only}")
+        for patient in study.manifest().patients:
+            for row in patient.slides:
+                if source.absolute() in (row.slide_path, row.feature_path):
+                    return patient.name
+    raise ValueError(f"{source} is no slide and no features of {folder}")
+
+
+def note_export(folder: Path, written: Path, patient: str, model: str) -> None:
+    """Note in a study's ledger a map that was written, and by which model it is."""
+    from napari_wsimil.study.ledger import Act
+    from napari_wsimil.study.study import open_study
+
+    with open_study(folder) as study:
+        place = written.absolute()
+        study.ledger.left(Act.EXPORTED, place, patient=patient, identifying=False, model=model)
+
+
 def _facts(study: Study) -> dict[str, Any]:
     manifest = study.manifest()
     slides = [slide for patient in manifest.patients for slide in patient.slides]

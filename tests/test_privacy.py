@@ -15,14 +15,11 @@ import h5py
 import numpy as np
 import pytest
 from cohorts import CLASSES, SPLITS, make_bag
-from napari_wsimil.bags.link import write_link
 from studies import SCHEMA, beside, record
 
 from napari_wsimil.app.forgetting import forget
 from napari_wsimil.app.sharing import share
 from napari_wsimil.bags.exchange import open_bag
-from napari_wsimil.bags.scrub import scrub
-from napari_wsimil.bags.stated import Confirmed
 from napari_wsimil.bags.store import save_bag
 from napari_wsimil.cli import main
 from napari_wsimil.learning.evaluation import finish
@@ -248,16 +245,29 @@ def test_a_copy_is_not_made_over_or_in_what_is_there(
         finish(share(study, out, key))
 
 
-def test_features_without_places_are_scrubbed_too(tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "a.h5", "w") as file:
-        file["features"] = make_bag(3).features.numpy()
+def test_features_of_other_tools_are_scrubbed_with_what_was_confirmed(
+    study: Study, tmp_path: Path
+) -> None:
+    alone, clam = tmp_path / "SECRET.h5", tmp_path / "clam.h5"
+    bag = make_bag(3)
+    with h5py.File(alone, "w") as file:
+        file["features"] = bag.features.numpy()
         file["features"].attrs.update(encoder="uni", slide="SECRET")
-    write_link(tmp_path / "b.link.json", tmp_path / "a.h5", Confirmed(encoder="conch"))
-    assert "slide" in scrub(tmp_path / "a.h5", tmp_path / "c.h5", "P0001-1")
-    scrub(tmp_path / "b.link.json", tmp_path / "d.h5", "P0001-1")
-    assert b"SECRET" not in (tmp_path / "c.h5").read_bytes()
-    assert np.array_equal(open_bag(tmp_path / "c.h5").features, make_bag(3).features)
-    assert open_bag(tmp_path / "d.h5").encoder == "conch (unverified)"
+    with h5py.File(clam, "w") as file:
+        file["features"], file["coords"] = bag.features.numpy(), bag.grid.coords
+    rows = (
+        SlideRow("x", feature_path=alone),
+        SlideRow("y", feature_path=clam, feature_facts="patch_size=64; encoder=conch"),
+    )
+    study.add([Patient("P3", rows)], "features")
+    made = finish(share(study, tmp_path / "copy", tmp_path / "key.json"))
+    assert names_in(made.folder) == []
+    slides = read_key(made.key, made.folder).slides
+    alone, clam = (open_bag(made.folder / "features" / f"{slides[n]}.h5") for n in "xy")
+    assert np.array_equal(alone.features, bag.features)
+    assert (alone.grid, alone.encoder) == (None, "uni")
+    assert clam.grid.patch_size == 64
+    assert clam.encoder == "conch (unverified)"
 
 
 def test_of_a_forgotten_patient_no_byte_is_left(study: Study, tmp_path: Path) -> None:
@@ -361,16 +371,13 @@ def test_models_of_a_forgotten_patient_and_where_files_went_are_named(
         assert forget(study, "P11", "consent").models == ()
 
 
-def test_linked_features_outside_are_named_and_left(study: Study, tmp_path: Path) -> None:
+def test_features_outside_are_named_and_left(study: Study, tmp_path: Path) -> None:
     outside = tmp_path / "clam.h5"
     save_bag(outside, make_bag(2))
-    link = study.folder / "features" / "b.link.json"
-    write_link(link, outside, Confirmed())
-    study.add([Patient("P2", (SlideRow("b", feature_path=link),))], "link")
+    study.add([Patient("P2", (SlideRow("b", feature_path=outside),))], "link")
     found = forget(study, "P2", "consent").found
-    assert (found.erased, found.outside) == ((link,), (outside,))
+    assert (found.erased, found.outside) == ((), (outside,))
     assert outside.exists()
-    assert not link.exists()
 
 
 def test_what_leaves_is_noted_with_its_hash(study: Study, tmp_path: Path) -> None:
