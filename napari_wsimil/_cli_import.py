@@ -22,7 +22,18 @@ if TYPE_CHECKING:
 study_verbs = verbs
 
 Table = Annotated[
-    Path, typer.Option("--table", help="The table: .csv, .tsv, .xlsx, .parquet, cBioPortal's .txt.")
+    Path | None,
+    typer.Option("--table", help="The table: .csv, .tsv, .xlsx, .parquet, cBioPortal's .txt."),
+]
+Features = Annotated[
+    Path | None,
+    typer.Option(help="Folder of features by TRIDENT, CLAM, STAMP, LazySlide or Slideflow."),
+]
+DeclaredEncoder = Annotated[
+    str, typer.Option("--encoder", help="What made the features; kept as unverified.")
+]
+FeatureTable = Annotated[
+    str, typer.Option(help="Which of LazySlide's tables of features, such as uni_tiles.")
 ]
 Answers = Annotated[
     list[str] | None,
@@ -47,25 +58,46 @@ CBioPortal = Annotated[bool, typer.Option("--cbioportal", help="Write cBioPortal
     epilog=opt.examples(
         "napari-wsimil study import lymphoma --table patients.xlsx --dry-run",
         '… --table t.csv --answer NA=missing --answer "OS_STATUS: event=1:DECEASED"',
+        "… --features trident/20x_256px_0px_overlap/features_uni_v1 --dry-run",
+        "… --features clam/h5_files --encoder resnet50",
     ),
 )
 def import_(
     folder: Folder,
-    table: Table,
+    table: Table = None,
+    features: Features = None,
     answers: Answers = None,
     schema: SchemaName = None,
     keep_names: KeepNames = False,
     key: KeyFile = None,
+    encoder: DeclaredEncoder = "",
+    patch_size: opt.PatchSize = None,
+    slide_mpp: opt.SlideMpp = None,
+    feature_table: FeatureTable = "",
     why: Why = "",
     dry_run: DryRun = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Take patients in from a table; the plan says what it makes of every column first.
+    """Take patients in from a table, or link the features that people have to its slides.
 
     What the table leaves open (whether NA is missing, in which value an event happened) is
     asked, never assumed: answer with --answer. Patients and slides get pseudonyms, whose key
     is kept outside the study.
+
+    Features stay where they are. Each file gets a passport: where its patches are said to
+    lie, and four checks of that against the slide. What a file cannot say is asked for:
+    answer with --encoder, --patch-size or --slide-mpp.
     """
+    if (table is None) == (features is None):
+        raise RecordError("give one of --table and --features")
+    if features is not None:
+        from napari_wsimil._cli_link import link_features
+        from napari_wsimil.bags.stated import Confirmed
+
+        said = Confirmed(patch_size, None, None, slide_mpp, encoder, feature_table)
+        report(link_features(folder, features, said, why, key, dry_run), as_json)
+        return
+    assert table is not None
     from napari_wsimil.study.importing import import_table, plan_for
     from napari_wsimil.study.pseudonyms import default_key, read_key
     from napari_wsimil.study.schema_file import named_schema

@@ -124,6 +124,8 @@ class ChangeBox(QGroupBox):
         self._show_button()
 
     def _show_button(self, *_: object) -> None:
+        if not isalive(self):
+            return
         shown = self._pane.shown
         changes = {one.name for one in self._pane.extras.get(SOURCE, ())}
         allow(
