@@ -486,7 +486,7 @@ def export_map(
     """
     from napari_wsimil._cli_given import check_map
     from napari_wsimil._cli_slides import predicted
-    from napari_wsimil._cli_study import note_export, owner_in
+    from napari_wsimil._cli_study_facts import note_export, owner_in
     from napari_wsimil.explain import export
 
     check_map(map_name, out)

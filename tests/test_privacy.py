@@ -297,8 +297,9 @@ def test_what_is_another_patients_stays(study: Study) -> None:
     names = ["Doe-1987-b.png", "Doe-1987-b-2.png", "Doe-19870.png", "P2.png", "cohort.csv"]
     for name in names:
         (study.folder / "maps" / name).touch()
-    study.forget("Erika Mustermann", "consent withdrawn")
+    found = study.forget("Erika Mustermann", "consent withdrawn")
     assert sorted(path.name for path in (study.folder / "maps").iterdir()) == sorted(names)
+    assert found.unsure == (study.folder / "maps" / "cohort.csv",)
     assert study.patient("P2").record == record(ldh=180.0)
 
 
@@ -368,6 +369,7 @@ def test_models_of_a_forgotten_patient_and_where_files_went_are_named(
     with open_study(folder) as study:
         key = read_key(default_key(study.identity), folder)
         assert (key.patients, key.slides) == ({"Eva": "P3"}, {})
+        assert told["key_without_them"] == str(key.path)
         assert forget(study, "P11", "consent").models == ()
 
 
