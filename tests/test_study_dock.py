@@ -279,6 +279,14 @@ def test_a_corrected_case_is_shown_as_corrected(filled: Dock) -> None:
     assert filled.pane.case.version > version
 
 
+def test_a_case_follows_a_change_of_the_fields(filled: Dock) -> None:
+    filled.study.open_case("P0002")
+    schema = filled.session.study.schema
+    filled.study.set_schema(schema.model_copy(update={"rules": ("OS_MONTHS > 1",)}), "a rule")
+    filled.idle()
+    assert filled.pane.case.schema.rules == ("OS_MONTHS > 1",)
+
+
 def test_a_folder_of_slides_becomes_cases(dock: Dock, small_slide: Path, tmp_path: Path) -> None:
     slides = tmp_path / "slides"
     slides.mkdir()

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from napari_wsimil.study.manifest import Patient
 
 _STYLE = "QTableView { border: 2px solid #d55e00; }"
+#: Rows whose words are measured for the width of a column.
+_MEASURED = 25
+
 _TRIGGERS = (
     QAbstractItemView.EditTrigger.DoubleClicked
     | QAbstractItemView.EditTrigger.EditKeyPressed
@@ -91,6 +94,7 @@ class StudyCohort(QWidget):
         header.setSortIndicatorShown(True)
         header.setSortIndicator(-1, Qt.SortOrder.AscendingOrder)
         header.setMaximumSectionSize(220)
+        header.setResizeContentsPrecision(_MEASURED)
 
     def _connect(self) -> None:
         self.search.textChanged.connect(self._search)
