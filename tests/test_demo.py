@@ -16,12 +16,14 @@ from napari_wsimil.bags.encoders import create_encoder
 from napari_wsimil.bags.finer import with_finer
 from napari_wsimil.bags.store import is_finished, load_bag
 from napari_wsimil.explain.predict import Prediction, predict
+from napari_wsimil.explain.sweep import ranked, sweep
 from napari_wsimil.learning.checkpoint import load_checkpoint
 from napari_wsimil.learning.cohort import read_cohort
 from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.models.base import Need
 from napari_wsimil.space.phantom import load_recipe, load_truth, patch_truth
 from napari_wsimil.space.phantom.cohort import write_patients, write_slides
+from napari_wsimil.space.phantom.record import DECIDING
 from napari_wsimil.space.slide import open_slide
 from napari_wsimil.study.manifest import Split, read_manifest
 from napari_wsimil.study.schema_file import read_schema
@@ -169,6 +171,17 @@ def test_the_records_of_the_cases_decide_between_two_lesions_that_both_have(
             other = predict(model, card, bag, card.record.clinical.apply(patient.record, edit))
             assert card.classes[other.probabilities.argmax()] == lesion
     assert labels == ["A", "B"]
+
+
+def test_a_sweep_finds_the_fields_that_decide(prepared: Prepared) -> None:
+    model, card = load_checkpoint(prepared.study.checkpoints[demo.LIVE])
+    assert card.record is not None
+    patients = read_cohort(prepared.study.study, card.record.clinical).patients
+    cohort = [one.record for one in patients if one.record is not None]
+    bag = load_bag(prepared.study.cases[0].features)
+    found = finish(sweep(model, card, bag, cohort[0], cohort))
+    assert {one.field for one in found[:3]} == set(DECIDING)
+    assert {one.field for one in ranked(found, by_movement=True)[:3]} == set(DECIDING)
 
 
 def test_a_correction_of_the_study_is_kept_by_the_next_start(

@@ -67,7 +67,7 @@ def study(tmp_path: Path) -> Iterator[Study]:
     (scans / "Erika Mustermann.svs").touch()
     with create_study(folder, SCHEMA, name="SECRET study", who="Dr SECRET") as study:
         own = folder / "features" / "Doe-1987.h5"
-        save_bag(own, make_bag(1), "Erika Mustermann")
+        save_bag(own, replace(make_bag(1), slide="SECRET fingerprint"), "Erika Mustermann")
         with h5py.File(own, "r+") as file:
             file["coords"].attrs["savetodir"] = "/home/SECRET"
             file.create_dataset("SECRET", data=[1, 2])
@@ -198,6 +198,14 @@ def test_dates_become_days_since_the_patients_first(tmp_path: Path) -> None:
     with open_study(made.folder) as copy:
         found = copy.patient("P0001").record
     assert (found["biopsy"], found["visit"]) == (2.0, 0.0)
+
+
+def test_new_names_do_not_follow_the_order_of_the_old(tmp_path: Path) -> None:
+    with create_study(tmp_path / "study", SCHEMA) as study:
+        study.add([Patient(f"N{k:02d}", ()) for k in range(40)], "import")
+        made = finish(share(study, tmp_path / "copy", tmp_path / "key.json"))
+    names = read_key(made.key, made.folder).patients
+    assert [names[old] for old in sorted(names)] != sorted(names.values())
 
 
 def test_what_was_removed_is_told_and_the_study_remembers(

@@ -20,7 +20,7 @@ def study_facts(study: Study, manifest: Manifest) -> str:
     counts = f"{len(manifest.patients):,} patients · {slides:,} slides · {fields:,} fields"
     lines = [f"<b>{html.escape(study.name)}</b> · predictions of each {study.unit}", counts]
     if study.read_only:
-        lines.append(f"<b>Read-only</b>: {html.escape(study.read_only)}")
+        lines.append(f"<b>Read-only</b>: {html.escape(study.read_only, quote=False)}")
     return "<br>".join(lines)
 
 
@@ -30,6 +30,6 @@ def added_words(added: Added) -> str:
     said = [f"{len(some):,} {word}" for word, some in counts.items() if some]
     words = f"Patients: {', '.join(said) or 'none'}."
     if added.conflicts:
-        first = "<br>".join(html.escape(said) for said in added.conflicts[:_SHOWN])
+        first = "<br>".join(html.escape(said, quote=False) for said in added.conflicts[:_SHOWN])
         words += f"<br><b>{len(added.conflicts):,} were passed over:</b><br>{first}"
     return words

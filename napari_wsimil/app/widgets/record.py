@@ -67,6 +67,16 @@ class RecordWidget(DockedWidget):
         self._connect()
         self._show_case()
 
+    @property
+    def jobs(self) -> tuple[JobRow, ...]:
+        """Return all that may run here."""
+        return self.noise_job, self.sweep.job
+
+    @property
+    def busy(self) -> bool:
+        """Whether something on screen is older than the record, or still being written."""
+        return self.follower.busy or self.keeper.busy
+
     # build
 
     def _build_trail(self) -> QHBoxLayout:
@@ -153,7 +163,6 @@ class RecordWidget(DockedWidget):
         self._rest(why)
 
     def _show_again(self, record: Record) -> None:
-        self.form.show_record(record)
         self._pane.record = record
         self._show_trail()
 
@@ -191,11 +200,14 @@ class RecordWidget(DockedWidget):
 
     def _follow(self, record: Record | None) -> None:
         pane = self._pane
-        if not isalive(self) or record is None or pane.prediction is None:
+        if not isalive(self) or record is None:
             return
-        if pane.baseline is None:
-            pane.baseline = pane.prediction
+        self.form.show_record(record)
         self.mode.allow_saving(bool(self._changes()))
+        if pane.prediction is None or self._mismatch():
+            return
+        if pane.baseline is None and pane.prediction.record is not None:
+            pane.baseline = pane.prediction
         self.follower.follow()
 
     def _changes(self) -> dict[str, object]:
@@ -240,7 +252,7 @@ class RecordWidget(DockedWidget):
         for part in (self.mode, self.form, *buttons):
             part.setVisible(case is not None)
         self.sweep.show_case(case)
-        self._fail(self._mismatch(case, read))
+        self._fail(self._mismatch())
         if case is None:
             self.form.show_case(None, None)
             return
@@ -253,8 +265,10 @@ class RecordWidget(DockedWidget):
             self._pane.record = case.record
         self._show_trail()
 
-    def _mismatch(self, case: Case | None, read: RecordFormat | None) -> str:
+    def _mismatch(self) -> str:
         """Return in which fields the case's schema is not what the model reads."""
+        case, model = self._case(), self._pane.model
+        read = None if model is None else model.card.record
         if case is None or read is None:
             return ""
         try:

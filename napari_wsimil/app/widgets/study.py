@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.compat import isalive
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QLabel, QTabWidget, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QTabWidget, QWidget
 
 from napari_wsimil.app import memory
 from napari_wsimil.app.cohort_view import CohortView
+from napari_wsimil.app.link_work import link_job, survey_job
 from napari_wsimil.app.study_words import added_words, study_facts
 from napari_wsimil.app.study_work import (
     Opened,
@@ -26,20 +26,25 @@ from napari_wsimil.app.study_work import (
 )
 from napari_wsimil.app.widgets.docked import DockedWidget
 from napari_wsimil.app.widgets.job import JobRow
-from napari_wsimil.app.widgets.study_ask import ask_slides, ask_study, ask_table
+from napari_wsimil.app.widgets.study_ask import ask_features, ask_slides, ask_study, ask_table
 from napari_wsimil.app.widgets.study_buttons import StudyButtons
 from napari_wsimil.app.widgets.study_cases import CaseOpener
 from napari_wsimil.app.widgets.study_cohort import StudyCohort
 from napari_wsimil.app.widgets.study_export import ExportDialog
 from napari_wsimil.app.widgets.study_import import ImportDialog
 from napari_wsimil.app.widgets.study_ledger import StudyLedger
+from napari_wsimil.app.widgets.study_links import AGAIN, LinksDialog
 from napari_wsimil.app.widgets.study_new import NewStudyDialog
 from napari_wsimil.app.widgets.study_schema import SchemaDialog
 from napari_wsimil.app.widgets.study_slides import StudySlides
+from napari_wsimil.bags.stated import Confirmed
 from napari_wsimil.study.schema_file import NO_FIELDS, named_schema
 from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_wsimil.app.link_work import Found
     from napari_wsimil.app.session import Session
     from napari_wsimil.study.field import Value
     from napari_wsimil.study.import_plan import ImportPlan
@@ -53,13 +58,9 @@ _NOTHING = (
 
 
 class StudyWidget(DockedWidget):
-    """Sets the study of a session, and the case of its pane.
+    """Sets the study of a session; `case_wanted` asks for a slide and its case to be shown."""
 
-    `slide_wanted` and `features_wanted` ask for the files of a case to be opened.
-    """
-
-    slide_wanted = Signal(Path)
-    features_wanted = Signal(Path)
+    case_wanted = Signal(object, object)
 
     def __init__(self, session: Session, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -74,7 +75,11 @@ class StudyWidget(DockedWidget):
         self.tabs = QTabWidget()
         self.tabs.addTab(self.cohort, "Patients")
         self.tabs.addTab(self.ledger, "Ledger")
-        for part in (self.facts, self.buttons, self.job, self.news):
+        above = QHBoxLayout()
+        above.addWidget(self.facts, 1)
+        above.addWidget(self.buttons.fields)
+        self.column.addLayout(above)
+        for part in (self.buttons, self.job, self.news):
             self.column.addWidget(part)
         self.column.addWidget(self.tabs, 1000)
         self.column.addWidget(self.slides)
@@ -88,14 +93,14 @@ class StudyWidget(DockedWidget):
         buttons.open.clicked.connect(self._ask_study)
         buttons.slides.clicked.connect(self._ask_slides)
         buttons.table.clicked.connect(self._ask_table)
+        buttons.features.clicked.connect(self._ask_features)
         buttons.export.clicked.connect(self._ask_export)
         buttons.fields.clicked.connect(self._ask_fields)
         self.cohort.chosen.connect(lambda name: self.slides.show_patient(self.cases.patient(name)))
         self.cohort.wanted.connect(self.open_case)
         self.cohort.corrected.connect(self.correct)
         self.slides.wanted.connect(self.open_case)
-        self.cases.slide_wanted.connect(self.slide_wanted)
-        self.cases.features_wanted.connect(self.features_wanted)
+        self.cases.wanted.connect(self.case_wanted)
         self.cases.told.connect(self._say)
         self.ledger.check_button.clicked.connect(self.check_ledger)
         self.tabs.currentChanged.connect(self._turn)
@@ -121,7 +126,7 @@ class StudyWidget(DockedWidget):
         before = self._session.study
         memory.remember("study", str(opened.study.folder))
         if before is not None and before is not opened.study:
-            self.cases.forget()
+            self._pane.show_case(None)
             before.close()
         self._session.study = opened.study
         self.cases.manifest = opened.manifest
@@ -148,6 +153,11 @@ class StudyWidget(DockedWidget):
         if (study := self._session.study) is not None:
             job = export_table_job(study, path, time_unit, cbioportal)
             self.job.run(job, lambda written: self._say(f"Wrote {written.name}."))
+
+    def find_features(self, folder: Path, confirmed: Confirmed) -> None:
+        """Check the features in a folder in the background, and show what is found."""
+        if (study := self._session.study) is not None:
+            self.job.run(survey_job(study, folder, confirmed), self._ask_links)
 
     def set_schema(self, schema: ClinicalSchema, why: str) -> None:
         """Give the study another schema; refused in words if records do not fit it."""
@@ -242,6 +252,18 @@ class StudyWidget(DockedWidget):
         if dialog.exec_():
             key = planned.key if dialog.names.isChecked() else None
             self.import_table(dialog.plan, dialog.why.text().strip() or "imported", key)
+
+    def _ask_features(self) -> None:
+        if (folder := ask_features(self)) is not None:
+            self.find_features(folder, Confirmed())
+
+    def _ask_links(self, found: Found) -> None:
+        dialog, study = LinksDialog(found, self), self._session.study
+        answer = dialog.exec_()
+        if answer == AGAIN:
+            self.find_features(found.folder, dialog.confirmed)
+        elif answer and study is not None:
+            self.job.run(link_job(study, found, dialog.why.text().strip()), self._reload)
 
     def _ask_export(self) -> None:
         dialog = ExportDialog(self)
