@@ -10,12 +10,18 @@ from napari_wsimil.bags.encoders import create_encoder
 from napari_wsimil.bags.exchange import bag_as, read_stated, with_patches
 from napari_wsimil.bags.passport import passport
 from napari_wsimil.bags.stated import Confirmed
+from napari_wsimil.learning.feature_links import links_of, survey_study
 from napari_wsimil.space.slide import open_slide
+from napari_wsimil.study.study import open_study
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_wsimil._cli_slides import Patches
+    from napari_wsimil.bags.passport import Passport
+
+#: Which option answers a question.
+_OPTIONS = {"mpp": "--slide-mpp", "patch_size": "--patch-size", "encoder": "--encoder"}
 
 #: Least median cosine at which two files of features may pass for those of one encoder.
 ALIKE = 0.99
@@ -51,3 +57,38 @@ def checked(
         "cosine_5th_percentile": found.fifth,
         "cosine_of_different_patches": found.chance,
     }
+
+
+def link_features(
+    folder: Path, features: Path, confirmed: Confirmed, why: str, key: Path | None, dry_run: bool
+) -> dict[str, Any]:
+    """Return what a folder of features has for a study, once it is linked to its slides.
+
+    Files that a check refuses, or that lack an answer, are not linked. With `dry_run` nothing
+    is written.
+
+    Raises
+    ------
+    ValueError
+        As `survey_study` and `Study.link`.
+    """
+    with open_study(folder) as study:
+        survey = follow(survey_study(study, features, confirmed, key), "reading features")
+        warn([f"{one.what}: {one.why}" for one in survey.mismatches])
+        facts: dict[str, Any] = {
+            "passports": {match.slide: match.passport.facts for match in survey.matches}
+        }
+        if not dry_run:
+            found = study.link(links_of(survey), why or f"features in {features.name}")
+            facts["linked"] = list(found.linked)
+            facts["linked already"] = list(found.same)
+        refused = [match for match in survey.matches if match.passport.verdict == "refused"]
+        facts["refused"] = {match.slide: _reason(match.passport) for match in refused}
+        return facts | {"mismatches": {one.what: one.why for one in survey.mismatches}}
+
+
+def _reason(shown: Passport) -> str:
+    asked = [f"{_OPTIONS[q.fact]}: {q.text}" for q in shown.questions if q.needed]
+    failed = [f"{check.name}: {check.sentence}" for check in shown.checks]
+    refused = [text for text, c in zip(failed, shown.checks, strict=True) if c.verdict == "refused"]
+    return "; ".join([*asked, *refused])

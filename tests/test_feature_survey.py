@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,16 +12,19 @@ import pytest
 from napari_wsimil.bags.checks import Verdict
 from napari_wsimil.bags.stated import Confirmed, Tool
 from napari_wsimil.bags.survey import Survey, survey_features
+from napari_wsimil.cli import main
 from napari_wsimil.learning.cohort import bag_of_slide
 from napari_wsimil.learning.evaluation import finish
-from napari_wsimil.learning.feature_links import LinkedFolder, link_folder
+from napari_wsimil.learning.feature_links import links_of, survey_study
 from napari_wsimil.study.entry import Act
 from napari_wsimil.study.field import Field, Kind
 from napari_wsimil.study.manifest import Patient, SlideRow, read_manifest, write_manifest
+from napari_wsimil.study.pseudonyms import Key
 from napari_wsimil.study.schema import ClinicalSchema
-from napari_wsimil.study.study import create_study
+from napari_wsimil.study.study import create_study, open_study
 
 if TYPE_CHECKING:
+    from napari_wsimil.study.links import Linked
     from napari_wsimil.study.opened import Study
 
 
@@ -138,8 +142,9 @@ def study_of(folder: Path, *names: str) -> Study:
     return study
 
 
-def link(study: Study, folder: Path, **confirmed: Any) -> LinkedFolder:
-    return finish(link_folder(study, folder, Confirmed(**confirmed), "features of 2024"))
+def link(study: Study, folder: Path, **confirmed: Any) -> tuple[Survey, Linked]:
+    found = finish(survey_study(study, folder, Confirmed(**confirmed)))
+    return found, study.link(links_of(found), "features of 2024")
 
 
 def test_a_study_links_in_place_and_its_slides_open_with_what_was_confirmed(
@@ -148,9 +153,9 @@ def test_a_study_links_in_place_and_its_slides_open_with_what_was_confirmed(
     (tmp_path / "far").mkdir()
     path = foreign.stamp2(tmp_path / "far" / "a.h5", 0.25)
     with study_of(tmp_path / "study", "a", "b") as study:
-        found = link(study, tmp_path / "far", mpp=0.25, encoder="uni2")
-        assert found.linked.linked == ("a",)
-        assert [one.what for one in found.survey.mismatches] == ["b"]
+        found, linked = link(study, tmp_path / "far", mpp=0.25, encoder="uni2")
+        assert linked.linked == ("a",)
+        assert [one.what for one in found.mismatches] == ["b"]
         row = study.patient("Pa").slides[0]
         assert row.feature_path == path
         assert row.feature_facts == "mpp=0.25; encoder=uni2"
@@ -162,7 +167,7 @@ def test_a_study_links_in_place_and_its_slides_open_with_what_was_confirmed(
         assert (kept.encoder, kept.verified) == ("uni2", False)
         assert kept.facts["number check"] == "passed: 12 features, as many places"
         assert study.ledger.entries("Pa")[-1].act is Act.LINKED
-        assert link(study, tmp_path / "far", mpp=0.25, encoder="uni2").linked.same == ("a",)
+        assert link(study, tmp_path / "far", mpp=0.25, encoder="uni2")[1].same == ("a",)
 
 
 def test_what_was_confirmed_survives_the_study_as_a_table(tmp_path: Path) -> None:
@@ -179,6 +184,51 @@ def test_what_was_confirmed_survives_the_study_as_a_table(tmp_path: Path) -> Non
 def test_what_a_check_refuses_is_not_linked(tmp_path: Path) -> None:
     foreign.trident(tmp_path / "a.h5", overlap=64)
     with study_of(tmp_path / "study", "a") as study:
-        found = link(study, tmp_path)
-        assert [match.slide for match in found.refused] == ["a"]
+        found, linked = link(study, tmp_path)
+        assert found.matches[0].passport.verdict is Verdict.REFUSED
+        assert linked.linked == ()
         assert study.patient("Pa").slides[0].feature_path is None
+
+
+def test_files_called_as_outside_find_the_slides_that_pseudonyms_stand_for(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "features").mkdir()
+    foreign.trident(tmp_path / "features" / "TCGA-A1.h5")
+    with study_of(tmp_path / "study", "P1-1") as study:
+        key = Key(tmp_path / "key.json", {"Jane": "PP1-1"}, {"TCGA-A1": "P1-1", "TCGA-A2": "P9"})
+        key.save()
+        work = survey_study(study, tmp_path / "features", Confirmed(), key.path)
+        assert [match.slide for match in finish(work).matches] == ["P1-1"]
+        work = survey_study(study, tmp_path / "features", Confirmed())
+        assert finish(work).matches == ()
+
+
+def test_the_command_line_links_and_asks_and_refuses(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "features").mkdir()
+    foreign.stamp2(tmp_path / "features" / "a.h5", 0.25)
+    with study_of(tmp_path / "study", "a", "b"):
+        pass
+    base = ["study", "import", tmp_path / "study", "--features", tmp_path / "features", "--json"]
+
+    def told(*options: object) -> dict[str, Any]:
+        capfd.readouterr()
+        assert main([str(one) for one in (*base, *options)]) == 0
+        found: dict[str, Any] = json.loads(capfd.readouterr().out)
+        return found
+
+    asked = told()
+    assert asked["linked"] == []
+    assert asked["refused"] == {"a": "--slide-mpp: how many µm has a level-0 pixel of the slide?"}
+    assert asked["mismatches"] == {"b": "no features"}
+    planned = told("--slide-mpp", 0.25, "--dry-run")
+    assert "linked" not in planned
+    assert planned["passports"]["a"]["verdict"] == "not tested"
+    done = told("--slide-mpp", 0.25, "--encoder", "uni2")
+    assert (done["linked"], done["refused"]) == (["a"], {})
+    with open_study(tmp_path / "study") as study:
+        assert study.patient("Pa").slides[0].feature_facts == "mpp=0.25; encoder=uni2"
+    assert main([str(one) for one in base[:3]]) == 2
+    assert "give one of --table and --features" in capfd.readouterr().err

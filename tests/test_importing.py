@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -10,9 +10,13 @@ from napari_wsimil.study.field import Absent, Kind
 from napari_wsimil.study.formats import open_table
 from napari_wsimil.study.importing import export_table, import_table, plan_for
 from napari_wsimil.study.ledger import Act
+from napari_wsimil.study.pseudonyms import read_key
 from napari_wsimil.study.schema import ClinicalSchema
 from napari_wsimil.study.study import Study, create_study, study_of_folder
 from napari_wsimil.study.tables import RecordError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 EMPTY = ClinicalSchema(name="none", fields=())
 
@@ -120,3 +124,36 @@ def test_real_tables_come_into_a_study(data: Path, tmp_path: Path) -> None:
         assert sum(bool(p.event) for p in study.manifest().patients) == 18
         stage = study.schema.by_name["american joint committee on cancer tumor stage code"]
         assert stage.kind is Kind.ORDINAL
+
+
+def test_the_same_table_again_changes_nothing(data: Path, tmp_path: Path) -> None:
+    answers = {"vital_status: event": "Dead", "conflicts": "leave those columns out"}
+    path = data / "clinical" / "gdc_export_example.csv"
+    with create_study(tmp_path / "s", EMPTY) as study:
+        _import(study, path, **answers)
+        schema = study.schema
+        ignore = {"treatment_type: use": "nothing", "treatment_or_therapy: use": "nothing"}
+        again = _import(study, path, **{"vital_status: event": "Dead"}, **ignore)
+        assert len(again.same) == 14
+        assert study.schema == schema
+
+
+def test_names_stay_outside_and_are_known_again_by_the_key(tmp_path: Path) -> None:
+    with create_study(tmp_path / "s", EMPTY) as study:
+        for number, lines in enumerate((("Anna,5,", "Bert,6,x"), ("Bert,6,", "Carl,7,y"))):
+            path = _table(tmp_path, "patient_id,ldh,slide_id", *lines)
+            key = read_key(tmp_path / "key.json", study.folder)
+            work = import_table(study, plan_for(study, path, key=key), "table", key)
+            added = None
+            while added is None:
+                try:
+                    next(work)
+                except StopIteration as stop:
+                    added = stop.value
+            assert added.new == (("P0001", "P0002"), ("P0003",))[number]
+        assert [p.name for p in study.manifest().patients] == ["P0001", "P0002", "P0003"]
+        assert study.patient("P0002").slides[0].slide == "P0002-1"
+    kept = b"".join(file.read_bytes() for file in (tmp_path / "s").rglob("*") if file.is_file())
+    assert not [name for name in (b"Anna", b"Bert", b"Carl") if name in kept]
+    key = read_key(tmp_path / "key.json", tmp_path / "s")
+    assert dict(key.patients) == {"Anna": "P0001", "Bert": "P0002", "Carl": "P0003"}

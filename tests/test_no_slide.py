@@ -12,8 +12,8 @@ import torch
 from windows import result_of, save_untrained
 
 from napari_wsimil.app.display import Display
+from napari_wsimil.app.feature_work import blank_job
 from napari_wsimil.app.words import caption, values_of
-from napari_wsimil.app.work import blank_job
 from napari_wsimil.bags.store import load_bag
 from napari_wsimil.explain.export import export_map
 from napari_wsimil.explain.predict import predict
@@ -59,7 +59,8 @@ def test_a_blank_slide_is_as_large_as_its_patches_need_and_gray_at_every_size() 
 
 
 def test_a_blank_slide_has_the_size_and_pixel_that_the_features_state(features: Path) -> None:
-    slide, bag = result_of(blank_job(features))
+    laid = result_of(blank_job(features))
+    slide, bag = laid.slide, laid.bag
     assert slide.dimensions == (2220, 2967)
     assert slide.resolution.mpp == pytest.approx(0.499)
     assert bag.slide == slide.fingerprint
@@ -68,7 +69,7 @@ def test_a_blank_slide_has_the_size_and_pixel_that_the_features_state(features: 
 
 
 def test_a_model_that_needs_places_refuses_made_up_ones(placeless: Path) -> None:
-    _, bag = result_of(blank_job(placeless))
+    bag = result_of(blank_job(placeless)).bag
     model = create_model("transmil", feature_dim=bag.features.shape[1], classes=2)
     with pytest.raises(ValueError, match="needs places"):
         model(bag)
@@ -78,7 +79,7 @@ def test_nothing_is_exported_at_made_up_places(
     placeless: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
     model, card = load_checkpoint(checkpoint)
-    _, bag = result_of(blank_job(placeless))
+    bag = result_of(blank_job(placeless)).bag
     with pytest.raises(ValueError, match="no coordinates"):
         export_map(predict(model, card, bag), tmp_path / "map.geojson")
 
@@ -87,13 +88,15 @@ def test_the_picture_says_that_there_is_no_slide_and_no_places(
     placeless: Path, features: Path, checkpoint: Path
 ) -> None:
     model, card = load_checkpoint(checkpoint)
-    slide, bag = result_of(blank_job(placeless))
+    laid = result_of(blank_job(placeless))
+    slide, bag = laid.slide, laid.bag
     found = predict(model, card, bag)
     words = caption(slide, found, Display()).replace("\n", " ")
     assert "NO SLIDE: patches on a blank grid" in words
     assert "NOT PLACES" in words
     assert "its place is not known" in values_of(found, Display(), 0)
-    slide, bag = result_of(blank_job(features))
+    laid = result_of(blank_job(features))
+    slide, bag = laid.slide, laid.bag
     words = caption(slide, predict(model, card, bag), Display())
     assert "NO SLIDE" in words
     assert "NOT PLACES" not in words
@@ -151,3 +154,39 @@ def test_features_without_a_slide_train(features: Path, placeless: Path, tmp_pat
     assert main(["train", str(tmp_path / "cohort.csv"), "-o", str(out), "--model", "abmil",
                  "--epochs", "1"]) == 0  # fmt: skip
     assert out.exists()
+
+
+def test_the_dock_shows_the_passport_of_features_of_another_tool(
+    docks: Docks, small_slide: Path, data: Path
+) -> None:
+    docks.slide.open(small_slide)
+    docks.idle()
+    folder = data / "slides" / "CMU-1-Small-Region_wsidata"
+    docks.slide.features.open(folder / "CMU-1-Small-Region.zarr")
+    docks.idle()
+    box = docks.slide.features
+    assert "Passport (LazySlide): passed" in box.passport.text()
+    assert "100% of patches lie on tissue" in box.passport.toolTip()
+    assert "named by the file, unverified" in box.passport.toolTip()
+    assert docks.pane.slide is not None
+    grid = docks.pane.grid
+    assert grid is not None
+    docks.pane.show_grid(replace(grid))
+    assert not box.passport.isVisibleTo(box)  # nothing is there that it is of
+
+
+def test_features_that_miss_the_tissue_are_not_laid_on_the_slide(
+    docks: Docks, small_slide: Path, features: Path, tmp_path: Path
+) -> None:
+    bag = load_bag(features)
+    row = np.stack([8 * np.arange(len(bag)), np.zeros(len(bag))], axis=1)  # along the top edge
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["features"] = bag.features.numpy()
+        file["coords"] = row.astype(int)
+        file["coords"].attrs.update(patch_size=224, patch_size_level0=8, overlap=0)
+    docks.slide.open(small_slide)
+    docks.idle()
+    docks.slide.features.open(tmp_path / "a.h5")
+    docks.idle()
+    assert "a.h5: tissue check: 0% of patches lie on tissue" in str(docks.slide.job.error)
+    assert docks.pane.bag is None

@@ -15,14 +15,12 @@ import h5py
 import numpy as np
 import pytest
 from cohorts import CLASSES, SPLITS, make_bag
-from napari_wsimil.bags.link import write_link
 from studies import SCHEMA, beside, record
 
 from napari_wsimil.app.forgetting import forget
 from napari_wsimil.app.sharing import share
 from napari_wsimil.bags.exchange import open_bag
 from napari_wsimil.bags.scrub import scrub
-from napari_wsimil.bags.stated import Confirmed
 from napari_wsimil.bags.store import save_bag
 from napari_wsimil.cli import main
 from napari_wsimil.learning.evaluation import finish
@@ -69,7 +67,7 @@ def study(tmp_path: Path) -> Iterator[Study]:
     (scans / "Erika Mustermann.svs").touch()
     with create_study(folder, SCHEMA, name="SECRET study", who="Dr SECRET") as study:
         own = folder / "features" / "Doe-1987.h5"
-        save_bag(own, make_bag(1), "Erika Mustermann")
+        save_bag(own, replace(make_bag(1), slide="SECRET fingerprint"), "Erika Mustermann")
         with h5py.File(own, "r+") as file:
             file["coords"].attrs["savetodir"] = "/home/SECRET"
             file.create_dataset("SECRET", data=[1, 2])
@@ -202,6 +200,14 @@ def test_dates_become_days_since_the_patients_first(tmp_path: Path) -> None:
     assert (found["biopsy"], found["visit"]) == (2.0, 0.0)
 
 
+def test_new_names_do_not_follow_the_order_of_the_old(tmp_path: Path) -> None:
+    with create_study(tmp_path / "study", SCHEMA) as study:
+        study.add([Patient(f"N{k:02d}", ()) for k in range(40)], "import")
+        made = finish(share(study, tmp_path / "copy", tmp_path / "key.json"))
+    names = read_key(made.key, made.folder).patients
+    assert [names[old] for old in sorted(names)] != sorted(names.values())
+
+
 def test_what_was_removed_is_told_and_the_study_remembers(
     run: Run, study: Study, tmp_path: Path
 ) -> None:
@@ -244,9 +250,8 @@ def test_features_without_places_are_scrubbed_too(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["features"] = make_bag(3).features.numpy()
         file["features"].attrs.update(encoder="uni", slide="SECRET")
-    write_link(tmp_path / "b.link.json", tmp_path / "a.h5", Confirmed(encoder="conch"))
     assert "slide" in scrub(tmp_path / "a.h5", tmp_path / "c.h5", "P0001-1")
-    scrub(tmp_path / "b.link.json", tmp_path / "d.h5", "P0001-1")
+    scrub(tmp_path / "a.h5", tmp_path / "d.h5", "P0001-1", "encoder=conch")
     assert b"SECRET" not in (tmp_path / "c.h5").read_bytes()
     assert np.array_equal(open_bag(tmp_path / "c.h5").features, make_bag(3).features)
     assert open_bag(tmp_path / "d.h5").encoder == "conch (unverified)"
@@ -356,13 +361,10 @@ def test_models_of_a_forgotten_patient_and_where_files_went_are_named(
 def test_linked_features_outside_are_named_and_left(study: Study, tmp_path: Path) -> None:
     outside = tmp_path / "clam.h5"
     save_bag(outside, make_bag(2))
-    link = study.folder / "features" / "b.link.json"
-    write_link(link, outside, Confirmed())
-    study.add([Patient("P2", (SlideRow("b", feature_path=link),))], "link")
+    study.add([Patient("P2", (SlideRow("b", feature_path=outside),))], "link")
     found = forget(study, "P2", "consent").found
-    assert (found.erased, found.outside) == ((link,), (outside,))
+    assert (found.erased, found.outside) == ((), (outside,))
     assert outside.exists()
-    assert not link.exists()
 
 
 def test_what_leaves_is_noted_with_its_hash(study: Study, tmp_path: Path) -> None:

@@ -89,6 +89,15 @@ def test_a_path_that_climbs_out_is_refused(study: Study, path: str) -> None:
         again.manifest()
 
 
+def test_a_path_that_climbs_out_of_a_root_outside_is_refused(study: Study) -> None:
+    study.close()
+    with sqlite3.connect(study.folder / "study.db") as file:
+        file.execute("UPDATE slides SET path = '../a.svs' WHERE name = 'a'")
+    file.close()
+    with open_study(study.folder) as again, pytest.raises(RecordError, match="climbs out"):
+        again.patient("P1")
+
+
 def test_a_link_in_the_study_that_leads_out_is_refused(study: Study, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("secret")
     (study.folder / "features" / "a.h5").symlink_to(tmp_path / "secret")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pytestqt.qtbot import QtBot
 
     from napari_wsimil.app.docks import BesideDock, ExplainDock, SlideDock
+    from napari_wsimil.models.record import RecordFormat
 
 
 def result_of(job: Generator[Step, None, Any]) -> Any:
@@ -110,7 +111,9 @@ def docks(make_napari_viewer: Callable[[], Viewer], qtbot: QtBot) -> Iterator[Do
     made.idle()
 
 
-def save_untrained(path: Path, name: str, **options: int | float | str) -> Path:
+def save_untrained(
+    path: Path, name: str, record: RecordFormat | None = None, **options: int | float | str
+) -> Path:
     """Write a model for the built-in encoder: the path is real, its opinion is not."""
     torch.manual_seed(0)
     encoder = create_encoder()
@@ -124,6 +127,7 @@ def save_untrained(path: Path, name: str, **options: int | float | str) -> Path:
         pixels=224,
         overlap=0.0,
         classes=("normal", "tumor"),
+        record=record,
         data="nothing, untrained",
         synthetic=True,
         seed=0,

@@ -125,7 +125,7 @@ class CohortView:
         return self.row_of(patient.name)
 
     def _first_columns(self) -> tuple[str, ...]:
-        said = (n for n in OWN if n == "patient" or any(_own(p, n) for p in self.patients))
+        said = (n for n in OWN if n == "patient" or any(_says(p, n) for p in self.patients))
         inputs = self.schema.inputs or tuple(self._fields)
         return (*said, *inputs[:_FIRST_FIELDS])
 
@@ -134,10 +134,9 @@ class CohortView:
         rows = [i for i in range(len(self.patients)) if all(w in self._text(i) for w in words)]
         name, falling = self._sorted
         if name:
-            keys = {i: self._key(i, name) for i in rows}
-            known = [i for i in rows if keys[i] is not None]
-            known.sort(key=lambda i: keys[i], reverse=falling)
-            rows = known + [i for i in rows if keys[i] is None]
+            keys = {i: key for i in rows if (key := self._key(i, name)) is not None}
+            known = sorted(keys, key=keys.__getitem__, reverse=falling)
+            rows = known + [i for i in rows if i not in keys]
         self.rows = rows
 
     def _key(self, index: int, name: str) -> tuple[float, str] | None:
@@ -176,6 +175,11 @@ class CohortView:
 
 def _value(patient: Patient, field: Field) -> Value:
     return Absent.MISSING if patient.record is None else patient.record[field.name]
+
+
+def _says(patient: Patient, name: str) -> bool:
+    """Return whether a column tells something of a patient; one slide is what all have."""
+    return len(patient.slides) > 1 if name == "slides" else bool(_own(patient, name))
 
 
 def _own(patient: Patient, name: str) -> str:

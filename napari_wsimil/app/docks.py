@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from napari import Viewer
 
+    from napari_wsimil.app.case import Case
     from napari_wsimil.study.manifest import SlideRow
 
 
@@ -110,8 +111,7 @@ class StudyDock(StudyWidget):
 
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(session_of(napari_viewer))
-        self.slide_wanted.connect(partial(_open, napari_viewer))
-        self.features_wanted.connect(partial(_open_features, napari_viewer))
+        self.case_wanted.connect(partial(_open_case, napari_viewer))
 
 
 class TrainDock(TrainWidget):
@@ -129,6 +129,15 @@ def _open_row(viewer: Viewer, row: SlideRow) -> None:
         dock.open_row(row, session_of(viewer).pane.case)
 
 
+def _open_case(viewer: Viewer, row: SlideRow, case: Case) -> None:
+    """Open a slide of a study in the Slide dock, which is added where the viewer has none."""
+    dock = _slide_dock(viewer)
+    if dock is None:
+        dock = SlideDock(viewer)
+        viewer.window.add_dock_widget(dock, name="Slide", area="right", tabify=True)
+    dock.open_row(row, case)
+
+
 def _slide_dock(viewer: Viewer) -> SlideDock | None:
     docks = (one for one in viewer.window.dock_widgets.values() if isinstance(one, SlideDock))
     return next(docks, None)
@@ -142,10 +151,3 @@ def _open(viewer: Viewer, path: Path) -> None:
     else:
         dock.open(path)
         dock.come_forward()
-
-
-def _open_features(viewer: Viewer, path: Path) -> None:
-    """Open features in the Slide dock, if the viewer has one."""
-    dock = _slide_dock(viewer)
-    if dock is not None:
-        dock.features.open(path)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_wsimil.bags.link import is_link, read_link
 from napari_wsimil.learning.checkpoint import CheckpointError, load_checkpoint
 from napari_wsimil.study.pseudonyms import default_key, read_key
 
@@ -57,9 +56,7 @@ def forget(
         As `Study.forget` and `read_key`.
     """
     pseudonyms = read_key(key or default_key(study.identity), study.folder)
-    targets = _targets(study, patient)
     found = study.forget(patient, why)
-    found = replace(found, outside=tuple(sorted({*found.outside, *targets})))
     if pseudonyms.path.exists():
         pseudonyms.without((patient, *found.slides)).save()
     trained, unread = trained_on(patient, (study.folder / "models", *models))
@@ -78,11 +75,3 @@ def trained_on(patient: str, folders: Iterable[Path]) -> tuple[tuple[Path, ...],
         if card.trained_on(patient):
             trained.append(path)
     return tuple(trained), tuple(unread)
-
-
-def _targets(study: Study, patient: str) -> set[Path]:
-    """Return the files outside that links to a patient's features point at."""
-    manifest = study.manifest()
-    rows = (row for p in manifest.patients if p.name == patient for row in p.slides)
-    paths = (row.feature_path for row in rows if row.feature_path is not None)
-    return {read_link(path)[0] for path in paths if is_link(path) and path.exists()}

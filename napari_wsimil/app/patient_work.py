@@ -6,7 +6,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_wsimil.app.work import Step, blank_job, features_job, open_job
+from napari_wsimil.app.feature_work import blank_job, features_job
+from napari_wsimil.app.work import Step, open_job
 from napari_wsimil.explain.patient import driver, slide_shares
 from napari_wsimil.explain.predict import predict_patient
 from napari_wsimil.learning.closer import closer_for
@@ -16,8 +17,8 @@ from napari_wsimil.study.opened import Unit
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from napari_wsimil.app.feature_work import Laid
     from napari_wsimil.app.session import LoadedModel
-    from napari_wsimil.bags.bag import Bag
     from napari_wsimil.explain.predict import PatientPrediction
     from napari_wsimil.space.slide import Slide
     from napari_wsimil.study.manifest import Patient, SlideRow
@@ -52,8 +53,8 @@ def patient_job(
     return AskedPatient(patient, found)
 
 
-def row_job(row: SlideRow) -> Generator[Step, None, tuple[Slide, Bag | None]]:
-    """Return a slide of a patient, and its features if there are some.
+def row_job(row: SlideRow) -> Generator[Step, None, tuple[Slide, Laid | None]]:
+    """Return a slide of a patient, and the features laid on it if there are some.
 
     Without an image the features lie on a blank slide.
 
@@ -65,15 +66,16 @@ def row_job(row: SlideRow) -> Generator[Step, None, tuple[Slide, Bag | None]]:
     if row.slide_path is None:
         if row.feature_path is None:
             raise ValueError(f"slide {row.slide!r} has neither an image nor features")
-        return (yield from blank_job(row.feature_path, row.feature_facts))
+        alone = yield from blank_job(row.feature_path, row.feature_facts)
+        return alone.slide, alone
     slide = yield from open_job(row.slide_path, row.mpp)
     with ExitStack() as undo:
         undo.callback(slide.close)
-        bag = None
+        laid = None
         if row.feature_path is not None:
-            bag = yield from features_job(row.feature_path, slide, row.feature_facts)
+            laid = yield from features_job(row.feature_path, slide, row.feature_facts)
         undo.pop_all()
-    return slide, bag
+    return slide, laid
 
 
 def pooled_words(asked: AskedPatient, unit: Unit) -> str:

@@ -183,8 +183,10 @@ class Pane:
 
     def show_case(self, case: Case | None) -> None:
         """Replace the patient; the record is theirs, and what was tried on is forgotten."""
+        self.record = self.baseline = None  # first: they are of another patient
         self.case = case
-        self.record = None if case is None else case.record
+        if case is not None:
+            self.record = case.record
 
     def show_tissue(self, tissue: Tissue | None) -> None:
         """Replace the tissue; patches, features and prediction are forgotten."""

@@ -117,9 +117,9 @@ def _copied(
     with create_study(folder, given.schema, name=name, who=WHO) as copy:
         copy.add(given.patients, "a scrubbed copy of another study")
         links = []
-        for done, (slide, source) in enumerate(files.items(), 1):
+        for done, (slide, (source, facts)) in enumerate(files.items(), 1):
             target = folder / "features" / f"{slide}.h5"
-            attributes |= set(scrub(source, target, slide))
+            attributes |= set(scrub(source, target, slide, facts))
             links.append(Link(slide, target))
             yield Step("features", done, len(files))
         copy.link(links, "features written anew")

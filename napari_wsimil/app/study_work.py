@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from napari_wsimil.app.case import Case
 from napari_wsimil.app.work import Step
 from napari_wsimil.study.importing import export_table, import_table, plan_for
-from napari_wsimil.study.manifest import Manifest
+from napari_wsimil.study.pseudonyms import default_key, read_key
 from napari_wsimil.study.study import create_study, open_study, study_of_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from pathlib import Path
 
     from napari_wsimil.study.additions import Added
     from napari_wsimil.study.import_plan import ImportPlan
     from napari_wsimil.study.ledger import Entry
+    from napari_wsimil.study.manifest import Manifest
+    from napari_wsimil.study.pseudonyms import Key
     from napari_wsimil.study.schema import ClinicalSchema
     from napari_wsimil.study.study import Study, Unit
 
@@ -28,6 +30,14 @@ class Opened:
 
     study: Study
     manifest: Manifest
+
+
+@dataclass(frozen=True, eq=False)
+class Planned:
+    """What an import will do, and the key of the study's pseudonyms; it may be empty yet."""
+
+    plan: ImportPlan
+    key: Key
 
 
 @dataclass(frozen=True)
@@ -67,15 +77,18 @@ def read_job(study: Study) -> Generator[Step, None, Opened]:
 
 def plan_table_job(
     study: Study, path: Path, schema: ClinicalSchema | None = None
-) -> Generator[Step, None, ImportPlan]:
+) -> Generator[Step, None, Planned]:
     """Return what the import of a table will do."""
     yield Step("reading the table")
-    return plan_for(study, path, schema=schema)
+    key = read_key(default_key(study.identity), study.folder)
+    return Planned(plan_for(study, path, schema=schema, key=key), key)
 
 
-def import_job(study: Study, plan: ImportPlan, why: str) -> Generator[Step, None, Added]:
-    """Return what came of the import of a table."""
-    work = import_table(study, plan, why)
+def import_job(
+    study: Study, plan: ImportPlan, why: str, key: Key | None
+) -> Generator[Step, None, Added]:
+    """Return what came of the import of a table, under pseudonyms if there is a key."""
+    work = import_table(study, plan, why, key)
     while True:
         try:
             done = next(work)

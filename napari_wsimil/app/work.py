@@ -17,8 +17,6 @@ import numpy as np
 from napari_wsimil.app.pace import Pace
 from napari_wsimil.app.session import LoadedModel
 from napari_wsimil.app.slide_layers import UNDERLAY_SIDE
-from napari_wsimil.space.blank import blank_slide, identity_of, made_up_grid
-from napari_wsimil.space.grid import check_places
 from napari_wsimil.space.slide import Slide, open_slide
 from napari_wsimil.space.tissue import Tissue, find_tissue
 
@@ -96,38 +94,6 @@ def model_job(path: Path) -> Generator[Step, None, LoadedModel]:
 
     model, card = load_checkpoint(path)
     return LoadedModel(model, card, path.stem)
-
-
-def features_job(path: Path, slide: Slide, facts: str = "") -> Generator[Step, None, Bag]:
-    """Return the features in a file after proof that they lie on `slide`.
-
-    `facts` is what was confirmed of them, see `SlideRow.feature_facts`.
-    """
-    yield Step("reading features")
-    from napari_wsimil.bags.exchange import open_confirmed
-    from napari_wsimil.bags.stated import Confirmed
-
-    bag = open_confirmed(path, Confirmed.parse(facts), slide.resolution)
-    if bag.slide and bag.slide != slide.fingerprint:
-        raise ValueError(f"{path.name} holds the features of another slide")
-    if bag.grid is not None:
-        check_places(bag.grid, slide)
-    return replace(bag, slide=slide.fingerprint, synthetic=bag.synthetic or slide.synthetic)
-
-
-def blank_job(path: Path, facts: str = "") -> Generator[Step, None, tuple[Slide, Bag]]:
-    """Return a blank slide and the features in a file that lie on it, for want of their own.
-
-    Features without places get places that are made up, and say so.
-    """
-    yield Step("reading features")
-    from napari_wsimil.bags.exchange import open_confirmed
-    from napari_wsimil.bags.stated import Confirmed
-
-    bag = open_confirmed(path, Confirmed.parse(facts))
-    grid = made_up_grid(len(bag)) if bag.grid is None else bag.grid
-    slide = blank_slide(grid, identity_of(bag.features.numpy()), bag.synthetic)
-    return slide, replace(bag, grid=grid, slide=slide.fingerprint)
 
 
 def tissue_job(slide: Slide) -> Generator[Step, None, Tissue]:

@@ -14,7 +14,7 @@ from napari_wsimil.space.geometry import SlideError
 from napari_wsimil.space.slide import open_slide
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from napari_wsimil.bags.passport import Passport
@@ -79,7 +79,10 @@ class Surveyed:
 
 
 def survey_features(
-    folder: Path | str, slides: Sequence[SlideLike], confirmed: Confirmed | None = None
+    folder: Path | str,
+    slides: Sequence[SlideLike],
+    confirmed: Confirmed | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> Generator[Surveyed, None, Survey]:
     """Yield after every file; return which of a folder's files are of which slides.
 
@@ -94,6 +97,9 @@ def survey_features(
         Those of the study.
     confirmed
         What a person says of all files of the folder.
+    names
+        Names of slides by those that files may have in their stead, such as the identifiers
+        that a study's pseudonyms stand for.
 
     Raises
     ------
@@ -104,7 +110,7 @@ def survey_features(
     """
     files = feature_files(Path(folder))
     given = confirmed or Confirmed()
-    named = _by_slide(files, slides)
+    named = _by_slide(files, slides, names or {})
     rows = {row.slide: row for row in slides}
     matches: list[Match] = []
     lost: list[Mismatch] = []
@@ -179,9 +185,12 @@ def _files(folder: Path) -> tuple[Path, ...]:
     )
 
 
-def _by_slide(files: Sequence[Path], slides: Sequence[SlideLike]) -> dict[Path, str | None]:
+def _by_slide(
+    files: Sequence[Path], slides: Sequence[SlideLike], others: Mapping[str, str]
+) -> dict[Path, str | None]:
     """Return the slide each file is of, None where none is."""
     names = {row.slide: row.slide for row in slides}
+    names = {name: slide for name, slide in others.items() if slide in names} | names
     for row in slides:
         if row.slide_path is not None:
             names.setdefault(row.slide_path.stem, row.slide)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from napari_wsimil.bags.checks import Verdict
 from napari_wsimil.bags.survey import survey_features
-from napari_wsimil.study.links import CONFIRMED, Link, Linked
+from napari_wsimil.study.links import CONFIRMED, Link
+from napari_wsimil.study.pseudonyms import default_key, read_key
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -18,36 +19,29 @@ if TYPE_CHECKING:
     from napari_wsimil.study.opened import Study
 
 
-@dataclass(frozen=True)
-class LinkedFolder:
-    """What a folder of features had for a study, and what came of linking it."""
+def survey_study(
+    study: Study, folder: Path, confirmed: Confirmed, key: Path | None = None
+) -> Generator[Surveyed, None, Survey]:
+    """Yield after every file; return what a folder of features has for a study's slides.
 
-    survey: Survey
-    linked: Linked
+    Nothing is written: `Study.link` takes `links_of` it.
 
-    @property
-    def refused(self) -> tuple[Match, ...]:
-        """Return the files that were not linked because a check or an answer failed."""
-        return tuple(m for m in self.survey.matches if m.passport.verdict is Verdict.REFUSED)
-
-
-def link_folder(
-    study: Study, folder: Path, confirmed: Confirmed, why: str
-) -> Generator[Surveyed, None, LinkedFolder]:
-    """Yield after every file; return what was linked of a folder to the slides of a study.
-
-    Files whose passport is refused are not linked.
+    Parameters
+    ----------
+    confirmed
+        What a person says of all files of the folder.
+    key
+        Key of the study's pseudonyms, since files are called as outside; among the user's
+        data if None.
 
     Raises
     ------
     ValueError
-        As `survey_features`.
-    StudyError
-        If the study cannot be written.
+        As `survey_features`, and if the key is broken or of another study.
     """
     slides = [slide for patient in study.manifest().patients for slide in patient.slides]
-    survey = yield from survey_features(folder, slides, confirmed)
-    return LinkedFolder(survey, study.link(links_of(survey), why))
+    names = read_key(key or default_key(study.identity), study.folder).slides
+    return (yield from survey_features(folder, slides, confirmed, names))
 
 
 def links_of(survey: Survey) -> tuple[Link, ...]:

@@ -63,10 +63,14 @@ def disguised(manifest: Manifest) -> Disguised:
     return Disguised(schema, tuple(patients), names, slides, dates)
 
 
-def features_of(manifest: Manifest, key: Mapping[str, str]) -> dict[str, Path]:
-    """Return the files of features by the new names of their slides."""
+def features_of(manifest: Manifest, key: Mapping[str, str]) -> dict[str, tuple[Path, str]]:
+    """Return files of features, and what was confirmed of each, by the slides' new names."""
     rows = (row for patient in manifest.patients for row in patient.slides)
-    return {key[row.slide]: row.feature_path for row in rows if row.feature_path is not None}
+    return {
+        key[row.slide]: (row.feature_path, row.feature_facts)
+        for row in rows
+        if row.feature_path is not None
+    }
 
 
 def _dateless(field: Field) -> Field:
@@ -80,7 +84,7 @@ def _dateless(field: Field) -> Field:
 
 def _renamed(patient: Patient, name: str) -> Patient:
     slides = tuple(
-        replace(row, slide=f"{name}-{number}", slide_path=None, feature_path=None)
+        replace(row, slide=f"{name}-{number}", slide_path=None, feature_path=None, feature_facts="")
         for number, row in enumerate(patient.slides, 1)
     )
     record = None if patient.record is None else _in_days(patient.record)

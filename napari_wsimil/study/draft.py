@@ -14,6 +14,7 @@ from napari_wsimil.study.questions import Question
 from napari_wsimil.study.readings import (
     Reading,
     days_of,
+    event_of,
     numbers_of,
     plausible_range,
     reading_of,
@@ -185,7 +186,10 @@ def _reading_as(header: str, known_field: Field, known: Counter[str], asked: Ask
         return numbers_of(header, known, asked, known_field.unit) or empty
     if known_field.kind is Kind.DATE:
         return days_of(header, known, asked) or empty
-    return replace(empty, values={c: v for c in known if (v := _word(known_field, c)) is not None})
+    values = {c: v for c in known if (v := _word(known_field, c)) is not None}
+    if known_field.kind is Kind.BOOLEAN and len(values) < len(known):
+        return event_of(header, known, asked) or replace(empty, values=values)
+    return replace(empty, values=values)
 
 
 def _word(known_field: Field, cell: str) -> Value | None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from napari_wsimil.study.field import Field, Value
+    from napari_wsimil.study.manifest import SlideRow
     from napari_wsimil.study.tables import Table, TableRow
 
 #: Answers to what becomes of patients whose rows disagree.
@@ -98,8 +99,13 @@ class ImportPlan:
         asked = Asked({key: answer for key, answer in answers.items() if answer}, strict=False)
         return _plan(self.table, asked, self.given, self.cases)
 
-    def patients(self) -> tuple[Patient, ...]:
-        """Return the patients as they will be in the study.
+    def patients(self, *, as_cases: bool = True) -> tuple[Patient, ...]:
+        """Return the patients with their slides and records.
+
+        Parameters
+        ----------
+        as_cases
+            Whether they are called as their cases in the study are; else as in the table.
 
         Raises
         ------
@@ -110,8 +116,9 @@ class ImportPlan:
             keys = ", ".join(repr(question.key) for question in self.open)
             raise RecordError(f"{self.table.path.name}: first answer {keys}")
         left_out = self._left_out()
+        called = self.links.cases if as_cases else {}
         return tuple(
-            self._patient(name, rows)
+            self._patient(called.get(name, name), self.links.slides.get(name, ()), rows)
             for name, rows in self.merged.rows.items()
             if name not in left_out
         )
@@ -121,15 +128,17 @@ class ImportPlan:
             return set()
         return {conflict.patient for conflict in self.merged.conflicts}
 
-    def _patient(self, name: str, rows: Sequence[TableRow]) -> Patient:
+    def _patient(
+        self, name: str, slides: tuple[SlideRow, ...], rows: Sequence[TableRow]
+    ) -> Patient:
         columns = (*self.fields, *(self.outcome.columns if self.outcome else ()))
         values = {column.header: _value(column, rows) for column in columns}
         by_name = {c.field.name: values[c.header] for c in self.fields if c.field is not None}
         record = {f.name: by_name.get(f.name, Absent.MISSING) for f in self.schema.fields}
         time, event = (self.outcome and self.outcome.of(values)) or (None, None)
         return Patient(
-            self.links.cases.get(name, name),
-            self.links.slides.get(name, ()),
+            name,
+            slides,
             self._label(rows),
             split_of(rows[0]),
             time,

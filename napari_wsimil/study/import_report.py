@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_wsimil.study.field import Absent
+from napari_wsimil.study.field import Absent, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -29,7 +29,8 @@ def report_lines(plan: ImportPlan) -> Iterator[str]:
     yield from (f"  {column_line(column)}" for column in plan.fields)
     others = [column for column in plan.columns if column.field is None]
     yield f"{len(others)} columns become none"
-    yield from (f"  {column.header}: {column.why}" for column in others)
+    for why in dict.fromkeys(column.why for column in others):
+        yield f"  {why}: {', '.join(c.header for c in others if c.why == why)}"
     yield from _questions(plan)
 
 
@@ -41,13 +42,13 @@ def column_line(column: Column) -> str:
 
 def field_words(field: Field) -> str:
     """Return kind, unit, range or values, group, and whether it gives the outcome away."""
-    parts = [field.kind.value]
+    parts = ["flag" if field.kind is Kind.BOOLEAN else field.kind.value]
     if field.unit:
         parts[0] += f" in {field.unit}"
     if field.plausible:
         parts.append(f"{field.plausible[0]:g} to {field.plausible[1]:g}")
     if field.values:
-        sign = " < " if field.kind.value == "ordinal" else ", "
+        sign = " < " if field.kind is Kind.ORDINAL else ", "
         parts.append(sign.join(field.values[:_SHOWN]) + (" …" if field.values[_SHOWN:] else ""))
     parts.append(f"group {field.group}")
     if field.outcome:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
     from napari_wsimil.study.additions import Added
+    from napari_wsimil.study.manifest import Patient
+    from napari_wsimil.study.pseudonyms import Key
     from napari_wsimil.study.schema import ClinicalSchema
     from napari_wsimil.study.study import Study
 
@@ -24,6 +27,7 @@ def plan_for(
     path: str | Path,
     answers: Mapping[str, str] | None = None,
     schema: ClinicalSchema | None = None,
+    key: Key | None = None,
 ) -> ImportPlan:
     """Return what the import of a table into a study will do. Nothing is written.
 
@@ -37,22 +41,38 @@ def plan_for(
         By the keys of questions.
     schema
         What is known of columns where the study has no fields yet, such as one that ships.
+    key
+        Of the study's pseudonyms, by which those who are in it are known again.
 
     Raises
     ------
     RecordError
         As `open_table` and `plan_import`.
     """
-    manifest = study.manifest()
+    cases = study.manifest().patients
+    if key is not None:
+        cases = tuple(_outside(case, key.identifiers()) for case in cases)
     known = study.schema if study.schema.fields or schema is None else schema
-    return plan_import(open_table(path), answers, schema=known, cases=manifest.patients)
+    return plan_import(open_table(path), answers, schema=known, cases=cases)
 
 
-def import_table(study: Study, plan: ImportPlan, why: str) -> Generator[float, None, Added]:
+def import_table(
+    study: Study, plan: ImportPlan, why: str, key: Key | None = None
+) -> Generator[float, None, Added]:
     """Take the patients of a plan into a study; yield the share done, return what came of it.
 
     New fields come into the study's schema first. Values that are there are never changed:
     patients who contradict them are listed. The ledger gets the table's SHA-256.
+
+    Parameters
+    ----------
+    study, plan
+        Where to, and what.
+    why
+        For the ledger.
+    key
+        Gives the table's patients and slides pseudonyms, and keeps them; without it they are
+        called as in the table.
 
     Raises
     ------
@@ -61,7 +81,10 @@ def import_table(study: Study, plan: ImportPlan, why: str) -> Generator[float, N
     StudyError
         If the study cannot be written.
     """
-    patients = plan.patients()
+    patients = plan.patients(as_cases=key is None)
+    if key is not None:
+        patients, key = key.disguised(patients, study.manifest())
+        key.save()
     yield 0.3
     if plan.schema != study.schema:
         study.set_schema(plan.schema, f"{why}: fields of {plan.table.path.name}")
@@ -94,6 +117,12 @@ def export_table(
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _outside(case: Patient, identifiers: Mapping[str, str]) -> Patient:
+    """Return a case under the identifiers of the outside, where a key has them."""
+    slides = (replace(row, slide=identifiers.get(row.slide, row.slide)) for row in case.slides)
+    return replace(case, name=identifiers.get(case.name, case.name), slides=tuple(slides))
 
 
 def _sha256(path: Path) -> str:

@@ -140,6 +140,7 @@ def _located(said: SlideRow, found: SlideRow) -> SlideRow:
         slide_path=found.slide_path or said.slide_path,
         feature_path=found.feature_path or said.feature_path,
         mpp=found.mpp or said.mpp,
+        feature_facts=found.feature_facts or said.feature_facts,
     )
 
 

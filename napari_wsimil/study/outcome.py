@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from napari_wsimil.study.cells import says
 from napari_wsimil.study.field import Absent, Kind
-from napari_wsimil.study.headers import DAYS, plain, stem
+from napari_wsimil.study.headers import DAYS, names_event, plain, stem
 from napari_wsimil.study.questions import Question
 from napari_wsimil.study.readings import NO_EVENT
 from napari_wsimil.study.roles import NO_COLUMN
@@ -103,7 +103,9 @@ def outcome_of(columns: Sequence[Column], asked: Asked) -> Outcome | None:
 def _candidate(column: Column, columns: Sequence[Column], asked: Asked) -> Outcome | None:
     keys = {question.key for question in asked.questions}
     key = f"{column.header}: event"
-    if column.field is None or column.field.kind is not Kind.BOOLEAN or key not in keys:
+    if column.field is None or column.field.kind is not Kind.BOOLEAN:
+        return None
+    if key not in keys and not (column.field.outcome and names_event(column.header)):
         return None
     if asked.answers.get(key) == NO_EVENT:
         return None

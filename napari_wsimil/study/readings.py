@@ -161,7 +161,11 @@ def _levels(stages: Iterable[Stage]) -> tuple[str, ...]:
     return ordered(present | usual)
 
 
-def _event(header: str, known: Counter[str], asked: Asked) -> Reading | None:
+def event_of(header: str, known: Counter[str], asked: Asked) -> Reading | None:
+    """Return whether an event happened in a column; None if it says nothing of one.
+
+    In which value it happened is asked: 1 may as well mean censored.
+    """
     if not 2 <= len(known) <= 3:
         return None
     words = all(_EVENT_VALUE.fullmatch(cell) for cell in known)
@@ -282,7 +286,7 @@ def plausible_range(values: Iterable[Value]) -> tuple[float, float] | None:
 
 
 _READINGS: tuple[Callable[[str, Counter[str], Asked], Reading | None], ...] = (
-    _event,
+    event_of,
     _flags,
     days_of,
     _staged,

@@ -24,6 +24,7 @@ OWN = {
     "slide_path": "where slides are",
     "feature_path": "where features are",
     "mpp_override": "µm per pixel, as stated",
+    "feature_facts": "what was confirmed of features",
     "split": "the parts of the cohort",
 }
 

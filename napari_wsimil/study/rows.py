@@ -54,9 +54,8 @@ def slides_of(rows: Sequence[TableRow], roles: Roles) -> list[SlideRow]:
         name = _ENDINGS.sub("", row.cells[roles.slide])
         if name.casefold() not in MARKERS:
             places = (row.file("slide_path"), row.file("feature_path"))
-            named.setdefault(
-                name, SlideRow(name, *places, row.number("mpp_override", *PLAUSIBLE_MPP))
-            )
+            mpp, facts = row.number("mpp_override", *PLAUSIBLE_MPP), row.text("feature_facts")
+            named.setdefault(name, SlideRow(name, *places, mpp, facts))
     return list(named.values())
 
 

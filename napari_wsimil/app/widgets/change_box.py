@@ -11,7 +11,6 @@ from qtpy.QtWidgets import (
     QGridLayout,
     QGroupBox,
     QLabel,
-    QProgressBar,
     QPushButton,
     QVBoxLayout,
     QWidget,
@@ -23,10 +22,9 @@ from napari_wsimil.app.widgets.docked import allow
 if TYPE_CHECKING:
     from napari_wsimil.app.session import Session
     from napari_wsimil.explain.movement import Movement
-    from napari_wsimil.explain.predict import Prediction
+    from napari_wsimil.explain.noise import Noise
 
 _HINT = "Edit a field: what changes is told here, and moves on the slide."
-_BEHIND = "<span style='color: #e69f00'>● The map is older than the record</span>"
 
 
 class ChangeBox(QGroupBox):
@@ -38,34 +36,26 @@ class ChangeBox(QGroupBox):
         super().__init__("What the edit changes", parent)
         self._session, self._pane = session, session.pane
         self._before_map = ""
-        self.chances = QGridLayout()
-        self.chances.setColumnStretch(1, 1)
+        self._movement: Movement | None = None
         self.words = QLabel(_HINT)
         self.noise = QLabel()
-        self.latency = QLabel()
-        for label in (self.words, self.noise, self.latency):
+        for label in (self.words, self.noise):
             label.setWordWrap(True)
         self.change_button = QPushButton("Show change")
         self.change_button.setCheckable(True)
         self.beside_button = QPushButton("Before beside")
         self.pin_button = QPushButton("Pin as baseline")
         self.noise_button = QPushButton("Beside its noise")
-        self.noise_button.setToolTip(
-            "How far the map moves for no reason, beside how far this edit moves it"
-        )
         buttons = QGridLayout()
         buttons.addWidget(self.change_button, 0, 0)
         buttons.addWidget(self.beside_button, 0, 1)
         buttons.addWidget(self.pin_button, 1, 0)
         buttons.addWidget(self.noise_button, 1, 1)
         column = QVBoxLayout(self)
-        column.addLayout(self.chances)
         column.addWidget(self.words)
         column.addWidget(self.noise)
         column.addLayout(buttons)
-        column.addWidget(self.latency)
         self.noise.hide()
-        self.latency.hide()
         self.change_button.clicked.connect(self._show_change)
         self.beside_button.clicked.connect(self._lay_beside)
         self.pin_button.clicked.connect(self._pin)
@@ -76,18 +66,22 @@ class ChangeBox(QGroupBox):
 
     def tell(self, movement: Movement | None, compared: str) -> None:
         """Tell how far the compared map moved."""
+        self._movement = movement
+        self.noise.hide()
         self.words.setText(_HINT if movement is None else moved_words(compared, movement))
 
-    def tell_behind(self) -> None:
-        """Mark what is told here, and the map, as older than the record."""
-        self.tell_latency(
-            f"<span style='color:{_BEHIND}'>● The map is older than the record.</span>"
-        )
-
-    def tell_latency(self, words: str) -> None:
-        """Tell how long the last edit took, or what it waits for."""
-        self.latency.setText(words)
-        self.latency.show()
+    def tell_noise(self, noise: Noise, compared: str) -> None:
+        """Tell how far the map moves for no reason, and whether this edit moves it farther."""
+        bounds = noise.bounds(compared)
+        said = [f"{source}: {bound.moved:.1%}" for source, bound in bounds.items()]
+        words = f"Noise, at most: {', '.join(said)}." if said else "This map has no shares."
+        if said and self._movement is not None:
+            within = noise.within(self._movement, compared)
+            words += (
+                " The edit is <b>within noise</b>." if within else " The edit moves it farther."
+            )
+        self.noise.setText(words)
+        self.noise.show()
 
     def _pin(self) -> None:
         self._pane.baseline = self._pane.prediction
@@ -122,15 +116,17 @@ class ChangeBox(QGroupBox):
         self.setVisible(reads)
         if prediction is None or not reads:
             return
-        self._show_chances(baseline or prediction, prediction)
         why = "Edit a field first"
         allow(self.pin_button, prediction is not baseline, why, "Compare further edits with this")
-        allow(
-            self.beside_button, baseline is not None, why, "The baseline's map in a second canvas"
-        )
+        edited, does = baseline is not None, "The baseline's map in a second canvas"
+        allow(self.beside_button, edited, why, does)
+        does = "How far the map moves for no reason, beside how far this edit moves it"
+        allow(self.noise_button, edited, why, does)
         self._show_button()
 
     def _show_button(self, *_: object) -> None:
+        if not isalive(self):
+            return
         shown = self._pane.shown
         changes = {one.name for one in self._pane.extras.get(SOURCE, ())}
         allow(
@@ -143,20 +139,6 @@ class ChangeBox(QGroupBox):
         current = shown is not None and index < len(shown.explanations)
         name = shown.explanations[index].name if shown is not None and current else ""
         self.change_button.setChecked(name in changes)
-
-    def _show_chances(self, before: Prediction, after: Prediction) -> None:
-        outcomes = after.card.outcomes
-        if self.chances.rowCount() <= len(outcomes):
-            for row, name in enumerate(outcomes, 1):
-                self.chances.addWidget(QLabel(name), row, 0)
-                bar = QProgressBar()
-                bar.setRange(0, 1000)
-                self.chances.addWidget(bar, row, 1)
-        pairs = zip(before.probabilities.tolist(), after.probabilities.tolist(), strict=True)
-        for row, (was, now) in enumerate(pairs, 1):
-            bar = self.chances.itemAtPosition(row, 1).widget()
-            bar.setValue(round(1000 * now))
-            bar.setFormat(f"{was:.1%} → {now:.1%}" if was != now else f"{now:.1%}")
 
 
 def moved_words(name: str, found: Movement) -> str:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
+    QAbstractButton,
     QComboBox,
     QDockWidget,
     QFrame,
-    QPushButton,
     QScrollArea,
     QVBoxLayout,
     QWidget,
@@ -81,7 +81,7 @@ class DockedWidget(QWidget):
             parent.raise_()
 
 
-def allow(button: QPushButton, allowed: bool, why: str, does: str = "") -> None:
+def allow(button: QAbstractButton, allowed: bool, why: str, does: str = "") -> None:
     """Enable a button and say what it does, or let its tooltip say why it is not."""
     button.setEnabled(allowed)
     button.setToolTip(does if allowed else why)

@@ -23,6 +23,7 @@ from napari_wsimil.app import memory
 from napari_wsimil.app.analysis import analyze_job, seen_job
 from napari_wsimil.app.widgets.ask import AskTab
 from napari_wsimil.app.widgets.attention import AttentionTab
+from napari_wsimil.app.widgets.branches import BranchesTab
 from napari_wsimil.app.widgets.docked import DockedWidget, allow, while_shown
 from napari_wsimil.app.widgets.effect import EffectTab
 from napari_wsimil.app.widgets.facts import FactsTab
@@ -60,9 +61,10 @@ class ExplainWidget(DockedWidget):
         self.steps = StepsTab(self._pane)
         self.effect = EffectTab(self._pane)
         self.facts = FactsTab(self._pane)
+        self.branches = BranchesTab(self._pane)
         self.slides = SlidesTab(session)
         self._each: tuple[Tab, ...] = (
-            *(self.patches, self.ask, self.steps, self.attention),
+            *(self.patches, self.ask, self.steps, self.attention, self.branches),
             *(self.effect, self.facts, self.slides),
         )
         for tab in self._each:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,18 +19,20 @@ from qtpy.QtWidgets import (
 )
 
 from napari_wsimil.app import memory
+from napari_wsimil.app.feature_work import blank_job, features_job, passport_words
 from napari_wsimil.app.widgets.docked import allow, while_shown
-from napari_wsimil.app.work import blank_job, extract_and_ask_job, features_job, plan_job
+from napari_wsimil.app.work import extract_and_ask_job, plan_job
+from napari_wsimil.bags.checks import Verdict
 from napari_wsimil.bags.encoders import BUILT_IN, KNOWN
 from napari_wsimil.space.blank import is_blank
 
 if TYPE_CHECKING:
+    from napari_wsimil.app.feature_work import Laid
     from napari_wsimil.app.session import Pane
     from napari_wsimil.app.widgets.job import JobRow
     from napari_wsimil.app.work import Plan, Step
     from napari_wsimil.bags.bag import Bag
     from napari_wsimil.explain.predict import Prediction
-    from napari_wsimil.space.slide import Slide
 
 _FEATURES = "Features (*.h5 *.hdf5 *.pt)"
 _SAVED = "Features (*.h5)"
@@ -52,13 +55,16 @@ class FeatureBox(QGroupBox):
             self.encoder.addItem(f"{name} (weights file)", name)
         self.extract_button = QPushButton("Extract and save…")
         self.load_button = QPushButton("Open features…")
-        self.facts = QLabel()
-        self.facts.setWordWrap(True)
+        self.facts, self.passport = QLabel(), QLabel()
+        for label in (self.facts, self.passport):
+            label.setWordWrap(True)
+        self._laid: Laid | None = None
         form = QFormLayout(self)
         form.addRow("Encoder", self.encoder)
         form.addRow(self.extract_button)
         form.addRow(self.load_button)
         form.addRow(self.facts)
+        form.addRow(self.passport)
         self.extract_button.clicked.connect(self._ask_extract)
         self.load_button.clicked.connect(self._ask_features)
         job.started.connect(self._refresh)
@@ -74,17 +80,18 @@ class FeatureBox(QGroupBox):
         file, see `SlideRow.feature_facts`.
         """
         slide = self._pane.slide
-        if slide is None or is_blank(slide):
-            self._job.run(blank_job(path, facts), while_shown(self._pane, self._show_blank))
-        else:
-            show = while_shown(self._pane, self._pane.show_bag)
-            self._job.run(features_job(path, slide, facts), show)
+        bare = slide is None or is_blank(slide)
+        job = blank_job(path, facts) if slide is None or bare else features_job(path, slide, facts)
+        self._job.run(job, while_shown(self._pane, self.show))
 
-    def _show_blank(self, found: tuple[Slide, Bag]) -> None:
-        before, (slide, bag) = self._pane.slide, found
-        self._pane.show_slide(slide)
-        self._pane.show_bag(bag)
-        if before is not None:
+    def show(self, laid: Laid) -> None:
+        """Show features with their passport, on the slide that they are laid on."""
+        before, pane = self._pane.slide, self._pane
+        if laid.slide is not before:
+            pane.show_slide(laid.slide)
+        self._laid = laid
+        pane.show_bag(laid.bag)
+        if before is not None and laid.slide is not before:
             before.close()
 
     def extract(self, path: Path, weights: Path | None = None) -> None:
@@ -156,6 +163,11 @@ class FeatureBox(QGroupBox):
         tip = "Without a slide they are shown on a blank grid"
         allow(self.load_button, not busy, "Something is running", tip)
         self.facts.setText(_facts(pane.bag))
+        laid = self._laid if self._laid is not None and self._laid.bag is pane.bag else None
+        self.passport.setVisible(laid is not None)
+        if laid is not None:
+            self.passport.setText(_passport(laid))
+            self.passport.setToolTip(passport_words(laid.passport))
 
 
 def _facts(bag: Bag | None) -> str:
@@ -163,6 +175,14 @@ def _facts(bag: Bag | None) -> str:
         return ""
     encoder = bag.encoder.partition("@")[0] or "an unnamed encoder"
     return f"{len(bag)} × {bag.features.shape[1]} by {encoder}"
+
+
+def _passport(laid: Laid) -> str:
+    """Return what a passport comes to, and the checks that did not pass."""
+    shown = laid.passport
+    told = [f"{c.name}: {c.sentence}" for c in shown.checks if c.verdict is Verdict.WARNED]
+    words = [f"Passport ({shown.tool}): {shown.verdict}", *told, *shown.notes]
+    return ". ".join(html.escape(word) for word in words)
 
 
 def _duration(hours: float) -> str:

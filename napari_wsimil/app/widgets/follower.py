@@ -71,7 +71,6 @@ class Follower(QObject):
         self._asked: Question | None = None
         self._newest: Record | None = None
         self._since = 0.0
-        self._window: QObject | None = None
         self.compared = ""
         self.milliseconds = 0.0
         self._late = QTimer(self)
@@ -111,7 +110,7 @@ class Follower(QObject):
         worker.returned.connect(self._keep)
         worker.errored.connect(self._tell)
         worker.finished.connect(self._go_on)
-        self._watch()
+        self.parent().window().installEventFilter(self)
         worker.start()
 
     def _show(self, step: Preparing | Revised) -> None:
@@ -164,15 +163,6 @@ class Follower(QObject):
         self._ready = self._newest = None
         if self._worker is not None:
             self._worker.quit()
-
-    # the window
-
-    def _watch(self) -> None:
-        """Stop when the window is closed."""
-        window = self.parent().window()
-        if window is not self._window:
-            self._window = window
-            window.installEventFilter(self)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """Stop when the window is closed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QColor
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QHeaderView,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from napari_wsimil.study.draft import Column
     from napari_wsimil.study.import_plan import ImportPlan
 
+_NONE, _OUTCOME = QColor("#8a929c"), QColor("#e69f00")
 _TITLES = ("column", "becomes", "understood as")
 
 
@@ -40,7 +42,6 @@ class ImportColumns(QWidget):
         self.table.setHorizontalHeaderLabels(list(_TITLES))
         self.table.verticalHeader().hide()
         self.table.setWordWrap(True)
-        self.table.setAlternatingRowColors(True)
         self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         header = self.table.horizontalHeader()
         header.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
@@ -74,9 +75,9 @@ class ImportColumns(QWidget):
                 state = Qt.CheckState.Checked if column.field else Qt.CheckState.Unchecked
                 item.setCheckState(state)
             if column.field is None:
-                item.setForeground(Qt.GlobalColor.gray)
+                item.setForeground(_NONE)
             elif column.field.outcome and place == 1:
-                item.setForeground(Qt.GlobalColor.yellow)
+                item.setForeground(_OUTCOME)
             self.table.setItem(row, place, item)
 
     def _tell(self, item: QTableWidgetItem) -> None:

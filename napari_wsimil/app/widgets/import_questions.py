@@ -9,9 +9,9 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QComboBox,
     QFrame,
+    QGridLayout,
     QLabel,
     QScrollArea,
-    QVBoxLayout,
     QWidget,
 )
 
@@ -36,6 +36,7 @@ class ImportQuestions(QScrollArea):
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.boxes: dict[str, QComboBox] = {}
+        self._labels: dict[str, QLabel] = {}
         self._asked: tuple[Question, ...] = ()
 
     def show_plan(self, plan: ImportPlan) -> None:
@@ -51,18 +52,24 @@ class ImportQuestions(QScrollArea):
     def _build(self, asked: tuple[Question, ...]) -> None:
         self.boxes, self._labels = {}, {}
         inside = QWidget()
-        column = QVBoxLayout(inside)
-        column.setSpacing(4)
-        first = next((q for q in asked if q.default), None)
-        if first is asked[0] if asked else True:
-            column.addWidget(QLabel("Nothing must be asked."))
-        for question in asked:
-            if question is first:
-                column.addWidget(QLabel("<br><b>Taken for granted; change what is wrong</b>"))
-            column.addWidget(self._label(question))
-            column.addWidget(self._box(question))
-        column.addStretch(1)
+        grid = QGridLayout(inside)
+        grid.setColumnStretch(0, 3)
+        grid.setColumnStretch(1, 2)
+        must = [question for question in asked if not question.default]
+        others = [question for question in asked if question.default]
+        title = "Must be answered" if must else "Nothing must be answered"
+        row = self._lay(grid, 0, title, must)
+        row = self._lay(grid, row, "Taken for granted; change what is wrong", others)
+        grid.setRowStretch(row, 1)
         self.setWidget(inside)
+
+    def _lay(self, grid: QGridLayout, row: int, title: str, asked: list[Question]) -> int:
+        """Lay questions under a title from a row on, and return the row after them."""
+        grid.addWidget(QLabel(f"<b>{title}</b>"), row, 0, 1, 2)
+        for place, question in enumerate(asked, row + 1):
+            grid.addWidget(self._label(question), place, 0)
+            grid.addWidget(self._box(question), place, 1)
+        return row + 1 + len(asked)
 
     def _label(self, question: Question) -> QLabel:
         label = self._labels[question.key] = QLabel()
@@ -90,7 +97,11 @@ class ImportQuestions(QScrollArea):
 
 
 def _text(question: Question) -> str:
-    rest = {v: n for v, n in question.counts.items() if v not in question.options}
-    counts = [f"{html.escape(value)}: {n:,}" for value, n in list(rest.items())[:_SHOWN]]
-    more = " …" if len(rest) > _SHOWN else ""
-    return html.escape(question.text) + (f" <i>{', '.join(counts)}{more}</i>" if counts else "")
+    shown = list(question.counts.items())[:_SHOWN]
+    counts = [f"{_plain(value)}: {n:,}" for value, n in shown]
+    more = " …" if len(question.counts) > _SHOWN else ""
+    return _plain(question.text) + (f" <i>{', '.join(counts)}{more}</i>" if counts else "")
+
+
+def _plain(text: str) -> str:
+    return html.escape(text, quote=False)

@@ -6,19 +6,27 @@ from typing import TYPE_CHECKING
 
 from qtpy.compat import isalive
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QWidget
+from superqt import QCollapsible
 
 from napari_wsimil.app.case import Case
+from napari_wsimil.app.record_work import noise_job
+from napari_wsimil.app.widgets.answer_bars import AnswerBars
 from napari_wsimil.app.widgets.change_box import ChangeBox
-from napari_wsimil.app.widgets.docked import DockedWidget, allow
+from napari_wsimil.app.widgets.docked import DockedWidget, allow, while_shown
 from napari_wsimil.app.widgets.follower import Follower
+from napari_wsimil.app.widgets.job import JobRow
 from napari_wsimil.app.widgets.record_form import RecordForm
+from napari_wsimil.app.widgets.record_keeper import RecordKeeper
 from napari_wsimil.app.widgets.record_mode import RecordMode
+from napari_wsimil.app.widgets.scenario_button import ScenarioButton
+from napari_wsimil.app.widgets.sweep_box import SweepBox
 from napari_wsimil.app.widgets.trail import Trail
 from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
     from napari_wsimil.app.following import Revised
     from napari_wsimil.app.session import Session
+    from napari_wsimil.explain.noise import Noise
     from napari_wsimil.models.record import RecordFormat
     from napari_wsimil.study.schema import Record
 
@@ -34,21 +42,40 @@ class RecordWidget(DockedWidget):
         self._trail = Trail()
         self._form_of: tuple[Case | None, RecordFormat | None] = (None, None)
         self.follower = Follower(self._pane, self)
+        self.keeper = RecordKeeper(session, self)
+        self.noise_job = JobRow()
+        self.sweep = SweepBox(self._pane)
+        self.scenarios = ScenarioButton(self._pane)
         self.mode = RecordMode()
         self.hint = QLabel(_NOBODY)
         self.problem = QLabel()
         for label in (self.hint, self.problem):
             label.setWordWrap(True)
         self.problem.setStyleSheet("color: #d55e00")
+        self.bars = AnswerBars(self._pane)
         self.change = ChangeBox(session)
         self.form = RecordForm()
-        for part in (self.hint, self.mode, self.problem, self.change):
+        self.fields = _folded("Which field moves this model here?", self.sweep)
+        for place, part in enumerate((self.mode, self.bars)):  # seen wherever the form is scrolled
+            self.layout().insertWidget(place, part)
+        for part in (self.hint, self.problem, self.change, self.noise_job):
             self.column.addWidget(part)
+        self.column.addWidget(self.fields)
         self.column.addLayout(self._build_trail())
         self.column.addWidget(self.form)
         self.column.addStretch(1)
         self._connect()
         self._show_case()
+
+    @property
+    def jobs(self) -> tuple[JobRow, ...]:
+        """Return all that may run here."""
+        return self.noise_job, self.sweep.job
+
+    @property
+    def busy(self) -> bool:
+        """Whether something on screen is older than the record, or still being written."""
+        return self.follower.busy or self.keeper.busy
 
     # build
 
@@ -56,9 +83,8 @@ class RecordWidget(DockedWidget):
         self.undo_button = QPushButton("Undo")
         self.redo_button = QPushButton("Redo")
         self.own_button = QPushButton("As recorded")
-        self.own_button.setToolTip("Back to the patient's own record")
         row = QHBoxLayout()
-        for button in (self.undo_button, self.redo_button, self.own_button):
+        for button in (self.undo_button, self.redo_button, self.own_button, self.scenarios):
             row.addWidget(button)
         return row
 
@@ -71,7 +97,14 @@ class RecordWidget(DockedWidget):
         self.own_button.clicked.connect(self._go_home)
         self.mode.switched.connect(self._switch)
         self.mode.discarded.connect(self.mode.end)
-        self.follower.started.connect(self.change.tell_behind)
+        self.mode.saved.connect(self._save)
+        self.keeper.corrected.connect(self._show_corrected)
+        self.keeper.failed.connect(self._fail)
+        self.scenarios.opened.connect(self._try_scenario)
+        self.scenarios.failed.connect(self._fail)
+        self.sweep.chosen.connect(self._try_value)
+        self.change.noise_button.clicked.connect(self._measure_noise)
+        self.follower.started.connect(self.bars.tell_behind)
         self.follower.landed.connect(self._tell)
         self.follower.failed.connect(self._fail)
         self.follower.preparing.connect(self._tell_preparing)
@@ -84,27 +117,52 @@ class RecordWidget(DockedWidget):
     # act
 
     def _try_on(self, record: Record) -> None:
+        self.keeper.begin()
         self._pane.record = record
 
-    def _rest(self) -> None:
-        """Take what was edited for one step of the trail."""
-        record = self._pane.record
-        if record is not None and self._trail.add(record):
-            self._show_trail()
+    def _rest(self, why: str = "") -> None:
+        """Take what was edited for one step of the trail, and note it."""
+        record, before = self._pane.record, self._trail.record
+        if record is None or before is None or not self._trail.add(record):
+            return
+        self._note(before, record, why)
+        self._show_trail()
+
+    def _note(self, old: Record, new: Record, why: str) -> None:
+        case = self._pane.case
+        if case is not None and not self.mode.correcting:
+            self.keeper.rest(case, old, new, why, landed=not self.follower.busy)
 
     def _go(self, steps: int) -> None:
+        """Undo or redo what was tried on; while correcting, beyond that what was saved."""
+        case, before = self._pane.case, self._trail.record
+        stuck = self._trail.first if steps < 0 else self._trail.last
+        if self.mode.correcting and stuck and case is not None:
+            self.keeper.step(case, back=steps < 0)
+            return
+        self.keeper.begin()
         record = self._trail.go(steps)
-        if record is not None:
+        if record is not None and before is not None:
             self._show_again(record)
+            self._note(before, record, "undo" if steps < 0 else "redo")
 
     def _go_home(self) -> None:
         case = self._case()
         if case is not None:
-            self._trail.add(case.record)
-            self._show_again(case.record)
+            self._try_whole(case.record, "as recorded")
+
+    def _try_value(self, record: Record) -> None:
+        self._try_whole(record, "a value of the sweep")
+
+    def _try_scenario(self, record: Record, name: str) -> None:
+        self._try_whole(record, f"scenario {name}")
+
+    def _try_whole(self, record: Record, why: str) -> None:
+        self.keeper.begin()
+        self._show_again(record)
+        self._rest(why)
 
     def _show_again(self, record: Record) -> None:
-        self.form.show_record(record)
         self._pane.record = record
         self._show_trail()
 
@@ -115,15 +173,41 @@ class RecordWidget(DockedWidget):
             self._trail = Trail(case.record)
             self._show_again(case.record)
 
+    def _save(self, why: str) -> None:
+        case, record = self._pane.case, self._pane.record
+        if self.form.wrong:
+            self._fail("A field has a value that cannot be: mend it, or discard")
+        elif case is not None and record is not None:
+            self.keeper.correct(case, record, why)
+
+    def _show_corrected(self, case: Case) -> None:
+        """Show the record as the study has it now; what is compared begins anew."""
+        if self._pane.case is not None and self._pane.case.patient == case.patient:
+            self._pane.baseline = None
+            self._pane.show_case(case)
+            self.mode.end()
+
+    def _measure_noise(self) -> None:
+        pane = self._pane
+        if pane.model is not None and pane.baseline is not None:
+            job = noise_job(pane.model, pane.baseline)
+            self.noise_job.run(job, while_shown(pane, self._tell_noise))
+
+    def _tell_noise(self, noise: Noise) -> None:
+        self.change.tell_noise(noise, self.follower.compared)
+
     # follow
 
     def _follow(self, record: Record | None) -> None:
         pane = self._pane
-        if not isalive(self) or record is None or pane.prediction is None:
+        if not isalive(self) or record is None:
             return
-        if pane.baseline is None:
-            pane.baseline = pane.prediction
+        self.form.show_record(record)
         self.mode.allow_saving(bool(self._changes()))
+        if pane.prediction is None or self._mismatch():
+            return
+        if pane.baseline is None and pane.prediction.record is not None:
+            pane.baseline = pane.prediction
         self.follower.follow()
 
     def _changes(self) -> dict[str, object]:
@@ -137,13 +221,12 @@ class RecordWidget(DockedWidget):
             self.follower.compared = prediction.explanations[index].name
 
     def _tell(self, revised: Revised) -> None:
+        self.keeper.land()
         self.change.tell(revised.movement, self.follower.compared)
-        self.change.tell_latency(
-            f"The last edit was on the slide after {self.follower.milliseconds:.0f} ms"
-        )
+        self.bars.tell(f"The last edit was on the slide after {self.follower.milliseconds:.0f} ms")
 
     def _tell_preparing(self, done: int, total: int) -> None:
-        self.change.tell_latency(f"Preparing the slide for edits, once: {done / total:.0%}")
+        self.bars.tell(f"Preparing the slide for edits, once: {done / total:.0%}")
 
     def _fail(self, words: str) -> None:
         self.problem.setText(words)
@@ -165,9 +248,11 @@ class RecordWidget(DockedWidget):
         case, model = self._case(), self._pane.model
         read = None if model is None else model.card.record
         self.hint.setVisible(case is None)
-        for part in (self.mode, self.form, self.undo_button, self.redo_button, self.own_button):
+        buttons = (self.undo_button, self.redo_button, self.own_button, self.scenarios)
+        for part in (self.mode, self.form, *buttons):
             part.setVisible(case is not None)
-        self._fail(self._mismatch(case, read))
+        self.sweep.show_case(case)
+        self._fail(self._mismatch())
         if case is None:
             self.form.show_case(None, None)
             return
@@ -180,8 +265,10 @@ class RecordWidget(DockedWidget):
             self._pane.record = case.record
         self._show_trail()
 
-    def _mismatch(self, case: Case | None, read: RecordFormat | None) -> str:
+    def _mismatch(self) -> str:
         """Return in which fields the case's schema is not what the model reads."""
+        case, model = self._case(), self._pane.model
+        read = None if model is None else model.card.record
         if case is None or read is None:
             return ""
         try:
@@ -195,9 +282,20 @@ class RecordWidget(DockedWidget):
         study = self._session.study
         if study is None or not case.patient:
             return "Only the record of a patient of an open study can be corrected"
-        return study.read_only
+        return str(study.read_only)
 
     def _show_trail(self) -> None:
-        allow(self.undo_button, not self._trail.first, "Nothing was edited", "Ctrl+Z")
-        allow(self.redo_button, not self._trail.last, "Nothing was undone", "Ctrl+Shift+Z")
-        allow(self.own_button, bool(self._changes()), "This is the patient's own record")
+        saved = self.mode.correcting
+        back = "Take back what was edited, or the last correction"
+        allow(self.undo_button, saved or not self._trail.first, "Nothing was edited", back)
+        again = "Do again what was undone"
+        allow(self.redo_button, saved or not self._trail.last, "Nothing was undone", again)
+        own = "Back to the patient's own record"
+        allow(self.own_button, bool(self._changes()), "This is the patient's own record", own)
+
+
+def _folded(title: str, content: QWidget) -> QCollapsible:
+    folded = QCollapsible(title)
+    folded.setDuration(0)
+    folded.setContent(content)
+    return folded

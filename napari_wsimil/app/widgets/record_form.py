@@ -71,14 +71,16 @@ class RecordForm(QWidget):
             group.hide()
             group.deleteLater()
         self.rows, self.groups, self._wrong = {}, {}, set()
-        self._case, self._format = case, read
+        self._case, self._format, self._record = case, read, None
         self.read_only.setVisible(read is not None)
         for name in dict.fromkeys(f.group for f in case.schema.fields) if case else ():
             self._add_group(name, self._fields(name))
         self._filter()
 
     def show_record(self, record: Record) -> None:
-        """Show the values of a record in all fields."""
+        """Show the values of a record in all fields, unless they are there."""
+        if record is self._record and not self._wrong:
+            return
         self._record, self._wrong = record, set()
         for name in self.rows:
             self._show_field(name)
@@ -162,7 +164,8 @@ class RecordForm(QWidget):
         if self._record is not None:
             record = Record({**self._record.values, **values})  # type: ignore[dict-item]
             self._take(record)
-            self.show_record(record)
+            for name in values:
+                self._show_field(name)
             self.rested.emit()
 
     def _take(self, record: Record) -> None:
@@ -174,7 +177,7 @@ class RecordForm(QWidget):
 
     def _show_field(self, name: str) -> None:
         case, record = self._case, self._record
-        if case is not None and record is not None:
+        if case is not None and record is not None and name in self.rows:
             self.rows[name].show_value(record[name], case.record[name], self._said(name, record))
 
     def _said(self, name: str, record: Record) -> str:

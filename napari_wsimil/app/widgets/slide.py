@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from napari_wsimil.app.case import Case
+    from napari_wsimil.app.feature_work import Laid
     from napari_wsimil.app.session import Session
-    from napari_wsimil.bags.bag import Bag
     from napari_wsimil.space.grid import PatchGrid
     from napari_wsimil.space.slide import Slide
     from napari_wsimil.space.tissue import Tissue
@@ -137,12 +138,12 @@ class SlideWidget(DockedWidget):
     def open_row(self, row: SlideRow, case: Case | None = None) -> None:
         """Open a slide of a patient in the background, with its features, and show the patient."""
 
-        def show(found: tuple[Slide, Bag | None]) -> None:
-            slide, bag = found
+        def show(found: tuple[Slide, Laid | None]) -> None:
+            slide, laid = found
             self._show_slide(slide)
             self._pane.show_case(case)
-            if bag is not None:
-                self._pane.show_bag(bag)
+            if laid is not None and self._pane.slide is not None:
+                self.features.show(replace(laid, slide=self._pane.slide))
 
         self.job.run(row_job(row), show)
 

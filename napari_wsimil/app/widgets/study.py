@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import html
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.compat import isalive
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QLabel, QTabWidget, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QTabWidget, QWidget
 
 from napari_wsimil.app import memory
 from napari_wsimil.app.cohort_view import CohortView
+from napari_wsimil.app.link_work import link_job, survey_job
+from napari_wsimil.app.study_words import added_words, study_facts
 from napari_wsimil.app.study_work import (
     Opened,
+    Planned,
     chain_job,
     create_study_job,
     export_table_job,
@@ -25,42 +26,41 @@ from napari_wsimil.app.study_work import (
 )
 from napari_wsimil.app.widgets.docked import DockedWidget
 from napari_wsimil.app.widgets.job import JobRow
-from napari_wsimil.app.widgets.study_ask import ask_slides, ask_study, ask_table
+from napari_wsimil.app.widgets.study_ask import ask_features, ask_slides, ask_study, ask_table
 from napari_wsimil.app.widgets.study_buttons import StudyButtons
 from napari_wsimil.app.widgets.study_cases import CaseOpener
 from napari_wsimil.app.widgets.study_cohort import StudyCohort
 from napari_wsimil.app.widgets.study_export import ExportDialog
 from napari_wsimil.app.widgets.study_import import ImportDialog
 from napari_wsimil.app.widgets.study_ledger import StudyLedger
+from napari_wsimil.app.widgets.study_links import AGAIN, LinksDialog
 from napari_wsimil.app.widgets.study_new import NewStudyDialog
 from napari_wsimil.app.widgets.study_schema import SchemaDialog
 from napari_wsimil.app.widgets.study_slides import StudySlides
+from napari_wsimil.bags.stated import Confirmed
 from napari_wsimil.study.schema_file import NO_FIELDS, named_schema
 from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_wsimil.app.link_work import Found
     from napari_wsimil.app.session import Session
-    from napari_wsimil.study.additions import Added
     from napari_wsimil.study.field import Value
     from napari_wsimil.study.import_plan import ImportPlan
-    from napari_wsimil.study.manifest import Manifest
+    from napari_wsimil.study.pseudonyms import Key
     from napari_wsimil.study.schema import ClinicalSchema
     from napari_wsimil.study.study import Study, Unit
 
 _NOTHING = (
     "No study is open. A study is a folder of patients, slides, clinical records and a ledger."
 )
-_SHOWN = 4
 
 
 class StudyWidget(DockedWidget):
-    """Sets the study of a session, and the case of its pane.
+    """Sets the study of a session; `case_wanted` asks for a slide and its case to be shown."""
 
-    `slide_wanted` and `features_wanted` ask for the files of a case to be opened.
-    """
-
-    slide_wanted = Signal(Path)
-    features_wanted = Signal(Path)
+    case_wanted = Signal(object, object)
 
     def __init__(self, session: Session, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -75,10 +75,15 @@ class StudyWidget(DockedWidget):
         self.tabs = QTabWidget()
         self.tabs.addTab(self.cohort, "Patients")
         self.tabs.addTab(self.ledger, "Ledger")
-        for part in (self.facts, self.buttons, self.job, self.news):
+        above = QHBoxLayout()
+        above.addWidget(self.facts, 1)
+        above.addWidget(self.buttons.fields)
+        self.column.addLayout(above)
+        for part in (self.buttons, self.job, self.news):
             self.column.addWidget(part)
-        self.column.addWidget(self.tabs, 1)
+        self.column.addWidget(self.tabs, 1000)
         self.column.addWidget(self.slides)
+        self.column.addStretch(1)
         self._connect()
         self._show_study()
 
@@ -88,17 +93,17 @@ class StudyWidget(DockedWidget):
         buttons.open.clicked.connect(self._ask_study)
         buttons.slides.clicked.connect(self._ask_slides)
         buttons.table.clicked.connect(self._ask_table)
+        buttons.features.clicked.connect(self._ask_features)
         buttons.export.clicked.connect(self._ask_export)
         buttons.fields.clicked.connect(self._ask_fields)
         self.cohort.chosen.connect(lambda name: self.slides.show_patient(self.cases.patient(name)))
         self.cohort.wanted.connect(self.open_case)
         self.cohort.corrected.connect(self.correct)
         self.slides.wanted.connect(self.open_case)
-        self.cases.slide_wanted.connect(self.slide_wanted)
-        self.cases.features_wanted.connect(self.features_wanted)
+        self.cases.wanted.connect(self.case_wanted)
         self.cases.told.connect(self._say)
         self.ledger.check_button.clicked.connect(self.check_ledger)
-        self.tabs.currentChanged.connect(lambda page: page == 1 and self.check_ledger())
+        self.tabs.currentChanged.connect(self._turn)
         self.job.started.connect(self._refresh)
         self.job.finished.connect(self._refresh)
         self._pane.events.case.connect(self._show_changed)
@@ -121,15 +126,14 @@ class StudyWidget(DockedWidget):
         before = self._session.study
         memory.remember("study", str(opened.study.folder))
         if before is not None and before is not opened.study:
-            self.cases.forget()
+            self._pane.show_case(None)
             before.close()
         self._session.study = opened.study
         self.cases.manifest = opened.manifest
         self._say(self._news)
         self._news = ""
         self._show_study()
-        if self.tabs.currentIndex() == 1:
-            self.check_ledger()
+        self._turn(self.tabs.currentIndex())
 
     # tables
 
@@ -138,16 +142,22 @@ class StudyWidget(DockedWidget):
         if (study := self._session.study) is not None:
             self.job.run(plan_table_job(study, path, schema), self._ask_plan)
 
-    def import_table(self, plan: ImportPlan, why: str) -> None:
-        """Take a table's patients in, in the background."""
+    def import_table(self, plan: ImportPlan, why: str, key: Key | None = None) -> None:
+        """Take a table's patients in, in the background, under pseudonyms if there is a key."""
         if (study := self._session.study) is not None:
-            self.job.run(import_job(study, plan, why), lambda added: self._reload(_words(added)))
+            work = import_job(study, plan, why, key)
+            self.job.run(work, lambda added: self._reload(added_words(added)))
 
     def export(self, path: Path, time_unit: str = "", cbioportal: bool = False) -> None:
         """Write the cohort as a table, in the background."""
         if (study := self._session.study) is not None:
             job = export_table_job(study, path, time_unit, cbioportal)
             self.job.run(job, lambda written: self._say(f"Wrote {written.name}."))
+
+    def find_features(self, folder: Path, confirmed: Confirmed) -> None:
+        """Check the features in a folder in the background, and show what is found."""
+        if (study := self._session.study) is not None:
+            self.job.run(survey_job(study, folder, confirmed), self._ask_links)
 
     def set_schema(self, schema: ClinicalSchema, why: str) -> None:
         """Give the study another schema; refused in words if records do not fit it."""
@@ -166,6 +176,10 @@ class StudyWidget(DockedWidget):
         study = self._session.study
         if study is not None and not self.job.busy:
             self.job.run(chain_job(study), self.ledger.show_chain)
+
+    def _turn(self, page: int) -> None:
+        if self.tabs.widget(page) is self.ledger:
+            self.check_ledger()
 
     def _reload(self, news: str) -> None:
         """Read the patients again, and say what has come of what was done."""
@@ -233,10 +247,23 @@ class StudyWidget(DockedWidget):
         if (path := ask_table(self)) is not None:
             self.plan_import(path)
 
-    def _ask_plan(self, plan: ImportPlan) -> None:
-        dialog = ImportDialog(plan, self)
+    def _ask_plan(self, planned: Planned) -> None:
+        dialog = ImportDialog(planned.plan, self, has_names=bool(planned.key.patients))
         if dialog.exec_():
-            self.import_table(dialog.plan, dialog.why.text().strip() or "imported")
+            key = planned.key if dialog.names.isChecked() else None
+            self.import_table(dialog.plan, dialog.why.text().strip() or "imported", key)
+
+    def _ask_features(self) -> None:
+        if (folder := ask_features(self)) is not None:
+            self.find_features(folder, Confirmed())
+
+    def _ask_links(self, found: Found) -> None:
+        dialog, study = LinksDialog(found, self), self._session.study
+        answer = dialog.exec_()
+        if answer == AGAIN:
+            self.find_features(found.folder, dialog.confirmed)
+        elif answer and study is not None:
+            self.job.run(link_job(study, found, dialog.why.text().strip()), self._reload)
 
     def _ask_export(self) -> None:
         dialog = ExportDialog(self)
@@ -263,7 +290,7 @@ class StudyWidget(DockedWidget):
             self.facts.setText(_NOTHING)
             self.cohort.show_cohort(None, "")
         else:
-            self.facts.setText(_facts(study, manifest))
+            self.facts.setText(study_facts(study, manifest))
             self.cohort.show_cohort(CohortView(manifest, manifest.schema), study.read_only)
         self._refresh()
 
@@ -271,22 +298,3 @@ class StudyWidget(DockedWidget):
         study = self._session.study
         read_only = "" if study is None else study.read_only
         self.buttons.refresh(is_open=study is not None, read_only=read_only, busy=self.job.busy)
-
-
-def _facts(study: Study, manifest: Manifest) -> str:
-    slides = sum(len(patient.slides) for patient in manifest.patients)
-    fields = 0 if manifest.schema is None else len(manifest.schema.fields)
-    counts = f"{len(manifest.patients):,} patients · {slides:,} slides · {fields:,} fields"
-    lines = [f"<b>{html.escape(study.name)}</b> · predictions of each {study.unit}", counts]
-    if study.read_only:
-        lines.append(f"<b>Read-only</b>: {html.escape(study.read_only)}")
-    return "<br>".join(lines)
-
-
-def _words(added: Added) -> str:
-    words = f"{len(added.new):,} patients are new, {len(added.completed):,} were completed"
-    words += f", {len(added.same):,} were there just so." if added.same else "."
-    if added.conflicts:
-        first = "<br>".join(html.escape(said) for said in added.conflicts[:_SHOWN])
-        words += f"<br><b>{len(added.conflicts):,} were passed over:</b><br>{first}"
-    return words

@@ -33,6 +33,15 @@ def ask_slides(parent: QWidget) -> tuple[Path, Path] | None:
     return (Path(slides), Path(folder)) if folder else None
 
 
+def ask_features(parent: QWidget) -> Path | None:
+    """Return the folder of features that somebody chose, None if nobody did."""
+    start = memory.last_folder()
+    folder = QFileDialog.getExistingDirectory(parent, "Folder of features", start)
+    if folder:
+        memory.remember_folder(Path(folder))
+    return Path(folder) if folder else None
+
+
 def ask_table(parent: QWidget) -> Path | None:
     """Return the table that somebody chose, None if nobody did."""
     start = memory.last_folder()

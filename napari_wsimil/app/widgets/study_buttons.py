@@ -17,13 +17,17 @@ class StudyButtons(QWidget):
         self.new = QPushButton("New study…")
         self.open = QPushButton("Open study…")
         self.slides = QPushButton("Folder as cases…")
+        self.features = QPushButton("Link features…")
         self.table = QPushButton("Import table…")
         self.export = QPushButton("Export table…")
-        self.fields = QPushButton("Fields…")
+        self.fields = QPushButton("Fields…")  # beside the study's facts
         grid = QGridLayout(self)
         grid.setContentsMargins(0, 0, 0, 0)
         grid.setSpacing(4)
-        rows = ((self.new, self.open, self.slides), (self.table, self.export, self.fields))
+        rows = (
+            (self.new, self.open, self.slides),
+            (self.table, self.features, self.export),
+        )
         for row, buttons in enumerate(rows):
             for place, button in enumerate(buttons):
                 grid.addWidget(button, row, place)
@@ -36,5 +40,8 @@ class StudyButtons(QWidget):
         why = _BUSY if busy else _NONE if not is_open else read_only
         does = "CSV, TSV, XLSX, Parquet or cBioPortal; what it does is shown first"
         allow(self.table, not why, why, does)
+        does = "Of TRIDENT, CLAM, STAMP, LazySlide, Slideflow; checked first, and left in place"
+        allow(self.features, not why, why, does)
         allow(self.export, not why, why, "Under the names of the study, without paths")
+        self.fields.setVisible(is_open)
         allow(self.fields, not why, why, "Types, units, ranges and groups of the records' fields")

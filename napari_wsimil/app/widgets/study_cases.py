@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from qtpy.compat import isalive
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, Signal
 
 from napari_wsimil.app.study_work import case_of
 
@@ -16,21 +15,18 @@ if TYPE_CHECKING:
 
 
 class CaseOpener(QObject):
-    """Shows cases; asks for their files to be opened, and says what is not there.
+    """Asks for cases to be shown with their files, and says what is not there.
 
-    A case is shown once its slide is: a slide that is opened forgets the case before it.
+    `wanted` gives the slide and the case; a case without files is shown at once.
     """
 
-    slide_wanted = Signal(Path)
-    features_wanted = Signal(Path)
+    wanted = Signal(object, object)
     told = Signal(str)
 
     def __init__(self, session: Session, parent: QObject) -> None:
         super().__init__(parent)
         self._session, self._pane = session, session.pane
-        self._awaited: tuple[str, SlideRow] | None = None
         self.manifest: Manifest | None = None
-        self._pane.events.slide.connect(self._arrive)
 
     def patient(self, name: str) -> Patient | None:
         """Return a patient of the study, None if there is none of that name."""
@@ -39,55 +35,43 @@ class CaseOpener(QObject):
 
     def open(self, name: str, slide: str = "") -> None:
         """Show a patient with a slide, or the first one."""
-        patient = self.patient(name)
-        slides = () if patient is None else patient.slides
-        row = next((one for one in slides if slide in ("", one.slide)), None)
-        self.told.emit("" if row is not None else f"{name} has no slide: the record is shown alone")
-        self._awaited = None
-        if row is not None and row.slide_path is not None and row.slide_path.exists():
-            self._open_slide(name, row)
+        study, patient = self._session.study, self.patient(name)
+        if study is None or patient is None or self.manifest is None:
+            return
+        row = next((one for one in patient.slides if slide in ("", one.slide)), None)
+        self.told.emit(_lack(name, row))
+        if row is not None and _has_files(row):
+            self.wanted.emit(_there(row), case_of(study, self.manifest, name))
         else:
-            self._open_without(name, row)
+            self._pane.show_slide(None)
+            self.show(name)
 
     def show(self, name: str) -> None:
-        """Show a patient as the case, as the study has them now."""
+        """Show a patient as the case of the slide that is shown, as the study has them now."""
         if self._session.study is not None and self.manifest is not None:
             self._pane.show_case(case_of(self._session.study, self.manifest, name))
 
-    def forget(self) -> None:
-        """Show no case any more, and wait for none."""
-        self._awaited = None
-        self._pane.show_case(None)
 
-    def _open_slide(self, name: str, row: SlideRow) -> None:
-        self._awaited = name, row
-        if self._pane.slide is not None and self._pane.slide.path == row.slide_path:
-            self._arrive(None)
-        elif row.slide_path is not None:
-            self.slide_wanted.emit(row.slide_path)
+def _has_files(row: SlideRow) -> bool:
+    return any(path is not None and path.exists() for path in (row.slide_path, row.feature_path))
 
-    def _open_without(self, name: str, row: SlideRow | None) -> None:
-        """Show a patient whose slide is not there: the features alone, or the record alone."""
-        if row is not None and row.slide_path is not None:
-            where = "its file is not where the study says"
-            self.told.emit(f"slide {row.slide} of {name}: {where}")
-        self._pane.show_slide(None)
-        self.show(name)
-        if row is not None and row.feature_path is not None and row.feature_path.exists():
-            self._awaited = name, row
-            self.features_wanted.emit(row.feature_path)
 
-    def _arrive(self, _: object) -> None:
-        """Show the case whose slide was opened, then ask for its features."""
-        slide = self._pane.slide
-        if not isalive(self) or self._awaited is None or slide is None:
-            return
-        name, row = self._awaited
-        alone = row.slide_path is None or not row.slide_path.exists()
-        if not alone and slide.path != row.slide_path:
-            return
-        self._awaited = None
-        self.show(name)
-        if not alone and row.feature_path is not None and row.feature_path.exists():
-            wanted = row.feature_path
-            QTimer.singleShot(0, lambda: self.features_wanted.emit(wanted))
+def _there(row: SlideRow) -> SlideRow:
+    """Return a slide without the files that are not where the study says."""
+    image, data = row.slide_path, row.feature_path
+    return replace(
+        row,
+        slide_path=image if image is not None and image.exists() else None,
+        feature_path=data if data is not None and data.exists() else None,
+    )
+
+
+def _lack(name: str, row: SlideRow | None) -> str:
+    """Return what is not there of a slide, empty if all is."""
+    if row is None:
+        return f"{name} has no slide: the record is shown alone."
+    places = {"image": row.slide_path, "features file": row.feature_path}
+    gone = [what for what, path in places.items() if path is not None and not path.exists()]
+    if gone:
+        return f"{row.slide}: {' and '.join(gone)} not where the study says. Has a folder moved?"
+    return "" if _has_files(row) else f"{row.slide} has no files: the record is shown alone."

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import (
     QApplication,
+    QCheckBox,
     QDialog,
     QDialogButtonBox,
     QHBoxLayout,
@@ -29,13 +30,22 @@ if TYPE_CHECKING:
 class ImportDialog(QDialog):
     """Shows a plan and takes answers; nothing is written, whoever accepts it does that.
 
+    Parameters
+    ----------
+    plan
+        Of the import.
+    has_names
+        Whether the study's names are pseudonyms with a key, so that the table's must be, too.
+
     Attributes
     ----------
     plan
         With the answers given so far.
     """
 
-    def __init__(self, plan: ImportPlan, parent: QWidget | None = None) -> None:
+    def __init__(
+        self, plan: ImportPlan, parent: QWidget | None = None, *, has_names: bool = False
+    ) -> None:
         super().__init__(parent)
         self.plan = plan
         self.setWindowTitle(f"Import {plan.table.path.name}")
@@ -53,8 +63,15 @@ class ImportDialog(QDialog):
             (self.people, "Patients and slides"),
         ):
             self.tabs.addTab(part, title)
+        self.names = QCheckBox(
+            "Give patients and slides pseudonyms; the key stays outside the study"
+        )
+        self.names.setChecked(True)
+        self.names.setToolTip("Take the mark away if the table's names are pseudonyms already")
         self.why = QLineEdit(f"table {plan.table.path.name}")
         self.why.setToolTip("The reason, which the ledger keeps")
+        if has_names:
+            allow(self.names, False, "The study has pseudonyms: its patients are known by the key")
         self._lay_out()
         self.questions.answered.connect(self.answer)
         self.columns.answered.connect(self.answer)
@@ -82,6 +99,7 @@ class ImportDialog(QDialog):
         column = QVBoxLayout(self)
         column.addWidget(self.summary)
         column.addWidget(self.tabs, 1)
+        column.addWidget(self.names)
         column.addLayout(below)
 
     def _show(self) -> None:

@@ -90,7 +90,6 @@ class StudyLedger(QWidget):
         self.table = QTableView()
         self.table.setModel(self.model)
         self.table.setMinimumHeight(260)
-        self.table.setAlternatingRowColors(True)
         self.table.setWordWrap(False)
         self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.table.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)

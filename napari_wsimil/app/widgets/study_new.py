@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import (
     QComboBox,
@@ -18,6 +18,9 @@ from qtpy.QtWidgets import (
 from napari_wsimil.app.widgets.docked import allow
 from napari_wsimil.app.widgets.path_row import PathRow
 from napari_wsimil.study.opened import Unit
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 #: What the fields of a new study are, by the names of schemas that ship; "" for none yet.
 SCHEMAS = {

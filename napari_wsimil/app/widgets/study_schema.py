@@ -102,7 +102,6 @@ class SchemaDialog(QDialog):
         self.table.setColumnCount(len(TITLES))
         self.table.setHorizontalHeaderLabels(list(TITLES))
         self.table.verticalHeader().hide()
-        self.table.setAlternatingRowColors(True)
         self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectItems)
         self.table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
         for place, (title, width) in enumerate(zip(TITLES, _WIDTHS, strict=True)):

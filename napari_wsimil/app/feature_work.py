@@ -1,0 +1,89 @@
+"""Feature work: features in a file, laid on their slide after proof that they belong there."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from napari_wsimil.app.work import Step
+from napari_wsimil.bags.checks import Verdict
+from napari_wsimil.bags.exchange import bag_as, read_stated, with_patches
+from napari_wsimil.bags.passport import passport
+from napari_wsimil.bags.stated import Confirmed
+from napari_wsimil.space.blank import blank_slide, identity_of, made_up_grid
+from napari_wsimil.space.grid import check_places
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+    from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.bags.passport import Passport
+    from napari_wsimil.space.slide import Slide
+
+
+@dataclass(frozen=True, eq=False)
+class Laid:
+    """Features on a slide, and their passport."""
+
+    slide: Slide
+    bag: Bag
+    passport: Passport
+
+
+def features_job(path: Path, slide: Slide, facts: str = "") -> Generator[Step, None, Laid]:
+    """Return the features in a file after proof that they lie on `slide`.
+
+    `facts` is what was confirmed of them, see `SlideRow.feature_facts`.
+
+    Raises
+    ------
+    ValueError
+        If they do not; names the check that failed.
+    """
+    yield Step("reading features")
+    confirmed = with_patches(path, Confirmed.parse(facts))
+    stated = read_stated(path, confirmed)
+    bag = bag_as(stated, confirmed, slide.resolution)
+    if bag.slide and bag.slide != slide.fingerprint:
+        raise ValueError(f"{path.name} holds the features of another slide")
+    if bag.grid is not None:
+        check_places(bag.grid, slide)
+    yield Step("checking their places")
+    shown = passport(stated, confirmed, slide, look=bag.slide != slide.fingerprint)
+    for check in shown.checks:
+        if check.verdict is Verdict.REFUSED:
+            raise ValueError(f"{path.name}: {check.name} check: {check.sentence}")
+    own = bag.synthetic or slide.synthetic
+    return Laid(slide, replace(bag, slide=slide.fingerprint, synthetic=own), shown)
+
+
+def blank_job(path: Path, facts: str = "") -> Generator[Step, None, Laid]:
+    """Return the features in a file on a blank slide, for want of their own.
+
+    Features without places get places that are made up, and say so.
+    """
+    yield Step("reading features")
+    confirmed = with_patches(path, Confirmed.parse(facts))
+    stated = read_stated(path, confirmed)
+    bag = bag_as(stated, confirmed)
+    grid = made_up_grid(len(bag)) if bag.grid is None else bag.grid
+    slide = blank_slide(grid, identity_of(bag.features.numpy()), bag.synthetic)
+    laid = replace(bag, grid=grid, slide=slide.fingerprint)
+    return Laid(slide, laid, passport(stated, confirmed))
+
+
+def passport_words(shown: Passport) -> str:
+    """Return a passport as rich text, a line per fact and check."""
+    lines = [f"<b>{shown.tool}</b>: {shown.patches:,} × {shown.dim}, places in {shown.unit}"]
+    if shown.patch_size is not None and shown.step is not None:
+        um = "" if shown.patch_um is None else f" ({shown.patch_um:.4g} µm)"
+        size = f"patches of {shown.patch_size:.6g} level-0 px{um}, step {shown.step:.6g}"
+        lines.append(f"{size}, seen at {shown.pixels} px")
+    lines.append(f"encoder {shown.encoder or 'not named'}: {shown.encoder_source}")
+    mpp = "unknown" if shown.mpp is None else f"{shown.mpp:.4g} µm: {shown.mpp_source}"
+    lines.append(f"a level-0 px is {mpp}")
+    lines += [f"<b>{check.name} {check.verdict}</b>: {check.sentence}" for check in shown.checks]
+    said = [*lines, *shown.notes]
+    return "<br>".join(line if "<b>" in line else html.escape(line) for line in said)

@@ -1,0 +1,35 @@
+"""Study words: what a study holds, and what came of an import, in a few words."""
+
+from __future__ import annotations
+
+import html
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from napari_wsimil.study.additions import Added
+    from napari_wsimil.study.manifest import Manifest
+    from napari_wsimil.study.study import Study
+
+_SHOWN = 4
+
+
+def study_facts(study: Study, manifest: Manifest) -> str:
+    """Return name, counts, and why it is read-only if it is."""
+    slides = sum(len(patient.slides) for patient in manifest.patients)
+    fields = 0 if manifest.schema is None else len(manifest.schema.fields)
+    counts = f"{len(manifest.patients):,} patients · {slides:,} slides · {fields:,} fields"
+    lines = [f"<b>{html.escape(study.name)}</b> · predictions of each {study.unit}", counts]
+    if study.read_only:
+        lines.append(f"<b>Read-only</b>: {html.escape(study.read_only, quote=False)}")
+    return "<br>".join(lines)
+
+
+def added_words(added: Added) -> str:
+    """Return how many patients came in, and the first of those that were passed over."""
+    counts = {"new": added.new, "completed": added.completed, "there already": added.same}
+    said = [f"{len(some):,} {word}" for word, some in counts.items() if some]
+    words = f"Patients: {', '.join(said) or 'none'}."
+    if added.conflicts:
+        first = "<br>".join(html.escape(said, quote=False) for said in added.conflicts[:_SHOWN])
+        words += f"<br><b>{len(added.conflicts):,} were passed over:</b><br>{first}"
+    return words

@@ -1,0 +1,168 @@
+"""BranchesTab: a model with and without the record, side by side, and which one answered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from qtpy.compat import isalive
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton
+
+from napari_wsimil.app.widgets.docked import allow
+from napari_wsimil.app.widgets.job import JobRow
+from napari_wsimil.app.widgets.tab import Tab
+from napari_wsimil.app.widgets.table import Table
+from napari_wsimil.app.work import Step
+from napari_wsimil.explain.branches import Branches, Route, branches, route, said_by
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from qtpy.QtWidgets import QWidget
+
+    from napari_wsimil.app.session import LoadedModel, Pane
+    from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.explain.predict import Prediction
+    from napari_wsimil.study.schema import Record
+
+_FAMILY, _DIFFERENCE, _GAP = "branch", "attention difference", "what the record changes"
+_ATTENTION = (
+    "Attention is pooled before the record comes in: an edit moves these probabilities and the "
+    "patch logits, not the attention. The maps show what training with records changed."
+)
+_TIP = (
+    "What each branch says. change: with less without, in points; its own: with less what the "
+    "same branch says where all of the record is missing"
+)
+
+
+class BranchesTab(Tab):
+    """Tells what the branches of a BD say, and lays their maps beside."""
+
+    name: ClassVar[str] = "Branches"
+
+    def __init__(self, pane: Pane, parent: QWidget | None = None) -> None:
+        super().__init__(pane, parent)
+        self._asked: Branches | None = None
+        self.job = JobRow()
+        self.routed = QLabel()
+        self.gap = QLabel()
+        attention = QLabel(_ATTENTION)
+        for label in (self.routed, self.gap, attention):
+            label.setWordWrap(True)
+        self.table = Table(_TIP)
+        self.beside = QPushButton("Both beside")
+        self.differ = QPushButton("Difference")
+        self.blind = QPushButton("Record alone")
+        row = QHBoxLayout()
+        for button in (self.beside, self.differ, self.blind):
+            row.addWidget(button)
+        for part in (self.routed, self.table, self.gap):
+            self.column.addWidget(part)
+        self.column.addLayout(row)
+        for part in (self.job, attention):
+            self.column.addWidget(part)
+        self.column.addStretch(1)
+        self.beside.setToolTip("Attention of both branches in a second canvas")
+        self.differ.setToolTip("Where the branch with records looks more, and where less")
+        self.beside.clicked.connect(self._lay_beside)
+        self.differ.clicked.connect(lambda: pane.show_map(_DIFFERENCE))
+        self.blind.clicked.connect(self.ask)
+        self.job.finished.connect(self._show)
+        pane.events.prediction.connect(self._follow)
+        self._show()
+
+    @property
+    def jobs(self) -> tuple[JobRow, ...]:
+        return (self.job,)
+
+    def fits(self, prediction: Prediction) -> bool:
+        return route(prediction) is not None and prediction.card.survival is None
+
+    def ask(self) -> None:
+        """Ask the branch with records also of a record without any group, in the background."""
+        model, prediction = self._pane.model, self._pane.prediction
+        if model is None or prediction is None:
+            return
+
+        def take(found: Branches) -> None:
+            if self._pane.prediction is prediction:
+                self._asked = found
+
+        self.job.run(_job(model, prediction.bag, prediction.record), take)
+
+    def _lay_beside(self) -> None:
+        prediction = self._pane.prediction
+        maps = prediction.explanations if prediction is not None else ()
+        self._pane.side = tuple(one.name for one in maps if one.family == _FAMILY)
+
+    def _follow(self, _: object) -> None:
+        self._asked = None
+        self._show()
+
+    def _show(self) -> None:
+        prediction = self._pane.prediction
+        if not isalive(self) or prediction is None:
+            return
+        taken = route(prediction)
+        if taken is None:
+            return
+        self.routed.setText(_routed_words(taken))
+        self.table.fill(*branch_rows(prediction, self._asked))
+        self.gap.setText(_gap_words(prediction, self._asked))
+        known = bool(taken.present)
+        tip = "Asks the same branch without the record: two networks differ anyway, one does not"
+        allow(self.blind, known and not self.job.busy, "Here all of the record is missing", tip)
+
+
+def _job(model: LoadedModel, bag: Bag, record: Record | None) -> Generator[Step, None, Branches]:
+    yield Step("asking both branches")
+    return branches(model.model, model.card, bag, record)
+
+
+def branch_rows(
+    prediction: Prediction, asked: Branches | None
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return titles and rows of what the branches say, a row per class."""
+    titles = ["", "without", "with", "change"]
+    single, multi = (said_by(prediction, name) for name in ("single-modal", "multi-modal"))
+    if asked is not None:
+        titles.append("its own")
+    rows = []
+    for c, name in enumerate(prediction.card.classes):
+        row = [name, _percent(single, c), _percent(multi, c)]
+        both = single is not None and multi is not None
+        row.append(_points(float(multi[c] - single[c])) if both else "–")  # type: ignore[index]
+        if asked is not None:
+            row.append(_points(float(asked.own_change[c])))
+        rows.append(tuple(row))
+    return tuple(titles), rows
+
+
+def _routed_words(taken: Route) -> str:
+    absent = ", ".join(taken.missing)
+    if not taken.present:
+        return f"Answered by the branch <b>without the record</b>: {absent} all missing."
+    rest = f"; {absent} missing, a learned prompt stands in" if absent else ""
+    here = ", ".join(taken.present)
+    return f"Answered by the branch <b>with the record</b>, which has {here}{rest}."
+
+
+def _gap_words(prediction: Prediction, asked: Branches | None) -> str:
+    gap = prediction.scalars.get(_GAP)
+    if gap is None:
+        return "There is no record that could change anything."
+    words = f"<b>What the record changes</b>: KL {gap:.3g} nats between the branches"
+    if asked is None:
+        return f"{words}, some of it since they are two networks."
+    return (
+        f"{words}; {asked.own:.3g} nats within the one that reads it, beside the same patient "
+        "without any record (<i>its own</i>)."
+    )
+
+
+def _percent(chances: object, c: int) -> str:
+    return "–" if chances is None else f"{float(chances[c]):.1%}"  # type: ignore[index]
+
+
+def _points(change: float) -> str:
+    return f"{round(100 * change, 1) + 0.0:+.1f}"

@@ -1,0 +1,419 @@
+"""Record dock: a record is edited, attention follows, the patient changes only on purpose."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from windows import Docks, save_untrained
+
+from napari_wsimil.app.case import Case
+from napari_wsimil.app.study_work import case_of
+from napari_wsimil.app.widgets.follower import BEHIND
+from napari_wsimil.explain.predict import predict
+from napari_wsimil.models.record import RecordFormat
+from napari_wsimil.study.field import Absent, Field, Kind
+from napari_wsimil.study.ledger import Act
+from napari_wsimil.study.manifest import Patient, SlideRow
+from napari_wsimil.study.schema import ClinicalSchema
+from napari_wsimil.study.study import create_study, open_study
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from napari_wsimil.app.docks import RecordDock
+    from napari_wsimil.explain.predict import Prediction
+    from napari_wsimil.study.schema import Record
+    from napari_wsimil.study.study import Study
+
+SCHEMA = ClinicalSchema(
+    name="ward",
+    fields=(
+        Field(name="age", kind=Kind.NUMBER, group="who", hard=(0, 130), plausible=(18, 95)),
+        Field(name="smoker", kind=Kind.BOOLEAN, group="who"),
+        Field(name="ldh", kind=Kind.NUMBER, group="blood", unit="U/L", plausible=(90, 3000)),
+        Field(name="white", kind=Kind.NUMBER, group="blood"),
+        Field(name="lymph", kind=Kind.NUMBER, group="blood"),
+        Field(name="note", kind=Kind.CATEGORY, group="other", values=("a", "b")),
+    ),
+    inputs=("age", "smoker", "ldh", "white", "lymph"),
+    rules=("lymph <= white",),
+)
+CELLS = (
+    {"age": "61", "smoker": "no", "ldh": "210", "white": "7", "lymph": "2"},
+    {"age": "40", "smoker": "yes", "ldh": "640", "white": "9", "lymph": "1"},
+    {"age": "72", "smoker": "yes", "ldh": "333", "white": "5", "lymph": "3"},
+)
+RECORDS = tuple(SCHEMA.parse(cells) for cells in CELLS)
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained persam-live that reads the ward's records."""
+    known = RecordFormat.fit(SCHEMA, RECORDS)
+    path = tmp_path_factory.mktemp("live") / "live.safetensors"
+    return save_untrained(path, "persam-live", record=known, groups=known.groups, scale=4.0)
+
+
+@pytest.fixture
+def study(tmp_path: Path, small_slide: Path) -> Iterator[Study]:
+    """Three patients, the first with the real slide."""
+    made = create_study(tmp_path / "study", SCHEMA)
+    slides = ((SlideRow("S1", small_slide),), (), ())
+    pairs = zip(slides, RECORDS, strict=True)
+    made.add(
+        [Patient(f"P{n}", rows, record=record) for n, (rows, record) in enumerate(pairs, 1)], "made"
+    )
+    yield made
+    made.close()
+
+
+class Ward:
+    """The window with the first patient of the study open, and a model asked."""
+
+    def __init__(self, docks: Docks, study: Study) -> None:
+        from napari_wsimil.app.docks import RecordDock
+
+        self.docks, self.study, self.pane = docks, study, docks.pane
+        self.dock: RecordDock = RecordDock(docks.viewer)
+        docks.viewer.window.add_dock_widget(self.dock, name="Record")
+        docks.session.study = study
+
+    def open(self, slide: Path, features: Path, model: Path, patient: str = "P1") -> None:
+        self.docks.slide.open(slide)
+        self.docks.idle()
+        self.docks.slide.features.open(features)
+        self.docks.idle()
+        self.pane.show_case(case_of(self.study, self.study.manifest(), patient))
+        self.docks.explain.open_model(model)
+        self.docks.idle()
+        self.docks.explain.run()
+        self.docks.idle()
+
+    def land(self) -> None:
+        """Wait until all on screen is of the record, and all that was done is written."""
+        self.docks.wait(lambda: not (self.dock.follower.busy or self.dock.keeper.busy))
+
+    def edit(self, name: str, text: str) -> None:
+        """Type a text into a field, and leave it."""
+        row = self.dock.form.rows[name]
+        row.edited.emit(name, text)
+        row.rested.emit()
+
+    def drag(self, name: str, positions: range) -> None:
+        """Drag a slider over positions and let it go."""
+        slider = self.dock.form.rows[name].number.slider
+        slider.setSliderDown(True)
+        for position in positions:
+            slider.setValue(position)
+        slider.setSliderDown(False)
+
+    def said(self, record: Record) -> Prediction:
+        """Return what the model itself says of a record."""
+        model, seen = self.pane.model, self.pane.prediction
+        assert model is not None
+        assert seen is not None
+        return predict(model.model, model.card, seen.bag, record)
+
+    def entries(self, act: Act) -> list[tuple[str, str, str]]:
+        return [(e.field, e.old, e.new) for e in self.study.ledger.entries("P1") if e.act is act]
+
+
+@pytest.fixture
+def ward(docks: Docks, study: Study, small_slide: Path, features: Path, live: Path) -> Ward:
+    made = Ward(docks, study)
+    made.open(small_slide, features, live)
+    return made
+
+
+def check_same(found: Prediction, wanted: Prediction) -> None:
+    torch.testing.assert_close(found.probabilities, wanted.probabilities, atol=1e-5, rtol=0)
+    for one, other in zip(found.explanations, wanted.explanations, strict=True):
+        assert one.name == other.name
+        torch.testing.assert_close(one.scores, other.scores, atol=1e-5, rtol=0)
+
+
+def test_attention_follows_an_edit_exactly(ward: Ward) -> None:
+    before = ward.pane.prediction
+    ward.edit("ldh", "900")
+    ward.land()
+    assert ward.pane.record["ldh"] == 900
+    check_same(ward.pane.prediction, ward.said(SCHEMA.apply(RECORDS[0], {"ldh": "900"})))
+    assert not torch.equal(ward.pane.prediction.probabilities, before.probabilities)
+    assert ward.pane.baseline is before
+    assert "ms" in ward.dock.bars.latency.text()
+
+
+def test_of_a_drag_the_last_value_is_never_skipped(ward: Ward) -> None:
+    ward.drag("ldh", range(10, 300, 7))
+    ward.land()
+    last = ward.pane.record
+    assert last["ldh"] == ward.dock.form.rows["ldh"].number._span.value(297 / 400)
+    check_same(ward.pane.prediction, ward.said(last))
+    assert ward.pane.prediction.record == last
+
+
+def test_what_is_older_than_the_record_is_marked_until_all_has_landed(ward: Ward) -> None:
+    told: list[str] = []
+    ward.dock.follower.started.connect(lambda: told.append(ward.dock.bars.latency.text()))
+    ward.edit("age", "30")
+    assert "older than the record" in told[0]
+    ward.dock.follower._mark()  # the edit takes long
+    assert ward.pane.stale == BEHIND
+    ward.land()
+    assert ward.pane.stale == ""
+    assert "older" not in ward.dock.bars.latency.text()
+
+
+def test_patches_in_view_come_first_and_leave_the_others_as_they_were(ward: Ward) -> None:
+    ward.pane.show_map("explanatory")
+    before = ward.pane.prediction
+    view = ward.docks.viewer
+    view.scene.camera.zoom = 8 * view.scene.camera.zoom
+    ward.docks.wait(lambda: ward.pane.view.width < 1500)
+    parts: list[Prediction] = []
+    ward.pane.events.prediction.connect(lambda shown, _: parts.append(shown))
+    ward.edit("ldh", "2500")
+    ward.land()
+    first, whole = parts
+    old, part, new = (one.explanations[1].scores for one in (before, first, whole))
+    changed = part != old
+    assert 0 < changed.sum() < len(changed)
+    torch.testing.assert_close(part[changed], new[changed], atol=1e-6, rtol=0)
+    assert torch.equal(first.probabilities, before.probabilities)
+
+
+def test_what_is_tried_on_never_changes_the_patient(ward: Ward) -> None:
+    ward.drag("ldh", range(10, 200, 9))
+    ward.land()
+    assert ward.study.records.read("P1").record == RECORDS[0]
+    (entry,) = ward.entries(Act.WHAT_IF)
+    assert entry == ("ldh", "210", SCHEMA.by_name["ldh"].format(ward.pane.record["ldh"]))
+    noted = ward.study.ledger.entries("P1")[-1]
+    assert noted.model == ward.pane.model.card.weights
+    assert noted.record == ward.pane.record.digest()
+    assert len(noted.features) == 64
+    assert 0 < noted.effect.distance < 1
+    assert sum(noted.effect.probability.values()) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("text", ["abc", "-3", "1e999"])
+def test_an_invalid_value_says_why_beside_its_field_and_goes_nowhere(ward: Ward, text: str) -> None:
+    before = ward.pane.prediction
+    ward.edit("age", text)
+    row = ward.dock.form.rows["age"]
+    assert not row.words.isHidden()
+    assert repr(text) in row.words.text()
+    assert ward.pane.record == RECORDS[0]
+    assert ward.pane.prediction is before
+    assert ward.entries(Act.WHAT_IF) == []
+    ward.edit("age", "50")
+    assert row.words.isHidden()
+
+
+def test_odd_unseen_and_impossible_values_are_marked_but_taken(ward: Ward) -> None:
+    ward.edit("age", "110")
+    ward.edit("lymph", "30")
+    ward.land()
+    rows = ward.dock.form.rows
+    assert "110 is outside the plausible 18 to 95" in rows["age"].words.text()
+    assert "outside the 40 to 72" in rows["age"].words.text()
+    assert "lymph 30 must be <= white 7" in rows["lymph"].words.text()
+    check_same(ward.pane.prediction, ward.said(ward.pane.record))
+
+
+def test_missing_unknown_and_not_applicable_are_three_things(ward: Ward) -> None:
+    answers = []
+    for absent in Absent:
+        ward.edit("ldh", absent.value)
+        ward.land()
+        assert ward.pane.record["ldh"] is absent
+        assert ward.dock.form.rows["ldh"].number.text.placeholderText() == absent.value
+        answers.append(ward.pane.prediction.logits)
+    assert not torch.equal(answers[0], answers[1])
+    assert not torch.equal(answers[1], answers[2])
+
+
+def test_a_group_can_be_taken_away_and_given_back(ward: Ward) -> None:
+    form = ward.dock.form
+    form._take_away("blood")
+    ward.land()
+    assert not ward.pane.prediction.bag.clinical.present[1]
+    assert "3 missing" in form.groups["blood"].text()
+    form._give_back("blood")
+    ward.land()
+    assert ward.pane.record == RECORDS[0]
+    assert len(ward.entries(Act.WHAT_IF)) == 6
+
+
+def test_undo_and_redo_go_along_what_was_tried_on(ward: Ward) -> None:
+    ward.edit("ldh", "400")
+    ward.land()
+    ward.edit("age", "20")
+    ward.land()
+    ward.dock.undo_button.click()
+    ward.land()
+    assert (ward.pane.record["age"], ward.pane.record["ldh"]) == (61, 400)
+    ward.dock.undo_button.click()
+    ward.dock.redo_button.click()
+    ward.land()
+    assert ward.pane.record["ldh"] == 400
+    check_same(ward.pane.prediction, ward.said(ward.pane.record))
+    whys = [entry.why for entry in ward.study.ledger.entries("P1")]
+    assert "undo" in whys
+    assert ward.study.ledger.check() == ""
+
+
+def test_a_correction_needs_a_reason_and_changes_the_patient(ward: Ward) -> None:
+    dock = ward.dock
+    ward.edit("age", "20")
+    ward.land()
+    dock.mode.correct.setChecked(True)
+    assert ward.pane.record == RECORDS[0]  # what was tried on is no correction
+    ward.edit("ldh", "555")
+    assert not dock.mode.save_button.isEnabled()
+    dock.mode.why.setText("misread")
+    dock.mode.save_button.click()
+    ward.land()
+    held = ward.study.records.read("P1")
+    assert (held.record["ldh"], held.record["age"]) == (555, 61)
+    assert ward.pane.case.record == held.record
+    assert ward.pane.case.version == held.version
+    assert not dock.mode.correcting
+    assert ward.entries(Act.CORRECTED) == [("ldh", "210", "555")]
+    assert ward.study.ledger.entries("P1")[-1].why == "misread"
+
+
+def test_a_correction_of_a_record_that_changed_meanwhile_is_refused_by_name(ward: Ward) -> None:
+    with open_study(ward.study.folder, who="someone") as other:
+        version = other.records.read("P1").version
+        other.records.correct("P1", {"ldh": 111.0}, "new report", version=version)
+    ward.dock.mode.correct.setChecked(True)
+    ward.edit("ldh", "555")
+    ward.dock.mode.why.setText("misread")
+    ward.dock.mode.save_button.click()
+    ward.land()
+    assert "someone" in ward.dock.problem.text()
+    assert ward.study.records.read("P1").record["ldh"] == 111
+
+
+def test_a_correction_can_be_taken_back_and_made_again(ward: Ward) -> None:
+    dock = ward.dock
+    dock.mode.correct.setChecked(True)
+    ward.edit("ldh", "555")
+    dock.mode.why.setText("misread")
+    dock.mode.save_button.click()
+    ward.land()
+    for button, wanted in ((dock.undo_button, 210), (dock.redo_button, 555)):
+        dock.mode.correct.setChecked(True)
+        button.click()
+        ward.land()
+        assert ward.study.records.read("P1").record["ldh"] == wanted
+        assert ward.pane.case.record["ldh"] == wanted
+    assert [e.act for e in ward.study.ledger.entries("P1")][-2:] == [Act.UNDONE, Act.REDONE]
+
+
+def test_the_change_is_a_map_of_its_own_on_a_fixed_scale(ward: Ward) -> None:
+    ward.pane.show_map("explanatory")
+    ward.edit("ldh", "2900")
+    ward.land()
+    ward.dock.change.change_button.click()
+    layer = ward.docks.presenter._layers.get("map")
+    assert layer.name == "explanatory, moved"
+    assert layer.contrast_limits == [-10, 10]
+    ward.edit("ldh", "95")
+    ward.land()
+    assert layer.name == "explanatory, moved"
+    assert layer.contrast_limits == [-10, 10]
+    before, after = ward.pane.baseline.explanations[1], ward.pane.prediction.explanations[1]
+    p, q = (one.scores / one.scores.sum() for one in (before, after))
+    shown = ward.pane.shown.explanations[ward.pane.display.map_index].scores
+    torch.testing.assert_close(shown, (q - p) * len(p), atol=1e-4, rtol=0)
+    assert "lies elsewhere" in ward.dock.change.words.text()
+    ward.dock.change.change_button.click()
+    assert layer.name == "explanatory"
+
+
+def test_the_baseline_is_what_is_pinned(ward: Ward) -> None:
+    ward.edit("ldh", "900")
+    ward.land()
+    ward.dock.change.pin_button.click()
+    pinned = ward.pane.prediction
+    ward.edit("ldh", "2000")
+    ward.land()
+    assert ward.pane.baseline is pinned
+    was, now = (one.probabilities[0].item() for one in (pinned, ward.pane.prediction))
+    assert ward.dock.bars.bars[0].text() == f"{was:.1%} → {now:.1%}"
+
+
+def test_movement_is_told_beside_its_noise(ward: Ward) -> None:
+    ward.edit("ldh", "211")
+    ward.land()
+    ward.dock.change.noise_button.click()
+    ward.docks.wait(lambda: not ward.dock.noise_job.busy)
+    assert "patches drawn" in ward.dock.change.noise.text()
+    assert "within noise" in ward.dock.change.noise.text()
+
+
+def test_a_sweep_ranks_fields_and_its_values_can_be_tried_on(ward: Ward) -> None:
+    sweep = ward.dock.sweep
+    sweep.run()
+    ward.docks.wait(lambda: not sweep.job.busy)
+    names = [effect.field for effect in sweep.found]
+    assert sorted(names) == sorted(SCHEMA.inputs)
+    changes = [effect.change for effect in sweep.found]
+    assert changes == sorted(changes, reverse=True)
+    effect = sweep.found[0]
+    sweep.plot.taken(effect, effect.values[0])
+    ward.land()
+    assert ward.pane.record == effect.values[0].record
+    torch.testing.assert_close(
+        ward.pane.prediction.probabilities, effect.values[0].probabilities, atol=1e-5, rtol=0
+    )
+    sweep.show_values()
+    ward.docks.wait(lambda: not sweep.job.busy)
+    assert len(ward.pane.side) == len(effect.values)
+
+
+def test_a_scenario_is_saved_and_tried_on_another_patient(ward: Ward, tmp_path: Path) -> None:
+    ward.edit("ldh", "900")
+    ward.edit("smoker", "unknown")
+    ward.dock.scenarios.save(tmp_path / "worse.yaml")
+    ward.pane.show_case(case_of(ward.study, ward.study.manifest(), "P2"))
+    ward.dock.scenarios.open(tmp_path / "worse.yaml")
+    ward.land()
+    assert ward.pane.record["ldh"] == 900
+    assert ward.pane.record["smoker"] is Absent.UNKNOWN
+    assert ward.pane.record["age"] == 40
+    (tmp_path / "worse.yaml").write_text("name: x")
+    ward.dock.scenarios.open(tmp_path / "worse.yaml")
+    assert "worse.yaml" in ward.dock.problem.text()
+
+
+def test_a_record_of_another_schema_is_named_by_its_fields(ward: Ward) -> None:
+    other = ClinicalSchema(name="other", fields=SCHEMA.fields[:2])
+    ward.docks.session.study = None
+    ward.pane.show_case(Case("Q1", other, other.parse({"age": "50"})))
+    assert "ldh" in ward.dock.problem.text()
+    before = ward.pane.prediction
+    ward.edit("age", "60")
+    ward.land()
+    assert ward.pane.prediction is before
+
+
+def test_many_fields_stay_usable(docks: Docks) -> None:
+    from napari_wsimil.app.docks import RecordDock
+
+    fields = tuple(
+        Field(name=f"gene {n}", kind=Kind.NUMBER, group=f"panel {n % 4}") for n in range(400)
+    )
+    schema = ClinicalSchema(name="wide", fields=fields)
+    dock = RecordDock(docks.viewer)
+    docks.pane.show_case(Case("", schema, schema.parse({})))
+    assert len(dock.form.rows) == 0
+    dock.form.search.setText("gene 37")
+    shown = [name for name, row in dock.form.rows.items() if not row.isHidden()]
+    assert shown == ["gene 37", *(f"gene {n}" for n in range(370, 380) if n % 4 == 1)] or shown
+    assert set(shown) == {"gene 37", *(f"gene {n}" for n in range(370, 380))}

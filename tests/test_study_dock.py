@@ -1,0 +1,419 @@
+"""The Study dock on a real path: make, import, browse, open, correct, export, look back."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QDialog
+from studies import small_study
+
+from napari_wsimil.app.link_work import Found
+from napari_wsimil.app.widgets import study as study_module
+from napari_wsimil.app.widgets.study_import import ImportDialog
+from napari_wsimil.app.widgets.study_links import LinksDialog
+from napari_wsimil.app.widgets.study_schema import SchemaDialog
+from napari_wsimil.bags.stated import Confirmed
+from napari_wsimil.bags.survey import Survey
+from napari_wsimil.study import pseudonyms
+from napari_wsimil.study.field import Absent
+from napari_wsimil.study.ledger import Act
+from napari_wsimil.study.manifest import Patient, SlideRow
+from napari_wsimil.study.opened import Unit
+from napari_wsimil.study.schema_file import NO_FIELDS, named_schema
+from napari_wsimil.study.study import open_study
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from napari import Viewer
+    from pytestqt.qtbot import QtBot
+
+    from napari_wsimil.app.docks import SlideDock, StudyDock
+
+TABLE = (
+    "patient_id,OS_STATUS,OS_MONTHS,ldh [U/L],stage",
+    "Anna,1:DECEASED,12,NA,Stage II",
+    "Bert,0:LIVING,30,250,i",
+    "Carl,0:LIVING,31,90,iii",
+)
+ANSWERS = {"NA": "unknown", "OS_STATUS: event": "1:DECEASED"}
+
+
+class Dock:
+    """A viewer with our Slide and Study docks."""
+
+    def __init__(self, viewer: Viewer, qtbot: QtBot) -> None:
+        from napari_wsimil.app.docks import SlideDock, StudyDock, session_of
+
+        self.viewer, self.qtbot = viewer, qtbot
+        self.slide: SlideDock = SlideDock(viewer)
+        self.study: StudyDock = StudyDock(viewer)
+        viewer.window.add_dock_widget(self.slide, name="Slide")
+        viewer.window.add_dock_widget(self.study, name="Study")
+        self.session = session_of(viewer)
+        self.pane = self.session.pane
+
+    def idle(self) -> None:
+        jobs = (self.study.job, self.slide.job)
+        self.qtbot.waitUntil(lambda: not any(job.busy for job in jobs), timeout=60000)
+
+    def column(self, name: str) -> int:
+        return self.study.cohort.model.view.columns.index(name)
+
+    def shown(self, row: int, name: str) -> str:
+        model = self.study.cohort.model
+        return model.index(row, self.column(name)).data()
+
+    def write(self, row: int, name: str, text: str) -> None:
+        """Type into a cell, as its editor would."""
+        model = self.study.cohort.model
+        model.setData(model.index(row, self.column(name)), text)
+
+
+@pytest.fixture
+def dock(
+    make_napari_viewer: Callable[[], Viewer],
+    qtbot: QtBot,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Dock]:
+    monkeypatch.setattr(pseudonyms, "user_data_path", lambda _: tmp_path / "data")
+    made = Dock(make_napari_viewer(), qtbot)
+    yield made
+    for job in (made.study.job, made.slide.job):
+        job.cancel()
+    made.idle()
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "patients.csv"
+    path.write_text("\n".join(TABLE) + "\n")
+    return path
+
+
+@pytest.fixture
+def filled(dock: Dock, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dock:
+    """The dock with a study of the table's three patients, imported through its dialog."""
+    dock.study.create(tmp_path / "study", NO_FIELDS, "trial", Unit.PATIENT)
+    dock.idle()
+    _accept(monkeypatch, lambda dialog: [dialog.answer(*pair) for pair in ANSWERS.items()])
+    dock.study.plan_import(table)
+    dock.idle()
+    return dock
+
+
+def _accept(monkeypatch: pytest.MonkeyPatch, act: Callable[[Any], object]) -> None:
+    """Let the next import dialog be answered and accepted."""
+
+    def exec_(dialog: ImportDialog) -> int:
+        act(dialog)
+        return QDialog.DialogCode.Accepted
+
+    monkeypatch.setattr(ImportDialog, "exec_", exec_)
+
+
+def test_without_a_study_buttons_say_what_is_first(dock: Dock) -> None:
+    buttons = dock.study.buttons
+    assert buttons.new.isEnabled()
+    assert not buttons.table.isEnabled()
+    assert buttons.table.toolTip() == "Open a study first"
+    assert dock.study.tabs.isHidden()
+
+
+def test_an_import_shows_pseudonyms_and_counts(filled: Dock, tmp_path: Path) -> None:
+    assert "3 patients" in filled.study.facts.text()
+    assert filled.study.news.text() == "Patients: 3 new."
+    assert [filled.shown(row, "patient") for row in range(3)] == ["P0001", "P0002", "P0003"]
+    assert filled.shown(0, "ldh [U/L]") == "unknown"
+    assert filled.shown(0, "event") == "happened"
+    kept = b"".join(f.read_bytes() for f in (tmp_path / "study").rglob("*") if f.is_file())
+    assert b"Anna" not in kept
+
+
+def test_nothing_is_written_until_the_plan_is_accepted(
+    dock: Dock, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[ImportDialog] = []
+
+    def exec_(dialog: ImportDialog) -> int:
+        seen.append(dialog)
+        assert not dialog.import_button.isEnabled()
+        assert dialog.tabs.tabText(0) == "Questions (2 open)"
+        for key, answer in ANSWERS.items():
+            box = dialog.questions.boxes[key]
+            box.setCurrentIndex(box.findData(answer))
+            box.activated.emit(box.currentIndex())
+        assert dialog.import_button.isEnabled()
+        return QDialog.DialogCode.Rejected
+
+    monkeypatch.setattr(ImportDialog, "exec_", exec_)
+    dock.study.create(tmp_path / "study", NO_FIELDS, "trial", Unit.PATIENT)
+    dock.idle()
+    entries = len(dock.session.study.ledger.entries())
+    dock.study.plan_import(table)
+    dock.idle()
+    assert "1:DECEASED   (1)" in [
+        seen[0].questions.boxes["OS_STATUS: event"].itemText(i) for i in range(4)
+    ]
+    assert dock.session.study.manifest().patients == ()
+    assert len(dock.session.study.ledger.entries()) == entries
+
+
+def test_a_column_can_be_left_out_by_its_mark(filled: Dock, tmp_path: Path) -> None:
+    from napari_wsimil.study.importing import plan_for
+
+    path = tmp_path / "more.csv"
+    path.write_text("patient_id,crp,albumin\nDora,1,30\nEmil,2,40\n")
+    dialog = ImportDialog(plan_for(filled.session.study, path))
+    filled.qtbot.addWidget(dialog)
+    item = dialog.columns.table.item(1, 0)
+    assert item.checkState() == Qt.CheckState.Checked
+    item.setCheckState(Qt.CheckState.Unchecked)
+    assert [column.header for column in dialog.plan.fields] == ["albumin"]
+    assert dialog.columns.table.item(1, 0).checkState() == Qt.CheckState.Unchecked
+
+
+def test_searching_and_sorting_keep_rows_and_patients_together(filled: Dock) -> None:
+    cohort = filled.study.cohort
+    cohort.table.sortByColumn(filled.column("ldh [U/L]"), Qt.SortOrder.AscendingOrder)
+    assert [filled.shown(row, "patient") for row in range(3)] == ["P0003", "P0002", "P0001"]
+    cohort.search.setText("stage ii")
+    assert cohort.count.text() == "2 of 3 patients"
+    wanted = []
+    cohort.wanted.connect(wanted.append)
+    cohort.table.doubleClicked.emit(cohort.model.index(0, 0))
+    assert wanted == ["P0003"]
+
+
+def test_a_correction_asks_why_and_is_kept(filled: Dock) -> None:
+    cohort, study = filled.study.cohort, filled.session.study
+    cohort.correct_button.click()
+    filled.write(1, "ldh [U/L]", "260")
+    assert study.patient("P0002").record["ldh [U/L]"] == 250.0
+    assert not cohort.correction.save_button.isEnabled()
+    cohort.correction.why.setText("lab report")
+    cohort.correction.save_button.click()
+    assert study.patient("P0002").record["ldh [U/L]"] == 260.0
+    assert filled.shown(1, "ldh [U/L]") == "260"
+    entry = study.ledger.entries(newest=1)[0]
+    assert (entry.act, entry.why, entry.old, entry.new) == (
+        Act.CORRECTED,
+        "lab report",
+        "250",
+        "260",
+    )
+
+
+def test_what_the_schema_refuses_is_said_and_changes_nothing(filled: Dock) -> None:
+    cohort = filled.study.cohort
+    cohort.correct_button.click()
+    filled.write(1, "ldh [U/L]", "much")
+    assert "'much' is not a finite number in U/L" in cohort.correction.problem.text()
+    assert cohort.correction.save_button.isHidden()
+    filled.write(1, "ldh [U/L]", "missing")
+    cohort.correction.why.setText("not measured")
+    cohort.correction.save_button.click()
+    assert filled.session.study.patient("P0002").record["ldh [U/L]"] is Absent.MISSING
+    assert cohort.correction.problem.text() == ""
+
+
+def test_what_somebody_else_changed_meanwhile_is_not_overwritten(
+    filled: Dock, tmp_path: Path
+) -> None:
+    with open_study(tmp_path / "study", who="other") as other:
+        held = other.records.read("P0002")
+        other.records.correct("P0002", {"ldh [U/L]": 300.0}, "theirs", version=held.version)
+    cohort = filled.study.cohort
+    cohort.correct_button.click()
+    filled.write(1, "ldh [U/L]", "260")
+    cohort.correction.why.setText("mine")
+    cohort.correction.save_button.click()
+    assert "was changed by somebody else" in cohort.correction.problem.text()
+    assert filled.shown(1, "ldh [U/L]") == "300"
+    assert filled.session.study.patient("P0002").record["ldh [U/L]"] == 300.0
+
+
+def test_values_cannot_be_edited_unless_correcting(filled: Dock) -> None:
+    model = filled.study.cohort.model
+    index = model.index(1, filled.column("ldh [U/L]"))
+    assert not model.flags(index) & Qt.ItemFlag.ItemIsEditable
+    filled.study.cohort.correct_button.click()
+    assert model.flags(index) & Qt.ItemFlag.ItemIsEditable
+    name = model.index(1, filled.column("patient"))
+    assert not model.flags(name) & Qt.ItemFlag.ItemIsEditable
+
+
+def test_a_case_opens_with_its_slide_and_record(
+    filled: Dock, small_slide: Path, tmp_path: Path
+) -> None:
+    study = filled.session.study
+    study.add([Patient("P0002", (SlideRow("P0002-1", small_slide),))], "slides")
+    study.add([Patient("P0003", (SlideRow("P0003-1", tmp_path / "gone.svs"),))], "slides")
+    filled.study.open(study.folder)
+    filled.idle()
+    filled.study.open_case("P0002")
+    filled.idle()
+    assert filled.pane.slide.path == small_slide
+    assert filled.pane.case.patient == "P0002"
+    assert filled.pane.record["ldh [U/L]"] == 250.0
+    assert len(filled.pane.case.cohort) == 3
+    filled.study.open_case("P0003")
+    filled.idle()
+    assert "image not where the study says" in filled.study.news.text()
+    assert filled.pane.slide is None
+    assert filled.pane.case.patient == "P0003"
+
+
+def test_a_corrected_case_is_shown_as_corrected(filled: Dock) -> None:
+    filled.study.open_case("P0002")
+    version = filled.pane.case.version
+    filled.study.correct("P0002", "ldh [U/L]", 270.0, "lab")
+    assert filled.pane.case.record["ldh [U/L]"] == 270.0
+    assert filled.pane.case.version > version
+
+
+def test_a_folder_of_slides_becomes_cases(dock: Dock, small_slide: Path, tmp_path: Path) -> None:
+    slides = tmp_path / "slides"
+    slides.mkdir()
+    shutil.copy(small_slide, slides / "name of somebody.svs")
+    dock.study.open_slides(slides, tmp_path / "study")
+    dock.idle()
+    assert dock.shown(0, "patient") == "P0001"
+    dock.study.cohort.table.selectRow(0)
+    assert dock.study.slides.list.itemText(0) == "P0001-1"
+    dock.study.slides.open_button.click()
+    dock.idle()
+    assert dock.pane.case.patient == "P0001"
+
+
+def test_the_ledger_is_shown_newest_first_and_its_chain_is_checked(filled: Dock) -> None:
+    filled.study.tabs.setCurrentWidget(filled.study.ledger)
+    filled.idle()
+    model = filled.study.ledger.model
+    entries = filled.session.study.ledger.entries()
+    assert model.rowCount() == len(entries)
+    assert model.index(0, 1).data() == "imported"
+    assert f"The chain of {len(entries)} entries holds" in filled.study.ledger.state.text()
+    filled.study.ledger.search.setText("P0002")
+    assert {model.index(row, 2).data() for row in range(model.rowCount())} == {"P0002"}
+
+
+def test_an_export_is_told_and_noted(filled: Dock, tmp_path: Path) -> None:
+    filled.study.export(tmp_path / "out.xlsx")
+    filled.idle()
+    assert filled.study.news.text() == "Wrote out.xlsx."
+    assert filled.session.study.ledger.entries(newest=1)[0].act is Act.EXPORTED
+
+
+def test_fields_are_edited_in_a_table_and_refused_in_words(filled: Dock) -> None:
+    study = filled.session.study
+    dialog = SchemaDialog(study.schema)
+    filled.qtbot.addWidget(dialog)
+    names = [row[0] for row in dialog.rows]
+    row = names.index("ldh [U/L]")
+    dialog.table.item(row, 4).setText("0 to much")
+    dialog.accept()
+    assert "is not LOW to HIGH" in dialog.problem.text()
+    dialog.table.item(row, 4).setText("0 to 9000")
+    dialog.accept()
+    assert "Say why" in dialog.problem.text()
+    dialog.why.setText("limits of the lab")
+    dialog.accept()
+    assert dialog.result() == QDialog.DialogCode.Accepted
+    filled.study.set_schema(dialog.schema, "limits of the lab")
+    filled.idle()
+    assert study.schema.by_name["ldh [U/L]"].hard == (0, 9000)
+
+
+def test_a_schema_that_records_do_not_fit_is_refused(filled: Dock) -> None:
+    schema = named_schema("lymphoma")
+    field = schema.by_name["ldh"].model_copy(update={"name": "ldh [U/L]", "hard": (0, 100)})
+    filled.study.set_schema(
+        schema.model_copy(update={"fields": (field,), "inputs": (), "rules": ()}), "x"
+    )
+    assert "does not fit the record of P0002" in filled.study.cohort.correction.problem.text()
+    assert len(filled.session.study.schema.fields) == 4
+
+
+def test_a_study_that_cannot_be_written_says_so(dock: Dock, tmp_path: Path) -> None:
+    small_study(tmp_path / "study").close()
+    with closing(sqlite3.connect(tmp_path / "study" / "study.db")) as database:
+        database.execute("PRAGMA user_version = 2")
+    dock.study.open(tmp_path / "study")
+    dock.idle()
+    assert "newer version of this program" in dock.study.facts.text()
+    assert [dock.shown(row, "patient") for row in range(2)] == ["P1", "P2"]
+    for button in (dock.study.buttons.table, dock.study.cohort.correct_button):
+        assert not button.isEnabled()
+        assert "newer version" in button.toolTip()
+
+
+def test_a_new_study_is_asked_for_with_a_schema_that_ships(
+    dock: Dock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exec_(dialog: Any) -> int:
+        assert not dialog.make_button.isEnabled()
+        dialog.place.choose(tmp_path / "study")
+        dialog.fields.setCurrentIndex(dialog.fields.findData("lymphoma"))
+        return QDialog.DialogCode.Accepted
+
+    monkeypatch.setattr(study_module.NewStudyDialog, "exec_", exec_)
+    dock.study.buttons.new.click()
+    dock.idle()
+    assert len(dock.session.study.schema.fields) == 28
+
+
+def test_features_are_linked_after_their_passports_are_shown(
+    dock: Dock,
+    small_slide: Path,
+    features: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with small_study(tmp_path / "study") as study:
+        study.add([Patient("P7", (SlideRow("slide", small_slide),))], "a real one")
+    asked: list[LinksDialog] = []
+
+    def exec_(dialog: LinksDialog) -> int:
+        asked.append(dialog)
+        assert dialog.table.rowCount() == 1
+        assert dialog.table.item(0, 0).text() == "slide"
+        assert "edges passed" in dialog.table.item(0, 3).text()
+        assert "no features" in dialog.tabs.widget(1).toPlainText()
+        if len(asked) == 1:
+            dialog.said["encoder"].setText("uni")
+            dialog.again_button.click()
+            return dialog.result()
+        assert dialog.table.item(0, 2).text() == "uni (unverified)"
+        return QDialog.DialogCode.Accepted
+
+    monkeypatch.setattr(LinksDialog, "exec_", exec_)
+    dock.study.open(tmp_path / "study")
+    dock.idle()
+    dock.study.find_features(features.parent, Confirmed())
+    dock.idle()
+    assert len(asked) == 2
+    assert dock.study.news.text() == "Features of 1 slides are linked."
+    assert dock.session.study.links()["slide"].path == features
+    dock.study.open_case("P7")
+    dock.idle()
+    assert dock.pane.case.patient == "P7"
+    assert dock.pane.bag is not None
+    assert dock.pane.bag.encoder.startswith("uni")
+
+
+def test_what_is_typed_of_features_must_be_a_number(filled: Dock, tmp_path: Path) -> None:
+    dialog = LinksDialog(Found(tmp_path, Confirmed(), Survey((), ())))
+    filled.qtbot.addWidget(dialog)
+    dialog.said["mpp"].setText("half")
+    dialog.again_button.click()
+    assert "mpp=half" in dialog.problem.text()
+    assert dialog.result() == 0
+    assert not dialog.link_button.isEnabled()
