@@ -138,6 +138,9 @@ Records = Annotated[
         "--manifest", help="Manifest that has the patient's record, for models that read it."
     ),
 ]
+NotedIn = Annotated[
+    Path | None, typer.Option("--study", help="Study of the slide, whose ledger notes the export.")
+]
 ReleaseFiles = Annotated[
     list[Path], typer.Argument(help="Weights of a paper's own program: .safetensors or state dict.")
 ]
@@ -169,7 +172,8 @@ CurvesOut = Annotated[Path | None, typer.Option("--out", "-o", help="Curves, .cs
 MapsOut = Annotated[
     Path | None, typer.Option("--out", "-o", help=".csv, .geojson, .geojson.gz or .png.")
 ]
-MaybeSlide = Annotated[Path | None, typer.Argument(help="Slide.")]
+MaybeSlide = Annotated[Path | None, typer.Argument(help="Slide, or the folder of a study.")]
+ShownPatient = Annotated[str | None, typer.Option("--patient", help="Patient of the study.")]
 MaybeCheckpoint = Annotated[Path | None, typer.Option(help="Trained model.")]
 SlideFeatures = Annotated[Path | None, typer.Option(help="The slide's features, .h5.")]
 Screenshot = Annotated[Path | None, typer.Option(help="Write the window to this .png and leave.")]

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from napari_wsimil._cli_console import follow, remark, warn
+from napari_wsimil.app.case import Case
+from napari_wsimil.app.opening import Opening
 from napari_wsimil.bags.encoders import create_encoder
 from napari_wsimil.bags.exchange import bag_as, is_features, read_stated, with_patches
 from napari_wsimil.bags.features import estimate, extract_features
@@ -248,21 +250,41 @@ def record_for(path: Path, card: Card, manifest: Path | None) -> Record | None:
     raise ValueError(f"{manifest} has no slide {path.stem!r}")
 
 
-def record_shown(
-    path: Path | None, checkpoint: Path | None, manifest: Path | None
-) -> Record | None:
-    """Return the record in a manifest of the slide that is shown with a model, if one is given.
+def opening(
+    path: Path | None,
+    checkpoint: Path | None,
+    features: Path | None,
+    manifest: Path | None,
+    patient: str | None,
+) -> Opening:
+    """Return what a window is to show: a slide, or a patient of a study.
 
     Raises
     ------
     ValueError
-        As `record_for`, and if no slide or no model is given.
+        As `record_for`, if a manifest is given without slide or model, or a patient without a
+        study.
     """
-    if manifest is None:
+    if path is not None and is_study(path):
+        return Opening(study=path, patient=patient or "", checkpoint=checkpoint)
+    if patient is not None:
+        raise ValueError(f"--patient {patient} is of a study: give its folder in place of a slide")
+    case = None
+    if manifest is not None:
+        if path is None or checkpoint is None:
+            raise ValueError(f"--manifest {manifest} is for a slide that a model is asked about")
+        case = _case(path, load_checkpoint(checkpoint)[1], manifest)
+    return Opening(path, features, case, checkpoint=checkpoint)
+
+
+def _case(path: Path, card: Card, manifest: Path) -> Case | None:
+    """Return the patient whose slide a manifest has at `path`, among the others."""
+    record = record_for(path, card, manifest)
+    if record is None or card.record is None:
         return None
-    if path is None or checkpoint is None:
-        raise ValueError(f"--manifest {manifest} is for a slide that a model is asked about")
-    return record_for(path, load_checkpoint(checkpoint)[1], manifest)
+    schema = card.record.clinical
+    cohort = [one.record for one in read_cohort(manifest, schema).patients if one.record]
+    return Case("", schema, record, cohort=tuple(cohort))
 
 
 def predicted(

@@ -476,20 +476,26 @@ def export_map(
     slide_mpp: opt.SlideMpp = None,
     patch_size: opt.PatchSize = None,
     manifest: opt.Records = None,
+    study: opt.NotedIn = None,
     as_json: opt.Json = False,
 ) -> None:
     """Write where a model looked: a table, tiles for QuPath, or a picture.
 
-    Squares are in level-0 pixels. The export names no slide and no patient.
+    Squares are in level-0 pixels. The export names no slide and no patient. With --study its
+    ledger keeps which patient's map went where, by which model.
     """
     from napari_wsimil._cli_given import check_map
     from napari_wsimil._cli_slides import predicted
+    from napari_wsimil._cli_study_facts import note_export, owner_in
     from napari_wsimil.explain import export
 
     check_map(map_name, out)
+    patient = "" if study is None else owner_in(study, path)
     found = predicted(checkpoint, path, weights, slide_mpp, patch_size, manifest)
     warn(found.warnings)
     written = export.export_map(found, out, map_name)
+    if study is not None:
+        note_export(study, written, patient, found.card.weights)
     report({"file": written, "patches": len(found.bag), "synthetic": found.bag.synthetic}, as_json)
 
 
@@ -540,15 +546,17 @@ def view(
     checkpoint: opt.MaybeCheckpoint = None,
     features: opt.SlideFeatures = None,
     manifest: opt.Records = None,
+    patient: opt.ShownPatient = None,
     screenshot: opt.Screenshot = None,
 ) -> None:
-    """Open a slide in napari with our docks, and a model's map over it if one is given."""
+    """Open a slide, or a study with a patient, in napari with our docks, and a model's map over
+    it if one is given.
+    """
     _check_window()
-    from napari_wsimil._cli_slides import record_shown
+    from napari_wsimil._cli_slides import opening
     from napari_wsimil.app.window import run
 
-    record = record_shown(path, checkpoint, manifest)
-    run(path, checkpoint, features, record, screenshot)
+    run(opening(path, checkpoint, features, manifest, patient), screenshot)
 
 
 @app.command(
@@ -563,20 +571,27 @@ def demo(
     folder: opt.Folder = None,
     as_json: opt.Json = False,
 ) -> None:
-    """Open a synthetic slide with a trained model's map; made the first time, kept afterwards."""
-    from napari_wsimil.app.demo import FIRST, demo_folder, prepare_demo
+    """Open a synthetic study, built so that the record decides, and edit a patient's record.
+
+    The study is made the first time and kept afterwards.
+    """
+    from napari_wsimil.app.demo import LIVE, demo_folder, prepare_cases
+    from napari_wsimil.app.opening import Opening
 
     if not prepare_only:
         _check_window()
-    study = follow(prepare_demo(folder or demo_folder()), "preparing")
-    features = study.features[FIRST]
+    made = follow(prepare_cases(folder or demo_folder()), "preparing")
+    case, checkpoint = made.cases[0], made.checkpoints[LIVE]
     if prepare_only:
-        made = {"manifest": study.manifest, "slide": study.slide, "features": features}
-        report({**made, "checkpoint": study.checkpoint}, as_json)
+        facts = {"study": made.study, "slide": case.slide, "features": case.features}
+        report({**facts, "checkpoint": checkpoint, "synthetic": True}, as_json)
         return
     from napari_wsimil.app.window import run
 
-    run(study.slide, checkpoint=study.checkpoint, features=features, screenshot=screenshot)
+    shown = Opening(
+        study=made.study, patient=case.patient, checkpoint=checkpoint, map_name="explanatory"
+    )
+    run(shown, screenshot)
 
 
 @app.command(

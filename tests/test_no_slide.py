@@ -165,7 +165,10 @@ def test_the_dock_shows_the_passport_of_features_of_another_tool(
     docks.slide.features.open(folder / "CMU-1-Small-Region.zarr")
     docks.idle()
     box = docks.slide.features
-    assert "Passport (LazySlide): passed" in box.passport.text()
+    assert (
+        "Passport (LazySlide): edges passed, stride passed, tissue passed, number passed"
+        in box.passport.text()
+    )
     assert "100% of patches lie on tissue" in box.passport.toolTip()
     assert "named by the file, unverified" in box.passport.toolTip()
     assert docks.pane.slide is not None

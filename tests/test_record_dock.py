@@ -241,7 +241,7 @@ def test_a_group_can_be_taken_away_and_given_back(ward: Ward) -> None:
     form._take_away("blood")
     ward.land()
     assert not ward.pane.prediction.bag.clinical.present[1]
-    assert "3 missing" in form.groups["blood"].text()
+    assert "3 missing" in form.groups["blood"].button.text()
     form._give_back("blood")
     ward.land()
     assert ward.pane.record == RECORDS[0]
@@ -361,11 +361,11 @@ def test_a_sweep_ranks_fields_and_its_values_can_be_tried_on(ward: Ward) -> None
     sweep = ward.dock.sweep
     sweep.run()
     ward.docks.wait(lambda: not sweep.job.busy)
-    names = [effect.field for effect in sweep._found]
+    names = [effect.field for effect in sweep.found]
     assert sorted(names) == sorted(SCHEMA.inputs)
-    changes = [effect.change for effect in sweep._found]
+    changes = [effect.change for effect in sweep.found]
     assert changes == sorted(changes, reverse=True)
-    effect = sweep._found[0]
+    effect = sweep.found[0]
     sweep.plot.taken(effect, effect.values[0])
     ward.land()
     assert ward.pane.record == effect.values[0].record

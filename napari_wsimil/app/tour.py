@@ -10,6 +10,7 @@ import numpy as np
 from napari.settings import get_settings
 from napari.utils.notifications import NotificationSeverity, notification_manager
 
+from napari_wsimil.app.case import Case
 from napari_wsimil.app.tour_stops import STOPS, Stop
 from napari_wsimil.app.window import open_window, save_screenshot, settle
 from napari_wsimil.learning.cohort import read_cohort
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from napari_wsimil.app.demo import DemoStudy
     from napari_wsimil.app.window import Window
-    from napari_wsimil.study.schema import Record
 
 
 #: Colors of a canvas that shows something.
@@ -102,15 +102,18 @@ def _ask(window: Window, study: DemoStudy, method: str) -> None:
     settle(window)
     window.explain_dock.open_model(study.checkpoints[method])
     settle(window)
-    pane.record = _record(study)
+    pane.show_case(_case(study))
     window.explain_dock.run()
     window.explain_dock.come_forward()
     settle(window)
 
 
-def _record(study: DemoStudy) -> Record | None:
-    patients = read_cohort(study.manifest, read_schema(study.schema)).patients
-    return next(one.record for one in patients if one.name == study.patient)
+def _case(study: DemoStudy) -> Case:
+    schema = read_schema(study.schema)
+    records = {one.name: one.record for one in read_cohort(study.manifest, schema).patients}
+    cohort = tuple(record for record in records.values() if record is not None)
+    own = records[study.patient] or schema.parse({})
+    return Case(study.patient, schema, own, cohort=cohort)
 
 
 def _picture(window: Window, stop: Stop, folder: Path, told: int) -> Picture:

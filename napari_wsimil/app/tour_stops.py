@@ -171,6 +171,21 @@ STOPS: tuple[Stop, ...] = (
         ("exploratory",),
     ),
     Stop(
+        "record",
+        "persam-live",
+        "The record dock: of all fields the one that changes this answer most is set to another "
+        "value, and the map tells where attention moved.",
+        ways.edit,
+        ("explanatory, moved",),
+    ),
+    Stop(
+        "values",
+        "persam-live",
+        "The explanatory attention for each value of that field.",
+        ways.values,
+        ("explanatory",),
+    ),
+    Stop(
         "bd",
         "bd",
         "BD: attention with the record less attention without it, and both branches.",

@@ -55,6 +55,28 @@ def click(window: Window, rank: int = 0) -> None:
         window.presenter.picking.pick(float(x), float(y))
 
 
+def edit(window: Window) -> None:
+    """Try every field of the record, and take the value that changes the answer most."""
+    dock = window.record_dock
+    dock.come_forward()
+    show("explanatory")(window)
+    dock.fields.open()
+    dock.sweep.run()
+    settle(window)
+    effect = dock.sweep.found[0]
+    value = max(effect.values, key=lambda one: max(map(abs, one.probability.values())))
+    dock.sweep.take(effect, value)
+    settle(window)
+    dock.change.change_button.click()
+
+
+def values(window: Window) -> None:
+    """Lay maps of the values of the field that matters most beside the slide."""
+    window.record_dock.sweep.show_values()
+    settle(window)
+    show("explanatory")(window)
+
+
 def close(window: Window) -> None:
     click(window)
     window.presenter.pane.focus = window.presenter.pane.picked

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
         StudyDock,
         TrainDock,
     )
+    from napari_wsimil.app.opening import Opening
     from napari_wsimil.app.presenter import Presenter
     from napari_wsimil.app.session import Session
     from napari_wsimil.app.widgets.job import JobRow
-    from napari_wsimil.study.schema import Record
 
 SIZE = (1366, 768)
 #: Seconds after which a job's thread lets the window's go on; Python's own 5 ms is felt.
@@ -55,7 +55,7 @@ class Window:
     @property
     def jobs(self) -> tuple[JobRow, ...]:
         docks = (self.study_dock, self.slide_dock, self.train_dock)
-        return (*(dock.job for dock in docks), *self.explain_dock.jobs)
+        return (*(one.job for one in docks), *self.explain_dock.jobs, *self.record_dock.jobs)
 
     @property
     def error(self) -> BaseException | None:
@@ -66,7 +66,7 @@ class Window:
     def busy(self) -> bool:
         loading = any(not layer.loaded for layer in self.viewer.layers)
         loading = loading or not self.beside_dock.loaded or self.explain_dock.asking
-        loading = loading or self.record_dock.follower.busy
+        loading = loading or self.record_dock.busy
         return loading or self.presenter.settling or any(job.busy for job in self.jobs)
 
 
@@ -127,21 +127,13 @@ def _warm_up(viewer: Viewer) -> None:
     viewer.layers.clear()
 
 
-def run(
-    path: Path | None = None,
-    checkpoint: Path | None = None,
-    features: Path | None = None,
-    record: Record | None = None,
-    screenshot: Path | None = None,
-) -> None:
-    """Open a window on a slide, ask a model about it, and stay until it is closed.
+def run(opening: Opening, screenshot: Path | None = None) -> None:
+    """Open a window on a slide or a patient, ask a model, and stay until it is closed.
 
     Parameters
     ----------
-    path, checkpoint, features
-        Slide, trained model, and features of the slide made before.
-    record
-        The patient's, for a model that reads records.
+    opening
+        What is shown.
     screenshot
         Where to write a picture of the window once everything is shown; it then closes.
 
@@ -153,7 +145,7 @@ def run(
     import napari
 
     window = open_window()
-    steps = _steps(window, path, checkpoint, features, record)
+    steps = _steps(window, opening)
     if screenshot is None:
         _take_steps(window, steps)
         napari.run()
@@ -188,24 +180,31 @@ def _take_steps(window: Window, steps: Iterator[Callable[[], None]]) -> None:
     timer.start(50)
 
 
-def _steps(
-    window: Window,
-    path: Path | None,
-    checkpoint: Path | None,
-    features: Path | None,
-    record: Record | None,
-) -> Iterator[Callable[[], None]]:
-    slide_dock, explain_dock = window.slide_dock, window.explain_dock
-    if path is not None:
-        yield lambda: slide_dock.open(path)
-    if features is not None:
-        yield lambda: slide_dock.features.open(features)
-    window.session.pane.record = record
-    if checkpoint is not None:
+def _steps(window: Window, opening: Opening) -> Iterator[Callable[[], None]]:
+    pane, explain_dock = window.session.pane, window.explain_dock
+    yield from _subject(window, opening)
+    if (checkpoint := opening.checkpoint) is not None:
         yield lambda: explain_dock.open_model(checkpoint)
         yield explain_dock.run
-        yield explain_dock.come_forward
+        yield lambda: pane.show_map(opening.map_name)
+        yield explain_dock.come_forward if pane.case is None else window.record_dock.come_forward
     yield window.viewer.reset_view
+
+
+def _subject(window: Window, opening: Opening) -> Iterator[Callable[[], None]]:
+    """Yield what opens the slide, or the study and its patient."""
+    study_dock, slide_dock = window.study_dock, window.slide_dock
+    if (folder := opening.study) is not None:
+        yield lambda: study_dock.open(folder)
+        yield study_dock.come_forward
+        if opening.patient:
+            yield lambda: study_dock.open_case(opening.patient)
+    if (slide := opening.slide) is not None:
+        yield lambda: slide_dock.open(slide)
+    if (features := opening.features) is not None:
+        yield lambda: slide_dock.features.open(features)
+    if opening.case is not None:
+        yield lambda: window.session.pane.show_case(opening.case)
 
 
 def settle(window: Window) -> None:

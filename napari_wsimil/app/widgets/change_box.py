@@ -118,9 +118,10 @@ class ChangeBox(QGroupBox):
             return
         why = "Edit a field first"
         allow(self.pin_button, prediction is not baseline, why, "Compare further edits with this")
-        allow(
-            self.beside_button, baseline is not None, why, "The baseline's map in a second canvas"
-        )
+        edited, does = baseline is not None, "The baseline's map in a second canvas"
+        allow(self.beside_button, edited, why, does)
+        does = "How far the map moves for no reason, beside how far this edit moves it"
+        allow(self.noise_button, edited, why, does)
         self._show_button()
 
     def _show_button(self, *_: object) -> None:

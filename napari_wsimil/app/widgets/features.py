@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import html
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.compat import isalive
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
@@ -58,6 +58,7 @@ class FeatureBox(QGroupBox):
         self.facts, self.passport = QLabel(), QLabel()
         for label in (self.facts, self.passport):
             label.setWordWrap(True)
+        self.passport.setTextFormat(Qt.TextFormat.PlainText)
         self._laid: Laid | None = None
         form = QFormLayout(self)
         form.addRow("Encoder", self.encoder)
@@ -178,11 +179,12 @@ def _facts(bag: Bag | None) -> str:
 
 
 def _passport(laid: Laid) -> str:
-    """Return what a passport comes to, and the checks that did not pass."""
+    """Return what the checks of a passport came to, and why for those that did not pass."""
     shown = laid.passport
-    told = [f"{c.name}: {c.sentence}" for c in shown.checks if c.verdict is Verdict.WARNED]
-    words = [f"Passport ({shown.tool}): {shown.verdict}", *told, *shown.notes]
-    return ". ".join(html.escape(word) for word in words)
+    came = ", ".join(f"{check.name} {check.verdict}" for check in shown.checks)
+    told = [c.sentence for c in shown.checks if c.verdict is Verdict.WARNED]
+    words = [f"Passport ({shown.tool}): {came}", *told, *shown.notes]
+    return "\n".join(words)
 
 
 def _duration(hours: float) -> str:

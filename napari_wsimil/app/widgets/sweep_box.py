@@ -78,7 +78,7 @@ class SweepBox(QWidget):
         super().__init__(parent)
         self._pane = pane
         self._case: Case | None = None
-        self._found: tuple[FieldEffect, ...] = ()
+        self.found: tuple[FieldEffect, ...] = ()
         self._field: FieldEffect | None = None
         self.job = JobRow()
         self.run_button = QPushButton("Try all")
@@ -88,7 +88,7 @@ class SweepBox(QWidget):
         self.words = QLabel(_HINT)
         self.words.setWordWrap(True)
         self.plot = SweepPlot()
-        self.plot.taken = self._choose
+        self.plot.taken = self.take
         row = QHBoxLayout()
         for part in (self.run_button, self.movement, self.values_button):
             row.addWidget(part)
@@ -108,7 +108,7 @@ class SweepBox(QWidget):
 
     def show_case(self, case: Case | None) -> None:
         """Forget what was found for another patient."""
-        self._case, self._found, self._field = case, (), None
+        self._case, self.found, self._field = case, (), None
         self._show()
 
     def run(self) -> None:
@@ -131,11 +131,12 @@ class SweepBox(QWidget):
         self.job.run(job, while_shown(pane, self._lay_beside))
 
     def _take(self, found: tuple[FieldEffect, ...]) -> None:
-        self._found = found
+        self.found = found
         self._field = found[0] if found else None
         self._show()
 
-    def _choose(self, effect: FieldEffect, value: ValueEffect) -> None:
+    def take(self, effect: FieldEffect, value: ValueEffect) -> None:
+        """Choose a field, and try one of its values on."""
         self._field = effect
         said = [f"{effect.field} = {value.value}", *value.broken, value.unseen]
         self.words.setText("\n".join(filter(None, said)))
@@ -155,10 +156,10 @@ class SweepBox(QWidget):
     def _show(self, _: object = None) -> None:
         by_movement = self.movement.isChecked()
         self.plot.by_movement = by_movement
-        self.plot.effects = ranked(self._found, by_movement=by_movement)[:_MOST]
-        self.plot.setVisible(bool(self._found))
+        self.plot.effects = ranked(self.found, by_movement=by_movement)[:_MOST]
+        self.plot.setVisible(bool(self.found))
         self.plot.refresh()
-        if not self._found:
+        if not self.found:
             self.words.setText(_HINT)
         busy = self.job.busy
         allow(self.run_button, not busy, "Something is running", "Which field matters here?")
