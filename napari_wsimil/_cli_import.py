@@ -114,7 +114,7 @@ def import_(
         if plan.open:
             keys = ", ".join(repr(question.key) for question in plan.open)
             raise RecordError(f"nothing was imported: answer {keys} with --answer KEY=ANSWER")
-        work = import_table(study, plan, why or f"table {table.name}", names)
+        work = import_table(study, plan, why or f"a table of {len(plan.table.rows)} rows", names)
         added = follow(work, "importing")
         warn(added.conflicts)
         report(_came(added), as_json)
