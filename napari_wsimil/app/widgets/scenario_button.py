@@ -28,7 +28,8 @@ class ScenarioButton(QToolButton):
     def __init__(self, pane: Pane, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._pane = pane
-        self.setText("Scenario")
+        self.setText("Scenario ")
+        self.setMinimumWidth(84)
         self.setToolTip("Changes under a name, to be tried on other patients too")
         self.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         menu = QMenu(self)
