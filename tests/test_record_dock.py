@@ -249,6 +249,14 @@ def test_a_group_can_be_taken_away_and_given_back(ward: Ward) -> None:
     assert len(ward.entries(Act.WHAT_IF)) == 6
 
 
+def test_the_whole_record_can_be_missing(ward: Ward) -> None:
+    ward.dock.scenarios.none_action.trigger()
+    ward.land()
+    assert set(ward.pane.record.values.values()) == {Absent.MISSING}
+    assert not ward.pane.prediction.bag.clinical.present.any()
+    check_same(ward.pane.prediction, ward.said(ward.pane.record))
+
+
 def test_undo_and_redo_go_along_what_was_tried_on(ward: Ward) -> None:
     ward.edit("ldh", "400")
     ward.land()

@@ -35,10 +35,14 @@ class ScenarioButton(QToolButton):
         menu = QMenu(self)
         self.save_action = menu.addAction("Save…")
         self.open_action = menu.addAction("Try on…")
+        menu.addSeparator()
+        self.none_action = menu.addAction("No record at all")
+        self.none_action.setToolTip("What a model says of a patient nothing is known of")
         self.setMenu(menu)
         menu.aboutToShow.connect(self._allow)
         self.save_action.triggered.connect(self._ask_save)
         self.open_action.triggered.connect(self._ask_open)
+        self.none_action.triggered.connect(self._take_all_away)
 
     def save(self, path: Path) -> None:
         """Write what differs from the patient's own record, named after the file."""
@@ -62,6 +66,10 @@ class ScenarioButton(QToolButton):
             self.failed.emit(str(error))
             return
         self.opened.emit(record, scenario.name)
+
+    def _take_all_away(self) -> None:
+        if self._pane.case is not None:
+            self.opened.emit(self._pane.case.schema.parse({}), "no record at all")
 
     def _changes(self) -> dict[str, str]:
         case, record = self._pane.case, self._pane.record
