@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from napari_wsimil.bags.agreement import Agreement, agreement, cosine
 from napari_wsimil.bags.bag import Bag
 from napari_wsimil.bags.encoders import create_encoder
 from napari_wsimil.bags.features import extract_features
+from napari_wsimil.bags.store import save_bag
+from napari_wsimil.cli import main
 from napari_wsimil.space.grid import PatchGrid
 from napari_wsimil.space.slide import open_slide
 
@@ -87,3 +90,32 @@ def test_cosine_is_that_of_each_row() -> None:
         dot = sum(v * w for v, w in zip(x, y, strict=True))
         expected.append(dot / length if length else 0.0)
     assert cosine(a, b).tolist() == pytest.approx(expected)
+
+
+def test_the_command_line_tells_agreement_and_writes_nothing(
+    small_slide: Path, data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    theirs = data / "slides" / "CMU-1-Small-Region_wsidata" / "CMU-1-Small-Region.zarr"
+    ours = tmp_path / "own" / "CMU-1-Small-Region.h5"
+    assert main(["extract", str(small_slide), "-o", str(ours.parent)]) == 0
+    capfd.readouterr()
+    assert main(["extract", str(small_slide), "--check", str(ours), "--json"]) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert found["cosine_median"] == pytest.approx(1)
+    assert found["cosine_5th_percentile"] == pytest.approx(1)
+    assert found["cosine_of_different_patches"] < 0.95
+    assert main(["extract", str(small_slide), "--check", str(theirs)]) == 2
+    assert "the file has 1000" in capfd.readouterr().err
+    assert main(["extract", str(small_slide)]) == 2
+    assert "needs --out" in capfd.readouterr().err
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [ours.name]
+
+
+def test_features_off_the_slide_are_not_compared(
+    coded_slide: Path, bag: Bag, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert bag.grid is not None
+    away = replace(bag, grid=replace(bag.grid, coords=bag.grid.coords + 5000), slide="")
+    save_bag(tmp_path / "a.h5", away)
+    assert main(["extract", str(coded_slide), "--check", str(tmp_path / "a.h5")]) == 2
+    assert "edges check" in capfd.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -84,11 +85,12 @@ def pooled_words(asked: AskedPatient, unit: Unit) -> str:
     if unit is Unit.SLIDE:
         return "The study's predictions are of single slides: nothing is pooled."
     chances = zip(found.card.outcomes, found.probabilities.tolist(), strict=True)
-    told = ", ".join(f"{name} {chance:.1%}" for name, chance in chances)
+    told = ", ".join(f"{html.escape(name)} {chance:.1%}" for name, chance in chances)
     most = driver(found)
     if most is None:
         return f"<b>Patient</b>: {told}. No one slide drives this."
-    return f"<b>Patient</b>: {told}. Driven most by <b>{asked.patient.slides[most].slide}</b>."
+    slide = html.escape(asked.patient.slides[most].slide)
+    return f"<b>Patient</b>: {told}. Driven most by <b>{slide}</b>."
 
 
 def slide_rows(asked: AskedPatient, unit: Unit) -> list[tuple[str, str, str]]:

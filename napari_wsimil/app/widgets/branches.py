@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from typing import TYPE_CHECKING, ClassVar
 
 from qtpy.compat import isalive
@@ -139,11 +140,11 @@ def branch_rows(
 
 
 def _routed_words(taken: Route) -> str:
-    absent = ", ".join(taken.missing)
+    absent = html.escape(", ".join(taken.missing))
     if not taken.present:
         return f"Answered by the branch <b>without the record</b>: {absent} all missing."
     rest = f"; {absent} missing, a learned prompt stands in" if absent else ""
-    here = ", ".join(taken.present)
+    here = html.escape(", ".join(taken.present))
     return f"Answered by the branch <b>with the record</b>, which has {here}{rest}."
 
 

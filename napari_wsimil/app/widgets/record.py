@@ -56,6 +56,7 @@ class RecordWidget(DockedWidget):
         self.change = ChangeBox(session)
         self.form = RecordForm()
         self.fields = Fold("Which field moves this model here?", self.sweep)
+        self.layout().setContentsMargins(2, 4, 2, 0)
         for place, part in enumerate((self.mode, self.bars)):  # seen wherever the form is scrolled
             self.layout().insertWidget(place, part)
         for part in (self.hint, self.problem, self.change, self.noise_job):
