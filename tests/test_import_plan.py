@@ -275,8 +275,9 @@ def test_identical_rows_collapse_and_conflicts_are_listed(tmp_path: Path) -> Non
 
 
 def test_rows_that_mean_the_same_do_not_disagree(tmp_path: Path) -> None:
-    plan = _plan(tmp_path, "patient_id,stage,ldh", "p1,Stage II,2.50", "p1,ii,2.5", "p2,I,3")
+    plan = _plan(tmp_path, "patient_id,stage,ldh", "p1,Stage II,'--", "p1,ii,2.5", "p2,I,3")
     assert plan.merged.conflicts == ()
+    assert _values(plan, "ldh") == [2.5, 3.0]
 
 
 def test_slides_are_linked_by_barcode_and_the_rest_is_listed(tmp_path: Path) -> None:
