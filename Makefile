@@ -36,6 +36,7 @@ lint: $(STAMP)-test $(STAMP)-lint
 bench: $(STAMP)-test
 	$(BIN)/python benchmarks/viewing.py
 	$(BIN)/python benchmarks/window.py
+	$(BIN)/python benchmarks/whatif.py
 	$(BIN)/python benchmarks/mosaic.py
 	$(BIN)/python benchmarks/classic.py
 	$(BIN)/python benchmarks/attention.py

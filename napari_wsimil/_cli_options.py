@@ -138,6 +138,9 @@ Records = Annotated[
         "--manifest", help="Manifest that has the patient's record, for models that read it."
     ),
 ]
+NotedIn = Annotated[
+    Path | None, typer.Option("--study", help="Study of the slide, whose ledger notes the export.")
+]
 ReleaseFiles = Annotated[
     list[Path], typer.Argument(help="Weights of a paper's own program: .safetensors or state dict.")
 ]

@@ -9,12 +9,15 @@ import typer
 
 from napari_wsimil import _cli_options as opt
 from napari_wsimil._cli_console import follow, report, warn
-from napari_wsimil.study.field import Absent
+from napari_wsimil._cli_study_facts import (
+    chain_facts,
+    naming_facts,
+    patient_facts,
+    study_facts,
+    texts_of,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from napari_wsimil.study.schema import ClinicalSchema, Record
     from napari_wsimil.study.study import Study
 
 verbs = typer.Typer(
@@ -81,7 +84,7 @@ def create(
     wanted = NO_FIELDS if schema is None else named_schema(schema)
     with create_study(folder, wanted, name=name, unit=_unit(unit)) as study:
         study.add(cases, "the folder was opened as cases")
-        report(_facts(study), as_json)
+        report(study_facts(study), as_json)
 
 
 @verbs.command(
@@ -103,8 +106,8 @@ def show(
 
     with open_study(folder) as study:
         _warn(study)
-        known = _facts(study) if patient is None else _patient_facts(study, patient)
-        report(known | (_naming(study, patient, key) if identifying else {}), as_json)
+        known = study_facts(study) if patient is None else patient_facts(study, patient)
+        report(known | (naming_facts(study, patient, key) if identifying else {}), as_json)
 
 
 @verbs.command(
@@ -137,7 +140,7 @@ def edit(
             held = study.records.correct(patient, new, why, version=before.version)
         odd = (f.remark(held.record[f.name]) for f in study.schema.fields)
         warn([*filter(None, odd), *study.schema.broken(held.record)])
-        report(_texts(study.schema, held.record), as_json)
+        report(texts_of(study.schema, held.record), as_json)
 
 
 @verbs.command(
@@ -160,7 +163,7 @@ def ledger(
     if as_json:
         report({"chain": broken or "holds", "entries": told}, as_json)
     else:
-        report({str(said.pop("number")): said for said in told} | _chain(broken), as_json)
+        report({str(said.pop("number")): said for said in told} | chain_facts(broken), as_json)
 
 
 @verbs.command(epilog=opt.examples("napari-wsimil study schema lymphoma changed.yaml --why units"))
@@ -233,7 +236,7 @@ def forget(
     """Erase a patient's values, features, maps and history, and name the models trained on them.
 
     A tombstone with the patient's name in the study stays in the ledger. Files outside the
-    study, and what was given away, are told and left to you.
+    study, exports of several patients, and what was given away are told and left to you.
     """
     from napari_wsimil.app.forgetting import forget as erased
     from napari_wsimil.study.study import open_study
@@ -245,82 +248,14 @@ def forget(
         "forgotten": found.patient,
         "ledger_entries_erased": found.entries,
         "files_erased": found.erased,
+        "key_without_them": gone.key or "none found: name one with --key if you keep it",
         "models_trained_on_them": gone.models,
         "models_not_readable": gone.unread,
         "left_outside_the_study": found.outside,
+        "look_for_them_in": found.unsure,
         "given_away": found.departed,
     }
     report(facts, as_json)
-
-
-def _facts(study: Study) -> dict[str, Any]:
-    manifest = study.manifest()
-    slides = [slide for patient in manifest.patients for slide in patient.slides]
-    images = [slide.slide_path for slide in slides if slide.slide_path is not None]
-    data = [slide.feature_path for slide in slides if slide.feature_path is not None]
-    labels = [p.label or "unlabeled" for p in manifest.patients]
-    splits = [p.split or "none" for p in manifest.patients]
-    return {
-        "kind": "study",
-        "name": study.name,
-        "unit": study.unit.value,
-        "schema": study.schema.name,
-        "fields": len(study.schema.fields),
-        "patients": len(manifest.patients),
-        "slides": len(slides),
-        "images": {"known": len(images), "there": sum(path.exists() for path in images)},
-        "features": {"known": len(data), "there": sum(path.exists() for path in data)},
-        "labels": _counted(labels),
-        "splits": _counted(splits),
-        "journal": study.journal,
-        **_chain(study.ledger.check()),
-    }
-
-
-def _patient_facts(study: Study, name: str) -> dict[str, Any]:
-    patient, links = study.patient(name), study.links()
-    known: dict[str, Any] = {
-        "patient": patient.name,
-        "label": patient.label or "",
-        "split": patient.split.value if patient.split else "",
-        "time": patient.time,
-        "event": patient.event,
-        "record": _texts(study.schema, patient.record) if patient.record else {},
-        "slides": {},
-    }
-    for slide in patient.slides:
-        link = links.get(slide.slide)
-        said: dict[str, Any] = {"encoder": link.encoder, "verified": link.verified} if link else {}
-        known["slides"][slide.slide] = said
-    return known
-
-
-def _naming(study: Study, name: str | None, key: Path | None) -> dict[str, Any]:
-    """Return what can name patients: of one, the outside name and files; else the roots."""
-    from napari_wsimil.study.pseudonyms import default_key, read_key
-
-    if name is None:
-        return {"roots": study.roots}
-    names = read_key(key or default_key(study.identity), study.folder).identifiers()
-    slides = study.patient(name).slides
-    return {
-        "identifier": names.get(name),
-        "slide_identifiers": {row.slide: names.get(row.slide) for row in slides},
-        "images": {row.slide: row.slide_path for row in slides},
-        "features": {row.slide: row.feature_path for row in slides},
-    }
-
-
-def _texts(schema: ClinicalSchema, record: Record) -> dict[str, str]:
-    return {name: text or Absent.MISSING.value for name, text in schema.format(record).items()}
-
-
-def _counted(words: Sequence[str]) -> dict[str, int]:
-    return {word: words.count(word) for word in sorted(set(words))}
-
-
-def _chain(broken: str) -> dict[str, str]:
-    return {"ledger": broken or "its chain holds"}
 
 
 def _warn(study: Study) -> None:

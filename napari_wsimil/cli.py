@@ -476,20 +476,26 @@ def export_map(
     slide_mpp: opt.SlideMpp = None,
     patch_size: opt.PatchSize = None,
     manifest: opt.Records = None,
+    study: opt.NotedIn = None,
     as_json: opt.Json = False,
 ) -> None:
     """Write where a model looked: a table, tiles for QuPath, or a picture.
 
-    Squares are in level-0 pixels. The export names no slide and no patient.
+    Squares are in level-0 pixels. The export names no slide and no patient. With --study its
+    ledger keeps which patient's map went where, by which model.
     """
     from napari_wsimil._cli_given import check_map
     from napari_wsimil._cli_slides import predicted
+    from napari_wsimil._cli_study_facts import note_export, owner_in
     from napari_wsimil.explain import export
 
     check_map(map_name, out)
+    patient = "" if study is None else owner_in(study, path)
     found = predicted(checkpoint, path, weights, slide_mpp, patch_size, manifest)
     warn(found.warnings)
     written = export.export_map(found, out, map_name)
+    if study is not None:
+        note_export(study, written, patient, found.card.weights)
     report({"file": written, "patches": len(found.bag), "synthetic": found.bag.synthetic}, as_json)
 
 

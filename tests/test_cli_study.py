@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +76,7 @@ def test_a_study_is_made_and_told(run: Run, tmp_path: Path) -> None:
 def test_a_schema_that_is_not_there_is_named(run: Run, tmp_path: Path) -> None:
     code, _, err = run("study", "create", tmp_path / "s", "--schema", "phantm")
     assert code == 2
-    assert "'phantm' is no file and none of gdc, " in err
+    assert "'phantm' is no file and none of " in err
     assert not (tmp_path / "s").exists()
 
 
@@ -171,5 +172,24 @@ def test_a_study_of_another_schema_is_refused_by_field(cohort: Path) -> None:
             "inputs": ("ldh", "age"),
         }
     )
-    with pytest.raises(RecordError, match="has no field age, which the model reads"):
+    with pytest.raises(RecordError, match="without age"):
         read_cohort(cohort, other)
+
+
+def test_an_exported_map_is_noted_in_its_study(run: Run, cohort: Path, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    out, picture = tmp_path / "model.safetensors", tmp_path / "map.csv"
+    assert run("train", cohort, "-o", out, "--model", "abmil", "--epochs", 1)[0] == 0
+    save_bag(tmp_path / "other.h5", make_bag(3))
+    code, _, err = run("export-map", out, tmp_path / "other.h5", picture, "--study", cohort)
+    assert code == 2
+    assert "is no slide and no features of" in err
+    assert not picture.exists()
+    features = cohort / "features" / "s3.h5"
+    assert run("export-map", out, features, picture, "--study", cohort)[0] == 0
+    with open_study(cohort) as study:
+        entry = study.ledger.entries()[-1]
+    assert (entry.act.value, entry.patient, entry.identifying) == ("exported", "P3", False)
+    assert entry.destination == str(picture)
+    assert entry.file == hashlib.sha256(picture.read_bytes()).hexdigest()
+    assert entry.model == load_checkpoint(out)[1].weights

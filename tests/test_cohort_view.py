@@ -48,10 +48,10 @@ def _names(view: CohortView) -> list[str]:
 
 
 def test_first_are_the_columns_that_say_something_and_the_inputs(view: CohortView) -> None:
-    assert view.columns == ("patient", "slides", "label", "time", "event", "ldh", "stage")
+    assert view.columns == ("slides", "label", "time", "event", "ldh", "stage")
     assert view.title(view.columns.index("ldh")) == "ldh [U/L]"
     view.show_columns(("died", "label"))
-    assert view.columns == ("patient", "label", "died")
+    assert view.columns == ("label", "died")
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,12 @@ def test_figures_are_those_of_a_loop_over_patches() -> None:
     assert found.overlap == pytest.approx(len(set(first[0]) & set(first[1])) / 3)
 
 
+def test_overlap_is_of_the_first_hundredth_of_the_patches() -> None:
+    scores = [float(500 - k) for k in range(300)]
+    swapped = [*scores[:2], scores[4], scores[3], scores[2], *scores[5:]]
+    assert movement(of(scores), of(swapped)).overlap == pytest.approx(2 / 3)
+
+
 def test_movement_is_the_same_both_ways_but_for_brightness() -> None:
     one, other = (movement(random_map(k), random_map(3 - k)) for k in (1, 2))
     assert one.moved == pytest.approx(other.moved)

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from records import make_cohort, make_reader, make_slide
+from records import D, make_cohort, make_reader, make_slide
 
 from napari_wsimil.bags.parts import take_patches
 from napari_wsimil.explain import noise as module
-from napari_wsimil.explain.movement import Movement, movement
+from napari_wsimil.explain.movement import PLACED, Movement, movement
 from napari_wsimil.explain.noise import DRAWN, DRAWS, FOLDS, PARTITION, Noise, noise, noise_at_once
 from napari_wsimil.explain.predict import predict
 from napari_wsimil.learning.evaluation import finish
+from napari_wsimil.models import create_model
 from napari_wsimil.models import persam as bags
 from napari_wsimil.models.persam import PersAM
 
@@ -128,6 +129,17 @@ def test_what_rounding_moves_is_within_no_noise_at_all() -> None:
 def test_attention_that_never_follows_the_record_is_within_noise() -> None:
     found = measured("bd")
     assert found.within(Movement(0, 0, 0, 1), "multi-modal attention")
+
+
+def test_maps_of_regions_are_compared_patch_by_patch() -> None:
+    model = create_model("querent", feature_dim=D, classes=2, width=8, region_size=4)
+    _, card = make_reader()
+    card = card.model_copy(update={"model": "querent", "record": None})
+    bag = make_slide()
+    regions = [map_ for map_ in predict(model, card, bag).explanations if map_.index is not None]
+    found = finish(noise(model, card, bag, None))
+    assert regions
+    assert found.sources[DRAWN].keys() >= {map_.name for map_ in regions if map_.kind in PLACED}
 
 
 def test_it_tells_how_far_it_is_and_can_be_stopped_after_a_pass() -> None:

@@ -20,7 +20,6 @@ from studies import SCHEMA, beside, record
 from napari_wsimil.app.forgetting import forget
 from napari_wsimil.app.sharing import share
 from napari_wsimil.bags.exchange import open_bag
-from napari_wsimil.bags.scrub import scrub
 from napari_wsimil.bags.store import save_bag
 from napari_wsimil.cli import main
 from napari_wsimil.learning.evaluation import finish
@@ -246,15 +245,29 @@ def test_a_copy_is_not_made_over_or_in_what_is_there(
         finish(share(study, out, key))
 
 
-def test_features_without_places_are_scrubbed_too(tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "a.h5", "w") as file:
-        file["features"] = make_bag(3).features.numpy()
+def test_features_of_other_tools_are_scrubbed_with_what_was_confirmed(
+    study: Study, tmp_path: Path
+) -> None:
+    alone, clam = tmp_path / "SECRET.h5", tmp_path / "clam.h5"
+    bag = make_bag(3)
+    with h5py.File(alone, "w") as file:
+        file["features"] = bag.features.numpy()
         file["features"].attrs.update(encoder="uni", slide="SECRET")
-    assert "slide" in scrub(tmp_path / "a.h5", tmp_path / "c.h5", "P0001-1")
-    scrub(tmp_path / "a.h5", tmp_path / "d.h5", "P0001-1", "encoder=conch")
-    assert b"SECRET" not in (tmp_path / "c.h5").read_bytes()
-    assert np.array_equal(open_bag(tmp_path / "c.h5").features, make_bag(3).features)
-    assert open_bag(tmp_path / "d.h5").encoder == "conch (unverified)"
+    with h5py.File(clam, "w") as file:
+        file["features"], file["coords"] = bag.features.numpy(), bag.grid.coords
+    rows = (
+        SlideRow("x", feature_path=alone),
+        SlideRow("y", feature_path=clam, feature_facts="patch_size=64; encoder=conch"),
+    )
+    study.add([Patient("P3", rows)], "features")
+    made = finish(share(study, tmp_path / "copy", tmp_path / "key.json"))
+    assert names_in(made.folder) == []
+    slides = read_key(made.key, made.folder).slides
+    alone, clam = (open_bag(made.folder / "features" / f"{slides[n]}.h5") for n in "xy")
+    assert np.array_equal(alone.features, bag.features)
+    assert (alone.grid, alone.encoder) == (None, "uni")
+    assert clam.grid.patch_size == 64
+    assert clam.encoder == "conch (unverified)"
 
 
 def test_of_a_forgotten_patient_no_byte_is_left(study: Study, tmp_path: Path) -> None:
@@ -284,8 +297,9 @@ def test_what_is_another_patients_stays(study: Study) -> None:
     names = ["Doe-1987-b.png", "Doe-1987-b-2.png", "Doe-19870.png", "P2.png", "cohort.csv"]
     for name in names:
         (study.folder / "maps" / name).touch()
-    study.forget("Erika Mustermann", "consent withdrawn")
+    found = study.forget("Erika Mustermann", "consent withdrawn")
     assert sorted(path.name for path in (study.folder / "maps").iterdir()) == sorted(names)
+    assert found.unsure == (study.folder / "maps" / "cohort.csv",)
     assert study.patient("P2").record == record(ldh=180.0)
 
 
@@ -355,10 +369,11 @@ def test_models_of_a_forgotten_patient_and_where_files_went_are_named(
     with open_study(folder) as study:
         key = read_key(default_key(study.identity), folder)
         assert (key.patients, key.slides) == ({"Eva": "P3"}, {})
+        assert told["key_without_them"] == str(key.path)
         assert forget(study, "P11", "consent").models == ()
 
 
-def test_linked_features_outside_are_named_and_left(study: Study, tmp_path: Path) -> None:
+def test_features_outside_are_named_and_left(study: Study, tmp_path: Path) -> None:
     outside = tmp_path / "clam.h5"
     save_bag(outside, make_bag(2))
     study.add([Patient("P2", (SlideRow("b", feature_path=outside),))], "link")

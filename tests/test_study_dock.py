@@ -66,6 +66,10 @@ class Dock:
     def column(self, name: str) -> int:
         return self.study.cohort.model.view.columns.index(name)
 
+    def patient(self, row: int) -> str:
+        model = self.study.cohort.model
+        return model.headerData(row, Qt.Orientation.Vertical)
+
     def shown(self, row: int, name: str) -> str:
         model = self.study.cohort.model
         return model.index(row, self.column(name)).data()
@@ -130,7 +134,7 @@ def test_without_a_study_buttons_say_what_is_first(dock: Dock) -> None:
 def test_an_import_shows_pseudonyms_and_counts(filled: Dock, tmp_path: Path) -> None:
     assert "3 patients" in filled.study.facts.text()
     assert filled.study.news.text() == "Patients: 3 new."
-    assert [filled.shown(row, "patient") for row in range(3)] == ["P0001", "P0002", "P0003"]
+    assert [filled.patient(row) for row in range(3)] == ["P0001", "P0002", "P0003"]
     assert filled.shown(0, "ldh [U/L]") == "unknown"
     assert filled.shown(0, "event") == "happened"
     kept = b"".join(f.read_bytes() for f in (tmp_path / "study").rglob("*") if f.is_file())
@@ -183,7 +187,7 @@ def test_a_column_can_be_left_out_by_its_mark(filled: Dock, tmp_path: Path) -> N
 def test_searching_and_sorting_keep_rows_and_patients_together(filled: Dock) -> None:
     cohort = filled.study.cohort
     cohort.table.sortByColumn(filled.column("ldh [U/L]"), Qt.SortOrder.AscendingOrder)
-    assert [filled.shown(row, "patient") for row in range(3)] == ["P0003", "P0002", "P0001"]
+    assert [filled.patient(row) for row in range(3)] == ["P0003", "P0002", "P0001"]
     cohort.search.setText("stage ii")
     assert cohort.count.text() == "2 of 3 patients"
     wanted = []
@@ -246,7 +250,7 @@ def test_values_cannot_be_edited_unless_correcting(filled: Dock) -> None:
     assert not model.flags(index) & Qt.ItemFlag.ItemIsEditable
     filled.study.cohort.correct_button.click()
     assert model.flags(index) & Qt.ItemFlag.ItemIsEditable
-    name = model.index(1, filled.column("patient"))
+    name = model.index(1, filled.column("event"))
     assert not model.flags(name) & Qt.ItemFlag.ItemIsEditable
 
 
@@ -279,13 +283,21 @@ def test_a_corrected_case_is_shown_as_corrected(filled: Dock) -> None:
     assert filled.pane.case.version > version
 
 
+def test_a_case_follows_a_change_of_the_fields(filled: Dock) -> None:
+    filled.study.open_case("P0002")
+    schema = filled.session.study.schema
+    filled.study.set_schema(schema.model_copy(update={"rules": ("OS_MONTHS > 1",)}), "a rule")
+    filled.idle()
+    assert filled.pane.case.schema.rules == ("OS_MONTHS > 1",)
+
+
 def test_a_folder_of_slides_becomes_cases(dock: Dock, small_slide: Path, tmp_path: Path) -> None:
     slides = tmp_path / "slides"
     slides.mkdir()
     shutil.copy(small_slide, slides / "name of somebody.svs")
     dock.study.open_slides(slides, tmp_path / "study")
     dock.idle()
-    assert dock.shown(0, "patient") == "P0001"
+    assert dock.patient(0) == "P0001"
     dock.study.cohort.table.selectRow(0)
     assert dock.study.slides.list.itemText(0) == "P0001-1"
     dock.study.slides.open_button.click()
@@ -349,7 +361,7 @@ def test_a_study_that_cannot_be_written_says_so(dock: Dock, tmp_path: Path) -> N
     dock.study.open(tmp_path / "study")
     dock.idle()
     assert "newer version of this program" in dock.study.facts.text()
-    assert [dock.shown(row, "patient") for row in range(2)] == ["P1", "P2"]
+    assert [dock.patient(row) for row in range(2)] == ["P1", "P2"]
     for button in (dock.study.buttons.table, dock.study.cohort.correct_button):
         assert not button.isEnabled()
         assert "newer version" in button.toolTip()
@@ -400,7 +412,7 @@ def test_features_are_linked_after_their_passports_are_shown(
     dock.study.find_features(features.parent, Confirmed())
     dock.idle()
     assert len(asked) == 2
-    assert dock.study.news.text() == "Features of 1 slides are linked."
+    assert dock.study.news.text() == "Features linked: 1 new."
     assert dock.session.study.links()["slide"].path == features
     dock.study.open_case("P7")
     dock.idle()

@@ -231,6 +231,18 @@ def test_a_network_file_system_gets_a_rollback_journal_and_says_so(
         assert not (study.folder / "study.db-wal").exists()
 
 
+def test_a_journal_that_another_program_holds_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with small_study(tmp_path / "local") as first:
+        assert first.records.read("P2").version
+        _on_network(tmp_path, monkeypatch)
+        with open_study(tmp_path / "local", wait_s=0.05) as second:
+            assert second.journal.startswith("wal journal, while another program has the study")
+            second.ledger.note(Act.EXPORTED)
+        assert first.ledger.entries()[-1].act is Act.EXPORTED
+
+
 def test_a_file_system_is_found_by_its_deepest_mount(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,7 +50,8 @@ class CohortView:
     schema
         Of their records.
     columns
-        Names of the columns that are shown: of `OWN`, and of fields.
+        Names of the columns that are shown, of `OWN` and of fields; each row has its
+        patient's name beside them.
     rows
         Numbers of the patients that are shown, in order.
     """
@@ -101,8 +102,8 @@ class CohortView:
         return Cell(field.format(value), field.remark(value) or self._broken(patient, field))
 
     def show_columns(self, names: Sequence[str]) -> None:
-        """Show these columns, in the order of the study; the patients' names always."""
-        wanted = {"patient", *names}
+        """Show these columns, in the order of the study."""
+        wanted = set(names)
         self.columns = tuple(name for name in self.choices if name in wanted)
         self._texts.clear()
         self._order()
@@ -113,7 +114,7 @@ class CohortView:
         self._order()
 
     def search(self, words: str) -> None:
-        """Show the patients in whose shown columns each of some words is found."""
+        """Show the patients in whose names and shown columns each of some words is found."""
         self._words = words
         self._order()
 
@@ -125,9 +126,9 @@ class CohortView:
         return self.row_of(patient.name)
 
     def _first_columns(self) -> tuple[str, ...]:
-        said = (n for n in OWN if n == "patient" or any(_says(p, n) for p in self.patients))
+        said = (name for name in OWN[1:] if any(_says(p, name) for p in self.patients))
         inputs = self.schema.inputs or tuple(self._fields)
-        return (*said, *inputs[:_FIRST_FIELDS])
+        return (*said, *inputs[:_FIRST_FIELDS]) or ("slides",)
 
     def _order(self) -> None:
         words = self._words.casefold().split()
@@ -156,7 +157,7 @@ class CohortView:
         if index not in self._texts:
             patient = self.patients[index]
             cells = (self._words_of(patient, name) for name in self.columns)
-            self._texts[index] = "\n".join(cells).casefold()
+            self._texts[index] = "\n".join((patient.name, *cells)).casefold()
         return self._texts[index]
 
     def _words_of(self, patient: Patient, name: str) -> str:

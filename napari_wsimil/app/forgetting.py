@@ -29,11 +29,14 @@ class Forgot:
         learned, and can only be trained again without.
     unread
         Checkpoints that could not be asked.
+    key
+        The key that the patient was taken out of; None if there was none.
     """
 
     found: Forgotten
     models: tuple[Path, ...]
     unread: tuple[Path, ...]
+    key: Path | None
 
 
 def forget(
@@ -57,10 +60,11 @@ def forget(
     """
     pseudonyms = read_key(key or default_key(study.identity), study.folder)
     found = study.forget(patient, why)
-    if pseudonyms.path.exists():
+    kept = pseudonyms.path if pseudonyms.path.exists() else None
+    if kept is not None:
         pseudonyms.without((patient, *found.slides)).save()
     trained, unread = trained_on(patient, (study.folder / "models", *models))
-    return Forgot(found, trained, unread)
+    return Forgot(found, trained, unread, kept)
 
 
 def trained_on(patient: str, folders: Iterable[Path]) -> tuple[tuple[Path, ...], tuple[Path, ...]]:

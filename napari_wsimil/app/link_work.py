@@ -63,8 +63,8 @@ def link_job(study: Study, found: Found, why: str) -> Generator[Step, None, str]
     """Return what came of linking the files that no check refuses, in a sentence."""
     yield Step("linking features")
     linked = study.link(links_of(found.survey), why)
-    words = f"Features of {len(linked.linked)} slides are linked"
-    return f"{words}, of {len(linked.same)} they were." if linked.same else f"{words}."
+    words = f"Features linked: {len(linked.linked)} new"
+    return f"{words}, {len(linked.same)} there already." if linked.same else f"{words}."
 
 
 def passport_rows(found: Found) -> list[tuple[str, str, str, str]]:

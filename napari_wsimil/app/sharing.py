@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_wsimil.bags.scrub import scrub
+from napari_wsimil.bags.scrub import left_out, save_scrubbed
+from napari_wsimil.learning.cohort import bag_of_slide, feature_path
 from napari_wsimil.learning.evaluation import Step
-from napari_wsimil.study.disguise import disguised, features_of
+from napari_wsimil.study.disguise import disguised, with_features
 from napari_wsimil.study.entry import Act
 from napari_wsimil.study.links import Link
 from napari_wsimil.study.pseudonyms import Key, default_key, refuse_inside
@@ -113,13 +114,14 @@ def _copied(
 ) -> Generator[Step, None, tuple[str, set[str], int]]:
     """Return identity of the copy, attributes left out of features, and how many files it has."""
     attributes: set[str] = set()
-    files = features_of(manifest, given.slides_key)
+    files = with_features(manifest, given.slides_key)
     with create_study(folder, given.schema, name=name, who=WHO) as copy:
         copy.add(given.patients, "a scrubbed copy of another study")
         links = []
-        for done, (slide, (source, facts)) in enumerate(files.items(), 1):
+        for done, (slide, row) in enumerate(files.items(), 1):
             target = folder / "features" / f"{slide}.h5"
-            attributes |= set(scrub(source, target, slide, facts))
+            save_scrubbed(target, bag_of_slide(row, None), slide)
+            attributes |= set(left_out(feature_path(row, None), target))
             links.append(Link(slide, target))
             yield Step("features", done, len(files))
         copy.link(links, "features written anew")

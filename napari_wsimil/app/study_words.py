@@ -18,7 +18,7 @@ def study_facts(study: Study, manifest: Manifest) -> str:
     slides = sum(len(patient.slides) for patient in manifest.patients)
     fields = 0 if manifest.schema is None else len(manifest.schema.fields)
     counts = f"{len(manifest.patients):,} patients · {slides:,} slides · {fields:,} fields"
-    lines = [f"<b>{html.escape(study.name)}</b> · predictions of each {study.unit}", counts]
+    lines = [f"<b>{html.escape(study.name)}</b>, predicted by {study.unit}", counts]
     if study.read_only:
         lines.append(f"<b>Read-only</b>: {html.escape(study.read_only, quote=False)}")
     return "<br>".join(lines)

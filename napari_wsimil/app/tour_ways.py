@@ -60,7 +60,7 @@ def edit(window: Window) -> None:
     dock = window.record_dock
     dock.come_forward()
     show("explanatory")(window)
-    dock.fields.expand()
+    dock.fields.open()
     dock.sweep.run()
     settle(window)
     effect = dock.sweep.found[0]

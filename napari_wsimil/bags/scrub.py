@@ -7,34 +7,30 @@ from typing import TYPE_CHECKING
 
 import h5py
 
-from napari_wsimil.bags.exchange import open_confirmed
 from napari_wsimil.bags.hdf5 import open_h5
-from napari_wsimil.bags.stated import Confirmed
 from napari_wsimil.bags.store import save_bag
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from napari_wsimil.bags.bag import Bag
 
-def scrub(source: Path, target: Path, name: str, facts: str = "") -> tuple[str, ...]:
-    """Write the bag in a file of any layout in ours, and return the attributes left out.
 
-    The slide is called `name`, and its fingerprint, which would lead to its file, is not
-    written; nothing else of the source is copied. `facts` is what was confirmed of it, see
-    `SlideRow.feature_facts`.
+def save_scrubbed(target: Path, bag: Bag, name: str) -> None:
+    """Write features, places and encoder of a bag to an HDF5 file that calls the slide `name`.
 
-    Raises
-    ------
-    ValueError
-        As `open_bag`.
+    The slide's fingerprint, which would lead to its file, is not written.
     """
-    bag = replace(open_confirmed(source, Confirmed.parse(facts)), slide="")
     if bag.grid is not None:
-        save_bag(target, bag, name)
-    else:
-        with h5py.File(target, "w") as file:
-            file.create_dataset("features", data=bag.features.numpy())
-            file["features"].attrs.update(encoder=bag.encoder, name=name)
+        save_bag(target, replace(bag, slide=""), name)
+        return
+    with h5py.File(target, "w") as file:
+        file.create_dataset("features", data=bag.features.numpy())
+        file["features"].attrs.update(encoder=bag.encoder, name=name)
+
+
+def left_out(source: Path, target: Path) -> tuple[str, ...]:
+    """Return the names of attributes of an HDF5 file that another has not, or not as they were."""
     gone = _attributes(source) - _attributes(target)
     return tuple(sorted({attribute for attribute, _ in gone}))
 

@@ -245,7 +245,7 @@ def _coords_attrs(grid: PatchGrid, provenance: Provenance) -> dict[str, Any]:
         "patch_size_level0": grid.patch_size,
         "level0_magnification": "None" if grid.mpp is None else round(10 / (grid.mpp * scale), 2),
         "target_magnification": "None" if grid.mpp is None else round(10 / grid.mpp, 2),
-        "overlap": round((grid.patch_size - grid.stride) * scale),
+        "overlap": max(0, round((grid.patch_size - grid.stride) * scale)),
         "name": provenance.title,
         "level0_width": width,
         "level0_height": height,

@@ -248,7 +248,7 @@ def _series(patches: list[int], found: NDArray[np.float64]) -> Series:
 
 
 def _asked(model: MILModel, prediction: Prediction, bag: Bag, index: Tensor) -> Prediction:
-    return predict(model, prediction.card, take_patches(bag, index), prediction.record)
+    return predict(model, prediction.card, take_patches(bag, index))
 
 
 def _reading_once(bag: Bag) -> Bag:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import selectinload
 from napari_wsimil.study.condition import StudyError
 from napari_wsimil.study.entry import Act, Entry, append, drafted, per_field
 from napari_wsimil.study.links import CONFIRMED
-from napari_wsimil.study.records import cells_of, exact, held
+from napari_wsimil.study.records import cells_of, exact_texts, held
 from napari_wsimil.study.roots import Place
 from napari_wsimil.study.stored import (
     StoredEntry,
@@ -125,7 +125,7 @@ class Addition:
 
     def _cells(self, patient: Patient) -> dict[str, str]:
         values = patient.record.values if patient.record else {}
-        texts = {name: exact(self.schema, name, value) for name, value in values.items()}
+        texts = exact_texts(self.schema, values)
         return {name: text for name, text in texts.items() if text}
 
     def _conflict(self, patient: Patient, cells: Mapping[str, str]) -> str:

@@ -8,11 +8,11 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from napari_wsimil.study.field import Kind
+from napari_wsimil.study.manifest import SlideRow
 from napari_wsimil.study.schema import ClinicalSchema, Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from napari_wsimil.study.field import Field, Value
     from napari_wsimil.study.manifest import Manifest, Patient
@@ -27,7 +27,7 @@ class Disguised:
     schema
         Days in place of dates; no headers of the tables that it came from.
     patients
-        In a random order, under new names, without images; features as they were.
+        In a random order, under new names, without their files.
     patients_key, slides_key
         New names by old ones.
     dates
@@ -63,14 +63,10 @@ def disguised(manifest: Manifest) -> Disguised:
     return Disguised(schema, tuple(patients), names, slides, dates)
 
 
-def features_of(manifest: Manifest, key: Mapping[str, str]) -> dict[str, tuple[Path, str]]:
-    """Return files of features, and what was confirmed of each, by the slides' new names."""
+def with_features(manifest: Manifest, key: Mapping[str, str]) -> dict[str, SlideRow]:
+    """Return the slides that have features by their new names."""
     rows = (row for patient in manifest.patients for row in patient.slides)
-    return {
-        key[row.slide]: (row.feature_path, row.feature_facts)
-        for row in rows
-        if row.feature_path is not None
-    }
+    return {key[row.slide]: row for row in rows if row.feature_path is not None}
 
 
 def _dateless(field: Field) -> Field:
@@ -84,8 +80,7 @@ def _dateless(field: Field) -> Field:
 
 def _renamed(patient: Patient, name: str) -> Patient:
     slides = tuple(
-        replace(row, slide=f"{name}-{number}", slide_path=None, feature_path=None, feature_facts="")
-        for number, row in enumerate(patient.slides, 1)
+        SlideRow(f"{name}-{number}", mpp=row.mpp) for number, row in enumerate(patient.slides, 1)
     )
     record = None if patient.record is None else _in_days(patient.record)
     return replace(patient, name=name, slides=slides, record=record)

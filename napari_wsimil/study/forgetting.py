@@ -42,6 +42,8 @@ class Forgotten:
         The study's files that were removed.
     outside
         Files outside the study, which are left alone.
+    unsure
+        The study's maps and exports that are called after nobody and may hold the patient's.
     departed
         Where files of the patient, or of the whole study, went, as the ledger knew.
     """
@@ -51,6 +53,7 @@ class Forgotten:
     entries: int = 0
     erased: tuple[Path, ...] = ()
     outside: tuple[Path, ...] = ()
+    unsure: tuple[Path, ...] = ()
     departed: tuple[str, ...] = ()
 
 
@@ -84,7 +87,8 @@ def erase(
         raise RecordError(f"there is no patient {patient!r} in {folder}")
     owners = {n: row.name for row in rows for n in (row.name, *(s.name for s in row.slides))}
     known = patient_of(gone, schema, roots)
-    files = set(_own_files(folder, owners, patient))
+    files = set(_files(folder, owners, patient))
+    unsure = tuple(sorted(_files(folder, owners, None)))
     paths = {path for path in _paths(known) if path.exists()}
     inside = {path for path in paths if path.is_relative_to(folder) and path.is_file()}
     departed = _departed(session, patient)
@@ -98,7 +102,7 @@ def erase(
         path.unlink(missing_ok=True)
     slides = tuple(row.slide for row in known.slides)
     outside = tuple(sorted(paths - inside))
-    return Forgotten(patient, slides, len(numbers), erased, outside, departed)
+    return Forgotten(patient, slides, len(numbers), erased, outside, unsure, departed)
 
 
 def _erase_entries(session: Session, patient: str) -> tuple[int, ...]:
@@ -121,9 +125,12 @@ def _paths(patient: Patient) -> Iterator[Path]:
         yield from filter(None, (slide.slide_path, slide.feature_path))
 
 
-def _own_files(folder: Path, owners: Mapping[str, str], patient: str) -> Iterator[Path]:
-    """Yield files that are called after a patient or slides of theirs, or lie in such a folder."""
-    for top in _KEPT_IN:
+def _files(folder: Path, owners: Mapping[str, str], patient: str | None) -> Iterator[Path]:
+    """Yield files that are called after a patient or their slides, or lie in such a folder.
+
+    Of None those called after nobody, but features, each of which is of one slide.
+    """
+    for top in _KEPT_IN if patient is not None else _KEPT_IN[1:]:
         for path in (folder / top).rglob("*"):
             parts = path.relative_to(folder / top).parts
             if not path.is_dir() and _owner(parts, owners) == patient:

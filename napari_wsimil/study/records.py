@@ -109,7 +109,7 @@ class Records:
         with self._database.writing() as session:
             schema, row = self._schema(session), _stored(session, patient)
             _check_version(session, patient, row, version)
-            texts = {name: exact(schema, name, value) for name, value in changes.items()}
+            texts = exact_texts(schema, changes)
             entry = drafted(
                 self._ledger.who,
                 Act.CORRECTED,
@@ -181,21 +181,23 @@ def cells_of(row: StoredRecord, schema: ClinicalSchema) -> dict[str, str]:
     return {field.name: cells.get(field.name, "") for field in schema.fields}
 
 
-def exact(schema: ClinicalSchema, name: str, value: Value) -> str:
-    """Return the text of a field that is read as exactly this value.
+def exact_texts(schema: ClinicalSchema, values: Mapping[str, Value]) -> dict[str, str]:
+    """Return texts by field that are read as exactly these values.
 
     Raises
     ------
     RecordError
-        If it is no value of the field, or there is no such field.
+        If one is no value of its field, or there is no such field.
     """
-    field = schema.by_name.get(name)
-    if field is None:
-        raise RecordError(f"no field {name!r} in schema {schema.name}")
-    text = field.format(value)
-    if field.parse(text, schema.markers) != value:
-        raise RecordError(f"field {name!r}: {value!r} is no {field.kind.value}")
-    return text
+    fields, markers = schema.by_name, schema.markers
+    texts = {}
+    for name, value in values.items():
+        if name not in fields:
+            raise RecordError(f"no field {name!r} in schema {schema.name}")
+        texts[name] = fields[name].format(value)
+        if fields[name].parse(texts[name], markers) != value:
+            raise RecordError(f"field {name!r}: {value!r} is no {fields[name].kind.value}")
+    return texts
 
 
 def write(

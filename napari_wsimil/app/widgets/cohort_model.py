@@ -68,9 +68,12 @@ class CohortModel(QAbstractTableModel):
     def headerData(
         self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole
     ) -> Any:
-        """Return the title of a column, and what it is about as its tooltip."""
-        if self.view is None or orientation != Qt.Orientation.Horizontal:
+        """Return the title of a column and what it is about, and the patient of a row."""
+        if self.view is None:
             return None
+        if orientation != Qt.Orientation.Horizontal:
+            shown = role == Qt.ItemDataRole.DisplayRole
+            return self.view.patient(section).name if shown else None
         field = self.view.field(section)
         if role == Qt.ItemDataRole.DisplayRole:
             return self.view.title(section)

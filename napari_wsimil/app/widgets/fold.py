@@ -25,6 +25,14 @@ class Fold(QWidget):
         layout.addWidget(content)
         self._unfold(False)
 
+    @property
+    def is_open(self) -> bool:
+        return bool(self.button.isChecked())
+
+    def open(self) -> None:
+        """Show what is under the title."""
+        self.button.setChecked(True)
+
     def _unfold(self, open_: bool) -> None:
         arrow = Qt.ArrowType.DownArrow if open_ else Qt.ArrowType.RightArrow
         self.button.setArrowType(arrow)

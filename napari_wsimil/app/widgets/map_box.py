@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari.utils.notifications import show_info
+from napari.utils.notifications import show_error, show_info
 from qtpy.compat import isalive
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
@@ -25,8 +26,10 @@ from qtpy.QtWidgets import (
 from napari_wsimil.app import memory
 from napari_wsimil.app.widgets.beside_box import BesideBox
 from napari_wsimil.app.widgets.docked import narrow
+from napari_wsimil.app.widgets.writer import Writer
 from napari_wsimil.app.work import export_job
 from napari_wsimil.explain.scale import Stretch
+from napari_wsimil.study.ledger import Act
 
 if TYPE_CHECKING:
     from napari_wsimil.app.session import Session
@@ -45,7 +48,9 @@ class MapBox(QGroupBox):
 
     def __init__(self, session: Session, job: JobRow, parent: QWidget | None = None) -> None:
         super().__init__("Map", parent)
-        self._pane, self._job = session.pane, job
+        self._session, self._pane, self._job = session, session.pane, job
+        self._writer = Writer(self)
+        self._writer.failed.connect(show_error)
         self.beside = BesideBox(session, job)
         self._build()
         self.maps.activated.connect(self._choose)
@@ -99,7 +104,16 @@ class MapBox(QGroupBox):
         shown = self._pane.shown
         if shown is not None:
             job = export_job(shown, path, self.maps.currentText(), self._pane.display.stretch)
-            self._job.run(job, lambda _: show_info("The map was written."))
+            self._job.run(job, partial(self._tell_export, shown.card.weights))
+
+    def _tell_export(self, weights: str, written: Path) -> None:
+        """Say that a map was written, and note in the open study that it left."""
+        show_info("The map was written.")
+        study, case = self._session.study, self._pane.case
+        if study is not None and not study.read_only:
+            patient = "" if case is None else case.patient
+            left = partial(study.ledger.left, Act.EXPORTED, written, patient=patient)
+            self._writer.write(partial(left, identifying=False, model=weights))
 
     def _choose(self) -> None:
         self._pane.display = replace(

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from qtpy.compat import isalive
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QWidget
-from superqt import QCollapsible
 
 from napari_wsimil.app.case import Case
 from napari_wsimil.app.record_work import noise_job
 from napari_wsimil.app.widgets.answer_bars import AnswerBars
 from napari_wsimil.app.widgets.change_box import ChangeBox
 from napari_wsimil.app.widgets.docked import DockedWidget, allow, while_shown
+from napari_wsimil.app.widgets.fold import Fold
 from napari_wsimil.app.widgets.follower import Follower
 from napari_wsimil.app.widgets.job import JobRow
 from napari_wsimil.app.widgets.record_form import RecordForm
@@ -55,7 +55,8 @@ class RecordWidget(DockedWidget):
         self.bars = AnswerBars(self._pane)
         self.change = ChangeBox(session)
         self.form = RecordForm()
-        self.fields = _folded("Which field moves this model here?", self.sweep)
+        self.fields = Fold("Which field moves this model here?", self.sweep)
+        self.layout().setContentsMargins(2, 4, 2, 0)
         for place, part in enumerate((self.mode, self.bars)):  # seen wherever the form is scrolled
             self.layout().insertWidget(place, part)
         for part in (self.hint, self.problem, self.change, self.noise_job):
@@ -292,10 +293,3 @@ class RecordWidget(DockedWidget):
         allow(self.redo_button, saved or not self._trail.last, "Nothing was undone", again)
         own = "Back to the patient's own record"
         allow(self.own_button, bool(self._changes()), "This is the patient's own record", own)
-
-
-def _folded(title: str, content: QWidget) -> QCollapsible:
-    folded = QCollapsible(title)
-    folded.setDuration(0)
-    folded.setContent(content)
-    return folded

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLineEdit, QToolButton, QVBoxLayout, QWidget
-from superqt import QCollapsible
 
 from napari_wsimil.app.widgets.field_row import FieldRow
+from napari_wsimil.app.widgets.fold import Fold
 from napari_wsimil.study.field import Absent
 from napari_wsimil.study.schema import Record
 from napari_wsimil.study.tables import RecordError
@@ -43,7 +43,7 @@ class RecordForm(QWidget):
         self._record: Record | None = None
         self._wrong: set[str] = set()
         self.rows: dict[str, FieldRow] = {}
-        self.groups: dict[str, QCollapsible] = {}
+        self.groups: dict[str, Fold] = {}
         self.search = QLineEdit()
         self.search.setPlaceholderText("Find a field…")
         self.search.setClearButtonEnabled(True)
@@ -93,21 +93,18 @@ class RecordForm(QWidget):
         return [field for field in self._case.schema.fields if field.group == group]
 
     def _add_group(self, name: str, fields: Sequence[Field]) -> None:
-        group = QCollapsible(name)
-        group.setDuration(0)
         inside = QWidget()
         column = QVBoxLayout(inside)
         column.setContentsMargins(8, 0, 0, 4)
         column.setSpacing(2)
         column.addLayout(self._build_missing(name))
-        group.setContent(inside)
-        self.groups[name] = group
+        group = self.groups[name] = Fold(name, inside)
         self._column.addWidget(group)
         if len(fields) < _MANY:
             self._add_rows(name, column)
-            group.expand()
+            group.open()
         else:
-            group.toggled.connect(lambda: self._add_rows(name, column))
+            group.button.toggled.connect(lambda: self._add_rows(name, column))
 
     def _build_missing(self, group: str) -> QHBoxLayout:
         line = QHBoxLayout()
@@ -201,7 +198,7 @@ class RecordForm(QWidget):
             edited = sum(field.name in changed for field in fields)
             absent = sum(record[field.name] is Absent.MISSING for field in fields)
             words = [f"{edited} changed"] * bool(edited) + [f"{absent} missing"] * bool(absent)
-            group.setText(" · ".join([f"{name} ({len(fields)})", *words]))
+            group.button.setText(" · ".join([f"{name} ({len(fields)})", *words]))
 
     def _filter(self, _: object = None) -> None:
         sought = self.search.text().strip().casefold()
@@ -213,8 +210,8 @@ class RecordForm(QWidget):
         for name, group in self.groups.items():
             fields = self._fields(name)
             group.setVisible(any(read is None or f.name in read for f in fields))
-            if sought and not group.isExpanded():
-                group.expand()
+            if sought and not group.is_open:
+                group.open()
 
     def _read(self) -> set[str] | None:
         """Return the names of the fields to show, None for all."""

@@ -28,16 +28,21 @@ class ScenarioButton(QToolButton):
     def __init__(self, pane: Pane, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._pane = pane
-        self.setText("Scenario")
+        self.setText("Scenario ")
+        self.setMinimumWidth(84)
         self.setToolTip("Changes under a name, to be tried on other patients too")
         self.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         menu = QMenu(self)
         self.save_action = menu.addAction("Save…")
         self.open_action = menu.addAction("Try on…")
+        menu.addSeparator()
+        self.none_action = menu.addAction("No record at all")
+        self.none_action.setToolTip("What a model says of a patient nothing is known of")
         self.setMenu(menu)
         menu.aboutToShow.connect(self._allow)
         self.save_action.triggered.connect(self._ask_save)
         self.open_action.triggered.connect(self._ask_open)
+        self.none_action.triggered.connect(self._take_all_away)
 
     def save(self, path: Path) -> None:
         """Write what differs from the patient's own record, named after the file."""
@@ -61,6 +66,10 @@ class ScenarioButton(QToolButton):
             self.failed.emit(str(error))
             return
         self.opened.emit(record, scenario.name)
+
+    def _take_all_away(self) -> None:
+        if self._pane.case is not None:
+            self.opened.emit(self._pane.case.schema.parse({}), "no record at all")
 
     def _changes(self) -> dict[str, str]:
         case, record = self._pane.case, self._pane.record

@@ -130,6 +130,7 @@ class StudyWidget(DockedWidget):
             before.close()
         self._session.study = opened.study
         self.cases.manifest = opened.manifest
+        self.cases.renew()
         self._say(self._news)
         self._news = ""
         self._show_study()

@@ -51,6 +51,15 @@ class CaseOpener(QObject):
         if self._session.study is not None and self.manifest is not None:
             self._pane.show_case(case_of(self._session.study, self.manifest, name))
 
+    def renew(self) -> None:
+        """Show the case again if its record or its fields are not what they were."""
+        case, study = self._pane.case, self._session.study
+        if case is None or study is None or self.patient(case.patient) is None:
+            return
+        held = study.records.read(case.patient)
+        if held.version != case.version or study.schema != case.schema:
+            self.show(case.patient)
+
 
 def _has_files(row: SlideRow) -> bool:
     return any(path is not None and path.exists() for path in (row.slide_path, row.feature_path))

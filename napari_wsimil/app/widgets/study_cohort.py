@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from napari_wsimil.study.manifest import Patient
 
 _STYLE = "QTableView { border: 2px solid #d55e00; }"
+#: Rows whose words are measured for the width of a column.
+_MEASURED = 25
+
 _TRIGGERS = (
     QAbstractItemView.EditTrigger.DoubleClicked
     | QAbstractItemView.EditTrigger.EditKeyPressed
@@ -83,20 +86,24 @@ class StudyCohort(QWidget):
         self.table.setWordWrap(False)
         self.table.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
         self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-        self.table.verticalHeader().hide()
-        self.table.verticalHeader().setDefaultSectionSize(24)
+        names = self.table.verticalHeader()  # stay in view beside hundreds of columns
+        names.setDefaultSectionSize(24)
+        names.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
+        names.setToolTip("Double-click a patient to open the case")
         header = self.table.horizontalHeader()
         header.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
         header.setSectionsClickable(True)
         header.setSortIndicatorShown(True)
         header.setSortIndicator(-1, Qt.SortOrder.AscendingOrder)
         header.setMaximumSectionSize(220)
+        header.setResizeContentsPrecision(_MEASURED)
 
     def _connect(self) -> None:
         self.search.textChanged.connect(self._search)
         self.columns_button.clicked.connect(self._ask_columns)
         self.correct_button.toggled.connect(self._switch)
-        self.table.doubleClicked.connect(self._want)
+        self.table.doubleClicked.connect(lambda index: self._want(index.row()))
+        self.table.verticalHeader().sectionDoubleClicked.connect(self._want)
         self.table.selectionModel().currentChanged.connect(self._choose)
         self.table.horizontalHeader().sortIndicatorChanged.connect(self.model.sort)
         self.model.stated.connect(self.correction.ask)
@@ -165,9 +172,9 @@ class StudyCohort(QWidget):
         self.correct_button.setText("Done" if correcting else "Correct")
         self.correction.begin(correcting)
 
-    def _want(self, index: QModelIndex) -> None:
+    def _want(self, row: int) -> None:
         if self.model.view is not None and not self.model.editable:
-            self.wanted.emit(self.model.view.patient(index.row()).name)
+            self.wanted.emit(self.model.view.patient(row).name)
 
     def _choose(self, index: QModelIndex, _: QModelIndex) -> None:
         if self.model.view is not None and index.isValid():

@@ -33,7 +33,7 @@ class ColumnsDialog(QDialog):
         self.search.setClearButtonEnabled(True)
         self.list = QListWidget()
         fields = view.schema.by_name
-        for name in view.choices[1:]:
+        for name in view.choices:
             group = fields[name].group if name in fields else "study"
             item = QListWidgetItem(f"{name}   ·   {group}")
             item.setData(Qt.ItemDataRole.UserRole, name)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _TITLES = ("when", "what", "patient", "field", "change", "why", "who")
 _LONG = 60
+_MEASURED = 25  # rows, for the width of a column
 _NOWHERE = QModelIndex()
 
 
@@ -96,6 +97,7 @@ class StudyLedger(QWidget):
         self.table.verticalHeader().hide()
         self.table.verticalHeader().setDefaultSectionSize(24)
         self.table.horizontalHeader().setMaximumSectionSize(220)
+        self.table.horizontalHeader().setResizeContentsPrecision(_MEASURED)
         row = QHBoxLayout()
         row.addWidget(self.search, 1)
         row.addWidget(self.check_button)

@@ -66,7 +66,7 @@ class LinksDialog(QDialog):
         self.buttons = QDialogButtonBox(kinds.Ok | kinds.Cancel)
         self.link_button = self.buttons.button(kinds.Ok)
         count = len(found.usable)
-        self.link_button.setText(f"Link {count} files")
+        self.link_button.setText(f"Link {count} file{'' if count == 1 else 's'}")
         allow(self.link_button, count > 0, "No file passes its checks", "The files stay in place")
         self.buttons.accepted.connect(self.accept)
         self.buttons.rejected.connect(self.reject)
