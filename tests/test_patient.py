@@ -69,6 +69,14 @@ def test_the_driver_is_the_slide_whose_absence_costs_the_answer_most(model_path:
     assert driver(swapped) == 2 - losses.index(max(losses))
 
 
+def test_a_slide_that_speaks_against_the_answer_does_not_drive_it(model_path: Path) -> None:
+    found = asked(model_path, bag(1), bag(2))
+    pooled, without = torch.tensor([0.3, 0.7]), torch.tensor([[0.0, 1.0], [0.4, 0.6]])
+    assert driver(replace(found, probabilities=pooled, without=without)) == 1
+    against = torch.tensor([[0.0, 1.0], [0.2, 0.8]])
+    assert driver(replace(found, probabilities=pooled, without=against)) is None
+
+
 def test_an_only_slide_and_equal_slides_drive_nothing(model_path: Path) -> None:
     alone = asked(model_path, bag(1))
     assert alone.without is None
