@@ -268,10 +268,11 @@ def evaluate(
     from napari_wsimil.learning.assessment import assess
     from napari_wsimil.learning.checkpoint import load_checkpoint
     from napari_wsimil.learning.closer import closer_for
-    from napari_wsimil.learning.cohort import read_cohort
+    from napari_wsimil.learning.cohort import check_unit, read_cohort
 
     model, card = load_checkpoint(checkpoint)
     check_weights(card.model, weights)
+    check_unit(manifest)
     cohort = read_cohort(manifest, card.record.clinical if card.record else None)
     closer = closer_for(type(model), weights)
     found = follow(assess(model, card, cohort, features, split, draws, closer), "evaluating")

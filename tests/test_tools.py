@@ -129,10 +129,11 @@ def test_slideflows_centers_of_odd_tiles_are_whole_corners(tmp_path: Path) -> No
     path = foreign.slideflow(tmp_path, "a", 1.0)
     said = (tmp_path / "bags_config.json").read_text().replace("512.0", "511.9")
     (tmp_path / "bags_config.json").write_text(said)
-    np.savez(tmp_path / "a.index.npz", foreign.CORNERS + 255)  # int(x + 511 / 2)
+    odd = foreign.CORNERS + 1  # whose halves would round down
+    np.savez(tmp_path / "a.index.npz", odd + 255)  # int(x + 511 / 2)
     coords, size, *_ = lay(open_bag(path, mpp=1.0))
     assert size == 511
-    assert_array_equal(coords, foreign.CORNERS)
+    assert_array_equal(coords, odd)
 
 
 def test_slideflows_magnification_in_place_of_a_size_is_asked_for(tmp_path: Path) -> None:

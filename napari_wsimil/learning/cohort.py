@@ -14,6 +14,7 @@ from napari_wsimil.learning.folds import Fold, folds
 from napari_wsimil.learning.outcomes import Task
 from napari_wsimil.models.record import RecordFormat
 from napari_wsimil.study.manifest import Split, read_manifest
+from napari_wsimil.study.opened import Unit
 from napari_wsimil.study.study import is_study, open_study
 from napari_wsimil.study.tables import RecordError, read_table
 
@@ -125,6 +126,24 @@ def read_cohort(path: Path, schema: ClinicalSchema | None) -> Manifest:
             "records of another schema, or lack columns (they may be empty)"
         )
     return manifest
+
+
+def check_unit(path: Path) -> None:
+    """Raise RecordError if a study wants each slide for itself where patients have several.
+
+    Training and evaluation are per patient: slides are pooled, and so are folds, metrics and
+    intervals.
+    """
+    if not is_study(path):
+        return
+    with open_study(path) as study:
+        several = [p.name for p in study.manifest().patients if len(p.slides) > 1]
+        if study.unit is Unit.SLIDE and several:
+            raise RecordError(
+                f"{path}: predictions of this study are of each slide, but training and "
+                f"evaluation pool the slides of a patient, and {several[0]} has several: make "
+                "a study whose unit is the patient"
+            )
 
 
 def _of_study(folder: Path, schema: ClinicalSchema | None) -> Manifest:

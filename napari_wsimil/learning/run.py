@@ -13,7 +13,13 @@ import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from napari_wsimil.learning.closer import closer_for
-from napari_wsimil.learning.cohort import bag_of_slide, feature_path, read_cohort, split_manifest
+from napari_wsimil.learning.cohort import (
+    bag_of_slide,
+    check_unit,
+    feature_path,
+    read_cohort,
+    split_manifest,
+)
 from napari_wsimil.learning.options import check_options
 from napari_wsimil.learning.outcomes import Task
 from napari_wsimil.learning.plan import Plan, check_plan, reads_records
@@ -167,6 +173,7 @@ def open_cohort(path: Path, record_schema: Path | None = None) -> Manifest:
     """
     if path.is_dir() and not is_study(path):
         return read_folder(path)
+    check_unit(path)
     return read_cohort(path, read_schema(record_schema) if record_schema else None)
 
 

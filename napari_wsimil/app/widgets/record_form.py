@@ -203,11 +203,14 @@ class RecordForm(QWidget):
         read = self._read()
         for name, row in self.rows.items():
             row.setVisible(_matches(row.field, sought) and (read is None or name in read))
+        found: dict[str, int] = {}
         for name, group in self.groups.items():
             fields = [f for f in self._fields(name) if read is None or f.name in read]
             group.setVisible(bool(fields))
-            if sought and not group.is_open and any(_matches(f, sought) for f in fields):
-                group.open()
+            found[name] = sum(_matches(field, sought) for field in fields)
+        if sought and sum(found.values()) < _MANY:
+            for name in filter(found.get, found):
+                self.groups[name].open()
 
     def _read(self) -> set[str] | None:
         """Return the names of the fields to show, None for all."""
