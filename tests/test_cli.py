@@ -18,17 +18,17 @@ import tifffile
 import torch
 
 from napari_wsimil._cli_slides import Patches, extract_missing
-from napari_wsimil.app.demo import MODELS
 from napari_wsimil.bags.encoders import create_encoder
 from napari_wsimil.bags.features import extract_features
 from napari_wsimil.bags.store import load_bag, save_bag
 from napari_wsimil.cli import main
+from napari_wsimil.learning.cohort import read_cohort
 from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.space.grid import make_grid
 from napari_wsimil.space.phantom import SlideRecipe, write_phantom
 from napari_wsimil.space.slide import open_slide
 from napari_wsimil.space.tissue import find_tissue
-from napari_wsimil.study.manifest import Split, read_manifest
+from napari_wsimil.study.manifest import read_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -432,32 +432,30 @@ def test_a_window_that_is_not_installed_is_explained(
 
 
 def test_the_demo_study_is_made_once(
-    study: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = tmp_path / "recipe.toml"
+    recipe = tmp_path / "cases.toml"
     recipe.write_text(
-        'task = "binary"\npatients = 4\nslides = [1, 1]\nvalidation = 0.25\ntest = 0.25\n'
-        "[slide]\nwidth = 512\nheight = 512\npieces = 1\nfolds = 0\npen_marks = 0\n"
+        'task = "three-class"\npatients = 4\nslides = [1, 1]\nambiguous = 1.0\n'
+        "[slide]\nwidth = 1280\nheight = 1280\npieces = 1\nfolds = 0\npen_marks = 0\n"
     )
-    monkeypatch.setattr("napari_wsimil.app.demo.RECIPE", recipe)
-    (tmp_path / "models").mkdir()
-    shutil.copy(MODELS / "persam-live.safetensors", tmp_path / "models")
-    shutil.copy(study / MODEL, tmp_path / "models" / "acmil.safetensors")
-    monkeypatch.setattr("napari_wsimil.app.demo.MODELS", tmp_path / "models")
+    for module in ("demo", "demo_cases"):
+        monkeypatch.setattr(f"napari_wsimil.app.{module}.CASES", recipe)
     command = ("demo", "--prepare-only", "--folder", tmp_path / "demo", "--json")
     code, out, _ = run(*command)
     made = read_json(out)
     assert code == 0
-    assert {name for name, path in made.items() if not Path(path).is_file()} == set()
+    assert made.pop("synthetic") is True
+    assert {name for name, path in made.items() if not Path(path).exists()} == set()
     before = Path(made["slide"]).stat().st_mtime_ns
-    assert read_json(run(*command)[1]) == made
+    assert read_json(run(*command)[1]) == {**made, "synthetic": True}
     assert Path(made["slide"]).stat().st_mtime_ns == before
-    patients = {p.name: p for p in read_manifest(made["manifest"]).part(Split.TEST)}
-    assert any(Path(made["slide"]) == p.slides[0].slide_path for p in patients.values())
+    patients = read_cohort(Path(made["study"]), None).patients
+    assert Path(made["slide"]) == patients[0].slides[0].slide_path
     recipe.write_text(recipe.read_text().replace("patients = 4", "patients = 5"))
     changed = read_json(run(*command)[1])
     assert changed["slide"] != made["slide"]
-    assert len(read_manifest(changed["manifest"]).patients) == 5
+    assert len(read_cohort(Path(changed["study"]), None).patients) == 5
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["info", "SLIDE"]])
