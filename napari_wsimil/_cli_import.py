@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from napari_wsimil.study.additions import Added
     from napari_wsimil.study.import_plan import ImportPlan
+    from napari_wsimil.study.opened import Study
+    from napari_wsimil.study.pseudonyms import Key
 
 #: The verbs of a study, those for tables among them.
 study_verbs = verbs
@@ -88,36 +90,22 @@ def import_(
     lie, and four checks of that against the slide. What a file cannot say is asked for:
     answer with --encoder, --patch-size or --slide-mpp.
     """
-    if (table is None) == (features is None):
-        raise RecordError("give one of --table and --features")
-    if features is not None:
+    if table is not None and features is None:
+        with _opened(folder) as study:
+            named = None if keep_names else _key(study, key)
+            plan = _planned(study, table, answers or (), schema, named)
+            _check(plan, dry_run, as_json)
+            if not dry_run:
+                reason = why or f"a table of {len(plan.table.rows)} rows"
+                report(_imported(study, plan, reason, named), as_json)
+    elif features is not None and table is None:
         from napari_wsimil._cli_link import link_features
         from napari_wsimil.bags.stated import Confirmed
 
         said = Confirmed(patch_size, None, None, slide_mpp, encoder, feature_table)
         report(link_features(folder, features, said, why, key, dry_run), as_json)
-        return
-    assert table is not None
-    from napari_wsimil.study.importing import import_table, plan_for
-    from napari_wsimil.study.pseudonyms import default_key, read_key
-    from napari_wsimil.study.schema_file import named_schema
-    from napari_wsimil.study.study import open_study
-
-    with open_study(folder) as study:
-        known = None if schema is None else named_schema(schema)
-        names = None if keep_names else read_key(key or default_key(study.identity), study.folder)
-        plan = plan_for(study, table, _answers(answers or ()), known, names)
-        if dry_run or plan.open:
-            _show(plan, as_json)
-        if dry_run:
-            return
-        if plan.open:
-            keys = ", ".join(repr(question.key) for question in plan.open)
-            raise RecordError(f"nothing was imported: answer {keys} with --answer KEY=ANSWER")
-        work = import_table(study, plan, why or f"table {table.name}", names)
-        added = follow(work, "importing")
-        warn(added.conflicts)
-        report(_came(added), as_json)
+    else:
+        raise RecordError("give one of --table and --features")
 
 
 @verbs.command(epilog=opt.examples("napari-wsimil study export lymphoma patients.xlsx"))
@@ -130,11 +118,49 @@ def export(
 ) -> None:
     """Write a study's patients as a table, under the names they have in it; the ledger notes it."""
     from napari_wsimil.study.importing import export_table
-    from napari_wsimil.study.study import open_study
 
-    with open_study(folder) as study:
+    with _opened(folder) as study:
         export_table(study, out, time_unit=time_unit, cbioportal=cbioportal)
         report({"table": out, "patients": len(study.manifest().patients)}, as_json)
+
+
+def _opened(folder: Path) -> Study:
+    from napari_wsimil.study.study import open_study
+
+    return open_study(folder)
+
+
+def _key(study: Study, path: Path | None) -> Key:
+    from napari_wsimil.study.pseudonyms import default_key, read_key
+
+    return read_key(path or default_key(study.identity), study.folder)
+
+
+def _planned(
+    study: Study, table: Path, answers: Sequence[str], schema: str | None, key: Key | None
+) -> ImportPlan:
+    from napari_wsimil.study.importing import plan_for
+    from napari_wsimil.study.schema_file import named_schema
+
+    known = None if schema is None else named_schema(schema)
+    return plan_for(study, table, _answers(answers), known, key)
+
+
+def _check(plan: ImportPlan, dry_run: bool, as_json: bool) -> None:
+    """Show the plan where it is asked for or leaves something open, which is refused."""
+    if dry_run or plan.open:
+        _show(plan, as_json)
+    if plan.open and not dry_run:
+        keys = ", ".join(repr(question.key) for question in plan.open)
+        raise RecordError(f"nothing was imported: answer {keys} with --answer KEY=ANSWER")
+
+
+def _imported(study: Study, plan: ImportPlan, why: str, key: Key | None) -> dict[str, Any]:
+    from napari_wsimil.study.importing import import_table
+
+    added = follow(import_table(study, plan, why, key), "importing")
+    warn(added.conflicts)
+    return _came(added)
 
 
 def _answers(texts: Sequence[str]) -> dict[str, str]:

@@ -91,6 +91,30 @@ def test_a_comma_that_may_part_thousands_is_asked_about(tmp_path: Path) -> None:
     assert _values(plan.answered({"platelets: commas": "thousands"}), "platelets") == [1234, 2500]
 
 
+def test_a_point_that_may_part_thousands_is_asked_about(tmp_path: Path) -> None:
+    plan, _ = _column(tmp_path, "ldh", ["210", "333", "1.240"])
+    assert [question.key for question in plan.open] == ["ldh: points"]
+    assert _values(plan.answered({"ldh: points": "thousands"}), "ldh") == [210, 333, 1240]
+    assert _values(plan.answered({"ldh: points": "decimal"}), "ldh") == [210, 333, 1.24]
+    for cells in (["210", "0.123"], ["1.234", "2.345"], ["210", "1.24"]):
+        assert _column(tmp_path, "ldh", cells)[0].open == ()
+
+
+def test_scores_with_a_plus_are_an_order(tmp_path: Path) -> None:
+    _, column = _column(tmp_path, "her2 score", ["0", "1+", "2+", "0", "3+"] * 3)
+    assert column.field.values == ("0", "1+", "2+", "3+")
+
+
+def test_shortened_categories_of_a_schema_are_understood_and_said(tmp_path: Path) -> None:
+    values = ("Negative", "Positive", "Post", "Posterior")
+    field = Field(name="er", kind=Kind.CATEGORY, group="g", values=values)
+    path = tmp_path / "t.csv"
+    path.write_text("patient_id,er\np1,neg\np2,posi\np3,pos\n")
+    plan = plan_import(open_table(path), schema=ClinicalSchema(name="s", fields=(field,)))
+    assert "neg means Negative, posi means Positive" in plan.columns[1].remarks
+    assert plan.open[0].counts == {"pos": 1}
+
+
 def test_months_can_be_made_of_days(tmp_path: Path) -> None:
     plan, column = _column(tmp_path, "days_to_biopsy", ["365.25", "30.4375"])
     assert column.field.unit == "days"
@@ -275,8 +299,9 @@ def test_identical_rows_collapse_and_conflicts_are_listed(tmp_path: Path) -> Non
 
 
 def test_rows_that_mean_the_same_do_not_disagree(tmp_path: Path) -> None:
-    plan = _plan(tmp_path, "patient_id,stage,ldh", "p1,Stage II,2.50", "p1,ii,2.5", "p2,I,3")
+    plan = _plan(tmp_path, "patient_id,stage,ldh", "p1,Stage II,'--", "p1,ii,2.5", "p2,I,3")
     assert plan.merged.conflicts == ()
+    assert _values(plan, "ldh") == [2.5, 3.0]
 
 
 def test_slides_are_linked_by_barcode_and_the_rest_is_listed(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from napari_wsimil.study.importing import export_table, import_table, plan_for
 from napari_wsimil.study.ledger import Act
 from napari_wsimil.study.pseudonyms import read_key
 from napari_wsimil.study.schema import ClinicalSchema
+from napari_wsimil.study.schema_file import schema_text
 from napari_wsimil.study.study import Study, create_study, study_of_folder
 from napari_wsimil.study.tables import RecordError
 
@@ -47,6 +48,7 @@ def test_a_table_brings_fields_and_patients_and_an_entry_with_its_hash(tmp_path:
         entry = study.ledger.entries(newest=1)[0]
         assert (entry.act, len(entry.file), entry.why) == (Act.IMPORTED, 64, "first import")
         assert study.ledger.check() == ""
+        assert "table.csv" not in schema_text(study.schema)
 
 
 def test_an_open_question_leaves_the_study_as_it_was(tmp_path: Path) -> None:

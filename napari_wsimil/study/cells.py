@@ -42,6 +42,8 @@ _BEYOND = re.compile(r"(<=|>=|<|>|≤|≥|under|over|below|above)\s*(\d+(?:\.\d+
 _PLUS = re.compile(r"(\d+(?:\.\d+)?)\s*\+")
 _DECIMAL_COMMA = re.compile(r"[+-]?(?:\d+|\d{1,3}(?:\.\d{3})+),\d+")
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
+_POINTS = re.compile(r"[+-]?[1-9]\d{0,2}(?:\.\d{3})+")
+_SCORE = re.compile(r"[0-4]\s*\+")
 _DAY = re.compile(r"(\d{1,2})([/.])(\d{1,2})\2(\d{4}|\d{2})")
 #: Two digits above this are a year of the last century.
 _CENTURY = 50
@@ -90,6 +92,18 @@ def commas_are_decimal(cells: Collection[str]) -> bool | None:
     decimal = all(_DECIMAL_COMMA.fullmatch(cell) for cell in cells)
     thousands = all(_THOUSANDS.fullmatch(cell) for cell in cells)
     return None if decimal == thousands else decimal
+
+
+def may_part_thousands(cells: Collection[str]) -> bool:
+    """Return whether points in these numbers may part thousands, as 1.240 beside 210 may."""
+    pointed = [cell for cell in cells if "." in cell]
+    whole = any(cell.isdigit() for cell in cells)
+    return whole and bool(pointed) and all(_POINTS.fullmatch(cell) for cell in pointed)
+
+
+def is_score(cell: str) -> bool:
+    """Return whether a cell is a score such as "2+", which is no bracket without an end."""
+    return bool(_SCORE.fullmatch(cell))
 
 
 def bracket(cell: str) -> tuple[float, float] | None:

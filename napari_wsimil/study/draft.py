@@ -10,15 +10,10 @@ from typing import TYPE_CHECKING
 from napari_wsimil.study.cells import AMBIGUOUS, absence
 from napari_wsimil.study.field import Absent, Field, Kind
 from napari_wsimil.study.headers import group_of, is_outcome, names_age, names_identifier
+from napari_wsimil.study.number_reading import numbers_of, plausible_range
 from napari_wsimil.study.questions import Question
-from napari_wsimil.study.readings import (
-    Reading,
-    days_of,
-    event_of,
-    numbers_of,
-    plausible_range,
-    reading_of,
-)
+from napari_wsimil.study.reading import Reading
+from napari_wsimil.study.readings import days_of, event_of, reading_of
 from napari_wsimil.study.stages import is_unassessed, stage_of
 from napari_wsimil.study.tables import Heading, RecordError
 
@@ -30,6 +25,9 @@ if TYPE_CHECKING:
 
 #: Answers to what becomes of a column.
 FIELD, NOTHING = "field", "nothing"
+
+#: Letters of an abbreviation of a category.
+_SHORTEST = 3
 
 #: Ages that can be, in years and days.
 _AGES = {"years": (0.0, 120.0), "days": (0.0, 45000.0)}
@@ -187,6 +185,10 @@ def _reading_as(header: str, known_field: Field, known: Counter[str], asked: Ask
     if known_field.kind is Kind.DATE:
         return days_of(header, known, asked) or empty
     values = {c: v for c in known if (v := _word(known_field, c)) is not None}
+    spelled = [f"{c} means {v}" for c, v in values.items() if str(v).casefold() != c.casefold()]
+    empty = replace(
+        empty, remarks=(", ".join(spelled[:6]),) if spelled and _named(known_field) else ()
+    )
     if known_field.kind is Kind.BOOLEAN and len(values) < len(known):
         return event_of(header, known, asked) or replace(empty, values=values)
     return replace(empty, values=values)
@@ -199,11 +201,22 @@ def _word(known_field: Field, cell: str) -> Value | None:
     except RecordError:
         pass
     if known_field.kind is not Kind.ORDINAL:
-        return None
+        return _shortened(known_field, cell)
     if is_unassessed(cell):
         return Absent.UNKNOWN
     stage = stage_of(cell, named=True)
     return next((v for v in known_field.values if stage and stage_of(v, named=True) == stage), None)
+
+
+def _named(known_field: Field) -> bool:
+    return known_field.kind in (Kind.CATEGORY, Kind.ORDINAL)
+
+
+def _shortened(known_field: Field, cell: str) -> str | None:
+    """Return the one category that begins with a cell of three letters or more, as "pos"."""
+    short = cell.casefold().rstrip(".")
+    found = [value for value in known_field.values if value.casefold().startswith(short)]
+    return found[0] if len(found) == 1 and len(short) >= _SHORTEST else None
 
 
 def _fits(known_field: Field, value: Value) -> bool:

@@ -17,6 +17,10 @@ PATIENT = (
     "case id",
     "subject id",
     "participant id",
+    "patienten id",
+    "patient number",
+    "pat id",
+    "mrn",
     "pseudonym",
 )
 SLIDE = ("slide id", "slide", "filename", "file name", "image id", "wsi")
@@ -57,7 +61,7 @@ _OUTCOME = re.compile(
 )
 _EVENT = re.compile(
     r"surviv|death|deceased|\bdead\b|vital|recur|relapse|progress|disease free|"
-    r"\b(os|dss|dfs|dfi|pfs|pfi|efs)\b|\b(event|censor\w*)\b"
+    r"\b(os|dss|dfs|dfi|pfs|pfi|efs)\b|\b(event|censor\w*|zensiert|ereignis|verstorben)\b"
 )
 _IDENTIFIER = re.compile(
     r"\b(id|ids|uuid|uid|guid|barcode|md5|url|link|path|code ?book|serial|accession)\b"
@@ -95,7 +99,7 @@ def unit_of(header: str) -> str:
     bracketed = _BRACKETED.search(header)
     if bracketed and _UNIT_LIKE.search(bracketed[1]):
         return bracketed[1].strip()
-    return "years" if re.search(r"\bage\b", words) else ""
+    return "years" if names_age(header) else ""
 
 
 def group_of(header: str) -> str:
@@ -132,7 +136,7 @@ def names_count(header: str) -> bool:
 
 def names_age(header: str) -> bool:
     """Return whether a column of this name holds ages."""
-    return bool(re.search(r"\bage\b", plain(header)))
+    return bool(re.search(r"\b(age|alter)\b", plain(header)))
 
 
 def stem(header: str) -> str:

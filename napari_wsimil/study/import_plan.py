@@ -286,8 +286,9 @@ def _schema(
     drafted = tuple(c.field for c in columns if c.field and c.field.name not in names)
     if given is not None and known:
         return given.model_copy(update={"fields": (*known, *drafted)})
-    told = f"drafted from the {len(table.rows)} rows of {table.path.name}"
-    return ClinicalSchema(name=table.path.stem, description=told, fields=drafted, inferred=True)
+    # Not the file's name, which can name a patient: the schema goes wherever the study goes.
+    told = f"drafted from a table of {len(table.rows)} rows and {len(table.columns)} columns"
+    return ClinicalSchema(name="drafted", description=told, fields=drafted, inferred=True)
 
 
 def _value(column: Column, rows: Sequence[TableRow]) -> Value:

@@ -87,7 +87,7 @@ def import_table(
         key.save()
     yield 0.3
     if plan.schema != study.schema:
-        study.set_schema(plan.schema, f"{why}: fields of {plan.table.path.name}")
+        study.set_schema(plan.schema, f"{why}: its fields")
     yield 0.4
     added = study.add(patients, why)
     study.ledger.note(Act.IMPORTED, why=why, file=_sha256(plan.table.path))

@@ -1,23 +1,21 @@
-"""Readings: what the known cells of one column mean, as values of one kind."""
+"""Readings: the ways in which a column can be read, tried one after the other."""
 
 from __future__ import annotations
 
-import math
 import re
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from napari_wsimil.study import cells
 from napari_wsimil.study.field import Absent, Kind
 from napari_wsimil.study.headers import (
-    DAYS,
-    names_age,
     names_count,
     names_event,
     names_stage,
     unit_of,
 )
+from napari_wsimil.study.number_reading import numbers_of
 from napari_wsimil.study.questions import Question
+from napari_wsimil.study.reading import Reading
 from napari_wsimil.study.stages import Stage, is_unassessed, ordered, stage_of
 
 if TYPE_CHECKING:
@@ -29,9 +27,6 @@ if TYPE_CHECKING:
 
 #: A column of more different words than this is free text or an identifier.
 MOST_CATEGORIES = 32
-
-#: Ages above this are days.
-_OLDEST = 150
 
 #: Cells that are no numbers may be at most this share of a column of numbers.
 _FEW = 0.2
@@ -55,31 +50,6 @@ _LEVELS = {
 }
 
 
-@dataclass(frozen=True)
-class Reading:
-    """The values of one kind that the cells of a column are.
-
-    Attributes
-    ----------
-    kind
-        Their kind.
-    values
-        By cell; a cell that is not of this kind is not in it.
-    levels
-        The categories, in their order.
-    unit
-        Of numbers.
-    remarks
-        What was done to the cells, for people.
-    """
-
-    kind: Kind
-    values: Mapping[str, Value]
-    levels: tuple[str, ...] = ()
-    unit: str = ""
-    remarks: tuple[str, ...] = ()
-
-
 def reading_of(header: str, known: Counter[str], asked: Asked) -> Reading | None:
     """Return what the cells of a column mean, None for identifiers and free text.
 
@@ -93,30 +63,6 @@ def reading_of(header: str, known: Counter[str], asked: Asked) -> Reading | None
         Takes what is ambiguous.
     """
     return next((r for read in _READINGS if (r := read(header, known, asked)) is not None), None)
-
-
-def numbers_of(
-    header: str, known: Counter[str], asked: Asked, unit: str | None = None
-) -> Reading | None:
-    """Return the numbers in a column, brackets among them as their middle, or None.
-
-    Decimal commas are understood; "1,234" is asked about where commas may part thousands.
-    Lengths of time come in `unit`; where none is given it is asked, the column's own by
-    default.
-    """
-    points = _pointed(header, known, asked)
-    if points is None:
-        return None
-    values = {cell: number for cell in known if (number := cells.middle(points[cell])) is not None}
-    brackets = [cell for cell in values if cells.number(points[cell]) is None]
-    remarks = [f"{sum(known[c] for c in brackets)} brackets became their middle, or known end"]
-    if commas := sum(known[cell] for cell in values if points[cell] != cell):
-        remarks.insert(0, f"{commas} numbers are written with commas")
-    kept = tuple(remarks if brackets else remarks[:-1])
-    reading = _aged(header, Reading(Kind.NUMBER, values, (), unit_of(header), kept))
-    if reading.unit not in DAYS:
-        return reading
-    return _converted(reading, _unit(header, reading.unit, asked) if unit is None else unit)
 
 
 def days_of(header: str, known: Counter[str], asked: Asked) -> Reading | None:
@@ -215,7 +161,8 @@ def _numbers(header: str, known: Counter[str], asked: Asked) -> Reading | None:
 def _brackets(header: str, known: Counter[str], plain: int, asked: Asked) -> Reading | None:
     found = {cell: n for cell, n in known.items() if cells.bracket(cell) is not None}
     text = f"{header!r} has brackets such as {next(iter(found))}: what are they?"
-    default = "numbers" if plain else "ordered categories"
+    numeric = plain and not all(cells.is_score(cell) for cell in found)
+    default = "numbers" if numeric else "ordered categories"
     options = ("numbers", "ordered categories")
     answer = asked.ask(Question(f"{header}: brackets", text, options, default, found, header))
     if answer == "numbers":
@@ -223,43 +170,6 @@ def _brackets(header: str, known: Counter[str], plain: int, asked: Asked) -> Rea
     readable = [cell for cell in known if cells.middle(cell) is not None]
     levels = tuple(sorted(readable, key=cells.bracket_order))
     return Reading(Kind.ORDINAL, {cell: cell for cell in readable}, levels, unit_of(header))
-
-
-def _pointed(header: str, known: Counter[str], asked: Asked) -> dict[str, str] | None:
-    commas = {cell: n for cell, n in known.items() if "," in cell and cells.has_comma(cell)}
-    if not commas:
-        return {cell: cell for cell in known}
-    decimal = cells.commas_are_decimal(commas)
-    if decimal is None:
-        text = f"{header!r} has numbers such as {next(iter(commas))}: what are the commas?"
-        options = ("decimal", "thousands")
-        question = Question(f"{header}: commas", text, options, "", commas, header)
-        decimal = asked.ask(question) != "thousands"
-    return {c: cells.with_point(c, decimal=decimal) if c in commas else c for c in known}
-
-
-def _aged(header: str, reading: Reading) -> Reading:
-    """Return the reading of ages, in days if they are too high for years."""
-    numbers = sorted(value for value in reading.values.values() if isinstance(value, float))
-    high = bool(numbers) and numbers[len(numbers) // 2] > _OLDEST
-    if not (names_age(header) and reading.unit == "years" and high):
-        return reading
-    told = (*reading.remarks, "ages this high are taken for days")
-    return replace(reading, unit="days", remarks=told)
-
-
-def _unit(header: str, unit: str, asked: Asked) -> str:
-    text = f"{header!r} is in {unit}: in what shall it be kept?"
-    return asked.ask(Question(f"{header}: unit", text, tuple(DAYS), unit, column=header))
-
-
-def _converted(reading: Reading, unit: str) -> Reading:
-    if unit == reading.unit or unit not in DAYS:
-        return reading
-    factor = DAYS[reading.unit] / DAYS[unit]
-    values = {c: v * factor for c, v in reading.values.items() if isinstance(v, float)}
-    told = f"{reading.unit} became {unit} (a month has {DAYS['months']:g} days)"
-    return replace(reading, values=values, unit=unit, remarks=(*reading.remarks, told))
 
 
 def _categories(header: str, known: Counter[str], asked: Asked) -> Reading | None:
@@ -272,17 +182,6 @@ def _categories(header: str, known: Counter[str], asked: Asked) -> Reading | Non
     told = (f"{merged} spellings differ from others in case alone",) if merged else ()
     values = {cell: spelled[cell.casefold()] for cell in known}
     return Reading(Kind.CATEGORY, values, tuple(sorted(spelled.values())), remarks=told)
-
-
-def plausible_range(values: Iterable[Value]) -> tuple[float, float] | None:
-    """Return the range of some numbers, its ends rounded outward; None if all are the same."""
-    numbers = [value for value in values if isinstance(value, float)]
-    low, high = min(numbers, default=0.0), max(numbers, default=0.0)
-    if low == high:
-        return None
-    step = 10.0 ** (math.floor(math.log10(high - low)) - 1)
-    ends = math.floor(low / step) * step, math.ceil(high / step) * step
-    return float(f"{ends[0]:.6g}"), float(f"{ends[1]:.6g}")
 
 
 _READINGS: tuple[Callable[[str, Counter[str], Asked], Reading | None], ...] = (

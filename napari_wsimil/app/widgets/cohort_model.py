@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from napari_wsimil.study.field import Value
     from napari_wsimil.study.manifest import Patient
 
-_ABSENT, _ODD = QColor("#8a929c"), QColor("#e69f00")
+_ABSENT, _ODD = QColor("#8a929c"), QColor("#d55e00")
 _NOWHERE = QModelIndex()
 
 

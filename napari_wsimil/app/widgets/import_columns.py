@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from napari_wsimil.study.draft import Column
     from napari_wsimil.study.import_plan import ImportPlan
 
-_NONE, _OUTCOME = QColor("#8a929c"), QColor("#e69f00")
+_NONE, _OUTCOME = QColor("#8a929c"), QColor("#d55e00")
 _TITLES = ("column", "becomes", "understood as")
 
 

@@ -33,10 +33,14 @@ class Span:
 
     def share(self, value: float) -> float:
         """Return where in the range a value lies, 0 at its lower end and 1 at its upper."""
+        return float(self.shares(np.array([value]))[0])
+
+    def shares(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return `share` of each value."""
         low, high = self.low, self.high
         if self._ratio:
-            value, low, high = np.log([max(value, low), low, high])
-        return float(np.clip((value - low) / (high - low), 0, 1))
+            values, (low, high) = np.log(np.maximum(values, low)), np.log([low, high])
+        return np.clip((values - low) / (high - low), 0, 1)
 
     def value(self, share: float) -> float:
         """Return the value at a share of the range, as round as the slider can tell apart."""
@@ -64,8 +68,7 @@ class Distribution(QWidget):
 
     def __init__(self, field: Field, span: Span, known: NDArray[np.float64]) -> None:
         super().__init__()
-        shares = [span.share(value) for value in known]
-        counts = np.histogram(shares, bins=_BARS, range=(0, 1))[0]
+        counts = np.histogram(span.shares(known), bins=_BARS, range=(0, 1))[0]
         self._heights = counts / max(1, counts.max())
         self._normal = None if field.normal is None else [span.share(end) for end in field.normal]
         self.own: float | None = None

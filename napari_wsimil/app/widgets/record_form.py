@@ -15,16 +15,14 @@ from napari_wsimil.study.schema import Record
 from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from napari_wsimil.app.case import Case
     from napari_wsimil.models.record import RecordFormat
     from napari_wsimil.study.field import Field
 
-#: Fields from which a group is folded at first, and its rows made when it is unfolded.
-_MANY = 40
+#: Fields of a schema from which groups are folded at first, their rows made when unfolded.
+_MANY = 60
 
 
 class RecordForm(QWidget):
@@ -73,8 +71,9 @@ class RecordForm(QWidget):
         self.rows, self.groups, self._wrong = {}, {}, set()
         self._case, self._format, self._record = case, read, None
         self.read_only.setVisible(read is not None)
-        for name in dict.fromkeys(f.group for f in case.schema.fields) if case else ():
-            self._add_group(name, self._fields(name))
+        fields = case.schema.fields if case is not None else ()
+        for name in dict.fromkeys(field.group for field in fields):
+            self._add_group(name, folded=len(fields) >= _MANY)
         self._filter()
 
     def show_record(self, record: Record) -> None:
@@ -92,7 +91,7 @@ class RecordForm(QWidget):
         assert self._case is not None
         return [field for field in self._case.schema.fields if field.group == group]
 
-    def _add_group(self, name: str, fields: Sequence[Field]) -> None:
+    def _add_group(self, name: str, folded: bool) -> None:
         inside = QWidget()
         column = QVBoxLayout(inside)
         column.setContentsMargins(8, 0, 0, 4)
@@ -100,11 +99,9 @@ class RecordForm(QWidget):
         column.addLayout(self._build_missing(name))
         group = self.groups[name] = Fold(name, inside)
         self._column.addWidget(group)
-        if len(fields) < _MANY:
-            self._add_rows(name, column)
+        group.button.toggled.connect(lambda: self._add_rows(name, column))
+        if not folded:
             group.open()
-        else:
-            group.button.toggled.connect(lambda: self._add_rows(name, column))
 
     def _build_missing(self, group: str) -> QHBoxLayout:
         line = QHBoxLayout()
@@ -131,9 +128,10 @@ class RecordForm(QWidget):
         self._filter()
 
     def _known(self, field: Field) -> NDArray[np.float64]:
+        """Return the cohort's numbers of a field, none where it is of another kind."""
         assert self._case is not None
-        numbers = (field.number(record[field.name]) for record in self._case.cohort)
-        return np.array([number for number in numbers if number is not None], dtype=np.float64)
+        values = (record.values[field.name] for record in self._case.cohort)
+        return np.array([value for value in values if isinstance(value, float)], dtype=np.float64)
 
     # act
 
@@ -204,13 +202,11 @@ class RecordForm(QWidget):
         sought = self.search.text().strip().casefold()
         read = self._read()
         for name, row in self.rows.items():
-            field = row.field
-            found = sought in f"{field.name} {field.description}".casefold()
-            row.setVisible(found and (read is None or name in read))
+            row.setVisible(_matches(row.field, sought) and (read is None or name in read))
         for name, group in self.groups.items():
-            fields = self._fields(name)
-            group.setVisible(any(read is None or f.name in read for f in fields))
-            if sought and not group.is_open:
+            fields = [f for f in self._fields(name) if read is None or f.name in read]
+            group.setVisible(bool(fields))
+            if sought and not group.is_open and any(_matches(f, sought) for f in fields):
                 group.open()
 
     def _read(self) -> set[str] | None:
@@ -218,3 +214,7 @@ class RecordForm(QWidget):
         if self._format is None or not self.read_only.isChecked():
             return None
         return set(self._format.clinical.inputs)
+
+
+def _matches(field: Field, sought: str) -> bool:
+    return sought in f"{field.name} {field.description}".casefold()

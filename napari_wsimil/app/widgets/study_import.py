@@ -68,8 +68,8 @@ class ImportDialog(QDialog):
         )
         self.names.setChecked(True)
         self.names.setToolTip("Take the mark away if the table's names are pseudonyms already")
-        self.why = QLineEdit(f"table {plan.table.path.name}")
-        self.why.setToolTip("The reason, which the ledger keeps")
+        self.why = QLineEdit(f"a table of {len(plan.table.rows)} rows")
+        self.why.setToolTip("The reason, which the ledger keeps beside a hash of the file")
         if has_names:
             allow(self.names, False, "The study has pseudonyms: its patients are known by the key")
         self._lay_out()

@@ -60,7 +60,7 @@ class LinksDialog(QDialog):
         self.resize(min(980, screen.width() - 40), min(640, screen.height() - 80))
         self._build_table(found)
         self._build_said(found)
-        self.why = QLineEdit(f"features in {found.folder.name}")
+        self.why = QLineEdit("features that were there")
         self.why.setToolTip("The reason, which the ledger keeps")
         kinds = QDialogButtonBox.StandardButton
         self.buttons = QDialogButtonBox(kinds.Ok | kinds.Cancel)
