@@ -435,3 +435,48 @@ def test_many_fields_stay_usable(docks: Docks) -> None:
     dock.form.search.setText("gene 37")
     shown = [name for name, row in dock.form.rows.items() if not row.isHidden()]
     assert set(shown) == {"gene 37", *(f"gene {n}" for n in range(370, 380))}
+
+
+def test_an_edit_whose_patient_has_left_is_noted_as_theirs_alone(ward: Ward) -> None:
+    ward.edit("ldh", "900")
+    ward.pane.show_slide(None)
+    ward.pane.show_case(case_of(ward.study, ward.study.manifest(), "P2"))
+    ward.edit("age", "33")
+    ward.land()
+    assert ward.entries(Act.WHAT_IF) == [("ldh", "210", "900")]
+    (entry,) = [e for e in ward.study.ledger.entries("P2") if e.act is Act.WHAT_IF]
+    assert (entry.field, entry.old, entry.new) == ("age", "40", "33")
+    assert ward.dock.problem.isHidden()
+
+
+def test_an_edit_whose_model_has_left_is_noted_without_its_effect(ward: Ward) -> None:
+    ward.edit("ldh", "900")
+    ward.pane.show_model(None)
+    ward.land()
+    (entry,) = [e for e in ward.study.ledger.entries("P1") if e.act is Act.WHAT_IF]
+    assert (entry.field, entry.model, entry.effect) == ("ldh", "", None)
+
+
+def test_a_rule_is_told_beside_both_its_fields_while_it_is_broken(ward: Ward) -> None:
+    words = {name: ward.dock.form.rows[name].words for name in ("white", "lymph")}
+    ward.edit("lymph", "8")
+    assert "must be <=" in words["white"].text()
+    ward.edit("white", "9")
+    assert "must be <=" not in words["lymph"].text()
+
+
+def test_a_reason_is_not_kept_for_another_patient(ward: Ward) -> None:
+    ward.dock.mode.correct.setChecked(True)
+    ward.dock.mode.why.setText("misread")
+    ward.pane.show_case(case_of(ward.study, ward.study.manifest(), "P2"))
+    assert ward.dock.mode.why.text() == ""
+
+
+def test_fields_to_try_are_folded_at_first(ward: Ward) -> None:
+    dock = ward.dock
+    assert not dock.fields.isHidden()
+    assert dock.sweep.isHidden()
+    dock.fields.open()
+    assert not dock.sweep.isHidden()
+    ward.pane.show_slide(None)
+    assert dock.fields.isHidden()

@@ -104,6 +104,7 @@ class RecordWidget(DockedWidget):
         self.scenarios.opened.connect(self._try_scenario)
         self.scenarios.failed.connect(self._fail)
         self.sweep.chosen.connect(self._try_value)
+        self.sweep.offered.connect(self.fields.setVisible)
         self.change.noise_button.clicked.connect(self._measure_noise)
         self.follower.started.connect(self.bars.tell_behind)
         self.follower.landed.connect(self._tell)

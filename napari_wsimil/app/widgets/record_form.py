@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLineEdit, QToolButton, QVBox
 from napari_wsimil.app.widgets.field_row import FieldRow
 from napari_wsimil.app.widgets.fold import Fold
 from napari_wsimil.study.field import Absent
+from napari_wsimil.study.rules import parse_rule
 from napari_wsimil.study.schema import Record
 from napari_wsimil.study.tables import RecordError
 
@@ -147,6 +148,7 @@ class RecordForm(QWidget):
         self._wrong.discard(name)
         self._take(record)
         self._show_field(name)
+        self._tell_others(name, record)
 
     def _take_away(self, group: str) -> None:
         self._set({field.name: Absent.MISSING for field in self._fields(group)})
@@ -174,6 +176,14 @@ class RecordForm(QWidget):
         case, record = self._case, self._record
         if case is not None and record is not None and name in self.rows:
             self.rows[name].show_value(record[name], case.record[name], self._said(name, record))
+
+    def _tell_others(self, name: str, record: Record) -> None:
+        """Say again what is odd about the fields that a rule compares with an edited one."""
+        assert self._case is not None
+        rules = [parse_rule(rule).fields() for rule in self._case.schema.rules]
+        beside = {other for fields in rules if name in fields for other in fields} - {name}
+        for other in beside & self.rows.keys() - self._wrong:
+            self.rows[other].tell(self._said(other, record))
 
     def _said(self, name: str, record: Record) -> str:
         """Return what is odd about a value: of itself, beside others, or for the model."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from qtpy.compat import isalive
 from qtpy.QtCore import QObject, Signal
 
 from napari_wsimil.app.record_work import Tried, correct, kept, note_tried
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 class RecordKeeper(QObject):
     """Notes edits that came to rest, each with what it did to the model in view, and corrects.
 
-    An edit whose answer is not there yet is noted when it is.
+    An edit whose answer is not there yet is noted when it is; if it never comes, since another
+    slide, model or patient is shown by then, it is noted without.
     """
 
     corrected = Signal(object)
@@ -34,6 +36,8 @@ class RecordKeeper(QObject):
         self._writer.failed.connect(self.failed)
         self._pending: tuple[Case, Record, Record, str] | None = None
         self._before: Prediction | None = None
+        self._pane.events.prediction.connect(self._leave)
+        self._pane.events.case.connect(self._leave)
 
     @property
     def busy(self) -> bool:
@@ -55,13 +59,29 @@ class RecordKeeper(QObject):
 
     def land(self) -> None:
         """Note the edit that waited for its answer, which is what the pane shows."""
+        self._settle(self._before, self._pane.prediction)
+        self._before = self._pane.prediction
+
+    def _leave(self, _: object = None) -> None:
+        """Note the edit that waits for an answer of what is not shown any more."""
+        if self._pending is None or not isalive(self):
+            return
+        case = self._pane.case
+        if (
+            self._pane.prediction is None
+            or case is None
+            or case.patient != self._pending[0].patient
+        ):
+            self._settle(None, None)
+            self._before = None
+
+    def _settle(self, before: Prediction | None, after: Prediction | None) -> None:
         pending, study = self._pending, self._session.study
         self._pending = None
         if pending is None or study is None or study.read_only or not pending[0].patient:
             return
         case, old, new, why = pending
-        tried = Tried(case, old, new, self._before, self._pane.prediction, why)
-        self._before = self._pane.prediction
+        tried = Tried(case, old, new, before, after, why)
         self._writer.write(partial(note_tried, study, tried))
 
     def correct(self, case: Case, record: Record, why: str) -> None:

@@ -41,7 +41,7 @@ class RecordMode(QFrame):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setObjectName("mode")
-        self._why_not = ""
+        self._name = self._why_not = ""
         self.patient = QLabel()
         self.trying = QRadioButton("What if")
         self.trying.setChecked(True)
@@ -68,6 +68,9 @@ class RecordMode(QFrame):
 
     def show_patient(self, name: str, why_not: str) -> None:
         """Show whose record this is, and why it cannot be corrected if it cannot."""
+        if name != self._name:
+            self.why.clear()  # it was said of another patient
+        self._name = name
         self.patient.setText(f"<b>{name}</b>" if name else "A record to try on")
         self._why_not = why_not
         if why_not:

@@ -70,9 +70,10 @@ class SweepPlot(Plot):
 
 
 class SweepBox(QWidget):
-    """Emits the record of a value that was chosen."""
+    """Emits the record of a value that was chosen, and whether there is anything to try."""
 
     chosen = Signal(object)
+    offered = Signal(bool)
 
     def __init__(self, pane: Pane, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -151,7 +152,7 @@ class SweepBox(QWidget):
         if isalive(self):
             prediction = self._pane.prediction
             reads = prediction is not None and prediction.card.record is not None
-            self.setVisible(reads and self._case is not None)
+            self.offered.emit(reads and self._case is not None)
 
     def _show(self, _: object = None) -> None:
         by_movement = self.movement.isChecked()
