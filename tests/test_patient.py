@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import traceback
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from windows import save_untrained
+from windows import result_of, save_untrained
 
+from napari_wsimil.app.patient_work import row_job
 from napari_wsimil.bags.bag import Bag
 from napari_wsimil.bags.encoders import create_encoder
 from napari_wsimil.bags.store import save_bag
@@ -164,3 +166,12 @@ def test_a_study_of_slides_is_not_pooled_in_training_unasked(cohort: Path, tmp_p
         study.add([Patient("P1", slides, "A")], "test")
     with pytest.raises(RecordError, match="predictions of this study are of each slide"):
         open_cohort(tmp_path / "both")
+
+
+@pytest.mark.parametrize("kind", ["slide_path", "feature_path"])
+def test_files_that_cannot_be_read_are_called_as_in_the_study(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "Jane Doe 1950.h5"
+    path.write_text("no slide, no features")
+    with pytest.raises(ValueError, match="P0001-1") as raised:
+        result_of(row_job(SlideRow("P0001-1", **{kind: path})))
+    assert "Jane" not in "".join(traceback.format_exception(raised.value))

@@ -24,6 +24,7 @@ from napari_wsimil.bags.store import save_bag
 from napari_wsimil.cli import main
 from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.study.field import Kind
+from napari_wsimil.study.importing import import_table, plan_for
 from napari_wsimil.study.ledger import Act
 from napari_wsimil.study.manifest import Patient, SlideRow, Split
 from napari_wsimil.study.pseudonyms import Key, default_key, read_key
@@ -120,6 +121,21 @@ def test_new_pseudonyms_pass_over_those_in_use(tmp_path: Path) -> None:
         key = Key(tmp_path / "key.json", {"Max": "P0002"})
         (new,), key = key.disguised([Patient("Eva", (SlideRow("e"),))], study.manifest())
     assert (new.name, new.slides[0].slide) == ("P0003", "P0003-1")
+
+
+def test_nobody_gets_the_pseudonym_of_one_who_was_forgotten(tmp_path: Path) -> None:
+    key = Key(tmp_path / "key.json")
+    with create_study(tmp_path / "study", SCHEMA) as study:
+        for name in ("Eva", "Max"):
+            (tmp_path / f"{name}.csv").write_text(f"patient_id,ldh\n{name},210\n")
+            plan = plan_for(study, tmp_path / f"{name}.csv", key=key)
+            for _ in import_table(study, plan, "table", key):
+                pass
+            key = read_key(key.path, study.folder).without(["P0001"])
+            if name == "Eva":
+                study.forget("P0001", "consent withdrawn")
+        assert key.patients == {"Max": "P0002"}
+        assert [patient.name for patient in study.manifest().patients] == ["P0002"]
 
 
 def test_who_has_a_slide_that_is_there_is_known_by_its_file(tmp_path: Path) -> None:

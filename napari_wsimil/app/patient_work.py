@@ -62,8 +62,22 @@ def row_job(row: SlideRow) -> Generator[Step, None, tuple[Slide, Laid | None]]:
     Raises
     ------
     ValueError
-        If there is neither, or the features are not of the slide.
+        If there is neither, one cannot be read, or the features are not of the slide; files
+        are called as the slide is in the study, since their own names can name a patient.
     """
+    try:
+        return (yield from _laid(row))
+    except (ValueError, OSError) as error:
+        raise ValueError(_nameless(str(error), row)) from None  # the chain would tell the names
+
+
+def _nameless(words: str, row: SlideRow) -> str:
+    for path in filter(None, (row.slide_path, row.feature_path)):
+        words = words.replace(str(path), row.slide).replace(path.name, row.slide)
+    return words
+
+
+def _laid(row: SlideRow) -> Generator[Step, None, tuple[Slide, Laid | None]]:
     if row.slide_path is None:
         if row.feature_path is None:
             raise ValueError(f"slide {row.slide!r} has neither an image nor features")

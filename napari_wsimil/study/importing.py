@@ -83,7 +83,8 @@ def import_table(
     """
     patients = plan.patients(as_cases=key is None)
     if key is not None:
-        patients, key = key.disguised(patients, study.manifest())
+        gone = {entry.patient for entry in study.ledger.entries() if entry.act is Act.FORGOTTEN}
+        patients, key = key.disguised(patients, study.manifest(), gone)
         key.save()
     yield 0.3
     if plan.schema != study.schema:

@@ -76,7 +76,7 @@ class Key:
         return Key(self.path, *kept)
 
     def disguised(
-        self, patients: Sequence[Patient], known: Manifest
+        self, patients: Sequence[Patient], known: Manifest, forgotten: Iterable[str] = ()
     ) -> tuple[tuple[Patient, ...], Key]:
         """Return patients under pseudonyms, and the key that has all of them, not saved yet.
 
@@ -89,8 +89,10 @@ class Key:
             Under the identifiers of the outside.
         known
             The study as it is.
+        forgotten
+            Names of its tombstones, under which nobody comes back.
         """
-        work = _Disguise(self, known)
+        work = _Disguise(self, known, forgotten)
         return tuple(work.patient(patient) for patient in patients), work.key
 
 
@@ -125,13 +127,14 @@ def refuse_inside(path: Path, study: Path) -> None:
 class _Disguise:
     """Pseudonyms being given out."""
 
-    def __init__(self, key: Key, known: Manifest) -> None:
+    def __init__(self, key: Key, known: Manifest, forgotten: Iterable[str]) -> None:
         self.key = Key(key.path, dict(key.patients), dict(key.slides))
         self._patients, self._slides = dict(key.patients), dict(key.slides)
         rows = [(patient.name, row) for patient in known.patients for row in patient.slides]
         self._owner = {row.slide: name for name, row in rows}
         self._files = {row.slide_path.name: row.slide for _, row in rows if row.slide_path}
-        self._used = {patient.name for patient in known.patients} | set(self._owner)
+        names = (patient.name for patient in known.patients)
+        self._used = {*names, *self._owner, *forgotten}
 
     def patient(self, patient: Patient) -> Patient:
         name = self._patients.get(patient.name) or self._by_slide(patient) or self._free("P{:04d}")
