@@ -72,7 +72,7 @@ def edit(window: Window) -> None:
 
 def values(window: Window) -> None:
     """Lay maps of the values of the field that matters most beside the slide."""
-    show("explanatory")(window)
+    show("attention")(window)
     window.record_dock.sweep.show_values()
 
 
