@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from napari_wsimil.app.work import Step
+from napari_wsimil.app.work import Step, stepwise
 from napari_wsimil.explain.effect import curves, without
 from napari_wsimil.explain.predict import explore, predict
 from napari_wsimil.explain.ranking import top
@@ -118,10 +118,4 @@ def curves_job(
 ) -> Generator[Step, None, Curves]:
     """Return the deletion and insertion curves of a map's ranking."""
     work = curves(model, prediction, ranking, target=target)
-    while True:
-        try:
-            done, total = next(work)
-        except StopIteration as finished:
-            found: Curves = finished.value
-            return found
-        yield Step("asking without ever more patches", done, total)
+    return (yield from stepwise("asking without ever more patches", work))

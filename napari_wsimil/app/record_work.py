@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypedDict, TypeVar
+from typing import TYPE_CHECKING, TypedDict
 
 import torch
 
-from napari_wsimil.app.work import Step
+from napari_wsimil.app.work import Step, stepwise
 from napari_wsimil.explain.noise import noise
 from napari_wsimil.explain.revision import prepare_revisions
 from napari_wsimil.explain.sweep import sweep
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from napari_wsimil.study.records import Held
     from napari_wsimil.study.schema import Record
     from napari_wsimil.study.study import Study
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +121,7 @@ def features_digest(prediction: Prediction) -> str:
 def noise_job(model: LoadedModel, seen: Prediction) -> Generator[Step, None, Noise]:
     """Return how far the maps of a slide move for no reason."""
     work = noise(model.model, model.card, seen.bag, seen.record)
-    return (yield from _steps("measuring noise", work))
+    return (yield from stepwise("measuring noise", work))
 
 
 def sweep_job(
@@ -131,7 +129,7 @@ def sweep_job(
 ) -> Generator[Step, None, tuple[FieldEffect, ...]]:
     """Return what each field of a record, changed alone, does to a model on a slide."""
     work = sweep(model.model, model.card, seen.bag, record, case.cohort)
-    return (yield from _steps("trying fields", work))
+    return (yield from stepwise("trying fields", work))
 
 
 def values_job(
@@ -139,7 +137,7 @@ def values_job(
 ) -> Generator[Step, None, tuple[Explanation, ...]]:
     """Return a map for each value of a field, named after the value."""
     work = prepare_revisions(model.model, model.card, seen.bag)
-    ready = yield from _steps("preparing the slide", work)
+    ready = yield from stepwise("preparing the slide", work)
     family = f"values of {field.name}"
     found = []
     for done, value in enumerate(effect.values):
@@ -149,16 +147,3 @@ def values_job(
         text = field.format(value.value) or "missing"
         found.append(replace(shown, name=f"{field.name} = {text}", class_index=None, family=family))
     return tuple(found)
-
-
-def _steps(
-    text: str, work: Generator[tuple[int, int], None, Result]
-) -> Generator[Step, None, Result]:
-    """Return what comes of work that tells how much of how much is done."""
-    while True:
-        try:
-            done, total = next(work)
-        except StopIteration as finished:
-            result: Result = finished.value
-            return result
-        yield Step(text, done, total)

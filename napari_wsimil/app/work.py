@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -72,6 +72,20 @@ class Plan:
 
 
 Job = Generator[Step, None, object]
+Result = TypeVar("Result")
+
+
+def stepwise(
+    text: str, work: Generator[tuple[int, int], None, Result]
+) -> Generator[Step, None, Result]:
+    """Return what comes of work that tells how much of how much is done."""
+    while True:
+        try:
+            done, total = next(work)
+        except StopIteration as finished:
+            result: Result = finished.value
+            return result
+        yield Step(text, done, total)
 
 
 def open_job(path: Path, mpp: float | None = None) -> Generator[Step, None, Slide]:
