@@ -18,6 +18,7 @@ from napari_wsimil.explain.movement import (
 )
 from napari_wsimil.explain.revision import Revisable, prepare_revisions
 from napari_wsimil.models.base import ExplanationKind
+from napari_wsimil.models.threads import core_to_spare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -120,11 +121,12 @@ def answers(
                 break
     if superseded():
         return ready
-    for found in ready.revise(asked.record, asked.seen, asked.first):
-        whole = found.logits is not asked.seen.logits
-        yield _compared(asked, found) if whole else Revised(found, whole=False)
-        if superseded():
-            break
+    with core_to_spare():
+        for found in ready.revise(asked.record, asked.seen, asked.first):
+            whole = found.logits is not asked.seen.logits
+            yield _compared(asked, found) if whole else Revised(found, whole=False)
+            if superseded():
+                break
     return ready
 
 

@@ -181,9 +181,9 @@ STOPS: tuple[Stop, ...] = (
     Stop(
         "values",
         "persam-live",
-        "The explanatory attention for each value of that field.",
+        "The attention for each value of that field, and without it.",
         ways.values,
-        ("explanatory",),
+        ("attention",),
     ),
     Stop(
         "bd",

@@ -72,9 +72,8 @@ def edit(window: Window) -> None:
 
 def values(window: Window) -> None:
     """Lay maps of the values of the field that matters most beside the slide."""
+    show("attention")(window)
     window.record_dock.sweep.show_values()
-    settle(window)
-    show("explanatory")(window)
 
 
 def close(window: Window) -> None:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from napari_wsimil.bags.bag import Bag
 from napari_wsimil.explain.effect import Passes
-from napari_wsimil.explain.mixture import Mixture, Rows, mix, read, rows_of
+from napari_wsimil.explain.mixture import Mixing, Mixture, Rows, read, rows_of
 from napari_wsimil.models.base import check_query
 from napari_wsimil.models.personal import PersonalAttention, mean_sigmoid, sigmoid_maps
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 ATTENDED = 1024  # rows attended at a time while a slide is prepared
 CACHED = 1024  # rows at a time in an edit: their hidden numbers stay in the processor's cache
+GATHERED = 256  # the same, of rows that do not lie beside each other and are copied first
 
 
 class Live:
@@ -72,9 +73,10 @@ class Edit:
     def __init__(self, model: PersAMLive, rows: Rows, clinical: ClinicalTokens) -> None:
         tokens = model.tokens.record(clinical)  # (M, R)
         self._model = model
-        self._mixture = mix(model.encoder, rows, tokens)
+        self._rows = rows
+        self._mixing = Mixing(model.encoder, tokens)
         every = torch.eye(model.classes, device=tokens.device)
-        classes = self._mixture.take(slice(model.classes)).total(every)  # (C, R)
+        classes = self._mixing.of(rows.take(slice(model.classes))).total(every)  # (C, R)
         record = read(model.encoder, rows, tokens)  # (M, R)
         h = model.encoder.mixed(torch.cat([classes, record]))  # (C + M, R)
         self._u = model.aggregator.looks(h)  # (C + M, R)
@@ -89,28 +91,29 @@ class Edit:
         Without "attention", which is a share of the whole slide.
         """
         if len(patches):
-            check_query(patches, len(self._mixture.rows) - self._model.classes)
-        pieces = (patches + self._model.classes).split(CACHED)
-        attention = self._joined([one for one, _ in self._through(pieces)])
+            check_query(patches, len(self._rows) - self._model.classes)
+        room = Rows.empty(self._rows.x[:GATHERED], self._model.feedforward)
+        pieces = (patches + self._model.classes).split(GATHERED)
+        rows = (self._rows.gather(piece, room) for piece in pieces)
+        attention = self._joined([one for one, _ in self._through(rows)])
         return sigmoid_maps(attention.classwise, attention.psi, attention.explanatory)
 
     @torch.no_grad()
     def output(self) -> MILOutput:
         """Return the model's output for the whole slide."""
-        first, end = self._model.classes, len(self._mixture.rows)
+        first, end = self._model.classes, len(self._rows)
         pieces = (slice(at, min(at + CACHED, end)) for at in range(first, end, CACHED))
-        parts, contents = zip(*self._through(pieces), strict=True)
+        rows = (self._rows.take(piece) for piece in pieces)
+        parts, contents = zip(*self._through(rows), strict=True)
         attention = self._joined(parts)
         sums, total = torch.stack(contents).sum(dim=0), attention.weights.sum()
         return self._model.output(attention, self._model.aggregator.pooled(sums, total))
 
-    def _through(
-        self, pieces: Iterable[Tensor | slice]
-    ) -> Iterator[tuple[PersonalAttention, Tensor]]:
+    def _through(self, pieces: Iterable[Rows]) -> Iterator[tuple[PersonalAttention, Tensor]]:
         """Yield, a piece of rows at a time, their attention and Σ w_l h_l (R,)."""
         for piece in pieces:
-            part = self._mixture.take(piece)
-            hidden = part.hidden(self._model.encoder)  # (L, F)
+            part = self._mixing.of(piece)
+            hidden = part.hidden()  # (L, F)
             e = part.towards(self._u).addmm_(hidden, self._u_down.T) + self._u_bias
             scores, asked = e.split([self._model.classes, len(self._u) - self._model.classes], 1)
             attention = PersonalAttention(scores, mean_sigmoid(asked, dim=1), self._phi)

@@ -72,9 +72,22 @@ class Rows:
         for field in fields(self):
             getattr(self, field.name).copy_(getattr(other, field.name))
 
-    def take(self, index: Tensor | slice) -> Rows:
-        """Return those of an index; of a slice, without a copy."""
-        return Rows(*(getattr(self, field.name)[index] for field in fields(self)))
+    def take(self, piece: slice) -> Rows:
+        """Return those of a slice, without a copy."""
+        return Rows(*(getattr(self, field.name)[piece] for field in fields(self)))
+
+    def gather(self, index: Tensor, room: Rows) -> Rows:
+        """Return those of an index, copied into room for as many or more.
+
+        New room for each piece would take longer than the copy.
+        """
+        names = [field.name for field in fields(self)]
+        return Rows(
+            *(
+                torch.index_select(getattr(self, n), 0, index, out=getattr(room, n)[: len(index)])
+                for n in names
+            )
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +104,8 @@ class Mixture:
         (T,) what norm₂ divides by, inverse.
     y, mean_y
         (M, R) W_o v_m + b_o less their means, and these (M,).
+    inside
+        (M + 1, F), W₁ ⊙ the gain of norm₂ times y, and what its bias and b₁ come to.
     """
 
     rows: Rows
@@ -99,11 +114,7 @@ class Mixture:
     outer: Tensor
     y: Tensor
     mean_y: Tensor
-
-    def take(self, index: Tensor | slice) -> Mixture:
-        """Return that of some rows."""
-        a, b, outer = self.a[index], self.b[index], self.outer[index]
-        return Mixture(self.rows.take(index), a, b, outer, self.y, self.mean_y)
+    inside: Tensor
 
     def total(self, w: Tensor) -> Tensor:
         """Return Σ w_l x₁_l (K, R) for weights w (K, T)."""
@@ -118,11 +129,10 @@ class Mixture:
         flat = torch.addmm(means[:, None] * u.sum(dim=1), self.b, self.y @ u.T)
         return flat.addmm_(rows.x, u.T).addcmul_(self.a[:, None], rows.z @ u.T)
 
-    def hidden(self, layer: OneLayer) -> Tensor:
+    def hidden(self) -> Tensor:
         """Return GELU(W₁ norm₂(x₁) + b₁), (T, F)."""
         outer = self.outer[:, None]
-        inside = torch.cat([F.linear(self.y, _up(layer)), layer.up(layer.norm2.bias)[None]])
-        h = torch.mm(torch.cat([self.b * outer, torch.ones_like(outer)], dim=1), inside)
+        h = torch.mm(torch.cat([self.b * outer, torch.ones_like(outer)], dim=1), self.inside)
         h.addcmul_(self.rows.up_x, outer).addcmul_(self.rows.up_z, self.a[:, None] * outer)
         return F.gelu(h)
 
@@ -158,22 +168,47 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     return s @ v / total, (top + total.log())[:, 0]
 
 
-def mix(layer: OneLayer, rows: Rows, record: Tensor) -> Mixture:
-    """Return the rows after attending to (M, R) tokens of a record too."""
-    n = layer.norm1(record)
-    y, mean_y = _centered(layer.out(layer.value(n)))
-    s = _products(layer, rows, layer.key(n), layer.query)  # (T, M)
-    share = torch.cat([rows.lse[:, None], s], dim=1).softmax(dim=1)
-    a, b = share[:, 0], share[:, 1:]
-    outer = _inverse_deviation(layer, rows, a, b, y)
-    return Mixture(rows, a, b, outer, y, mean_y)
+class Mixing:
+    """What the tokens of a record do to any rows, found once for all of them.
+
+    Parameters
+    ----------
+    layer
+        Of PersAM-live.
+    record
+        (M, R) tokens.
+    """
+
+    def __init__(self, layer: OneLayer, record: Tensor) -> None:
+        n = layer.norm1(record)
+        self._layer = layer
+        self._keys = _toward(layer, layer.key(n), layer.query)
+        self._y, self._mean_y = _centered(layer.out(layer.value(n)))
+        self._inside = torch.cat([F.linear(self._y, _up(layer)), layer.up(layer.norm2.bias)[None]])
+
+    def of(self, rows: Rows) -> Mixture:
+        """Return rows after attending to the record too."""
+        s = _products(rows, *self._keys)  # (T, M)
+        share = torch.cat([rows.lse[:, None], s], dim=1).softmax(dim=1)
+        a, b = share[:, 0], share[:, 1:]
+        outer = _inverse_deviation(self._layer, rows, a, b, self._y)
+        return Mixture(rows, a, b, outer, self._y, self._mean_y, self._inside)
 
 
-def _products(layer: OneLayer, rows: Rows, other: Tensor, side: nn.Linear) -> Tensor:
-    """Return (T, M) scaled products of `side` (queries or keys) of rows with `other` (M, R)."""
-    toward = layer.norm1.weight * (other @ side.weight)  # (M, R)
-    fixed = other @ side(layer.norm1.bias)  # (M,)
-    s: Tensor = (rows.inner[:, None] * (rows.x @ toward.T) + fixed) * other.shape[1] ** -0.5
+def _toward(layer: OneLayer, other: Tensor, side: nn.Linear) -> tuple[Tensor, Tensor]:
+    """Return what products of `side` (queries or keys) of rows with `other` (M, R) are made of.
+
+    These are vectors (M, R) for the rows as they are, and what is added (M,).
+    """
+    scale = other.shape[1] ** -0.5
+    return layer.norm1.weight * (other @ side.weight) * scale, other @ side(
+        layer.norm1.bias
+    ) * scale
+
+
+def _products(rows: Rows, toward: Tensor, fixed: Tensor) -> Tensor:
+    """Return (T, M) scaled products of rows with what `_toward` is for."""
+    s: Tensor = rows.inner[:, None] * (rows.x @ toward.T) + fixed
     return s
 
 
@@ -193,7 +228,7 @@ def read(layer: OneLayer, rows: Rows, record: Tensor) -> Tensor:
     """Return x₁ (M, R) of a record's tokens, which attend to all rows and each other."""
     n = layer.norm1(record)
     q, k, v = layer.query(n), layer.key(n), layer.value(n)
-    s = _products(layer, rows, q, layer.key)  # (T, M)
+    s = _products(rows, *_toward(layer, q, layer.key))  # (T, M)
     own = q @ k.T * q.shape[1] ** -0.5  # (M, M)
     p = torch.cat([s.T, own], dim=1).softmax(dim=1)  # (M, T + M)
     p, p_own = p.split([len(rows), len(record)], dim=1)

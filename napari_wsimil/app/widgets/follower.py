@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 #: What is said beside the map while it is older than the record.
 BEHIND = "older than the record; being brought up"
 #: Milliseconds after which an edit that has not landed is told of on the canvas too.
-_LATE_MS = 150
+_LATE_MS = 300
 
 
 @dataclass(frozen=True, eq=False)

@@ -220,7 +220,8 @@ class RecordWidget(DockedWidget):
         """Compare the map that is shown, or go on with the one before where it is a change."""
         prediction, index = self._pane.prediction, self._pane.display.map_index
         if prediction is not None and index < len(prediction.explanations):
-            self.follower.compared = prediction.explanations[index].name
+            name = prediction.explanations[index].name
+            self.follower.compared = self.sweep.compared = name
 
     def _tell(self, revised: Revised) -> None:
         self.keeper.land()

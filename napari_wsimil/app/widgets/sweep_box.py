@@ -81,6 +81,7 @@ class SweepBox(QWidget):
         self._case: Case | None = None
         self.found: tuple[FieldEffect, ...] = ()
         self._field: FieldEffect | None = None
+        self.compared = ""
         self.job = JobRow()
         self.run_button = QPushButton("Try all")
         self.movement = QCheckBox("By movement")
@@ -125,9 +126,8 @@ class SweepBox(QWidget):
         pane, case, effect = self._pane, self._case, self._field
         if pane.model is None or pane.prediction is None or case is None or effect is None:
             return
-        maps = pane.prediction.explanations
-        name = maps[min(pane.display.map_index, len(maps) - 1)].name
         field = case.schema.by_name[effect.field]
+        name = self.compared or pane.prediction.explanations[0].name
         job = values_job(pane.model, pane.prediction, field, effect, name)
         self.job.run(job, while_shown(pane, self._lay_beside))
 
