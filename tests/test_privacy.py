@@ -328,6 +328,19 @@ def test_what_is_another_patients_stays(study: Study) -> None:
     assert study.patient("P2").record == record(ldh=180.0)
 
 
+def test_a_file_that_another_patient_has_too_is_left_and_told(tmp_path: Path) -> None:
+    with create_study(tmp_path / "study", SCHEMA) as study:
+        path = study.folder / "features" / "both.h5"
+        path.touch()
+        rows = (SlideRow(f"{name}-1", feature_path=path) for name in ("P1", "P2"))
+        study.add([Patient(row.slide[:2], (row,)) for row in rows], "import")
+        found = study.forget("P1", "consent withdrawn")
+        assert (found.erased, found.unsure) == ((), (path,))
+        assert path.exists()
+        assert study.forget("P2", "consent withdrawn").erased == (path,)
+    assert not path.exists()
+
+
 def test_an_entry_erased_by_hand_breaks_the_chain_even_after_a_forgetting(study: Study) -> None:
     study.forget("Erika Mustermann", "consent withdrawn")
     connection = sqlite3.connect(study.folder / "study.db")
