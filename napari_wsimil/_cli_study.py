@@ -30,7 +30,8 @@ Folder = Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of the stu
 Patient = Annotated[str, typer.Argument(help="The patient's name in the study.")]
 MaybePatient = Annotated[str | None, typer.Argument(help="One patient; the study if none.")]
 SchemaName = Annotated[
-    str | None, typer.Option("--schema", help="Schema of the records: a file (.yaml), or phantom.")
+    str | None,
+    typer.Option("--schema", help="A file (.yaml), or breast_biopsy, lymphoma, phantom, tcga."),
 ]
 Name = Annotated[str, typer.Option(help="What it is called; as its folder if none.")]
 UnitName = Annotated[str, typer.Option("--unit", help="Predictions are of a patient or a slide.")]

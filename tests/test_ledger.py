@@ -92,6 +92,7 @@ def test_the_database_refuses_to_change_it(folder: Path, statement: str) -> None
             "entry 4 of the ledger was changed",
         ),
         ("UPDATE ledger SET patient = 'P1' WHERE number = 4", "entry 4 of the ledger was changed"),
+        ("UPDATE ledger SET content = '{' WHERE number = 4", "entry 4 of the ledger was changed"),
         ("DELETE FROM ledger WHERE number = 3", "entry 3 of the ledger is gone"),
         ("DELETE FROM ledger WHERE number = 6", "entry 6 of the ledger is gone: 6 were written"),
         (
@@ -118,3 +119,9 @@ def test_an_entry_put_in_between_is_noticed(folder: Path) -> None:
         "FROM ledger WHERE number = 3"
     )
     assert "entry 4" in tamper(folder, shift, back, copy)
+
+
+def test_a_damaged_entry_does_not_hide_the_others(folder: Path) -> None:
+    tamper(folder, "UPDATE ledger SET content = '{' WHERE number = 4")
+    with open_study(folder) as study:
+        assert [entry.number for entry in study.ledger.entries()] == [1, 2, 3, 5, 6]

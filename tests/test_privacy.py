@@ -215,6 +215,15 @@ def test_dates_become_days_since_the_patients_first(tmp_path: Path) -> None:
     assert (found["biopsy"], found["visit"]) == (2.0, 0.0)
 
 
+def test_what_was_said_of_the_fields_as_a_whole_is_not_in_a_copy(tmp_path: Path) -> None:
+    columns = SCHEMA.fields[0].model_copy(update={"columns": ("ldh of SECRET",)})
+    said = {"description": "drafted from Doe-1987.csv", "fields": (columns, *SCHEMA.fields[1:])}
+    with create_study(tmp_path / "study", SCHEMA.model_copy(update=said)) as study:
+        made = finish(share(study, tmp_path / "copy", tmp_path / "key.json"))
+        assert names_in(study.folder) == ["Doe-1987", "SECRET"]
+    assert names_in(made.folder) == []
+
+
 def test_new_names_do_not_follow_the_order_of_the_old(tmp_path: Path) -> None:
     with create_study(tmp_path / "study", SCHEMA) as study:
         study.add([Patient(f"N{k:02d}", ()) for k in range(40)], "import")
@@ -317,6 +326,19 @@ def test_what_is_another_patients_stays(study: Study) -> None:
     assert sorted(path.name for path in (study.folder / "maps").iterdir()) == sorted(names)
     assert found.unsure == (study.folder / "maps" / "cohort.csv",)
     assert study.patient("P2").record == record(ldh=180.0)
+
+
+def test_a_file_that_another_patient_has_too_is_left_and_told(tmp_path: Path) -> None:
+    with create_study(tmp_path / "study", SCHEMA) as study:
+        path = study.folder / "features" / "both.h5"
+        path.touch()
+        rows = (SlideRow(f"{name}-1", feature_path=path) for name in ("P1", "P2"))
+        study.add([Patient(row.slide[:2], (row,)) for row in rows], "import")
+        found = study.forget("P1", "consent withdrawn")
+        assert (found.erased, found.unsure) == ((), (path,))
+        assert path.exists()
+        assert study.forget("P2", "consent withdrawn").erased == (path,)
+    assert not path.exists()
 
 
 def test_an_entry_erased_by_hand_breaks_the_chain_even_after_a_forgetting(study: Study) -> None:

@@ -480,3 +480,12 @@ def test_fields_to_try_are_folded_at_first(ward: Ward) -> None:
     assert not dock.sweep.isHidden()
     ward.pane.show_slide(None)
     assert dock.fields.isHidden()
+
+
+def test_discarding_takes_away_a_text_that_is_no_value(ward: Ward) -> None:
+    ward.dock.mode.correct.setChecked(True)
+    ward.edit("age", "abc")
+    assert ward.dock.form.wrong
+    ward.dock.mode.discard_button.click()
+    assert not ward.dock.form.wrong
+    assert ward.dock.form.rows["age"].words.isHidden()

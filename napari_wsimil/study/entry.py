@@ -185,10 +185,14 @@ def fault(row: StoredEntry, previous: str, erased: set[int]) -> str:
         return "has another hash than it should"
     if row.content is None:
         return "" if row.number in erased else "was erased, and no entry says so"
-    content = json.loads(row.content)
-    if _digested(row.content, row.salt or "") != row.digest or content["patient"] != row.patient:
+    if not is_intact(row) or json.loads(row.content)["patient"] != row.patient:
         return "was changed after it was written"
     return ""
+
+
+def is_intact(row: StoredEntry) -> bool:
+    """Return whether a row's content is there, and as it was written."""
+    return row.content is not None and _digested(row.content, row.salt or "") == row.digest
 
 
 def _row(entry: Entry, previous: str) -> StoredEntry:

@@ -43,7 +43,8 @@ class Forgotten:
     outside
         Files outside the study, which are left alone.
     unsure
-        The study's maps and exports that are called after nobody and may hold the patient's.
+        The study's maps and exports that are called after nobody and may hold the patient's,
+        and files that another patient has too.
     departed
         Where files of the patient, or of the whole study, went, as the ledger knew.
     """
@@ -88,20 +89,21 @@ def erase(
     owners = {n: row.name for row in rows for n in (row.name, *(s.name for s in row.slides))}
     known = patient_of(gone, schema, roots)
     files = set(_files(folder, owners, patient))
-    unsure = tuple(sorted(_files(folder, owners, None)))
+    others = {p for row in rows if row is not gone for p in _paths(patient_of(row, schema, roots))}
     paths = {path for path in _paths(known) if path.exists()}
-    inside = {path for path in paths if path.is_relative_to(folder) and path.is_file()}
+    unsure = tuple(sorted({*_files(folder, owners, None), *(paths & others)}))
+    inside = {path for path in paths - others if path.is_relative_to(folder) and path.is_file()}
     departed = _departed(session, patient)
     session.delete(gone)
     session.flush()
     numbers = _erase_entries(session, patient)
     who, why = tombstone
     append(session, [drafted(who, Act.FORGOTTEN, patient=patient, why=why, erased=numbers)])
-    erased = tuple(sorted(files | inside))
+    erased = tuple(sorted((files - others) | inside))
     for path in erased:
         path.unlink(missing_ok=True)
     slides = tuple(row.slide for row in known.slides)
-    outside = tuple(sorted(paths - inside))
+    outside = tuple(sorted(paths - inside - others))
     return Forgotten(patient, slides, len(numbers), erased, outside, unsure, departed)
 
 

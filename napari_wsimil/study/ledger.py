@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text
 
 from napari_wsimil.study.entry import Act as Act
 from napari_wsimil.study.entry import Effect as Effect
 from napari_wsimil.study.entry import Entry as Entry
-from napari_wsimil.study.entry import append, drafted, entry_of, fault, per_field
+from napari_wsimil.study.entry import append, drafted, entry_of, fault, is_intact, per_field
 from napari_wsimil.study.stored import StoredEntry
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Ledger:
         self.note(act, patient=patient, file=digest, **told)
 
     def entries(self, patient: str | None = None, newest: int | None = None) -> tuple[Entry, ...]:
-        """Return entries, oldest first; those that were erased are left out.
+        """Return entries, oldest first, without those that were erased or are damaged.
 
         Parameters
         ----------
@@ -122,7 +122,7 @@ def read_entries(
     session: Session, patient: str | None = None, newest: int | None = None
 ) -> tuple[Entry, ...]:
     """Return `Ledger.entries` within a transaction."""
-    query = select(StoredEntry).where(StoredEntry.content.is_not(None))
+    query = select(StoredEntry).where(func.json_valid(StoredEntry.content))
     if patient is not None:
         query = query.where(StoredEntry.patient == patient)
     rows = session.scalars(query.order_by(StoredEntry.number.desc()).limit(newest)).all()
@@ -130,7 +130,7 @@ def read_entries(
 
 
 def _first_fault(rows: Sequence[StoredEntry]) -> str:
-    erased = {n for row in rows if row.content is not None for n in entry_of(row).erased}
+    erased = {n for row in rows if is_intact(row) for n in entry_of(row).erased}
     previous = ""
     for place, row in enumerate(rows, 1):
         if row.number != place:

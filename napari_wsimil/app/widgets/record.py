@@ -166,6 +166,7 @@ class RecordWidget(DockedWidget):
 
     def _show_again(self, record: Record) -> None:
         self._pane.record = record
+        self.form.show_record(record)  # also over a text that is no value, where nothing changed
         self._show_trail()
 
     def _switch(self, correcting: bool) -> None:
