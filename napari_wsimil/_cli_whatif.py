@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from napari_wsimil.explain.whatif import WhatIf
     from napari_wsimil.models.base import Explanation, MILModel
     from napari_wsimil.models.card import Card
+    from napari_wsimil.study.manifest import SlideRow
     from napari_wsimil.study.schema import ClinicalSchema, Record
 
 Facts = dict[str, Any]
@@ -229,7 +230,8 @@ def many_cases(
     shown = [patient for patient in patients if patient.slides]
     subjects = [(p.name, p.record, BagFiles(p.slides, features)) for p in shown]
     work = rerun(model, card, subjects, lambda one: scenario.apply(schema, one), noisy=noisy)
-    rows = follow(work, "asking")
+    slides = {patient.name: patient.slides for patient in shown}
+    rows = [_unnamed(row, slides[row.case]) for row in follow(work, "asking")]
     warn([f"{row.case}: {row.failed}" for row in rows if row.failed])
     facts: Facts = {
         "scenario": scenario.name,
@@ -239,6 +241,14 @@ def many_cases(
         "without a slide": len(patients) - len(shown),
     }
     return facts if out is None else facts | {"file": str(_write_rows(card, rows, out))}
+
+
+def _unnamed(row: Row, slides: Sequence[SlideRow]) -> Row:
+    """Return a row whose failure is told without the names of files."""
+    words = row.failed
+    for slide in slides:
+        words = slide.unnamed(words)
+    return replace(row, failed=words)
 
 
 def _row(row: Row) -> Facts:

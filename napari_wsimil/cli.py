@@ -397,6 +397,7 @@ def whatif(
     and the exit code is 1.
     """
     from napari_wsimil._cli_given import check_one_or_many
+    from napari_wsimil._cli_study_facts import note_whatif, owner_of
     from napari_wsimil._cli_whatif import many_cases, one_case, scenario_of
     from napari_wsimil.learning.checkpoint import load_checkpoint
     from napari_wsimil.study.scenario import write_scenario
@@ -408,17 +409,20 @@ def whatif(
     asked = scenario_of(loaded[1], changes or (), missing or (), scenario)
     if save_scenario is not None:
         write_scenario(asked, save_scenario)
+    study, patient = owner_of(manifest, path, out)
     if path is None:
         told = many_cases(
             loaded, manifest, asked, features=features, split=split, noisy=noise, out=out
         )
-        report(told, as_json)
-        raise typer.Exit(1 if told["failed"] else 0)
-    given = (weights, slide_mpp, patch_size)
-    told = one_case(
-        loaded, path, manifest, asked, given, fold_models=fold_models or (), noisy=noise, out=out
-    )
+    else:
+        given, folds = (weights, slide_mpp, patch_size), fold_models or ()
+        told = one_case(
+            loaded, path, manifest, asked, given, fold_models=folds, noisy=noise, out=out
+        )
+    if study is not None:
+        note_whatif(study, told, patient, loaded[1].weights)
     report(told, as_json)
+    raise typer.Exit(1 if told.get("failed") else 0)
 
 
 @app.command(

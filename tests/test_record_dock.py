@@ -210,6 +210,8 @@ def test_an_invalid_value_says_why_beside_its_field_and_goes_nowhere(ward: Ward,
     assert ward.pane.record == RECORDS[0]
     assert ward.pane.prediction is before
     assert ward.entries(Act.WHAT_IF) == []
+    ward.edit("ldh", "300")
+    assert repr(text) in row.words.text()  # an edit elsewhere does not hide what is wrong
     ward.edit("age", "50")
     assert row.words.isHidden()
 
@@ -420,6 +422,18 @@ def test_a_map_that_leaves_is_noted_with_its_hash(ward: Ward, tmp_path: Path) ->
     assert entry.file == hashlib.sha256((tmp_path / "map.csv").read_bytes()).hexdigest()
     assert entry.destination == str(tmp_path / "map.csv")
     assert entry.identifying is False
+
+
+def test_a_model_that_reads_no_records_says_so(ward: Ward, checkpoint: Path) -> None:
+    ward.docks.explain.open_model(checkpoint)
+    ward.docks.idle()
+    ward.docks.explain.run()
+    ward.docks.idle()
+    assert "acmil reads no clinical record" in ward.dock.problem.text()
+    before = ward.pane.prediction
+    ward.edit("ldh", "900")
+    ward.land()
+    assert ward.pane.prediction is before
 
 
 def test_many_fields_stay_usable(docks: Docks) -> None:

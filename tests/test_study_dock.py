@@ -61,7 +61,9 @@ class Dock:
 
     def idle(self) -> None:
         jobs = (self.study.job, self.slide.job)
-        self.qtbot.waitUntil(lambda: not any(job.busy for job in jobs), timeout=60000)
+        self.qtbot.waitUntil(
+            lambda: not (self.study.writing or any(job.busy for job in jobs)), timeout=60000
+        )
 
     def column(self, name: str) -> int:
         return self.study.cohort.model.view.columns.index(name)
@@ -204,6 +206,7 @@ def test_a_correction_asks_why_and_is_kept(filled: Dock) -> None:
     assert not cohort.correction.save_button.isEnabled()
     cohort.correction.why.setText("lab report")
     cohort.correction.save_button.click()
+    filled.idle()
     assert study.patient("P0002").record["ldh [U/L]"] == 260.0
     assert filled.shown(1, "ldh [U/L]") == "260"
     entry = study.ledger.entries(newest=1)[0]
@@ -224,6 +227,7 @@ def test_what_the_schema_refuses_is_said_and_changes_nothing(filled: Dock) -> No
     filled.write(1, "ldh [U/L]", "missing")
     cohort.correction.why.setText("not measured")
     cohort.correction.save_button.click()
+    filled.idle()
     assert filled.session.study.patient("P0002").record["ldh [U/L]"] is Absent.MISSING
     assert cohort.correction.problem.text() == ""
 
@@ -239,6 +243,7 @@ def test_what_somebody_else_changed_meanwhile_is_not_overwritten(
     filled.write(1, "ldh [U/L]", "260")
     cohort.correction.why.setText("mine")
     cohort.correction.save_button.click()
+    filled.idle()
     assert "was changed by somebody else" in cohort.correction.problem.text()
     assert filled.shown(1, "ldh [U/L]") == "300"
     assert filled.session.study.patient("P0002").record["ldh [U/L]"] == 300.0
@@ -279,6 +284,7 @@ def test_a_corrected_case_is_shown_as_corrected(filled: Dock) -> None:
     filled.study.open_case("P0002")
     version = filled.pane.case.version
     filled.study.correct("P0002", "ldh [U/L]", 270.0, "lab")
+    filled.idle()
     assert filled.pane.case.record["ldh [U/L]"] == 270.0
     assert filled.pane.case.version > version
 
@@ -350,6 +356,7 @@ def test_a_schema_that_records_do_not_fit_is_refused(filled: Dock) -> None:
     filled.study.set_schema(
         schema.model_copy(update={"fields": (field,), "inputs": (), "rules": ()}), "x"
     )
+    filled.idle()
     assert "does not fit the record of P0002" in filled.study.cohort.correction.problem.text()
     assert len(filled.session.study.schema.fields) == 4
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from records import CLASSES, WARD, make_cohort, make_reader, make_slide
@@ -15,14 +16,12 @@ from napari_wsimil.explain.predict import predict
 from napari_wsimil.learning.checkpoint import save_checkpoint
 from napari_wsimil.learning.cohort import read_cohort
 from napari_wsimil.study.field import Absent
+from napari_wsimil.study.ledger import Act
 from napari_wsimil.study.manifest import Patient, Split, read_manifest
 from napari_wsimil.study.scenario import read_scenario
 from napari_wsimil.study.schema_file import write_schema
-from napari_wsimil.study.study import create_study
+from napari_wsimil.study.study import create_study, open_study
 from napari_wsimil.study.tables import RecordError, write_table
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 COHORT = make_cohort(4)
 
@@ -129,7 +128,8 @@ def test_a_scenario_over_all_cases_names_who_failed_and_goes_on(
     assert [row["case"] for row in rows] == [row["case"] for row in told["cases"]]
     assert float(rows[2]["after: A"]) == told["cases"][2]["after"]["A"]
     assert float(rows[2]["moved"]) == moved[2]
-    assert "s4.h5" in rows[4]["failed"]
+    assert "s4" in rows[4]["failed"]
+    assert str(place) not in rows[4]["failed"] + err
 
 
 def test_the_cases_of_a_split_alone_and_the_exit_code_of_all_well(
@@ -211,6 +211,22 @@ def test_a_group_or_all_can_be_taken_away(place: Path, capfd: pytest.CaptureFixt
 
 
 # a study in place of a manifest
+
+
+def test_what_is_written_of_a_study_is_noted_in_its_ledger(
+    place: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    case = (place / "live.safetensors", "--manifest", place / "study", "--set", "ldh=500")
+    run(capfd, *case, place / "s1.h5", "--no-noise", "--out", tmp_path / "one")
+    run(capfd, *case, "--no-noise", "--out", tmp_path / "many")
+    with open_study(place / "study") as study:
+        left = [one for one in study.ledger.entries() if one.act is Act.EXPORTED]
+    noted = {(Path(one.destination).name, one.patient) for one in left}
+    assert ("difference.csv", "p1") in noted
+    assert ("whatif.csv", "") in noted
+    assert len(left) == 7
+    assert all(one.file and one.identifying is False for one in left)
+    assert str(place) not in (tmp_path / "many" / "whatif.csv").read_text()
 
 
 def test_a_study_of_another_schema_names_the_fields(place: Path, tmp_path: Path) -> None:

@@ -68,13 +68,7 @@ def row_job(row: SlideRow) -> Generator[Step, None, tuple[Slide, Laid | None]]:
     try:
         return (yield from _laid(row))
     except (ValueError, OSError) as error:
-        raise ValueError(_nameless(str(error), row)) from None  # the chain would tell the names
-
-
-def _nameless(words: str, row: SlideRow) -> str:
-    for path in filter(None, (row.slide_path, row.feature_path)):
-        words = words.replace(str(path), row.slide).replace(path.name, row.slide)
-    return words
+        raise ValueError(row.unnamed(str(error))) from None  # the chain would tell the names
 
 
 def _laid(row: SlideRow) -> Generator[Step, None, tuple[Slide, Laid | None]]:

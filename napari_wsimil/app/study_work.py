@@ -10,12 +10,14 @@ from napari_wsimil.app.work import Step
 from napari_wsimil.study.importing import export_table, import_table, plan_for
 from napari_wsimil.study.pseudonyms import default_key, read_key
 from napari_wsimil.study.study import create_study, open_study, study_of_folder
+from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
     from napari_wsimil.study.additions import Added
+    from napari_wsimil.study.field import Value
     from napari_wsimil.study.import_plan import ImportPlan
     from napari_wsimil.study.ledger import Entry
     from napari_wsimil.study.manifest import Manifest
@@ -111,6 +113,26 @@ def chain_job(study: Study) -> Generator[Step, None, Chain]:
     """Return a study's ledger, its chain checked."""
     yield Step("checking the ledger")
     return Chain(study.ledger.entries()[::-1], study.ledger.check())
+
+
+def correct_field(
+    study: Study, patient: str, field: str, shown: Value | None, value: Value, why: str
+) -> None:
+    """Correct a field of a patient's record that a person saw as `shown`, if it is still so.
+
+    Raises
+    ------
+    RecordError
+        If it is not, or the value cannot be.
+    StudyError
+        If the study cannot be written.
+    """
+    held = study.records.read(patient)
+    if shown is not None and held.record[field] != shown:
+        raise RecordError(
+            f"{field} of {patient} was changed by somebody else: this is how it is now"
+        )
+    study.records.correct(patient, {field: value}, why, version=held.version)
 
 
 def case_of(study: Study, manifest: Manifest, name: str) -> Case:

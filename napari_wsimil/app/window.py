@@ -66,7 +66,7 @@ class Window:
     def busy(self) -> bool:
         loading = any(not layer.loaded for layer in self.viewer.layers)
         loading = loading or not self.beside_dock.loaded or self.explain_dock.asking
-        loading = loading or self.record_dock.busy
+        loading = loading or self.record_dock.busy or self.study_dock.writing
         return loading or self.presenter.settling or any(job.busy for job in self.jobs)
 
 

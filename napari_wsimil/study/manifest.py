@@ -78,6 +78,12 @@ class SlideRow:
     mpp: float | None = None
     feature_facts: str = ""
 
+    def unnamed(self, words: str) -> str:
+        """Return words in which the slide's name stands for its files, which can name a patient."""
+        for path in filter(None, (self.slide_path, self.feature_path)):
+            words = words.replace(str(path), self.slide).replace(path.name, self.slide)
+        return words
+
 
 @dataclass(frozen=True)
 class Patient:

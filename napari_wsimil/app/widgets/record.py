@@ -21,6 +21,7 @@ from napari_wsimil.app.widgets.record_mode import RecordMode
 from napari_wsimil.app.widgets.scenario_button import ScenarioButton
 from napari_wsimil.app.widgets.sweep_box import SweepBox
 from napari_wsimil.app.widgets.trail import Trail
+from napari_wsimil.study.schema import Record
 from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from napari_wsimil.app.session import Session
     from napari_wsimil.explain.noise import Noise
     from napari_wsimil.models.record import RecordFormat
-    from napari_wsimil.study.schema import Record
+    from napari_wsimil.study.field import Value
 
 _NOBODY = "Open a case of a study, or a model that reads records: its fields are then here."
 
@@ -153,8 +154,10 @@ class RecordWidget(DockedWidget):
         if case is not None:
             self._try_whole(case.record, "as recorded")
 
-    def _try_value(self, record: Record) -> None:
-        self._try_whole(record, "a value of the sweep")
+    def _try_value(self, field: str, value: Value) -> None:
+        if self._pane.record is not None:
+            record = Record({**self._pane.record.values, field: value})
+            self._try_whole(record, "a value of the sweep")
 
     def _try_scenario(self, record: Record, name: str) -> None:
         self._try_whole(record, f"scenario {name}")
@@ -205,7 +208,8 @@ class RecordWidget(DockedWidget):
         pane = self._pane
         if not isalive(self) or record is None:
             return
-        self.form.show_record(record)
+        if record is not self.form.record:
+            self.form.show_record(record)
         self.mode.allow_saving(bool(self._changes()))
         if pane.prediction is None or self._mismatch():
             return
@@ -270,11 +274,12 @@ class RecordWidget(DockedWidget):
         self._show_trail()
 
     def _mismatch(self) -> str:
-        """Return in which fields the case's schema is not what the model reads."""
+        """Return why the model cannot follow the record: it reads none, or another schema's."""
         case, model = self._case(), self._pane.model
-        read = None if model is None else model.card.record
-        if case is None or read is None:
+        if case is None or model is None:
             return ""
+        if (read := model.card.record) is None:
+            return f"{model.card.model} reads no clinical record: an edit changes nothing it says"
         try:
             read.check(case.schema)
         except RecordError as error:

@@ -77,10 +77,13 @@ class RecordForm(QWidget):
             self._add_group(name, folded=len(fields) >= _MANY)
         self._filter()
 
+    @property
+    def record(self) -> Record | None:
+        """The record as it is edited; a text that is no value is not in it."""
+        return self._record
+
     def show_record(self, record: Record) -> None:
-        """Show the values of a record in all fields, unless they are there."""
-        if record is self._record and not self._wrong:
-            return
+        """Show the values of a record in all fields, over texts that are no values too."""
         self._record, self._wrong = record, set()
         for name in self.rows:
             self._show_field(name)

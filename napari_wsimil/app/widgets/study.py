@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from qtpy.compat import isalive
@@ -16,6 +17,7 @@ from napari_wsimil.app.study_work import (
     Opened,
     Planned,
     chain_job,
+    correct_field,
     create_study_job,
     export_table_job,
     folder_job,
@@ -37,9 +39,9 @@ from napari_wsimil.app.widgets.study_links import AGAIN, LinksDialog
 from napari_wsimil.app.widgets.study_new import NewStudyDialog
 from napari_wsimil.app.widgets.study_schema import SchemaDialog
 from napari_wsimil.app.widgets.study_slides import StudySlides
+from napari_wsimil.app.widgets.writer import Writer
 from napari_wsimil.bags.stated import Confirmed
 from napari_wsimil.study.schema_file import NO_FIELDS, named_schema
-from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,7 +68,10 @@ class StudyWidget(DockedWidget):
         super().__init__(parent)
         self._session, self._pane = session, session.pane
         self._news = ""
+        self._correcting: tuple[Study, str] | None = None
         self.job, self.buttons = JobRow(), StudyButtons()
+        self._writer = Writer(self)
+        self._writer.failed.connect(self._refuse)
         self.facts, self.news = QLabel(), QLabel()
         for label in (self.facts, self.news):
             label.setWordWrap(True)
@@ -107,6 +112,11 @@ class StudyWidget(DockedWidget):
         self.job.started.connect(self._refresh)
         self.job.finished.connect(self._refresh)
         self._pane.events.case.connect(self._show_changed)
+
+    @property
+    def writing(self) -> bool:
+        """Whether something is still being written."""
+        return self._writer.busy
 
     # studies
 
@@ -165,12 +175,10 @@ class StudyWidget(DockedWidget):
         study = self._session.study
         if study is None:
             return
-        try:
-            study.set_schema(schema, why)
-        except RecordError as error:
-            self.cohort.refuse(str(error))
-        else:
-            self._reload("The fields were changed.")
+        self._writer.write(
+            partial(study.set_schema, schema, why),
+            lambda _: self._reload("The fields were changed."),
+        )
 
     def check_ledger(self) -> None:
         """Read the ledger and check its chain, in the background."""
@@ -199,16 +207,16 @@ class StudyWidget(DockedWidget):
         study, shown = self._session.study, self.cohort.patient(patient)
         if study is None or shown is None:
             return
-        try:
-            held = study.records.read(patient)
-            if shown.record is not None and held.record[field] != shown.record[field]:
-                raise RecordError(
-                    f"{field} of {patient} was changed by somebody else: this is how it is now"
-                )
-            study.records.correct(patient, {field: value}, why, version=held.version)
-        except RecordError as error:
-            self.cohort.refuse(str(error))
-        self._show_patient(study, patient)
+        seen = None if shown.record is None else shown.record[field]
+        work = partial(correct_field, study, patient, field, seen, value, why)
+        self._correcting = study, patient
+        self._writer.write(work, lambda _: self._show_patient(study, patient))
+
+    def _refuse(self, words: str) -> None:
+        """Say why something was not written, and show the patient as the study has them."""
+        self.cohort.refuse(words)
+        if self._correcting is not None:
+            self._show_patient(*self._correcting)
 
     def _show_patient(self, study: Study, name: str) -> None:
         """Show a patient as the study has them now, in the table and as the case."""

@@ -72,7 +72,7 @@ class SweepPlot(Plot):
 class SweepBox(QWidget):
     """Emits the record of a value that was chosen, and whether there is anything to try."""
 
-    chosen = Signal(object)
+    chosen = Signal(str, object)
     offered = Signal(bool)
 
     def __init__(self, pane: Pane, parent: QWidget | None = None) -> None:
@@ -141,7 +141,7 @@ class SweepBox(QWidget):
         self._field = effect
         said = [f"{effect.field} = {value.value}", *value.broken, value.unseen]
         self.words.setText("\n".join(filter(None, said)))
-        self.chosen.emit(value.record)
+        self.chosen.emit(effect.field, value.value)
         self._show()
 
     def _lay_beside(self, maps: Sequence[Explanation]) -> None:
