@@ -18,7 +18,6 @@ from napari_wsimil.explain.movement import (
 )
 from napari_wsimil.explain.revision import Revisable, prepare_revisions
 from napari_wsimil.models.base import ExplanationKind
-from napari_wsimil.models.threads import core_to_spare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -105,11 +104,22 @@ def question(pane: Pane, compared: str) -> Question | None:
 
 
 def answers(
-    asked: Question, ready: Revisable | None, superseded: Callable[[], bool]
+    asked: Question,
+    ready: Revisable | None,
+    superseded: Callable[[], bool],
+    drawn: Callable[[], None] = lambda: None,
 ) -> Generator[Preparing | Revised, None, Revisable]:
     """Yield what there is to show, the patches in view first; return what is ready for more.
 
-    Once something newer is asked for, which `superseded` tells, nothing more is made.
+    Parameters
+    ----------
+    asked, ready
+        What is asked, and what was prepared for it, if it was.
+    superseded
+        Whether something newer is asked for: then nothing more is made.
+    drawn
+        Waits until the patches in view are on screen. Made at the same time, the others would
+        hold up that frame, and it them: both come sooner one after the other.
     """
     if ready is None:
         steps = prepare_revisions(asked.model.model, asked.model.card, asked.bag)
@@ -121,12 +131,13 @@ def answers(
                 break
     if superseded():
         return ready
-    with core_to_spare():
-        for found in ready.revise(asked.record, asked.seen, asked.first):
-            whole = found.logits is not asked.seen.logits
-            yield _compared(asked, found) if whole else Revised(found, whole=False)
-            if superseded():
-                break
+    for found in ready.revise(asked.record, asked.seen, asked.first):
+        whole = found.logits is not asked.seen.logits
+        yield _compared(asked, found) if whole else Revised(found, whole=False)
+        if superseded():
+            break
+        if not whole:
+            drawn()
     return ready
 
 

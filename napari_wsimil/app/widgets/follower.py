@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,6 +14,8 @@ from napari_wsimil.app.following import SOURCE, Preparing, Question, Revised, an
 from napari_wsimil.app.widgets.job import JobWorker, drive
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from qtpy.QtWidgets import QWidget
 
     from napari_wsimil.app.session import LoadedModel, Pane
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 
 #: What is said beside the map while it is older than the record.
 BEHIND = "older than the record; being brought up"
+#: Seconds that the rest of the patches wait at most for the frame with those in view.
+_DRAWN_S = 0.2
 #: Milliseconds after which an edit that has not landed is told of on the canvas too.
 _LATE_MS = 300
 
@@ -73,17 +78,16 @@ class Follower(QObject):
         self._since = 0.0
         self.compared = ""
         self.milliseconds = 0.0
-        self._late = QTimer(self)
-        self._late.setSingleShot(True)
-        self._late.setInterval(_LATE_MS)
-        self._late.timeout.connect(self._mark)
+        self._drawn = threading.Event()
+        self._soon = _timer(self, 0, self._begin)  # once the field that was edited is drawn
+        self._late = _timer(self, _LATE_MS, self._mark)
         pane.events.model.connect(self._forget)
         pane.events.bag.connect(self._forget)
 
     @property
     def busy(self) -> bool:
         """Whether something on screen is older than the record."""
-        return self._worker is not None
+        return self._worker is not None or self._soon.isActive()
 
     def follow(self) -> None:
         """Answer the pane's record, unless no model here reads records."""
@@ -95,15 +99,21 @@ class Follower(QObject):
         if not self._late.isActive():
             self._late.start()
         if self._worker is None:
-            self._start(asked)
+            self._soon.start()
 
     # work
+
+    def _begin(self) -> None:
+        asked = question(self._pane, self.compared)
+        if asked is not None and self._worker is None:
+            self._start(asked)
 
     def _start(self, asked: Question) -> None:
         ready = self._ready if self._ready is not None and self._ready.fits(asked) else None
         self._asked = asked
         revisable = None if ready is None else ready.revisable
-        job = answers(asked, revisable, lambda: self._newest is not asked.record)
+        self._drawn.clear()
+        job = answers(asked, revisable, lambda: self._newest is not asked.record, self._wait_drawn)
         worker = self._worker = JobWorker(drive, job)
         worker.job = job
         worker.yielded.connect(self._show)
@@ -118,11 +128,16 @@ class Follower(QObject):
             self.preparing.emit(step.done, step.total)
         elif self._fits():
             self._pane.show_revision(step.prediction, SOURCE, step.changes)
+            QTimer.singleShot(0, self._drawn.set)  # comes after the frame
             if step.whole and self._asked is not None and self._newest is self._asked.record:
                 self.milliseconds = 1e3 * (time.perf_counter() - self._since)
                 self._late.stop()
                 self._pane.stale = ""
                 self.landed.emit(step)
+
+    def _wait_drawn(self) -> None:
+        self._drawn.wait(_DRAWN_S)
+        self._drawn.clear()
 
     def _mark(self) -> None:
         """Write on the canvas that the map is behind, unless that is over by now.
@@ -161,6 +176,8 @@ class Follower(QObject):
     def _forget(self, _: object = None) -> None:
         """Hold on to no slide that is not shown, and end what is under way for it."""
         self._ready = self._newest = None
+        self._soon.stop()
+        self._late.stop()
         if self._worker is not None:
             self._worker.quit()
 
@@ -169,3 +186,11 @@ class Follower(QObject):
         if event.type() == QEvent.Type.Close:
             self._forget()
         return False
+
+
+def _timer(parent: QObject, milliseconds: int, act: Callable[[], None]) -> QTimer:
+    timer = QTimer(parent)
+    timer.setSingleShot(True)
+    timer.setInterval(milliseconds)
+    timer.timeout.connect(act)
+    return timer
