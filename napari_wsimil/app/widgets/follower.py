@@ -176,8 +176,9 @@ class Follower(QObject):
     def _forget(self, _: object = None) -> None:
         """Hold on to no slide that is not shown, and end what is under way for it."""
         self._ready = self._newest = None
-        self._soon.stop()
-        self._late.stop()
+        if isalive(self):  # with it its timers
+            self._soon.stop()
+            self._late.stop()
         if self._worker is not None:
             self._worker.quit()
 
