@@ -576,17 +576,18 @@ def demo(
     folder: opt.Folder = None,
     as_json: opt.Json = False,
 ) -> None:
-    """Open a synthetic study, built so that the record decides, and edit a patient's record.
+    """Open a synthetic study, built so that the record decides: with one value of a patient's
+    record tried on, the map tells where attention moved.
 
     The study is made the first time and kept afterwards.
     """
-    from napari_wsimil.app.demo import LIVE, demo_folder, prepare_cases
+    from napari_wsimil.app.demo import LIVE, TRIED, demo_folder, prepare_cases
     from napari_wsimil.app.opening import Opening
 
     if not prepare_only:
         _check_window()
     made = follow(prepare_cases(folder or demo_folder()), "preparing")
-    case, checkpoint = made.cases[0], made.checkpoints[LIVE]
+    case, checkpoint = made.cases[-1], made.checkpoints[LIVE]
     if prepare_only:
         facts = {"study": made.study, "slide": case.slide, "features": case.features}
         report({**facts, "checkpoint": checkpoint, "synthetic": True}, as_json)
@@ -594,7 +595,11 @@ def demo(
     from napari_wsimil.app.window import run
 
     shown = Opening(
-        study=made.study, patient=case.patient, checkpoint=checkpoint, map_name="explanatory"
+        study=made.study,
+        patient=case.patient,
+        checkpoint=checkpoint,
+        map_name="explanatory",
+        tried=TRIED,
     )
     run(shown, screenshot)
 

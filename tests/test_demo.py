@@ -12,6 +12,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from napari_wsimil.app import demo
+from napari_wsimil.app.opening import Opening
 from napari_wsimil.bags.encoders import create_encoder
 from napari_wsimil.bags.finer import with_finer
 from napari_wsimil.bags.store import is_finished, load_bag
@@ -25,6 +26,7 @@ from napari_wsimil.space.phantom import load_recipe, load_truth, patch_truth
 from napari_wsimil.space.phantom.cohort import write_patients, write_slides
 from napari_wsimil.space.phantom.record import DECIDING
 from napari_wsimil.space.slide import open_slide
+from napari_wsimil.study.ledger import Act
 from napari_wsimil.study.manifest import Split, read_manifest
 from napari_wsimil.study.schema_file import read_schema
 from napari_wsimil.study.study import open_study
@@ -32,6 +34,7 @@ from napari_wsimil.study.study import open_study
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pytestqt.qtbot import QtBot
     from torch import Tensor
 
     from napari_wsimil.models.base import Explanation
@@ -171,6 +174,26 @@ def test_the_records_of_the_cases_decide_between_two_lesions_that_both_have(
             other = predict(model, card, bag, card.record.clinical.apply(patient.record, edit))
             assert card.classes[other.probabilities.argmax()] == lesion
     assert labels == ["A", "B"]
+
+
+def test_the_demo_opens_on_an_edit_that_moves_the_attention(
+    prepared: Prepared, tmp_path: Path, qtbot: QtBot
+) -> None:
+    from napari_wsimil.app.window import run
+
+    study, case = prepared.study, prepared.study.cases[-1]
+    checkpoint = study.checkpoints[demo.LIVE]
+    shown = {"patient": case.patient, "checkpoint": checkpoint, "map_name": "explanatory"}
+    run(Opening(study=study.study, tried=demo.TRIED, **shown), tmp_path / "demo.png")
+    assert (tmp_path / "demo.png").stat().st_size > 100_000
+    with open_study(study.study) as opened:
+        noted = opened.ledger.entries(case.patient)[-1]
+        assert opened.records.read(case.patient).record["ldh"] != 333
+    assert (noted.act, noted.field, noted.new) == (Act.WHAT_IF, "ldh", "333")
+    assert noted.effect is not None
+    assert noted.effect.probability["A"] > 0.7
+    assert noted.effect.distance is not None
+    assert noted.effect.distance > 0.8
 
 
 def test_a_sweep_finds_the_fields_that_decide(prepared: Prepared) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from qtpy.QtCore import Qt
 from windows import Docks, save_untrained
 
 from napari_wsimil.app.case import Case
@@ -214,6 +215,41 @@ def test_an_invalid_value_says_why_beside_its_field_and_goes_nowhere(ward: Ward,
     assert repr(text) in row.words.text()  # an edit elsewhere does not hide what is wrong
     ward.edit("age", "50")
     assert row.words.isHidden()
+
+
+def test_what_is_typed_is_tried_on_once_it_is_whole(ward: Ward) -> None:
+    text = ward.dock.form.rows["ldh"].number.text
+    text.selectAll()
+    ward.docks.qtbot.keyClicks(text, "900")
+    assert ward.pane.record == RECORDS[0]
+    ward.docks.qtbot.keyClick(text, Qt.Key.Key_Return)
+    ward.land()
+    assert ward.pane.record["ldh"] == 900
+    assert ward.entries(Act.WHAT_IF) == [("ldh", "210", "900")]
+    ward.docks.qtbot.keyClicks(text, "x")
+    ward.docks.qtbot.keyClick(text, Qt.Key.Key_Return)
+    assert "'900x' is not" in ward.dock.form.rows["ldh"].words.text()
+    assert text.text() == "900x"
+    assert ward.pane.record["ldh"] == 900
+
+
+def test_a_search_leaves_the_groups_alone_that_have_the_field(ward: Ward) -> None:
+    form = ward.dock.form
+    form.search.setText("ldh")
+    assert {name for name, group in form.groups.items() if not group.isHidden()} == {"blood"}
+    form.search.clear()
+    assert {name for name, group in form.groups.items() if not group.isHidden()} == {"who", "blood"}
+
+
+def test_the_map_before_lies_beside_its_change(ward: Ward) -> None:
+    ward.pane.show_map("explanatory")
+    ward.dock.try_on({"ldh": "2900"})
+    ward.land()
+    ward.dock.change.change_button.click()
+    ward.dock.change.beside_button.click()
+    beside = ward.docks.session.beside
+    assert beside.prediction is ward.pane.baseline
+    assert beside.prediction.explanations[beside.display.map_index].name == "explanatory"
 
 
 def test_odd_unseen_and_impossible_values_are_marked_but_taken(ward: Ward) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from napari_wsimil.study.tables import RecordError
+
 if TYPE_CHECKING:
+    from napari_wsimil.models.card import Card
     from napari_wsimil.study.schema import ClinicalSchema, Record
 
 
@@ -32,3 +35,17 @@ class Case:
     record: Record
     version: int = 0
     cohort: tuple[Record, ...] = ()
+
+
+def mismatch(case: Case, card: Card) -> str:
+    """Return why a model cannot follow a case's record, empty if it can.
+
+    It reads none, or one of another schema, whose fields are named.
+    """
+    if card.record is None:
+        return f"{card.model} reads no clinical record: an edit changes nothing it says"
+    try:
+        card.record.check(case.schema)
+    except RecordError as error:
+        return str(error)
+    return ""

@@ -30,6 +30,8 @@ RECIPE = RESOURCES / "demo_recipe.toml"
 MODELS = RESOURCES / "models"
 #: The method that a first start shows, and the one that the study's cases are for.
 FIRST, LIVE = "acmil", "persam-live"
+#: What is tried on of the record of the last of these cases, which points to the other lesion.
+TRIED = {"ldh": "333"}
 
 
 @dataclass(frozen=True)

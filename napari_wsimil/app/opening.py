@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from napari_wsimil.app.case import Case
@@ -28,6 +29,9 @@ class Opening:
         The trained model.
     map_name
         The map that is shown first; the main one if empty.
+    tried
+        Texts of fields of the patient's record that are tried on: the window then shows where
+        the map moved.
     """
 
     slide: Path | None = None
@@ -37,3 +41,4 @@ class Opening:
     patient: str = ""
     checkpoint: Path | None = None
     map_name: str = ""
+    tried: Mapping[str, str] = field(default_factory=dict)

@@ -188,6 +188,9 @@ def _steps(window: Window, opening: Opening) -> Iterator[Callable[[], None]]:
         yield explain_dock.run
         yield lambda: pane.show_map(opening.map_name)
         yield explain_dock.come_forward if pane.case is None else window.record_dock.come_forward
+    if opening.tried:
+        yield lambda: window.record_dock.try_on(opening.tried)
+        yield window.record_dock.change.change_button.click
     yield window.viewer.reset_view
 
 

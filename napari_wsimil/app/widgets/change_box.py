@@ -28,14 +28,20 @@ _HINT = "Edit a field: what changes is told here, and moves on the slide."
 
 
 class ChangeBox(QGroupBox):
-    """Compares a pane's prediction with its baseline."""
+    """Compares a pane's prediction with its baseline.
+
+    Attributes
+    ----------
+    compared
+        Name of the map that is compared, which is shown where its change is not.
+    """
 
     pinned = Signal()
 
     def __init__(self, session: Session, parent: QWidget | None = None) -> None:
         super().__init__("What the edit changes", parent)
         self._session, self._pane = session, session.pane
-        self._before_map = ""
+        self.compared = ""
         self._movement: Movement | None = None
         self.words = QLabel(_HINT)
         self.noise = QLabel()
@@ -94,10 +100,9 @@ class ChangeBox(QGroupBox):
             return
         changes = pane.extras.get(SOURCE, ())
         if wanted and changes:
-            self._before_map = shown.explanations[pane.display.map_index].name
             pane.show_map(changes[0].name)
         else:
-            pane.show_map(self._before_map)
+            pane.show_map(self.compared)
 
     def _lay_beside(self) -> None:
         """Show the baseline's map beside, of the same patches under the record before."""
@@ -107,6 +112,7 @@ class ChangeBox(QGroupBox):
         beside.show_same(pane)
         beside.show_model(pane.model)
         beside.show_prediction(pane.baseline)
+        beside.show_map(self.compared)
 
     def _show(self, _: object = None) -> None:
         if not isalive(self):

@@ -102,8 +102,7 @@ class FieldRow(QWidget):
         if self.field.kind is Kind.DATE:
             day = QLineEdit()
             day.setFixedWidth(110)
-            day.textEdited.connect(self._emit)
-            day.editingFinished.connect(self.rested)
+            day.editingFinished.connect(lambda: self._take_day(day))
             return day
         box = QComboBox()
         narrow(box)
@@ -142,6 +141,11 @@ class FieldRow(QWidget):
         self._emit(text)
         self.rested.emit()
 
+    def _take_day(self, day: QLineEdit) -> None:
+        if day.isModified():
+            day.setModified(False)
+            self._set(day.text())
+
     def _emit(self, text: str) -> None:
         self.edited.emit(self.field.name, text)
 
@@ -151,7 +155,7 @@ class FieldRow(QWidget):
     def _show_choice(self, value: Value) -> None:
         if isinstance(self.choice, QComboBox):
             self.choice.setCurrentIndex(self.choice.findData(self._text(value)))
-        elif self.choice is not None and not self.choice.hasFocus():
+        elif self.choice is not None:
             self.choice.setText(self._text(value))
 
 

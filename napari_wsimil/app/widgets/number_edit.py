@@ -97,7 +97,7 @@ class Distribution(QWidget):
 
 
 class NumberEdit(QWidget):
-    """Emits the text of a number as it is dragged or typed, and when that has come to rest.
+    """Emits the text of a number as it is dragged, or once it is typed; and when it is at rest.
 
     Parameters
     ----------
@@ -128,8 +128,7 @@ class NumberEdit(QWidget):
         column.addWidget(self.slider)
         self.slider.valueChanged.connect(self._slide)
         self.slider.sliderReleased.connect(self.rested)
-        self.text.textEdited.connect(self.edited)
-        self.text.editingFinished.connect(self.rested)
+        self.text.editingFinished.connect(self._type)
 
     def show_value(self, value: Value, own: Value) -> None:
         """Show a value, and where the patient's own is, without telling anybody."""
@@ -137,11 +136,17 @@ class NumberEdit(QWidget):
         self.slider.blockSignals(True)
         self.slider.setValue(round(share * _POSITIONS))
         self.slider.blockSignals(False)
-        if not (self.text.hasFocus() and self.text.isModified()):
-            self.text.setText("" if isinstance(value, Absent) else self._field.format(value))
+        self.text.setText("" if isinstance(value, Absent) else self._field.format(value))
         self.text.setPlaceholderText(value.value if isinstance(value, Absent) else "")
         self.distribution.own = self._span.share(own) if isinstance(own, float) else None
         self.distribution.update()
+
+    def _type(self) -> None:
+        """Take what was typed once it is whole: "9" on the way to "900" is no value to try."""
+        if self.text.isModified():
+            self.text.setModified(False)
+            self.edited.emit(self.text.text())
+            self.rested.emit()
 
     def _slide(self, position: int) -> None:
         text = f"{self._span.value(position / _POSITIONS):.12g}"

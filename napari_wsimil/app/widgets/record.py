@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from qtpy.compat import isalive
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QWidget
 
-from napari_wsimil.app.case import Case
+from napari_wsimil.app.case import Case, mismatch
 from napari_wsimil.app.record_work import noise_job
 from napari_wsimil.app.widgets.answer_bars import AnswerBars
 from napari_wsimil.app.widgets.change_box import ChangeBox
@@ -22,9 +22,10 @@ from napari_wsimil.app.widgets.scenario_button import ScenarioButton
 from napari_wsimil.app.widgets.sweep_box import SweepBox
 from napari_wsimil.app.widgets.trail import Trail
 from napari_wsimil.study.schema import Record
-from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from napari_wsimil.app.following import Revised
     from napari_wsimil.app.session import Session
     from napari_wsimil.explain.noise import Noise
@@ -118,6 +119,13 @@ class RecordWidget(DockedWidget):
         pane.events.prediction.connect(self._compare)
 
     # act
+
+    def try_on(self, changes: Mapping[str, str]) -> None:
+        """Try on texts of some fields of the case, and show where they are and what they move."""
+        case, record = self._pane.case, self._pane.record
+        if case is not None and record is not None:
+            self.form.search.setText(next(iter(changes), ""))
+            self._try_whole(case.schema.apply(record, changes), "")
 
     def _try_on(self, record: Record) -> None:
         self.keeper.begin()
@@ -226,7 +234,7 @@ class RecordWidget(DockedWidget):
         prediction, index = self._pane.prediction, self._pane.display.map_index
         if prediction is not None and index < len(prediction.explanations):
             name = prediction.explanations[index].name
-            self.follower.compared = self.sweep.compared = name
+            self.follower.compared = self.sweep.compared = self.change.compared = name
 
     def _tell(self, revised: Revised) -> None:
         self.keeper.land()
@@ -274,17 +282,8 @@ class RecordWidget(DockedWidget):
         self._show_trail()
 
     def _mismatch(self) -> str:
-        """Return why the model cannot follow the record: it reads none, or another schema's."""
         case, model = self._case(), self._pane.model
-        if case is None or model is None:
-            return ""
-        if (read := model.card.record) is None:
-            return f"{model.card.model} reads no clinical record: an edit changes nothing it says"
-        try:
-            read.check(case.schema)
-        except RecordError as error:
-            return str(error)
-        return ""
+        return "" if case is None or model is None else mismatch(case, model.card)
 
     def _why_not(self, case: Case) -> str:
         """Return why a record cannot be corrected, empty if it can."""

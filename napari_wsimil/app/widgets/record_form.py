@@ -219,8 +219,8 @@ class RecordForm(QWidget):
         found: dict[str, int] = {}
         for name, group in self.groups.items():
             fields = [f for f in self._fields(name) if read is None or f.name in read]
-            group.setVisible(bool(fields))
             found[name] = sum(_matches(field, sought) for field in fields)
+            group.setVisible(found[name] > 0)
         if sought and sum(found.values()) < _MANY:
             for name in filter(found.get, found):
                 self.groups[name].open()
