@@ -34,22 +34,20 @@ threads_left
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import os
-import tempfile
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
+from _options import QUICK_SIDE, SIDE, run
 from _report import Report, at_least, at_most
-from platformdirs import user_cache_path
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable
+    from pathlib import Path
 
     from _screen import Place, Screen
     from numpy.typing import NDArray
@@ -58,7 +56,6 @@ if TYPE_CHECKING:
 
     Reads = dict[str, Callable[[int, int], NDArray[Any]]]
 
-SIDE, QUICK_SIDE = 61_440, 16_384
 BUDGET_MB = 512
 PACKAGES = ("napari-wsimil", "napari", "tiffslide", "openslide-bin", "dask", "zarr", "numpy")
 
@@ -228,23 +225,5 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
     report.save(options.json)
 
 
-def main() -> None:
-    """Read the options and measure with settings of our own."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--quick", action="store_true", help="a smaller slide, fewer repeats")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
-    parser.add_argument("--slide", type=Path, help="the slide; drawn here if it is not there")
-    options = parser.parse_args()
-    if options.slide is None:
-        name = f"viewing-{QUICK_SIDE if options.quick else SIDE}.tiff"
-        options.slide = user_cache_path("napari-wsimil") / name
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["NAPARI_CONFIG"] = str(Path(folder, "settings.yaml"))
-        os.environ["XDG_CONFIG_HOME"] = folder
-        measure(options, Path(folder))
-
-
 if __name__ == "__main__":
-    main()
+    run(__doc__ or "", measure)

@@ -26,27 +26,27 @@ error
     The largest difference between the two, of all maps and logits.
 prepare_s
     What preparing the slide takes, once.
+
+With --quick the slide is smaller, edits are fewer, and 50,000 patches are left out.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import tempfile
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from _options import QUICK_SIDE, SIDE, run
 from _report import Report, at_least, at_most
-from platformdirs import user_cache_path
-from viewing import QUICK_SIDE, SIDE, prepare, tissue_fields
+from viewing import prepare, tissue_fields
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable
+    from pathlib import Path
 
     from _report import Goal
     from _screen import Screen
@@ -329,23 +329,5 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
         options.json.write_text(json.dumps({**found, "machine": report.machine}, indent=2) + "\n")
 
 
-def main() -> None:
-    """Read the options and measure with settings of our own."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--quick", action="store_true", help="a smaller slide, fewer edits, no 50k")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
-    parser.add_argument("--slide", type=Path, help="the slide; drawn here if it is not there")
-    options = parser.parse_args()
-    if options.slide is None:
-        side = QUICK_SIDE if options.quick else SIDE
-        options.slide = user_cache_path("napari-wsimil") / f"viewing-{side}.tiff"
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["NAPARI_CONFIG"] = str(Path(folder, "settings.yaml"))
-        os.environ["XDG_CONFIG_HOME"] = folder
-        measure(options, Path(folder))
-
-
 if __name__ == "__main__":
-    main()
+    run(__doc__ or "", measure)

@@ -36,21 +36,19 @@ memory_rise_mb
 
 from __future__ import annotations
 
-import argparse
-import os
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
+from _options import QUICK_SIDE, SIDE, run
 from _report import Goal, Report, at_most
-from platformdirs import user_cache_path
-from viewing import QUICK_SIDE, SIDE, prepare, tissue_fields
+from viewing import prepare, tissue_fields
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable, Generator, Sequence
+    from pathlib import Path
 
     from _screen import Screen
     from napari.layers import Layer
@@ -351,23 +349,5 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
     report.save(options.json)
 
 
-def main() -> None:
-    """Read the options and measure with settings of our own."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--quick", action="store_true", help="a smaller slide, fewer repeats")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
-    parser.add_argument("--slide", type=Path, help="the slide; drawn here if it is not there")
-    options = parser.parse_args()
-    if options.slide is None:
-        side = QUICK_SIDE if options.quick else SIDE
-        options.slide = user_cache_path("napari-wsimil") / f"viewing-{side}.tiff"
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["NAPARI_CONFIG"] = str(Path(folder, "settings.yaml"))
-        os.environ["XDG_CONFIG_HOME"] = folder
-        measure(options, Path(folder))
-
-
 if __name__ == "__main__":
-    main()
+    run(__doc__ or "", measure)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import torch
 
 from napari_wsimil._cli_console import follow, remark, warn
 from napari_wsimil.app.case import Case
@@ -20,7 +24,6 @@ from napari_wsimil.learning.checkpoint import load_checkpoint
 from napari_wsimil.learning.closer import closer_for
 from napari_wsimil.learning.cohort import feature_path, read_cohort
 from napari_wsimil.learning.outcomes import Task
-from napari_wsimil.models.threads import core_to_spare
 from napari_wsimil.space.grid import make_grid
 from napari_wsimil.space.slide import open_slide
 from napari_wsimil.space.tissue import find_tissue
@@ -104,7 +107,7 @@ def extract_slides(jobs: Sequence[SlideJob], patches: Patches) -> Iterator[Bag]:
     left = sum(not job.finished for job in jobs)
     told = False
     for job in jobs:
-        with open_slide(job.path, mpp=job.mpp) as slide, core_to_spare():
+        with open_slide(job.path, mpp=job.mpp) as slide, _core_to_spare():
             bag = _finished_bag(job, slide, encoder, patches)
             if bag is None:
                 tissue = find_tissue(slide)
@@ -155,6 +158,17 @@ def _tell_cost(slide: Slide, grid: PatchGrid, encoder: PatchEncoder, slides: int
         f"{len(grid)} patches at {grid.mpp:.3g} µm per pixel: about {cost.hours:.2g} hours "
         f"({cost.patches_per_second:.0f} patches/s) and {cost.gigabytes:.2g} GB{of_all}"
     )
+
+
+@contextmanager
+def _core_to_spare() -> Iterator[None]:
+    """Leave one core to the threads that read patches; torch's would wait for it in a loop."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def slides_of(path: Path, out: Path, mpp: float | None) -> Iterator[tuple[str, SlideJob]]:

@@ -6,7 +6,6 @@ import math
 from typing import TYPE_CHECKING
 
 from qtpy.compat import isalive
-from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QGridLayout,
     QGroupBox,
@@ -35,8 +34,6 @@ class ChangeBox(QGroupBox):
     compared
         Name of the map that is compared, which is shown where its change is not.
     """
-
-    pinned = Signal()
 
     def __init__(self, session: Session, parent: QWidget | None = None) -> None:
         super().__init__("What the edit changes", parent)
@@ -91,7 +88,6 @@ class ChangeBox(QGroupBox):
 
     def _pin(self) -> None:
         self._pane.baseline = self._pane.prediction
-        self.pinned.emit()
 
     def _show_change(self, wanted: bool) -> None:
         """Show where the map moved, or the map again that was shown before."""
