@@ -177,15 +177,22 @@ def test_the_records_of_the_cases_decide_between_two_lesions_that_both_have(
 
 
 def test_the_demo_opens_on_an_edit_that_moves_the_attention(
-    prepared: Prepared, tmp_path: Path, qtbot: QtBot
+    prepared: Prepared, tmp_path: Path, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from napari_wsimil.app.window import run
+    from napari_wsimil.app import window
 
+    layers: list[str] = []
+
+    def look(shown: window.Window, _: Path) -> None:
+        layers.extend(layer.name for layer in shown.viewer.layers)
+
+    monkeypatch.setattr(window, "save_screenshot", look)
     study, case = prepared.study, prepared.study.cases[-1]
     checkpoint = study.checkpoints[demo.LIVE]
     shown = {"patient": case.patient, "checkpoint": checkpoint, "map_name": "explanatory"}
-    run(Opening(study=study.study, tried=demo.TRIED, **shown), tmp_path / "demo.png")
-    assert (tmp_path / "demo.png").stat().st_size > 100_000
+    opening = Opening(study=study.study, tried=demo.TRIED, **shown)
+    window.run(opening, tmp_path / "demo.png")
+    assert "explanatory, moved" in layers
     with open_study(study.study) as opened:
         noted = opened.ledger.entries(case.patient)[-1]
         assert opened.records.read(case.patient).record["ldh"] != 333

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import torch
+from matplotlib import colormaps
 from qtpy.QtCore import Qt
 from windows import Docks, save_untrained
 
@@ -155,6 +157,33 @@ def test_of_a_drag_the_last_value_is_never_skipped(ward: Ward) -> None:
     assert last["ldh"] == ward.dock.form.rows["ldh"].number._span.value(297 / 400)
     check_same(ward.pane.prediction, ward.said(last))
     assert ward.pane.prediction.record == last
+
+
+def test_an_edit_while_another_is_answered_is_answered_next(ward: Ward) -> None:
+    ages = iter(("30", "40", "50"))
+
+    def edit_more(*_: object) -> None:
+        for age in ages:
+            ward.edit("age", age)
+
+    ward.dock.follower.preparing.connect(edit_more)
+    ward.edit("ldh", "900")
+    ward.land()
+    assert ward.pane.prediction.record == SCHEMA.apply(RECORDS[0], {"ldh": "900", "age": "50"})
+    check_same(ward.pane.prediction, ward.said(ward.pane.record))
+
+
+def test_another_patient_is_not_compared_with_the_one_before(ward: Ward) -> None:
+    ward.edit("ldh", "900")
+    ward.land()
+    ward.pane.show_case(case_of(ward.study, ward.study.manifest(), "P2"))
+    ward.land()
+    assert ward.pane.baseline is None
+    check_same(ward.pane.prediction, ward.said(RECORDS[1]))
+    own = ward.pane.prediction
+    ward.edit("ldh", "300")
+    ward.land()
+    assert ward.pane.baseline is own
 
 
 def test_what_is_older_than_the_record_is_marked_until_all_has_landed(ward: Ward) -> None:
@@ -370,6 +399,7 @@ def test_the_change_is_a_map_of_its_own_on_a_fixed_scale(ward: Ward) -> None:
     layer = ward.docks.presenter._layers.get("map")
     assert layer.name == "explanatory, moved"
     assert layer.contrast_limits == [-10, 10]
+    np.testing.assert_allclose(layer.colormap.colors[-1], colormaps["PuOr_r"](1.0), atol=1e-6)
     ward.edit("ldh", "95")
     ward.land()
     assert layer.name == "explanatory, moved"
@@ -381,6 +411,7 @@ def test_the_change_is_a_map_of_its_own_on_a_fixed_scale(ward: Ward) -> None:
     assert "lies elsewhere" in ward.dock.change.words.text()
     ward.dock.change.change_button.click()
     assert layer.name == "explanatory"
+    np.testing.assert_allclose(layer.colormap.colors[-1], colormaps["viridis"](1.0), atol=1e-6)
 
 
 def test_the_baseline_is_what_is_pinned(ward: Ward) -> None:

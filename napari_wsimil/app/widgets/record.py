@@ -221,7 +221,8 @@ class RecordWidget(DockedWidget):
         self.mode.allow_saving(bool(self._changes()))
         if pane.prediction is None or self._mismatch():
             return
-        if pane.baseline is None and pane.prediction.record is not None:
+        own = pane.case is not None and record is pane.case.record
+        if pane.baseline is None and not own and pane.prediction.record is not None:
             pane.baseline = pane.prediction
         self.follower.follow()
 
