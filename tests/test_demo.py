@@ -176,6 +176,7 @@ def test_the_records_of_the_cases_decide_between_two_lesions_that_both_have(
     assert labels == ["A", "B"]
 
 
+@pytest.mark.usefixtures("mock_app_model")
 def test_the_demo_opens_on_an_edit_that_moves_the_attention(
     prepared: Prepared, tmp_path: Path, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
 ) -> None:

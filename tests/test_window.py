@@ -379,6 +379,7 @@ def test_work_has_its_own_cache(small_slide: Path, checkpoint: Path) -> None:
         assert slide.cache.used == used
 
 
+@pytest.mark.usefixtures("mock_app_model")
 def test_a_screenshot_of_what_cannot_be_opened_is_an_error(
     data: Path, tmp_path: Path, qtbot: QtBot
 ) -> None:
