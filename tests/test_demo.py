@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import shlex
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,7 +35,6 @@ from napari_wsimil.study.study import open_study
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytestqt.qtbot import QtBot
     from torch import Tensor
 
     from napari_wsimil.models.base import Explanation
@@ -176,9 +176,24 @@ def test_the_records_of_the_cases_decide_between_two_lesions_that_both_have(
     assert labels == ["A", "B"]
 
 
-@pytest.mark.usefixtures("mock_app_model")
-def test_the_demo_opens_on_an_edit_that_moves_the_attention(
-    prepared: Prepared, tmp_path: Path, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def called() -> Iterator[list[str]]:
+    """What sockets are used for while a test runs."""
+    found: list[str] = []
+    watching = True
+
+    def note(event: str, _: object) -> None:
+        if watching and event.startswith("socket."):
+            found.append(event)
+
+    sys.addaudithook(note)  # there is no way to take it off again
+    yield found
+    watching = False
+
+
+@pytest.mark.usefixtures("mock_app_model", "qtbot")
+def test_the_demo_opens_offline_on_an_edit_that_moves_the_attention(
+    prepared: Prepared, called: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from napari_wsimil.app import window
 
@@ -193,6 +208,7 @@ def test_the_demo_opens_on_an_edit_that_moves_the_attention(
     shown = {"patient": case.patient, "checkpoint": checkpoint, "map_name": "explanatory"}
     opening = Opening(study=study.study, tried=demo.TRIED, **shown)
     window.run(opening, tmp_path / "demo.png")
+    assert called == []
     assert "explanatory, moved" in layers
     with open_study(study.study) as opened:
         noted = opened.ledger.entries(case.patient)[-1]
