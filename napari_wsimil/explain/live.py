@@ -111,9 +111,10 @@ class Edit:
 
     def _through(self, pieces: Iterable[Rows]) -> Iterator[tuple[PersonalAttention, Tensor]]:
         """Yield, a piece of rows at a time, their attention and Σ w_l h_l (R,)."""
+        room = self._u.new_empty(CACHED, self._model.feedforward)
         for piece in pieces:
             part = self._mixing.of(piece)
-            hidden = part.hidden()  # (L, F)
+            hidden = part.hidden(room)  # (L, F)
             e = part.towards(self._u).addmm_(hidden, self._u_down.T) + self._u_bias
             scores, asked = e.split([self._model.classes, len(self._u) - self._model.classes], 1)
             attention = PersonalAttention(scores, mean_sigmoid(asked, dim=1), self._phi)

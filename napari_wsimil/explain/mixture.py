@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from napari_wsimil.models.persam_live import OneLayer
 
+READ = 2048  # rows at a time that a record reads: the second look finds them in the cache
+
 
 @dataclass(frozen=True, eq=False)
 class Rows:
@@ -129,12 +131,19 @@ class Mixture:
         flat = torch.addmm(means[:, None] * u.sum(dim=1), self.b, self.y @ u.T)
         return flat.addmm_(rows.x, u.T).addcmul_(self.a[:, None], rows.z @ u.T)
 
-    def hidden(self) -> Tensor:
-        """Return GELU(W₁ norm₂(x₁) + b₁), (T, F)."""
+    def hidden(self, room: Tensor) -> Tensor:
+        """Return GELU(W₁ norm₂(x₁) + b₁), (T, F), in room for as many rows or more.
+
+        New room for each piece would take as long as the rest, and so would a product with the
+        few rows of `inside`.
+        """
         outer = self.outer[:, None]
-        h = torch.mm(torch.cat([self.b * outer, torch.ones_like(outer)], dim=1), self.inside)
+        h = room[: len(outer)].copy_(self.inside[-1])
+        for share, added in zip((self.b * outer).T, self.inside[:-1], strict=True):
+            h.addcmul_(share[:, None], added)
         h.addcmul_(self.rows.up_x, outer).addcmul_(self.rows.up_z, self.a[:, None] * outer)
-        return F.gelu(h)
+        hidden: Tensor = torch.ops.aten.gelu_(h)
+        return hidden
 
 
 @torch.no_grad()
@@ -148,8 +157,8 @@ def rows_of(layer: OneLayer, tokens: Tensor, k: Tensor, v: Tensor) -> Rows:
     return Rows(
         x=x,
         z=z,
-        up_x=F.linear(x, _up(layer)),
-        up_z=F.linear(z, _up(layer)),
+        up_x=_up(layer, x),
+        up_z=_up(layer, z),
         mean_x=mean_x,
         mean_z=mean_z,
         inner=(xx / x.shape[1] + layer.norm1.eps).rsqrt().to(x.dtype),
@@ -184,7 +193,7 @@ class Mixing:
         self._layer = layer
         self._keys = _toward(layer, layer.key(n), layer.query)
         self._y, self._mean_y = _centered(layer.out(layer.value(n)))
-        self._inside = torch.cat([F.linear(self._y, _up(layer)), layer.up(layer.norm2.bias)[None]])
+        self._inside = torch.cat([_up(layer, self._y), layer.up(layer.norm2.bias)[None]])
 
     def of(self, rows: Rows) -> Mixture:
         """Return rows after attending to the record too."""
@@ -228,18 +237,30 @@ def read(layer: OneLayer, rows: Rows, record: Tensor) -> Tensor:
     """Return x₁ (M, R) of a record's tokens, which attend to all rows and each other."""
     n = layer.norm1(record)
     q, k, v = layer.query(n), layer.key(n), layer.value(n)
-    s = _products(rows, *_toward(layer, q, layer.key))  # (T, M)
-    own = q @ k.T * q.shape[1] ** -0.5  # (M, M)
-    p = torch.cat([s.T, own], dim=1).softmax(dim=1)  # (M, T + M)
-    p, p_own = p.split([len(rows), len(record)], dim=1)
-    seen = (p * rows.inner) @ rows.x * layer.norm1.weight  # (M, R) Σ p n less norm₁'s bias
-    o = F.linear(seen, layer.value.weight) + p.sum(dim=1)[:, None] * layer.value(layer.norm1.bias)
-    x1: Tensor = record + layer.out(o + p_own @ v)
+    toward = _toward(layer, q, layer.key)
+    pieces = (rows.take(slice(at, at + READ)) for at in range(0, len(rows), READ))
+    lse, seen = zip(*(_looked(piece, *toward) for piece in pieces), strict=True)
+    own = k @ q.T * q.shape[1] ** -0.5  # (M, M)
+    p = torch.cat([torch.stack(lse), own]).softmax(dim=0)  # (P + M, M), of P pieces
+    p, p_own = p.split([len(lse), len(record)])
+    looked = (p[:, :, None] * torch.stack(seen)).sum(dim=0) * layer.norm1.weight
+    o = F.linear(looked, layer.value.weight) + p.sum(dim=0)[:, None] * layer.value(layer.norm1.bias)
+    x1: Tensor = record + layer.out(o + p_own.T @ v)
     return x1
 
 
-def _up(layer: OneLayer) -> Tensor:
-    return layer.up.weight * layer.norm2.weight
+def _looked(rows: Rows, toward: Tensor, fixed: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what tokens see of some rows alone.
+
+    That is the log-sum-exp (M,) of their products, and (M, R) Σ p n, less gain and bias of norm₁.
+    """
+    s = _products(rows, toward, fixed)  # (T, M)
+    lse = s.logsumexp(dim=0)
+    return lse, ((s - lse).exp_() * rows.inner[:, None]).T @ rows.x
+
+
+def _up(layer: OneLayer, x: Tensor) -> Tensor:
+    return F.linear(x * layer.norm2.weight, layer.up.weight)
 
 
 def _centered(x: Tensor) -> tuple[Tensor, Tensor]:
