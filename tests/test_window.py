@@ -85,7 +85,9 @@ def test_another_map_is_there_at_once_where_napari_slices_in_threads(
 
 
 def test_top_patches_are_pictures_that_fly_to_their_place(asked: Docks) -> None:
-    asked.wait(lambda: asked.explain.patches.first.count() == 8)
+    patches = asked.explain.patches
+    asked.wait(lambda: patches.first.count() == 8)
+    assert patches.pictures.window() is asked.explain.window()  # no window of its own
     first = asked.explain.patches.first.item(0)
     asked.explain.patches.first.itemClicked.emit(first)
     prediction = asked.pane.prediction

@@ -26,6 +26,8 @@ class JobRow(QWidget):
     ----------
     pausable
         Whether to offer a pause, which takes effect at the job's next step.
+    quiet
+        Whether to stay hidden, for what is seen by what comes of it.
 
     Attributes
     ----------
@@ -38,8 +40,11 @@ class JobRow(QWidget):
     started = Signal()
     finished = Signal()
 
-    def __init__(self, parent: QWidget | None = None, pausable: bool = False) -> None:
+    def __init__(
+        self, parent: QWidget | None = None, pausable: bool = False, quiet: bool = False
+    ) -> None:
         super().__init__(parent)
+        self._quiet = quiet
         self._worker: GeneratorWorker | None = None
         self._done: Callable[[Any], None] | None = None
         self._on_step: Callable[[Step], None] | None = None
@@ -96,7 +101,7 @@ class JobRow(QWidget):
         self.label.setText("starting")
         self.bar.setRange(0, 0)
         self.cancel_button.setEnabled(True)
-        self.show()
+        self.setVisible(not self._quiet)
         self.window().installEventFilter(self)
         self._worker.start()
         self.started.emit()

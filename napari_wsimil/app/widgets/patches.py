@@ -116,7 +116,7 @@ class PatchesTab(Tab):
         self._of: Prediction | None = None
         self._how: tuple[object, ...] = ()
         self.card = PatchCard(pane)
-        self.pictures = JobRow()
+        self.pictures = JobRow(self, quiet=True)
         self.first = TopPatches()
         self.column.addWidget(self.card)
         self.column.addWidget(QLabel("First patches of this map"))
