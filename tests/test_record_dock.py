@@ -150,6 +150,16 @@ def test_attention_follows_an_edit_exactly(ward: Ward) -> None:
     assert "ms" in ward.dock.bars.latency.text()
 
 
+def test_the_thumbnail_follows_once_edits_rest(ward: Ward) -> None:
+    layer = ward.docks.viewer.layers[ward.pane.shown.explanations[0].name]
+    before, data = layer.thumbnail.copy(), layer.data.copy()
+    ward.edit("ldh", "2900")
+    ward.land()
+    assert not np.array_equal(layer.data, data)
+    np.testing.assert_array_equal(layer.thumbnail, before)
+    ward.docks.wait(lambda: not np.array_equal(layer.thumbnail, before))
+
+
 def test_of_a_drag_the_last_value_is_never_skipped(ward: Ward) -> None:
     ward.drag("ldh", range(10, 300, 7))
     ward.land()

@@ -110,6 +110,12 @@ class Layers:
         if not 1 / _SLACK < layer.edge_width / wanted < _SLACK:
             layer.edge_width = wanted
 
+    def rest(self, role: str) -> None:
+        """Bring up the thumbnail of a layer that was renewed."""
+        layer = self.get(role)
+        if layer is not None:
+            layer.refresh(data_displayed=False, extent=False, highlight=False)
+
     def remove(self, role: str) -> None:
         """Take a layer away, if it is there."""
         layer = self._by_role.pop(role, None)
@@ -154,12 +160,13 @@ def renew(layer: Layer, values: NDArray[np.float32]) -> None:
     """Give the image of a layer other values, to be drawn in the next frame.
 
     Into an image of the same size they are written, which spares napari from asking all
-    layers again how far they reach.
+    layers again how far they reach. Its thumbnail in the list of layers, which would cost a
+    frame of its own, stays for now: `Layers.rest` brings it up.
     """
     if layer.data.shape != values.shape:
         with at_once(layer):
             layer.data = values
         return
     layer.data[...] = values
-    layer.refresh(data_displayed=False, extent=False, highlight=False)
+    layer.refresh(data_displayed=False, extent=False, highlight=False, thumbnail=False)
     layer.events.set_data()

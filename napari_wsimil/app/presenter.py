@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 HIDE_KEY = "h"
 #: Milliseconds that the first picture of a slide has before its underlay is added.
 _SETTLE_MS = 150
+#: Milliseconds after the last change of the map until its thumbnail follows.
+_REST_MS = 300
 
 
 class Presenter:
@@ -53,6 +55,10 @@ class Presenter:
         self._layers = Layers(viewer)
         self._lookup: Lookup | None = None
         self._settling: Slide | None = None
+        self._resting = QTimer()
+        self._resting.setSingleShot(True)
+        self._resting.setInterval(_REST_MS)
+        self._resting.timeout.connect(partial(self._layers.rest, "map"))
         self.camera = Camera(viewer, pane)
         self._map = MapView(self._layers, pane)
         self._path = PathView(self._layers, pane, self.camera)
@@ -137,7 +143,11 @@ class Presenter:
         shown, index = self.pane.shown, self.pane.display.map_index
         if shown is not None and index >= len(shown.explanations):
             self.pane.display = replace(self.pane.display, map_index=0)
+        self._draw_map()
+
+    def _draw_map(self) -> None:
         self._map.show()
+        self._resting.start()
         self._tell_caveat()
 
     def _update_map(self, display: Display, before: Display) -> None:
@@ -146,8 +156,7 @@ class Presenter:
         if replace(display, opacity=before.opacity, visible=before.visible) == before:
             self._map.shade()
         else:
-            self._map.show()
-            self._tell_caveat()
+            self._draw_map()
 
     def lookup(self) -> Lookup | None:
         """Return what finds the patches of the prediction by place, None without one."""

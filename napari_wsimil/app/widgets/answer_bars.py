@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from qtpy.compat import isalive
 from qtpy.QtWidgets import QGridLayout, QLabel, QProgressBar, QWidget
 
+from napari_wsimil.app.widgets.still import Still
+
 if TYPE_CHECKING:
     from napari_wsimil.app.session import Pane
     from napari_wsimil.explain.predict import Prediction
@@ -27,7 +29,7 @@ class AnswerBars(QWidget):
         self._grid.setContentsMargins(4, 0, 4, 0)
         self._grid.setVerticalSpacing(2)
         self._grid.setColumnStretch(1, 1)
-        self._grid.addWidget(self.latency, 0, 0, 1, 2)
+        self._grid.addWidget(Still(self.latency), 0, 0, 1, 2)
         for event in ("prediction", "baseline"):
             pane.events[event].connect(self._show)
         self._show()

@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 
 from napari_wsimil.app.following import SOURCE
 from napari_wsimil.app.widgets.docked import allow
+from napari_wsimil.app.widgets.still import Still
 
 if TYPE_CHECKING:
     from napari_wsimil.app.session import Session
@@ -55,7 +56,7 @@ class ChangeBox(QGroupBox):
         buttons.addWidget(self.pin_button, 1, 0)
         buttons.addWidget(self.noise_button, 1, 1)
         column = QVBoxLayout(self)
-        column.addWidget(self.words)
+        column.addWidget(Still(self.words))
         column.addWidget(self.noise)
         column.addLayout(buttons)
         self.noise.hide()

@@ -51,6 +51,7 @@ class ExplainWidget(DockedWidget):
         super().__init__(parent)
         self._pane = session.pane
         self._seen: tuple[Slide | None, Seen] | None = None
+        self._bars: dict[str, QProgressBar] = {}
         self.job = JobRow()
         self.map = MapBox(session, self.job)
         self.patches = PatchesTab(self._pane, self.job)
@@ -190,16 +191,28 @@ class ExplainWidget(DockedWidget):
             return
         self.answer_box.setVisible(prediction is not None)
         self.tabs.setVisible(prediction is not None)
-        self.warnings.setText("\n".join(prediction.warnings if prediction else ()))
-        self.warnings.setVisible(bool(self.warnings.text()))
-        while self.answer.rowCount():
-            self.answer.removeRow(0)
+        warnings = "\n".join(prediction.warnings if prediction else ())
+        if warnings != self.warnings.text():
+            self.warnings.setText(warnings)
+        self.warnings.setVisible(bool(warnings))
         if prediction is None:
             return
-        chances = zip(prediction.card.outcomes, prediction.probabilities.tolist(), strict=True)
-        for name, chance in chances:
-            self.answer.addRow(name, _bar(chance))
+        self._name(prediction.card.outcomes)
+        for bar, chance in zip(self._bars.values(), prediction.probabilities.tolist(), strict=True):
+            bar.setValue(round(1000 * chance))
+            bar.setFormat(f"{chance:.1%}")
         self._offer_tabs()
+
+    def _name(self, outcomes: tuple[str, ...]) -> None:
+        """Lay out a bar for each outcome, unless they are there."""
+        if outcomes == tuple(self._bars):
+            return
+        while self.answer.rowCount():
+            self.answer.removeRow(0)
+        self._bars = {name: QProgressBar() for name in outcomes}
+        for name, bar in self._bars.items():
+            bar.setRange(0, 1000)
+            self.answer.addRow(name, bar)
 
     def _offer_tabs(self, _: object = None) -> None:
         prediction = self._pane.prediction
@@ -222,14 +235,6 @@ class ExplainWidget(DockedWidget):
         self.model_facts.setToolTip("" if model is None else f"Learned from: {model.card.data}")
         if not busy and self._pane.stale:
             self._pane.stale = "the run that was to replace it did not end"
-
-
-def _bar(chance: float) -> QProgressBar:
-    bar = QProgressBar()
-    bar.setRange(0, 1000)
-    bar.setValue(round(1000 * chance))
-    bar.setFormat(f"{chance:.1%}")
-    return bar
 
 
 def _model_facts(model: LoadedModel) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from qtpy.compat import isalive
 from qtpy.QtCore import QEvent, QObject, QTimer, Signal
+from qtpy.QtWidgets import QOpenGLWidget
 
 from napari_wsimil.app.following import SOURCE, Preparing, Question, Revised, answers, question
 from napari_wsimil.app.widgets.job import JobWorker, drive
@@ -78,7 +79,8 @@ class Follower(QObject):
         self._since = 0.0
         self.compared = ""
         self.milliseconds = 0.0
-        self._drawn = threading.Event()
+        self._canvas: QOpenGLWidget | None = None
+        self._drawn, self._undrawn = threading.Event(), False
         self._soon = _timer(self, 0, self._begin)  # once the field that was edited is drawn
         self._late = _timer(self, _LATE_MS, self._mark)
         pane.events.model.connect(self._forget)
@@ -113,6 +115,7 @@ class Follower(QObject):
         self._asked = asked
         revisable = None if ready is None else ready.revisable
         self._drawn.clear()
+        self._listen()
         job = answers(asked, revisable, lambda: self._newest is not asked.record, self._wait_drawn)
         worker = self._worker = JobWorker(drive, job)
         worker.job = job
@@ -128,12 +131,24 @@ class Follower(QObject):
             self.preparing.emit(step.done, step.total)
         elif self._fits():
             self._pane.show_revision(step.prediction, SOURCE, step.changes)
-            QTimer.singleShot(0, self._drawn.set)  # comes after the frame
+            self._undrawn = True
             if step.whole and self._asked is not None and self._newest is self._asked.record:
                 self.milliseconds = 1e3 * (time.perf_counter() - self._since)
                 self._late.stop()
                 self._pane.stale = ""
                 self.landed.emit(step)
+
+    def _listen(self) -> None:
+        """Hear of the window's frames, from whichever of its canvases."""
+        canvas = self.parent().window().findChild(QOpenGLWidget)
+        if canvas is not None and canvas is not self._canvas:
+            self._canvas = canvas
+            canvas.frameSwapped.connect(self._note_frame)
+
+    def _note_frame(self) -> None:
+        if self._undrawn:
+            self._undrawn = False
+            self._drawn.set()
 
     def _wait_drawn(self) -> None:
         self._drawn.wait(_DRAWN_S)
