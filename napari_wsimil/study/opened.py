@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from napari_wsimil.study.additions import Added, Addition
 from napari_wsimil.study.cases import patient_of, rows_of
-from napari_wsimil.study.condition import StudyError
+from napari_wsimil.study.condition import Health, StudyError
 from napari_wsimil.study.entry import Act, append, drafted, per_field
 from napari_wsimil.study.forgetting import Forgotten, erase, is_forgotten
 from napari_wsimil.study.ledger import Ledger
@@ -53,6 +53,8 @@ class Study:
         Why it cannot be changed, in a sentence; empty if it can.
     journal
         Which journal its database keeps, and why, in a sentence.
+    is_damaged
+        Whether part of it is lost; a sound study of the rest is made by `rescue_study`.
     records, ledger
         The patients' values, and what was done.
     """
@@ -61,6 +63,7 @@ class Study:
         self.folder, self._database = folder, database
         self._read: tuple[str, ClinicalSchema] | None = None
         self.read_only, self.journal = database.read_only, database.journal
+        self.is_damaged = database.health is Health.DAMAGED
         self.ledger = Ledger(database, who)
         self.records = Records(database, self.ledger, self._schema)
         with database.reading() as session:
@@ -220,8 +223,17 @@ class Study:
         if text is None:
             raise StudyError(f"{self.folder}: its schema is lost: take it from a backup")
         if self._read is None or self._read[0] != text:
-            self._read = text, validated(yaml.safe_load(text), f"the schema of {self.folder}")
+            self._read = text, _schema_in(text, self.folder)
         return self._read[1]
+
+
+def _schema_in(text: str, folder: Path) -> ClinicalSchema:
+    try:
+        return validated(yaml.safe_load(text), f"the schema of {folder}")
+    except (yaml.YAMLError, RecordError) as error:
+        raise StudyError(
+            f"{folder}: its schema is damaged: take it from a backup ({error})"
+        ) from error
 
 
 def _check_fits(schema: ClinicalSchema, row: StoredPatient) -> None:

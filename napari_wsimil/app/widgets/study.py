@@ -25,10 +25,11 @@ from napari_wsimil.app.study_work import (
     open_study_job,
     plan_table_job,
     read_job,
+    rescue_job,
 )
+from napari_wsimil.app.widgets import study_ask
 from napari_wsimil.app.widgets.docked import DockedWidget
 from napari_wsimil.app.widgets.job import JobRow
-from napari_wsimil.app.widgets.study_ask import ask_features, ask_slides, ask_study, ask_table
 from napari_wsimil.app.widgets.study_buttons import StudyButtons
 from napari_wsimil.app.widgets.study_cases import CaseOpener
 from napari_wsimil.app.widgets.study_cohort import StudyCohort
@@ -82,7 +83,8 @@ class StudyWidget(DockedWidget):
         self.tabs.addTab(self.ledger, "Ledger")
         above = QHBoxLayout()
         above.addWidget(self.facts, 1)
-        above.addWidget(self.buttons.fields)
+        for button in (self.buttons.fields, self.buttons.rescue):
+            above.addWidget(button)
         self.column.addLayout(above)
         for part in (self.buttons, self.job, self.news):
             self.column.addWidget(part)
@@ -101,6 +103,7 @@ class StudyWidget(DockedWidget):
         buttons.features.clicked.connect(self._ask_features)
         buttons.export.clicked.connect(self._ask_export)
         buttons.fields.clicked.connect(self._ask_fields)
+        buttons.rescue.clicked.connect(self._ask_rescue)
         self.cohort.chosen.connect(lambda name: self.slides.show_patient(self.cases.patient(name)))
         self.cohort.wanted.connect(self.open_case)
         self.cohort.corrected.connect(self.correct)
@@ -132,6 +135,11 @@ class StudyWidget(DockedWidget):
         """Make a study of the slides in a folder and open it, in the background."""
         self.job.run(folder_job(slides, folder), self._show_opened)
 
+    def rescue(self, new: Path) -> None:
+        """Make a sound study of what could be read of this one, and open it, in the background."""
+        if (study := self._session.study) is not None:
+            self.job.run(rescue_job(study.folder, new), self._show_opened)
+
     def _show_opened(self, opened: Opened) -> None:
         before = self._session.study
         memory.remember("study", str(opened.study.folder))
@@ -141,7 +149,7 @@ class StudyWidget(DockedWidget):
         self._session.study = opened.study
         self.cases.manifest = opened.manifest
         self.cases.renew()
-        self._say(self._news)
+        self._say(opened.news or self._news)
         self._news = ""
         self._show_study()
         self._turn(self.tabs.currentIndex())
@@ -245,15 +253,19 @@ class StudyWidget(DockedWidget):
             self.create(dialog.folder, schema, called, dialog.unit.currentData())
 
     def _ask_study(self) -> None:
-        if (folder := ask_study(self)) is not None:
+        if (folder := study_ask.ask_study(self)) is not None:
             self.open(folder)
 
+    def _ask_rescue(self) -> None:
+        if (folder := study_ask.ask_rescue(self)) is not None:
+            self.rescue(folder)
+
     def _ask_slides(self) -> None:
-        if (folders := ask_slides(self)) is not None:
+        if (folders := study_ask.ask_slides(self)) is not None:
             self.open_slides(*folders)
 
     def _ask_table(self) -> None:
-        if (path := ask_table(self)) is not None:
+        if (path := study_ask.ask_table(self)) is not None:
             self.plan_import(path)
 
     def _ask_plan(self, planned: Planned) -> None:
@@ -263,7 +275,7 @@ class StudyWidget(DockedWidget):
             self.import_table(dialog.plan, dialog.why.text().strip() or "imported", key)
 
     def _ask_features(self) -> None:
-        if (folder := ask_features(self)) is not None:
+        if (folder := study_ask.ask_features(self)) is not None:
             self.find_features(folder, Confirmed())
 
     def _ask_links(self, found: Found) -> None:
@@ -304,6 +316,4 @@ class StudyWidget(DockedWidget):
         self._refresh()
 
     def _refresh(self) -> None:
-        study = self._session.study
-        read_only = "" if study is None else study.read_only
-        self.buttons.refresh(is_open=study is not None, read_only=read_only, busy=self.job.busy)
+        self.buttons.refresh(self._session.study, busy=self.job.busy)

@@ -33,6 +33,13 @@ def ask_slides(parent: QWidget) -> tuple[Path, Path] | None:
     return (Path(slides), Path(folder)) if folder else None
 
 
+def ask_rescue(parent: QWidget) -> Path | None:
+    """Return the folder for what is saved of a damaged study, None if nobody chose one."""
+    title = "Folder for what can be saved of the study"
+    folder = QFileDialog.getExistingDirectory(parent, title, memory.last_folder())
+    return Path(folder) if folder else None
+
+
 def ask_features(parent: QWidget) -> Path | None:
     """Return the folder of features that somebody chose, None if nobody did."""
     start = memory.last_folder()

@@ -114,6 +114,7 @@ class StudyLedger(QWidget):
         self.model.search(self.search.text())
         self.table.resizeColumnsToContents()
         holds = f"The chain of {len(chain.entries):,} entries holds: none was changed or removed."
+        holds += f" Lost before a rescue: {chain.cuts}." if chain.cuts else ""
         self.state.setText(f"<b>The chain is broken</b>: {chain.fault}." if chain.fault else holds)
         self.state.setStyleSheet("color: #d55e00" if chain.fault else "")
 
