@@ -61,8 +61,9 @@ def import_table(
 ) -> Generator[float, None, Added]:
     """Take the patients of a plan into a study; yield the share done, return what came of it.
 
-    New fields come into the study's schema first. Values that are there are never changed:
-    patients who contradict them are listed. The ledger gets the table's SHA-256.
+    New fields come into the study's schema with them, in one transaction. Values that are
+    there are never changed: patients who contradict them are listed. The ledger gets the
+    table's SHA-256.
 
     Parameters
     ----------
@@ -77,7 +78,7 @@ def import_table(
     Raises
     ------
     RecordError
-        If a question is open, or a name or value is not valid; no patient is taken in then.
+        If a question is open, or a name or value is not valid; nothing is changed then.
     StudyError
         If the study cannot be written.
     """
@@ -87,11 +88,8 @@ def import_table(
         patients, key = key.disguised(patients, study.manifest(), gone)
         key.save()
     yield 0.3
-    if plan.schema != study.schema:
-        study.set_schema(plan.schema, f"{why}: its fields")
-    yield 0.4
-    added = study.add(patients, why)
-    study.ledger.note(Act.IMPORTED, why=why, file=_sha256(plan.table.path))
+    schema = plan.schema if plan.schema != study.schema else None
+    added = study.add(patients, why, schema=schema, file=_sha256(plan.table.path))
     yield 1.0
     return added
 
@@ -127,4 +125,5 @@ def _outside(case: Patient, identifiers: Mapping[str, str]) -> Patient:
 
 
 def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -116,26 +116,47 @@ class Study:
                 return patient_of(row, self._schema(session), roots_of(session, self.folder))
         raise RecordError(f"there is no patient {name!r} in {self.folder}")
 
-    def add(self, patients: Sequence[Patient], why: str) -> Added:
+    def add(
+        self,
+        patients: Sequence[Patient],
+        why: str,
+        *,
+        schema: ClinicalSchema | None = None,
+        file: str = "",
+    ) -> Added:
         """Take patients in and return what came of each.
 
         Their names are kept as they are: give pseudonyms. Whoever is there already is
         completed where the study says nothing; who contradicts it is passed over and listed.
 
+        Parameters
+        ----------
+        patients, why
+            Whom, and the reason.
+        schema
+            Of the study from then on, if it is to have another.
+        file
+            SHA-256 in hex of the table they come from, which the ledger then keeps.
+
         Raises
         ------
         RecordError
-            If a name or a value is not valid; nothing is taken in then.
+            If a name or a value is not valid; nothing is changed then.
         StudyError
             If the study cannot be written.
         """
         images = [s.slide_path for p in patients for s in p.slides if s.slide_path]
         data = [s.feature_path for p in patients for s in p.slides if s.feature_path]
         with self._database.writing() as session:
+            if schema is not None:
+                self._change_schema(session, schema, f"{why}: its fields")
             places = placed(session, self.folder, images, "slides")
             places |= placed(session, self.folder, data, "features")
             addition = Addition(session, self._schema(session), places, self.ledger.who, why)
-            return addition.run(patients)
+            added = addition.run(patients)
+            if file:
+                append(session, [drafted(self.ledger.who, Act.IMPORTED, why=why, file=file)])
+            return added
 
     def link(self, links: Sequence[Link], why: str) -> Linked:
         """Say where the features of slides are, which stay in place; return what came of it.
@@ -165,13 +186,7 @@ class Study:
             If the study cannot be written.
         """
         with self._database.writing() as session:
-            for row in rows_of(session):
-                if row.record is not None:
-                    _check_fits(schema, row)
-            old, text = session.get_one(Fact, "schema"), schema_text(schema)
-            entry = drafted(self.ledger.who, Act.SCHEMA, why=why)
-            append(session, per_field(entry, {"schema": (old.value, text)}))
-            old.value = text
+            self._change_schema(session, schema, why)
 
     def set_root(self, name: str, folder: Path, why: str) -> None:
         """Point a root to where its files have moved.
@@ -217,6 +232,15 @@ class Study:
                 found = erase(session, schema, roots, self.folder, patient, stone)
         self._database.sweep()
         return found
+
+    def _change_schema(self, session: Session, schema: ClinicalSchema, why: str) -> None:
+        for row in rows_of(session):
+            if row.record is not None:
+                _check_fits(schema, row)
+        old, text = session.get_one(Fact, "schema"), schema_text(schema)
+        entry = drafted(self.ledger.who, Act.SCHEMA, why=why)
+        append(session, per_field(entry, {"schema": (old.value, text)}))
+        old.value = text
 
     def _schema(self, session: Session) -> ClinicalSchema:
         text = session.scalar(select(Fact.value).where(Fact.name == "schema"))
