@@ -7,6 +7,7 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+import openpyxl
 import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QDialog
@@ -471,3 +472,35 @@ def _damaged(folder: Path, study: Path) -> Path:
     content[(page - 1) * 4096 : page * 4096] = b"junk" * 1024
     (folder / "study.db").write_bytes(content)
     return folder
+
+
+def test_the_sheet_of_a_workbook_is_chosen_in_the_dialog(
+    dock: Dock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book = openpyxl.Workbook()
+    book.active.append([])
+    for title, name in (("men", "Carl"), ("women", "Dora")):
+        sheet = book.create_sheet(title)
+        sheet.append(["patient_id", "age"])
+        sheet.append([name, 50])
+    book.save(tmp_path / "t.xlsx")
+    shown: list[str] = []
+
+    def exec_(dialog: ImportDialog) -> int:
+        shown.append(dialog.sheet.currentText())
+        if len(shown) > 1:
+            return QDialog.DialogCode.Accepted
+        assert [dialog.sheet.itemText(i) for i in range(3)] == ["Sheet", "men", "women"]
+        assert not dialog.sheet.isHidden()
+        dialog.sheet.setCurrentText("women")
+        dialog.sheet.activated.emit(2)
+        return dialog.result()
+
+    monkeypatch.setattr(ImportDialog, "exec_", exec_)
+    dock.study.create(tmp_path / "study", NO_FIELDS, "trial", Unit.PATIENT)
+    dock.idle()
+    dock.study.plan_import(tmp_path / "t.xlsx")
+    dock.idle()
+    assert shown == ["men", "women"]  # the first sheet is no table of patients
+    assert "Dora" in next((tmp_path / "data").rglob("*.json")).read_text()
+    assert len(dock.session.study.manifest().patients) == 1

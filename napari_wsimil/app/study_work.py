@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from napari_wsimil.app.case import Case
 from napari_wsimil.app.study_words import rescued_words
 from napari_wsimil.app.work import Step
+from napari_wsimil.study.formats import workbook_sheets
 from napari_wsimil.study.importing import export_table, import_table, plan_for
 from napari_wsimil.study.pseudonyms import default_key, read_key
 from napari_wsimil.study.rescue import rescue_study
@@ -93,12 +94,19 @@ def read_job(study: Study) -> Generator[Step, None, Opened]:
 
 
 def plan_table_job(
-    study: Study, path: Path, schema: ClinicalSchema | None = None
+    study: Study, path: Path, schema: ClinicalSchema | None = None, sheet: str = ""
 ) -> Generator[Step, None, Planned]:
-    """Return what the import of a table will do."""
+    """Return what the import of a table will do; of a workbook the first that can be one."""
     yield Step("reading the table")
     key = read_key(default_key(study.identity), study.folder)
-    return Planned(plan_for(study, path, schema=schema, key=key), key)
+    names = (sheet,) if sheet else workbook_sheets(path) or ("",)
+    problems: list[RecordError] = []
+    for name in names:
+        try:
+            return Planned(plan_for(study, path, schema=schema, key=key, sheet=name), key)
+        except RecordError as error:
+            problems.append(error)
+    raise problems[0]
 
 
 def import_job(

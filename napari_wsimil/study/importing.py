@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_wsimil.study.exports import write_cohort_table
-from napari_wsimil.study.formats import open_table
+from napari_wsimil.study.formats import open_table, other_sheets
 from napari_wsimil.study.import_plan import ImportPlan, plan_import
 from napari_wsimil.study.ledger import Act
+from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -28,6 +29,7 @@ def plan_for(
     answers: Mapping[str, str] | None = None,
     schema: ClinicalSchema | None = None,
     key: Key | None = None,
+    sheet: str = "",
 ) -> ImportPlan:
     """Return what the import of a table into a study will do. Nothing is written.
 
@@ -43,6 +45,8 @@ def plan_for(
         What is known of columns where the study has no fields yet, such as one that ships.
     key
         Of the study's pseudonyms, by which those who are in it are known again.
+    sheet
+        Which sheet of a workbook; the first if empty.
 
     Raises
     ------
@@ -53,7 +57,11 @@ def plan_for(
     if key is not None:
         cases = tuple(_outside(case, key.identifiers()) for case in cases)
     known = study.schema if study.schema.fields or schema is None else schema
-    return plan_import(open_table(path), answers, schema=known, cases=cases)
+    table = open_table(path, sheet)
+    try:
+        return plan_import(table, answers, schema=known, cases=cases)
+    except RecordError as error:
+        raise RecordError(f"{error}{other_sheets(table.sheet, table.sheets)}") from error
 
 
 def import_table(

@@ -34,7 +34,7 @@ from napari_wsimil.app.widgets.study_buttons import StudyButtons
 from napari_wsimil.app.widgets.study_cases import CaseOpener
 from napari_wsimil.app.widgets.study_cohort import StudyCohort
 from napari_wsimil.app.widgets.study_export import ExportDialog
-from napari_wsimil.app.widgets.study_import import ImportDialog
+from napari_wsimil.app.widgets.study_import import OTHER_SHEET, ImportDialog
 from napari_wsimil.app.widgets.study_ledger import StudyLedger
 from napari_wsimil.app.widgets.study_links import AGAIN, LinksDialog
 from napari_wsimil.app.widgets.study_new import NewStudyDialog
@@ -156,10 +156,12 @@ class StudyWidget(DockedWidget):
 
     # tables
 
-    def plan_import(self, path: Path, schema: ClinicalSchema | None = None) -> None:
+    def plan_import(
+        self, path: Path, schema: ClinicalSchema | None = None, sheet: str = ""
+    ) -> None:
         """Read a table in the background, and show what its import will do."""
         if (study := self._session.study) is not None:
-            self.job.run(plan_table_job(study, path, schema), self._ask_plan)
+            self.job.run(plan_table_job(study, path, schema, sheet), self._ask_plan)
 
     def import_table(self, plan: ImportPlan, why: str, key: Key | None = None) -> None:
         """Take a table's patients in, in the background, under pseudonyms if there is a key."""
@@ -270,7 +272,10 @@ class StudyWidget(DockedWidget):
 
     def _ask_plan(self, planned: Planned) -> None:
         dialog = ImportDialog(planned.plan, self, has_names=bool(planned.key.patients))
-        if dialog.exec_():
+        answer, plan = dialog.exec_(), planned.plan
+        if answer == OTHER_SHEET:
+            self.plan_import(plan.table.path, plan.given, dialog.sheet.currentText())
+        elif answer:
             key = planned.key if dialog.names.isChecked() else None
             self.import_table(dialog.plan, dialog.why.text().strip() or "imported", key)
 
