@@ -25,9 +25,12 @@ study_verbs = verbs
 
 Table = Annotated[
     Path | None,
-    typer.Option("--table", help="The table: .csv, .tsv, .xlsx, .parquet, cBioPortal's .txt."),
+    typer.Option(
+        "--table",
+        help="The table: .csv, .tsv, .xlsx, .parquet, cBioPortal's .txt, or its study packed.",
+    ),
 ]
-Sheet = Annotated[str, typer.Option(help="Which sheet of a workbook.")]
+Sheet = Annotated[str, typer.Option(help="Which sheet of a workbook, or table of an archive.")]
 Features = Annotated[
     Path | None,
     typer.Option(help="Folder of features by TRIDENT, CLAM, STAMP, LazySlide or Slideflow."),

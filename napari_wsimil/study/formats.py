@@ -17,6 +17,7 @@ import openpyxl
 import pyarrow
 import pyarrow.parquet
 
+from napari_wsimil.study.archives import ARCHIVES, clinical_files
 from napari_wsimil.study.inert import bare
 from napari_wsimil.study.tables import (
     Heading,
@@ -39,7 +40,8 @@ _CBIOPORTAL_ROWS = 4
 def open_table(path: str | Path, sheet: str = "") -> Table:
     """Return the cells of a CSV, TSV, XLSX, Parquet or cBioPortal file, as text.
 
-    Of a workbook the sheet that is named is read, or the first; `Table.sheets` names all.
+    Of a workbook, or of an archive of cBioPortal, the sheet or table that is named is read,
+    or the first; `Table.sheets` names all.
 
     Text that is not UTF-8 is taken for Windows-1252 or Latin-1, and `Table.notes` says so,
     as they say of a byte order mark, another delimiter than the ending promises, sheets
@@ -83,7 +85,11 @@ def workbook_sheets(path: Path) -> tuple[str, ...]:
 
 
 def _read_text(path: Path) -> Table:
-    text, notes = _decoded(path, path.read_bytes())
+    return _text_table(path, path.read_bytes())
+
+
+def _text_table(path: Path, raw: bytes) -> Table:
+    text, notes = _decoded(path, raw)
     lines = text.splitlines(keepends=True)
     above = [line for line in lines[:_CBIOPORTAL_ROWS] if line.startswith("#")]
     if len(above) == _CBIOPORTAL_ROWS:
@@ -143,6 +149,13 @@ def _delimiter(path: Path, header: str) -> tuple[str, tuple[str, ...]]:
         return promised, ()
     words = {",": "commas", ";": "semicolons", "\t": "tabs"}
     return found, (f"cells are parted by {words[found]}",)
+
+
+def _read_archive(path: Path, sheet: str) -> Table:
+    files = clinical_files(path)
+    name = _chosen(path, tuple(files), sheet)
+    table = _text_table(path, files[name])
+    return _of_several(table, name, tuple(files), "tables in the archive")
 
 
 def _chosen(path: Path, names: tuple[str, ...], sheet: str) -> str:
@@ -262,4 +275,5 @@ _READERS: Mapping[str, Callable[[Path], Table]] = {
 #: Files of several tables, of which one is chosen.
 _BOOKS: Mapping[str, Callable[[Path, str], Table]] = {
     ".xlsx": _read_spreadsheet,
+    **dict.fromkeys(ARCHIVES, _read_archive),
 }

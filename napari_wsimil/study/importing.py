@@ -46,7 +46,7 @@ def plan_for(
     key
         Of the study's pseudonyms, by which those who are in it are known again.
     sheet
-        Which sheet of a workbook; the first if empty.
+        Which table of a workbook or an archive; the first if empty.
 
     Raises
     ------

@@ -12,7 +12,10 @@ from napari_wsimil.app import memory
 if TYPE_CHECKING:
     from qtpy.QtWidgets import QWidget
 
-TABLES = "Tables (*.csv *.tsv *.txt *.xlsx *.parquet);;All files (*)"
+TABLES = (
+    "Tables (*.csv *.tsv *.txt *.xlsx *.parquet);;"
+    "Studies of cBioPortal (*.zip *.tar *.tar.gz *.tgz);;All files (*)"
+)
 
 
 def ask_study(parent: QWidget) -> Path | None:
