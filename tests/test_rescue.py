@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from studies import SCHEMA, first_patient, record, small_study
+from studies import SCHEMA, beside, first_patient, record, small_study
 
 from napari_wsimil.cli import main
 from napari_wsimil.study import rescue
@@ -19,8 +22,6 @@ from napari_wsimil.study.rescue import rescue_study
 from napari_wsimil.study.study import StudyError, create_study, open_study
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from napari_wsimil.study.rescue import Rescued
 
 PAGE = 4096
@@ -328,3 +329,37 @@ def test_the_command_line_rescues(tmp_path: Path, capfd: pytest.CaptureFixture[s
     assert main(["study", "rescue", str(tmp_path / "old"), str(tmp_path / "new")]) == 0
     assert "root slides is lost" in capfd.readouterr().out
     assert main(["study", "rescue", str(tmp_path / "new"), str(tmp_path / "b")]) == 2
+
+
+UNREACHABLE = """
+import os, sys
+from studies import SCHEMA
+from napari_wsimil.study.rescue import rescue_study
+from napari_wsimil.study.study import create_study, open_study
+with create_study(sys.argv[3], SCHEMA):  # all modules are loaded from now on
+    pass
+os.setgid(65534); os.setuid(65534)
+rescued = rescue_study(sys.argv[1], sys.argv[2])
+with rescued.study as study:
+    known = study.records.read("P2")
+    print(known.record["ldh"], len(study.manifest().patients), study.ledger.check() or "holds")
+    print(rescued.lost, study.read_only or "may be written")
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user to have no right to write")
+def test_a_study_that_cannot_be_reached_is_copied_with_what_its_journal_has(tmp_path: Path) -> None:
+    folder = Path("/tmp") / f"wsimil-rescue-{os.getpid()}"
+    try:
+        with small_study(folder / "open") as study:
+            held = study.records.read("P2")
+            study.records.correct("P2", {"ldh": 200.0}, "lab", version=held.version)
+            shutil.copytree(folder / "open", folder / "old")  # as it lies there after a kill
+            (folder / "old" / "study.db-shm").unlink()
+        (folder / "new").mkdir(mode=0o777)
+        (folder / "new").chmod(0o777)
+        child = beside(UNREACHABLE, folder / "old", folder / "new", tmp_path / "x")
+        said = child.stdout.read().splitlines()
+    finally:
+        shutil.rmtree(folder)
+    assert said == ["200.0 2 holds", "() may be written"]

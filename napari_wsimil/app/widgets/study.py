@@ -9,24 +9,10 @@ from qtpy.compat import isalive
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QTabWidget, QWidget
 
-from napari_wsimil.app import memory
+from napari_wsimil.app import memory, study_work
 from napari_wsimil.app.cohort_view import CohortView
 from napari_wsimil.app.link_work import link_job, survey_job
 from napari_wsimil.app.study_words import added_words, study_facts
-from napari_wsimil.app.study_work import (
-    Opened,
-    Planned,
-    chain_job,
-    correct_field,
-    create_study_job,
-    export_table_job,
-    folder_job,
-    import_job,
-    open_study_job,
-    plan_table_job,
-    read_job,
-    rescue_job,
-)
 from napari_wsimil.app.widgets import study_ask
 from napari_wsimil.app.widgets.docked import DockedWidget
 from napari_wsimil.app.widgets.job import JobRow
@@ -49,6 +35,7 @@ if TYPE_CHECKING:
 
     from napari_wsimil.app.link_work import Found
     from napari_wsimil.app.session import Session
+    from napari_wsimil.app.study_work import Opened, Planned
     from napari_wsimil.study.field import Value
     from napari_wsimil.study.import_plan import ImportPlan
     from napari_wsimil.study.pseudonyms import Key
@@ -125,20 +112,20 @@ class StudyWidget(DockedWidget):
 
     def open(self, folder: Path) -> None:
         """Open a study in the background."""
-        self.job.run(open_study_job(folder), self._show_opened)
+        self.job.run(study_work.open_study_job(folder), self._show_opened)
 
     def create(self, folder: Path, schema: ClinicalSchema, name: str, unit: Unit) -> None:
         """Make a study and open it, in the background."""
-        self.job.run(create_study_job(folder, schema, name, unit), self._show_opened)
+        self.job.run(study_work.create_study_job(folder, schema, name, unit), self._show_opened)
 
     def open_slides(self, slides: Path, folder: Path) -> None:
         """Make a study of the slides in a folder and open it, in the background."""
-        self.job.run(folder_job(slides, folder), self._show_opened)
+        self.job.run(study_work.folder_job(slides, folder), self._show_opened)
 
     def rescue(self, new: Path) -> None:
         """Make a sound study of what could be read of this one, and open it, in the background."""
         if (study := self._session.study) is not None:
-            self.job.run(rescue_job(study.folder, new), self._show_opened)
+            self.job.run(study_work.rescue_job(study.folder, new), self._show_opened)
 
     def _show_opened(self, opened: Opened) -> None:
         before = self._session.study
@@ -161,18 +148,18 @@ class StudyWidget(DockedWidget):
     ) -> None:
         """Read a table in the background, and show what its import will do."""
         if (study := self._session.study) is not None:
-            self.job.run(plan_table_job(study, path, schema, sheet), self._ask_plan)
+            self.job.run(study_work.plan_table_job(study, path, schema, sheet), self._ask_plan)
 
     def import_table(self, plan: ImportPlan, why: str, key: Key | None = None) -> None:
         """Take a table's patients in, in the background, under pseudonyms if there is a key."""
         if (study := self._session.study) is not None:
-            work = import_job(study, plan, why, key)
+            work = study_work.import_job(study, plan, why, key)
             self.job.run(work, lambda added: self._reload(added_words(added)))
 
     def export(self, path: Path, time_unit: str = "", cbioportal: bool = False) -> None:
         """Write the cohort as a table, in the background."""
         if (study := self._session.study) is not None:
-            job = export_table_job(study, path, time_unit, cbioportal)
+            job = study_work.export_table_job(study, path, time_unit, cbioportal)
             self.job.run(job, lambda written: self._say(f"Wrote {written.name}."))
 
     def find_features(self, folder: Path, confirmed: Confirmed) -> None:
@@ -194,7 +181,7 @@ class StudyWidget(DockedWidget):
         """Read the ledger and check its chain, in the background."""
         study = self._session.study
         if study is not None and not self.job.busy:
-            self.job.run(chain_job(study), self.ledger.show_chain)
+            self.job.run(study_work.chain_job(study), self.ledger.show_chain)
 
     def _turn(self, page: int) -> None:
         if self.tabs.widget(page) is self.ledger:
@@ -204,7 +191,7 @@ class StudyWidget(DockedWidget):
         """Read the patients again, and say what has come of what was done."""
         if (study := self._session.study) is not None:
             self._news = news
-            self.job.run(read_job(study), self._show_opened)
+            self.job.run(study_work.read_job(study), self._show_opened)
 
     # cases
 
@@ -218,7 +205,7 @@ class StudyWidget(DockedWidget):
         if study is None or shown is None:
             return
         seen = None if shown.record is None else shown.record[field]
-        work = partial(correct_field, study, patient, field, seen, value, why)
+        work = partial(study_work.correct_field, study, patient, field, seen, value, why)
         self._correcting = study, patient
         self._writer.write(work, lambda _: self._show_patient(study, patient))
 
