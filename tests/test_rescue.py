@@ -92,6 +92,7 @@ def test_of_a_truncated_study_what_is_left_becomes_a_sound_one(
     assert known["P0"].slides[0].slide_path == tmp_path / "scans" / "0.svs"
     assert all(p.record["ldh"] == float(p.name[1:]) for p in told)
     assert any("of the ledger" in said for said in rescued.lost)
+    assert rescued.study.ledger.entries()[-1].number == COUNT + 5  # no number is given twice
     is_whole(rescued)
     assert file.read_bytes() == before
 
@@ -129,7 +130,26 @@ def test_patients_whose_rows_are_junk_keep_name_record_and_slides(tmp_path: Path
     is_whole(rescued)
 
 
-def test_a_ledger_with_a_hole_keeps_numbers_hashes_and_history(tmp_path: Path) -> None:
+def test_patients_of_whom_nothing_is_left_are_named_by_the_ledger(tmp_path: Path) -> None:
+    file = many(tmp_path / "old")
+    index = pages_of(file, "sqlite_autoindex_patients_1")
+    overwrite(file, pages_of(file, "patients")[1], *index)
+    rescued = rescue_study(tmp_path / "old", tmp_path / "new")
+    known = {p.name for p in rescued.study.manifest().patients}
+    gone = [f"P{n}" for n in range(COUNT) if f"P{n}" not in known]
+    assert gone
+    assert rescued.lost == (
+        f"{len(gone)} patients are gone, of whom the ledger tells: {', '.join(gone[:10])} "
+        f"and {len(gone) - 10} more",
+        f"{len(gone)} rows of records: what they belong to is gone",
+        f"{len(gone)} rows of slides: what they belong to is gone",
+    )
+    is_whole(rescued)
+
+
+def test_a_ledger_with_a_hole_keeps_numbers_hashes_and_history(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     file = many(tmp_path / "old")
     with open_study(tmp_path / "old") as study:
         before = {entry.number: entry for entry in study.ledger.entries()}
@@ -145,8 +165,11 @@ def test_a_ledger_with_a_hole_keeps_numbers_hashes_and_history(tmp_path: Path) -
     assert rescued.lost == (f"entries {gone[0]} to {gone[-1]} of {len(before)} of the ledger",)
     number = len(before) + 1
     assert after[number].act is Act.RESCUED
-    assert rescued.study.ledger.cuts() == (f"{gone[0]} to {gone[-1]}, which entry {number} tells")
+    assert rescued.study.ledger.cuts() == (f"{gone[0]} to {gone[-1]} (entry {number} tells)")
     is_whole(rescued)
+    assert main(["study", "show", str(tmp_path / "new")]) == 0
+    told = f"holds, but for entries {gone[0]} to {gone[-1]} (entry {number} tells)"
+    assert told in " ".join(capfd.readouterr().out.split())
     with open_study(tmp_path / "new") as study:
         study.records.undo("P599")  # what was corrected before the damage
         assert study.patient("P599").record == record(ldh=599.0)

@@ -54,8 +54,8 @@ def cuts(session: Session) -> str:
     rescues = StoredEntry.content.contains(f'"act": "{Act.RESCUED}"')
     rows = session.scalars(select(StoredEntry).where(rescues).order_by(StoredEntry.number))
     entries = [entry_of(row) for row in rows if is_intact(row)]
-    told = (f"{spans(e.erased)}, which entry {e.number} tells" for e in entries if e.erased)
-    return "; ".join(told)
+    told = (f"{spans(e.erased)} (entry {e.number} tells)" for e in entries if e.erased)
+    return ", ".join(told)
 
 
 def spans(numbers: Iterable[int]) -> str:
