@@ -148,6 +148,16 @@ def test_damage_within_a_table_is_refused_in_words(tmp_path: Path) -> None:
         open_table(path)
 
 
+def test_an_encrypted_archive_says_to_unpack_it(tmp_path: Path) -> None:
+    path = packed(tmp_path / "brca.zip", {"data_clinical_patient.txt": PATIENTS})
+    content = bytearray(path.read_bytes())
+    for header, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        content[content.index(header) + flags] |= 1
+    path.write_bytes(content)
+    with pytest.raises(RecordError, match="is encrypted: unpack it first"):
+        open_table(path)
+
+
 def test_an_archive_without_a_clinical_table_says_to_unpack_it(tmp_path: Path) -> None:
     path = packed(tmp_path / "slides.zip", {"patients.csv": "patient_id\np1\n"})
     with pytest.raises(RecordError, match="no clinical table of cBioPortal .*: unpack it"):

@@ -14,9 +14,10 @@ from napari_wsimil.bags.store import save_bag
 from napari_wsimil.cli import main
 from napari_wsimil.learning.cases import FollowUp
 from napari_wsimil.learning.checkpoint import load_checkpoint
-from napari_wsimil.learning.evaluation import finish
+from napari_wsimil.learning.evaluation import Scores, finish
 from napari_wsimil.learning.metrics import intervals
 from napari_wsimil.learning.outcomes import Task
+from napari_wsimil.learning.results import bounds
 from napari_wsimil.learning.run import checked_run, cohort_of, open_cohort, split_of, train_run
 from napari_wsimil.learning.survival import c_index_interval, time_bins
 from napari_wsimil.study.field import Field, Kind
@@ -125,6 +126,14 @@ def test_training_counts_slides_and_the_card_knows_patients(study: Path, tmp_pat
     assert len(trained.card.patients) == len(taught)
 
 
+def test_a_patients_record_counts_once_however_many_slides(tmp_path: Path) -> None:
+    splits = (*[Split.TRAIN] * 8, *[Split.VALIDATION] * 4)  # the first has three slides
+    study = ward(tmp_path / "s", split=splits)
+    trained = finish(train_run(run_of(study, tmp_path / "m.safetensors", model="bd")))
+    assert trained.card.record is not None
+    assert trained.card.record.statistics["age"]["mean"] == np.mean([50.0 + k for k in range(8)])
+
+
 def test_a_new_slide_of_a_patient_who_trained_is_not_asked_about(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -160,6 +169,13 @@ def test_intervals_draw_all_slides_of_a_patient_together() -> None:
         assert (found.value, found.low, found.high) == pytest.approx(
             (interval.value, interval.low, interval.high)
         )
+    scored = Scores(
+        tuple(f"s{i}" for i in range(120)),
+        torch.from_numpy(thrice[0]),
+        torch.from_numpy(thrice[1]).log(),
+        persons=tuple(np.repeat(names, 3)),
+    )
+    assert bounds(scored, draws=200)["auc"].low == pytest.approx(alone["auc"].low)
     apart = intervals(*thrice, draws=200)["auc"]
     assert apart.high - apart.low < 0.8 * (alone["auc"].high - alone["auc"].low)
 

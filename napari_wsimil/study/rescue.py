@@ -26,7 +26,6 @@ from napari_wsimil.study.stored import (
     Fact,
     Root,
     StoredEntry,
-    StoredRecord,
 )
 from napari_wsimil.study.study import DATABASE, FOLDERS, open_study, user_name
 
@@ -184,9 +183,7 @@ class _Rescue:
             file=_sha256(self._path),
             erased=tuple(sorted(taken.gone)),
         )
-        number = append(session, [entry], given=taken.last)[-1].number
-        wrong = (StoredRecord.version == 0) | (StoredRecord.version > number)
-        session.execute(update(StoredRecord).where(wrong).values(version=number))
+        append(session, [entry], given=taken.last)
 
 
 class _Taken:
