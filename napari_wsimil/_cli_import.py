@@ -25,8 +25,12 @@ study_verbs = verbs
 
 Table = Annotated[
     Path | None,
-    typer.Option("--table", help="The table: .csv, .tsv, .xlsx, .parquet, cBioPortal's .txt."),
+    typer.Option(
+        "--table",
+        help="The table: .csv, .tsv, .xlsx, .parquet, cBioPortal's .txt, or its study packed.",
+    ),
 ]
+Sheet = Annotated[str, typer.Option(help="Which sheet of a workbook, or table of an archive.")]
 Features = Annotated[
     Path | None,
     typer.Option(help="Folder of features by TRIDENT, CLAM, STAMP, LazySlide or Slideflow."),
@@ -67,6 +71,7 @@ CBioPortal = Annotated[bool, typer.Option("--cbioportal", help="Write cBioPortal
 def import_(
     folder: Folder,
     table: Table = None,
+    sheet: Sheet = "",
     features: Features = None,
     answers: Answers = None,
     schema: SchemaName = None,
@@ -93,7 +98,7 @@ def import_(
     if table is not None and features is None:
         with _opened(folder) as study:
             named = None if keep_names else _key(study, key)
-            plan = _planned(study, table, answers or (), schema, named)
+            plan = _planned(study, table, sheet, answers or (), schema, named)
             _check(plan, dry_run, as_json)
             if not dry_run:
                 reason = why or f"a table of {len(plan.table.rows)} rows"
@@ -137,13 +142,18 @@ def _key(study: Study, path: Path | None) -> Key:
 
 
 def _planned(
-    study: Study, table: Path, answers: Sequence[str], schema: str | None, key: Key | None
+    study: Study,
+    table: Path,
+    sheet: str,
+    answers: Sequence[str],
+    schema: str | None,
+    key: Key | None,
 ) -> ImportPlan:
     from napari_wsimil.study.importing import plan_for
     from napari_wsimil.study.schema_file import named_schema
 
     known = None if schema is None else named_schema(schema)
-    return plan_for(study, table, _answers(answers), known, key)
+    return plan_for(study, table, _answers(answers), known, key, sheet)
 
 
 def _check(plan: ImportPlan, dry_run: bool, as_json: bool) -> None:

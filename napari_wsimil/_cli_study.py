@@ -49,6 +49,7 @@ Newest = Annotated[int | None, typer.Option(min=1, help="How many of the last; a
 RootName = Annotated[str, typer.Argument(help="Name of the root, as show tells it.")]
 RootFolder = Annotated[Path, typer.Argument(help="Where its files are now.")]
 NewFolder = Annotated[Path, typer.Argument(help="Folder of the copy; must not be there.")]
+Sound = Annotated[Path, typer.Argument(metavar="NEW", help="Folder of the new study.")]
 KeyFile = Annotated[
     Path | None,
     typer.Option("--key", help="File of names, outside the study; among your data if none."),
@@ -157,14 +158,14 @@ def ledger(
     from napari_wsimil.study.study import open_study
 
     with open_study(folder) as study:
-        broken = study.ledger.check()
+        broken, chain = study.ledger.check(), chain_facts(study.ledger)
         warn([broken] if broken else [])
         entries = study.ledger.entries(patient, newest)
     told = [entry.told() for entry in entries]
     if as_json:
         report({"chain": broken or "holds", "entries": told}, as_json)
     else:
-        report({str(said.pop("number")): said for said in told} | chain_facts(broken), as_json)
+        report({str(said.pop("number")): said for said in told} | chain, as_json)
 
 
 @verbs.command(epilog=opt.examples("napari-wsimil study schema lymphoma changed.yaml --why units"))
@@ -200,6 +201,21 @@ def root(
     with open_study(folder) as study:
         study.set_root(name, moved, why)
         report({"roots": study.roots}, as_json)
+
+
+@verbs.command(epilog=opt.examples("napari-wsimil study rescue lymphoma lymphoma-rescued"))
+def rescue(folder: Folder, new: Sound, as_json: opt.Json = False) -> None:
+    """Make a new, sound study of what can be read of a damaged one, and tell what is lost.
+
+    The damaged study stays as it is. Features and other files stay in its folder, where the
+    new one finds them.
+    """
+    from napari_wsimil.study.rescue import rescue_study
+
+    found = rescue_study(folder, new)
+    with found.study as study:
+        lost: dict[str, Any] = {"lost": list(found.lost), "files_left_in": found.left}
+        report(study_facts(study) | lost, as_json)
 
 
 @verbs.command(epilog=opt.examples("napari-wsimil study share lymphoma for-the-others"))

@@ -10,6 +10,7 @@ from napari_wsimil.study.field import Absent
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from napari_wsimil.study.ledger import Ledger
     from napari_wsimil.study.schema import ClinicalSchema, Record
     from napari_wsimil.study.study import Study
 
@@ -86,7 +87,7 @@ def study_facts(study: Study) -> dict[str, Any]:
         "labels": _counted(labels),
         "splits": _counted(splits),
         "journal": study.journal,
-        **chain_facts(study.ledger.check()),
+        **chain_facts(study.ledger),
     }
 
 
@@ -134,6 +135,8 @@ def _counted(words: Sequence[str]) -> dict[str, int]:
     return {word: words.count(word) for word in sorted(set(words))}
 
 
-def chain_facts(broken: str) -> dict[str, str]:
-    """Return whether the chain of a ledger holds, of what `check` said of it."""
-    return {"ledger": broken or "its chain holds"}
+def chain_facts(ledger: Ledger) -> dict[str, str]:
+    """Return whether the chain of a ledger holds, and what it lost before a rescue."""
+    cuts = ledger.cuts()
+    holds = f"its chain holds, but for entries {cuts}" if cuts else "its chain holds"
+    return {"ledger": ledger.check() or holds}

@@ -261,6 +261,7 @@ def evaluate(
 ) -> None:
     """Tell how well a model does on patients, with 95 % bootstrap intervals over patients.
 
+    Of a study whose predictions are of slides each slide is a case of its own.
     Classes are judged by AUC, balanced accuracy and macro-F1, survival by Harrell's c-index.
     Records are read with the schema the model learned with.
     """
@@ -268,16 +269,17 @@ def evaluate(
     from napari_wsimil.learning.assessment import assess
     from napari_wsimil.learning.checkpoint import load_checkpoint
     from napari_wsimil.learning.closer import closer_for
-    from napari_wsimil.learning.cohort import check_unit, read_cohort
+    from napari_wsimil.learning.cohort import as_predicted, read_cohort
 
     model, card = load_checkpoint(checkpoint)
     check_weights(card.model, weights)
-    check_unit(manifest)
     cohort = read_cohort(manifest, card.record.clinical if card.record else None)
+    cohort = as_predicted(manifest, cohort)
     closer = closer_for(type(model), weights)
     found = follow(assess(model, card, cohort, features, split, draws, closer), "evaluating")
     warn(found.warnings)
-    facts: dict[str, Any] = {"patients": len(found.patients), "metrics": found.metrics}
+    counts = {"patients": found.persons, found.unit: len(found.patients)}
+    facts: dict[str, Any] = counts | {"metrics": found.metrics}
     if identifying:
         facts["probabilities"] = found.patients
     report(facts, as_json)

@@ -11,7 +11,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from napari_wsimil.study.formats import open_table
+from napari_wsimil.study.formats import open_table, workbook_sheets
 from napari_wsimil.study.inert import bare, inert
 from napari_wsimil.study.tables import LONGEST, RecordError
 
@@ -147,3 +147,36 @@ def test_a_formula_is_guarded_and_comes_back(text: str) -> None:
 def test_what_is_no_formula_is_left_alone(text: str) -> None:
     assert bare(text) == text
     assert text == "'--" or inert(text) == text
+
+
+def _workbook(path: Path, **sheets: list[list[object]]) -> Path:
+    book = openpyxl.Workbook()
+    book.remove(book.active)
+    for name, rows in sheets.items():
+        sheet = book.create_sheet(name)
+        for row in rows:
+            sheet.append(row)
+    book.save(path)
+    return path
+
+
+def test_the_sheet_that_is_named_is_read(tmp_path: Path) -> None:
+    rows = [["patient_id", "age"], ["p1", 5]]
+    path = _workbook(tmp_path / "t.xlsx", notes=[["x"], ["y"]], data=rows, more=[["a"]])
+    table = open_table(path, "data")
+    assert [tuple(row.cells.values()) for row in table.rows] == [("p1", "5")]
+    assert (table.sheet, table.sheets) == ("data", ("notes", "data", "more"))
+    assert table.notes == ("number 2 of 3 sheets, 'data'",)
+    assert open_table(path).columns == ("x",)
+    assert workbook_sheets(path) == table.sheets
+
+
+def test_a_sheet_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path) -> None:
+    path = _workbook(tmp_path / "t.xlsx", empty=[], data=[["patient_id"], ["p1"]])
+    with pytest.raises(RecordError, match="no sheet 'Data'; it has 'empty', 'data'"):
+        open_table(path, "Data")
+    with pytest.raises(RecordError, match="is empty.*'empty' of 'empty', 'data': .* --sheet"):
+        open_table(path)
+    (tmp_path / "t.csv").write_text("patient_id\np1\n")
+    with pytest.raises(RecordError, match="is one table, and has no sheet 'data'"):
+        open_table(tmp_path / "t.csv", "data")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
+from studies import beside
 
 from napari_wsimil.study.field import Absent, Kind
 from napari_wsimil.study.formats import open_table
@@ -13,7 +15,7 @@ from napari_wsimil.study.ledger import Act
 from napari_wsimil.study.pseudonyms import read_key
 from napari_wsimil.study.schema import ClinicalSchema
 from napari_wsimil.study.schema_file import schema_text
-from napari_wsimil.study.study import Study, create_study, study_of_folder
+from napari_wsimil.study.study import Study, create_study, open_study, study_of_folder
 from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
@@ -159,3 +161,50 @@ def test_names_stay_outside_and_are_known_again_by_the_key(tmp_path: Path) -> No
     assert not [name for name in (b"Anna", b"Bert", b"Carl") if name in kept]
     key = read_key(tmp_path / "key.json", tmp_path / "s")
     assert dict(key.patients) == {"Anna": "P0001", "Bert": "P0002", "Carl": "P0003"}
+
+
+KILLED = """
+import os, signal, sys
+from napari_wsimil.study import opened
+from napari_wsimil.study.importing import import_table, plan_for
+from napari_wsimil.study.study import open_study
+stage = sys.argv[3]
+run, append = opened.Addition.run, opened.append
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+def running(self, patients):
+    die() if stage == "schema" else None
+    return run(self, patients)
+def appending(session, entries):
+    written = append(session, entries)
+    session.connection().exec_driver_sql("PRAGMA cache_spill = 1")
+    die() if stage == "patients" and entries[0].file else None
+    return written
+opened.Addition.run, opened.append = running, appending
+study = open_study(sys.argv[1])
+list(import_table(study, plan_for(study, sys.argv[2]), "killed"))
+"""
+
+
+@pytest.mark.parametrize("stage", ["schema", "patients"])
+def test_an_import_that_is_killed_leaves_neither_fields_nor_patients(
+    tmp_path: Path, stage: str
+) -> None:
+    path = _table(tmp_path, "patient_id,ldh", "p1,5", "p2,6")
+    with create_study(tmp_path / "s", EMPTY) as study:
+        before = study.ledger.entries()
+    child = beside(KILLED, tmp_path / "s", path, stage)
+    assert child.wait(60) == -signal.SIGKILL
+    with open_study(tmp_path / "s") as study:
+        assert study.schema == EMPTY
+        assert study.manifest().patients == ()
+        assert (study.ledger.entries(), study.ledger.check()) == (before, "")
+        assert _import(study, path).new == ("p1", "p2")
+        assert [e.act for e in study.ledger.entries()[1:]] == [Act.SCHEMA, *[Act.IMPORTED] * 3]
+
+
+def test_an_import_with_a_name_that_cannot_be_leaves_the_fields(tmp_path: Path) -> None:
+    with create_study(tmp_path / "s", EMPTY) as study:
+        with pytest.raises(RecordError, match="names no patient"):
+            _import(study, _table(tmp_path, "patient_id,ldh", "p1,5", f"{'p' * 201},6"))
+        assert study.schema == EMPTY

@@ -19,14 +19,12 @@ from napari_wsimil.cli import main
 from napari_wsimil.explain.patient import driver, slide_shares
 from napari_wsimil.explain.predict import PatientPrediction, predict, predict_patient
 from napari_wsimil.learning.checkpoint import load_checkpoint
-from napari_wsimil.learning.run import open_cohort
 from napari_wsimil.space.blank import made_up_grid
 from napari_wsimil.study.field import Field, Kind
 from napari_wsimil.study.manifest import Patient, SlideRow
 from napari_wsimil.study.opened import Unit
 from napari_wsimil.study.schema import ClinicalSchema
 from napari_wsimil.study.study import create_study
-from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -151,21 +149,6 @@ def test_a_study_of_slides_pools_nothing(
         assert ("driven_by" in found) == (unit is Unit.PATIENT)
         assert isinstance(found["slides"], dict)
         assert set(found["slides"]) == {"s1", "s2"}
-
-
-def test_a_study_of_slides_is_not_pooled_in_training_unasked(cohort: Path, tmp_path: Path) -> None:
-    schema = ClinicalSchema(
-        name="none", fields=(Field(name="age", kind=Kind.NUMBER, group="clinical"),)
-    )
-    slides = tuple(SlideRow(f"s{n}", feature_path=cohort.parent / f"s{n}.h5") for n in (1, 2))
-    for unit, rows in ((Unit.SLIDE, slides[:1]), (Unit.PATIENT, slides)):
-        with create_study(tmp_path / f"{unit}", schema, unit=unit) as study:
-            study.add([Patient("P1", rows, "A")], "test")
-        assert len(open_cohort(tmp_path / f"{unit}").patients) == 1
-    with create_study(tmp_path / "both", schema, unit=Unit.SLIDE) as study:
-        study.add([Patient("P1", slides, "A")], "test")
-    with pytest.raises(RecordError, match="predictions of this study are of each slide"):
-        open_cohort(tmp_path / "both")
 
 
 @pytest.mark.parametrize("kind", ["slide_path", "feature_path"])

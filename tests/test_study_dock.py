@@ -7,6 +7,7 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+import openpyxl
 import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QDialog
@@ -14,6 +15,7 @@ from studies import small_study
 
 from napari_wsimil.app.link_work import Found
 from napari_wsimil.app.widgets import study as study_module
+from napari_wsimil.app.widgets import study_ask
 from napari_wsimil.app.widgets.study_import import ImportDialog
 from napari_wsimil.app.widgets.study_links import LinksDialog
 from napari_wsimil.app.widgets.study_schema import SchemaDialog
@@ -436,3 +438,69 @@ def test_what_is_typed_of_features_must_be_a_number(filled: Dock, tmp_path: Path
     assert "mpp=half" in dialog.problem.text()
     assert dialog.result() == 0
     assert not dialog.link_button.isEnabled()
+
+
+def test_a_damaged_study_is_rescued_from_the_dock(
+    dock: Dock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_study(tmp_path / "study").close()
+    dock.study.open(tmp_path / "study")
+    dock.idle()
+    assert dock.study.buttons.rescue.isHidden()
+    dock.study.open(_damaged(tmp_path / "copy", tmp_path / "study"))
+    dock.idle()
+    assert "is damaged" in dock.study.facts.text()
+    assert not dock.study.buttons.export.isEnabled()
+    assert not dock.study.buttons.rescue.isHidden()
+    monkeypatch.setattr(study_ask, "ask_rescue", lambda _: tmp_path / "new")
+    dock.study.buttons.rescue.click()
+    dock.idle()
+    assert dock.session.study.folder == tmp_path / "new"
+    assert dock.session.study.read_only == ""
+    assert "root slides is lost" in dock.study.news.text()
+    assert dock.study.buttons.rescue.isHidden()
+    assert dock.study.buttons.export.isEnabled()
+
+
+def _damaged(folder: Path, study: Path) -> Path:
+    """Return a copy of a study whose roots are junk."""
+    shutil.copytree(study, folder)
+    with closing(sqlite3.connect(folder / "study.db")) as connection:
+        query = "SELECT rootpage FROM sqlite_master WHERE name = 'roots'"
+        (page,) = connection.execute(query).fetchone()
+    content = bytearray((folder / "study.db").read_bytes())
+    content[(page - 1) * 4096 : page * 4096] = b"junk" * 1024
+    (folder / "study.db").write_bytes(content)
+    return folder
+
+
+def test_the_sheet_of_a_workbook_is_chosen_in_the_dialog(
+    dock: Dock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book = openpyxl.Workbook()
+    book.active.append([])
+    for title, name in (("men", "Carl"), ("women", "Dora")):
+        sheet = book.create_sheet(title)
+        sheet.append(["patient_id", "age"])
+        sheet.append([name, 50])
+    book.save(tmp_path / "t.xlsx")
+    shown: list[str] = []
+
+    def exec_(dialog: ImportDialog) -> int:
+        shown.append(dialog.sheet.currentText())
+        if len(shown) > 1:
+            return QDialog.DialogCode.Accepted
+        assert [dialog.sheet.itemText(i) for i in range(3)] == ["Sheet", "men", "women"]
+        assert not dialog.sheet.isHidden()
+        dialog.sheet.setCurrentText("women")
+        dialog.sheet.activated.emit(2)
+        return dialog.result()
+
+    monkeypatch.setattr(ImportDialog, "exec_", exec_)
+    dock.study.create(tmp_path / "study", NO_FIELDS, "trial", Unit.PATIENT)
+    dock.idle()
+    dock.study.plan_import(tmp_path / "t.xlsx")
+    dock.idle()
+    assert shown == ["men", "women"]  # the first sheet is no table of patients
+    assert "Dora" in next((tmp_path / "data").rglob("*.json")).read_text()
+    assert len(dock.session.study.manifest().patients) == 1

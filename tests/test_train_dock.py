@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from cohorts import SPLITS, make_bag, write_folder, write_manifest
+from cohorts import CLASSES, SPLITS, make_bag, write_folder, write_manifest
 from qtpy.QtCore import Qt
 
 from napari_wsimil.app import memory
 from napari_wsimil.app.training_work import TrainingStep, train_job
 from napari_wsimil.app.work import Step
+from napari_wsimil.bags.store import save_bag
 from napari_wsimil.cli import main
 from napari_wsimil.learning import cohort as cohort_module
 from napari_wsimil.learning.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
@@ -22,6 +23,9 @@ from napari_wsimil.learning.options import options_of, settings_of
 from napari_wsimil.learning.run import read_run, train_run
 from napari_wsimil.models import MODELS
 from napari_wsimil.space.slide import open_slide
+from napari_wsimil.study.manifest import Patient, SlideRow, Split
+from napari_wsimil.study.schema_file import NO_FIELDS
+from napari_wsimil.study.study import Unit, create_study
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -238,6 +242,28 @@ def test_a_finished_training_is_judged_on_the_test_patients(ready: Dock) -> None
     ready.train.results.names.setChecked(False)
     assert [f"Jane Doe {7 + int(table.item(r, 0).text()[8:])}" for r in range(4)] == order
     assert not kept(ready).exists()
+
+
+def test_a_study_of_slides_is_trained_and_judged_slide_by_slide(dock: Dock, tmp_path: Path) -> None:
+    with create_study(tmp_path / "study", NO_FIELDS, unit=Unit.SLIDE) as study:
+        for k in range(12):
+            paths = [tmp_path / f"{k}-{n}.h5" for n in range(2)]
+            for n, path in enumerate(paths):
+                save_bag(path, make_bag(2 * (10 * k + n) + k % 2))
+            slides = tuple(SlideRow(path.stem, feature_path=path) for path in paths)
+            part = (Split.TRAIN, Split.VALIDATION, Split.TEST)[k // 4]
+            study.add([Patient(f"p{k}", slides, CLASSES[k % 2], part)], "test")
+    dock.set_up(tmp_path / "study", tmp_path / "model.safetensors")
+    assert "12 patients, 24 slides, each a case of its own" in dock.train.cohort.name.text()
+    assert "<td>slides</td>" in dock.train.cohort.split.text()
+    dock.train.start()
+    dock.idle()
+    results = dock.train.results
+    assert "8 test slides" in results.said.text()
+    assert results.table.horizontalHeaderItem(0).text() == "slide"
+    assert results.table.item(0, 0).text() == "slide 1"
+    results.names.setChecked(True)
+    assert [results.table.item(row, 0).text() for row in range(2)] == ["8-0", "8-1"]
 
 
 def test_a_double_click_opens_the_patients_slide_in_the_slide_dock(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from napari_wsimil.study.additions import Added
     from napari_wsimil.study.manifest import Manifest
+    from napari_wsimil.study.rescue import Rescued
     from napari_wsimil.study.study import Study
 
 _SHOWN = 4
@@ -32,4 +33,14 @@ def added_words(added: Added) -> str:
     if added.conflicts:
         first = "<br>".join(html.escape(said, quote=False) for said in added.conflicts[:_SHOWN])
         words += f"<br><b>{len(added.conflicts):,} were passed over:</b><br>{first}"
+    return words
+
+
+def rescued_words(rescued: Rescued) -> str:
+    """Return what is lost of a damaged study, and where files of the new one still lie."""
+    lost = "<br>".join(html.escape(said, quote=False) for said in rescued.lost)
+    words = f"<b>Lost:</b><br>{lost}" if lost else "Nothing is known to be lost."
+    if rescued.left is not None:
+        left = html.escape(str(rescued.left), quote=False)
+        words += f"<br>Features and other files still lie in {left}: keep it."
     return words

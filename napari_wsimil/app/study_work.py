@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from napari_wsimil.app.case import Case
+from napari_wsimil.app.study_words import rescued_words
 from napari_wsimil.app.work import Step
+from napari_wsimil.study.formats import workbook_sheets
 from napari_wsimil.study.importing import export_table, import_table, plan_for
 from napari_wsimil.study.pseudonyms import default_key, read_key
+from napari_wsimil.study.rescue import rescue_study
 from napari_wsimil.study.study import create_study, open_study, study_of_folder
 from napari_wsimil.study.tables import RecordError
 
@@ -28,10 +31,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """A study with its patients as they were read."""
+    """A study with its patients as they were read, and what is to be said of it."""
 
     study: Study
     manifest: Manifest
+    news: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,10 +48,14 @@ class Planned:
 
 @dataclass(frozen=True)
 class Chain:
-    """A ledger, newest entry first, and why its chain is broken; empty if it holds."""
+    """A ledger, newest entry first, why its chain is broken, and what it lost before a rescue.
+
+    Both are empty if it holds and is whole.
+    """
 
     entries: tuple[Entry, ...]
     fault: str
+    cuts: str = ""
 
 
 def open_study_job(folder: Path) -> Generator[Step, None, Opened]:
@@ -71,6 +79,14 @@ def folder_job(slides: Path, folder: Path) -> Generator[Step, None, Opened]:
     return (yield from read_job(study_of_folder(slides, folder)))
 
 
+def rescue_job(folder: Path, new: Path) -> Generator[Step, None, Opened]:
+    """Return the study made of what can be read of a damaged one, and what is lost of it."""
+    yield Step("saving what can be read")
+    found = rescue_study(folder, new)
+    opened = yield from read_job(found.study)
+    return replace(opened, news=rescued_words(found))
+
+
 def read_job(study: Study) -> Generator[Step, None, Opened]:
     """Return a study with its patients."""
     yield Step("reading the patients")
@@ -78,12 +94,19 @@ def read_job(study: Study) -> Generator[Step, None, Opened]:
 
 
 def plan_table_job(
-    study: Study, path: Path, schema: ClinicalSchema | None = None
+    study: Study, path: Path, schema: ClinicalSchema | None = None, sheet: str = ""
 ) -> Generator[Step, None, Planned]:
-    """Return what the import of a table will do."""
+    """Return what the import of a table will do; of a workbook the first that can be one."""
     yield Step("reading the table")
     key = read_key(default_key(study.identity), study.folder)
-    return Planned(plan_for(study, path, schema=schema, key=key), key)
+    names = (sheet,) if sheet else workbook_sheets(path) or ("",)
+    problems: list[RecordError] = []
+    for name in names:
+        try:
+            return Planned(plan_for(study, path, schema=schema, key=key, sheet=name), key)
+        except RecordError as error:
+            problems.append(error)
+    raise problems[0]
 
 
 def import_job(
@@ -112,7 +135,7 @@ def export_table_job(
 def chain_job(study: Study) -> Generator[Step, None, Chain]:
     """Return a study's ledger, its chain checked."""
     yield Step("checking the ledger")
-    return Chain(study.ledger.entries()[::-1], study.ledger.check())
+    return Chain(study.ledger.entries()[::-1], study.ledger.check(), study.ledger.cuts())
 
 
 def correct_field(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from napari_wsimil.learning.cases import unit_of
 from napari_wsimil.learning.cohort import read_cases
 from napari_wsimil.learning.evaluation import evaluate
 from napari_wsimil.learning.missingness import telling
@@ -33,14 +34,19 @@ class Assessment:
     metrics
         Value and bounds ("low", "high") of the 95 % bootstrap interval, by metric.
     patients
-        Probability of each class, or of survival beyond each time bin, by patient and name.
+        Probability of each class, or of survival beyond each time bin, by patient (or slide,
+        where each is a case of its own) and name.
     warnings
         What whoever reads the metrics must know, each once.
+    persons, unit
+        How many patients these are of, and what the cases are: "patients" or "slides".
     """
 
     metrics: dict[str, dict[str, float]]
     patients: dict[str, dict[str, float]]
     warnings: tuple[str, ...]
+    persons: int
+    unit: str
 
 
 def assess(
@@ -76,12 +82,13 @@ def assess(
     warnings: tuple[str, ...] = ()
     if card.record is not None:
         card.record.check(manifest.schema)
-        warnings = _record_warnings(card.record, patients)
+        warnings = _record_warnings(card.record, tuple({p.person: p for p in patients}.values()))
     outcome = Outcome.of_card(card)
     cases = yield from read_cases(patients, outcome, folder, card.record, closer)
     warnings += _warnings(card, cases)
+    persons = {case.person: case for case in cases}
     if card.record is not None:
-        warnings += telling(card.record.clinical.groups, cases)
+        warnings += telling(card.record.clinical.groups, tuple(persons.values()))
     scores = yield from evaluate(model, cases, "patients")
     chances = card.chances(scores.logits.double())
     found = bounds(scores, draws)
@@ -92,12 +99,15 @@ def assess(
             for name, row in zip(scores.patients, chances.tolist(), strict=True)
         },
         warnings=warnings,
+        persons=len(persons),
+        unit=unit_of(cases),
     )
 
 
 def _warnings(card: Card, cases: Sequence[Case]) -> tuple[str, ...]:
     """Return what to know of these cases; ValueError if another encoder made a bag."""
-    known = sum(card.trained_on(case.patient) for case in cases)
+    persons = {case.person for case in cases}
+    known = sum(card.trained_on(person) for person in persons)
     kinds = set()
     for bag in (bag for case in cases for bag in case.bags):
         kinds.add(bag.synthetic)
@@ -106,7 +116,7 @@ def _warnings(card: Card, cases: Sequence[Case]) -> tuple[str, ...]:
                 f"features were made by {bag.encoder or 'an encoder nobody named'}, this model "
                 f"takes those of {card.encoder}: extract them again with that encoder"
             )
-    found = [f"the model was trained on {known} of {len(cases)} patients"] if known else []
+    found = [f"the model was trained on {known} of {len(persons)} patients"] if known else []
     if kinds != {card.synthetic}:
         words = ("real", "synthetic")
         asked = words[not card.synthetic]
@@ -130,7 +140,7 @@ def chosen_patients(card: Card, manifest: Manifest, split: str | None) -> list[P
     task = Task(card.task)
     known = [patient for patient in manifest.patients if task.known_of(patient)]
     if split is None:
-        chosen = [patient for patient in known if not card.trained_on(patient.name)]
+        chosen = [patient for patient in known if not card.trained_on(patient.person)]
         lack = f"no patient with a {task.column} that the model was not trained on"
     else:
         chosen = [patient for patient in known if patient.split == split]

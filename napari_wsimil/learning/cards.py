@@ -78,7 +78,7 @@ def describe(
         record=record,
         data=data,
         synthetic=any(synthetic),
-        patients=tuple(sorted(pseudonym(case.patient, salt) for case in cases)),
+        patients=tuple(sorted({pseudonym(case.person, salt) for case in cases})),
         salt=salt,
         metrics=dict(metrics or {}),
         seed=seed,

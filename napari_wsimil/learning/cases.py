@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from napari_wsimil.bags.bag import Bag
     from napari_wsimil.models.base import MILModel, MILOutput
+    from napari_wsimil.study.manifest import Patient
 
 
 @dataclass(frozen=True)
@@ -35,25 +36,33 @@ class FollowUp:
 
 @dataclass(frozen=True)
 class Case:
-    """One patient.
+    """One patient, or one slide where each is a case of its own.
 
     Attributes
     ----------
     patient
-        Identity of the patient; a list of cases has each only once.
+        Identity of the patient, or of the slide; a list of cases has each only once.
     bags
         One per slide; any sequence, so that it may load a bag when asked for it.
     target
         The class, counted from 0, or the follow-up.
+    of
+        Whose slide it is; empty where the case is the patient.
     """
 
     patient: str
     bags: Sequence[Bag]
     target: int | FollowUp
+    of: str = ""
 
     def __post_init__(self) -> None:
         if len(self.bags) == 0:
             raise ValueError(f'patient "{self.patient}" has no slide')
+
+    @property
+    def person(self) -> str:
+        """Return the identity of the patient, also where the case is a slide."""
+        return self.of or self.patient
 
     @property
     def label(self) -> int:
@@ -98,6 +107,11 @@ def _number(target: int | FollowUp) -> tuple[str, int]:
     if isinstance(target, FollowUp):
         return "time bin", target.bin or 0
     return "class", target
+
+
+def unit_of(cases: Iterable[Case | Patient]) -> str:
+    """Return what cases are, "patients" or "slides"."""
+    return "slides" if any(case.of for case in cases) else "patients"
 
 
 def forward(model: MILModel, bags: Iterable[Bag]) -> MILOutput:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias, overload
@@ -128,22 +129,24 @@ def read_cohort(path: Path, schema: ClinicalSchema | None) -> Manifest:
     return manifest
 
 
-def check_unit(path: Path) -> None:
-    """Raise RecordError if a study wants each slide for itself where patients have several.
+def as_predicted(path: Path, cohort: Manifest) -> Manifest:
+    """Return a cohort whose cases are what predictions are of: in some studies each slide.
 
-    Training and evaluation are per patient: slides are pooled, and so are folds, metrics and
-    intervals.
+    A slide has the label, split, outcome and record of its patient, whom `of` names; a patient
+    without slides is no case then.
     """
     if not is_study(path):
-        return
+        return cohort
     with open_study(path) as study:
-        several = [p.name for p in study.manifest().patients if len(p.slides) > 1]
-        if study.unit is Unit.SLIDE and several:
-            raise RecordError(
-                f"{path}: predictions of this study are of each slide, but training and "
-                f"evaluation pool the slides of a patient, and {several[0]} has several: make "
-                "a study whose unit is the patient"
-            )
+        unit = study.unit
+    if unit is Unit.PATIENT:
+        return cohort
+    slides = (
+        replace(patient, name=slide.slide, slides=(slide,), of=patient.name)
+        for patient in cohort.patients
+        for slide in patient.slides
+    )
+    return replace(cohort, patients=tuple(slides))
 
 
 def _of_study(folder: Path, schema: ClinicalSchema | None) -> Manifest:
@@ -174,11 +177,11 @@ def split_manifest(
     seed: int = 0,
     task: Task = Task.CLASSIFICATION,
 ) -> Fold:
-    """Return who trains, chooses and tests, by patients' names.
+    """Return who trains, chooses and tests, by the names of patients, or of slides as cases.
 
     Where the manifest splits its patients that is taken; otherwise fold number `fold` of
     `count`, stratified by class or event. Patients of whom the manifest does not say what
-    the task asks are left out.
+    the task asks are left out. All slides of a patient are in the same part.
 
     Raises
     ------
@@ -192,7 +195,7 @@ def split_manifest(
     if splits <= {None}:
         if not 0 <= fold < count:
             raise ValueError(f"fold {fold} is none of 0 to {count - 1}")
-        return folds(_strata(known, task), count, seed=seed)[fold]
+        return _cases_of(folds(_strata(known, task), count, seed=seed)[fold], known)
     if None in splits:
         lacking = next(patient.name for patient in known if patient.split is None)
         raise RecordError(f"{manifest.path}: patient {lacking!r} has a {task.column} and no split")
@@ -202,11 +205,20 @@ def split_manifest(
     return Fold(train, validation, test)
 
 
+def _cases_of(fold: Fold, patients: Sequence[Patient]) -> Fold:
+    """Return a fold of persons as one of their cases."""
+    names: defaultdict[str, list[str]] = defaultdict(list)
+    for patient in patients:
+        names[patient.person].append(patient.name)
+    parts = (fold.train, fold.validation, fold.test)
+    return Fold(*(tuple(name for person in part for name in names[person]) for part in parts))
+
+
 def _strata(patients: Sequence[Patient], task: Task) -> dict[str, int]:
     if task is not Task.CLASSIFICATION:
-        return {patient.name: int(bool(patient.event)) for patient in patients}
+        return {patient.person: int(bool(patient.event)) for patient in patients}
     classes = sorted({patient.label or "" for patient in patients})
-    return {patient.name: classes.index(patient.label or "") for patient in patients}
+    return {patient.person: classes.index(patient.label or "") for patient in patients}
 
 
 def read_cases(
@@ -243,7 +255,7 @@ def read_cases(
     cases = []
     for done, (p, target) in enumerate(zip(patients, targets, strict=True), 1):
         files = BagFiles(p.slides, folder, _tokens(p, record), closer)
-        cases.append(Case(p.name, _bags(files, size), target))
+        cases.append(Case(p.name, _bags(files, size), target, p.of))
         yield Step("read features", done, len(patients))
     return tuple(cases)
 

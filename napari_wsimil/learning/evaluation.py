@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
-from napari_wsimil.learning.cases import FollowUp
+from napari_wsimil.learning.cases import FollowUp, unit_of
 from napari_wsimil.learning.metrics import metrics
 from napari_wsimil.learning.survival import c_index
 from napari_wsimil.models.cox import log_risk
@@ -43,7 +43,7 @@ class Scores:
     Attributes
     ----------
     patients
-        P names.
+        P names, of patients or of slides as cases.
     targets
         (P,) int64, their classes; or (P, 2) float32, their time bins or times, and events.
     logits
@@ -52,6 +52,8 @@ class Scores:
         What became of each patient, where survival is asked; otherwise none.
     scalars
         The mean of each of `MILOutput.scalars` over the slides that have it.
+    persons
+        P names of patients, where the cases are slides; otherwise none.
     """
 
     patients: tuple[str, ...]
@@ -59,6 +61,7 @@ class Scores:
     logits: Tensor
     follow_ups: tuple[FollowUp, ...] = ()
     scalars: dict[str, float] = field(default_factory=dict)
+    persons: tuple[str, ...] = ()
 
     @property
     def probabilities(self) -> Tensor:
@@ -114,6 +117,7 @@ def evaluate(
         logits=_stacked(logits, torch.empty(0, model.classes)),
         follow_ups=tuple(case.target for case in cases if isinstance(case.target, FollowUp)),
         scalars={name: fmean(values) for name, values in told.items()},
+        persons=tuple(case.person for case in cases) if unit_of(cases) == "slides" else (),
     )
 
 

@@ -10,7 +10,7 @@ from scipy.stats import rankdata
 from sklearn.metrics import roc_curve
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -103,6 +103,7 @@ def intervals(
     targets: NDArray[np.int64],
     probabilities: NDArray[np.float64],
     *,
+    persons: Sequence[str] = (),
     draws: int = 1000,
     level: float = 0.95,
     seed: int = 0,
@@ -110,12 +111,14 @@ def intervals(
     """Return each of `metrics` with its percentile bootstrap interval over patients.
 
     Patients are drawn with replacement within their class, so that every draw has all
-    classes and every metric is defined.
+    classes and every metric is defined; of slides, whose patients `persons` are, all of a
+    patient are drawn together.
     """
     _check(targets, probabilities)
     return bootstrap(
         targets,
         lambda i: _metrics(targets[i], probabilities[i]),
+        persons=persons,
         draws=draws,
         level=level,
         seed=seed,
@@ -126,6 +129,7 @@ def bootstrap(
     strata: NDArray[np.int64],
     statistic: Callable[[NDArray[np.int64]], dict[str, float]],
     *,
+    persons: Sequence[str] = (),
     draws: int = 1000,
     level: float = 0.95,
     seed: int = 0,
@@ -140,11 +144,14 @@ def bootstrap(
     strata
         (P,) the stratum of each patient.
     statistic
-        Named numbers of the patients at (P,) indices.
+        Named numbers of the patients at (P,) indices; at other numbers of indices of slides.
+    persons
+        (P,) whose slides these are, which are drawn together; empty if each is a patient.
     """
     values = statistic(np.arange(len(strata)))
     random = np.random.default_rng(seed)
-    sampled = [statistic(_resample(strata, random)) for _ in range(draws)]
+    whose = np.unique(persons, return_inverse=True)[1] if persons else np.arange(len(strata))
+    sampled = [statistic(_resample(strata, whose, random)) for _ in range(draws)]
     tails = (50 * (1 - level), 50 * (1 + level))
     return {
         name: Interval(value, *_percentiles([draw[name] for draw in sampled], tails))
@@ -157,9 +164,20 @@ def _percentiles(numbers: list[float], tails: tuple[float, float]) -> list[float
     return np.percentile(known, tails).tolist() if known else [float("nan")] * 2
 
 
-def _resample(targets: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.int64]:
-    members = [np.flatnonzero(targets == label) for label in np.unique(targets)]
-    return np.concatenate([random.choice(group, len(group)) for group in members])
+def _resample(
+    strata: NDArray[np.int64], whose: NDArray[np.int64], random: np.random.Generator
+) -> NDArray[np.int64]:
+    members = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
+    return np.concatenate([_drawn(group, whose[group], random) for group in members])
+
+
+def _drawn(
+    members: NDArray[np.int64], whose: NDArray[np.int64], random: np.random.Generator
+) -> NDArray[np.int64]:
+    """Return each member as often as the person whose it is was drawn."""
+    persons = np.unique(whose)
+    times = np.bincount(random.choice(persons, len(persons)), minlength=persons[-1] + 1)
+    return np.repeat(members, times[whose])
 
 
 def _metrics(targets: NDArray[np.int64], probabilities: NDArray[np.float64]) -> dict[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from napari_wsimil.learning.cases import unit_of
 from napari_wsimil.learning.metrics import confusion, intervals, roc_curves
 from napari_wsimil.learning.survival import c_index_interval
 
@@ -28,7 +29,7 @@ class PatientResult:
     Attributes
     ----------
     patient
-        Name in the manifest.
+        Name in the manifest; of a slide, where each is a case of its own.
     truth
         Name of the class, or the follow-up in words.
     answer
@@ -68,6 +69,8 @@ class Results:
         One class against the rest; none for survival.
     confusion
         (C, C) patients, row the class, column the answer; None for survival.
+    unit
+        What is counted: "patients", or "slides" where each is a case of its own.
     """
 
     of: str
@@ -76,14 +79,15 @@ class Results:
     patients: tuple[PatientResult, ...]
     roc: tuple[Roc, ...] = ()
     confusion: NDArray[np.int64] | None = None
+    unit: str = "patients"
 
 
 def results_of(of: str, scores: Scores, card: Card, manifest: Manifest) -> Results:
     """Return the results of some patients of a manifest."""
-    metrics = bounds(scores)
+    metrics, unit = bounds(scores), unit_of(manifest.patients)
     patients = _patients(scores, card, manifest)
     if scores.follow_ups:
-        return Results(of, card.outcomes, metrics, patients)
+        return Results(of, card.outcomes, metrics, patients, unit=unit)
     targets, probabilities = scores.targets.numpy(), scores.probabilities.numpy()
     return Results(
         of,
@@ -92,14 +96,16 @@ def results_of(of: str, scores: Scores, card: Card, manifest: Manifest) -> Resul
         patients,
         roc=roc_curves(targets, probabilities),
         confusion=confusion(targets, probabilities),
+        unit=unit,
     )
 
 
 def bounds(scores: Scores, draws: int = 1000) -> dict[str, Interval]:
     """Return the metrics of classes, or of survival, with 95 % bootstrap intervals."""
     if scores.follow_ups:
-        return c_index_interval(scores.follow_ups, scores.risks, draws)
-    return intervals(scores.targets.numpy(), scores.probabilities.numpy(), draws=draws)
+        return c_index_interval(scores.follow_ups, scores.risks, draws, scores.persons)
+    targets, probabilities = scores.targets.numpy(), scores.probabilities.numpy()
+    return intervals(targets, probabilities, persons=scores.persons, draws=draws)
 
 
 def _patients(scores: Scores, card: Card, manifest: Manifest) -> tuple[PatientResult, ...]:

@@ -14,8 +14,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from napari_wsimil.learning.closer import closer_for
 from napari_wsimil.learning.cohort import (
+    as_predicted,
     bag_of_slide,
-    check_unit,
     feature_path,
     read_cohort,
     split_manifest,
@@ -162,7 +162,7 @@ def write_run(path: Path, config: RunConfig) -> None:
 
 
 def open_cohort(path: Path, record_schema: Path | None = None) -> Manifest:
-    """Return the cohort in a manifest, a study or a folder of bags.
+    """Return the cohort in a manifest, a study or a folder of bags, as predictions are of it.
 
     Raises
     ------
@@ -173,13 +173,16 @@ def open_cohort(path: Path, record_schema: Path | None = None) -> Manifest:
     """
     if path.is_dir() and not is_study(path):
         return read_folder(path)
-    check_unit(path)
-    return read_cohort(path, read_schema(record_schema) if record_schema else None)
+    schema = read_schema(record_schema) if record_schema else None
+    return as_predicted(path, read_cohort(path, schema))
 
 
 def cohort_of(config: RunConfig) -> Manifest:
     """Return the cohort of a run; a study's without records where the model reads none."""
-    cohort = open_cohort(config.cohort, config.record_schema)
+    return _as_read(config, open_cohort(config.cohort, config.record_schema))
+
+
+def _as_read(config: RunConfig, cohort: Manifest) -> Manifest:
     if is_study(config.cohort) and not reads_records(config.model):
         return replace(cohort, schema=None)
     return cohort
@@ -187,7 +190,9 @@ def cohort_of(config: RunConfig) -> Manifest:
 
 def encoder_of(manifest: Manifest, features: Path | None) -> str:
     """Return what made the features of the cohort's first slide, or raise as `read_cases`."""
-    slide = manifest.patients[0].slides[0]
+    slide = next((slide for patient in manifest.patients for slide in patient.slides), None)
+    if slide is None:
+        raise RecordError(f"{manifest.path} has no slides")
     path = feature_path(slide, features)
     if not path.exists():
         raise RecordError(f"there are no features at {path}: extract them first")
@@ -211,7 +216,7 @@ def plan_of(config: RunConfig) -> Plan:
 
 def split_of(config: RunConfig, manifest: Manifest) -> Fold:
     """Return who trains, chooses and tests; ValueError if the run does not go with the cohort."""
-    check_plan(plan_of(config), manifest)
+    check_plan(plan_of(config), _as_read(config, manifest))
     return split_manifest(manifest, config.folds, config.fold, config.fit.seed, config.task)
 
 

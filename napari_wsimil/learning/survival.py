@@ -31,8 +31,9 @@ def time_bins(patients: Sequence[Patient], count: int = BINS) -> tuple[float, ..
     ValueError
         If there are too few different times of events for so many bins.
     """
-    times = [p.time for p in patients if p.time is not None]
-    of_events = [p.time for p in patients if p.time is not None and p.event]
+    persons = {patient.person: patient for patient in patients}.values()
+    times = [p.time for p in persons if p.time is not None]
+    of_events = [p.time for p in persons if p.time is not None and p.event]
     if len(set(of_events)) < count:
         raise ValueError(
             f"{len(set(of_events))} different times of events among the training patients "
@@ -50,17 +51,22 @@ def c_index(follow_ups: Sequence[FollowUp], risks: Tensor) -> float:
 
 
 def c_index_interval(
-    follow_ups: Sequence[FollowUp], risks: Tensor, draws: int = 1000
+    follow_ups: Sequence[FollowUp],
+    risks: Tensor,
+    draws: int = 1000,
+    persons: Sequence[str] = (),
 ) -> dict[str, Interval]:
     """Return "c_index" with its 95 % bootstrap interval over patients.
 
-    Patients with and without the event are drawn apart, so that each draw has as many.
+    Patients with and without the event are drawn apart, so that each draw has as many;
+    `persons` are whose slides these are, if they are of slides.
     """
     times, events = _arrays(follow_ups)
     numbers = risks.double().numpy()
     return bootstrap(
         events.astype(np.int64),
         lambda i: {"c_index": concordance(times[i], events[i], numbers[i])},
+        persons=persons,
         draws=draws,
     )
 

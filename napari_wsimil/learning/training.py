@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from napari_wsimil.learning.cards import describe
+from napari_wsimil.learning.cases import unit_of
 from napari_wsimil.learning.checkpoint import check_target, save_checkpoint
 from napari_wsimil.learning.cohort import read_cases, split_manifest
 from napari_wsimil.learning.evaluation import Step, evaluate
@@ -175,7 +176,9 @@ def _members(manifest: Manifest, names: Sequence[str]) -> list[Patient]:
 def _record_format(manifest: Manifest, train: Sequence[Patient]) -> RecordFormat | None:
     if manifest.schema is None:
         return None
-    return RecordFormat.fit(manifest.schema, [p.record for p in train if p.record is not None])
+    records = {patient.person: patient.record for patient in train}
+    known = [record for record in records.values() if record is not None]
+    return RecordFormat.fit(manifest.schema, known)
 
 
 def _outlines(cases: Sequence[Case]) -> Generator[Step, None, list[Case]]:
@@ -197,13 +200,19 @@ def _check_encoders(cases: Sequence[Case]) -> None:
 
 def _told(train: Sequence[Case], chose: int, record: RecordFormat | None) -> str:
     """Return the card's sentence on the data, with who has which part of a record."""
-    told = f"{len(train)} patients trained, {chose} chose the weights"
+    told = f"{_whom(train)} trained, {chose} chose the weights"
     if record is None:
         return told
     clinical = [case.bags[0].clinical for case in train]
     present = torch.stack([tokens.present for tokens in clinical if tokens is not None])
     counts = zip(record.clinical.groups, present.sum(dim=0).tolist(), strict=True)
     return f"{told}; of the former " + ", ".join(f"{count} have {name}" for name, count in counts)
+
+
+def _whom(cases: Sequence[Case]) -> str:
+    counted = f"{len(cases)} {unit_of(cases)}"
+    persons = len({case.person for case in cases})
+    return counted if unit_of(cases) == "patients" else f"{counted} of {persons} patients"
 
 
 def _new_model(plan: Plan, cohort: _Cohort) -> MILModel:

@@ -41,10 +41,21 @@ class Database:
         Why it cannot be written, in a sentence; empty if it can.
     journal
         Which journal it has, and why, in a sentence.
+    health, lost
+        What can be done with the file, and what is known to be lost of a damaged one.
     """
 
-    def __init__(self, path: Path, engine: Engine, read_only: str, journal: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        engine: Engine,
+        read_only: str,
+        journal: str,
+        health: Health = Health.SOUND,
+        lost: tuple[str, ...] = (),
+    ) -> None:
         self.path, self.read_only, self.journal = path, read_only, journal
+        self.health, self.lost = health, lost
         self._reader, self._writer = engine, engine.execution_options(writes=True)
 
     @contextmanager
@@ -156,18 +167,22 @@ def open_database(path: Path, wait_s: float = WAIT_S) -> Database:
     """
     health, why = examine(path, wait_s)
     if health is Health.DAMAGED:
-        return _in_memory(path, *salvaged(path, why))
+        found = salvaged(path, why)
+        return _in_memory(path, found.memory, found.why, health, found.lost)
     if health is Health.UNREACHABLE:
-        return _in_memory(path, copied(path), why)
+        return _in_memory(path, copied(path), why, health)
     kind, journal = journal_on(file_system(path.parent))
     if health is Health.SOUND:
         journal = _journaled(path, kind, journal, wait_s)
     mode = "rw" if health is Health.SOUND else "ro"
-    return Database(path, _engine(lambda: _connected(path, wait_s, mode)), why, journal)
+    return Database(path, _engine(lambda: _connected(path, wait_s, mode)), why, journal, health)
 
 
-def _in_memory(path: Path, memory: sqlite3.Connection, why: str) -> Database:
-    return Database(path, _engine(lambda: memory, 1), why, "none: this is a copy in memory")
+def _in_memory(
+    path: Path, memory: sqlite3.Connection, why: str, health: Health, lost: tuple[str, ...] = ()
+) -> Database:
+    journal = "none: this is a copy in memory"
+    return Database(path, _engine(lambda: memory, 1), why, journal, health, lost)
 
 
 def _connected(path: Path, wait_s: float = WAIT_S, mode: str = "rw") -> sqlite3.Connection:

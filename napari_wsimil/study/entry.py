@@ -42,6 +42,7 @@ class Act(StrEnum):
     SUBMITTED = "submitted"
     LABEL_SHOWN = "label shown"
     FORGOTTEN = "forgotten"
+    RESCUED = "rescued"
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,8 @@ class Entry:
     step
         Number of the first of the entries that were written at once.
     erased
-        Numbers of the entries whose content this one erased.
+        Numbers of the entries whose content this one erased; of RESCUED those that were lost,
+        and `new` then pins the others.
     previous, hash
         The link before, and this one.
     """
@@ -125,13 +127,15 @@ class Entry:
         return {n: v for n, v in said.items() if n not in links and v not in ("", None, ())}
 
 
-def append(session: Session, entries: Iterable[Entry]) -> tuple[Entry, ...]:
+def append(session: Session, entries: Iterable[Entry], *, given: int = 0) -> tuple[Entry, ...]:
     """Write entries at the end of the chain, as one step, and return them as they stand there.
 
-    Number, step and hashes are given here; the session holds the write lock.
+    Number, step and hashes are given here; the session holds the write lock. No number up to
+    `given` is given again.
     """
     last = session.scalar(select(StoredEntry).order_by(StoredEntry.number.desc()).limit(1))
     number, previous = (last.number, last.hash) if last else (0, "")
+    number = max(number, given)
     first = number + 1
     written = []
     for entry in entries:
@@ -181,7 +185,7 @@ def fault(row: StoredEntry, previous: str, erased: set[int]) -> str:
     """
     if row.previous != previous:
         return "does not follow the one before: entries were taken out or put in"
-    if row.hash != _linked(row.number, row.previous, row.digest):
+    if not is_linked(row):
         return "has another hash than it should"
     if row.content is None:
         return "" if row.number in erased else "was erased, and no entry says so"
@@ -193,6 +197,11 @@ def fault(row: StoredEntry, previous: str, erased: set[int]) -> str:
 def is_intact(row: StoredEntry) -> bool:
     """Return whether a row's content is there, and as it was written."""
     return row.content is not None and _digested(row.content, row.salt or "") == row.digest
+
+
+def is_linked(row: StoredEntry) -> bool:
+    """Return whether a row's hash is that of its number, the hash before and its digest."""
+    return row.hash == _linked(row.number, row.previous, row.digest)
 
 
 def _row(entry: Entry, previous: str) -> StoredEntry:

@@ -7,6 +7,7 @@ import io
 import math
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ import openpyxl
 import pyarrow
 import pyarrow.parquet
 
+from napari_wsimil.study.archives import ARCHIVES, clinical_files
 from napari_wsimil.study.inert import bare
 from napari_wsimil.study.tables import (
     Heading,
@@ -35,8 +37,11 @@ _Numbered: TypeAlias = Iterator[tuple[int, list[str]]]
 _CBIOPORTAL_ROWS = 4
 
 
-def open_table(path: str | Path) -> Table:
+def open_table(path: str | Path, sheet: str = "") -> Table:
     """Return the cells of a CSV, TSV, XLSX, Parquet or cBioPortal file, as text.
+
+    Of a workbook, or of an archive of cBioPortal, the sheet or table that is named is read,
+    or the first; `Table.sheets` names all.
 
     Text that is not UTF-8 is taken for Windows-1252 or Latin-1, and `Table.notes` says so,
     as they say of a byte order mark, another delimiter than the ending promises, sheets
@@ -46,20 +51,45 @@ def open_table(path: str | Path) -> Table:
     Raises
     ------
     RecordError
-        If the file is none of these, is damaged, or is no table with a header row.
+        If the file is none of these, is damaged, has no such sheet, or is no table with a
+        header row.
     OSError
         If the file cannot be read.
     """
     path = Path(path)
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
-        known = ", ".join(sorted(_READERS))
+    ending = path.suffix.lower()
+    if ending in _BOOKS:
+        return _BOOKS[ending](path, sheet)
+    if ending not in _READERS:
+        known = ", ".join(sorted({*_READERS, *_BOOKS}))
         raise RecordError(f"{path.name} is no table this program reads ({known})")
-    return reader(path)
+    if sheet:
+        raise RecordError(f"{path.name} is one table, and has no sheet {sheet!r}")
+    return _READERS[ending](path)
+
+
+def workbook_sheets(path: Path) -> tuple[str, ...]:
+    """Return the names of the sheets of a workbook, none of another file.
+
+    Raises
+    ------
+    RecordError
+        If the workbook is damaged.
+    OSError
+        If it cannot be read.
+    """
+    if path.suffix.lower() != ".xlsx":
+        return ()
+    with _workbook(path) as book:
+        return tuple(sheet.title for sheet in book.worksheets)
 
 
 def _read_text(path: Path) -> Table:
-    text, notes = _decoded(path, path.read_bytes())
+    return _text_table(path, path.read_bytes())
+
+
+def _text_table(path: Path, raw: bytes) -> Table:
+    text, notes = _decoded(path, raw)
     lines = text.splitlines(keepends=True)
     above = [line for line in lines[:_CBIOPORTAL_ROWS] if line.startswith("#")]
     if len(above) == _CBIOPORTAL_ROWS:
@@ -121,20 +151,57 @@ def _delimiter(path: Path, header: str) -> tuple[str, tuple[str, ...]]:
     return found, (f"cells are parted by {words[found]}",)
 
 
-def _read_spreadsheet(path: Path) -> Table:
+def _read_archive(path: Path, sheet: str) -> Table:
+    files = clinical_files(path)
+    name = _chosen(path, tuple(files), sheet)
+    table = _text_table(path, files[name])
+    return _of_several(table, name, tuple(files), "tables in the archive")
+
+
+def _chosen(path: Path, names: tuple[str, ...], sheet: str) -> str:
+    if sheet and sheet not in names:
+        known = ", ".join(map(repr, names))
+        raise RecordError(f"{path.name} has no sheet {sheet!r}; it has {known}")
+    return sheet or names[0]
+
+
+def _of_several(table: Table, name: str, names: tuple[str, ...], what: str) -> Table:
+    if len(names) == 1:
+        return replace(table, sheet=name, sheets=names)
+    which = "the first" if name == names[0] else f"number {names.index(name) + 1}"
+    note = f"{which} of {len(names)} {what}, {name!r}"
+    return replace(table, notes=(note, *table.notes), sheet=name, sheets=names)
+
+
+def _read_spreadsheet(path: Path, name: str) -> Table:
+    with _workbook(path) as book:
+        sheets = {sheet.title: sheet for sheet in book.worksheets}
+        name = _chosen(path, tuple(sheets), name)
+        try:
+            cells = _sheet_cells(sheets[name].iter_rows(values_only=True))
+            table = _bared(table_of(path, cells))
+        except RecordError as error:
+            raise RecordError(f"{error}{other_sheets(name, tuple(sheets))}") from error
+    table = _of_several(table, name, tuple(sheets), "sheets")
+    return replace(table, notes=(*table.notes, *_formulas(path)))
+
+
+@contextmanager
+def _workbook(path: Path) -> Iterator[Any]:
     # What a damaged spreadsheet raises depends on which of its parts is damaged.
     try:
-        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-        sheet = book.worksheets[0]
-        table = _bared(table_of(path, _sheet_cells(sheet.iter_rows(values_only=True))))
-        names = book.sheetnames
-        book.close()
+        with closing(openpyxl.load_workbook(path, read_only=True, data_only=True)) as book:
+            yield book
     except RecordError:
         raise
     except (zipfile.BadZipFile, KeyError, ValueError, TypeError, IndexError, SyntaxError) as error:
         raise RecordError(f"{path} is not an XLSX file, or is damaged: {error}") from error
-    notes = [f"the first of {len(names)} sheets, {names[0]!r}"] if len(names) > 1 else []
-    return replace(table, notes=(*notes, *_formulas(path)))
+
+
+def other_sheets(name: str, names: tuple[str, ...]) -> str:
+    """Return the end of a sentence on a sheet that names all, empty if there is one alone."""
+    known = ", ".join(map(repr, names))
+    return f" (this is {name!r} of {known}: choose one with --sheet)" if len(names) > 1 else ""
 
 
 def _sheet_cells(rows: Iterable[tuple[Any, ...]]) -> _Numbered:
@@ -202,6 +269,11 @@ _READERS: Mapping[str, Callable[[Path], Table]] = {
     ".csv": _read_text,
     ".tsv": _read_text,
     ".txt": _read_text,
-    ".xlsx": _read_spreadsheet,
     ".parquet": _read_parquet,
+}
+
+#: Files of several tables, of which one is chosen.
+_BOOKS: Mapping[str, Callable[[Path, str], Table]] = {
+    ".xlsx": _read_spreadsheet,
+    **dict.fromkeys(ARCHIVES, _read_archive),
 }

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_wsimil.study.exports import write_cohort_table
-from napari_wsimil.study.formats import open_table
+from napari_wsimil.study.formats import open_table, other_sheets
 from napari_wsimil.study.import_plan import ImportPlan, plan_import
 from napari_wsimil.study.ledger import Act
+from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -28,6 +29,7 @@ def plan_for(
     answers: Mapping[str, str] | None = None,
     schema: ClinicalSchema | None = None,
     key: Key | None = None,
+    sheet: str = "",
 ) -> ImportPlan:
     """Return what the import of a table into a study will do. Nothing is written.
 
@@ -43,6 +45,8 @@ def plan_for(
         What is known of columns where the study has no fields yet, such as one that ships.
     key
         Of the study's pseudonyms, by which those who are in it are known again.
+    sheet
+        Which table of a workbook or an archive; the first if empty.
 
     Raises
     ------
@@ -53,7 +57,11 @@ def plan_for(
     if key is not None:
         cases = tuple(_outside(case, key.identifiers()) for case in cases)
     known = study.schema if study.schema.fields or schema is None else schema
-    return plan_import(open_table(path), answers, schema=known, cases=cases)
+    table = open_table(path, sheet)
+    try:
+        return plan_import(table, answers, schema=known, cases=cases)
+    except RecordError as error:
+        raise RecordError(f"{error}{other_sheets(table.sheet, table.sheets)}") from error
 
 
 def import_table(
@@ -61,8 +69,9 @@ def import_table(
 ) -> Generator[float, None, Added]:
     """Take the patients of a plan into a study; yield the share done, return what came of it.
 
-    New fields come into the study's schema first. Values that are there are never changed:
-    patients who contradict them are listed. The ledger gets the table's SHA-256.
+    New fields come into the study's schema with them, in one transaction. Values that are
+    there are never changed: patients who contradict them are listed. The ledger gets the
+    table's SHA-256.
 
     Parameters
     ----------
@@ -77,7 +86,7 @@ def import_table(
     Raises
     ------
     RecordError
-        If a question is open, or a name or value is not valid; no patient is taken in then.
+        If a question is open, or a name or value is not valid; nothing is changed then.
     StudyError
         If the study cannot be written.
     """
@@ -87,11 +96,8 @@ def import_table(
         patients, key = key.disguised(patients, study.manifest(), gone)
         key.save()
     yield 0.3
-    if plan.schema != study.schema:
-        study.set_schema(plan.schema, f"{why}: its fields")
-    yield 0.4
-    added = study.add(patients, why)
-    study.ledger.note(Act.IMPORTED, why=why, file=_sha256(plan.table.path))
+    schema = plan.schema if plan.schema != study.schema else None
+    added = study.add(patients, why, schema=schema, file=_sha256(plan.table.path))
     yield 1.0
     return added
 
@@ -127,4 +133,5 @@ def _outside(case: Patient, identifiers: Mapping[str, str]) -> Patient:
 
 
 def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

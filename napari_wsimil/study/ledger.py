@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select, text
 
+from napari_wsimil.study.chain import cuts, first_fault
 from napari_wsimil.study.entry import Act as Act
 from napari_wsimil.study.entry import Effect as Effect
 from napari_wsimil.study.entry import Entry as Entry
-from napari_wsimil.study.entry import append, drafted, entry_of, fault, is_intact, per_field
+from napari_wsimil.study.entry import append, drafted, entry_of, per_field
 from napari_wsimil.study.stored import StoredEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
     from sqlalchemy.orm import Session
@@ -112,10 +113,16 @@ class Ledger:
         with self._database.reading() as session:
             rows = session.scalars(select(StoredEntry).order_by(StoredEntry.number)).all()
             last = session.scalar(text("SELECT seq FROM sqlite_sequence WHERE name = 'ledger'"))
-        found = _first_fault(rows)
-        if not found and last is not None and last > len(rows):
-            found = f"entry {len(rows) + 1} of the ledger is gone: {last} were written"
+        found = first_fault(rows)
+        end = rows[-1].number if rows else 0
+        if not found and last is not None and last > end:
+            found = f"entry {end + 1} of the ledger is gone: {last} were written"
         return found
+
+    def cuts(self) -> str:
+        """Return which entries were lost before a rescue, in words; empty if none were."""
+        with self._database.reading() as session:
+            return cuts(session)
 
 
 def read_entries(
@@ -127,15 +134,3 @@ def read_entries(
         query = query.where(StoredEntry.patient == patient)
     rows = session.scalars(query.order_by(StoredEntry.number.desc()).limit(newest)).all()
     return tuple(entry_of(row) for row in reversed(rows))
-
-
-def _first_fault(rows: Sequence[StoredEntry]) -> str:
-    erased = {n for row in rows if is_intact(row) for n in entry_of(row).erased}
-    previous = ""
-    for place, row in enumerate(rows, 1):
-        if row.number != place:
-            return f"entry {place} of the ledger is gone"
-        if wrong := fault(row, previous, erased):
-            return f"entry {row.number} of the ledger {wrong}"
-        previous = row.hash
-    return ""

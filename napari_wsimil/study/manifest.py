@@ -87,12 +87,12 @@ class SlideRow:
 
 @dataclass(frozen=True)
 class Patient:
-    """One patient with all slides.
+    """One patient with all slides, or one slide where each is a case of its own.
 
     Attributes
     ----------
     name
-        Pseudonym.
+        Pseudonym, or name of the slide.
     slides
         In the order of the manifest.
     label
@@ -104,6 +104,8 @@ class Patient:
         both None without follow-up.
     record
         The clinical record; None if the manifest was read without a schema.
+    of
+        Whose slide it is; empty where the case is the patient.
     """
 
     name: str
@@ -113,6 +115,12 @@ class Patient:
     time: float | None = None
     event: bool | None = None
     record: Record | None = None
+    of: str = ""
+
+    @property
+    def person(self) -> str:
+        """The patient's name, also where the case is a slide."""
+        return self.of or self.name
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from napari_wsimil.study.additions import Added, Addition
 from napari_wsimil.study.cases import patient_of, rows_of
-from napari_wsimil.study.condition import StudyError
+from napari_wsimil.study.condition import Health, StudyError
 from napari_wsimil.study.entry import Act, append, drafted, per_field
 from napari_wsimil.study.forgetting import Forgotten, erase, is_forgotten
 from napari_wsimil.study.ledger import Ledger
@@ -53,6 +53,8 @@ class Study:
         Why it cannot be changed, in a sentence; empty if it can.
     journal
         Which journal its database keeps, and why, in a sentence.
+    is_damaged
+        Whether part of it is lost; a sound study of the rest is made by `rescue_study`.
     records, ledger
         The patients' values, and what was done.
     """
@@ -61,6 +63,7 @@ class Study:
         self.folder, self._database = folder, database
         self._read: tuple[str, ClinicalSchema] | None = None
         self.read_only, self.journal = database.read_only, database.journal
+        self.is_damaged = database.health is Health.DAMAGED
         self.ledger = Ledger(database, who)
         self.records = Records(database, self.ledger, self._schema)
         with database.reading() as session:
@@ -113,26 +116,47 @@ class Study:
                 return patient_of(row, self._schema(session), roots_of(session, self.folder))
         raise RecordError(f"there is no patient {name!r} in {self.folder}")
 
-    def add(self, patients: Sequence[Patient], why: str) -> Added:
+    def add(
+        self,
+        patients: Sequence[Patient],
+        why: str,
+        *,
+        schema: ClinicalSchema | None = None,
+        file: str = "",
+    ) -> Added:
         """Take patients in and return what came of each.
 
         Their names are kept as they are: give pseudonyms. Whoever is there already is
         completed where the study says nothing; who contradicts it is passed over and listed.
 
+        Parameters
+        ----------
+        patients, why
+            Whom, and the reason.
+        schema
+            Of the study from then on, if it is to have another.
+        file
+            SHA-256 in hex of the table they come from, which the ledger then keeps.
+
         Raises
         ------
         RecordError
-            If a name or a value is not valid; nothing is taken in then.
+            If a name or a value is not valid; nothing is changed then.
         StudyError
             If the study cannot be written.
         """
         images = [s.slide_path for p in patients for s in p.slides if s.slide_path]
         data = [s.feature_path for p in patients for s in p.slides if s.feature_path]
         with self._database.writing() as session:
+            if schema is not None:
+                self._change_schema(session, schema, f"{why}: its fields")
             places = placed(session, self.folder, images, "slides")
             places |= placed(session, self.folder, data, "features")
             addition = Addition(session, self._schema(session), places, self.ledger.who, why)
-            return addition.run(patients)
+            added = addition.run(patients)
+            if file:
+                append(session, [drafted(self.ledger.who, Act.IMPORTED, why=why, file=file)])
+            return added
 
     def link(self, links: Sequence[Link], why: str) -> Linked:
         """Say where the features of slides are, which stay in place; return what came of it.
@@ -162,13 +186,7 @@ class Study:
             If the study cannot be written.
         """
         with self._database.writing() as session:
-            for row in rows_of(session):
-                if row.record is not None:
-                    _check_fits(schema, row)
-            old, text = session.get_one(Fact, "schema"), schema_text(schema)
-            entry = drafted(self.ledger.who, Act.SCHEMA, why=why)
-            append(session, per_field(entry, {"schema": (old.value, text)}))
-            old.value = text
+            self._change_schema(session, schema, why)
 
     def set_root(self, name: str, folder: Path, why: str) -> None:
         """Point a root to where its files have moved.
@@ -215,13 +233,31 @@ class Study:
         self._database.sweep()
         return found
 
+    def _change_schema(self, session: Session, schema: ClinicalSchema, why: str) -> None:
+        for row in rows_of(session):
+            if row.record is not None:
+                _check_fits(schema, row)
+        old, text = session.get_one(Fact, "schema"), schema_text(schema)
+        entry = drafted(self.ledger.who, Act.SCHEMA, why=why)
+        append(session, per_field(entry, {"schema": (old.value, text)}))
+        old.value = text
+
     def _schema(self, session: Session) -> ClinicalSchema:
         text = session.scalar(select(Fact.value).where(Fact.name == "schema"))
         if text is None:
             raise StudyError(f"{self.folder}: its schema is lost: take it from a backup")
         if self._read is None or self._read[0] != text:
-            self._read = text, validated(yaml.safe_load(text), f"the schema of {self.folder}")
+            self._read = text, _schema_in(text, self.folder)
         return self._read[1]
+
+
+def _schema_in(text: str, folder: Path) -> ClinicalSchema:
+    try:
+        return validated(yaml.safe_load(text), f"the schema of {folder}")
+    except (yaml.YAMLError, RecordError) as error:
+        raise StudyError(
+            f"{folder}: its schema is damaged: take it from a backup ({error})"
+        ) from error
 
 
 def _check_fits(schema: ClinicalSchema, row: StoredPatient) -> None:

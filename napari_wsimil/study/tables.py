@@ -97,6 +97,8 @@ class Table:
         What whoever imports the file must know of how it was read, in sentences.
     headings
         By column; empty but for files that describe their columns.
+    sheet, sheets
+        Which of the file's tables this is, and which there are; empty where it is one table.
     """
 
     path: Path
@@ -104,6 +106,8 @@ class Table:
     rows: tuple[TableRow, ...]
     notes: tuple[str, ...] = ()
     headings: Mapping[str, Heading] = field(default_factory=dict)
+    sheet: str = ""
+    sheets: tuple[str, ...] = ()
 
 
 def read_table(path: str | Path) -> Table:

@@ -9,31 +9,18 @@ from qtpy.compat import isalive
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QTabWidget, QWidget
 
-from napari_wsimil.app import memory
+from napari_wsimil.app import memory, study_work
 from napari_wsimil.app.cohort_view import CohortView
 from napari_wsimil.app.link_work import link_job, survey_job
 from napari_wsimil.app.study_words import added_words, study_facts
-from napari_wsimil.app.study_work import (
-    Opened,
-    Planned,
-    chain_job,
-    correct_field,
-    create_study_job,
-    export_table_job,
-    folder_job,
-    import_job,
-    open_study_job,
-    plan_table_job,
-    read_job,
-)
+from napari_wsimil.app.widgets import study_ask
 from napari_wsimil.app.widgets.docked import DockedWidget
 from napari_wsimil.app.widgets.job import JobRow
-from napari_wsimil.app.widgets.study_ask import ask_features, ask_slides, ask_study, ask_table
 from napari_wsimil.app.widgets.study_buttons import StudyButtons
 from napari_wsimil.app.widgets.study_cases import CaseOpener
 from napari_wsimil.app.widgets.study_cohort import StudyCohort
 from napari_wsimil.app.widgets.study_export import ExportDialog
-from napari_wsimil.app.widgets.study_import import ImportDialog
+from napari_wsimil.app.widgets.study_import import OTHER_SHEET, ImportDialog
 from napari_wsimil.app.widgets.study_ledger import StudyLedger
 from napari_wsimil.app.widgets.study_links import AGAIN, LinksDialog
 from napari_wsimil.app.widgets.study_new import NewStudyDialog
@@ -48,6 +35,7 @@ if TYPE_CHECKING:
 
     from napari_wsimil.app.link_work import Found
     from napari_wsimil.app.session import Session
+    from napari_wsimil.app.study_work import Opened, Planned
     from napari_wsimil.study.field import Value
     from napari_wsimil.study.import_plan import ImportPlan
     from napari_wsimil.study.pseudonyms import Key
@@ -82,7 +70,8 @@ class StudyWidget(DockedWidget):
         self.tabs.addTab(self.ledger, "Ledger")
         above = QHBoxLayout()
         above.addWidget(self.facts, 1)
-        above.addWidget(self.buttons.fields)
+        for button in (self.buttons.fields, self.buttons.rescue):
+            above.addWidget(button)
         self.column.addLayout(above)
         for part in (self.buttons, self.job, self.news):
             self.column.addWidget(part)
@@ -101,6 +90,7 @@ class StudyWidget(DockedWidget):
         buttons.features.clicked.connect(self._ask_features)
         buttons.export.clicked.connect(self._ask_export)
         buttons.fields.clicked.connect(self._ask_fields)
+        buttons.rescue.clicked.connect(self._ask_rescue)
         self.cohort.chosen.connect(lambda name: self.slides.show_patient(self.cases.patient(name)))
         self.cohort.wanted.connect(self.open_case)
         self.cohort.corrected.connect(self.correct)
@@ -122,15 +112,20 @@ class StudyWidget(DockedWidget):
 
     def open(self, folder: Path) -> None:
         """Open a study in the background."""
-        self.job.run(open_study_job(folder), self._show_opened)
+        self.job.run(study_work.open_study_job(folder), self._show_opened)
 
     def create(self, folder: Path, schema: ClinicalSchema, name: str, unit: Unit) -> None:
         """Make a study and open it, in the background."""
-        self.job.run(create_study_job(folder, schema, name, unit), self._show_opened)
+        self.job.run(study_work.create_study_job(folder, schema, name, unit), self._show_opened)
 
     def open_slides(self, slides: Path, folder: Path) -> None:
         """Make a study of the slides in a folder and open it, in the background."""
-        self.job.run(folder_job(slides, folder), self._show_opened)
+        self.job.run(study_work.folder_job(slides, folder), self._show_opened)
+
+    def rescue(self, new: Path) -> None:
+        """Make a sound study of what could be read of this one, and open it, in the background."""
+        if (study := self._session.study) is not None:
+            self.job.run(study_work.rescue_job(study.folder, new), self._show_opened)
 
     def _show_opened(self, opened: Opened) -> None:
         before = self._session.study
@@ -141,28 +136,30 @@ class StudyWidget(DockedWidget):
         self._session.study = opened.study
         self.cases.manifest = opened.manifest
         self.cases.renew()
-        self._say(self._news)
+        self._say(opened.news or self._news)
         self._news = ""
         self._show_study()
         self._turn(self.tabs.currentIndex())
 
     # tables
 
-    def plan_import(self, path: Path, schema: ClinicalSchema | None = None) -> None:
+    def plan_import(
+        self, path: Path, schema: ClinicalSchema | None = None, sheet: str = ""
+    ) -> None:
         """Read a table in the background, and show what its import will do."""
         if (study := self._session.study) is not None:
-            self.job.run(plan_table_job(study, path, schema), self._ask_plan)
+            self.job.run(study_work.plan_table_job(study, path, schema, sheet), self._ask_plan)
 
     def import_table(self, plan: ImportPlan, why: str, key: Key | None = None) -> None:
         """Take a table's patients in, in the background, under pseudonyms if there is a key."""
         if (study := self._session.study) is not None:
-            work = import_job(study, plan, why, key)
+            work = study_work.import_job(study, plan, why, key)
             self.job.run(work, lambda added: self._reload(added_words(added)))
 
     def export(self, path: Path, time_unit: str = "", cbioportal: bool = False) -> None:
         """Write the cohort as a table, in the background."""
         if (study := self._session.study) is not None:
-            job = export_table_job(study, path, time_unit, cbioportal)
+            job = study_work.export_table_job(study, path, time_unit, cbioportal)
             self.job.run(job, lambda written: self._say(f"Wrote {written.name}."))
 
     def find_features(self, folder: Path, confirmed: Confirmed) -> None:
@@ -184,7 +181,7 @@ class StudyWidget(DockedWidget):
         """Read the ledger and check its chain, in the background."""
         study = self._session.study
         if study is not None and not self.job.busy:
-            self.job.run(chain_job(study), self.ledger.show_chain)
+            self.job.run(study_work.chain_job(study), self.ledger.show_chain)
 
     def _turn(self, page: int) -> None:
         if self.tabs.widget(page) is self.ledger:
@@ -194,7 +191,7 @@ class StudyWidget(DockedWidget):
         """Read the patients again, and say what has come of what was done."""
         if (study := self._session.study) is not None:
             self._news = news
-            self.job.run(read_job(study), self._show_opened)
+            self.job.run(study_work.read_job(study), self._show_opened)
 
     # cases
 
@@ -208,7 +205,7 @@ class StudyWidget(DockedWidget):
         if study is None or shown is None:
             return
         seen = None if shown.record is None else shown.record[field]
-        work = partial(correct_field, study, patient, field, seen, value, why)
+        work = partial(study_work.correct_field, study, patient, field, seen, value, why)
         self._correcting = study, patient
         self._writer.write(work, lambda _: self._show_patient(study, patient))
 
@@ -245,25 +242,32 @@ class StudyWidget(DockedWidget):
             self.create(dialog.folder, schema, called, dialog.unit.currentData())
 
     def _ask_study(self) -> None:
-        if (folder := ask_study(self)) is not None:
+        if (folder := study_ask.ask_study(self)) is not None:
             self.open(folder)
 
+    def _ask_rescue(self) -> None:
+        if (folder := study_ask.ask_rescue(self)) is not None:
+            self.rescue(folder)
+
     def _ask_slides(self) -> None:
-        if (folders := ask_slides(self)) is not None:
+        if (folders := study_ask.ask_slides(self)) is not None:
             self.open_slides(*folders)
 
     def _ask_table(self) -> None:
-        if (path := ask_table(self)) is not None:
+        if (path := study_ask.ask_table(self)) is not None:
             self.plan_import(path)
 
     def _ask_plan(self, planned: Planned) -> None:
         dialog = ImportDialog(planned.plan, self, has_names=bool(planned.key.patients))
-        if dialog.exec_():
+        answer, plan = dialog.exec_(), planned.plan
+        if answer == OTHER_SHEET:
+            self.plan_import(plan.table.path, plan.given, dialog.sheet.currentText())
+        elif answer:
             key = planned.key if dialog.names.isChecked() else None
             self.import_table(dialog.plan, dialog.why.text().strip() or "imported", key)
 
     def _ask_features(self) -> None:
-        if (folder := ask_features(self)) is not None:
+        if (folder := study_ask.ask_features(self)) is not None:
             self.find_features(folder, Confirmed())
 
     def _ask_links(self, found: Found) -> None:
@@ -304,6 +308,4 @@ class StudyWidget(DockedWidget):
         self._refresh()
 
     def _refresh(self) -> None:
-        study = self._session.study
-        read_only = "" if study is None else study.read_only
-        self.buttons.refresh(is_open=study is not None, read_only=read_only, busy=self.job.busy)
+        self.buttons.refresh(self._session.study, busy=self.job.busy)

@@ -12,7 +12,10 @@ from napari_wsimil.app import memory
 if TYPE_CHECKING:
     from qtpy.QtWidgets import QWidget
 
-TABLES = "Tables (*.csv *.tsv *.txt *.xlsx *.parquet);;All files (*)"
+TABLES = (
+    "Tables (*.csv *.tsv *.txt *.xlsx *.parquet);;"
+    "Studies of cBioPortal (*.zip *.tar *.tar.gz *.tgz);;All files (*)"
+)
 
 
 def ask_study(parent: QWidget) -> Path | None:
@@ -31,6 +34,13 @@ def ask_slides(parent: QWidget) -> tuple[Path, Path] | None:
     memory.remember_folder(Path(slides))
     folder = QFileDialog.getExistingDirectory(parent, "Folder for the study", slides)
     return (Path(slides), Path(folder)) if folder else None
+
+
+def ask_rescue(parent: QWidget) -> Path | None:
+    """Return the folder for what is saved of a damaged study, None if nobody chose one."""
+    title = "Folder for what can be saved of the study"
+    folder = QFileDialog.getExistingDirectory(parent, title, memory.last_folder())
+    return Path(folder) if folder else None
 
 
 def ask_features(parent: QWidget) -> Path | None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from qtpy.QtWidgets import QGridLayout, QPushButton, QWidget
 
 from napari_wsimil.app.widgets.docked import allow
+
+if TYPE_CHECKING:
+    from napari_wsimil.study.study import Study
 
 _NONE, _BUSY = "Open a study first", "Something is running: wait for it, or cancel it"
 
@@ -21,6 +26,7 @@ class StudyButtons(QWidget):
         self.table = QPushButton("Import table…")
         self.export = QPushButton("Export table…")
         self.fields = QPushButton("Fields…")  # beside the study's facts
+        self.rescue = QPushButton("Rescue…")  # there, too
         grid = QGridLayout(self)
         grid.setContentsMargins(0, 0, 0, 0)
         grid.setSpacing(4)
@@ -32,16 +38,19 @@ class StudyButtons(QWidget):
             for place, button in enumerate(buttons):
                 grid.addWidget(button, row, place)
 
-    def refresh(self, *, is_open: bool, read_only: str, busy: bool) -> None:
-        """Say what can be done now."""
+    def refresh(self, study: Study | None, *, busy: bool) -> None:
+        """Say what can be done now with the study that is open, if one is."""
         allow(self.new, not busy, _BUSY, "A folder for patients, slides, records and a ledger")
         allow(self.open, not busy, _BUSY, "A folder that holds a study")
         allow(self.slides, not busy, _BUSY, "A new study in which each slide of a folder is a case")
-        why = _BUSY if busy else _NONE if not is_open else read_only
+        why = _BUSY if busy else _NONE if study is None else study.read_only
         does = "CSV, TSV, XLSX, Parquet or cBioPortal; what it does is shown first"
         allow(self.table, not why, why, does)
         does = "Of TRIDENT, CLAM, STAMP, LazySlide, Slideflow; checked first, and left in place"
         allow(self.features, not why, why, does)
         allow(self.export, not why, why, "Under the names of the study, without paths")
-        self.fields.setVisible(is_open)
+        is_damaged = study is not None and study.is_damaged
+        self.rescue.setVisible(is_damaged)
+        allow(self.rescue, not busy, _BUSY, "A new, sound study of what could be read of this one")
+        self.fields.setVisible(study is not None and not is_damaged)
         allow(self.fields, not why, why, "Types, units, ranges and groups of the records' fields")

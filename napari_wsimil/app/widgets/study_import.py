@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtWidgets import (
     QApplication,
     QCheckBox,
+    QComboBox,
     QDialog,
     QDialogButtonBox,
     QHBoxLayout,
@@ -25,6 +26,10 @@ from napari_wsimil.study.import_report import disagreement_lines, who_lines
 
 if TYPE_CHECKING:
     from napari_wsimil.study.import_plan import ImportPlan
+
+
+#: What `exec_` returns where another sheet of the workbook is to be read.
+OTHER_SHEET = 2
 
 
 class ImportDialog(QDialog):
@@ -53,6 +58,12 @@ class ImportDialog(QDialog):
         self.resize(min(980, screen.width() - 40), min(680, screen.height() - 80))
         self.summary = QLabel()
         self.summary.setWordWrap(True)
+        self.sheet = QComboBox()
+        self.sheet.addItems(plan.table.sheets)
+        self.sheet.setCurrentText(plan.table.sheet)
+        self.sheet.setVisible(len(plan.table.sheets) > 1)
+        self.sheet.setToolTip("Which table of the file; what was answered so far is forgotten")
+        self.sheet.activated.connect(lambda _: self.done(OTHER_SHEET))
         self.questions, self.columns = ImportQuestions(), ImportColumns()
         self.people = QPlainTextEdit()
         self.people.setReadOnly(True)
@@ -98,6 +109,7 @@ class ImportDialog(QDialog):
         below.addWidget(self.buttons)
         column = QVBoxLayout(self)
         column.addWidget(self.summary)
+        column.addWidget(self.sheet)
         column.addWidget(self.tabs, 1)
         column.addWidget(self.names)
         column.addLayout(below)

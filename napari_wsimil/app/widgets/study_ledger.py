@@ -113,7 +113,11 @@ class StudyLedger(QWidget):
         self.model.show(chain.entries)
         self.model.search(self.search.text())
         self.table.resizeColumnsToContents()
-        holds = f"The chain of {len(chain.entries):,} entries holds: none was changed or removed."
+        since = (
+            f" since a rescue, before which entries {chain.cuts} were lost" if chain.cuts else ""
+        )
+        count = f"{len(chain.entries):,} entries"
+        holds = f"The chain of {count} holds: none was changed or removed{since}."
         self.state.setText(f"<b>The chain is broken</b>: {chain.fault}." if chain.fault else holds)
         self.state.setStyleSheet("color: #d55e00" if chain.fault else "")
 

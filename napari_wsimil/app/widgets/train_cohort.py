@@ -23,6 +23,7 @@ from qtpy.QtWidgets import (
 
 from napari_wsimil.app import memory
 from napari_wsimil.app.widgets.path_row import PathRow
+from napari_wsimil.learning.cases import unit_of
 from napari_wsimil.learning.outcomes import Task
 
 if TYPE_CHECKING:
@@ -205,17 +206,19 @@ def _spin(least: int, most: int, value: int, tip: str) -> QSpinBox:
 
 def _facts(manifest: Manifest) -> str:
     slides = sum(len(patient.slides) for patient in manifest.patients)
-    return f"<b>{manifest.path.name}</b>: {len(manifest.patients)} patients, {slides} slides"
+    persons = len({patient.person for patient in manifest.patients})
+    alone = ", each a case of its own" if unit_of(manifest.patients) == "slides" else ""
+    return f"<b>{manifest.path.name}</b>: {persons} patients, {slides} slides{alone}"
 
 
 def _table(manifest: Manifest, fold: Fold, task: Task) -> str:
-    """Return a table of patients, a row a class or event, as rich text."""
+    """Return a table of patients, or of slides as cases, a row a class or event, as rich text."""
     kinds = {patient.name: _kind(patient, task) for patient in manifest.patients}
     parts = [
         Counter(kinds[name] for name in part) for part in (fold.train, fold.validation, fold.test)
     ]
     names = sorted(set().union(*parts))
-    rows: list[tuple[str, ...]] = [("patients", "train", "choose", "test")]
+    rows: list[tuple[str, ...]] = [(unit_of(manifest.patients), "train", "choose", "test")]
     rows += [(name, *(str(part[name]) for part in parts)) for name in names]
     rows += [("all", *(str(part.total()) for part in parts))]
     cells = ("".join(f"<td align='right'>{cell}</td>" for cell in row[1:]) for row in rows)

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 
 _OF = {
-    "test": "<b>{0} test patients</b>, whom training never saw",
-    "validation": "<b>No test patients</b>: these {0} chose the weights, so the numbers flatter",
+    "test": "<b>{0} test {1}</b>, which training never saw",
+    "validation": "<b>No test {1}</b>: these {0} chose the weights, so the numbers flatter",
 }
 _NOBODY = "Every patient trained: there is nobody to tell how good the model is."
 _NAMES = {"auc": "AUC", "macro_f1": "macro-F1", "c_index": "c-index"}
@@ -44,10 +44,11 @@ class ResultsBox(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._patients: tuple[PatientResult, ...] = ()
+        self._one = "patient"
         self.said = QLabel("Nothing is trained yet.")
         self.said.setWordWrap(True)
         self.figure = ConfusionAndRoc()
-        self.names = QCheckBox("Show patient names")
+        self.names = QCheckBox("Show names")
         self.names.setToolTip("Names can tell who a patient is: they are hidden unless asked for")
         self.table = _table()
         self.use_button = QPushButton("Use in viewer")
@@ -86,7 +87,8 @@ class ResultsBox(QWidget):
 
     def _fill(self, results: Results) -> None:
         self.table.setSortingEnabled(False)
-        columns = ["patient", "truth", "model", *(f"P({name})" for name in _told(results.outcomes))]
+        self._one = results.unit.removesuffix("s")
+        columns = [self._one, "truth", "model", *(f"P({name})" for name in _told(results.outcomes))]
         self.table.setColumnCount(len(columns))
         self.table.setHorizontalHeaderLabels(columns)
         self.table.setRowCount(len(results.patients))
@@ -111,7 +113,7 @@ class ResultsBox(QWidget):
             item = self.table.item(row, 0)
             number = self._index(item)
             known = self.names.isChecked()
-            item.setText(self._patients[number].patient if known else f"patient {number + 1}")
+            item.setText(self._patients[number].patient if known else f"{self._one} {number + 1}")
 
     def _index(self, item: QTableWidgetItem) -> int:
         return int(item.data(Qt.ItemDataRole.UserRole + 1))
@@ -149,7 +151,7 @@ def _table() -> QTableWidget:
 
 
 def _summary(results: Results) -> str:
-    lines = [_OF[results.of].format(len(results.patients))]
+    lines = [_OF[results.of].format(len(results.patients), results.unit)]
     for name, one in results.metrics.items():
         title = _NAMES.get(name, name.replace("_", " "))
         lines.append(f"{title} <b>{one.value:.3f}</b> (95 %: {one.low:.3f} to {one.high:.3f})")
