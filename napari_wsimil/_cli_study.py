@@ -13,6 +13,8 @@ from napari_wsimil._cli_study_facts import (
     chain_facts,
     naming_facts,
     patient_facts,
+    run_facts,
+    run_words,
     study_facts,
     texts_of,
 )
@@ -45,6 +47,7 @@ Changes = Annotated[
 Why = Annotated[str, typer.Option(help="The reason, which the ledger keeps.")]
 Undo = Annotated[bool, typer.Option("--undo", help="Take the last correction back.")]
 Redo = Annotated[bool, typer.Option("--redo", help="Do again what was undone last.")]
+Runs = Annotated[bool, typer.Option("--runs", help="Also the models that were trained on it.")]
 Newest = Annotated[int | None, typer.Option(min=1, help="How many of the last; all if none.")]
 RootName = Annotated[str, typer.Argument(help="Name of the root, as show tells it.")]
 RootFolder = Annotated[Path, typer.Argument(help="Where its files are now.")]
@@ -94,6 +97,7 @@ def create(
 def show(
     folder: Folder,
     patient: MaybePatient = None,
+    runs: Runs = False,
     identifying: opt.Identifying = False,
     key: KeyFile = None,
     as_json: opt.Json = False,
@@ -108,6 +112,7 @@ def show(
     with open_study(folder) as study:
         _warn(study)
         known = study_facts(study) if patient is None else patient_facts(study, patient)
+        known |= {"runs": run_facts(study)} if runs else {}
         report(known | (naming_facts(study, patient, key) if identifying else {}), as_json)
 
 
@@ -251,6 +256,7 @@ def forget(
         "files_erased": found.erased,
         "key_without_them": gone.key or "none found: name one with --key if you keep it",
         "models_trained_on_them": gone.models,
+        "models_not_where_they_were": [run_words(run) for run in gone.moved],
         "models_not_readable": gone.unread,
         "left_outside_the_study": found.outside,
         "look_for_them_in": found.unsure,

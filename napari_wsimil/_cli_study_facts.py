@@ -10,6 +10,7 @@ from napari_wsimil.study.field import Absent
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from napari_wsimil.study.runs import Run
     from napari_wsimil.study.schema import ClinicalSchema, Record
     from napari_wsimil.study.study import Study
 
@@ -85,6 +86,7 @@ def study_facts(study: Study) -> dict[str, Any]:
         "features": {"known": len(data), "there": sum(path.exists() for path in data)},
         "labels": _counted(labels),
         "splits": _counted(splits),
+        "models_trained": len(study.runs.read()),
         "journal": study.journal,
         **chain_facts(study.ledger.check()),
     }
@@ -123,6 +125,28 @@ def naming_facts(study: Study, name: str | None, key: Path | None) -> dict[str, 
         "images": {row.slide: row.slide_path for row in slides},
         "features": {row.slide: row.feature_path for row in slides},
     }
+
+
+def run_facts(study: Study) -> dict[str, Any]:
+    """Return the models that were trained on a study, by their number, without their folders."""
+    return {str(number): _run_fact(run) for number, run in enumerate(study.runs.read(), 1)}
+
+
+def _run_fact(run: Run) -> dict[str, Any]:
+    return {
+        "trained": f"{run.when:%Y-%m-%d %H:%M} UTC",
+        "who": run.who,
+        "method": run.method,
+        "file": run.name,
+        "sha256": run.model,
+        "patients": run.patients,
+        "figures": dict(run.figures),
+    }
+
+
+def run_words(run: Run) -> str:
+    """Return which model a run made, in a few words."""
+    return f"{run.name} ({run.method} of {run.when:%Y-%m-%d}, SHA-256 {run.model})"
 
 
 def texts_of(schema: ClinicalSchema, record: Record) -> dict[str, str]:

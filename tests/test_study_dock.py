@@ -364,7 +364,7 @@ def test_a_schema_that_records_do_not_fit_is_refused(filled: Dock) -> None:
 def test_a_study_that_cannot_be_written_says_so(dock: Dock, tmp_path: Path) -> None:
     small_study(tmp_path / "study").close()
     with closing(sqlite3.connect(tmp_path / "study" / "study.db")) as database:
-        database.execute("PRAGMA user_version = 2")
+        database.execute("PRAGMA user_version = 3")
     dock.study.open(tmp_path / "study")
     dock.idle()
     assert "newer version of this program" in dock.study.facts.text()
@@ -436,3 +436,24 @@ def test_what_is_typed_of_features_must_be_a_number(filled: Dock, tmp_path: Path
     assert "mpp=half" in dialog.problem.text()
     assert dialog.result() == 0
     assert not dialog.link_button.isEnabled()
+
+
+def test_models_that_were_trained_on_the_study_are_told(filled: Dock, tmp_path: Path) -> None:
+    page = filled.study.runs
+    filled.study.tabs.setCurrentWidget(page)
+    filled.idle()
+    assert (page.words.isHidden(), page.table.isHidden()) == (False, True)
+    path, patients = tmp_path / "late.safetensors", ("P0001", "P0002")
+    with open_study(tmp_path / "study") as other:
+        other.runs.add("abmil", "ab12", tmp_path / "early.safetensors", {}, patients, ())
+        other.runs.add("acmil", "cd34", path, {"test auc": 0.75}, patients, ("P0003",))
+    filled.study.tabs.setCurrentWidget(filled.study.cohort)
+    filled.study.tabs.setCurrentWidget(page)
+    filled.idle()
+    assert (page.words.isHidden(), page.table.isHidden()) == (True, False)
+    assert [page.table.item(row, 2).text() for row in range(2)] == [
+        "late.safetensors",
+        "early.safetensors",
+    ]
+    shown = [page.table.item(0, column).text() for column in (1, 3, 4)]
+    assert shown == ["acmil", "3", "test auc 0.75"]

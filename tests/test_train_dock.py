@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ import pytest
 import torch
 from cohorts import SPLITS, make_bag, write_folder, write_manifest
 from qtpy.QtCore import Qt
+from studies import planted_study
 
 from napari_wsimil.app import memory
 from napari_wsimil.app.training_work import TrainingStep, train_job
@@ -22,6 +25,7 @@ from napari_wsimil.learning.options import options_of, settings_of
 from napari_wsimil.learning.run import read_run, train_run
 from napari_wsimil.models import MODELS
 from napari_wsimil.space.slide import open_slide
+from napari_wsimil.study.study import open_study
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -602,3 +606,22 @@ def test_a_run_that_cannot_be_saved_is_told(ready: Dock, tmp_path: Path) -> None
     ready.train.save_run(tmp_path / "run.json")
     ready.idle()
     assert read_run(tmp_path / "run.json") == ready.train.config()
+
+
+def test_a_study_keeps_what_the_dock_has_trained_or_the_dock_says_why_not(
+    dock: Dock, tmp_path: Path
+) -> None:
+    folder = tmp_path / "study"
+    planted_study(folder).close()
+    dock.set_up(folder, folder / "models" / "one.safetensors", epochs=1)
+    dock.train.start_button.click()
+    dock.idle()
+    assert dock.train.status.text() == "Trained and saved as one.safetensors."
+    with open_study(folder) as study:
+        assert [run.name for run in study.runs.read("P7")] == ["one.safetensors"]
+    with closing(sqlite3.connect(folder / "study.db")) as connection:
+        connection.execute("PRAGMA user_version = 3")  # of a later version: it is only read
+    dock.train.start_button.click()
+    dock.idle()
+    said = "Trained and saved as one.safetensors. Warning: the study does not know of this model"
+    assert dock.train.status.text().startswith(said)

@@ -133,7 +133,7 @@ def _removed(
 ) -> tuple[str, ...]:
     rows = [row for patient in manifest.patients for row in patient.slides]
     images = sum(row.slide_path is not None for row in rows)
-    files = _counts(study.folder)
+    files, runs = _counts(study.folder), study.runs.read()
     said: Mapping[str, object] = {
         f"names of {len(manifest.patients)} patients and {len(rows)} slides: new ones": rows,
         f"dates ({', '.join(given.dates)}): days since each patient's first": given.dates,
@@ -142,6 +142,7 @@ def _removed(
         f"{len(study.ledger.entries())} entries of the ledger: the copy begins its own": True,
         "paths outside the study, the study's name, and who worked on it": True,
         f"models, maps and exports ({files} files)": files,
+        f"{len(runs)} runs: which models were trained, by whom, on which patients": runs,
     }
     return tuple(sentence for sentence, there in said.items() if there)
 

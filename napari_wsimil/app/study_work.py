@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from napari_wsimil.study.ledger import Entry
     from napari_wsimil.study.manifest import Manifest
     from napari_wsimil.study.pseudonyms import Key
+    from napari_wsimil.study.runs import Run
     from napari_wsimil.study.schema import ClinicalSchema
     from napari_wsimil.study.study import Study, Unit
 
@@ -113,6 +114,12 @@ def chain_job(study: Study) -> Generator[Step, None, Chain]:
     """Return a study's ledger, its chain checked."""
     yield Step("checking the ledger")
     return Chain(study.ledger.entries()[::-1], study.ledger.check())
+
+
+def runs_job(study: Study) -> Generator[Step, None, tuple[Run, ...]]:
+    """Return the models that were trained on a study."""
+    yield Step("reading the runs")
+    return study.runs.read()
 
 
 def correct_field(

@@ -19,6 +19,7 @@ from napari_wsimil.study.links import Link, Linked, read_links, write_links
 from napari_wsimil.study.manifest import Manifest, Patient
 from napari_wsimil.study.records import Records, held
 from napari_wsimil.study.roots import OWN, placed, roots_of
+from napari_wsimil.study.runs import Runs
 from napari_wsimil.study.schema import ClinicalSchema, validated
 from napari_wsimil.study.schema_file import schema_text
 from napari_wsimil.study.stored import Fact, Root, StoredPatient
@@ -55,6 +56,8 @@ class Study:
         Which journal its database keeps, and why, in a sentence.
     records, ledger
         The patients' values, and what was done.
+    runs
+        The models that were trained on it.
     """
 
     def __init__(self, folder: Path, database: Database, who: str) -> None:
@@ -63,6 +66,7 @@ class Study:
         self.read_only, self.journal = database.read_only, database.journal
         self.ledger = Ledger(database, who)
         self.records = Records(database, self.ledger, self._schema)
+        self.runs = Runs(database, folder, who)
         with database.reading() as session:
             facts = {fact.name: fact.value for fact in session.scalars(select(Fact))}
             self._schema(session)

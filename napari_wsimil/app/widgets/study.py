@@ -16,7 +16,6 @@ from napari_wsimil.app.study_words import added_words, study_facts
 from napari_wsimil.app.study_work import (
     Opened,
     Planned,
-    chain_job,
     correct_field,
     create_study_job,
     export_table_job,
@@ -37,6 +36,7 @@ from napari_wsimil.app.widgets.study_import import ImportDialog
 from napari_wsimil.app.widgets.study_ledger import StudyLedger
 from napari_wsimil.app.widgets.study_links import AGAIN, LinksDialog
 from napari_wsimil.app.widgets.study_new import NewStudyDialog
+from napari_wsimil.app.widgets.study_runs import StudyRuns
 from napari_wsimil.app.widgets.study_schema import SchemaDialog
 from napari_wsimil.app.widgets.study_slides import StudySlides
 from napari_wsimil.app.widgets.writer import Writer
@@ -75,11 +75,16 @@ class StudyWidget(DockedWidget):
         self.facts, self.news = QLabel(), QLabel()
         for label in (self.facts, self.news):
             label.setWordWrap(True)
-        self.cohort, self.ledger, self.slides = StudyCohort(), StudyLedger(), StudySlides()
+        self.cohort, self.slides = StudyCohort(), StudySlides()
+        self.ledger, self.runs = StudyLedger(), StudyRuns()
         self.cases = CaseOpener(session, self)
         self.tabs = QTabWidget()
-        self.tabs.addTab(self.cohort, "Patients")
-        self.tabs.addTab(self.ledger, "Ledger")
+        for name, page in (
+            ("Patients", self.cohort),
+            ("Models", self.runs),
+            ("Ledger", self.ledger),
+        ):
+            self.tabs.addTab(page, name)
         above = QHBoxLayout()
         above.addWidget(self.facts, 1)
         above.addWidget(self.buttons.fields)
@@ -107,7 +112,7 @@ class StudyWidget(DockedWidget):
         self.slides.wanted.connect(self.open_case)
         self.cases.wanted.connect(self.case_wanted)
         self.cases.told.connect(self._say)
-        self.ledger.check_button.clicked.connect(self.check_ledger)
+        self.ledger.check_button.clicked.connect(self._turn)
         self.tabs.currentChanged.connect(self._turn)
         self.job.started.connect(self._refresh)
         self.job.finished.connect(self._refresh)
@@ -144,7 +149,7 @@ class StudyWidget(DockedWidget):
         self._say(self._news)
         self._news = ""
         self._show_study()
-        self._turn(self.tabs.currentIndex())
+        self._turn()
 
     # tables
 
@@ -180,15 +185,11 @@ class StudyWidget(DockedWidget):
             lambda _: self._reload("The fields were changed."),
         )
 
-    def check_ledger(self) -> None:
-        """Read the ledger and check its chain, in the background."""
-        study = self._session.study
-        if study is not None and not self.job.busy:
-            self.job.run(chain_job(study), self.ledger.show_chain)
-
-    def _turn(self, page: int) -> None:
-        if self.tabs.widget(page) is self.ledger:
-            self.check_ledger()
+    def _turn(self, _: object = None) -> None:
+        """Read in the background what the page shows that is turned to."""
+        page, study = self.tabs.currentWidget(), self._session.study
+        if page is not self.cohort and study is not None and not self.job.busy:
+            self.job.run(page.job(study), page.show_found)
 
     def _reload(self, news: str) -> None:
         """Read the patients again, and say what has come of what was done."""
