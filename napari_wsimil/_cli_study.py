@@ -13,6 +13,7 @@ from napari_wsimil._cli_study_facts import (
     chain_facts,
     naming_facts,
     patient_facts,
+    prediction_facts,
     run_facts,
     run_words,
     study_facts,
@@ -48,6 +49,9 @@ Why = Annotated[str, typer.Option(help="The reason, which the ledger keeps.")]
 Undo = Annotated[bool, typer.Option("--undo", help="Take the last correction back.")]
 Redo = Annotated[bool, typer.Option("--redo", help="Do again what was undone last.")]
 Runs = Annotated[bool, typer.Option("--runs", help="Also the models that were trained on it.")]
+PredictionsToo = Annotated[
+    bool, typer.Option("--predictions", help="Also what models said last of the patients.")
+]
 Newest = Annotated[int | None, typer.Option(min=1, help="How many of the last; all if none.")]
 RootName = Annotated[str, typer.Argument(help="Name of the root, as show tells it.")]
 RootFolder = Annotated[Path, typer.Argument(help="Where its files are now.")]
@@ -92,12 +96,17 @@ def create(
 
 
 @verbs.command(
-    epilog=opt.examples("napari-wsimil study show lymphoma", "… lymphoma P0003 --json"),
+    epilog=opt.examples(
+        "napari-wsimil study show lymphoma",
+        "… lymphoma P0003 --json",
+        "… lymphoma --predictions",
+    ),
 )
 def show(
     folder: Folder,
     patient: MaybePatient = None,
     runs: Runs = False,
+    predictions: PredictionsToo = False,
     identifying: opt.Identifying = False,
     key: KeyFile = None,
     as_json: opt.Json = False,
@@ -113,6 +122,7 @@ def show(
         _warn(study)
         known = study_facts(study) if patient is None else patient_facts(study, patient)
         known |= {"runs": run_facts(study)} if runs else {}
+        known |= {"predictions": prediction_facts(study, patient)} if predictions else {}
         report(known | (naming_facts(study, patient, key) if identifying else {}), as_json)
 
 

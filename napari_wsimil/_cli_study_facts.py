@@ -10,6 +10,7 @@ from napari_wsimil.study.field import Absent
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from napari_wsimil.study.predictions import Answer
     from napari_wsimil.study.runs import Run
     from napari_wsimil.study.schema import ClinicalSchema, Record
     from napari_wsimil.study.study import Study
@@ -87,6 +88,7 @@ def study_facts(study: Study) -> dict[str, Any]:
         "labels": _counted(labels),
         "splits": _counted(splits),
         "models_trained": len(study.runs.read()),
+        "predictions": len(study.predictions.read()),
         "journal": study.journal,
         **chain_facts(study.ledger.check()),
     }
@@ -129,10 +131,10 @@ def naming_facts(study: Study, name: str | None, key: Path | None) -> dict[str, 
 
 def run_facts(study: Study) -> dict[str, Any]:
     """Return the models that were trained on a study, by their number, without their folders."""
-    return {str(number): _run_fact(run) for number, run in enumerate(study.runs.read(), 1)}
+    return {str(number): _run_facts(run) for number, run in enumerate(study.runs.read(), 1)}
 
 
-def _run_fact(run: Run) -> dict[str, Any]:
+def _run_facts(run: Run) -> dict[str, Any]:
     return {
         "trained": f"{run.when:%Y-%m-%d %H:%M} UTC",
         "who": run.who,
@@ -147,6 +149,27 @@ def _run_fact(run: Run) -> dict[str, Any]:
 def run_words(run: Run) -> str:
     """Return which model a run made, in a few words."""
     return f"{run.name} ({run.method} of {run.when:%Y-%m-%d}, SHA-256 {run.model})"
+
+
+def prediction_facts(study: Study, patient: str | None) -> dict[str, Any]:
+    """Return what models said last of a patient, or of all, by number, oldest first."""
+    return {str(n): _answer_facts(one) for n, one in enumerate(study.predictions.read(patient), 1)}
+
+
+def _answer_facts(answer: Answer) -> dict[str, Any]:
+    slide = {"slide": answer.slide} if answer.slide else {}
+    risk = {} if answer.risk is None else {"risk": answer.risk}
+    return {
+        "patient": answer.patient,
+        **slide,
+        "said": answer.words,
+        "probabilities": dict(answer.probabilities),
+        **risk,
+        "when": f"{answer.when:%Y-%m-%d %H:%M} UTC",
+        "model": answer.model,
+        "features": answer.features,
+        "record": answer.record,
+    }
 
 
 def texts_of(schema: ClinicalSchema, record: Record) -> dict[str, str]:

@@ -17,6 +17,7 @@ from napari_wsimil.bags.store import save_bag
 from napari_wsimil.study.field import Absent, Field, Kind
 from napari_wsimil.study.manifest import Patient, SlideRow, Split
 from napari_wsimil.study.schema import ClinicalSchema, Record
+from napari_wsimil.study.stored import VERSION
 from napari_wsimil.study.study import Study, Unit, create_study
 
 if TYPE_CHECKING:
@@ -77,6 +78,12 @@ def as_version_1(folder: Path) -> None:
         for table in ("run_patients", "runs", "predictions", "reviews"):
             connection.execute(f"DROP TABLE {table}")
         connection.execute("PRAGMA user_version = 1")
+
+
+def of_a_later_version(folder: Path) -> None:
+    """Make a closed study one that this program may only read."""
+    with closing(sqlite3.connect(folder / "study.db")) as connection:
+        connection.execute(f"PRAGMA user_version = {VERSION + 1}")
 
 
 def beside(code: str, *arguments: object) -> subprocess.Popen[str]:

@@ -8,7 +8,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from studies import as_version_1, planted_study, small_study
+from studies import as_version_1, of_a_later_version, planted_study, small_study
 
 from napari_wsimil.app.forgetting import forget
 from napari_wsimil.cli import main
@@ -69,8 +69,7 @@ def test_training_on_a_study_that_cannot_be_written_succeeds_and_says_so(
 ) -> None:
     folder, out = tmp_path / "study", tmp_path / "one.safetensors"
     planted_study(folder).close()
-    with closing(sqlite3.connect(folder / "study.db")) as connection:
-        connection.execute("PRAGMA user_version = 3")  # of a later version: it is only read
+    of_a_later_version(folder)
     code, told, err = command("train", folder, "-o", out, "--model", "abmil", "--epochs", 1)
     assert (code, told["checkpoint"]) == (0, str(out))
     assert out.exists()
@@ -188,13 +187,16 @@ def test_a_study_of_version_1_that_is_damaged_has_no_runs(tmp_path: Path) -> Non
         assert study.runs.read() == ()
 
 
-def test_of_a_damaged_study_the_runs_are_kept_that_can_be_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("table", "trained"), [("ledger", ("P1",)), ("patients", ())])
+def test_of_a_damaged_study_the_runs_are_kept_that_can_be_read(
+    tmp_path: Path, table: str, trained: tuple[str, ...]
+) -> None:
     small_study(tmp_path).close()
     _keep(tmp_path, tmp_path / "m.safetensors")
     file = tmp_path / "study.db"
     with closing(sqlite3.connect(file)) as connection:
-        query = "SELECT rootpage FROM sqlite_master WHERE name = 'ledger'"
-        (page,) = connection.execute(query).fetchone()
+        query = "SELECT rootpage FROM sqlite_master WHERE name = ?"
+        (page,) = connection.execute(query, (table,)).fetchone()
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     content = bytearray(file.read_bytes())
     content[(page - 1) * 4096 : page * 4096] = bytes(4096)
@@ -202,4 +204,4 @@ def test_of_a_damaged_study_the_runs_are_kept_that_can_be_read(tmp_path: Path) -
     with open_study(tmp_path) as study:
         assert "damaged" in study.read_only
         (run,) = study.runs.read()
-        assert (run.model, run.trained) == ("ab12", ("P1",))
+        assert (run.model, run.trained, run.patients) == ("ab12", trained, 2)

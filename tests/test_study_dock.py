@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import shutil
-import sqlite3
-from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QDialog
-from studies import small_study
+from studies import of_a_later_version, small_study
 
 from napari_wsimil.app.link_work import Found
-from napari_wsimil.app.widgets import study as study_module
 from napari_wsimil.app.widgets.study_import import ImportDialog
 from napari_wsimil.app.widgets.study_links import LinksDialog
+from napari_wsimil.app.widgets.study_new import NewStudyDialog
 from napari_wsimil.app.widgets.study_schema import SchemaDialog
 from napari_wsimil.bags.stated import Confirmed
 from napari_wsimil.bags.survey import Survey
@@ -363,8 +361,7 @@ def test_a_schema_that_records_do_not_fit_is_refused(filled: Dock) -> None:
 
 def test_a_study_that_cannot_be_written_says_so(dock: Dock, tmp_path: Path) -> None:
     small_study(tmp_path / "study").close()
-    with closing(sqlite3.connect(tmp_path / "study" / "study.db")) as database:
-        database.execute("PRAGMA user_version = 3")
+    of_a_later_version(tmp_path / "study")
     dock.study.open(tmp_path / "study")
     dock.idle()
     assert "newer version of this program" in dock.study.facts.text()
@@ -383,7 +380,7 @@ def test_a_new_study_is_asked_for_with_a_schema_that_ships(
         dialog.fields.setCurrentIndex(dialog.fields.findData("lymphoma"))
         return QDialog.DialogCode.Accepted
 
-    monkeypatch.setattr(study_module.NewStudyDialog, "exec_", exec_)
+    monkeypatch.setattr(NewStudyDialog, "exec_", exec_)
     dock.study.buttons.new.click()
     dock.idle()
     assert len(dock.session.study.schema.fields) == 28

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import time
-from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +11,7 @@ import pytest
 import torch
 from cohorts import SPLITS, make_bag, write_folder, write_manifest
 from qtpy.QtCore import Qt
-from studies import planted_study
+from studies import of_a_later_version, planted_study
 
 from napari_wsimil.app import memory
 from napari_wsimil.app.training_work import TrainingStep, train_job
@@ -619,8 +617,7 @@ def test_a_study_keeps_what_the_dock_has_trained_or_the_dock_says_why_not(
     assert dock.train.status.text() == "Trained and saved as one.safetensors."
     with open_study(folder) as study:
         assert [run.name for run in study.runs.read("P7")] == ["one.safetensors"]
-    with closing(sqlite3.connect(folder / "study.db")) as connection:
-        connection.execute("PRAGMA user_version = 3")  # of a later version: it is only read
+    of_a_later_version(folder)
     dock.train.start_button.click()
     dock.idle()
     said = "Trained and saved as one.safetensors. Warning: the study does not know of this model"

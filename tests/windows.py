@@ -72,7 +72,10 @@ class Docks:
 
     def idle(self) -> None:
         rows = (self.slide.job, *self.explain.jobs)
-        self.wait(lambda: not (self.presenter.settling or any(row.busy for row in rows)))
+        keeper = self.explain.keeper
+        self.wait(
+            lambda: not (self.presenter.settling or keeper.busy or any(row.busy for row in rows))
+        )
 
     def ask(self, slide: Path, features: Path, checkpoint: Path) -> None:
         """Open a slide with its tissue and features, and ask a model about it."""

@@ -12,10 +12,13 @@ if TYPE_CHECKING:
 
     from napari_wsimil.study.field import Field, Value
     from napari_wsimil.study.manifest import Manifest, Patient
+    from napari_wsimil.study.predictions import Answer
     from napari_wsimil.study.schema import ClinicalSchema
 
+#: The column of what a model said last of a patient.
+SAID = "last answer"
 #: What is known of a patient beside the record, as columns.
-OWN = ("patient", "slides", "label", "split", "time", "event")
+OWN = ("patient", "slides", "label", "split", "time", "event", SAID)
 
 #: How many fields are shown until somebody chooses.
 _FIRST_FIELDS = 6
@@ -54,11 +57,23 @@ class CohortView:
         patient's name beside them.
     rows
         Numbers of the patients that are shown, in order.
+
+    Parameters
+    ----------
+    answers
+        What a model said last, by patient.
     """
 
-    def __init__(self, manifest: Manifest, schema: ClinicalSchema) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        schema: ClinicalSchema,
+        answers: Mapping[str, Answer] | None = None,
+    ) -> None:
         self.patients: list[Patient] = list(manifest.patients)
         self.schema = schema
+        self._answers = dict(answers or {})
+        self._digests: dict[str, str] = {}
         self._fields: Mapping[str, Field] = schema.by_name
         self.columns = self._first_columns()
         self._words = ""
@@ -70,6 +85,11 @@ class CohortView:
     def choices(self) -> tuple[str, ...]:
         """Names of all columns there are."""
         return (*OWN, *self._fields)
+
+    @property
+    def answered(self) -> bool:
+        """Whether a model has said anything of a patient."""
+        return bool(self._answers)
 
     def patient(self, row: int) -> Patient:
         """Return the patient of a row that is shown."""
@@ -94,8 +114,8 @@ class CohortView:
         """Return a cell as it is shown."""
         patient, field = self.patient(row), self.field(column)
         if field is None:
-            text = _own(patient, self.columns[column])
-            return Cell(text, "", not text)
+            text = self._own(patient, self.columns[column])
+            return Cell(text, self._remark(patient, self.columns[column]), not text)
         value = _value(patient, field)
         if isinstance(value, Absent):
             return Cell("" if value is Absent.MISSING else value.value, value.value, absent=True)
@@ -123,10 +143,22 @@ class CohortView:
         index = next(i for i, one in enumerate(self.patients) if one.name == patient.name)
         self.patients[index] = patient
         self._texts.pop(index, None)
+        self._digests.pop(patient.name, None)
         return self.row_of(patient.name)
 
+    def take(self, answer: Answer) -> int | None:
+        """Take what a model said of a patient, and return the row it is shown in, which stays.
+
+        The first answer of all brings its column with it.
+        """
+        if not self.answered:
+            self.columns = tuple(n for n in self.choices if n in (SAID, *self.columns))
+        self._answers[answer.patient] = answer
+        self._texts.clear()
+        return self.row_of(answer.patient)
+
     def _first_columns(self) -> tuple[str, ...]:
-        said = (name for name in OWN[1:] if any(_says(p, name) for p in self.patients))
+        said = (name for name in OWN[1:] if any(self._says(p, name) for p in self.patients))
         inputs = self.schema.inputs or tuple(self._fields)
         return (*said, *inputs[:_FIRST_FIELDS]) or ("slides",)
 
@@ -140,18 +172,17 @@ class CohortView:
             rows = known + [i for i in rows if i not in keys]
         self.rows = rows
 
-    def _key(self, index: int, name: str) -> tuple[float, str] | None:
+    def _key(self, index: int, name: str) -> tuple[float, str, float] | None:
         """Return what a patient is sorted by: a number or rank, else words; None for none."""
         patient, field = self.patients[index], self._fields.get(name)
         if field is None:
-            own = _own(patient, name)
-            number = patient.time if name == "time" else None
-            return (number or 0.0, own.casefold()) if own else None
+            own = self._own(patient, name)
+            return _own_key(patient, name, own, self._answers.get(patient.name)) if own else None
         value = _value(patient, field)
         if isinstance(value, Absent):
             return None
         number = field.number(value)
-        return (0.0 if number is None else number, field.format(value).casefold())
+        return (0.0 if number is None else number, field.format(value).casefold(), 0.0)
 
     def _text(self, index: int) -> str:
         if index not in self._texts:
@@ -163,7 +194,7 @@ class CohortView:
     def _words_of(self, patient: Patient, name: str) -> str:
         field = self._fields.get(name)
         if field is None:
-            return _own(patient, name)
+            return self._own(patient, name)
         value = _value(patient, field)
         return value.value if isinstance(value, Absent) else field.format(value)
 
@@ -173,14 +204,37 @@ class CohortView:
         broken = self.schema.broken(patient.record)
         return next((sentence for sentence in broken if field.name in sentence.split()), "")
 
+    def _own(self, patient: Patient, name: str) -> str:
+        answer = self._answers.get(patient.name) if name == SAID else None
+        return _own(patient, name) if answer is None else answer.words
+
+    def _says(self, patient: Patient, name: str) -> bool:
+        """Return whether a column tells something of a patient; one slide is what all have."""
+        return len(patient.slides) > 1 if name == "slides" else bool(self._own(patient, name))
+
+    def _remark(self, patient: Patient, name: str) -> str:
+        """Return whether an answer is of the record as it is no more."""
+        answer = self._answers.get(patient.name) if name == SAID else None
+        if answer is None or not answer.record or patient.record is None:
+            return ""
+        if patient.name not in self._digests:
+            self._digests[patient.name] = patient.record.digest()
+        same = self._digests[patient.name] == answer.record
+        return "" if same else "the record was corrected since"
+
 
 def _value(patient: Patient, field: Field) -> Value:
     return Absent.MISSING if patient.record is None else patient.record[field.name]
 
 
-def _says(patient: Patient, name: str) -> bool:
-    """Return whether a column tells something of a patient; one slide is what all have."""
-    return len(patient.slides) > 1 if name == "slides" else bool(_own(patient, name))
+def _own_key(
+    patient: Patient, name: str, text: str, answer: Answer | None
+) -> tuple[float, str, float]:
+    """Return a number, words and a number to sort by: of an answer the class, then how sure."""
+    if name == SAID and answer is not None:
+        sure = answer.probabilities.get(answer.likeliest, 0.0)
+        return (answer.risk or 0.0, answer.likeliest.casefold(), sure)
+    return ((patient.time or 0.0) if name == "time" else 0.0, text.casefold(), 0.0)
 
 
 def _own(patient: Patient, name: str) -> str:
@@ -192,4 +246,4 @@ def _own(patient: Patient, name: str) -> str:
         return "" if patient.event is None else "happened" if patient.event else "censored"
     if name == "time":
         return "" if patient.time is None else f"{patient.time:.6g}"
-    return str(getattr(patient, name) or "")
+    return "" if name == SAID else str(getattr(patient, name) or "")

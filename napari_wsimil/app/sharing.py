@@ -133,7 +133,7 @@ def _removed(
 ) -> tuple[str, ...]:
     rows = [row for patient in manifest.patients for row in patient.slides]
     images = sum(row.slide_path is not None for row in rows)
-    files, runs = _counts(study.folder), study.runs.read()
+    files, runs, answers = _counts(study.folder), study.runs.read(), study.predictions.read()
     said: Mapping[str, object] = {
         f"names of {len(manifest.patients)} patients and {len(rows)} slides: new ones": rows,
         f"dates ({', '.join(given.dates)}): days since each patient's first": given.dates,
@@ -143,6 +143,7 @@ def _removed(
         "paths outside the study, the study's name, and who worked on it": True,
         f"models, maps and exports ({files} files)": files,
         f"{len(runs)} runs: which models were trained, by whom, on which patients": runs,
+        f"{len(answers)} predictions: what models said of the patients": answers,
     }
     return tuple(sentence for sentence, there in said.items() if there)
 

@@ -13,7 +13,7 @@ from napari_wsimil.study.study import create_study, open_study, study_of_folder
 from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping
     from pathlib import Path
 
     from napari_wsimil.study.additions import Added
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from napari_wsimil.study.import_plan import ImportPlan
     from napari_wsimil.study.ledger import Entry
     from napari_wsimil.study.manifest import Manifest
+    from napari_wsimil.study.predictions import Answer
     from napari_wsimil.study.pseudonyms import Key
     from napari_wsimil.study.runs import Run
     from napari_wsimil.study.schema import ClinicalSchema
@@ -29,10 +30,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """A study with its patients as they were read."""
+    """A study with its patients as they were read, and what a model said last of each."""
 
     study: Study
     manifest: Manifest
+    answers: Mapping[str, Answer]
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +77,7 @@ def folder_job(slides: Path, folder: Path) -> Generator[Step, None, Opened]:
 def read_job(study: Study) -> Generator[Step, None, Opened]:
     """Return a study with its patients."""
     yield Step("reading the patients")
-    return Opened(study, study.manifest())
+    return Opened(study, study.manifest(), study.predictions.latest())
 
 
 def plan_table_job(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from napari_wsimil.learning.cases import Case
     from napari_wsimil.learning.cohort import Closer
-    from napari_wsimil.learning.evaluation import Step
+    from napari_wsimil.learning.evaluation import Scores, Step
     from napari_wsimil.models.base import MILModel
     from napari_wsimil.models.card import Card
     from napari_wsimil.models.record import RecordFormat
@@ -36,11 +36,17 @@ class Assessment:
         Probability of each class, or of survival beyond each time bin, by patient and name.
     warnings
         What whoever reads the metrics must know, each once.
+    cases
+        Who was asked about, in order.
+    risks
+        Of survival, by patient, higher for who has the event earlier; none of classes.
     """
 
     metrics: dict[str, dict[str, float]]
     patients: dict[str, dict[str, float]]
     warnings: tuple[str, ...]
+    cases: Sequence[Case]
+    risks: dict[str, float]
 
 
 def assess(
@@ -83,16 +89,25 @@ def assess(
     if card.record is not None:
         warnings += telling(card.record.clinical.groups, cases)
     scores = yield from evaluate(model, cases, "patients")
-    chances = card.chances(scores.logits.double())
+    logits = scores.logits.double()
     found = bounds(scores, draws)
     return Assessment(
         metrics={n: {"value": i.value, "low": i.low, "high": i.high} for n, i in found.items()},
         patients={
             name: dict(zip(card.outcomes, row, strict=True))
-            for name, row in zip(scores.patients, chances.tolist(), strict=True)
+            for name, row in zip(scores.patients, card.chances(logits).tolist(), strict=True)
         },
         warnings=warnings,
+        cases=cases,
+        risks=_risks(card, scores),
     )
+
+
+def _risks(card: Card, scores: Scores) -> dict[str, float]:
+    if card.survival is None:
+        return {}
+    risks = card.survival.risk(scores.logits.double()).tolist()
+    return dict(zip(scores.patients, risks, strict=True))
 
 
 def _warnings(card: Card, cases: Sequence[Case]) -> tuple[str, ...]:

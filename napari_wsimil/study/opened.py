@@ -17,6 +17,7 @@ from napari_wsimil.study.forgetting import Forgotten, erase, is_forgotten
 from napari_wsimil.study.ledger import Ledger
 from napari_wsimil.study.links import Link, Linked, read_links, write_links
 from napari_wsimil.study.manifest import Manifest, Patient
+from napari_wsimil.study.predictions import Predictions
 from napari_wsimil.study.records import Records, held
 from napari_wsimil.study.roots import OWN, placed, roots_of
 from napari_wsimil.study.runs import Runs
@@ -56,8 +57,8 @@ class Study:
         Which journal its database keeps, and why, in a sentence.
     records, ledger
         The patients' values, and what was done.
-    runs
-        The models that were trained on it.
+    runs, predictions
+        The models that were trained on it, and what models said last of its patients.
     """
 
     def __init__(self, folder: Path, database: Database, who: str) -> None:
@@ -66,7 +67,7 @@ class Study:
         self.read_only, self.journal = database.read_only, database.journal
         self.ledger = Ledger(database, who)
         self.records = Records(database, self.ledger, self._schema)
-        self.runs = Runs(database, folder, who)
+        self.runs, self.predictions = Runs(database, folder, who), Predictions(database)
         with database.reading() as session:
             facts = {fact.name: fact.value for fact in session.scalars(select(Fact))}
             self._schema(session)

@@ -126,7 +126,8 @@ def _members(session: Session, picked: Mapping[str, bool]) -> list[StoredMember]
 
 
 def _run(row: StoredRun, roots: Mapping[str, Path]) -> Run:
-    names = [(member.selected, member.patient.name) for member in row.members]
+    there = (m for m in row.members if m.patient is not None)  # of a damaged study some are lost
+    names = [(member.selected, member.patient.name) for member in there]
     return Run(
         when=datetime.fromisoformat(row.at),
         who=row.who,

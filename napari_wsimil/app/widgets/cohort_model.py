@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from napari_wsimil.app.cohort_view import CohortView
     from napari_wsimil.study.field import Value
     from napari_wsimil.study.manifest import Patient
+    from napari_wsimil.study.predictions import Answer
 
 _ABSENT, _ODD = QColor("#8a929c"), QColor("#d55e00")
 _NOWHERE = QModelIndex()
@@ -133,9 +134,22 @@ class CohortModel(QAbstractTableModel):
             self.view.search(words)
             self.endResetModel()
 
+    def take(self, answer: Answer) -> None:
+        """Show what a model said of a patient; the first answer of all in a column that is new."""
+        if self.view is None:
+            return
+        if self.view.answered:
+            self._show_row(self.view.take(answer))
+        else:
+            self.beginResetModel()
+            self.view.take(answer)
+            self.endResetModel()
+
     def replace(self, patient: Patient) -> None:
         """Show a patient's new values."""
-        row = self.view.replace(patient) if self.view is not None else None
+        self._show_row(self.view.replace(patient) if self.view is not None else None)
+
+    def _show_row(self, row: int | None) -> None:
         if row is not None:
             last = self.columnCount() - 1
             self.dataChanged.emit(self.index(row, 0), self.index(row, last))

@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
 
 from napari_wsimil.app import memory
 from napari_wsimil.app.analysis import analyze_job, seen_job
+from napari_wsimil.app.widgets.answer_keeper import AnswerKeeper
 from napari_wsimil.app.widgets.ask import AskTab
 from napari_wsimil.app.widgets.attention import AttentionTab
 from napari_wsimil.app.widgets.branches import BranchesTab
@@ -51,6 +52,7 @@ class ExplainWidget(DockedWidget):
         super().__init__(parent)
         self._pane = session.pane
         self._seen: tuple[Slide | None, Seen] | None = None
+        self.keeper = AnswerKeeper(session, self)
         self.job = JobRow()
         self.map = MapBox(session, self.job)
         self.patches = PatchesTab(self._pane, self.job)
@@ -84,8 +86,8 @@ class ExplainWidget(DockedWidget):
 
     @property
     def asking(self) -> bool:
-        """Whether a click or a step still waits for its answer."""
-        waiting = self.ask.asking, self.steps.replaying
+        """Whether a click or a step still waits for its answer, or an answer to be kept."""
+        waiting = self.ask.asking, self.steps.replaying, self.keeper
         return self.patches.waiting or any(
             one.busy for one in (*waiting, self.patches.card.reading)
         )
@@ -125,6 +127,8 @@ class ExplainWidget(DockedWidget):
         self.job.started.connect(self._refresh)
         self.job.finished.connect(self._refresh)
         self.job.finished.connect(self._keep_seen)
+        self.slides.answered.connect(self.keeper.keep)
+        self.keeper.failed.connect(self._tell_unkept)
         events = self._pane.events
         events.slide.connect(self._refresh_on_event)
         events.model.connect(self._refresh_on_event)
@@ -165,7 +169,7 @@ class ExplainWidget(DockedWidget):
         if found.bag is not pane.bag:
             pane.show_bag(found.bag)
         self._seen = None
-        pane.show_prediction(found.prediction)
+        pane.show_answer(found.prediction)
 
     def _show_partial(self, step: Step) -> None:
         self._seen = None if step.seen is None else (self._pane.slide, step.seen)
@@ -200,6 +204,10 @@ class ExplainWidget(DockedWidget):
         for name, chance in chances:
             self.answer.addRow(name, _bar(chance))
         self._offer_tabs()
+
+    def _tell_unkept(self, words: str) -> None:
+        self.warnings.setText(f"The study does not keep this answer: {words}")
+        self.warnings.show()
 
     def _offer_tabs(self, _: object = None) -> None:
         prediction = self._pane.prediction

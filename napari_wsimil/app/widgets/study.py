@@ -9,47 +9,35 @@ from qtpy.compat import isalive
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QTabWidget, QWidget
 
-from napari_wsimil.app import memory
+from napari_wsimil.app import memory, study_work
 from napari_wsimil.app.cohort_view import CohortView
 from napari_wsimil.app.link_work import link_job, survey_job
 from napari_wsimil.app.study_words import added_words, study_facts
-from napari_wsimil.app.study_work import (
-    Opened,
-    Planned,
-    correct_field,
-    create_study_job,
-    export_table_job,
-    folder_job,
-    import_job,
-    open_study_job,
-    plan_table_job,
-    read_job,
-)
+from napari_wsimil.app.widgets import study_ask
 from napari_wsimil.app.widgets.docked import DockedWidget
 from napari_wsimil.app.widgets.job import JobRow
-from napari_wsimil.app.widgets.study_ask import ask_features, ask_slides, ask_study, ask_table
 from napari_wsimil.app.widgets.study_buttons import StudyButtons
 from napari_wsimil.app.widgets.study_cases import CaseOpener
 from napari_wsimil.app.widgets.study_cohort import StudyCohort
-from napari_wsimil.app.widgets.study_export import ExportDialog
 from napari_wsimil.app.widgets.study_import import ImportDialog
 from napari_wsimil.app.widgets.study_ledger import StudyLedger
 from napari_wsimil.app.widgets.study_links import AGAIN, LinksDialog
-from napari_wsimil.app.widgets.study_new import NewStudyDialog
 from napari_wsimil.app.widgets.study_runs import StudyRuns
 from napari_wsimil.app.widgets.study_schema import SchemaDialog
 from napari_wsimil.app.widgets.study_slides import StudySlides
 from napari_wsimil.app.widgets.writer import Writer
 from napari_wsimil.bags.stated import Confirmed
-from napari_wsimil.study.schema_file import NO_FIELDS, named_schema
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from napari_wsimil.app.link_work import Found
     from napari_wsimil.app.session import Session
+    from napari_wsimil.app.study_work import Opened, Planned
     from napari_wsimil.study.field import Value
     from napari_wsimil.study.import_plan import ImportPlan
+    from napari_wsimil.study.predictions import Answer
     from napari_wsimil.study.pseudonyms import Key
     from napari_wsimil.study.schema import ClinicalSchema
     from napari_wsimil.study.study import Study, Unit
@@ -68,6 +56,7 @@ class StudyWidget(DockedWidget):
         super().__init__(parent)
         self._session, self._pane = session, session.pane
         self._news = ""
+        self._answers: Mapping[str, Answer] = {}
         self._correcting: tuple[Study, str] | None = None
         self.job, self.buttons = JobRow(), StudyButtons()
         self._writer = Writer(self)
@@ -79,12 +68,9 @@ class StudyWidget(DockedWidget):
         self.ledger, self.runs = StudyLedger(), StudyRuns()
         self.cases = CaseOpener(session, self)
         self.tabs = QTabWidget()
-        for name, page in (
-            ("Patients", self.cohort),
-            ("Models", self.runs),
-            ("Ledger", self.ledger),
-        ):
-            self.tabs.addTab(page, name)
+        self.tabs.addTab(self.cohort, "Patients")
+        self.tabs.addTab(self.runs, "Models")
+        self.tabs.addTab(self.ledger, "Ledger")
         above = QHBoxLayout()
         above.addWidget(self.facts, 1)
         above.addWidget(self.buttons.fields)
@@ -117,6 +103,7 @@ class StudyWidget(DockedWidget):
         self.job.started.connect(self._refresh)
         self.job.finished.connect(self._refresh)
         self._pane.events.case.connect(self._show_changed)
+        self._session.events.kept.connect(self._show_kept)
 
     @property
     def writing(self) -> bool:
@@ -127,15 +114,15 @@ class StudyWidget(DockedWidget):
 
     def open(self, folder: Path) -> None:
         """Open a study in the background."""
-        self.job.run(open_study_job(folder), self._show_opened)
+        self.job.run(study_work.open_study_job(folder), self._show_opened)
 
     def create(self, folder: Path, schema: ClinicalSchema, name: str, unit: Unit) -> None:
         """Make a study and open it, in the background."""
-        self.job.run(create_study_job(folder, schema, name, unit), self._show_opened)
+        self.job.run(study_work.create_study_job(folder, schema, name, unit), self._show_opened)
 
     def open_slides(self, slides: Path, folder: Path) -> None:
         """Make a study of the slides in a folder and open it, in the background."""
-        self.job.run(folder_job(slides, folder), self._show_opened)
+        self.job.run(study_work.folder_job(slides, folder), self._show_opened)
 
     def _show_opened(self, opened: Opened) -> None:
         before = self._session.study
@@ -144,7 +131,7 @@ class StudyWidget(DockedWidget):
             self._pane.show_case(None)
             before.close()
         self._session.study = opened.study
-        self.cases.manifest = opened.manifest
+        self.cases.manifest, self._answers = opened.manifest, opened.answers
         self.cases.renew()
         self._say(self._news)
         self._news = ""
@@ -156,18 +143,18 @@ class StudyWidget(DockedWidget):
     def plan_import(self, path: Path, schema: ClinicalSchema | None = None) -> None:
         """Read a table in the background, and show what its import will do."""
         if (study := self._session.study) is not None:
-            self.job.run(plan_table_job(study, path, schema), self._ask_plan)
+            self.job.run(study_work.plan_table_job(study, path, schema), self._ask_plan)
 
     def import_table(self, plan: ImportPlan, why: str, key: Key | None = None) -> None:
         """Take a table's patients in, in the background, under pseudonyms if there is a key."""
         if (study := self._session.study) is not None:
-            work = import_job(study, plan, why, key)
+            work = study_work.import_job(study, plan, why, key)
             self.job.run(work, lambda added: self._reload(added_words(added)))
 
     def export(self, path: Path, time_unit: str = "", cbioportal: bool = False) -> None:
         """Write the cohort as a table, in the background."""
         if (study := self._session.study) is not None:
-            job = export_table_job(study, path, time_unit, cbioportal)
+            job = study_work.export_table_job(study, path, time_unit, cbioportal)
             self.job.run(job, lambda written: self._say(f"Wrote {written.name}."))
 
     def find_features(self, folder: Path, confirmed: Confirmed) -> None:
@@ -195,7 +182,7 @@ class StudyWidget(DockedWidget):
         """Read the patients again, and say what has come of what was done."""
         if (study := self._session.study) is not None:
             self._news = news
-            self.job.run(read_job(study), self._show_opened)
+            self.job.run(study_work.read_job(study), self._show_opened)
 
     # cases
 
@@ -209,7 +196,7 @@ class StudyWidget(DockedWidget):
         if study is None or shown is None:
             return
         seen = None if shown.record is None else shown.record[field]
-        work = partial(correct_field, study, patient, field, seen, value, why)
+        work = partial(study_work.correct_field, study, patient, field, seen, value, why)
         self._correcting = study, patient
         self._writer.write(work, lambda _: self._show_patient(study, patient))
 
@@ -235,26 +222,27 @@ class StudyWidget(DockedWidget):
         if shown is not None and shown.record is not None and shown.record != case.record:
             self.cohort.show_patient(study.patient(case.patient))
 
+    def _show_kept(self, answer: Answer) -> None:
+        """Show in the table what a model has said of a patient."""
+        if isalive(self):
+            self.cohort.show_kept(answer)
+
     # ask
 
     def _ask_new(self) -> None:
-        dialog = NewStudyDialog(self)
-        if dialog.exec_() and dialog.folder is not None:
-            name = dialog.schema_name
-            schema = named_schema(name) if name else NO_FIELDS
-            called = dialog.name.text().strip()
-            self.create(dialog.folder, schema, called, dialog.unit.currentData())
+        if (asked := study_ask.ask_new(self)) is not None:
+            self.create(*asked)
 
     def _ask_study(self) -> None:
-        if (folder := ask_study(self)) is not None:
+        if (folder := study_ask.ask_study(self)) is not None:
             self.open(folder)
 
     def _ask_slides(self) -> None:
-        if (folders := ask_slides(self)) is not None:
+        if (folders := study_ask.ask_slides(self)) is not None:
             self.open_slides(*folders)
 
     def _ask_table(self) -> None:
-        if (path := ask_table(self)) is not None:
+        if (path := study_ask.ask_table(self)) is not None:
             self.plan_import(path)
 
     def _ask_plan(self, planned: Planned) -> None:
@@ -264,7 +252,7 @@ class StudyWidget(DockedWidget):
             self.import_table(dialog.plan, dialog.why.text().strip() or "imported", key)
 
     def _ask_features(self) -> None:
-        if (folder := ask_features(self)) is not None:
+        if (folder := study_ask.ask_features(self)) is not None:
             self.find_features(folder, Confirmed())
 
     def _ask_links(self, found: Found) -> None:
@@ -276,9 +264,8 @@ class StudyWidget(DockedWidget):
             self.job.run(link_job(study, found, dialog.why.text().strip()), self._reload)
 
     def _ask_export(self) -> None:
-        dialog = ExportDialog(self)
-        if dialog.exec_() and dialog.path is not None:
-            self.export(dialog.path, dialog.time_unit, dialog.cbioportal)
+        if (asked := study_ask.ask_export(self)) is not None:
+            self.export(*asked)
 
     def _ask_fields(self) -> None:
         if (study := self._session.study) is not None:
@@ -301,7 +288,8 @@ class StudyWidget(DockedWidget):
             self.cohort.show_cohort(None, "")
         else:
             self.facts.setText(study_facts(study, manifest))
-            self.cohort.show_cohort(CohortView(manifest, manifest.schema), study.read_only)
+            view = CohortView(manifest, manifest.schema, self._answers)
+            self.cohort.show_cohort(view, study.read_only)
         self._refresh()
 
     def _refresh(self) -> None:

@@ -25,6 +25,7 @@ from napari_wsimil.app.widgets.study_columns import ColumnsDialog
 if TYPE_CHECKING:
     from napari_wsimil.app.cohort_view import CohortView
     from napari_wsimil.study.manifest import Patient
+    from napari_wsimil.study.predictions import Answer
 
 _STYLE = "QTableView { border: 2px solid #d55e00; }"
 #: Rows whose words are measured for the width of a column.
@@ -137,6 +138,10 @@ class StudyCohort(QWidget):
     def show_patient(self, patient: Patient) -> None:
         """Show a patient's new values."""
         self.model.replace(patient)
+
+    def show_kept(self, answer: Answer) -> None:
+        """Show what a model said of a patient."""
+        self.model.take(answer)
 
     def show_columns(self, names: tuple[str, ...]) -> None:
         """Show these fields as columns."""
