@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_wsimil.study.predictions import Answer
+    from napari_wsimil.study.reviews import Review
     from napari_wsimil.study.runs import Run
     from napari_wsimil.study.schema import ClinicalSchema, Record
     from napari_wsimil.study.study import Study
@@ -89,6 +90,7 @@ def study_facts(study: Study) -> dict[str, Any]:
         "splits": _counted(splits),
         "models_trained": len(study.runs.read()),
         "predictions": len(study.predictions.read()),
+        "reviews": len(study.reviews.read()),
         "journal": study.journal,
         **chain_facts(study.ledger.check()),
     }
@@ -105,6 +107,7 @@ def patient_facts(study: Study, name: str) -> dict[str, Any]:
         "event": patient.event,
         "record": texts_of(study.schema, patient.record) if patient.record else {},
         "slides": {},
+        "reviews": [review_facts(review) for review in study.reviews.read(name)],
     }
     for slide in patient.slides:
         link = links.get(slide.slide)
@@ -169,6 +172,21 @@ def _answer_facts(answer: Answer) -> dict[str, Any]:
         "model": answer.model,
         "features": answer.features,
         "record": answer.record,
+    }
+
+
+def review_facts(review: Review) -> dict[str, Any]:
+    """Return what a person holds of an answer."""
+    slide = {"slide": review.slide} if review.slide else {}
+    return {
+        "patient": review.patient,
+        **slide,
+        "said": review.said,
+        "verdict": review.verdict.value,
+        "why": review.why,
+        "who": review.who,
+        "when": f"{review.when:%Y-%m-%d %H:%M} UTC",
+        "model": review.model,
     }
 
 

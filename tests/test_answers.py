@@ -13,8 +13,10 @@ from napari_wsimil.app.widgets import answer_keeper
 from napari_wsimil.learning.checkpoint import load_checkpoint
 from napari_wsimil.models.record import RecordFormat
 from napari_wsimil.study.field import Field, Kind
+from napari_wsimil.study.ledger import Act
 from napari_wsimil.study.manifest import Patient, SlideRow
 from napari_wsimil.study.opened import Unit
+from napari_wsimil.study.reviews import Verdict
 from napari_wsimil.study.schema import ClinicalSchema
 from napari_wsimil.study.study import create_study
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_wsimil.app.docks import RecordDock, StudyDock
+    from napari_wsimil.app.widgets.review_row import ReviewRow
     from napari_wsimil.study.study import Study
 
 SCHEMA = ClinicalSchema(
@@ -92,15 +95,15 @@ class Ward:
         row.rested.emit()
         self.idle()
 
-    def column(self, patient: str) -> str | None:
-        """Return what the table of the Study dock says of the last answer about a patient."""
+    def column(self, patient: str, name: str = "last answer") -> str | None:
+        """Return what the table of the Study dock says in a column of a patient."""
         view = self.dock.cohort.model.view
         assert view is not None
-        if "last answer" not in view.columns:
+        if name not in view.columns:
             return None
         row = view.row_of(patient)
         assert row is not None
-        return view.cell(row, view.columns.index("last answer")).text
+        return view.cell(row, view.columns.index(name)).text
 
 
 @pytest.fixture
@@ -221,7 +224,7 @@ def test_an_answer_that_cannot_be_kept_is_said(
     monkeypatch.setattr(answer_keeper, "keep_answer", refuse)
     ward.ask("P1", checkpoint)
     words = ward.docks.explain.warnings.text()
-    assert "The study does not keep this answer: the disk is full" in words
+    assert "The study does not keep this: the disk is full" in words
 
 
 def test_an_answer_of_another_record_is_marked_in_the_table(
@@ -239,3 +242,74 @@ def test_an_answer_of_another_record_is_marked_in_the_table(
     assert view.cell(view.row_of("P1"), column).why == "the record was corrected since"
     case = case_of(ward.study, ward.study.manifest(), "P1")
     assert case.record["ldh"] == 470.0
+
+
+# reviews
+
+
+def _review(ward: Ward) -> ReviewRow:
+    return ward.docks.explain.review
+
+
+def test_a_verdict_is_kept_with_its_words_and_told(
+    open_ward: Callable[..., Ward], checkpoint: Path
+) -> None:
+    ward = open_ward()
+    ward.ask("P1", checkpoint)
+    row, (answer,) = _review(ward), ward.study.predictions.read()
+    assert answer.words in row.said.text()
+    assert (row.why.isHidden(), row.last.isHidden()) == (True, True)
+    row.buttons[Verdict.DISAGREE].click()
+    assert not row.why.isHidden()
+    row.why.setText("an artifact")
+    row.save_button.click()
+    ward.idle()
+    (review,) = ward.study.reviews.read("P1")
+    assert (review.verdict, review.why) == (Verdict.DISAGREE, "an artifact")
+    assert (review.model, review.said) == (answer.model, answer.words)
+    assert ward.study.ledger.entries(newest=1)[0].act is Act.REVIEWED
+    assert "disagree: an artifact" in row.last.text()
+    assert row.why.isHidden()  # the next one is chosen anew
+    assert ward.column("P1", "last review") == "disagree: an artifact"
+    row.save()
+    ward.idle()
+    assert len(ward.study.reviews.read()) == 1
+
+
+def test_what_is_tried_on_is_not_reviewed(open_ward: Callable[..., Ward], live: Path) -> None:
+    ward = open_ward()
+    ward.ask("P1", live)
+    button = _review(ward).buttons[Verdict.AGREE]
+    assert button.isEnabled()
+    ward.edit("ldh", "470")
+    assert not button.isEnabled()
+    assert "tried on" in button.toolTip()
+    ward.record.own_button.click()
+    ward.idle()
+    assert button.isEnabled()
+
+
+def test_a_review_is_of_the_patient_that_is_shown(
+    open_ward: Callable[..., Ward], checkpoint: Path
+) -> None:
+    ward = open_ward()
+    ward.ask("P1", checkpoint)
+    row = _review(ward)
+    row.buttons[Verdict.AGREE].click()
+    row.save_button.click()
+    ward.idle()
+    row.buttons[Verdict.AGREE].click()
+    row.why.setText("of P1")
+    ward.ask("P2", checkpoint, "S2")  # one slide of two: no answer about the patient
+    assert (row.why.text(), row.last.isHidden()) == ("", True)
+    assert not row.buttons[Verdict.AGREE].isEnabled()
+    assert "ask of all" in row.buttons[Verdict.AGREE].toolTip()
+    ward.docks.explain.slides.ask_button.click()
+    ward.idle()
+    row.buttons[Verdict.UNSURE].click()
+    row.save_button.click()
+    ward.idle()
+    assert [r.patient for r in ward.study.reviews.read()] == ["P1", "P2"]
+    ward.dock.open_case("P1")
+    ward.idle()
+    assert row.last.text().endswith(": agree")

@@ -449,8 +449,8 @@ def test_models_that_were_trained_on_the_study_are_told(filled: Dock, tmp_path: 
     filled.idle()
     assert (page.words.isHidden(), page.table.isHidden()) == (True, False)
     assert [page.table.item(row, 2).text() for row in range(2)] == [
-        "late.safetensors",
-        "early.safetensors",
+        "late",
+        "early",
     ]
     shown = [page.table.item(0, column).text() for column in (1, 3, 4)]
     assert shown == ["acmil", "3", "test auc 0.75"]

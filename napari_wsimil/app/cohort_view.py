@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from napari_wsimil.app.said import ANSWER, REVIEW, Said
 from napari_wsimil.study.field import Absent
 
 if TYPE_CHECKING:
@@ -13,12 +14,11 @@ if TYPE_CHECKING:
     from napari_wsimil.study.field import Field, Value
     from napari_wsimil.study.manifest import Manifest, Patient
     from napari_wsimil.study.predictions import Answer
+    from napari_wsimil.study.reviews import Review
     from napari_wsimil.study.schema import ClinicalSchema
 
-#: The column of what a model said last of a patient.
-SAID = "last answer"
 #: What is known of a patient beside the record, as columns.
-OWN = ("patient", "slides", "label", "split", "time", "event", SAID)
+OWN = ("patient", "slides", "label", ANSWER, REVIEW, "split", "time", "event")
 
 #: How many fields are shown until somebody chooses.
 _FIRST_FIELDS = 6
@@ -50,30 +50,18 @@ class CohortView:
     ----------
     patients
         All of them, in the order of the study.
-    schema
-        Of their records.
+    schema, said
+        Of their records, and the last answers and reviews.
     columns
         Names of the columns that are shown, of `OWN` and of fields; each row has its
         patient's name beside them.
     rows
         Numbers of the patients that are shown, in order.
-
-    Parameters
-    ----------
-    answers
-        What a model said last, by patient.
     """
 
-    def __init__(
-        self,
-        manifest: Manifest,
-        schema: ClinicalSchema,
-        answers: Mapping[str, Answer] | None = None,
-    ) -> None:
+    def __init__(self, manifest: Manifest, schema: ClinicalSchema, said: Said) -> None:
         self.patients: list[Patient] = list(manifest.patients)
-        self.schema = schema
-        self._answers = dict(answers or {})
-        self._digests: dict[str, str] = {}
+        self.schema, self.said = schema, said
         self._fields: Mapping[str, Field] = schema.by_name
         self.columns = self._first_columns()
         self._words = ""
@@ -85,11 +73,6 @@ class CohortView:
     def choices(self) -> tuple[str, ...]:
         """Names of all columns there are."""
         return (*OWN, *self._fields)
-
-    @property
-    def answered(self) -> bool:
-        """Whether a model has said anything of a patient."""
-        return bool(self._answers)
 
     def patient(self, row: int) -> Patient:
         """Return the patient of a row that is shown."""
@@ -115,7 +98,7 @@ class CohortView:
         patient, field = self.patient(row), self.field(column)
         if field is None:
             text = self._own(patient, self.columns[column])
-            return Cell(text, self._remark(patient, self.columns[column]), not text)
+            return Cell(text, self.said.remark(patient, self.columns[column]), not text)
         value = _value(patient, field)
         if isinstance(value, Absent):
             return Cell("" if value is Absent.MISSING else value.value, value.value, absent=True)
@@ -143,19 +126,20 @@ class CohortView:
         index = next(i for i, one in enumerate(self.patients) if one.name == patient.name)
         self.patients[index] = patient
         self._texts.pop(index, None)
-        self._digests.pop(patient.name, None)
+        self.said.forget_record(patient.name)
         return self.row_of(patient.name)
 
-    def take(self, answer: Answer) -> int | None:
-        """Take what a model said of a patient, and return the row it is shown in, which stays.
+    def take(self, kept: Answer | Review) -> int | None:
+        """Take an answer or a review, and return the row it is shown in, which stays.
 
-        The first answer of all brings its column with it.
+        The first of all brings its column with it.
         """
-        if not self.answered:
-            self.columns = tuple(n for n in self.choices if n in (SAID, *self.columns))
-        self._answers[answer.patient] = answer
+        if self.said.is_first(kept):
+            shown = (self.said.column(kept), *self.columns)
+            self.columns = tuple(name for name in self.choices if name in shown)
+        self.said.take(kept)
         self._texts.clear()
-        return self.row_of(answer.patient)
+        return self.row_of(kept.patient)
 
     def _first_columns(self) -> tuple[str, ...]:
         said = (name for name in OWN[1:] if any(self._says(p, name) for p in self.patients))
@@ -176,8 +160,7 @@ class CohortView:
         """Return what a patient is sorted by: a number or rank, else words; None for none."""
         patient, field = self.patients[index], self._fields.get(name)
         if field is None:
-            own = self._own(patient, name)
-            return _own_key(patient, name, own, self._answers.get(patient.name)) if own else None
+            return self._own_key(patient, name)
         value = _value(patient, field)
         if isinstance(value, Absent):
             return None
@@ -205,36 +188,24 @@ class CohortView:
         return next((sentence for sentence in broken if field.name in sentence.split()), "")
 
     def _own(self, patient: Patient, name: str) -> str:
-        answer = self._answers.get(patient.name) if name == SAID else None
-        return _own(patient, name) if answer is None else answer.words
+        if name in (ANSWER, REVIEW):
+            return self.said.text(patient.name, name)
+        return _own(patient, name)
+
+    def _own_key(self, patient: Patient, name: str) -> tuple[float, str, float] | None:
+        if not (own := self._own(patient, name)):
+            return None
+        if name in (ANSWER, REVIEW):
+            return self.said.key(patient.name, name)
+        return ((patient.time or 0.0) if name == "time" else 0.0, own.casefold(), 0.0)
 
     def _says(self, patient: Patient, name: str) -> bool:
         """Return whether a column tells something of a patient; one slide is what all have."""
         return len(patient.slides) > 1 if name == "slides" else bool(self._own(patient, name))
 
-    def _remark(self, patient: Patient, name: str) -> str:
-        """Return whether an answer is of the record as it is no more."""
-        answer = self._answers.get(patient.name) if name == SAID else None
-        if answer is None or not answer.record or patient.record is None:
-            return ""
-        if patient.name not in self._digests:
-            self._digests[patient.name] = patient.record.digest()
-        same = self._digests[patient.name] == answer.record
-        return "" if same else "the record was corrected since"
-
 
 def _value(patient: Patient, field: Field) -> Value:
     return Absent.MISSING if patient.record is None else patient.record[field.name]
-
-
-def _own_key(
-    patient: Patient, name: str, text: str, answer: Answer | None
-) -> tuple[float, str, float]:
-    """Return a number, words and a number to sort by: of an answer the class, then how sure."""
-    if name == SAID and answer is not None:
-        sure = answer.probabilities.get(answer.likeliest, 0.0)
-        return (answer.risk or 0.0, answer.likeliest.casefold(), sure)
-    return ((patient.time or 0.0) if name == "time" else 0.0, text.casefold(), 0.0)
 
 
 def _own(patient: Patient, name: str) -> str:
@@ -246,4 +217,4 @@ def _own(patient: Patient, name: str) -> str:
         return "" if patient.event is None else "happened" if patient.event else "censored"
     if name == "time":
         return "" if patient.time is None else f"{patient.time:.6g}"
-    return "" if name == SAID else str(getattr(patient, name) or "")
+    return str(getattr(patient, name) or "")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from napari_wsimil.space.slide import Slide
     from napari_wsimil.space.tissue import Tissue
     from napari_wsimil.study.predictions import Answer
+    from napari_wsimil.study.reviews import Review
     from napari_wsimil.study.schema import Record
     from napari_wsimil.study.study import Study
 
@@ -277,7 +278,7 @@ class Pane:
 class Session:
     """The panes of one window: the docks work on the first, the second lies beside it.
 
-    `study` is the one that is open, `kept` what was last kept of a model's answers in it, each
+    `study` is the one that is open, `kept` the answer or review that was kept in it last, each
     with an event when it is another.
     """
 
@@ -287,7 +288,7 @@ class Session:
 
     panes: list[Pane] = field(default_factory=lambda: [Pane(), Pane()])
     study: Study | None = None
-    kept: Answer | None = None
+    kept: Answer | Review | None = None
 
     @property
     def pane(self) -> Pane:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from napari_wsimil.study.manifest import Manifest
     from napari_wsimil.study.predictions import Answer
     from napari_wsimil.study.pseudonyms import Key
+    from napari_wsimil.study.reviews import Review
     from napari_wsimil.study.runs import Run
     from napari_wsimil.study.schema import ClinicalSchema
     from napari_wsimil.study.study import Study, Unit
@@ -30,11 +31,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """A study with its patients as they were read, and what a model said last of each."""
+    """A study with its patients as they were read, and the last answer and review of each."""
 
     study: Study
     manifest: Manifest
     answers: Mapping[str, Answer]
+    reviews: Mapping[str, Review]
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +79,7 @@ def folder_job(slides: Path, folder: Path) -> Generator[Step, None, Opened]:
 def read_job(study: Study) -> Generator[Step, None, Opened]:
     """Return a study with its patients."""
     yield Step("reading the patients")
-    return Opened(study, study.manifest(), study.predictions.latest())
+    return Opened(study, study.manifest(), study.predictions.latest(), study.reviews.latest())
 
 
 def plan_table_job(

@@ -19,6 +19,7 @@ from napari_wsimil.study.links import Link, Linked, read_links, write_links
 from napari_wsimil.study.manifest import Manifest, Patient
 from napari_wsimil.study.predictions import Predictions
 from napari_wsimil.study.records import Records, held
+from napari_wsimil.study.reviews import Reviews
 from napari_wsimil.study.roots import OWN, placed, roots_of
 from napari_wsimil.study.runs import Runs
 from napari_wsimil.study.schema import ClinicalSchema, validated
@@ -57,8 +58,9 @@ class Study:
         Which journal its database keeps, and why, in a sentence.
     records, ledger
         The patients' values, and what was done.
-    runs, predictions
-        The models that were trained on it, and what models said last of its patients.
+    runs, predictions, reviews
+        The models that were trained on it, what models said last of its patients, and what
+        people hold of that.
     """
 
     def __init__(self, folder: Path, database: Database, who: str) -> None:
@@ -68,6 +70,7 @@ class Study:
         self.ledger = Ledger(database, who)
         self.records = Records(database, self.ledger, self._schema)
         self.runs, self.predictions = Runs(database, folder, who), Predictions(database)
+        self.reviews = Reviews(database, who)
         with database.reading() as session:
             facts = {fact.name: fact.value for fact in session.scalars(select(Fact))}
             self._schema(session)

@@ -51,9 +51,11 @@ class AnswerKeeper(QObject):
 
     def _take(self, answer: Prediction | None) -> None:
         case = self._pane.case
-        if answer is None or case is None or not isalive(self):
+        if not isalive(self):
             return
-        if is_own(answer, case) and not self._is_last(answer, case):
+        if answer is None:
+            self._last = None
+        elif case is not None and is_own(answer, case) and not self._is_last(answer, case):
             self._last = answer, case
             self.keep(answer)
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from napari_wsimil.study.field import Value
     from napari_wsimil.study.manifest import Patient
     from napari_wsimil.study.predictions import Answer
+    from napari_wsimil.study.reviews import Review
 
 _ABSENT, _ODD = QColor("#8a929c"), QColor("#d55e00")
 _NOWHERE = QModelIndex()
@@ -134,16 +135,16 @@ class CohortModel(QAbstractTableModel):
             self.view.search(words)
             self.endResetModel()
 
-    def take(self, answer: Answer) -> None:
-        """Show what a model said of a patient; the first answer of all in a column that is new."""
+    def take(self, kept: Answer | Review) -> None:
+        """Show an answer or a review of a patient; the first of all in a column that is new."""
         if self.view is None:
             return
-        if self.view.answered:
-            self._show_row(self.view.take(answer))
-        else:
+        if self.view.said.is_first(kept):
             self.beginResetModel()
-            self.view.take(answer)
+            self.view.take(kept)
             self.endResetModel()
+        else:
+            self._show_row(self.view.take(kept))
 
     def replace(self, patient: Patient) -> None:
         """Show a patient's new values."""

@@ -31,6 +31,7 @@ from napari_wsimil.app.widgets.facts import FactsTab
 from napari_wsimil.app.widgets.job import JobRow
 from napari_wsimil.app.widgets.map_box import MapBox
 from napari_wsimil.app.widgets.patches import PatchesTab
+from napari_wsimil.app.widgets.review_row import ReviewRow
 from napari_wsimil.app.widgets.slides import SlidesTab
 from napari_wsimil.app.widgets.steps import StepsTab
 from napari_wsimil.app.work import model_job
@@ -52,7 +53,7 @@ class ExplainWidget(DockedWidget):
         super().__init__(parent)
         self._pane = session.pane
         self._seen: tuple[Slide | None, Seen] | None = None
-        self.keeper = AnswerKeeper(session, self)
+        self.keeper, self.review = AnswerKeeper(session, self), ReviewRow(session)
         self.job = JobRow()
         self.map = MapBox(session, self.job)
         self.patches = PatchesTab(self._pane, self.job)
@@ -87,7 +88,7 @@ class ExplainWidget(DockedWidget):
     @property
     def asking(self) -> bool:
         """Whether a click or a step still waits for its answer, or an answer to be kept."""
-        waiting = self.ask.asking, self.steps.replaying, self.keeper
+        waiting = self.ask.asking, self.steps.replaying, self.keeper, self.review
         return self.patches.waiting or any(
             one.busy for one in (*waiting, self.patches.card.reading)
         )
@@ -119,6 +120,7 @@ class ExplainWidget(DockedWidget):
         inside.setContentsMargins(0, 0, 0, 0)
         inside.addLayout(self.answer)
         inside.addWidget(self.warnings)
+        inside.addWidget(self.review)
         return self.answer_box
 
     def _connect(self) -> None:
@@ -129,6 +131,7 @@ class ExplainWidget(DockedWidget):
         self.job.finished.connect(self._keep_seen)
         self.slides.answered.connect(self.keeper.keep)
         self.keeper.failed.connect(self._tell_unkept)
+        self.review.failed.connect(self._tell_unkept)
         events = self._pane.events
         events.slide.connect(self._refresh_on_event)
         events.model.connect(self._refresh_on_event)
@@ -206,7 +209,7 @@ class ExplainWidget(DockedWidget):
         self._offer_tabs()
 
     def _tell_unkept(self, words: str) -> None:
-        self.warnings.setText(f"The study does not keep this answer: {words}")
+        self.warnings.setText(f"The study does not keep this: {words}")
         self.warnings.show()
 
     def _offer_tabs(self, _: object = None) -> None:

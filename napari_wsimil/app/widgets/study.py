@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QTabWidget, QWidget
 from napari_wsimil.app import memory, study_work
 from napari_wsimil.app.cohort_view import CohortView
 from napari_wsimil.app.link_work import link_job, survey_job
+from napari_wsimil.app.said import Said
 from napari_wsimil.app.study_words import added_words, study_facts
 from napari_wsimil.app.widgets import study_ask
 from napari_wsimil.app.widgets.docked import DockedWidget
@@ -29,7 +30,6 @@ from napari_wsimil.app.widgets.writer import Writer
 from napari_wsimil.bags.stated import Confirmed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from napari_wsimil.app.link_work import Found
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from napari_wsimil.study.import_plan import ImportPlan
     from napari_wsimil.study.predictions import Answer
     from napari_wsimil.study.pseudonyms import Key
+    from napari_wsimil.study.reviews import Review
     from napari_wsimil.study.schema import ClinicalSchema
     from napari_wsimil.study.study import Study, Unit
 
@@ -56,7 +57,7 @@ class StudyWidget(DockedWidget):
         super().__init__(parent)
         self._session, self._pane = session, session.pane
         self._news = ""
-        self._answers: Mapping[str, Answer] = {}
+        self._said = Said({}, {})
         self._correcting: tuple[Study, str] | None = None
         self.job, self.buttons = JobRow(), StudyButtons()
         self._writer = Writer(self)
@@ -131,7 +132,8 @@ class StudyWidget(DockedWidget):
             self._pane.show_case(None)
             before.close()
         self._session.study = opened.study
-        self.cases.manifest, self._answers = opened.manifest, opened.answers
+        self.cases.manifest = opened.manifest
+        self._said = Said(opened.answers, opened.reviews)
         self.cases.renew()
         self._say(self._news)
         self._news = ""
@@ -222,10 +224,10 @@ class StudyWidget(DockedWidget):
         if shown is not None and shown.record is not None and shown.record != case.record:
             self.cohort.show_patient(study.patient(case.patient))
 
-    def _show_kept(self, answer: Answer) -> None:
-        """Show in the table what a model has said of a patient."""
+    def _show_kept(self, kept: Answer | Review) -> None:
+        """Show in the table what a model has said of a patient, or a person of that."""
         if isalive(self):
-            self.cohort.show_kept(answer)
+            self.cohort.show_kept(kept)
 
     # ask
 
@@ -288,7 +290,7 @@ class StudyWidget(DockedWidget):
             self.cohort.show_cohort(None, "")
         else:
             self.facts.setText(study_facts(study, manifest))
-            view = CohortView(manifest, manifest.schema, self._answers)
+            view = CohortView(manifest, manifest.schema, self._said)
             self.cohort.show_cohort(view, study.read_only)
         self._refresh()
 

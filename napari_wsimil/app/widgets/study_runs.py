@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHeaderView, QLabel, QVBoxLayout, QWidget
 
 from napari_wsimil.app.study_work import runs_job
 from napari_wsimil.app.widgets.table import Table
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from napari_wsimil.study.runs import Run
     from napari_wsimil.study.study import Study
 
-_NONE = "No model that was trained on this study is known: the Train dock and `train` keep theirs."
+_NONE = "No model was trained on this study yet, or none that it knows of."
 _TITLES = ("trained", "model", "file", "patients", "figures")
 
 
@@ -28,6 +28,10 @@ class StudyRuns(QWidget):
         self.words = QLabel(_NONE)
         self.words.setWordWrap(True)
         self.table = Table("Models that were trained on patients of this study")
+        header = self.table.horizontalHeader()
+        header.setMaximumSectionSize(110)
+        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        header.setStretchLastSection(True)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 4, 0, 0)
         column.addWidget(self.words)
@@ -47,5 +51,5 @@ class StudyRuns(QWidget):
 
 def _cells(run: Run) -> tuple[str, ...]:
     figures = ", ".join(f"{name} {value:.3g}" for name, value in run.figures.items())
-    when = run.when.astimezone().strftime("%Y-%m-%d %H:%M")
-    return when, run.method, run.name, f"{run.patients:,}", figures
+    when = run.when.astimezone().strftime("%Y-%m-%d")
+    return when, run.method, run.name.removesuffix(".safetensors"), f"{run.patients:,}", figures
