@@ -200,6 +200,36 @@ def test_of_several_slides_the_answer_of_all_is_the_patients(
     assert [(a.patient, a.slide) for a in ward.study.predictions.read()] == [("P2", "")]
 
 
+def test_what_all_slides_say_under_a_record_that_is_tried_on_is_not_kept(
+    open_ward: Callable[..., Ward], live: Path
+) -> None:
+    ward = open_ward()
+    ward.ask("P2", live, "S2")
+    ward.edit("ldh", "470")
+    ward.docks.explain.slides.ask_button.click()
+    ward.idle()
+    assert ward.docks.explain.slides.table.item(0, 1).text()
+    assert ward.study.predictions.read() == ()
+
+
+def test_a_record_of_nobody_is_no_case_of_the_study(
+    open_ward: Callable[..., Ward], live: Path, small_slide: Path, features: Path
+) -> None:
+    ward = open_ward()
+    ward.docks.explain.open_model(live)
+    ward.idle()
+    ward.docks.slide.open(small_slide)
+    ward.idle()
+    ward.docks.slide.features.open(features)
+    ward.idle()
+    ward.docks.explain.run()
+    ward.idle()
+    assert ward.pane.case.patient == ""
+    assert ward.pane.answer is not None
+    assert "does not keep" not in ward.docks.explain.warnings.text()
+    assert _review(ward).isHidden()
+
+
 def test_of_a_study_of_slides_each_is_kept_by_its_name(
     open_ward: Callable[..., Ward], checkpoint: Path
 ) -> None:

@@ -121,6 +121,23 @@ def test_a_study_of_version_1_takes_reviews_once_it_is_opened(folder: Path) -> N
     test_nothing_overwrites_a_review_not_even_by_hand(folder)
 
 
+def test_of_a_damaged_study_answers_and_reviews_are_kept_that_can_be_read(folder: Path) -> None:
+    with open_study(folder) as study:
+        study.reviews.add(_answer("P1"), Verdict.DISAGREE, "an artifact")
+    file = folder / "study.db"
+    with closing(sqlite3.connect(file)) as connection:
+        query = "SELECT rootpage FROM sqlite_master WHERE name = 'ledger'"
+        (page,) = connection.execute(query).fetchone()
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    content = bytearray(file.read_bytes())
+    content[(page - 1) * 4096 : page * 4096] = bytes(4096)
+    file.write_bytes(content)
+    with open_study(folder) as study:
+        assert "damaged" in study.read_only
+        assert study.predictions.latest()["P1"].words == "tumor 75.0%"
+        assert study.reviews.latest()["P1"].words == "disagree: an artifact"
+
+
 def test_the_last_answer_is_reviewed_on_the_command_line(command: Command, folder: Path) -> None:
     review = ("study", "review", folder, "P1", "--verdict")
     code, told, _ = command(*review, "disagree", "--why", "an artifact")

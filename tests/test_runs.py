@@ -13,6 +13,8 @@ from studies import as_version_1, of_a_later_version, planted_study, small_study
 from napari_wsimil.app.forgetting import forget
 from napari_wsimil.cli import main
 from napari_wsimil.learning.checkpoint import load_checkpoint
+from napari_wsimil.study import database
+from napari_wsimil.study.condition import Health
 from napari_wsimil.study.study import open_study
 
 if TYPE_CHECKING:
@@ -174,6 +176,22 @@ def test_a_study_of_version_1_that_is_locked_has_no_runs_and_stays_as_it_is(
         assert study.runs.read() == ()
         assert len(study.manifest().patients) == 2
     assert other.execute("PRAGMA user_version").fetchone() == (1,)
+    other.close()
+
+
+def test_a_study_that_cannot_be_brought_up_is_read_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_study(tmp_path).close()
+    as_version_1(tmp_path)
+    sound = Health.SOUND, ""
+    monkeypatch.setattr(database, "examine", lambda *_: sound)  # locked only afterwards
+    other = sqlite3.connect(tmp_path / "study.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with open_study(tmp_path, wait_s=0.05) as study:
+        assert "another program is writing to the study" in study.read_only
+        assert study.runs.read() == ()
+        assert len(study.manifest().patients) == 2
     other.close()
 
 

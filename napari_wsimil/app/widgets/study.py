@@ -59,8 +59,7 @@ class StudyWidget(DockedWidget):
         self._news = ""
         self._said = Said({}, {})
         self._correcting: tuple[Study, str] | None = None
-        self.job, self.buttons = JobRow(), StudyButtons()
-        self._writer = Writer(self)
+        self.job, self.buttons, self._writer = JobRow(), StudyButtons(), Writer(self)
         self._writer.failed.connect(self._refuse)
         self.facts, self.news = QLabel(), QLabel()
         for label in (self.facts, self.news):
