@@ -238,6 +238,7 @@ def test_of_a_study_of_slides_each_is_kept_by_its_name(
     assert [(a.patient, a.slide) for a in ward.study.predictions.read()] == [("P2", "S3")]
     ward.docks.slide.open(ward.pane.slide.path)  # a file, and no slide of a case
     ward.idle()
+    assert ward.pane.called == ""
     ward.docks.explain.run()
     ward.idle()
     assert len(ward.study.predictions.read()) == 1
@@ -343,3 +344,4 @@ def test_a_review_is_of_the_patient_that_is_shown(
     ward.dock.open_case("P1")
     ward.idle()
     assert row.last.text().endswith(": agree")
+    assert not row.buttons[Verdict.AGREE].isEnabled()  # the answer that is kept was of P2

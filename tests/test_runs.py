@@ -195,6 +195,17 @@ def test_a_study_that_cannot_be_brought_up_is_read_and_says_why(
     other.close()
 
 
+def test_a_copy_in_memory_of_version_1_has_no_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_study(tmp_path).close()
+    as_version_1(tmp_path)
+    alone = Health.UNREACHABLE, "it may not be written"
+    monkeypatch.setattr(database, "examine", lambda *_: alone)
+    with open_study(tmp_path) as study:
+        assert (study.read_only, study.runs.read()) == ("it may not be written", ())
+
+
 def test_a_study_of_version_1_that_is_damaged_has_no_runs(tmp_path: Path) -> None:
     small_study(tmp_path).close()
     as_version_1(tmp_path)
