@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from napari_wsimil import _cli_options as opt
+from napari_wsimil import _cli_privacy
 from napari_wsimil._cli_console import follow, report, warn
 from napari_wsimil._cli_study import Folder, SchemaName, Why, verbs
 from napari_wsimil.study.tables import RecordError
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from napari_wsimil.study.opened import Study
     from napari_wsimil.study.pseudonyms import Key
 
-#: The verbs of a study, those for tables among them.
-study_verbs = verbs
+#: The verbs of a study, those for tables and for privacy among them.
+study_verbs = _cli_privacy.verbs
 
 Table = Annotated[
     Path | None,

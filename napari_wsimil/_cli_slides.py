@@ -231,21 +231,25 @@ def bag_for(
     return bag
 
 
-def record_for(path: Path, card: Card, manifest: Path | None) -> Record | None:
+def record_for(
+    path: Path, card: Card, manifest: Path | None, *, needed: bool = True
+) -> Record | None:
     """Return the record of the patient whose slide, or features, a manifest has at `path`.
+
+    None where no manifest is given, or the model reads no records and none is `needed`.
 
     Raises
     ------
     ValueError
         If the model reads no records, or the manifest has no such slide.
     """
-    if manifest is None:
+    if manifest is None or not (needed or card.record is not None):
         return None
     if card.record is None:
         raise ValueError(f"--manifest {manifest}: {card.model} reads no clinical record")
     for patient in read_cohort(manifest, card.record.clinical).patients:
         for row in patient.slides:
-            if path.stem == row.slide or path.absolute() in (row.slide_path, row.feature_path):
+            if row.lies_at(path):
                 return patient.record
     raise ValueError(f"{manifest} has no slide {path.stem!r}")
 
@@ -312,6 +316,9 @@ def explained(
 ) -> Prediction:
     """Return what a model says, with its maps of an area, or after some looks, if given.
 
+    A study in place of a manifest may be given for models that read no records: it then says
+    whose slide it is.
+
     Raises
     ------
     ValueError
@@ -319,7 +326,8 @@ def explained(
     """
     if area is not None and looks is not None:
         raise ValueError("--looks asks about the slide, --query and --area about a place: give one")
-    model, found = answered(checkpoint, path, weights, slide_mpp, patch_size, manifest)
+    given = (checkpoint, path, weights, slide_mpp, patch_size, manifest)
+    model, found = answered(*given, needed=manifest is None or not is_study(manifest))
     if looks is not None:
         return after_looks(model, found, looks)
     return found if area is None else ask(model, found, area)
@@ -332,10 +340,12 @@ def answered(
     slide_mpp: float | None,
     patch_size: int | None,
     manifest: Path | None = None,
+    *,
+    needed: bool = True,
 ) -> tuple[MILModel, Prediction]:
     """Return a model, and what it says of a slide or of a file of features."""
     model, card = load_checkpoint(checkpoint)
-    record = record_for(path, card, manifest)
+    record = record_for(path, card, manifest, needed=needed)
     bag = bag_for(path, card, weights, slide_mpp, patch_size)
     closer = closer_for(type(model), weights)
     if closer is not None and not is_features(path):

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from napari_wsimil import _cli_options as opt
-from napari_wsimil._cli_console import follow, report, warn
+from napari_wsimil._cli_console import report, warn
 from napari_wsimil._cli_study_facts import (
     chain_facts,
     naming_facts,
     patient_facts,
+    prediction_facts,
+    review_facts,
+    run_facts,
     study_facts,
     texts_of,
 )
@@ -43,19 +46,21 @@ Changes = Annotated[
     typer.Option("--set", help="FIELD=VALUE; may repeat. Also missing, unknown, not applicable."),
 ]
 Why = Annotated[str, typer.Option(help="The reason, which the ledger keeps.")]
+VerdictName = Annotated[str, typer.Option("--verdict", help="agree, disagree or unsure.")]
+Words = Annotated[str, typer.Option("--why", help="In words, which the ledger keeps.")]
 Undo = Annotated[bool, typer.Option("--undo", help="Take the last correction back.")]
 Redo = Annotated[bool, typer.Option("--redo", help="Do again what was undone last.")]
+Runs = Annotated[bool, typer.Option("--runs", help="Also the models that were trained on it.")]
+PredictionsToo = Annotated[
+    bool, typer.Option("--predictions", help="Also what models said last of the patients.")
+]
 Newest = Annotated[int | None, typer.Option(min=1, help="How many of the last; all if none.")]
 RootName = Annotated[str, typer.Argument(help="Name of the root, as show tells it.")]
 RootFolder = Annotated[Path, typer.Argument(help="Where its files are now.")]
-NewFolder = Annotated[Path, typer.Argument(help="Folder of the copy; must not be there.")]
 Sound = Annotated[Path, typer.Argument(metavar="NEW", help="Folder of the new study.")]
 KeyFile = Annotated[
     Path | None,
     typer.Option("--key", help="File of names, outside the study; among your data if none."),
-]
-Models = Annotated[
-    list[Path] | None, typer.Option(help="Folder of checkpoints besides the study's; may repeat.")
 ]
 SchemaFile = Annotated[Path, typer.Argument(help="The schema, .yaml.")]
 
@@ -90,11 +95,17 @@ def create(
 
 
 @verbs.command(
-    epilog=opt.examples("napari-wsimil study show lymphoma", "… lymphoma P0003 --json"),
+    epilog=opt.examples(
+        "napari-wsimil study show lymphoma",
+        "… lymphoma P0003 --json",
+        "… lymphoma --predictions",
+    ),
 )
 def show(
     folder: Folder,
     patient: MaybePatient = None,
+    runs: Runs = False,
+    predictions: PredictionsToo = False,
     identifying: opt.Identifying = False,
     key: KeyFile = None,
     as_json: opt.Json = False,
@@ -109,6 +120,8 @@ def show(
     with open_study(folder) as study:
         _warn(study)
         known = study_facts(study) if patient is None else patient_facts(study, patient)
+        known |= {"runs": run_facts(study)} if runs else {}
+        known |= {"predictions": prediction_facts(study, patient)} if predictions else {}
         report(known | (naming_facts(study, patient, key) if identifying else {}), as_json)
 
 
@@ -143,6 +156,35 @@ def edit(
         odd = (f.remark(held.record[f.name]) for f in study.schema.fields)
         warn([*filter(None, odd), *study.schema.broken(held.record)])
         report(texts_of(study.schema, held.record), as_json)
+
+
+@verbs.command(
+    epilog=opt.examples(
+        "napari-wsimil study review lymphoma P0003 --verdict agree",
+        '… P0003 --verdict disagree --why "the lesion is an artifact"',
+    )
+)
+def review(
+    folder: Folder,
+    patient: Patient,
+    verdict: VerdictName,
+    why: Words = "",
+    as_json: opt.Json = False,
+) -> None:
+    """Add a verdict on what a model said last of a patient; the ledger keeps who and why.
+
+    Reviews are only added to: who thinks otherwise later adds another.
+    """
+    from napari_wsimil.study.study import open_study
+
+    with open_study(folder) as study:
+        known = study.patient(patient).name
+        answer = study.predictions.latest().get(known)
+        if answer is None:
+            raise ValueError(
+                f"no model has said anything of {patient} yet: `evaluate` or `explain` on the study"
+            )
+        report(review_facts(study.reviews.add(answer, _verdict(verdict), why)), as_json)
 
 
 @verbs.command(
@@ -218,63 +260,6 @@ def rescue(folder: Folder, new: Sound, as_json: opt.Json = False) -> None:
         report(study_facts(study) | lost, as_json)
 
 
-@verbs.command(epilog=opt.examples("napari-wsimil study share lymphoma for-the-others"))
-def share(
-    folder: Folder,
-    out: NewFolder,
-    key: KeyFile = None,
-    as_json: opt.Json = False,
-) -> None:
-    """Write a copy of a study that names nobody, and tell what was taken out.
-
-    Patients and slides get new names in a random order, dates become days since the
-    patient's first one, features are written anew. The key to the names stays outside.
-    """
-    from napari_wsimil.app.sharing import share as copied
-    from napari_wsimil.study.study import open_study
-
-    with open_study(folder) as study:
-        made = follow(copied(study, out, key), "sharing")
-    facts = {"copy": made.folder, "key": made.key, "patients": made.patients}
-    report(facts | {"features": made.features, "removed": list(made.removed)}, as_json)
-
-
-@verbs.command(
-    epilog=opt.examples('napari-wsimil study forget lymphoma P0003 --why "consent withdrawn"')
-)
-def forget(
-    folder: Folder,
-    patient: Patient,
-    why: Why = "",
-    key: KeyFile = None,
-    models: Models = None,
-    as_json: opt.Json = False,
-) -> None:
-    """Erase a patient's values, features, maps and history, and name the models trained on them.
-
-    A tombstone with the patient's name in the study stays in the ledger. Files outside the
-    study, exports of several patients, and what was given away are told and left to you.
-    """
-    from napari_wsimil.app.forgetting import forget as erased
-    from napari_wsimil.study.study import open_study
-
-    with open_study(folder) as study:
-        gone = erased(study, patient, why, key, models or ())
-    found = gone.found
-    facts = {
-        "forgotten": found.patient,
-        "ledger_entries_erased": found.entries,
-        "files_erased": found.erased,
-        "key_without_them": gone.key or "none found: name one with --key if you keep it",
-        "models_trained_on_them": gone.models,
-        "models_not_readable": gone.unread,
-        "left_outside_the_study": found.outside,
-        "look_for_them_in": found.unsure,
-        "given_away": found.departed,
-    }
-    report(facts, as_json)
-
-
 def _warn(study: Study) -> None:
     warn([study.read_only] if study.read_only else [])
 
@@ -285,6 +270,14 @@ def _unit(text: str) -> Any:
     if text not in list(Unit):
         raise ValueError(f"--unit {text!r} is none of {', '.join(Unit)}")
     return Unit(text)
+
+
+def _verdict(text: str) -> Any:
+    from napari_wsimil.study.reviews import Verdict
+
+    if text not in list(Verdict):
+        raise ValueError(f"--verdict {text!r} is none of {', '.join(Verdict)}")
+    return Verdict(text)
 
 
 def _change(text: str) -> tuple[str, str]:

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_wsimil.study.ledger import Ledger
+    from napari_wsimil.study.predictions import Answer
+    from napari_wsimil.study.reviews import Review
+    from napari_wsimil.study.runs import Run
     from napari_wsimil.study.schema import ClinicalSchema, Record
     from napari_wsimil.study.study import Study
 
@@ -86,6 +89,9 @@ def study_facts(study: Study) -> dict[str, Any]:
         "features": {"known": len(data), "there": sum(path.exists() for path in data)},
         "labels": _counted(labels),
         "splits": _counted(splits),
+        "models_trained": len(study.runs.read()),
+        "predictions": len(study.predictions.read()),
+        "reviews": len(study.reviews.read()),
         "journal": study.journal,
         **chain_facts(study.ledger),
     }
@@ -102,6 +108,7 @@ def patient_facts(study: Study, name: str) -> dict[str, Any]:
         "event": patient.event,
         "record": texts_of(study.schema, patient.record) if patient.record else {},
         "slides": {},
+        "reviews": [review_facts(review) for review in study.reviews.read(name)],
     }
     for slide in patient.slides:
         link = links.get(slide.slide)
@@ -123,6 +130,64 @@ def naming_facts(study: Study, name: str | None, key: Path | None) -> dict[str, 
         "slide_identifiers": {row.slide: names.get(row.slide) for row in slides},
         "images": {row.slide: row.slide_path for row in slides},
         "features": {row.slide: row.feature_path for row in slides},
+    }
+
+
+def run_facts(study: Study) -> dict[str, Any]:
+    """Return the models that were trained on a study, by their number, without their folders."""
+    return {str(number): _run_facts(run) for number, run in enumerate(study.runs.read(), 1)}
+
+
+def _run_facts(run: Run) -> dict[str, Any]:
+    return {
+        "trained": f"{run.when:%Y-%m-%d %H:%M} UTC",
+        "who": run.who,
+        "method": run.method,
+        "file": run.name,
+        "sha256": run.model,
+        "patients": run.patients,
+        "figures": dict(run.figures),
+    }
+
+
+def run_words(run: Run) -> str:
+    """Return which model a run made, in a few words."""
+    return f"{run.name} ({run.method} of {run.when:%Y-%m-%d}, SHA-256 {run.model})"
+
+
+def prediction_facts(study: Study, patient: str | None) -> dict[str, Any]:
+    """Return what models said last of a patient, or of all, by number, oldest first."""
+    return {str(n): _answer_facts(one) for n, one in enumerate(study.predictions.read(patient), 1)}
+
+
+def _answer_facts(answer: Answer) -> dict[str, Any]:
+    slide = {"slide": answer.slide} if answer.slide else {}
+    risk = {} if answer.risk is None else {"risk": answer.risk}
+    return {
+        "patient": answer.patient,
+        **slide,
+        "said": answer.words,
+        "probabilities": dict(answer.probabilities),
+        **risk,
+        "when": f"{answer.when:%Y-%m-%d %H:%M} UTC",
+        "model": answer.model,
+        "features": answer.features,
+        "record": answer.record,
+    }
+
+
+def review_facts(review: Review) -> dict[str, Any]:
+    """Return what a person holds of an answer."""
+    slide = {"slide": review.slide} if review.slide else {}
+    return {
+        "patient": review.patient,
+        **slide,
+        "said": review.said,
+        "verdict": review.verdict.value,
+        "why": review.why,
+        "who": review.who,
+        "when": f"{review.when:%Y-%m-%d %H:%M} UTC",
+        "model": review.model,
     }
 
 

@@ -224,6 +224,7 @@ def train(
         write_run(save_config, run)
     trained = follow(train_run(run), "training")
     card = trained.card
+    warn([trained.unnoted] if trained.unnoted else [])
     report({"checkpoint": run.out, "model": card.model, "metrics": card.metrics}, as_json)
 
 
@@ -263,8 +264,10 @@ def evaluate(
 
     Of a study whose predictions are of slides each slide is a case of its own.
     Classes are judged by AUC, balanced accuracy and macro-F1, survival by Harrell's c-index.
-    Records are read with the schema the model learned with.
+    Records are read with the schema the model learned with. A study keeps what is said of its
+    patients as their predictions.
     """
+    from napari_wsimil._cli_answers import keep_evaluated, records_of
     from napari_wsimil._cli_given import check_weights
     from napari_wsimil.learning.assessment import assess
     from napari_wsimil.learning.checkpoint import load_checkpoint
@@ -273,11 +276,13 @@ def evaluate(
 
     model, card = load_checkpoint(checkpoint)
     check_weights(card.model, weights)
+    records = records_of(manifest)
     cohort = read_cohort(manifest, card.record.clinical if card.record else None)
     cohort = as_predicted(manifest, cohort)
     closer = closer_for(type(model), weights)
     found = follow(assess(model, card, cohort, features, split, draws, closer), "evaluating")
     warn(found.warnings)
+    keep_evaluated(manifest, card, found, records)
     counts = {"patients": found.persons, found.unit: len(found.patients)}
     facts: dict[str, Any] = counts | {"metrics": found.metrics}
     if identifying:
@@ -349,18 +354,22 @@ def explain(
 
     Of each map its kind, its limits and the patch where it is highest; of attention also on
     how many patches it lies, by its entropy. With --out the maps are written too, as
-    export-map does. A model that answers no queries, or looks at all at once, says so.
+    export-map does. A model that answers no queries, or looks at all at once, says so. A study
+    given as the manifest keeps what is said of its patient, unless that is after some looks.
     """
+    from napari_wsimil._cli_answers import keep_explained, subject_of
     from napari_wsimil._cli_given import asked_area, check_map
     from napari_wsimil._cli_slides import explained
     from napari_wsimil.explain import export
     from napari_wsimil.explain.query import summaries
 
     check_map(map_name, out)
-    asked = asked_area(query, area)
+    asked, subject = asked_area(query, area), subject_of(manifest, path)
     given = (checkpoint, path, weights, slide_mpp, patch_size, manifest)
     found = explained(*given, area=asked, looks=looks)
     warn(found.warnings)
+    if subject is not None and manifest is not None and looks is None:
+        keep_explained(manifest, found, subject)
     written = None if out is None else export.export_map(found, out, map_name)
     facts = {"maps": summaries(found), "patches": len(found.bag), "synthetic": found.bag.synthetic}
     report(facts | ({} if written is None else {"file": written}), as_json)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cohorts import CLASSES, SPLITS, make_bag
+
+from napari_wsimil.bags.store import save_bag
 from napari_wsimil.study.field import Absent, Field, Kind
 from napari_wsimil.study.manifest import Patient, SlideRow, Split
 from napari_wsimil.study.schema import ClinicalSchema, Record
-from napari_wsimil.study.study import Study, create_study
+from napari_wsimil.study.stored import VERSION
+from napari_wsimil.study.study import Study, Unit, create_study
 
 if TYPE_CHECKING:
     from napari_wsimil.study.field import Value
@@ -50,6 +56,34 @@ def small_study(folder: Path, who: str = "ada") -> Study:
     second = Patient("P2", (SlideRow("b"), SlideRow("c")), record=record(ldh=180.0))
     study.add([first_patient(folder), second], "first import")
     return study
+
+
+def planted_study(folder: Path, unit: Unit = Unit.PATIENT) -> Study:
+    """Return a new study of twelve patients with planted bags, a split and records."""
+    study = create_study(folder, SCHEMA, unit=unit, who="ada")
+    patients = []
+    for k in range(12):
+        path = folder / "features" / f"s{k}.h5"
+        save_bag(path, make_bag(k))
+        known = record(ldh=100.0 + k, fever=k % 2 == 0)
+        row = SlideRow(f"s{k}", feature_path=path)
+        patients.append(Patient(f"P{k}", (row,), CLASSES[k % 2], Split(SPLITS[k]), record=known))
+    study.add(patients, "import")
+    return study
+
+
+def as_version_1(folder: Path) -> None:
+    """Make a closed study one that the first version of the tables wrote."""
+    with closing(sqlite3.connect(folder / "study.db", isolation_level=None)) as connection:
+        for table in ("run_patients", "runs", "predictions", "reviews"):
+            connection.execute(f"DROP TABLE {table}")
+        connection.execute("PRAGMA user_version = 1")
+
+
+def of_a_later_version(folder: Path) -> None:
+    """Make a closed study one that this program may only read."""
+    with closing(sqlite3.connect(folder / "study.db")) as connection:
+        connection.execute(f"PRAGMA user_version = {VERSION + 1}")
 
 
 def beside(code: str, *arguments: object) -> subprocess.Popen[str]:

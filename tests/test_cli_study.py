@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from cohorts import CLASSES, SPLITS, make_bag
-from studies import SCHEMA, record, small_study
+from cohorts import make_bag
+from studies import SCHEMA, planted_study, record, small_study
 
 from napari_wsimil.bags.store import save_bag
 from napari_wsimil.cli import main
 from napari_wsimil.learning.checkpoint import load_checkpoint
 from napari_wsimil.learning.cohort import read_cohort
-from napari_wsimil.study.manifest import Patient, SlideRow, Split
 from napari_wsimil.study.schema_file import read_schema, write_schema
-from napari_wsimil.study.study import create_study, open_study
+from napari_wsimil.study.study import open_study
 from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
@@ -43,18 +42,8 @@ def run(capfd: pytest.CaptureFixture[str]) -> Run:
 @pytest.fixture
 def cohort(tmp_path: Path) -> Path:
     """A closed study of twelve patients with planted bags and records."""
-    with create_study(tmp_path / "study", SCHEMA) as study:
-        patients = []
-        for k in range(12):
-            path = study.folder / "features" / f"s{k}.h5"
-            save_bag(path, make_bag(k))
-            known = record(ldh=100.0 + k, fever=k % 2 == 0)
-            row = SlideRow(f"s{k}", feature_path=path)
-            patients.append(
-                Patient(f"P{k}", (row,), CLASSES[k % 2], Split(SPLITS[k]), record=known)
-            )
-        study.add(patients, "import")
-    return study.folder
+    planted_study(tmp_path / "study").close()
+    return tmp_path / "study"
 
 
 def test_a_study_is_made_and_told(run: Run, tmp_path: Path) -> None:

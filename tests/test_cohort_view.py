@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from napari_wsimil.app.cohort_view import CohortView
+from napari_wsimil.app.said import Said
 from napari_wsimil.app.schema_rows import TITLES, new_row, rows_of, schema_of
 from napari_wsimil.study.field import Absent, Field, Kind
 from napari_wsimil.study.manifest import Manifest, Patient, SlideRow
+from napari_wsimil.study.predictions import Answer
+from napari_wsimil.study.reviews import Review, Verdict
 from napari_wsimil.study.schema import ClinicalSchema, Record
 from napari_wsimil.study.tables import RecordError
 
@@ -40,7 +44,7 @@ def view() -> CohortView:
         _patient("p3", 900.0, Absent.MISSING, slides=(SlideRow("s1"), SlideRow("s2"))),
         _patient("p4", 200.0, "I", 300.0),
     )
-    return CohortView(Manifest(Path("x"), patients, SCHEMA), SCHEMA)
+    return CohortView(Manifest(Path("x"), patients, SCHEMA), SCHEMA, Said({}, {}))
 
 
 def _names(view: CohortView) -> list[str]:
@@ -105,7 +109,7 @@ def test_two_thousand_patients_of_four_hundred_fields_stay_usable() -> None:
         {f.name: float((i * 7919) % 2000 + k) for k, f in enumerate(fields)} for i in range(2000)
     ]
     patients = tuple(Patient(f"p{i}", (), record=Record(v)) for i, v in enumerate(values))
-    view = CohortView(Manifest(Path("x"), patients, schema), schema)
+    view = CohortView(Manifest(Path("x"), patients, schema), schema, Said({}, {}))
     began = time.perf_counter()
     view.sort(3)
     view.search("19")
@@ -160,3 +164,66 @@ def test_what_follows_the_outcome_is_an_input_by_force_alone() -> None:
         schema_of(rows, (), SCHEMA)
     rows[3][place] = "forced"
     assert schema_of(rows, (), SCHEMA).leaks == ("died",)
+
+
+def _said(patient: str, tumor: float, record: str = "", risk: float | None = None) -> Answer:
+    return Answer(patient, "", "m", "f", record, {"normal": 1 - tumor, "tumor": tumor}, risk)
+
+
+def test_the_last_answers_are_a_column_sorted_by_class_and_how_sure() -> None:
+    patients = tuple(_patient(f"p{n}", 200.0) for n in range(1, 6))
+    said = [_said("p1", 0.95), _said("p2", 0.3), _said("p4", 0.6), _said("p5", 0.05)]
+    answers = {one.patient: one for one in said}
+    view = CohortView(Manifest(Path("x"), patients, SCHEMA), SCHEMA, Said(answers, {}))
+    column = view.columns.index("last answer")
+    view.sort(column)
+    assert _names(view) == ["p2", "p5", "p4", "p1", "p3"]
+    texts = [view.cell(row, column).text for row in range(5)]
+    assert texts == ["normal 70.0%", "normal 95.0%", "tumor 60.0%", "tumor 95.0%", ""]
+    view.sort(column, falling=True)
+    assert _names(view) == ["p1", "p4", "p5", "p2", "p3"]
+    view.search("tumor")
+    assert _names(view) == ["p1", "p4"]
+
+
+def test_risks_are_sorted_as_numbers() -> None:
+    patients = tuple(_patient(f"p{n}", 200.0) for n in range(1, 4))
+    answers = {f"p{n}": _said(f"p{n}", 0.5, risk=risk) for n, risk in ((1, 10.0), (2, -2), (3, 9))}
+    view = CohortView(Manifest(Path("x"), patients, SCHEMA), SCHEMA, Said(answers, {}))
+    view.sort(view.columns.index("last answer"))
+    assert _names(view) == ["p2", "p3", "p1"]
+
+
+def test_without_an_answer_there_is_no_such_column_and_the_first_brings_it(
+    view: CohortView,
+) -> None:
+    assert "last answer" not in view.columns
+    assert view.take(_said("p3", 0.9)) == 2
+    assert view.columns.index("last answer") == view.columns.index("label") + 1
+    view.show_columns(("ldh",))
+    view.take(_said("p1", 0.9))  # who has hidden the column does not get it again
+    assert view.columns == ("ldh",)
+
+
+def test_an_answer_of_a_record_that_was_corrected_since_is_marked(view: CohortView) -> None:
+    own = view.patient(0).record.digest()
+    for record, why in ((own, ""), ("another", "the record was corrected since"), ("", "")):
+        view.take(_said("p1", 0.9, record))
+        assert view.cell(0, view.columns.index("last answer")).why == why
+
+
+def test_reviews_are_a_column_and_one_of_an_earlier_answer_is_marked(view: CohortView) -> None:
+    view.take(_said("p1", 0.9))
+    verdicts = {"p1": Verdict.UNSURE, "p2": Verdict.AGREE, "p4": Verdict.DISAGREE}
+    for name, verdict in verdicts.items():
+        said = Review(name, "", "m", "tumor 90.0%", verdict, "", datetime.now(UTC), "bea")
+        view.take(said)
+    column = view.columns.index("last review")
+    assert view.columns[column - 1] == "last answer"
+    view.sort(column)
+    assert _names(view) == ["p2", "p4", "p1", "p3"]
+    assert view.cell(2, column).text == "unsure"
+    assert view.cell(2, column).why == ""
+    view.take(_said("p1", 0.8))
+    assert view.cell(2, column).why == "it is of an earlier answer, tumor 90.0%"
+    assert view.cell(0, column).why == ""  # of p2 no answer is left

@@ -11,13 +11,13 @@ import openpyxl
 import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QDialog
-from studies import small_study
+from studies import of_a_later_version, small_study
 
 from napari_wsimil.app.link_work import Found
-from napari_wsimil.app.widgets import study as study_module
 from napari_wsimil.app.widgets import study_ask
 from napari_wsimil.app.widgets.study_import import ImportDialog
 from napari_wsimil.app.widgets.study_links import LinksDialog
+from napari_wsimil.app.widgets.study_new import NewStudyDialog
 from napari_wsimil.app.widgets.study_schema import SchemaDialog
 from napari_wsimil.bags.stated import Confirmed
 from napari_wsimil.bags.survey import Survey
@@ -365,8 +365,7 @@ def test_a_schema_that_records_do_not_fit_is_refused(filled: Dock) -> None:
 
 def test_a_study_that_cannot_be_written_says_so(dock: Dock, tmp_path: Path) -> None:
     small_study(tmp_path / "study").close()
-    with closing(sqlite3.connect(tmp_path / "study" / "study.db")) as database:
-        database.execute("PRAGMA user_version = 2")
+    of_a_later_version(tmp_path / "study")
     dock.study.open(tmp_path / "study")
     dock.idle()
     assert "newer version of this program" in dock.study.facts.text()
@@ -385,7 +384,7 @@ def test_a_new_study_is_asked_for_with_a_schema_that_ships(
         dialog.fields.setCurrentIndex(dialog.fields.findData("lymphoma"))
         return QDialog.DialogCode.Accepted
 
-    monkeypatch.setattr(study_module.NewStudyDialog, "exec_", exec_)
+    monkeypatch.setattr(NewStudyDialog, "exec_", exec_)
     dock.study.buttons.new.click()
     dock.idle()
     assert len(dock.session.study.schema.fields) == 28
@@ -504,3 +503,24 @@ def test_the_sheet_of_a_workbook_is_chosen_in_the_dialog(
     assert shown == ["men", "women"]  # the first sheet is no table of patients
     assert "Dora" in next((tmp_path / "data").rglob("*.json")).read_text()
     assert len(dock.session.study.manifest().patients) == 1
+
+
+def test_models_that_were_trained_on_the_study_are_told(filled: Dock, tmp_path: Path) -> None:
+    page = filled.study.runs
+    filled.study.tabs.setCurrentWidget(page)
+    filled.idle()
+    assert (page.words.isHidden(), page.table.isHidden()) == (False, True)
+    path, patients = tmp_path / "late.safetensors", ("P0001", "P0002")
+    with open_study(tmp_path / "study") as other:
+        other.runs.add("abmil", "ab12", tmp_path / "early.safetensors", {}, patients, ())
+        other.runs.add("acmil", "cd34", path, {"test auc": 0.75}, patients, ("P0003",))
+    filled.study.tabs.setCurrentWidget(filled.study.cohort)
+    filled.study.tabs.setCurrentWidget(page)
+    filled.idle()
+    assert (page.words.isHidden(), page.table.isHidden()) == (True, False)
+    assert [page.table.item(row, 2).text() for row in range(2)] == [
+        "late",
+        "early",
+    ]
+    shown = [page.table.item(0, column).text() for column in (1, 3, 4)]
+    assert shown == ["acmil", "3", "test auc 0.75"]

@@ -11,6 +11,7 @@ import pytest
 import torch
 from cohorts import CLASSES, SPLITS, make_bag, write_folder, write_manifest
 from qtpy.QtCore import Qt
+from studies import of_a_later_version, planted_study
 
 from napari_wsimil.app import memory
 from napari_wsimil.app.training_work import TrainingStep, train_job
@@ -25,7 +26,7 @@ from napari_wsimil.models import MODELS
 from napari_wsimil.space.slide import open_slide
 from napari_wsimil.study.manifest import Patient, SlideRow, Split
 from napari_wsimil.study.schema_file import NO_FIELDS
-from napari_wsimil.study.study import Unit, create_study
+from napari_wsimil.study.study import Unit, create_study, open_study
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -628,3 +629,21 @@ def test_a_run_that_cannot_be_saved_is_told(ready: Dock, tmp_path: Path) -> None
     ready.train.save_run(tmp_path / "run.json")
     ready.idle()
     assert read_run(tmp_path / "run.json") == ready.train.config()
+
+
+def test_a_study_keeps_what_the_dock_has_trained_or_the_dock_says_why_not(
+    dock: Dock, tmp_path: Path
+) -> None:
+    folder = tmp_path / "study"
+    planted_study(folder).close()
+    dock.set_up(folder, folder / "models" / "one.safetensors", epochs=1)
+    dock.train.start_button.click()
+    dock.idle()
+    assert dock.train.status.text() == "Trained and saved as one.safetensors."
+    with open_study(folder) as study:
+        assert [run.name for run in study.runs.read("P7")] == ["one.safetensors"]
+    of_a_later_version(folder)
+    dock.train.start_button.click()
+    dock.idle()
+    said = "Trained and saved as one.safetensors. Warning: the study does not know of this model"
+    assert dock.train.status.text().startswith(said)

@@ -71,7 +71,8 @@ class Docks:
         self.qtbot.waitUntil(ready, timeout=int(seconds * 1000))
 
     def idle(self) -> None:
-        rows = (self.slide.job, *self.explain.jobs)
+        explain = self.explain
+        rows = (self.slide.job, *explain.jobs, explain.keeper, explain.review)
         self.wait(lambda: not (self.presenter.settling or any(row.busy for row in rows)))
 
     def ask(self, slide: Path, features: Path, checkpoint: Path) -> None:

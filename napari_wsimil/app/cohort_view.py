@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from napari_wsimil.app.said import ANSWER, REVIEW, Said
 from napari_wsimil.study.field import Absent
 
 if TYPE_CHECKING:
@@ -12,10 +13,12 @@ if TYPE_CHECKING:
 
     from napari_wsimil.study.field import Field, Value
     from napari_wsimil.study.manifest import Manifest, Patient
+    from napari_wsimil.study.predictions import Answer
+    from napari_wsimil.study.reviews import Review
     from napari_wsimil.study.schema import ClinicalSchema
 
 #: What is known of a patient beside the record, as columns.
-OWN = ("patient", "slides", "label", "split", "time", "event")
+OWN = ("patient", "slides", "label", ANSWER, REVIEW, "split", "time", "event")
 
 #: How many fields are shown until somebody chooses.
 _FIRST_FIELDS = 6
@@ -47,8 +50,8 @@ class CohortView:
     ----------
     patients
         All of them, in the order of the study.
-    schema
-        Of their records.
+    schema, said
+        Of their records, and the last answers and reviews.
     columns
         Names of the columns that are shown, of `OWN` and of fields; each row has its
         patient's name beside them.
@@ -56,9 +59,9 @@ class CohortView:
         Numbers of the patients that are shown, in order.
     """
 
-    def __init__(self, manifest: Manifest, schema: ClinicalSchema) -> None:
+    def __init__(self, manifest: Manifest, schema: ClinicalSchema, said: Said) -> None:
         self.patients: list[Patient] = list(manifest.patients)
-        self.schema = schema
+        self.schema, self.said = schema, said
         self._fields: Mapping[str, Field] = schema.by_name
         self.columns = self._first_columns()
         self._words = ""
@@ -94,8 +97,8 @@ class CohortView:
         """Return a cell as it is shown."""
         patient, field = self.patient(row), self.field(column)
         if field is None:
-            text = _own(patient, self.columns[column])
-            return Cell(text, "", not text)
+            text = self._own(patient, self.columns[column])
+            return Cell(text, self.said.remark(patient, self.columns[column]), not text)
         value = _value(patient, field)
         if isinstance(value, Absent):
             return Cell("" if value is Absent.MISSING else value.value, value.value, absent=True)
@@ -123,10 +126,23 @@ class CohortView:
         index = next(i for i, one in enumerate(self.patients) if one.name == patient.name)
         self.patients[index] = patient
         self._texts.pop(index, None)
+        self.said.forget_record(patient.name)
         return self.row_of(patient.name)
 
+    def take(self, kept: Answer | Review) -> int | None:
+        """Take an answer or a review, and return the row it is shown in, which stays.
+
+        The first of all brings its column with it.
+        """
+        if self.said.is_first(kept):
+            shown = (self.said.column(kept), *self.columns)
+            self.columns = tuple(name for name in self.choices if name in shown)
+        self.said.take(kept)
+        self._texts.clear()
+        return self.row_of(kept.patient)
+
     def _first_columns(self) -> tuple[str, ...]:
-        said = (name for name in OWN[1:] if any(_says(p, name) for p in self.patients))
+        said = (name for name in OWN[1:] if any(self._says(p, name) for p in self.patients))
         inputs = self.schema.inputs or tuple(self._fields)
         return (*said, *inputs[:_FIRST_FIELDS]) or ("slides",)
 
@@ -140,18 +156,16 @@ class CohortView:
             rows = known + [i for i in rows if i not in keys]
         self.rows = rows
 
-    def _key(self, index: int, name: str) -> tuple[float, str] | None:
+    def _key(self, index: int, name: str) -> tuple[float, str, float] | None:
         """Return what a patient is sorted by: a number or rank, else words; None for none."""
         patient, field = self.patients[index], self._fields.get(name)
         if field is None:
-            own = _own(patient, name)
-            number = patient.time if name == "time" else None
-            return (number or 0.0, own.casefold()) if own else None
+            return self._own_key(patient, name)
         value = _value(patient, field)
         if isinstance(value, Absent):
             return None
         number = field.number(value)
-        return (0.0 if number is None else number, field.format(value).casefold())
+        return (0.0 if number is None else number, field.format(value).casefold(), 0.0)
 
     def _text(self, index: int) -> str:
         if index not in self._texts:
@@ -163,7 +177,7 @@ class CohortView:
     def _words_of(self, patient: Patient, name: str) -> str:
         field = self._fields.get(name)
         if field is None:
-            return _own(patient, name)
+            return self._own(patient, name)
         value = _value(patient, field)
         return value.value if isinstance(value, Absent) else field.format(value)
 
@@ -173,14 +187,25 @@ class CohortView:
         broken = self.schema.broken(patient.record)
         return next((sentence for sentence in broken if field.name in sentence.split()), "")
 
+    def _own(self, patient: Patient, name: str) -> str:
+        if name in (ANSWER, REVIEW):
+            return self.said.text(patient.name, name)
+        return _own(patient, name)
+
+    def _own_key(self, patient: Patient, name: str) -> tuple[float, str, float] | None:
+        if not (own := self._own(patient, name)):
+            return None
+        if name in (ANSWER, REVIEW):
+            return self.said.key(patient.name, name)
+        return ((patient.time or 0.0) if name == "time" else 0.0, own.casefold(), 0.0)
+
+    def _says(self, patient: Patient, name: str) -> bool:
+        """Return whether a column tells something of a patient; one slide is what all have."""
+        return len(patient.slides) > 1 if name == "slides" else bool(self._own(patient, name))
+
 
 def _value(patient: Patient, field: Field) -> Value:
     return Absent.MISSING if patient.record is None else patient.record[field.name]
-
-
-def _says(patient: Patient, name: str) -> bool:
-    """Return whether a column tells something of a patient; one slide is what all have."""
-    return len(patient.slides) > 1 if name == "slides" else bool(_own(patient, name))
 
 
 def _own(patient: Patient, name: str) -> str:

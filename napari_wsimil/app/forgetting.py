@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_wsimil.learning.checkpoint import CheckpointError, load_checkpoint
@@ -11,8 +10,10 @@ from napari_wsimil.study.pseudonyms import default_key, read_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from napari_wsimil.study.forgetting import Forgotten
+    from napari_wsimil.study.runs import Run
     from napari_wsimil.study.study import Study
 
 
@@ -27,6 +28,8 @@ class Forgot:
     models
         Checkpoints that the patient helped to train or select: they still know what they
         learned, and can only be trained again without.
+    moved
+        Runs of the study that learned from the patient, whose checkpoint is none of these.
     unread
         Checkpoints that could not be asked.
     key
@@ -35,6 +38,7 @@ class Forgot:
 
     found: Forgotten
     models: tuple[Path, ...]
+    moved: tuple[Run, ...]
     unread: tuple[Path, ...]
     key: Path | None
 
@@ -51,7 +55,8 @@ def forget(
     key
         The study's key; among the user's data if None.
     models
-        Folders of checkpoints besides the study's own.
+        Folders of checkpoints besides the study's own, and besides where its runs say that
+        theirs are.
 
     Raises
     ------
@@ -59,23 +64,28 @@ def forget(
         As `Study.forget` and `read_key`.
     """
     pseudonyms = read_key(key or default_key(study.identity), study.folder)
+    runs = study.runs.read(patient)
     found = study.forget(patient, why)
     kept = pseudonyms.path if pseudonyms.path.exists() else None
     if kept is not None:
         pseudonyms.without((patient, *found.slides)).save()
-    trained, unread = trained_on(patient, (study.folder / "models", *models))
-    return Forgot(found, trained, unread, kept)
+    folders = (study.folder / "models", *models)
+    files = {path for folder in folders for path in folder.rglob("*.safetensors")}
+    files |= {run.path for run in runs if run.path is not None and run.path.is_file()}
+    trained, unread = _trained_on(patient, files)
+    moved = tuple(run for run in runs if run.model not in trained.values())
+    return Forgot(found, tuple(trained), moved, unread, kept)
 
 
-def trained_on(patient: str, folders: Iterable[Path]) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
-    """Return the checkpoints in folders whose card lists a patient, and those without a card."""
-    trained, unread = [], []
-    for path in sorted(p for folder in folders for p in Path(folder).rglob("*.safetensors")):
+def _trained_on(patient: str, files: Iterable[Path]) -> tuple[dict[Path, str], tuple[Path, ...]]:
+    """Return the checkpoints whose card lists a patient, with hashes, and those without a card."""
+    trained, unread = {}, []
+    for path in sorted(files):
         try:
             _, card = load_checkpoint(path)
         except CheckpointError:
             unread.append(path)
             continue
         if card.trained_on(patient):
-            trained.append(path)
-    return tuple(trained), tuple(unread)
+            trained[path] = card.weights
+    return trained, tuple(unread)

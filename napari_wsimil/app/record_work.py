@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypedDict
 
 import torch
 
 from napari_wsimil.app.work import Step, stepwise
+from napari_wsimil.bags.bag import features_digest
 from napari_wsimil.explain.noise import noise
 from napari_wsimil.explain.revision import prepare_revisions
 from napari_wsimil.explain.sweep import sweep
@@ -107,15 +107,9 @@ def _in_view(tried: Tried) -> _InView:
     moved = main_movement(before, after)
     return {
         "model": after.card.weights,
-        "features": features_digest(after),
+        "features": features_digest([after.bag]),
         "effect": Effect(WhatIf(before, after, {}).probability, moved.distance, moved.overlap),
     }
-
-
-def features_digest(prediction: Prediction) -> str:
-    """Return SHA-256 of the features that a prediction is of, in hex."""
-    rows = prediction.bag.features.cpu().contiguous().numpy()
-    return hashlib.sha256(rows.tobytes()).hexdigest()
 
 
 def noise_job(model: LoadedModel, seen: Prediction) -> Generator[Step, None, Noise]:

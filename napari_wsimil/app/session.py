@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from napari_wsimil.space.grid import PatchGrid
     from napari_wsimil.space.slide import Slide
     from napari_wsimil.space.tissue import Tissue
+    from napari_wsimil.study.predictions import Answer
+    from napari_wsimil.study.reviews import Review
     from napari_wsimil.study.schema import Record
     from napari_wsimil.study.study import Study
 
@@ -60,6 +62,10 @@ class Pane:
     ----------
     slide, tissue, grid, bag, model, prediction, display
         What is seen, from the file to the map.
+    answer
+        The last whole prediction; `prediction` may still fill in.
+    called
+        What the slide is called in the study it was opened from; empty if from none.
     case
         The patient, with their own record.
     record
@@ -73,14 +79,10 @@ class Pane:
         Why what is shown is no longer what a run would say; empty while it is.
     area
         What was asked about last: a patch or a drawn area, in level-0 pixels.
-    picked
-        The patch that was clicked.
-    focus
-        The patch that is to be looked at closely.
-    view
-        What the canvas shows; kept by who draws it.
-    wanted
-        What the canvas is to show.
+    picked, focus
+        The patch that was clicked, and the one that is to be looked at closely.
+    view, wanted
+        What the canvas shows, kept by who draws it, and what it is to show.
     looks
         How many looks of a trajectory are shown; None where all are.
     side
@@ -94,7 +96,7 @@ class Pane:
     events: ClassVar[SignalGroupDescriptor] = SignalGroupDescriptor(
         equality_operators=dict.fromkeys(
             (
-                *("slide", "tissue", "grid", "bag", "model", "prediction", "display"),
+                *("slide", "tissue", "grid", "bag", "model", "prediction", "answer", "display"),
                 *("case", "record", "baseline", "extras", "area", "focus", "wanted"),
             ),
             operator.is_,
@@ -107,7 +109,9 @@ class Pane:
     bag: Bag | None = None
     model: LoadedModel | None = None
     prediction: Prediction | None = None
+    answer: Prediction | None = None
     display: Display = field(default_factory=Display)
+    called: str = ""
     case: Case | None = None
     record: Record | None = None
     baseline: Prediction | None = None
@@ -179,6 +183,7 @@ class Pane:
         """Replace the slide; what was known of the former one is forgotten."""
         self.show_tissue(None)
         self.show_case(None)
+        self.called = ""
         self.slide = slide
 
     def show_case(self, case: Case | None) -> None:
@@ -202,12 +207,8 @@ class Pane:
     def show_same(self, other: Pane) -> None:
         """Show the slide, patches and features of another pane, and no prediction."""
         self._forget_prediction()
-        self.slide, self.tissue, self.grid, self.bag = (
-            other.slide,
-            other.tissue,
-            other.grid,
-            other.bag,
-        )
+        self.slide, self.tissue = other.slide, other.tissue
+        self.grid, self.bag = other.grid, other.bag
 
     def show_bag(self, bag: Bag | None) -> None:
         """Replace the features, and the patches by theirs; the prediction is forgotten."""
@@ -225,6 +226,12 @@ class Pane:
             self.stale = ""
             self._forget_extras()
             self.prediction = prediction
+
+    def show_answer(self, prediction: Prediction) -> None:
+        """Show a prediction that is whole: what a run came to."""
+        self.show_prediction(prediction)
+        if self.prediction is prediction:
+            self.answer = prediction
 
     def show_revision(
         self, prediction: Prediction, source: str = "", maps: tuple[Explanation, ...] = ()
@@ -253,6 +260,7 @@ class Pane:
 
     def _forget_prediction(self) -> None:
         self.prediction = self.focus = None  # first: what hangs on it is then not drawn again
+        self.answer = None
         self.baseline = None
         self._joined = None
         self._forget_extras()
@@ -270,15 +278,17 @@ class Pane:
 class Session:
     """The panes of one window: the docks work on the first, the second lies beside it.
 
-    `study` is the one that is open, with an event when another is.
+    `study` is the one that is open, `kept` the answer or review that was kept in it last, each
+    with an event when it is another.
     """
 
     events: ClassVar[SignalGroupDescriptor] = SignalGroupDescriptor(
-        equality_operators={"study": operator.is_}
+        equality_operators={"study": operator.is_, "kept": operator.is_}
     )
 
     panes: list[Pane] = field(default_factory=lambda: [Pane(), Pane()])
     study: Study | None = None
+    kept: Answer | Review | None = None
 
     @property
     def pane(self) -> Pane:

@@ -54,8 +54,9 @@ def share(study: Study, out: Path, key: Path | None = None) -> Generator[Step, N
     """Yield after every file of features; return the scrubbed copy of a study.
 
     The copy has new pseudonyms in a random order, days in place of dates, features written
-    anew, and a ledger of its own. Slides, models, maps and exports are not in it. It takes
-    its name when it is whole, and the study's ledger keeps where it went.
+    anew, and a ledger of its own. Slides, models, maps and exports are not in it, nor runs,
+    predictions and reviews. It takes its name when it is whole, and the study's ledger keeps
+    where it went.
 
     Parameters
     ----------
@@ -133,7 +134,8 @@ def _removed(
 ) -> tuple[str, ...]:
     rows = [row for patient in manifest.patients for row in patient.slides]
     images = sum(row.slide_path is not None for row in rows)
-    files = _counts(study.folder)
+    files, runs = _counts(study.folder), study.runs.read()
+    answers, reviews = study.predictions.read(), study.reviews.read()
     said: Mapping[str, object] = {
         f"names of {len(manifest.patients)} patients and {len(rows)} slides: new ones": rows,
         f"dates ({', '.join(given.dates)}): days since each patient's first": given.dates,
@@ -142,6 +144,9 @@ def _removed(
         f"{len(study.ledger.entries())} entries of the ledger: the copy begins its own": True,
         "paths outside the study, the study's name, and who worked on it": True,
         f"models, maps and exports ({files} files)": files,
+        f"{len(runs)} runs: which models were trained, by whom, on which patients": runs,
+        f"{len(answers)} predictions: what models said of the patients": answers,
+        f"{len(reviews)} reviews: what people hold of that": reviews,
     }
     return tuple(sentence for sentence, there in said.items() if there)
 

@@ -16,7 +16,7 @@ from napari_wsimil.study.study import create_study, open_study, study_of_folder
 from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping
     from pathlib import Path
 
     from napari_wsimil.study.additions import Added
@@ -24,17 +24,22 @@ if TYPE_CHECKING:
     from napari_wsimil.study.import_plan import ImportPlan
     from napari_wsimil.study.ledger import Entry
     from napari_wsimil.study.manifest import Manifest
+    from napari_wsimil.study.predictions import Answer
     from napari_wsimil.study.pseudonyms import Key
+    from napari_wsimil.study.reviews import Review
+    from napari_wsimil.study.runs import Run
     from napari_wsimil.study.schema import ClinicalSchema
     from napari_wsimil.study.study import Study, Unit
 
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """A study with its patients as they were read, and what is to be said of it."""
+    """A study with its patients as they were read, and the last answer and review of each."""
 
     study: Study
     manifest: Manifest
+    answers: Mapping[str, Answer]
+    reviews: Mapping[str, Review]
     news: str = ""
 
 
@@ -90,7 +95,7 @@ def rescue_job(folder: Path, new: Path) -> Generator[Step, None, Opened]:
 def read_job(study: Study) -> Generator[Step, None, Opened]:
     """Return a study with its patients."""
     yield Step("reading the patients")
-    return Opened(study, study.manifest())
+    return Opened(study, study.manifest(), study.predictions.latest(), study.reviews.latest())
 
 
 def plan_table_job(
@@ -136,6 +141,12 @@ def chain_job(study: Study) -> Generator[Step, None, Chain]:
     """Return a study's ledger, its chain checked."""
     yield Step("checking the ledger")
     return Chain(study.ledger.entries()[::-1], study.ledger.check(), study.ledger.cuts())
+
+
+def runs_job(study: Study) -> Generator[Step, None, tuple[Run, ...]]:
+    """Return the models that were trained on a study."""
+    yield Step("reading the runs")
+    return study.runs.read()
 
 
 def correct_field(

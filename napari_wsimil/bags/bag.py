@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from torch import Tensor
 
@@ -78,3 +79,11 @@ class Bag:
 
     def __len__(self) -> int:
         return len(self.features)
+
+
+def features_digest(bags: Iterable[Bag]) -> str:
+    """Return SHA-256 of the features of bags, one after the other, in hex."""
+    digest = hashlib.sha256()
+    for bag in bags:
+        digest.update(bag.features.cpu().contiguous().numpy().data)
+    return digest.hexdigest()

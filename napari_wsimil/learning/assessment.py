@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from napari_wsimil.learning.cases import Case
     from napari_wsimil.learning.cohort import Closer
-    from napari_wsimil.learning.evaluation import Step
+    from napari_wsimil.learning.evaluation import Scores, Step
     from napari_wsimil.models.base import MILModel
     from napari_wsimil.models.card import Card
     from napari_wsimil.models.record import RecordFormat
@@ -40,6 +40,10 @@ class Assessment:
         What whoever reads the metrics must know, each once.
     persons, unit
         How many patients these are of, and what the cases are: "patients" or "slides".
+    cases
+        Who was asked about, in order.
+    risks
+        Of survival, by patient, higher for who has the event earlier; none of classes.
     """
 
     metrics: dict[str, dict[str, float]]
@@ -47,6 +51,8 @@ class Assessment:
     warnings: tuple[str, ...]
     persons: int
     unit: str
+    cases: Sequence[Case]
+    risks: dict[str, float]
 
 
 def assess(
@@ -90,18 +96,27 @@ def assess(
     if card.record is not None:
         warnings += telling(card.record.clinical.groups, tuple(persons.values()))
     scores = yield from evaluate(model, cases, "patients")
-    chances = card.chances(scores.logits.double())
+    logits = scores.logits.double()
     found = bounds(scores, draws)
     return Assessment(
         metrics={n: {"value": i.value, "low": i.low, "high": i.high} for n, i in found.items()},
         patients={
             name: dict(zip(card.outcomes, row, strict=True))
-            for name, row in zip(scores.patients, chances.tolist(), strict=True)
+            for name, row in zip(scores.patients, card.chances(logits).tolist(), strict=True)
         },
         warnings=warnings,
         persons=len(persons),
         unit=unit_of(cases),
+        cases=cases,
+        risks=_risks(card, scores),
     )
+
+
+def _risks(card: Card, scores: Scores) -> dict[str, float]:
+    if card.survival is None:
+        return {}
+    risks = card.survival.risk(scores.logits.double()).tolist()
+    return dict(zip(scores.patients, risks, strict=True))
 
 
 def _warnings(card: Card, cases: Sequence[Case]) -> tuple[str, ...]:

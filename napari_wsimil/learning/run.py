@@ -28,7 +28,7 @@ from napari_wsimil.learning.training import train_cohort
 from napari_wsimil.models import model_class
 from napari_wsimil.study.folder import read_folder
 from napari_wsimil.study.schema_file import read_schema
-from napari_wsimil.study.study import is_study
+from napari_wsimil.study.study import StudyError, is_study, open_study
 from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
@@ -183,9 +183,8 @@ def cohort_of(config: RunConfig) -> Manifest:
 
 
 def _as_read(config: RunConfig, cohort: Manifest) -> Manifest:
-    if is_study(config.cohort) and not reads_records(config.model):
-        return replace(cohort, schema=None)
-    return cohort
+    needless = is_study(config.cohort) and not reads_records(config.model)
+    return replace(cohort, schema=None) if needless else cohort
 
 
 def encoder_of(manifest: Manifest, features: Path | None) -> str:
@@ -216,7 +215,8 @@ def plan_of(config: RunConfig) -> Plan:
 
 def split_of(config: RunConfig, manifest: Manifest) -> Fold:
     """Return who trains, chooses and tests; ValueError if the run does not go with the cohort."""
-    check_plan(plan_of(config), _as_read(config, manifest))
+    manifest = _as_read(config, manifest)
+    check_plan(plan_of(config), manifest)
     return split_manifest(manifest, config.folds, config.fold, config.fit.seed, config.task)
 
 
@@ -224,10 +224,29 @@ def train_run(config: RunConfig) -> Generator[Event, None, Trained]:
     """Yield and return what `train_cohort` does, with the run's number of threads.
 
     The same run gives the same numbers on the same machine, whoever drives it. All of it is
-    to be driven by one thread, whose number of torch threads is put back at the end.
+    to be driven by one thread, whose number of torch threads is put back at the end. A study
+    that is the cohort keeps the run; where it cannot, `Trained.unnoted` says why.
     """
     with _threads(config.threads):
-        return (yield from train_cohort(cohort_of(config), config.out, plan_of(config)))
+        cohort = cohort_of(config)
+        trained = yield from train_cohort(cohort, config.out, plan_of(config))
+    return replace(trained, unnoted=_note(config.cohort, cohort, trained))
+
+
+def _note(path: Path, cohort: Manifest, trained: Trained) -> str:
+    """Keep a run in the study that is its cohort; return why that failed, if it did."""
+    if not is_study(path):
+        return ""
+    card, person = trained.card, {one.name: one.person for one in cohort.patients}
+    learned, chosen = (
+        [person[name] for name in part] for part in (trained.fold.train, trained.fold.validation)
+    )
+    try:
+        with open_study(path) as study:
+            study.runs.add(card.model, card.weights, trained.path, card.metrics, learned, chosen)
+    except StudyError as error:
+        return f"the study does not know of this model: {error}"
+    return ""
 
 
 @contextmanager

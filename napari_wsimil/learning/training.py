@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_wsimil.learning.cases import Case
+    from napari_wsimil.learning.folds import Fold
     from napari_wsimil.learning.outcomes import Outcome
     from napari_wsimil.learning.results import Results
     from napari_wsimil.models.base import MILModel
@@ -74,12 +75,19 @@ class Trained:
     results
         How the model does on the test patients, or on those who chose its weights where
         nobody tests; None if everybody trained.
+    fold
+        Who trained, chose the weights and tested.
+    unnoted
+        Why the study whose patients these are does not know of it; empty where it does, or
+        they are of no study.
     """
 
     model: MILModel
     card: Card
     path: Path
     results: Results | None
+    fold: Fold
+    unnoted: str = ""
 
 
 Event: TypeAlias = "Step | Epoch | Prepared"
@@ -122,14 +130,17 @@ def train_cohort(manifest: Manifest, path: Path, plan: Plan) -> Generator[Event,
     if failure:
         raise TrainingError(f"{failure}, in {path}", failure.kept) from failure
     if cohort.test:
-        return Trained(model, card, path, results_of("test", scores, card, manifest))
-    return Trained(model, card, path, (yield from _chosen(model, card, cohort, manifest)))
+        results: Results | None = results_of("test", scores, card, manifest)
+    else:
+        results = yield from _chosen(model, card, cohort, manifest)
+    return Trained(model, card, path, results, cohort.fold)
 
 
 @dataclass(frozen=True, eq=False)
 class _Cohort:
     """The patients of a manifest as a model takes them; `outlines` are of all, in order."""
 
+    fold: Fold
     train: Sequence[Case]
     validation: Sequence[Case]
     test: Sequence[Case]
@@ -165,7 +176,7 @@ def _read(manifest: Manifest, plan: Plan) -> Generator[Step, None, _Cohort]:
     outlines = yield from _outlines([case for part in cases for case in part])
     _check_encoders(outlines)
     train, validation, test = cases
-    return _Cohort(train, validation, test, outlines, outcome, record)
+    return _Cohort(fold, train, validation, test, outlines, outcome, record)
 
 
 def _members(manifest: Manifest, names: Sequence[str]) -> list[Patient]:

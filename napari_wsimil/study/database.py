@@ -7,13 +7,15 @@ read cannot change under it, and a process that dies in the middle leaves nothin
 from __future__ import annotations
 
 import sqlite3
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 from sqlalchemy import create_engine, event
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
+from sqlalchemy.schema import CreateTable
 
 from napari_wsimil.study.condition import Health, StudyError, examine, spoken
 from napari_wsimil.study.disks import file_system, journal_on
@@ -151,7 +153,8 @@ def create_database(path: Path, fill: Callable[[Session], None]) -> None:
 def open_database(path: Path, wait_s: float = WAIT_S) -> Database:
     """Return a study's database, read-only where it cannot be written; it then says why.
 
-    Where the file is damaged, what can be read of it is copied to memory.
+    Where the file is damaged, what can be read of it is copied to memory. One of an older
+    version gets the tables it lacks; where it cannot be written they are there without rows.
 
     Parameters
     ----------
@@ -173,16 +176,48 @@ def open_database(path: Path, wait_s: float = WAIT_S) -> Database:
         return _in_memory(path, copied(path), why, health)
     kind, journal = journal_on(file_system(path.parent))
     if health is Health.SOUND:
-        journal = _journaled(path, kind, journal, wait_s)
-    mode = "rw" if health is Health.SOUND else "ro"
-    return Database(path, _engine(lambda: _connected(path, wait_s, mode)), why, journal, health)
+        why = _brought_up(path, wait_s)
+    if why:
+        connect = lambda: _completed(_connected(path, wait_s, "ro"))  # noqa: E731
+        return Database(path, _engine(connect), why, journal, health)
+    journal = _journaled(path, kind, journal, wait_s)
+    return Database(path, _engine(lambda: _connected(path, wait_s)), why, journal, health)
 
 
 def _in_memory(
     path: Path, memory: sqlite3.Connection, why: str, health: Health, lost: tuple[str, ...] = ()
 ) -> Database:
+    _completed(memory)
     journal = "none: this is a copy in memory"
     return Database(path, _engine(lambda: memory, 1), why, journal, health, lost)
+
+
+def _brought_up(path: Path, wait_s: float) -> str:
+    """Give a study of an older version the tables it lacks; return why that failed, if it did."""
+    with closing(_connected(path, wait_s)) as connection:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version >= VERSION:
+        return ""
+    engine = _engine(lambda: _connected(path, wait_s))
+    try:
+        with _in_words(path), engine.execution_options(writes=True).begin() as transaction:
+            Base.metadata.create_all(transaction)
+            transaction.exec_driver_sql(f"PRAGMA user_version = {VERSION}")
+    except StudyError as error:
+        return str(error)
+    finally:
+        engine.dispose()
+    return ""
+
+
+def _completed(connection: sqlite3.Connection) -> sqlite3.Connection:
+    """Return a connection with tables of its own, without rows, for those its study lacks."""
+    there = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    for table in Base.metadata.sorted_tables:
+        if table.name not in there:
+            made = str(CreateTable(table).compile(dialect=sqlite.dialect()))
+            connection.execute(made.replace("CREATE TABLE", "CREATE TEMP TABLE", 1))
+    return connection
 
 
 def _connected(path: Path, wait_s: float = WAIT_S, mode: str = "rw") -> sqlite3.Connection:

@@ -41,6 +41,7 @@ class Act(StrEnum):
     DOWNLOADED = "downloaded"
     SUBMITTED = "submitted"
     LABEL_SHOWN = "label shown"
+    REVIEWED = "reviewed"
     FORGOTTEN = "forgotten"
     RESCUED = "rescued"
 
@@ -75,7 +76,8 @@ class Entry:
     when, who
         UTC, and the name of the user of the operating system.
     act
-        What was done; WHAT_IF changed nothing that is kept.
+        What was done; WHAT_IF changed nothing that is kept. REVIEWED has what the model said
+        as `old`, and the verdict as `new`.
     patient, field, old, new
         Whose field, and its text before and after; empty where there is none.
     why

@@ -78,6 +78,10 @@ class SlideRow:
     mpp: float | None = None
     feature_facts: str = ""
 
+    def lies_at(self, path: Path) -> bool:
+        """Return whether a file is its image or its features, or is called after it."""
+        return path.stem == self.slide or path.absolute() in (self.slide_path, self.feature_path)
+
     def unnamed(self, words: str) -> str:
         """Return words in which the slide's name stands for its files, which can name a patient."""
         for path in filter(None, (self.slide_path, self.feature_path)):

@@ -17,8 +17,11 @@ from napari_wsimil.study.forgetting import Forgotten, erase, is_forgotten
 from napari_wsimil.study.ledger import Ledger
 from napari_wsimil.study.links import Link, Linked, read_links, write_links
 from napari_wsimil.study.manifest import Manifest, Patient
+from napari_wsimil.study.predictions import Predictions
 from napari_wsimil.study.records import Records, held
+from napari_wsimil.study.reviews import Reviews
 from napari_wsimil.study.roots import OWN, placed, roots_of
+from napari_wsimil.study.runs import Runs
 from napari_wsimil.study.schema import ClinicalSchema, validated
 from napari_wsimil.study.schema_file import schema_text
 from napari_wsimil.study.stored import Fact, Root, StoredPatient
@@ -57,6 +60,9 @@ class Study:
         Whether part of it is lost; a sound study of the rest is made by `rescue_study`.
     records, ledger
         The patients' values, and what was done.
+    runs, predictions, reviews
+        The models that were trained on it, what models said last of its patients, and what
+        people hold of that.
     """
 
     def __init__(self, folder: Path, database: Database, who: str) -> None:
@@ -66,6 +72,8 @@ class Study:
         self.is_damaged = database.health is Health.DAMAGED
         self.ledger = Ledger(database, who)
         self.records = Records(database, self.ledger, self._schema)
+        self.runs, self.predictions = Runs(database, folder, who), Predictions(database)
+        self.reviews = Reviews(database, who)
         with database.reading() as session:
             facts = {fact.name: fact.value for fact in session.scalars(select(Fact))}
             self._schema(session)

@@ -1,16 +1,17 @@
 """Stored: the tables of a study's database.
 
-A patient has one label, one split and one outcome, so these are columns of the patient.
-Runs, predictions and reviews get their tables when something writes and reads them.
+A patient has one label, one split and one outcome, so these are columns of the patient. Runs,
+predictions and reviews came with version 2: a study of version 1 that may be written gets their
+tables when it is opened, one that may not has none of these rows.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import DDL, ForeignKey, event
+from sqlalchemy import DDL, ForeignKey, UniqueConstraint, event
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 #: Version of the tables, SQLite's `user_version`; and what marks a database as ours.
-VERSION = 1
+VERSION = 2
 APPLICATION = 0x57534D4C  # "WSML"
 
 
@@ -51,6 +52,15 @@ class StoredPatient(Base):
         order_by="StoredSlide.id", cascade="all, delete-orphan", back_populates="patient"
     )
     record: Mapped[StoredRecord | None] = relationship(cascade="all, delete-orphan")
+    runs: Mapped[list[StoredMember]] = relationship(
+        cascade="all, delete-orphan", back_populates="patient"
+    )
+    predictions: Mapped[list[StoredPrediction]] = relationship(
+        cascade="all, delete-orphan", back_populates="patient"
+    )
+    reviews: Mapped[list[StoredReview]] = relationship(
+        cascade="all, delete-orphan", back_populates="patient"
+    )
 
 
 class StoredRecord(Base):
@@ -91,6 +101,75 @@ class StoredFeatures(Base):
     facts: Mapped[str] = mapped_column(default="{}")
 
 
+class StoredRun(Base):
+    """A model that was trained on the study: by whom and when, its file, hash and figures.
+
+    `patients` counts whom it was trained and selected on; of them `members` are still here.
+    Without a root the path is the name of a file that lies elsewhere.
+    """
+
+    __tablename__ = "runs"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[str]
+    who: Mapped[str]
+    method: Mapped[str]
+    model: Mapped[str]
+    root: Mapped[str | None]
+    path: Mapped[str]
+    figures: Mapped[str]
+    patients: Mapped[int]
+    members: Mapped[list[StoredMember]] = relationship(cascade="all, delete-orphan")
+
+
+class StoredMember(Base):
+    """A patient whom a model was trained on, or selected on."""
+
+    __tablename__ = "run_patients"
+
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"), primary_key=True)
+    patient_id: Mapped[int] = mapped_column(ForeignKey("patients.id"), primary_key=True, index=True)
+    selected: Mapped[bool]
+    patient: Mapped[StoredPatient] = relationship(back_populates="runs")
+
+
+class StoredPrediction(Base):
+    """What a model said last of a patient, or of a slide, under one record: JSON of numbers.
+
+    `slide` is empty where it is said of the patient, `record` where the model reads none.
+    """
+
+    __tablename__ = "predictions"
+    __table_args__ = (UniqueConstraint("patient_id", "slide", "model", "record"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    patient_id: Mapped[int] = mapped_column(ForeignKey("patients.id"))
+    slide: Mapped[str]
+    model: Mapped[str]
+    record: Mapped[str]
+    features: Mapped[str]
+    at: Mapped[str]
+    answer: Mapped[str]
+    patient: Mapped[StoredPatient] = relationship(back_populates="predictions")
+
+
+class StoredReview(Base):
+    """A person's verdict on what a model said of a patient, or of a slide; it stays as it is."""
+
+    __tablename__ = "reviews"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    patient_id: Mapped[int] = mapped_column(ForeignKey("patients.id"), index=True)
+    slide: Mapped[str]
+    at: Mapped[str]
+    who: Mapped[str]
+    verdict: Mapped[str]
+    why: Mapped[str]
+    model: Mapped[str]
+    said: Mapped[str]
+    patient: Mapped[StoredPatient] = relationship(back_populates="reviews")
+
+
 class StoredEntry(Base):
     """A link of the ledger's chain; `content` and its salt are gone once erased."""
 
@@ -114,5 +193,12 @@ _TRIGGERS = (
     "AND NEW.number = OLD.number AND NEW.digest = OLD.digest "
     f"AND NEW.previous = OLD.previous AND NEW.hash = OLD.hash) BEGIN {_REFUSED}; END",
 )
-for _trigger in _TRIGGERS:
-    event.listen(StoredEntry.__table__, "after_create", DDL(_trigger))  # type: ignore[no-untyped-call]
+_HELD = (
+    "CREATE TRIGGER reviews_hold BEFORE UPDATE ON reviews "
+    "BEGIN SELECT RAISE(ABORT, 'reviews are only added to'); END"
+)
+for _table, _trigger in (
+    *((StoredEntry.__table__, trigger) for trigger in _TRIGGERS),
+    (StoredReview.__table__, _HELD),
+):
+    event.listen(_table, "after_create", DDL(_trigger))  # type: ignore[no-untyped-call]

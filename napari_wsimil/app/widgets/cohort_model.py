@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from napari_wsimil.app.cohort_view import CohortView
     from napari_wsimil.study.field import Value
     from napari_wsimil.study.manifest import Patient
+    from napari_wsimil.study.predictions import Answer
+    from napari_wsimil.study.reviews import Review
 
 _ABSENT, _ODD = QColor("#8a929c"), QColor("#d55e00")
 _NOWHERE = QModelIndex()
@@ -133,9 +135,22 @@ class CohortModel(QAbstractTableModel):
             self.view.search(words)
             self.endResetModel()
 
+    def take(self, kept: Answer | Review) -> None:
+        """Show an answer or a review of a patient; the first of all in a column that is new."""
+        if self.view is None:
+            return
+        if self.view.said.is_first(kept):
+            self.beginResetModel()
+            self.view.take(kept)
+            self.endResetModel()
+        else:
+            self._show_row(self.view.take(kept))
+
     def replace(self, patient: Patient) -> None:
         """Show a patient's new values."""
-        row = self.view.replace(patient) if self.view is not None else None
+        self._show_row(self.view.replace(patient) if self.view is not None else None)
+
+    def _show_row(self, row: int | None) -> None:
         if row is not None:
             last = self.columnCount() - 1
             self.dataChanged.emit(self.index(row, 0), self.index(row, last))

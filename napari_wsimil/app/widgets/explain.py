@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
 
 from napari_wsimil.app import memory
 from napari_wsimil.app.analysis import analyze_job, seen_job
+from napari_wsimil.app.widgets.answer_keeper import AnswerKeeper
 from napari_wsimil.app.widgets.ask import AskTab
 from napari_wsimil.app.widgets.attention import AttentionTab
 from napari_wsimil.app.widgets.branches import BranchesTab
@@ -30,6 +31,7 @@ from napari_wsimil.app.widgets.facts import FactsTab
 from napari_wsimil.app.widgets.job import JobRow
 from napari_wsimil.app.widgets.map_box import MapBox
 from napari_wsimil.app.widgets.patches import PatchesTab
+from napari_wsimil.app.widgets.review_row import ReviewRow
 from napari_wsimil.app.widgets.slides import SlidesTab
 from napari_wsimil.app.widgets.steps import StepsTab
 from napari_wsimil.app.work import model_job
@@ -52,6 +54,7 @@ class ExplainWidget(DockedWidget):
         self._pane = session.pane
         self._seen: tuple[Slide | None, Seen] | None = None
         self._bars: dict[str, QProgressBar] = {}
+        self.keeper, self.review = AnswerKeeper(session, self), ReviewRow(session)
         self.job = JobRow()
         self.map = MapBox(session, self.job)
         self.patches = PatchesTab(self._pane, self.job)
@@ -85,8 +88,8 @@ class ExplainWidget(DockedWidget):
 
     @property
     def asking(self) -> bool:
-        """Whether a click or a step still waits for its answer."""
-        waiting = self.ask.asking, self.steps.replaying
+        """Whether a click or a step still waits for its answer, or an answer to be kept."""
+        waiting = self.ask.asking, self.steps.replaying, self.keeper, self.review
         return self.patches.waiting or any(
             one.busy for one in (*waiting, self.patches.card.reading)
         )
@@ -118,6 +121,7 @@ class ExplainWidget(DockedWidget):
         inside.setContentsMargins(0, 0, 0, 0)
         inside.addLayout(self.answer)
         inside.addWidget(self.warnings)
+        inside.addWidget(self.review)
         return self.answer_box
 
     def _connect(self) -> None:
@@ -126,6 +130,9 @@ class ExplainWidget(DockedWidget):
         self.job.started.connect(self._refresh)
         self.job.finished.connect(self._refresh)
         self.job.finished.connect(self._keep_seen)
+        self.slides.answered.connect(self.keeper.keep)
+        self.keeper.failed.connect(self._tell_unkept)
+        self.review.failed.connect(self._tell_unkept)
         events = self._pane.events
         events.slide.connect(self._refresh_on_event)
         events.model.connect(self._refresh_on_event)
@@ -166,7 +173,7 @@ class ExplainWidget(DockedWidget):
         if found.bag is not pane.bag:
             pane.show_bag(found.bag)
         self._seen = None
-        pane.show_prediction(found.prediction)
+        pane.show_answer(found.prediction)
 
     def _show_partial(self, step: Step) -> None:
         self._seen = None if step.seen is None else (self._pane.slide, step.seen)
@@ -213,6 +220,10 @@ class ExplainWidget(DockedWidget):
         for name, bar in self._bars.items():
             bar.setRange(0, 1000)
             self.answer.addRow(name, bar)
+
+    def _tell_unkept(self, words: str) -> None:
+        self.warnings.setText(f"The study does not keep this: {words}")
+        self.warnings.show()
 
     def _offer_tabs(self, _: object = None) -> None:
         prediction = self._pane.prediction

@@ -119,7 +119,7 @@ class FeatureBox(QGroupBox):
         bag, prediction = found
         self._pane.show_bag(bag)
         if prediction is not None:
-            self._pane.show_prediction(prediction)
+            self._pane.show_answer(prediction)
 
     def _agreed(self, plan: Plan) -> bool:
         text = (

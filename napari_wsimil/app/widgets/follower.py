@@ -136,6 +136,7 @@ class Follower(QObject):
                 self.milliseconds = 1e3 * (time.perf_counter() - self._since)
                 self._late.stop()
                 self._pane.stale = ""
+                self._pane.answer = step.prediction
                 self.landed.emit(step)
 
     def _listen(self) -> None:

@@ -141,6 +141,7 @@ class SlideWidget(DockedWidget):
         def show(found: tuple[Slide, Laid | None]) -> None:
             slide, laid = found
             self._show_slide(slide)
+            self._pane.called = row.slide
             self._pane.show_case(case)
             if laid is not None and self._pane.slide is not None:
                 self.features.show(replace(laid, slide=self._pane.slide))

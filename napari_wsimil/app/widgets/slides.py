@@ -29,13 +29,15 @@ _TIP = (
 
 
 class SlidesTab(Tab):
-    """Asks of all slides of the pane's patient; `slide_wanted` gives the one that was clicked.
+    """Asks of all slides of the pane's patient; `slide_wanted` gives the one that was clicked,
+    `answered` what the model says.
 
     It is there for a patient of an open study who has several slides.
     """
 
     name: ClassVar[str] = "Slides"
     slide_wanted = Signal(object)
+    answered = Signal(object)
 
     def __init__(self, session: Session, parent: QWidget | None = None) -> None:
         super().__init__(session.pane, parent)
@@ -78,6 +80,7 @@ class SlidesTab(Tab):
         def take(found: AskedPatient) -> None:
             if shown == (self._pane.case, self._pane.model, self._pane.record):
                 self._asked = found
+                self.answered.emit(found.prediction)
 
         self.job.run(patient_job(patient, model, record), take)
 

@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QTabWidget, QWidget
 from napari_wsimil.app import memory, study_work
 from napari_wsimil.app.cohort_view import CohortView
 from napari_wsimil.app.link_work import link_job, survey_job
+from napari_wsimil.app.said import Said
 from napari_wsimil.app.study_words import added_words, study_facts
 from napari_wsimil.app.widgets import study_ask
 from napari_wsimil.app.widgets.docked import DockedWidget
@@ -19,16 +20,14 @@ from napari_wsimil.app.widgets.job import JobRow
 from napari_wsimil.app.widgets.study_buttons import StudyButtons
 from napari_wsimil.app.widgets.study_cases import CaseOpener
 from napari_wsimil.app.widgets.study_cohort import StudyCohort
-from napari_wsimil.app.widgets.study_export import ExportDialog
 from napari_wsimil.app.widgets.study_import import OTHER_SHEET, ImportDialog
 from napari_wsimil.app.widgets.study_ledger import StudyLedger
 from napari_wsimil.app.widgets.study_links import AGAIN, LinksDialog
-from napari_wsimil.app.widgets.study_new import NewStudyDialog
+from napari_wsimil.app.widgets.study_runs import StudyRuns
 from napari_wsimil.app.widgets.study_schema import SchemaDialog
 from napari_wsimil.app.widgets.study_slides import StudySlides
 from napari_wsimil.app.widgets.writer import Writer
 from napari_wsimil.bags.stated import Confirmed
-from napari_wsimil.study.schema_file import NO_FIELDS, named_schema
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +37,9 @@ if TYPE_CHECKING:
     from napari_wsimil.app.study_work import Opened, Planned
     from napari_wsimil.study.field import Value
     from napari_wsimil.study.import_plan import ImportPlan
+    from napari_wsimil.study.predictions import Answer
     from napari_wsimil.study.pseudonyms import Key
+    from napari_wsimil.study.reviews import Review
     from napari_wsimil.study.schema import ClinicalSchema
     from napari_wsimil.study.study import Study, Unit
 
@@ -56,17 +57,19 @@ class StudyWidget(DockedWidget):
         super().__init__(parent)
         self._session, self._pane = session, session.pane
         self._news = ""
+        self._said = Said({}, {})
         self._correcting: tuple[Study, str] | None = None
-        self.job, self.buttons = JobRow(), StudyButtons()
-        self._writer = Writer(self)
+        self.job, self.buttons, self._writer = JobRow(), StudyButtons(), Writer(self)
         self._writer.failed.connect(self._refuse)
         self.facts, self.news = QLabel(), QLabel()
         for label in (self.facts, self.news):
             label.setWordWrap(True)
-        self.cohort, self.ledger, self.slides = StudyCohort(), StudyLedger(), StudySlides()
+        self.cohort, self.slides = StudyCohort(), StudySlides()
+        self.ledger, self.runs = StudyLedger(), StudyRuns()
         self.cases = CaseOpener(session, self)
         self.tabs = QTabWidget()
         self.tabs.addTab(self.cohort, "Patients")
+        self.tabs.addTab(self.runs, "Models")
         self.tabs.addTab(self.ledger, "Ledger")
         above = QHBoxLayout()
         above.addWidget(self.facts, 1)
@@ -97,11 +100,12 @@ class StudyWidget(DockedWidget):
         self.slides.wanted.connect(self.open_case)
         self.cases.wanted.connect(self.case_wanted)
         self.cases.told.connect(self._say)
-        self.ledger.check_button.clicked.connect(self.check_ledger)
+        self.ledger.check_button.clicked.connect(self._turn)
         self.tabs.currentChanged.connect(self._turn)
         self.job.started.connect(self._refresh)
         self.job.finished.connect(self._refresh)
         self._pane.events.case.connect(self._show_changed)
+        self._session.events.kept.connect(self._show_kept)
 
     @property
     def writing(self) -> bool:
@@ -135,11 +139,12 @@ class StudyWidget(DockedWidget):
             before.close()
         self._session.study = opened.study
         self.cases.manifest = opened.manifest
+        self._said = Said(opened.answers, opened.reviews)
         self.cases.renew()
         self._say(opened.news or self._news)
         self._news = ""
         self._show_study()
-        self._turn(self.tabs.currentIndex())
+        self._turn()
 
     # tables
 
@@ -177,15 +182,11 @@ class StudyWidget(DockedWidget):
             lambda _: self._reload("The fields were changed."),
         )
 
-    def check_ledger(self) -> None:
-        """Read the ledger and check its chain, in the background."""
-        study = self._session.study
-        if study is not None and not self.job.busy:
-            self.job.run(study_work.chain_job(study), self.ledger.show_chain)
-
-    def _turn(self, page: int) -> None:
-        if self.tabs.widget(page) is self.ledger:
-            self.check_ledger()
+    def _turn(self, _: object = None) -> None:
+        """Read in the background what the page shows that is turned to."""
+        page, study = self.tabs.currentWidget(), self._session.study
+        if page is not self.cohort and study is not None and not self.job.busy:
+            self.job.run(page.job(study), page.show_found)
 
     def _reload(self, news: str) -> None:
         """Read the patients again, and say what has come of what was done."""
@@ -231,15 +232,16 @@ class StudyWidget(DockedWidget):
         if shown is not None and shown.record is not None and shown.record != case.record:
             self.cohort.show_patient(study.patient(case.patient))
 
+    def _show_kept(self, kept: Answer | Review) -> None:
+        """Show in the table what a model has said of a patient, or a person of that."""
+        if isalive(self):
+            self.cohort.show_kept(kept)
+
     # ask
 
     def _ask_new(self) -> None:
-        dialog = NewStudyDialog(self)
-        if dialog.exec_() and dialog.folder is not None:
-            name = dialog.schema_name
-            schema = named_schema(name) if name else NO_FIELDS
-            called = dialog.name.text().strip()
-            self.create(dialog.folder, schema, called, dialog.unit.currentData())
+        if (asked := study_ask.ask_new(self)) is not None:
+            self.create(*asked)
 
     def _ask_study(self) -> None:
         if (folder := study_ask.ask_study(self)) is not None:
@@ -279,9 +281,8 @@ class StudyWidget(DockedWidget):
             self.job.run(link_job(study, found, dialog.why.text().strip()), self._reload)
 
     def _ask_export(self) -> None:
-        dialog = ExportDialog(self)
-        if dialog.exec_() and dialog.path is not None:
-            self.export(dialog.path, dialog.time_unit, dialog.cbioportal)
+        if (asked := study_ask.ask_export(self)) is not None:
+            self.export(*asked)
 
     def _ask_fields(self) -> None:
         if (study := self._session.study) is not None:
@@ -304,7 +305,8 @@ class StudyWidget(DockedWidget):
             self.cohort.show_cohort(None, "")
         else:
             self.facts.setText(study_facts(study, manifest))
-            self.cohort.show_cohort(CohortView(manifest, manifest.schema), study.read_only)
+            view = CohortView(manifest, manifest.schema, self._said)
+            self.cohort.show_cohort(view, study.read_only)
         self._refresh()
 
     def _refresh(self) -> None:

@@ -8,14 +8,37 @@ from typing import TYPE_CHECKING
 from qtpy.QtWidgets import QFileDialog
 
 from napari_wsimil.app import memory
+from napari_wsimil.app.widgets.study_export import ExportDialog
+from napari_wsimil.app.widgets.study_new import NewStudyDialog
+from napari_wsimil.study.schema_file import NO_FIELDS, named_schema
 
 if TYPE_CHECKING:
     from qtpy.QtWidgets import QWidget
+
+    from napari_wsimil.study.schema import ClinicalSchema
+    from napari_wsimil.study.study import Unit
 
 TABLES = (
     "Tables (*.csv *.tsv *.txt *.xlsx *.parquet);;"
     "Studies of cBioPortal (*.zip *.tar *.tar.gz *.tgz);;All files (*)"
 )
+
+
+def ask_new(parent: QWidget) -> tuple[Path, ClinicalSchema, str, Unit] | None:
+    """Return folder, schema, name and unit of a study to make, None if none is to be made."""
+    dialog = NewStudyDialog(parent)
+    if not dialog.exec_() or dialog.folder is None:
+        return None
+    schema = named_schema(dialog.schema_name) if dialog.schema_name else NO_FIELDS
+    return dialog.folder, schema, dialog.name.text().strip(), dialog.unit.currentData()
+
+
+def ask_export(parent: QWidget) -> tuple[Path, str, bool] | None:
+    """Return the table to write, the unit of its times, and whether it is for cBioPortal."""
+    dialog = ExportDialog(parent)
+    if not dialog.exec_() or dialog.path is None:
+        return None
+    return dialog.path, dialog.time_unit, dialog.cbioportal
 
 
 def ask_study(parent: QWidget) -> Path | None:

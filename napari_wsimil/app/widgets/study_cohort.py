@@ -25,6 +25,8 @@ from napari_wsimil.app.widgets.study_columns import ColumnsDialog
 if TYPE_CHECKING:
     from napari_wsimil.app.cohort_view import CohortView
     from napari_wsimil.study.manifest import Patient
+    from napari_wsimil.study.predictions import Answer
+    from napari_wsimil.study.reviews import Review
 
 _STYLE = "QTableView { border: 2px solid #d55e00; }"
 #: Rows whose words are measured for the width of a column.
@@ -137,6 +139,14 @@ class StudyCohort(QWidget):
     def show_patient(self, patient: Patient) -> None:
         """Show a patient's new values."""
         self.model.replace(patient)
+
+    def show_kept(self, kept: Answer | Review) -> None:
+        """Show what a model said of a patient, or a person of that."""
+        view = self.model.view
+        first = view is not None and view.said.is_first(kept)
+        self.model.take(kept)
+        if first:
+            self._fit()
 
     def show_columns(self, names: tuple[str, ...]) -> None:
         """Show these fields as columns."""

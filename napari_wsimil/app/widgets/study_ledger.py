@@ -16,9 +16,15 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_wsimil.app.study_work import chain_job
+
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from napari_wsimil.app.study_work import Chain
+    from napari_wsimil.app.work import Step
     from napari_wsimil.study.ledger import Entry
+    from napari_wsimil.study.study import Study
 
 _TITLES = ("when", "what", "patient", "field", "change", "why", "who")
 _LONG = 60
@@ -108,7 +114,11 @@ class StudyLedger(QWidget):
         column.addWidget(self.state)
         self.search.textChanged.connect(self.model.search)
 
-    def show_chain(self, chain: Chain) -> None:
+    def job(self, study: Study) -> Generator[Step, None, Chain]:
+        """Return what reads the ledger of a study and checks its chain."""
+        return chain_job(study)
+
+    def show_found(self, chain: Chain) -> None:
         """Show a ledger."""
         self.model.show(chain.entries)
         self.model.search(self.search.text())

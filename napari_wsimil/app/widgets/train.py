@@ -157,7 +157,8 @@ class TrainWidget(DockedWidget):
         loaded = LoadedModel(trained.model, trained.card, trained.path.stem)
         self.progress.finish(finished, loaded)
         self.results.show_trained(trained)
-        self._say(f"Trained and saved as {trained.path.name}.")
+        unnoted = f" Warning: {trained.unnoted}." if trained.unnoted else ""
+        self._say(f"Trained and saved as {trained.path.name}.{unnoted}")
         self.tabs.setCurrentIndex(2)
 
     def use_model(self) -> None:
