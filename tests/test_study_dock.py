@@ -232,6 +232,35 @@ def test_what_the_schema_refuses_is_said_and_changes_nothing(filled: Dock) -> No
     assert cohort.correction.problem.text() == ""
 
 
+def test_a_correction_that_waits_stays_until_it_is_saved_or_discarded(
+    filled: Dock, tmp_path: Path
+) -> None:
+    cohort = filled.study.cohort
+    cohort.correct_button.click()
+    filled.write(1, "ldh [U/L]", "260")
+    filled.write(2, "ldh [U/L]", "95")
+    assert "P0002" in cohort.correction.words.text()
+    assert "Save this correction first" in cohort.correction.problem.text()
+    filled.write(2, "ldh [U/L]", "much")
+    assert not cohort.correct_button.isEnabled()
+    small_study(tmp_path / "other").close()
+    filled.study.tabs.setCurrentWidget(filled.study.ledger)
+    filled.study.open(tmp_path / "other")
+    filled.viewer.window._qt_window.close()
+    filled.idle()
+    assert filled.study.tabs.currentWidget() is cohort
+    assert filled.session.study.folder == tmp_path / "study"
+    cohort.correction.why.setText("lab report")
+    cohort.correction.save_button.click()
+    filled.idle()
+    assert filled.shown(1, "ldh [U/L]") == "260"
+    assert filled.shown(2, "ldh [U/L]") == "90"
+    assert cohort.correct_button.isEnabled()
+    filled.study.open(tmp_path / "other")
+    filled.idle()
+    assert filled.session.study.folder == tmp_path / "other"
+
+
 def test_what_somebody_else_changed_meanwhile_is_not_overwritten(
     filled: Dock, tmp_path: Path
 ) -> None:

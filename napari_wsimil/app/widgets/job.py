@@ -41,7 +41,7 @@ class JobRow(QWidget):
     def __init__(self, parent: QWidget | None = None, pausable: bool = False) -> None:
         super().__init__(parent)
         self._worker: GeneratorWorker | None = None
-        self._done: Callable[[Any], None] | None = None
+        self._done: Callable[[Any], object] | None = None
         self._on_step: Callable[[Step], None] | None = None
         self._results: list[Any] = []
         self.error: BaseException | None = None
@@ -72,7 +72,7 @@ class JobRow(QWidget):
     def run(
         self,
         job: Job,
-        done: Callable[[Any], None],
+        done: Callable[[Any], object],
         on_step: Callable[[Step], None] | None = None,
     ) -> None:
         """Start `job`; `done` takes its result on this thread.

@@ -132,20 +132,23 @@ class SlideWidget(DockedWidget):
     # act
 
     def open(self, path: Path, mpp: float | None = None) -> None:
-        """Open a slide in the background and show it."""
-        self.job.run(open_job(path, mpp), self._show_slide)
+        """Open a slide in the background and show it, unless the patient who is shown must stay."""
+        if self._pane.may_leave():
+            self.job.run(open_job(path, mpp), self._show_slide)
 
     def open_row(self, row: SlideRow, case: Case | None = None) -> None:
         """Open a slide of a patient in the background, with its features, and show the patient."""
 
         def show(found: tuple[Slide, Laid | None]) -> None:
             slide, laid = found
-            self._show_slide(slide)
+            if not self._show_slide(slide):
+                return
             self._pane.show_case(case)
             if laid is not None and self._pane.slide is not None:
                 self.features.show(replace(laid, slide=self._pane.slide))
 
-        self.job.run(row_job(row), show)
+        if self._pane.may_leave():
+            self.job.run(row_job(row), show)
 
     def _ask_slide(self) -> None:
         path, _ = QFileDialog.getOpenFileName(self, "Open a slide", memory.last_folder(), SLIDES)
@@ -153,12 +156,17 @@ class SlideWidget(DockedWidget):
             self.open(Path(path))
             memory.remember_folder(Path(path).parent)
 
-    def _show_slide(self, slide: Slide) -> None:
+    def _show_slide(self, slide: Slide) -> bool:
+        """Return whether a slide is shown: not if something was typed meanwhile and holds."""
+        if not self._pane.may_leave():
+            slide.close()
+            return False
         slide = memory.with_remembered_mpp(slide)
         before = self._pane.slide
         self._pane.show_slide(slide)
         if before is not None:
             before.close()
+        return True
 
     def _set_mpp(self) -> None:
         slide = self._pane.slide

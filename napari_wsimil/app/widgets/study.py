@@ -44,10 +44,12 @@ from napari_wsimil.bags.stated import Confirmed
 from napari_wsimil.study.schema_file import NO_FIELDS, named_schema
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from pathlib import Path
 
     from napari_wsimil.app.link_work import Found
     from napari_wsimil.app.session import Session
+    from napari_wsimil.app.work import Step
     from napari_wsimil.study.field import Value
     from napari_wsimil.study.import_plan import ImportPlan
     from napari_wsimil.study.pseudonyms import Key
@@ -104,6 +106,7 @@ class StudyWidget(DockedWidget):
         self.cohort.chosen.connect(lambda name: self.slides.show_patient(self.cases.patient(name)))
         self.cohort.wanted.connect(self.open_case)
         self.cohort.corrected.connect(self.correct)
+        self.cohort.held.connect(self._show_held)
         self.slides.wanted.connect(self.open_case)
         self.cases.wanted.connect(self.case_wanted)
         self.cases.told.connect(self._say)
@@ -121,19 +124,34 @@ class StudyWidget(DockedWidget):
     # studies
 
     def open(self, folder: Path) -> None:
-        """Open a study in the background."""
-        self.job.run(open_study_job(folder), self._show_opened)
+        """Open a study in the background, unless something of this one is not saved."""
+        self._run_opening(open_study_job(folder))
 
     def create(self, folder: Path, schema: ClinicalSchema, name: str, unit: Unit) -> None:
         """Make a study and open it, in the background."""
-        self.job.run(create_study_job(folder, schema, name, unit), self._show_opened)
+        self._run_opening(create_study_job(folder, schema, name, unit))
 
     def open_slides(self, slides: Path, folder: Path) -> None:
         """Make a study of the slides in a folder and open it, in the background."""
-        self.job.run(folder_job(slides, folder), self._show_opened)
+        self._run_opening(folder_job(slides, folder))
+
+    def _run_opening(self, job: Generator[Step, None, Opened]) -> None:
+        if self._may_leave():
+            self.job.run(job, self._show_opened)
+
+    def _may_leave(self) -> bool:
+        return self.cohort.may_leave() and self._pane.may_leave()
+
+    def _show_held(self) -> None:
+        self.tabs.setCurrentWidget(self.cohort)
+        self.come_forward()
+        self.reveal(self.cohort.correction)
 
     def _show_opened(self, opened: Opened) -> None:
         before = self._session.study
+        if before is not None and before is not opened.study and not self._may_leave():
+            opened.study.close()
+            return
         memory.remember("study", str(opened.study.folder))
         if before is not None and before is not opened.study:
             self._pane.show_case(None)
@@ -206,6 +224,10 @@ class StudyWidget(DockedWidget):
         """Correct a field of a patient's record, with an entry in the ledger."""
         study, shown = self._session.study, self.cohort.patient(patient)
         if study is None or shown is None:
+            return
+        case = self._pane.case
+        if case is not None and case.patient == patient and not self._pane.may_leave():
+            self.cohort.refuse(f"The record of {patient} is being corrected in the Record dock")
             return
         seen = None if shown.record is None else shown.record[field]
         work = partial(correct_field, study, patient, field, seen, value, why)

@@ -38,6 +38,8 @@ class CaseOpener(QObject):
         study, patient = self._session.study, self.patient(name)
         if study is None or patient is None or self.manifest is None:
             return
+        if not self._pane.may_leave():
+            return
         row = next((one for one in patient.slides if slide in ("", one.slide)), None)
         self.told.emit(_lack(name, row))
         if row is not None and _has_files(row):
@@ -48,8 +50,9 @@ class CaseOpener(QObject):
 
     def show(self, name: str) -> None:
         """Show a patient as the case of the slide that is shown, as the study has them now."""
-        if self._session.study is not None and self.manifest is not None:
-            self._pane.show_case(case_of(self._session.study, self.manifest, name))
+        study = self._session.study
+        if study is not None and self.manifest is not None and self._pane.may_leave():
+            self._pane.show_case(case_of(study, self.manifest, name))
 
     def renew(self) -> None:
         """Show the case again if its record or its fields are not what they were."""
