@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -575,6 +576,42 @@ def test_discarding_takes_away_a_text_that_is_no_value(ward: Ward) -> None:
     assert ward.dock.form.rows["age"].words.isHidden()
 
 
+@pytest.mark.parametrize("kind", ["slide_path", "feature_path"])
+def test_of_a_patient_whose_file_cannot_be_read_only_the_record_is_shown(
+    ward: Ward, tmp_path: Path, small_slide: Path, kind: str
+) -> None:
+    path = tmp_path / "Jane Doe.h5"
+    path.write_text("no slide, no features")
+    row = replace(SlideRow("S2", small_slide), **{kind: path})
+    ward.study.add([Patient("P2", (row,))], "a file that is broken")
+    ward.edit("ldh", "900")
+    ward.land()
+    ward.dock.change.beside_button.click()
+    before, docks = ward.pane.slide, ward.docks
+    dock = add_study_dock(ward)
+    dock.open_case("P2")
+    docks.wait(lambda: not dock.writing)
+    docks.idle()
+    assert ward.pane.case.patient == "P2"
+    assert ward.pane.record == RECORDS[1]
+    nothing = (ward.pane.slide, ward.pane.bag, ward.pane.prediction, ward.pane.baseline)
+    assert nothing == (None,) * 4
+    assert (docks.session.beside.slide, docks.session.beside.prediction) == (None, None)
+    assert not docks.beside.model.layers
+    assert not list(docks.presenter._layers)
+    assert before.reader.closed
+    assert ward.dock.form.rows["age"].number.text.text() == "40"
+    told = docks.slide.facts.text()
+    file = "image" if kind == "slide_path" else "features file"
+    assert f"The {file} of S2 cannot be shown: " in told
+    assert "open the case again" in told
+    assert "Jane" not in told
+    assert told.startswith("<b>")  # or quotes would be shown escaped
+    docks.slide.open(small_slide)
+    docks.idle()
+    assert "cannot be shown" not in docks.slide.facts.text()
+
+
 # what is typed and not saved
 
 
@@ -609,6 +646,11 @@ def add_study_dock(ward: Ward) -> StudyDock:
     return dock
 
 
+def open_case(ward: Ward, dock: StudyDock) -> None:
+    dock.open_case("P2")
+    ward.docks.wait(lambda: not dock.writing)
+
+
 def check_typed(ward: Ward) -> None:
     """Check that the first patient is still there, and what was typed."""
     assert ward.pane.case.patient == "P1"
@@ -636,7 +678,7 @@ def test_who_discards_a_correction_goes_on_to_the_other_patient(
     dock = add_study_dock(ward)
     correct(ward)
     answer(monkeypatch, lambda _: DISCARDED)
-    dock.open_case("P2")
+    open_case(ward, dock)
     assert ward.pane.case.patient == "P2"
     assert ward.pane.record == RECORDS[1]
     assert ward.study.records.read("P1").record == RECORDS[0]
@@ -657,7 +699,7 @@ def test_who_saves_a_correction_says_why_and_goes_on(
     dock = add_study_dock(ward)
     correct(ward)
     answer(monkeypatch, save)
-    dock.open_case("P2")
+    open_case(ward, dock)
     ward.land()
     assert ward.pane.case.patient == "P2"
     assert ward.study.records.read("P1").record["ldh"] == 555
@@ -735,6 +777,7 @@ def test_no_way_out_loses_a_correction_without_a_word(
     leave(ward)
     ward.docks.wait(lambda: bool(told))
     ward.docks.idle()
+    ward.land()
     check_typed(ward)
     assert ward.pane.slide is slide
     assert not slide.reader.closed
@@ -789,7 +832,7 @@ def test_where_nothing_is_typed_nobody_is_asked(
 ) -> None:
     told = answer(monkeypatch, stay)
     ward.edit("ldh", "900")  # tried on
-    add_study_dock(ward).open_case("P2")
+    open_case(ward, add_study_dock(ward))
     assert ward.pane.case.patient == "P2"
     ward.dock.mode.correct.setChecked(True)
     ward.edit("ldh", "900")

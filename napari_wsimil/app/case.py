@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
-    from napari_wsimil.app.session import Pane
+    from napari_wsimil.app.session import Pane, Session
     from napari_wsimil.models.card import Card
     from napari_wsimil.study.field import Value
     from napari_wsimil.study.schema import ClinicalSchema, Record
@@ -52,6 +52,23 @@ def mismatch(case: Case, card: Card) -> str:
     except RecordError as error:
         return str(error)
     return ""
+
+
+def show_alone(session: Session, case: Case | None) -> None:
+    """Show a patient without a slide in the panes of a session; the slide before is closed."""
+    pane, before = session.pane, session.pane.slide
+    session.beside.show_slide(None)
+    pane.show_slide(None)
+    pane.show_case(case)
+    if before is not None:
+        before.close()
+
+
+def newer(case: Case | None, other: Case | None) -> Case | None:
+    """Return a case, or another of the same patient whose record was changed later."""
+    if case is None or other is None or case.patient != other.patient:
+        return case
+    return other if other.version > case.version else case
 
 
 def case_in(pane: Pane) -> Case | None:
