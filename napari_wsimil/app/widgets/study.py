@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,6 @@ from napari_wsimil.app.study_work import (
     Opened,
     Planned,
     chain_job,
-    correct_field,
     create_study_job,
     export_table_job,
     folder_job,
@@ -39,6 +39,7 @@ from napari_wsimil.app.widgets.study_links import AGAIN, LinksDialog
 from napari_wsimil.app.widgets.study_new import NewStudyDialog
 from napari_wsimil.app.widgets.study_schema import SchemaDialog
 from napari_wsimil.app.widgets.study_slides import StudySlides
+from napari_wsimil.app.widgets.table_corrector import TableCorrector
 from napari_wsimil.app.widgets.writer import Writer
 from napari_wsimil.bags.stated import Confirmed
 from napari_wsimil.study.schema_file import NO_FIELDS, named_schema
@@ -52,9 +53,10 @@ if TYPE_CHECKING:
     from napari_wsimil.app.work import Step
     from napari_wsimil.study.field import Value
     from napari_wsimil.study.import_plan import ImportPlan
+    from napari_wsimil.study.manifest import Patient
     from napari_wsimil.study.pseudonyms import Key
     from napari_wsimil.study.schema import ClinicalSchema
-    from napari_wsimil.study.study import Study, Unit
+    from napari_wsimil.study.study import Unit
 
 _NOTHING = (
     "No study is open. A study is a folder of patients, slides, clinical records and a ledger."
@@ -70,15 +72,13 @@ class StudyWidget(DockedWidget):
         super().__init__(parent)
         self._session, self._pane = session, session.pane
         self._news = ""
-        self._correcting: tuple[Study, str] | None = None
         self.job, self.buttons = JobRow(), StudyButtons()
         self._writer = Writer(self)
-        self._writer.failed.connect(self._refuse)
         self.facts, self.news = QLabel(), QLabel()
         for label in (self.facts, self.news):
             label.setWordWrap(True)
         self.cohort, self.ledger, self.slides = StudyCohort(), StudyLedger(), StudySlides()
-        self.cases = CaseOpener(session, self)
+        self.cases, self.corrector = CaseOpener(session, self), TableCorrector(session, self)
         self.tabs = QTabWidget()
         self.tabs.addTab(self.cohort, "Patients")
         self.tabs.addTab(self.ledger, "Ledger")
@@ -105,7 +105,10 @@ class StudyWidget(DockedWidget):
         buttons.fields.clicked.connect(self._ask_fields)
         self.cohort.chosen.connect(lambda name: self.slides.show_patient(self.cases.patient(name)))
         self.cohort.wanted.connect(self.open_case)
+        self._writer.failed.connect(self.cohort.refuse)
         self.cohort.corrected.connect(self.correct)
+        self.corrector.read.connect(self._show_patient)
+        self.corrector.refused.connect(self.cohort.refuse)
         self.cohort.held.connect(self._show_held)
         self.slides.wanted.connect(self.open_case)
         self.cases.wanted.connect(self.case_wanted)
@@ -118,8 +121,8 @@ class StudyWidget(DockedWidget):
 
     @property
     def writing(self) -> bool:
-        """Whether something is still being written."""
-        return self._writer.busy
+        """Whether something is still being written, or a case being read."""
+        return self._writer.busy or self.corrector.busy or self.cases.busy
 
     # studies
 
@@ -154,6 +157,7 @@ class StudyWidget(DockedWidget):
             return
         memory.remember("study", str(opened.study.folder))
         if before is not None and before is not opened.study:
+            self.cases.forget()
             self._pane.show_case(None)
             before.close()
         self._session.study = opened.study
@@ -222,39 +226,25 @@ class StudyWidget(DockedWidget):
 
     def correct(self, patient: str, field: str, value: Value, why: str) -> None:
         """Correct a field of a patient's record, with an entry in the ledger."""
-        study, shown = self._session.study, self.cohort.patient(patient)
-        if study is None or shown is None:
-            return
-        case = self._pane.case
-        if case is not None and case.patient == patient and not self._pane.may_leave():
-            self.cohort.refuse(f"The record of {patient} is being corrected in the Record dock")
-            return
-        seen = None if shown.record is None else shown.record[field]
-        work = partial(correct_field, study, patient, field, seen, value, why)
-        self._correcting = study, patient
-        self._writer.write(work, lambda _: self._show_patient(study, patient))
+        shown = self.cohort.patient(patient)
+        if shown is not None:
+            self.corrector.correct(shown, field, value, why)
 
-    def _refuse(self, words: str) -> None:
-        """Say why something was not written, and show the patient as the study has them."""
-        self.cohort.refuse(words)
-        if self._correcting is not None:
-            self._show_patient(*self._correcting)
-
-    def _show_patient(self, study: Study, name: str) -> None:
+    def _show_patient(self, patient: Patient) -> None:
         """Show a patient as the study has them now, in the table and as the case."""
-        self.cohort.show_patient(study.patient(name))
+        self.cohort.show_patient(patient)
         case = self._pane.case
-        if case is not None and case.patient == name:
-            self.cases.show(name)
+        if case is not None and case.patient == patient.name:
+            self.cases.renew()
 
     def _show_changed(self, _: object) -> None:
         """Show in the table what was corrected elsewhere of the case."""
-        case, study = self._pane.case, self._session.study
-        if not isalive(self) or case is None or study is None:
+        case = self._pane.case
+        if not isalive(self) or case is None or self._session.study is None:
             return
         shown = self.cohort.patient(case.patient)
         if shown is not None and shown.record is not None and shown.record != case.record:
-            self.cohort.show_patient(study.patient(case.patient))
+            self.cohort.show_patient(replace(shown, record=case.record))
 
     # ask
 
