@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypedDict
 
 import torch
 
 from napari_wsimil.app.work import Step, stepwise
+from napari_wsimil.bags.bag import features_digest
 from napari_wsimil.explain.noise import noise
 from napari_wsimil.explain.revision import prepare_revisions
 from napari_wsimil.explain.sweep import sweep
@@ -16,10 +17,11 @@ from napari_wsimil.explain.whatif import WhatIf, main_movement
 from napari_wsimil.study.ledger import Act, Effect
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping, Sequence
 
     from napari_wsimil.app.case import Case
     from napari_wsimil.app.session import LoadedModel
+    from napari_wsimil.explain.movement import Movement
     from napari_wsimil.explain.noise import Noise
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.explain.sweep import FieldEffect
@@ -107,15 +109,26 @@ def _in_view(tried: Tried) -> _InView:
     moved = main_movement(before, after)
     return {
         "model": after.card.weights,
-        "features": features_digest(after),
-        "effect": Effect(WhatIf(before, after, {}).probability, moved.distance, moved.overlap),
+        "features": features_digest(after.bag),
+        "effect": effect_of(WhatIf(before, after, {}).probability, [moved]),
     }
 
 
-def features_digest(prediction: Prediction) -> str:
-    """Return SHA-256 of the features that a prediction is of, in hex."""
-    rows = prediction.bag.features.cpu().contiguous().numpy()
-    return hashlib.sha256(rows.tobytes()).hexdigest()
+def effect_of(probability: Mapping[str, float], movements: Sequence[Movement]) -> Effect:
+    """Return what a change did, for the ledger; of several slides what moved farthest counts.
+
+    Parameters
+    ----------
+    probability
+        Change by outcome.
+    movements
+        Of the main map of each slide; one that lies nowhere tells nothing.
+    """
+    lying = [one for one in movements if not math.isnan(one.distance)]
+    if not lying:
+        return Effect(probability)
+    farthest, stayed = max(one.distance for one in lying), min(one.overlap for one in lying)
+    return Effect(probability, farthest, stayed)
 
 
 def noise_job(model: LoadedModel, seen: Prediction) -> Generator[Step, None, Noise]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -78,3 +79,11 @@ class Bag:
 
     def __len__(self) -> int:
         return len(self.features)
+
+
+def features_digest(*bags: Bag) -> str:
+    """Return SHA-256 of the features of bags, one after the other, in hex."""
+    digest = hashlib.sha256()
+    for bag in bags:
+        digest.update(bag.features.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
