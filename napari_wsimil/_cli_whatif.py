@@ -9,7 +9,7 @@ from napari_wsimil._cli_console import follow, warn
 from napari_wsimil._cli_noted import Tried, tried_of, tried_row
 from napari_wsimil._cli_slides import bag_for, patient_for
 from napari_wsimil.explain.export import export_map
-from napari_wsimil.explain.movement import ABSOLUTE, PLACED, level_difference, share_difference
+from napari_wsimil.explain.movement import ABSOLUTE, MOVABLE, level_difference, share_difference
 from napari_wsimil.explain.noise import noise
 from napari_wsimil.explain.rerun import rerun
 from napari_wsimil.explain.whatif import broken_by, check_reads, what_if
@@ -195,7 +195,7 @@ def write_maps(found: WhatIf, folder: Path) -> list[str]:
 def _differences(found: WhatIf) -> Iterator[Explanation]:
     later = {map_.name: map_ for map_ in found.after.explanations}
     for map_ in found.before.explanations:
-        if map_.kind in PLACED and map_.name in later:
+        if map_.kind in MOVABLE and map_.name in later:
             yield share_difference(map_, later[map_.name])
         if map_.kind in ABSOLUTE and map_.name in later:
             yield level_difference(map_, later[map_.name])
