@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from napari_wsimil.space.geometry import Region
     from napari_wsimil.space.grid import PatchGrid
     from napari_wsimil.space.slide import Slide
-    from napari_wsimil.study.manifest import Manifest
+    from napari_wsimil.study.manifest import Manifest, Patient
     from napari_wsimil.study.schema import Record
 
 #: Share by which µm per pixel may differ from what an encoder was made for.
@@ -241,17 +241,27 @@ def record_for(
     Raises
     ------
     ValueError
-        If the model reads no records, or the manifest has no such slide.
+        As `patient_for`.
     """
     if manifest is None or not (needed or card.record is not None):
         return None
+    return patient_for(path, card, manifest).record
+
+
+def patient_for(path: Path, card: Card, manifest: Path) -> Patient:
+    """Return the patient whose slide, or features, a manifest has at `path`.
+
+    Raises
+    ------
+    ValueError
+        If the model reads no records, or the manifest has no such slide.
+    """
     if card.record is None:
         raise ValueError(f"--manifest {manifest}: {card.model} reads no clinical record")
-    for patient in read_cohort(manifest, card.record.clinical).patients:
-        for row in patient.slides:
-            if row.lies_at(path):
-                return patient.record
-    raise ValueError(f"{manifest} has no slide {path.stem!r}")
+    patient = read_cohort(manifest, card.record.clinical).owner(path)
+    if patient is None:
+        raise ValueError(f"{manifest} has no slide {path.stem!r}")
+    return patient
 
 
 def opening(

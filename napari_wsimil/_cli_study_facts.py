@@ -1,14 +1,14 @@
-"""What the verbs of a study say of it, and what they note in it."""
+"""What the verbs of a study say of it."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_wsimil.study.field import Absent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from napari_wsimil.study.ledger import Ledger
     from napari_wsimil.study.predictions import Answer
@@ -16,57 +16,6 @@ if TYPE_CHECKING:
     from napari_wsimil.study.runs import Run
     from napari_wsimil.study.schema import ClinicalSchema, Record
     from napari_wsimil.study.study import Study
-
-
-def owner_in(folder: Path, source: Path) -> str:
-    """Return the patient of a study to whom a slide or a file of features belongs.
-
-    Raises
-    ------
-    ValueError
-        If it is nobody's, or the study could not note what leaves it.
-    """
-    from napari_wsimil.study.study import StudyError, open_study
-
-    with open_study(folder) as study:
-        if study.read_only:
-            raise StudyError(f"the export could not be noted: {study.read_only}")
-        for patient in study.manifest().patients:
-            for row in patient.slides:
-                if source.absolute() in (row.slide_path, row.feature_path):
-                    return patient.name
-    raise ValueError(f"{source} is no slide and no features of {folder}")
-
-
-def owner_of(manifest: Path, source: Path | None, out: Path | None) -> tuple[Path | None, str]:
-    """Return the study that must note what is written to `out`, if it is one, and the patient.
-
-    Raises
-    ------
-    ValueError
-        As `owner_in`.
-    """
-    from napari_wsimil.study.study import is_study
-
-    if out is None or not is_study(manifest):
-        return None, ""
-    return manifest, "" if source is None else owner_in(manifest, source)
-
-
-def note_export(folder: Path, written: Path, patient: str, model: str) -> None:
-    """Note in a study's ledger a file that was written, and by which model it is."""
-    from napari_wsimil.study.ledger import Act
-    from napari_wsimil.study.study import open_study
-
-    with open_study(folder) as study:
-        place = written.absolute()
-        study.ledger.left(Act.EXPORTED, place, patient=patient, identifying=False, model=model)
-
-
-def note_whatif(folder: Path, told: dict[str, Any], patient: str, model: str) -> None:
-    """Note in a study's ledger the files that a what-if says it has written."""
-    for file in told.get("files", [told["file"]] if "file" in told else []):
-        note_export(folder, Path(file), patient, model)
 
 
 def study_facts(study: Study) -> dict[str, Any]:

@@ -6,9 +6,10 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from napari_wsimil._cli_console import follow, warn
-from napari_wsimil._cli_slides import bag_for, record_for
+from napari_wsimil._cli_noted import Tried, tried_of, tried_row
+from napari_wsimil._cli_slides import bag_for, patient_for
 from napari_wsimil.explain.export import export_map
-from napari_wsimil.explain.movement import ABSOLUTE, PLACED, level_difference, share_difference
+from napari_wsimil.explain.movement import ABSOLUTE, MOVABLE, level_difference, share_difference
 from napari_wsimil.explain.noise import noise
 from napari_wsimil.explain.rerun import rerun
 from napari_wsimil.explain.whatif import broken_by, check_reads, what_if
@@ -80,11 +81,11 @@ def one_case(
     fold_models: Sequence[Path],
     noisy: bool,
     out: Path | None,
-) -> Facts:
+) -> tuple[Facts, list[Tried]]:
     """Return what a scenario does to one slide, of whose patient the manifest has the record.
 
-    With a folder `out`, which is made, the maps before and after and their differences are
-    written there.
+    It is told in facts, and as a study's ledger notes it. With a folder `out`, which is made,
+    the maps before and after and their differences are written there.
 
     Raises
     ------
@@ -92,7 +93,8 @@ def one_case(
         If the manifest has no record of the slide, or a change is none of its schema.
     """
     model, card = loaded
-    record = record_for(path, card, manifest)
+    patient = patient_for(path, card, manifest)
+    record = patient.record
     if record is None:
         raise ValueError(f"{manifest} has no record of {path.stem}")
     other = scenario.apply(_schema(card), record)
@@ -101,7 +103,8 @@ def one_case(
     measured = _noise(loaded, bag, record, fold_models) if noisy else None
     warn(found.after.warnings)
     facts = _case_facts(_schema(card), found, measured)
-    return facts if out is None else facts | {"files": write_maps(found, out)}
+    files = {} if out is None else {"files": write_maps(found, out)}
+    return facts | files, [tried_of(_schema(card), patient.name, found)]
 
 
 def _case_facts(schema: ClinicalSchema, found: WhatIf, measured: Noise | None) -> Facts:
@@ -192,7 +195,7 @@ def write_maps(found: WhatIf, folder: Path) -> list[str]:
 def _differences(found: WhatIf) -> Iterator[Explanation]:
     later = {map_.name: map_ for map_ in found.after.explanations}
     for map_ in found.before.explanations:
-        if map_.kind in PLACED and map_.name in later:
+        if map_.kind in MOVABLE and map_.name in later:
             yield share_difference(map_, later[map_.name])
         if map_.kind in ABSOLUTE and map_.name in later:
             yield level_difference(map_, later[map_.name])
@@ -207,11 +210,12 @@ def many_cases(
     split: str | None,
     noisy: bool,
     out: Path | None,
-) -> Facts:
+) -> tuple[Facts, list[Tried]]:
     """Return what a scenario does to each patient of a manifest; who fails is named.
 
-    Patients without a slide are left out, and counted. With a folder `out` the rows are written
-    there as whatif.csv.
+    It is told in facts, and as a study's ledger notes it of those who did not fail. Patients
+    without a slide are left out, and counted. With a folder `out` the rows are written there as
+    whatif.csv.
 
     Raises
     ------
@@ -240,7 +244,9 @@ def many_cases(
         "failed": [row.case for row in rows if row.failed],
         "without a slide": len(patients) - len(shown),
     }
-    return facts if out is None else facts | {"file": str(_write_rows(card, rows, out))}
+    written = {} if out is None else {"file": str(_write_rows(card, rows, out))}
+    tried = [tried_row(schema, scenario, *pair) for pair in zip(shown, rows, strict=True)]
+    return facts | written, [one for one in tried if one is not None]
 
 
 def _unnamed(row: Row, slides: Sequence[SlideRow]) -> Row:

@@ -348,29 +348,34 @@ def explain(
     slide_mpp: opt.SlideMpp = None,
     patch_size: opt.PatchSize = None,
     manifest: opt.Records = None,
+    study: opt.NotedIn = None,
     as_json: opt.Json = False,
 ) -> None:
     """Tell a model's maps: of the slide, as its answer about a place, or after some looks.
 
     Of each map its kind, its limits and the patch where it is highest; of attention also on
-    how many patches it lies, by its entropy. With --out the maps are written too, as
+    how many patches it lies, by its entropy. With --out the maps are written and noted too, as
     export-map does. A model that answers no queries, or looks at all at once, says so. A study
     given as the manifest keeps what is said of its patient, unless that is after some looks.
     """
     from napari_wsimil._cli_answers import keep_explained, subject_of
     from napari_wsimil._cli_given import asked_area, check_map
+    from napari_wsimil._cli_noted import note_export, owner_of
     from napari_wsimil._cli_slides import explained
     from napari_wsimil.explain import export
     from napari_wsimil.explain.query import summaries
 
     check_map(map_name, out)
     asked, subject = asked_area(query, area), subject_of(manifest, path)
+    noted, patient = owner_of(study, manifest, path, out)
     given = (checkpoint, path, weights, slide_mpp, patch_size, manifest)
     found = explained(*given, area=asked, looks=looks)
     warn(found.warnings)
     if subject is not None and manifest is not None and looks is None:
         keep_explained(manifest, found, subject)
     written = None if out is None else export.export_map(found, out, map_name)
+    if noted is not None and written is not None:
+        note_export(noted, written, patient, found.card.weights)
     facts = {"maps": summaries(found), "patches": len(found.bag), "synthetic": found.bag.synthetic}
     report(facts | ({} if written is None else {"file": written}), as_json)
 
@@ -405,10 +410,10 @@ def whatif(
     Probabilities before and after, and for each map how much brighter it is overall apart from
     how far it moved, beside how far it moves when nothing changes. The record itself stays as
     it is. Without a slide all cases are asked about; one that fails is named, the others go on,
-    and the exit code is 1.
+    and the exit code is 1. A study notes in its ledger what was tried, and files that leave it.
     """
     from napari_wsimil._cli_given import check_one_or_many
-    from napari_wsimil._cli_study_facts import note_whatif, owner_of
+    from napari_wsimil._cli_noted import note_whatif, noting
     from napari_wsimil._cli_whatif import many_cases, one_case, scenario_of
     from napari_wsimil.learning.checkpoint import load_checkpoint
     from napari_wsimil.study.scenario import write_scenario
@@ -420,18 +425,21 @@ def whatif(
     asked = scenario_of(loaded[1], changes or (), missing or (), scenario)
     if save_scenario is not None:
         write_scenario(asked, save_scenario)
-    study, patient = owner_of(manifest, path, out)
+    study = noting(manifest, out)
     if path is None:
-        told = many_cases(
+        told, tried = many_cases(
             loaded, manifest, asked, features=features, split=split, noisy=noise, out=out
         )
     else:
         given, folds = (weights, slide_mpp, patch_size), fold_models or ()
-        told = one_case(
+        told, tried = one_case(
             loaded, path, manifest, asked, given, fold_models=folds, noisy=noise, out=out
         )
     if study is not None:
-        note_whatif(study, told, patient, loaded[1].weights)
+        files = told.get("files", [told["file"]] if "file" in told else [])
+        patient = "" if path is None else tried[0].patient
+        why = asked.name if scenario is None else f"scenario {asked.name}"
+        note_whatif(study, tried, files, loaded[1].weights, why, patient)
     report(told, as_json)
     raise typer.Exit(1 if told.get("failed") else 0)
 
@@ -455,25 +463,32 @@ def effect(
     slide_mpp: opt.SlideMpp = None,
     patch_size: opt.PatchSize = None,
     manifest: opt.Records = None,
+    study: opt.NotedIn = None,
     as_json: opt.Json = False,
 ) -> None:
     """Tell what the patches that a map ranks first do to the answer, or those of an area.
 
     The model is asked again: as more and more of them are taken away, and of them alone,
-    beside as many at random; for an area once, without it. A hundred and more passes.
+    beside as many at random; for an area once, without it. A hundred and more passes. With
+    --study its ledger keeps where the curves went.
     """
     from napari_wsimil._cli_effect import curve_facts, removal_facts
     from napari_wsimil._cli_given import asked_area, check_effect
+    from napari_wsimil._cli_noted import note_export, owner_of
     from napari_wsimil._cli_slides import answered
 
     check_effect(area, map_name, out)
     region = asked_area(None, area)
+    noted, patient = owner_of(study, manifest, path, out)
     model, found = answered(checkpoint, path, weights, slide_mpp, patch_size, manifest)
     warn(found.warnings)
     if region is not None:
         report(removal_facts(model, found, region, outcome), as_json)
         return
-    report(curve_facts(model, found, map_name, outcome, out, seed), as_json)
+    told = curve_facts(model, found, map_name, outcome, out, seed)
+    if noted is not None and out is not None:
+        note_export(noted, out, patient, found.card.weights)
+    report(told, as_json)
 
 
 @app.command(
@@ -501,17 +516,17 @@ def export_map(
     ledger keeps which patient's map went where, by which model.
     """
     from napari_wsimil._cli_given import check_map
+    from napari_wsimil._cli_noted import note_export, owner_of
     from napari_wsimil._cli_slides import predicted
-    from napari_wsimil._cli_study_facts import note_export, owner_in
     from napari_wsimil.explain import export
 
     check_map(map_name, out)
-    patient = "" if study is None else owner_in(study, path)
+    noted, patient = owner_of(study, manifest, path, out)
     found = predicted(checkpoint, path, weights, slide_mpp, patch_size, manifest)
     warn(found.warnings)
     written = export.export_map(found, out, map_name)
-    if study is not None:
-        note_export(study, written, patient, found.card.weights)
+    if noted is not None:
+        note_export(noted, written, patient, found.card.weights)
     report({"file": written, "patches": len(found.bag), "synthetic": found.bag.synthetic}, as_json)
 
 

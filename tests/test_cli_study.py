@@ -182,3 +182,25 @@ def test_an_exported_map_is_noted_in_its_study(run: Run, cohort: Path, tmp_path:
     assert entry.destination == str(picture)
     assert entry.file == hashlib.sha256(picture.read_bytes()).hexdigest()
     assert entry.model == load_checkpoint(out)[1].weights
+
+
+@pytest.mark.parametrize("verb", ["explain", "effect"])
+def test_maps_and_curves_that_leave_are_noted_in_their_study(
+    run: Run, cohort: Path, tmp_path: Path, verb: str
+) -> None:
+    torch.set_num_threads(1)
+    out, written = tmp_path / "model.safetensors", tmp_path / "left.csv"
+    assert run("train", cohort, "-o", out, "--model", "persam-live", "--epochs", 1)[0] == 0
+    features = cohort / "features" / "s3.h5"
+    code, _, err = run(verb, out, features, "--study", cohort)
+    assert (code, "write it with --out" in err) == (2, True)
+    for source in ("--study", "--manifest"):
+        assert run(verb, out, features, "--out", written, source, cohort)[0] == 0
+        with open_study(cohort) as study:
+            entry = study.ledger.entries()[-1]
+        assert (entry.act.value, entry.patient, entry.identifying) == ("exported", "P3", False)
+        assert entry.destination == str(written)
+        assert entry.file == hashlib.sha256(written.read_bytes()).hexdigest()
+        assert entry.model == load_checkpoint(out)[1].weights
+    with open_study(cohort) as study:
+        assert [e.act.value for e in study.ledger.entries()].count("exported") == 2

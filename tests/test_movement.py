@@ -95,10 +95,49 @@ def test_a_map_of_nothing_lies_nowhere() -> None:
     assert math.isnan(found.brighter)
 
 
-@pytest.mark.parametrize("kind", [ExplanationKind.SCORE, ExplanationKind.EVIDENCE])
-def test_signed_maps_have_no_shares(kind: ExplanationKind) -> None:
+def test_an_order_of_looks_has_no_shares() -> None:
+    kind = ExplanationKind.ORDER
     with pytest.raises(ValueError, match="must be of one of"):
-        movement(of([1, -1], kind), of([1, -1], kind))
+        movement(of([1, 2], kind), of([1, 2], kind))
+
+
+SIGNED = [ExplanationKind.SCORE, ExplanationKind.EVIDENCE]
+
+
+@pytest.mark.parametrize("kind", SIGNED)
+def test_figures_of_a_signed_map_are_those_of_a_loop_over_both_its_parts(
+    kind: ExplanationKind,
+) -> None:
+    draws = torch.Generator().manual_seed(5)
+    a, b = (torch.randn(300, generator=draws).pow(3).tolist() for _ in range(2))
+    size = [sum(abs(x) for x in scores) for scores in (a, b)]
+    moved = bits = turned = 0.0
+    for x, y in zip(a, b, strict=True):
+        turned += abs(y / size[1] - x / size[0]) / 2
+        for sign in (1, -1):  # for and against
+            p, q = max(sign * x, 0) / size[0], max(sign * y, 0) / size[1]
+            moved += abs(p - q) / 2
+            for share in (p, q):
+                bits += share * math.log2(2 * share / (p + q)) / 2 if share else 0
+    found = movement(of(a, kind), of(b, kind))
+    assert found.signed
+    assert found.brighter == pytest.approx(size[1] / size[0] - 1, rel=1e-5)
+    assert found.moved == pytest.approx(moved, rel=1e-5)
+    assert found.distance == pytest.approx(math.sqrt(bits), rel=1e-5)
+    gained = share_difference(of(a, kind), of(b, kind)).scores
+    assert found.moved == pytest.approx(turned, rel=1e-5)  # what the map of the change adds up to
+    assert float(gained.abs().sum()) / 600 == pytest.approx(turned, rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", SIGNED)
+def test_what_turns_its_sign_has_moved_and_what_only_grows_has_not(kind: ExplanationKind) -> None:
+    before = of([0.5, -1.0, 0.25, 0.0], kind)
+    stronger = movement(before, of((3 * before.scores).tolist(), kind))
+    assert (stronger.brighter, stronger.moved, stronger.distance) == pytest.approx((2, 0, 0))
+    turned = movement(before, of((-before.scores).tolist(), kind))
+    assert (turned.brighter, turned.moved, turned.distance) == pytest.approx((0, 1, 1))
+    assert share_difference(before, of((-before.scores).tolist(), kind)).unit.startswith("signed")
+    assert math.isnan(movement(before, of([0.0] * 4, kind)).moved)
 
 
 def test_maps_of_two_kinds_or_bags_are_refused() -> None:

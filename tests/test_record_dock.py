@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,11 +11,14 @@ import pytest
 import torch
 from matplotlib import colormaps
 from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QApplication, QDialog
 from windows import Docks, save_untrained
 
 from napari_wsimil.app.case import Case
+from napari_wsimil.app.cohort_view import CohortView
 from napari_wsimil.app.study_work import case_of
 from napari_wsimil.app.widgets.follower import BEHIND
+from napari_wsimil.app.widgets.unsaved_dialog import DISCARDED, UnsavedDialog
 from napari_wsimil.explain.predict import predict
 from napari_wsimil.models.record import RecordFormat
 from napari_wsimil.study.field import Absent, Field, Kind
@@ -24,10 +28,10 @@ from napari_wsimil.study.schema import ClinicalSchema
 from napari_wsimil.study.study import create_study, open_study
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from napari_wsimil.app.docks import RecordDock
+    from napari_wsimil.app.docks import RecordDock, StudyDock
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.study.schema import Record
     from napari_wsimil.study.study import Study
@@ -580,3 +584,308 @@ def test_discarding_takes_away_a_text_that_is_no_value(ward: Ward) -> None:
     ward.dock.mode.discard_button.click()
     assert not ward.dock.form.wrong
     assert ward.dock.form.rows["age"].words.isHidden()
+
+
+@pytest.mark.parametrize("kind", ["slide_path", "feature_path"])
+def test_of_a_patient_whose_file_cannot_be_read_only_the_record_is_shown(
+    ward: Ward, tmp_path: Path, small_slide: Path, kind: str
+) -> None:
+    path = tmp_path / "Jane Doe.h5"
+    path.write_text("no slide, no features")
+    row = replace(SlideRow("S2", small_slide), **{kind: path})
+    ward.study.add([Patient("P2", (row,))], "a file that is broken")
+    ward.edit("ldh", "900")
+    ward.land()
+    ward.dock.change.beside_button.click()
+    before, docks = ward.pane.slide, ward.docks
+    dock = add_study_dock(ward)
+    dock.open_case("P2")
+    docks.wait(lambda: not dock.writing)
+    docks.idle()
+    assert ward.pane.case.patient == "P2"
+    assert ward.pane.record == RECORDS[1]
+    nothing = (ward.pane.slide, ward.pane.bag, ward.pane.prediction, ward.pane.baseline)
+    assert nothing == (None,) * 4
+    assert (docks.session.beside.slide, docks.session.beside.prediction) == (None, None)
+    assert not docks.beside.model.layers
+    assert not list(docks.presenter._layers)
+    assert before.reader.closed
+    assert ward.dock.form.rows["age"].number.text.text() == "40"
+    told = docks.slide.facts.text()
+    file = "image" if kind == "slide_path" else "features file"
+    assert f"The {file} of S2 cannot be shown: " in told
+    assert "open the case again" in told
+    assert "Jane" not in told
+    assert told.startswith("<b>")  # or quotes would be shown escaped
+    docks.slide.open(small_slide)
+    docks.idle()
+    assert "cannot be shown" not in docks.slide.facts.text()
+
+
+# what is typed and not saved
+
+
+def correct(ward: Ward, name: str = "ldh", text: str = "555") -> None:
+    """Type a correction and do not save it."""
+    ward.dock.mode.correct.setChecked(True)
+    ward.edit(name, text)
+
+
+def answer(monkeypatch: pytest.MonkeyPatch, act: Callable[[UnsavedDialog], int]) -> list[str]:
+    """Let who is asked what becomes of a correction answer so; return what they were told."""
+    told: list[str] = []
+
+    def exec_(dialog: UnsavedDialog) -> int:
+        told.append(dialog.words.text())
+        return act(dialog)
+
+    monkeypatch.setattr(UnsavedDialog, "exec_", exec_)
+    return told
+
+
+def stay(_: UnsavedDialog) -> int:
+    return QDialog.DialogCode.Rejected
+
+
+def add_study_dock(ward: Ward) -> StudyDock:
+    from napari_wsimil.app.docks import StudyDock
+
+    dock: StudyDock = StudyDock(ward.docks.viewer)
+    ward.docks.viewer.window.add_dock_widget(dock, name="Study")
+    dock.cases.manifest = ward.study.manifest()
+    return dock
+
+
+def open_case(ward: Ward, dock: StudyDock) -> None:
+    dock.open_case("P2")
+    ward.docks.wait(lambda: not dock.writing)
+
+
+def check_typed(ward: Ward) -> None:
+    """Check that the first patient is still there, and what was typed."""
+    assert ward.pane.case.patient == "P1"
+    assert ward.pane.record["ldh"] == 555
+    assert ward.dock.mode.correcting
+    assert ward.study.records.read("P1").record == RECORDS[0]
+
+
+def test_who_stays_with_a_correction_keeps_patient_and_text(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dock = add_study_dock(ward)
+    correct(ward)
+    told = answer(monkeypatch, stay)
+    dock.open_case("P2")
+    assert told == [
+        "The record of <b>P1</b> was corrected, and not saved yet:<br>ldh: 210 becomes 555"
+    ]
+    check_typed(ward)
+
+
+def test_who_discards_a_correction_goes_on_to_the_other_patient(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dock = add_study_dock(ward)
+    correct(ward)
+    answer(monkeypatch, lambda _: DISCARDED)
+    open_case(ward, dock)
+    assert ward.pane.case.patient == "P2"
+    assert ward.pane.record == RECORDS[1]
+    assert ward.study.records.read("P1").record == RECORDS[0]
+    assert not ward.pane.holds
+
+
+def test_who_saves_a_correction_says_why_and_goes_on(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def save(dialog: UnsavedDialog) -> int:
+        assert not dialog.save_button.isEnabled()
+        dialog.why.setText("misread")
+        dialog.save_button.click()
+        assert not dialog.discard_button.isEnabled()
+        ward.docks.wait(lambda: dialog.result() != 0)
+        return dialog.result()
+
+    dock = add_study_dock(ward)
+    correct(ward)
+    answer(monkeypatch, save)
+    open_case(ward, dock)
+    ward.land()
+    assert ward.pane.case.patient == "P2"
+    assert ward.study.records.read("P1").record["ldh"] == 555
+    assert ward.study.ledger.entries("P1")[-1].why == "misread"
+
+
+def test_a_correction_that_cannot_be_saved_is_told_and_stays(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def save(dialog: UnsavedDialog) -> int:
+        dialog.why.setText("misread")
+        dialog.save_button.click()
+        ward.docks.wait(lambda: bool(dialog.problem.text()))
+        assert "someone" in dialog.problem.text()
+        assert dialog.save_button.isEnabled()
+        return QDialog.DialogCode.Rejected
+
+    dock = add_study_dock(ward)
+    correct(ward)
+    with open_study(ward.study.folder, who="someone") as other:
+        version = other.records.read("P1").version
+        other.records.correct("P1", {"age": 62.0}, "new report", version=version)
+    answer(monkeypatch, save)
+    dock.open_case("P2")
+    assert ward.pane.case.patient == "P1"
+    assert ward.pane.record["ldh"] == 555
+
+
+def open_slide_again(ward: Ward) -> None:
+    ward.docks.slide.open(ward.pane.slide.path)
+
+
+def delete_slide(ward: Ward) -> None:
+    ward.docks.viewer.layers.remove(ward.docks.presenter._layers.get("slide"))
+
+
+def drop_slide(ward: Ward) -> None:
+    ward.docks.viewer.open(ward.pane.slide.path, plugin="napari-wsimil")
+
+
+def open_other_study(ward: Ward) -> None:
+    create_study(ward.study.folder.with_name("other"), SCHEMA).close()
+    add_study_dock(ward).open(ward.study.folder.with_name("other"))
+
+
+def correct_in_table(ward: Ward) -> None:
+    dock = add_study_dock(ward)
+    dock.cohort.show_cohort(CohortView(ward.study.manifest(), SCHEMA), "")
+    dock.correct("P1", "age", 62.0, "in the table")
+    assert "Record dock" in dock.cohort.correction.problem.text()
+
+
+def close_window(ward: Ward) -> None:
+    ward.docks.viewer.window._qt_window.close()
+
+
+def close_dock_and_window(ward: Ward) -> None:
+    ward.docks.viewer.window.remove_dock_widget(ward.dock)
+    close_window(ward)
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [
+        *(open_slide_again, delete_slide, drop_slide, open_other_study),
+        *(correct_in_table, close_window, close_dock_and_window),
+    ],
+)
+def test_no_way_out_loses_a_correction_without_a_word(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch, leave: Callable[[Ward], None]
+) -> None:
+    correct(ward)
+    slide = ward.pane.slide
+    told = answer(monkeypatch, stay)
+    leave(ward)
+    ward.docks.wait(lambda: bool(told))
+    ward.docks.idle()
+    ward.land()
+    check_typed(ward)
+    assert ward.pane.slide is slide
+    assert not slide.reader.closed
+    assert {"slide", "map"} <= set(ward.docks.presenter._layers)
+    assert ward.docks.session.study is ward.study
+
+
+def test_a_slide_that_comes_after_a_correction_was_begun_does_not_take_it_away(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = answer(monkeypatch, stay)
+    ward.docks.slide.open(ward.pane.slide.path)
+    correct(ward)
+    ward.docks.idle()
+    assert len(told) == 1
+    check_typed(ward)
+
+
+def test_a_text_that_is_no_value_is_held_too_and_not_saved(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look(dialog: UnsavedDialog) -> int:
+        dialog.why.setText("misread")
+        assert not dialog.save_button.isEnabled()
+        assert "none of its values" in dialog.problem.text()
+        return QDialog.DialogCode.Rejected
+
+    correct(ward, "age", "abc")
+    assert not ward.dock.mode.trying.isEnabled()
+    told = answer(monkeypatch, look)
+    close_window(ward)
+    assert len(told) == 1
+    assert ward.dock.form.wrong
+
+
+def test_what_is_still_being_typed_is_held_too(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    ward.dock.mode.correct.setChecked(True)
+    text = ward.dock.form.rows["ldh"].number.text
+    monkeypatch.setattr(QApplication, "focusWidget", lambda: text)  # no window is shown here
+    monkeypatch.setattr(text, "clearFocus", text.editingFinished.emit, raising=False)
+    text.selectAll()
+    ward.docks.qtbot.keyClicks(text, "555")
+    assert ward.pane.record == RECORDS[0]
+    told = answer(monkeypatch, stay)
+    close_window(ward)
+    assert len(told) == 1
+    check_typed(ward)
+
+
+def test_where_nothing_is_typed_nobody_is_asked(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = answer(monkeypatch, stay)
+    ward.edit("ldh", "900")  # tried on
+    open_case(ward, add_study_dock(ward))
+    assert ward.pane.case.patient == "P2"
+    ward.dock.mode.correct.setChecked(True)
+    ward.edit("ldh", "900")
+    ward.edit("ldh", "640")
+    ward.docks.slide.open(ward.study.manifest().patients[0].slides[0].slide_path)
+    ward.docks.idle()
+    assert ward.pane.case is None
+    assert told == []
+
+
+def test_trying_on_begins_when_a_correction_is_saved_or_discarded(ward: Ward) -> None:
+    correct(ward)
+    trying = ward.dock.mode.trying
+    assert not trying.isEnabled()
+    assert "discard" in trying.toolTip()
+    ward.edit("ldh", "210")
+    assert trying.isEnabled()
+    ward.edit("ldh", "555")
+    ward.dock.mode.discard_button.click()
+    assert trying.isEnabled()
+    assert ward.pane.record == RECORDS[0]
+
+
+def test_nothing_is_typed_while_a_correction_is_being_saved(ward: Ward) -> None:
+    correct(ward)
+    ward.dock.mode.why.setText("misread")
+    ward.dock.mode.save_button.click()
+    assert not ward.dock.isEnabled()
+    ward.land()
+    assert ward.dock.isEnabled()
+
+
+def test_what_was_undone_is_not_done_again_over_what_is_typed(ward: Ward) -> None:
+    correct(ward)
+    ward.dock.mode.why.setText("misread")
+    ward.dock.mode.save_button.click()
+    ward.land()
+    ward.dock.mode.correct.setChecked(True)
+    ward.dock.undo_button.click()
+    ward.land()
+    correct(ward, "ldh", "600")
+    assert not ward.dock.redo_button.isEnabled()
+    ward.dock._go(1)
+    ward.land()
+    assert ward.pane.record["ldh"] == 600
+    assert ward.study.records.read("P1").record == RECORDS[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import threading
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -19,15 +20,20 @@ from napari_wsimil.app.widgets.study_import import ImportDialog
 from napari_wsimil.app.widgets.study_links import LinksDialog
 from napari_wsimil.app.widgets.study_new import NewStudyDialog
 from napari_wsimil.app.widgets.study_schema import SchemaDialog
+from napari_wsimil.app.window import wait_until
 from napari_wsimil.bags.stated import Confirmed
 from napari_wsimil.bags.survey import Survey
 from napari_wsimil.study import pseudonyms
+from napari_wsimil.study.draft import FIELD, NOTHING, is_use
 from napari_wsimil.study.field import Absent
+from napari_wsimil.study.import_plan import ImportPlan
+from napari_wsimil.study.importing import plan_for
 from napari_wsimil.study.ledger import Act
 from napari_wsimil.study.manifest import Patient, SlideRow
 from napari_wsimil.study.opened import Unit
 from napari_wsimil.study.schema_file import NO_FIELDS, named_schema
-from napari_wsimil.study.study import open_study
+from napari_wsimil.study.study import StudyError, open_study
+from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,6 +43,7 @@ if TYPE_CHECKING:
     from pytestqt.qtbot import QtBot
 
     from napari_wsimil.app.docks import SlideDock, StudyDock
+    from napari_wsimil.study.records import Held
 
 TABLE = (
     "patient_id,OS_STATUS,OS_MONTHS,ldh [U/L],stage",
@@ -122,6 +129,7 @@ def _accept(monkeypatch: pytest.MonkeyPatch, act: Callable[[Any], object]) -> No
 
     def exec_(dialog: ImportDialog) -> int:
         act(dialog)
+        wait_until(lambda: not dialog.busy)
         return QDialog.DialogCode.Accepted
 
     monkeypatch.setattr(ImportDialog, "exec_", exec_)
@@ -158,6 +166,8 @@ def test_nothing_is_written_until_the_plan_is_accepted(
             box = dialog.questions.boxes[key]
             box.setCurrentIndex(box.findData(answer))
             box.activated.emit(box.currentIndex())
+            assert not dialog.import_button.isEnabled()
+        wait_until(lambda: not dialog.busy)
         assert dialog.import_button.isEnabled()
         return QDialog.DialogCode.Rejected
 
@@ -175,8 +185,6 @@ def test_nothing_is_written_until_the_plan_is_accepted(
 
 
 def test_a_column_can_be_left_out_by_its_mark(filled: Dock, tmp_path: Path) -> None:
-    from napari_wsimil.study.importing import plan_for
-
     path = tmp_path / "more.csv"
     path.write_text("patient_id,crp,albumin\nDora,1,30\nEmil,2,40\n")
     dialog = ImportDialog(plan_for(filled.session.study, path))
@@ -184,8 +192,84 @@ def test_a_column_can_be_left_out_by_its_mark(filled: Dock, tmp_path: Path) -> N
     item = dialog.columns.table.item(1, 0)
     assert item.checkState() == Qt.CheckState.Checked
     item.setCheckState(Qt.CheckState.Unchecked)
+    wait_until(lambda: not dialog.busy)
     assert [column.header for column in dialog.plan.fields] == ["albumin"]
     assert dialog.columns.table.item(1, 0).checkState() == Qt.CheckState.Unchecked
+
+
+@pytest.fixture
+def dialog(filled: Dock, tmp_path: Path) -> ImportDialog:
+    """The dialog of a table with a column for each of two questions."""
+    path = tmp_path / "more.csv"
+    path.write_text("patient_id,crp,albumin\nDora,NA,30\nEmil,2,40\n")
+    made = ImportDialog(plan_for(filled.session.study, path))
+    filled.qtbot.addWidget(made)
+    return made
+
+
+class Gate:
+    """Holds work in a thread until it is opened."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.open, self.answers = threading.Event(), []
+        plain = ImportPlan.revised
+
+        def revised(plan: ImportPlan, answers: dict[str, str]) -> ImportPlan:
+            self.answers.append(answers)
+            assert threading.current_thread() is not threading.main_thread()
+            assert self.open.wait(30)
+            return plain(plan, answers)
+
+        monkeypatch.setattr(ImportPlan, "revised", revised)
+
+
+def test_answers_are_worked_out_in_the_background_and_the_last_ones_count(
+    dialog: ImportDialog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, plan = Gate(monkeypatch), dialog.plan
+    keys = {q.column: q.key for q in plan.questions if is_use(q)}
+    dialog.answer("NA", "missing")
+    assert "Working out" in dialog.state.text()
+    for column in ("crp", "albumin"):
+        dialog.answer(keys[column], NOTHING)
+    dialog.answer(keys["albumin"], FIELD)
+    assert dialog.plan is plan
+    dialog.accept()
+    assert dialog.result() == 0
+    gate.open.set()
+    wait_until(lambda: not dialog.busy)
+    assert [len(answers) for answers in gate.answers] == [1, 3]  # what came between is skipped
+    assert [column.header for column in dialog.plan.fields] == ["albumin"]
+    assert dialog.plan.answers["NA"] == "missing"
+    assert dialog.state.isHidden()
+    dialog.accept()
+    assert dialog.result() == QDialog.DialogCode.Accepted
+
+
+def test_a_dialog_that_is_closed_while_it_works_stays_as_it_was(
+    dialog: ImportDialog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, plan = Gate(monkeypatch), dialog.plan
+    dialog.answer("NA", "missing")
+    latest = dialog._latest
+    dialog.reject()
+    gate.open.set()
+    wait_until(lambda: not latest.busy)
+    assert dialog.plan is plan
+
+
+def test_an_answer_that_cannot_be_is_told_and_the_plan_stays(
+    dialog: ImportDialog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def revised(plan: ImportPlan, answers: dict[str, str]) -> ImportPlan:
+        raise RecordError("row 2: no such name")
+
+    monkeypatch.setattr(ImportPlan, "revised", revised)
+    plan = dialog.plan
+    dialog.answer("NA", "missing")
+    wait_until(lambda: not dialog.busy)
+    assert dialog.state.text() == "row 2: no such name"
+    assert dialog.plan is plan
 
 
 def test_searching_and_sorting_keep_rows_and_patients_together(filled: Dock) -> None:
@@ -232,6 +316,35 @@ def test_what_the_schema_refuses_is_said_and_changes_nothing(filled: Dock) -> No
     filled.idle()
     assert filled.session.study.patient("P0002").record["ldh [U/L]"] is Absent.MISSING
     assert cohort.correction.problem.text() == ""
+
+
+def test_a_correction_that_waits_stays_until_it_is_saved_or_discarded(
+    filled: Dock, tmp_path: Path
+) -> None:
+    cohort = filled.study.cohort
+    cohort.correct_button.click()
+    filled.write(1, "ldh [U/L]", "260")
+    filled.write(2, "ldh [U/L]", "95")
+    assert "P0002" in cohort.correction.words.text()
+    assert "Save this correction first" in cohort.correction.problem.text()
+    filled.write(2, "ldh [U/L]", "much")
+    assert not cohort.correct_button.isEnabled()
+    small_study(tmp_path / "other").close()
+    filled.study.tabs.setCurrentWidget(filled.study.ledger)
+    filled.study.open(tmp_path / "other")
+    filled.viewer.window._qt_window.close()
+    filled.idle()
+    assert filled.study.tabs.currentWidget() is cohort
+    assert filled.session.study.folder == tmp_path / "study"
+    cohort.correction.why.setText("lab report")
+    cohort.correction.save_button.click()
+    filled.idle()
+    assert filled.shown(1, "ldh [U/L]") == "260"
+    assert filled.shown(2, "ldh [U/L]") == "90"
+    assert cohort.correct_button.isEnabled()
+    filled.study.open(tmp_path / "other")
+    filled.idle()
+    assert filled.session.study.folder == tmp_path / "other"
 
 
 def test_what_somebody_else_changed_meanwhile_is_not_overwritten(
@@ -282,8 +395,65 @@ def test_a_case_opens_with_its_slide_and_record(
     assert filled.pane.case.patient == "P0003"
 
 
+def test_a_case_is_read_in_the_background_and_the_last_one_wanted_is_opened(
+    filled: Dock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, read, plain = threading.Event(), [], filled.session.study.records.read
+
+    def held(name: str) -> Held:
+        assert threading.current_thread() is not threading.main_thread()
+        assert gate.wait(30)
+        read.append(name)
+        return plain(name)
+
+    monkeypatch.setattr(filled.session.study.records, "read", held)
+    for name in ("P0001", "P0002", "P0003"):
+        filled.study.open_case(name)
+    assert filled.pane.case is None
+    gate.set()
+    filled.idle()
+    assert read == ["P0001", "P0003"]
+    assert filled.pane.case.patient == "P0003"
+
+
+def test_a_case_that_is_still_being_read_when_another_study_opens_is_not_opened(
+    filled: Dock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, plain = threading.Event(), filled.session.study.records.read
+
+    def held(name: str) -> Held:
+        gate.wait(30)
+        return plain(name)
+
+    monkeypatch.setattr(filled.session.study.records, "read", held)
+    small_study(tmp_path / "other").close()
+    filled.study.open_case("P0002")
+    filled.study.open(tmp_path / "other")
+    filled.qtbot.waitUntil(lambda: filled.session.study.folder.name == "other", timeout=30000)
+    gate.set()
+    filled.idle()
+    assert filled.pane.case is None
+
+
+def test_a_patient_who_cannot_be_read_is_told_and_nobody_else_stays(
+    filled: Dock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled.study.open_case("P0002")
+    filled.idle()
+
+    def read(name: str) -> Held:
+        raise StudyError("study.db: it is damaged")
+
+    monkeypatch.setattr(filled.session.study.records, "read", read)
+    filled.study.open_case("P0003")
+    filled.idle()
+    assert filled.study.news.text() == "P0003 cannot be opened: study.db: it is damaged"
+    assert filled.pane.case is None
+
+
 def test_a_corrected_case_is_shown_as_corrected(filled: Dock) -> None:
     filled.study.open_case("P0002")
+    filled.idle()
     version = filled.pane.case.version
     filled.study.correct("P0002", "ldh [U/L]", 270.0, "lab")
     filled.idle()
@@ -293,6 +463,7 @@ def test_a_corrected_case_is_shown_as_corrected(filled: Dock) -> None:
 
 def test_a_case_follows_a_change_of_the_fields(filled: Dock) -> None:
     filled.study.open_case("P0002")
+    filled.idle()
     schema = filled.session.study.schema
     filled.study.set_schema(schema.model_copy(update={"rules": ("OS_MONTHS > 1",)}), "a rule")
     filled.idle()

@@ -48,7 +48,9 @@ def test_of_bd_the_answer_changes_and_attention_stays() -> None:
     found = what_if(model, card, make_slide(), RECORD, WARD.apply(RECORD, {"ldh": "520"}))
     assert max(map(abs, found.probability.values())) > 1e-3
     assert found.movements["multi-modal attention"].moved == 0
-    assert "attention difference" not in found.movements  # signed, it lies nowhere
+    assert found.movements["attention difference"].moved == 0
+    assert found.movements["patch logit: 1"].moved > 0
+    assert found.movements["patch logit: 1"].signed
 
 
 def test_a_model_that_reads_no_record_says_so() -> None:

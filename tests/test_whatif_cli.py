@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from records import CLASSES, WARD, make_cohort, make_reader, make_slide
@@ -13,7 +17,7 @@ from records import CLASSES, WARD, make_cohort, make_reader, make_slide
 from napari_wsimil.bags.store import save_bag
 from napari_wsimil.cli import main
 from napari_wsimil.explain.predict import predict
-from napari_wsimil.learning.checkpoint import save_checkpoint
+from napari_wsimil.learning.checkpoint import load_checkpoint, save_checkpoint
 from napari_wsimil.learning.cohort import read_cohort
 from napari_wsimil.study.field import Absent
 from napari_wsimil.study.ledger import Act
@@ -22,6 +26,9 @@ from napari_wsimil.study.scenario import read_scenario
 from napari_wsimil.study.schema_file import write_schema
 from napari_wsimil.study.study import create_study, open_study
 from napari_wsimil.study.tables import RecordError, write_table
+
+if TYPE_CHECKING:
+    from napari_wsimil.study.ledger import Entry
 
 COHORT = make_cohort(4)
 
@@ -226,7 +233,85 @@ def test_what_is_written_of_a_study_is_noted_in_its_ledger(
     assert ("whatif.csv", "") in noted
     assert len(left) == 7
     assert all(one.file and one.identifying is False for one in left)
+    for one in left:
+        assert one.file == hashlib.sha256(Path(one.destination).read_bytes()).hexdigest()
     assert str(place) not in (tmp_path / "many" / "whatif.csv").read_text()
+
+
+@pytest.fixture
+def asked_study(place: Path, tmp_path: Path) -> Path:
+    """A study of two patients with features, one of whom has two slides."""
+    patients = read_manifest(place / "cohort.csv", WARD).patients
+    with create_study(tmp_path / "asked", WARD) as study:
+        twice = replace(patients[1], slides=(*patients[1].slides, *patients[2].slides))
+        study.add([patients[0], twice, patients[4]], "a test")
+    return tmp_path / "asked"
+
+
+def tried(folder: Path) -> list[Entry]:
+    with open_study(folder) as study:
+        assert study.ledger.check() == ""
+        return [one for one in study.ledger.entries() if one.act is Act.WHAT_IF]
+
+
+def test_what_is_tried_on_one_patient_is_noted_as_in_the_window(
+    place: Path, asked_study: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    case = (place / "live.safetensors", place / "s1.h5", "--manifest", asked_study, "--no-noise")
+    told = run(capfd, *case, "--set", "ldh=500", "--set", "age=missing")[1]
+    entries = tried(asked_study)
+    assert [(e.patient, e.field, e.old, e.new) for e in entries] == [
+        ("p1", "age", "41", ""),
+        ("p1", "ldh", "210", "500"),
+    ]
+    _, card = load_checkpoint(place / "live.safetensors")
+    other = WARD.apply(COHORT[1], {"ldh": "500", "age": "missing"})
+    for entry in entries:
+        assert (entry.model, entry.record) == (card.weights, other.digest())
+        rows = make_slide(seed=1).features.numpy()
+        assert entry.features == hashlib.sha256(rows.tobytes()).hexdigest()
+        assert entry.effect.distance == pytest.approx(told["maps"]["attention"]["distance"])
+        assert entry.effect.probability["A"] == pytest.approx(told["probabilities"]["A"]["change"])
+        assert entry.why == "given in the command"
+    run(capfd, *case, "--set", "ldh=210")  # it is so already: nothing was tried
+    assert len(tried(asked_study)) == 2
+
+
+def test_a_scenario_is_noted_of_each_patient_whom_the_model_answered_for(
+    place: Path, asked_study: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "high.yaml").write_text("name: high LDH\nschema: ward\nchanges: {ldh: 500}\n")
+    cases = (place / "live.safetensors", "--manifest", asked_study, "--no-noise")
+    code, told, _ = run(capfd, *cases, "--scenario", tmp_path / "high.yaml")
+    assert (code, told["failed"]) == (1, ["p4"])
+    entries = tried(asked_study)
+    assert [(e.patient, e.old, e.new, e.why) for e in entries] == [
+        ("p0", "200", "500", "scenario high LDH"),
+        ("p1", "210", "500", "scenario high LDH"),
+    ]
+    slides = told["cases"][1]["slides"]
+    assert len(slides) == 2
+    assert entries[1].effect.distance == max(slide["distance"] for slide in slides)
+    assert entries[1].effect.overlap == min(slide["overlap"] for slide in slides)
+    assert entries[1].effect.probability == told["cases"][1]["change"]
+    rows = (make_slide(seed=seed).features.numpy().tobytes() for seed in (1, 2))
+    assert entries[1].features == hashlib.sha256(b"".join(rows)).hexdigest()
+
+
+def test_of_a_study_that_cannot_be_written_nothing_leaves_and_what_is_tried_is_told(
+    place: Path, asked_study: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with closing(sqlite3.connect(asked_study / "study.db")) as database:
+        database.execute("PRAGMA user_version = 2")
+    case = (place / "live.safetensors", "--manifest", asked_study, "--set", "ldh=500")
+    for one in ((), (place / "s1.h5",)):
+        code, _, err = run(capfd, *case, *one, "--no-noise", "--out", tmp_path / "out")
+        assert (code, "could not be noted" in err) == (2, True)
+        assert not (tmp_path / "out").exists()
+    code, told, err = run(capfd, *case, place / "s1.h5", "--no-noise")
+    assert (code, "not noted: " in err) == (0, True)
+    assert told["probabilities"]
+    assert tried(asked_study) == []
 
 
 def test_a_study_of_another_schema_names_the_fields(place: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from napari_wsimil.explain.movement import (
     ABSOLUTE,
-    PLACED,
+    MOVABLE,
     Movement,
     level_difference,
     movement,
@@ -159,7 +159,7 @@ def _compared(asked: Question, found: Prediction) -> Revised:
     if asked.baseline is None or not asked.compared:
         return Revised(found, whole=True)
     before, after = (_map(of, asked.compared) for of in (asked.baseline, found))
-    if before is None or after is None or after.kind not in PLACED:
+    if before is None or after is None or after.kind not in MOVABLE:
         return Revised(found, whole=True)
     changes = [share_difference(before, after)]
     if after.kind in ABSOLUTE:

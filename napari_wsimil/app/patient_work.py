@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from napari_wsimil.learning.cohort import BagFiles
 from napari_wsimil.study.opened import Unit
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
 
     from napari_wsimil.app.feature_work import Laid
     from napari_wsimil.app.session import LoadedModel
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from napari_wsimil.space.slide import Slide
     from napari_wsimil.study.manifest import Patient, SlideRow
     from napari_wsimil.study.schema import Record
+
+#: The files of a slide, and what to do about one that cannot be read.
+_IMAGE = ("image", "Put a whole copy of the file where the study says, and open the case again.")
+_FEATURES = ("features file", "Make or link its features again, and open the case again.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,29 +66,36 @@ def row_job(row: SlideRow) -> Generator[Step, None, tuple[Slide, Laid | None]]:
     Raises
     ------
     ValueError
-        If there is neither, one cannot be read, or the features are not of the slide; files
-        are called as the slide is in the study, since their own names can name a patient.
+        If there is neither, one cannot be read, or the features are not of the slide. It says
+        which of the files, what is wrong and what to do; files are called as the slide is in
+        the study, since their own names can name a patient.
     """
-    try:
-        return (yield from _laid(row))
-    except (ValueError, OSError) as error:
-        raise ValueError(row.unnamed(str(error))) from None  # the chain would tell the names
-
-
-def _laid(row: SlideRow) -> Generator[Step, None, tuple[Slide, Laid | None]]:
     if row.slide_path is None:
         if row.feature_path is None:
             raise ValueError(f"slide {row.slide!r} has neither an image nor features")
-        alone = yield from blank_job(row.feature_path, row.feature_facts)
+        with _told(row, _FEATURES):
+            alone = yield from blank_job(row.feature_path, row.feature_facts)
         return alone.slide, alone
-    slide = yield from open_job(row.slide_path, row.mpp)
-    with ExitStack() as undo:
+    with _told(row, _IMAGE):
+        slide = yield from open_job(row.slide_path, row.mpp)
+    with ExitStack() as undo, _told(row, _FEATURES):
         undo.callback(slide.close)
         laid = None
         if row.feature_path is not None:
             laid = yield from features_job(row.feature_path, slide, row.feature_facts)
         undo.pop_all()
     return slide, laid
+
+
+@contextmanager
+def _told(row: SlideRow, file: tuple[str, str]) -> Iterator[None]:
+    """Say of what goes wrong of which file it is, and what to do, without the file's name."""
+    kind, advice = file
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        words = row.unnamed(str(error)).rstrip(".")  # the chain would tell the names
+        raise ValueError(f"The {kind} of {row.slide} cannot be shown: {words}. {advice}") from None
 
 
 def pooled_words(asked: AskedPatient, unit: Unit) -> str:

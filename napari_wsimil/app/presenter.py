@@ -123,6 +123,9 @@ class Presenter:
         for layer in list(self.viewer.layers):
             if layer.metadata.get("slide") is slide and layer not in self._layers:
                 self.viewer.layers.remove(layer)
+        if not self.pane.may_leave():
+            slide.close()
+            return
         before = self.pane.slide
         self.pane.show_slide(with_remembered_mpp(slide))
         if before is not None:
@@ -211,6 +214,11 @@ class Presenter:
             self._tell_caveat()
 
     def _shut(self, slide: Slide) -> None:
-        if self.pane.slide is slide:
+        if self.pane.slide is not slide:
+            return
+        if self.pane.may_leave():
             self.pane.show_slide(None)
             slide.close()
+        else:
+            self._show_slide(slide)
+            self._show_tissue()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypedDict
 
@@ -16,10 +17,11 @@ from napari_wsimil.explain.whatif import WhatIf, main_movement
 from napari_wsimil.study.ledger import Act, Effect
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping, Sequence
 
     from napari_wsimil.app.case import Case
     from napari_wsimil.app.session import LoadedModel
+    from napari_wsimil.explain.movement import Movement
     from napari_wsimil.explain.noise import Noise
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.explain.sweep import FieldEffect
@@ -108,8 +110,25 @@ def _in_view(tried: Tried) -> _InView:
     return {
         "model": after.card.weights,
         "features": features_digest([after.bag]),
-        "effect": Effect(WhatIf(before, after, {}).probability, moved.distance, moved.overlap),
+        "effect": effect_of(WhatIf(before, after, {}).probability, [moved]),
     }
+
+
+def effect_of(probability: Mapping[str, float], movements: Sequence[Movement]) -> Effect:
+    """Return what a change did, for the ledger; of several slides what moved farthest counts.
+
+    Parameters
+    ----------
+    probability
+        Change by outcome.
+    movements
+        Of the main map of each slide; one that lies nowhere tells nothing.
+    """
+    lying = [one for one in movements if not math.isnan(one.distance)]
+    if not lying:
+        return Effect(probability)
+    farthest, stayed = max(one.distance for one in lying), min(one.overlap for one in lying)
+    return Effect(probability, farthest, stayed)
 
 
 def noise_job(model: LoadedModel, seen: Prediction) -> Generator[Step, None, Noise]:

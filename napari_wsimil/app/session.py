@@ -13,6 +13,8 @@ from napari_wsimil.app.pace import Pace
 from napari_wsimil.space.geometry import Region
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from napari_wsimil.app.case import Case
     from napari_wsimil.app.view import View
     from napari_wsimil.bags.bag import Bag
@@ -56,7 +58,7 @@ class Pane:
     """One slide and what is known of it. Setting an attribute emits its event.
 
     A field is None until it is known; whoever replaces the slide clears what depended on
-    it (`show_slide`).
+    it (`show_slide`). Whoever would take slide or patient away asks `may_leave` first.
 
     Attributes
     ----------
@@ -91,6 +93,8 @@ class Pane:
         Whether the attention inside the patches looked at is shown.
     follows
         Whether the canvas goes where the last look shown is.
+    holds
+        Who must agree before slide or patient go; they have something that is not saved.
     """
 
     events: ClassVar[SignalGroupDescriptor] = SignalGroupDescriptor(
@@ -126,6 +130,7 @@ class Pane:
     side: tuple[str, ...] = ()
     finely: bool = False
     follows: bool = False
+    holds: list[Callable[[], bool]] = field(default_factory=list, repr=False)
     _joined: _Joined | None = field(default=None, repr=False)
     _pace: Pace = field(default_factory=lambda: Pace(0.1, _DRAWING_SHARE, 2.0), repr=False)
 
@@ -145,6 +150,10 @@ class Pane:
             shown = replace(self.prediction, explanations=tuple(maps))
             made = self._joined = _Joined(self.prediction, self.extras, shown)
         return made.shown
+
+    def may_leave(self) -> bool:
+        """Return whether slide and patient may go; whoever holds them may ask a person."""
+        return all(may() for may in tuple(self.holds))
 
     def pick(self, patch: int) -> None:
         """Take a patch for picked, and its place for what is asked about."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from napari_wsimil.study.field import Value
     from napari_wsimil.study.import_plan import ImportPlan
     from napari_wsimil.study.ledger import Entry
-    from napari_wsimil.study.manifest import Manifest
+    from napari_wsimil.study.manifest import Manifest, Patient, SlideRow
     from napari_wsimil.study.predictions import Answer
     from napari_wsimil.study.pseudonyms import Key
     from napari_wsimil.study.reviews import Review
@@ -49,6 +49,25 @@ class Planned:
 
     plan: ImportPlan
     key: Key
+
+
+@dataclass(frozen=True, eq=False)
+class Sought:
+    """A patient to be opened.
+
+    Attributes
+    ----------
+    case
+        As the study has them now.
+    row
+        The slide, without files that are not there; None if none of them is.
+    lack
+        What is not there, in a sentence; empty if all is.
+    """
+
+    case: Case
+    row: SlideRow | None
+    lack: str
 
 
 @dataclass(frozen=True)
@@ -151,8 +170,8 @@ def runs_job(study: Study) -> Generator[Step, None, tuple[Run, ...]]:
 
 def correct_field(
     study: Study, patient: str, field: str, shown: Value | None, value: Value, why: str
-) -> None:
-    """Correct a field of a patient's record that a person saw as `shown`, if it is still so.
+) -> Patient:
+    """Return a patient, a field corrected that a person saw as `shown`, if it is still so.
 
     Raises
     ------
@@ -167,6 +186,7 @@ def correct_field(
             f"{field} of {patient} was changed by somebody else: this is how it is now"
         )
     study.records.correct(patient, {field: value}, why, version=held.version)
+    return study.patient(patient)
 
 
 def case_of(study: Study, manifest: Manifest, name: str) -> Case:
@@ -180,3 +200,42 @@ def case_of(study: Study, manifest: Manifest, name: str) -> Case:
     held = study.records.read(name)
     cohort = tuple(patient.record for patient in manifest.patients if patient.record is not None)
     return Case(name, study.schema, held.record, held.version, cohort)
+
+
+def seek(study: Study, manifest: Manifest, name: str, slide: str = "") -> Sought:
+    """Return a patient of a study with a slide, or the first one, and which files are there.
+
+    Raises
+    ------
+    RecordError
+        As `case_of`.
+    """
+    case = case_of(study, manifest, name)
+    slides = next(patient.slides for patient in manifest.patients if patient.name == name)
+    row = next((one for one in slides if slide in ("", one.slide)), None)
+    if row is None:
+        return Sought(case, None, f"{name} has no slide: the record is shown alone.")
+    there = _there(row)
+    has_files = there.slide_path is not None or there.feature_path is not None
+    return Sought(case, there if has_files else None, _lack(row, there))
+
+
+def _there(row: SlideRow) -> SlideRow:
+    """Return a slide without the files that are not where the study says."""
+    image, data = row.slide_path, row.feature_path
+    return replace(
+        row,
+        slide_path=image if image is not None and image.exists() else None,
+        feature_path=data if data is not None and data.exists() else None,
+    )
+
+
+def _lack(row: SlideRow, there: SlideRow) -> str:
+    """Return what is not there of a slide, empty if all is."""
+    gone = ["image"] * (row.slide_path != there.slide_path)
+    gone += ["features file"] * (row.feature_path != there.feature_path)
+    if gone:
+        return f"{row.slide}: {' and '.join(gone)} not where the study says. Has a folder moved?"
+    if row.slide_path is None and row.feature_path is None:
+        return f"{row.slide} has no files: the record is shown alone."
+    return ""

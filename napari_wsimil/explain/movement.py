@@ -3,6 +3,9 @@
 φ_c of PersAM multiplies the map of a whole class, while the pooling divides by the sum: a map
 can redden everywhere and attention stay where it is. So the level of a map, its mean as drawn,
 is told apart from where it lies, its scores as shares of their sum.
+
+A signed map has two parts, for and against. Its shares are those of both together, of the sum
+of its magnitudes, and keep their sign: what turns its sign has moved from one part to the other.
 """
 
 from __future__ import annotations
@@ -28,6 +31,10 @@ PLACED = (
     ExplanationKind.SIGMOID,
     ExplanationKind.AMOUNT,
 )
+#: Kinds of signed maps, whose 0 is neither for nor against.
+SIGNED = (ExplanationKind.EVIDENCE, ExplanationKind.SCORE)
+#: Kinds of maps that can move.
+MOVABLE = (*PLACED, *SIGNED)
 #: Kinds whose numbers are absolute, from 0 to 1.
 ABSOLUTE = (ExplanationKind.PROBABILITY, ExplanationKind.SIGMOID)
 #: Share of the patches, those a map ranks first, whose staying `Movement.overlap` tells.
@@ -48,18 +55,24 @@ class Movement:
     ----------
     brighter
         Mean after / mean before - 1, of the scores as they are; 0 of attention, which sums to 1.
+        Of a signed map of their magnitudes: how much stronger it is.
     moved
-        Total variation of the shares, Σ |p - q| / 2: what part of the map, 0 to 1, lies elsewhere.
+        Total variation of the shares, Σ |p - q| / 2: what part of the map, 0 to 1, lies elsewhere
+        or, of a signed map, has turned its sign.
     distance
-        Jensen-Shannon distance of the shares, the root of the divergence to base 2, 0 to 1.
+        Jensen-Shannon distance of the shares, the root of the divergence to base 2, 0 to 1; of a
+        signed map over the shares for and against, 2 N together.
     overlap
         What part of the first 1 % of the patches is still among the first 1 %.
+    signed
+        Whether the map is signed.
     """
 
     brighter: float
     moved: float
     distance: float
     overlap: float
+    signed: bool = False
 
 
 def movement(before: Explanation, after: Explanation) -> Movement:
@@ -71,14 +84,16 @@ def movement(before: Explanation, after: Explanation) -> Movement:
         If the two are of different patches or kinds, or of a kind that has no shares.
     """
     p, q = _shares(before, after)
+    signed = before.kind in SIGNED
     if np.isnan(p).any() or np.isnan(q).any():
-        return Movement(np.nan, np.nan, np.nan, np.nan)
+        return Movement(np.nan, np.nan, np.nan, np.nan, signed)
     was, is_ = top(before, FIRST), top(after, FIRST)
     return Movement(
         brighter=_brighter(before, after),
         moved=float(np.abs(p - q).sum() / 2),
-        distance=_distance(p, q),
+        distance=_distance(_parts(p), _parts(q)),
         overlap=((was & is_).sum() / was.sum()).item(),
+        signed=signed,
     )
 
 
@@ -88,7 +103,7 @@ def share_difference(
     """Return where a map gained and lost, (q - p) N of its shares p before and q after.
 
     1 is the share that each of N patches would have of an even map. What is brighter all over
-    is 0 all over.
+    is 0 all over. Of a signed map what is more for, or less against, is gained.
 
     Parameters
     ----------
@@ -104,7 +119,8 @@ def share_difference(
     """
     p, q = _shares(before, after)
     gained = torch.from_numpy((q - p) * len(p)).float()
-    return _difference(after, "moved", gained, "even shares: after less before", limit)
+    unit = "signed even shares" if before.kind in SIGNED else "even shares"
+    return _difference(after, "moved", gained, f"{unit}: after less before", limit)
 
 
 def level_difference(
@@ -148,16 +164,21 @@ def _difference(
 def _shares(
     before: Explanation, after: Explanation
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return (N,) shares of both that sum to 1, NaN of a map that is 0 everywhere."""
-    _check(before, after, PLACED)
+    """Return (N,) shares of both, whose magnitudes sum to 1; NaN of a map of 0 everywhere."""
+    _check(before, after, MOVABLE)
     return _share(before), _share(after)
 
 
 def _share(map_: Explanation) -> NDArray[np.float64]:
     scores = np.nan_to_num(map_.per_patch().double().numpy())
-    total = scores.sum()
+    total = np.abs(scores).sum()
     shares: NDArray[np.float64] = scores / total if total > 0 else np.full(len(scores), np.nan)
     return shares
+
+
+def _parts(shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return (2 N,) shares of the part for and of the part against, which sum to 1."""
+    return np.concatenate([np.maximum(shares, 0), np.maximum(-shares, 0)])
 
 
 def _distance(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
@@ -169,7 +190,7 @@ def _distance(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
 def _brighter(before: Explanation, after: Explanation) -> float:
     if before.kind is ExplanationKind.ATTENTION:
         return 0.0
-    one, other = (map_.per_patch().double().nanmean().item() for map_ in (before, after))
+    one, other = (map_.per_patch().double().abs().nanmean().item() for map_ in (before, after))
     return other / one - 1
 
 

@@ -178,4 +178,5 @@ def _farthest(draws: Sequence[Movement]) -> Movement:
         moved=max(draw.moved for draw in draws),
         distance=max(draw.distance for draw in draws),
         overlap=min(draw.overlap for draw in draws),
+        signed=draws[0].signed,
     )

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
 
+from napari_wsimil.models.distillation import reads_classes
 from napari_wsimil.models.explorer import Explorer
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
     from torch import Tensor
 
@@ -47,6 +48,8 @@ class Prediction:
         The steps of an episode, of models that look step by step.
     record
         What the bag's clinical tokens were made of, where that was told.
+    branches
+        `MILOutput.branches`: logits of a model's parts, and what else they hold.
     """
 
     bag: Bag
@@ -58,6 +61,7 @@ class Prediction:
     warnings: tuple[str, ...]
     trajectory: object | None = None
     record: Record | None = None
+    branches: Mapping[str, Tensor] = field(default_factory=dict)
 
     def title(self, explanation: Explanation) -> str:
         """Return the name of a map, with its class's name where it is of a class."""
@@ -262,11 +266,19 @@ def prediction_of(
         logits=output.logits,
         probabilities=card.chances(output.logits),
         explanations=output.explanations,
-        scalars=output.scalars | _risk(card, output.logits),
+        scalars=_told(card, output) | _risk(card, output.logits),
         warnings=(*card.warnings, *_warnings(card, bag), *_record_warnings(card, record)),
         trajectory=output.trajectory,
         record=None if card.record is None else record,
+        branches=output.branches,
     )
+
+
+def _told(card: Card, output: MILOutput) -> dict[str, float]:
+    """Return what a model tells of itself, of survival without what is of classes alone."""
+    if card.survival is None:
+        return output.scalars
+    return {name: told for name, told in output.scalars.items() if not reads_classes(name)}
 
 
 def _risk(card: Card, logits: Tensor) -> dict[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from napari_wsimil.bags.bag import features_digest
 from napari_wsimil.explain.noise import noise_at_once
 from napari_wsimil.explain.predict import predict_patient
 from napari_wsimil.explain.whatif import broken_by, check_reads, main_movement
@@ -38,6 +39,8 @@ class Row:
         Of the main map of each slide.
     within
         Whether each of these is within its noise; empty where that was not asked.
+    features
+        SHA-256 of the features of its slides.
     warnings
         What whoever reads the answer after must see, and the rules that its record breaks.
     failed
@@ -49,6 +52,7 @@ class Row:
     after: dict[str, float]
     movements: tuple[Movement, ...] = ()
     within: tuple[bool, ...] = ()
+    features: str = ""
     warnings: tuple[str, ...] = ()
     failed: str = ""
 
@@ -113,6 +117,7 @@ def _row(model: MILModel, card: Card, subject: Subject, change: Change, noisy: b
         after=_chances(card, after),
         movements=moved,
         within=_within(model, card, bags, record, moved) if noisy else (),
+        features=features_digest(bags),
         warnings=(*after.warnings, *broken_by(card, record, other)),
     )
 

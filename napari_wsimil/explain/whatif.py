@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_wsimil.explain.movement import PLACED, Movement, movement
+from napari_wsimil.explain.movement import MOVABLE, PLACED, Movement, movement
 from napari_wsimil.explain.predict import predict
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class WhatIf:
 
     @property
     def movements(self) -> dict[str, Movement]:
-        """Return how far each map moved, by its name; signed maps lie nowhere and are left out."""
+        """Return how far each map moved, by its name, but orders of looks, which lie nowhere."""
         return movements(self.before, self.after)
 
 
@@ -77,13 +77,13 @@ def broken_by(card: Card, before: Record, after: Record) -> tuple[str, ...]:
 def movements(before: Prediction, after: Prediction) -> dict[str, Movement]:
     """Return how far each map moved between two answers, by its name.
 
-    Maps are paired by name. Signed maps, and orders of looks, lie nowhere and are left out.
+    Maps are paired by name. Orders of looks lie nowhere and are left out.
     """
     others = {map_.name: map_ for map_ in after.explanations}
     return {
         map_.name: movement(map_, others[map_.name])
         for map_ in before.explanations
-        if map_.kind in PLACED and map_.name in others
+        if map_.kind in MOVABLE and map_.name in others
     }
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from napari_wsimil.bags.bag import Bag, ClinicalTokens
 
+#: The branches, with the record and without, and the scalar that tells how far they differ.
+MULTI, SINGLE, GAP = "multi-modal", "single-modal", "what the record changes"
 PROMPT_SPREAD = 0.02  # standard deviation of a prompt's first numbers
 
 
@@ -283,11 +285,16 @@ def _attention_maps(routed: View, multi: View, single: View) -> tuple[Explanatio
 @torch.no_grad()
 def _scalars(multi: Tensor, single: Tensor, known: bool) -> dict[str, float]:
     """Return probabilities of both branches and their KL in nats; of S alone if none is known."""
-    scalars = _probabilities("single-modal", single)
+    scalars = _probabilities(SINGLE, single)
     if known:
-        scalars |= _probabilities("multi-modal", multi)
-        scalars["what the record changes"] = divergence(multi, single).item()
+        scalars |= _probabilities(MULTI, multi)
+        scalars[GAP] = divergence(multi, single).item()
     return scalars
+
+
+def reads_classes(scalar: str) -> bool:
+    """Return whether a scalar of `BD` reads its logits as those of classes."""
+    return scalar.startswith((MULTI, SINGLE, GAP))
 
 
 def _probabilities(branch: str, logits: Tensor) -> dict[str, float]:

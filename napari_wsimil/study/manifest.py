@@ -13,6 +13,7 @@ import math
 import os
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -143,6 +144,13 @@ class Manifest:
     def part(self, split: Split) -> tuple[Patient, ...]:
         """Return the patients of one split."""
         return tuple(patient for patient in self.patients if patient.split is split)
+
+    def owner(self, source: Path) -> Patient | None:
+        """Return whose slide or features a file is: by its place, else by its name; else None."""
+        rows = [(patient, row) for patient in self.patients for row in patient.slides]
+        placed = (p for p, r in rows if source.absolute() in (r.slide_path, r.feature_path))
+        named = (p for p, r in rows if source.stem == r.slide)
+        return next(chain(placed, named), None)
 
 
 def read_manifest(path: str | Path, schema: ClinicalSchema | None = None) -> Manifest:

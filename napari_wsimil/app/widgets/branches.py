@@ -13,7 +13,16 @@ from napari_wsimil.app.widgets.job import JobRow
 from napari_wsimil.app.widgets.tab import Tab
 from napari_wsimil.app.widgets.table import Table
 from napari_wsimil.app.work import Step
-from napari_wsimil.explain.branches import Branches, Route, branches, route, said_by
+from napari_wsimil.explain.branches import (
+    Branches,
+    Route,
+    branches,
+    gap_of,
+    risk_by,
+    route,
+    said_by,
+)
+from napari_wsimil.models.distillation import MULTI, SINGLE
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -23,16 +32,18 @@ if TYPE_CHECKING:
     from napari_wsimil.app.session import LoadedModel, Pane
     from napari_wsimil.bags.bag import Bag
     from napari_wsimil.explain.predict import Prediction
+    from napari_wsimil.models.survival import Survival
     from napari_wsimil.study.schema import Record
 
-_FAMILY, _DIFFERENCE, _GAP = "branch", "attention difference", "what the record changes"
+_NOTHING = "–"
+_FAMILY, _DIFFERENCE = "branch", "attention difference"
 _ATTENTION = (
     "Attention is pooled before the record comes in: an edit moves these probabilities and the "
     "patch logits, not the attention. The maps show what training with records changed."
 )
 _TIP = (
     "What each branch says. change: with less without, in points; its own: with less what the "
-    "same branch says where all of the record is missing"
+    "same branch says where all of the record is missing. The risk is that of the model's card"
 )
 
 
@@ -77,7 +88,7 @@ class BranchesTab(Tab):
         return (self.job,)
 
     def fits(self, prediction: Prediction) -> bool:
-        return route(prediction) is not None and prediction.card.survival is None
+        return route(prediction) is not None
 
     def ask(self) -> None:
         """Ask the branch with records also of a record without any group, in the background."""
@@ -107,7 +118,8 @@ class BranchesTab(Tab):
         taken = route(prediction)
         if taken is None:
             return
-        self.routed.setText(_routed_words(taken))
+        said = _told(prediction.card.survival)[2]
+        self.routed.setText(f"{_routed_words(taken)} {said}".strip())
         self.table.fill(*branch_rows(prediction, self._asked))
         self.gap.setText(_gap_words(prediction, self._asked))
         known = bool(taken.present)
@@ -123,20 +135,40 @@ def _job(model: LoadedModel, bag: Bag, record: Record | None) -> Generator[Step,
 def branch_rows(
     prediction: Prediction, asked: Branches | None
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Return titles and rows of what the branches say, a row per class."""
-    titles = ["", "without", "with", "change"]
-    single, multi = (said_by(prediction, name) for name in ("single-modal", "multi-modal"))
-    if asked is not None:
-        titles.append("its own")
+    """Return titles and rows of what the branches say: per outcome, and the risk of survival."""
+    own = ["its own"] if asked is not None else []
+    head, names, _ = _told(prediction.card.survival)
+    titles = (head, "without", "with", "change", *own)
+    single, multi = (said_by(prediction, name) for name in (SINGLE, MULTI))
     rows = []
-    for c, name in enumerate(prediction.card.classes):
+    for c, name in enumerate(names or prediction.card.classes):
         row = [name, _percent(single, c), _percent(multi, c)]
         both = single is not None and multi is not None
-        row.append(_points(float(multi[c] - single[c])) if both else "–")  # type: ignore[index]
+        row.append(_points(float(multi[c] - single[c])) if both else _NOTHING)  # type: ignore[index]
         if asked is not None:
             row.append(_points(float(asked.own_change[c])))
         rows.append(tuple(row))
-    return tuple(titles), rows
+    if prediction.card.survival is not None:
+        rows.append(_risk_row(prediction, asked))
+    return titles, rows
+
+
+def _told(survival: Survival | None) -> tuple[str, tuple[str, ...], str]:
+    """Return what the rows are of, their names, short, and a sentence that says them in full."""
+    if survival is None:
+        return "", (), ""
+    if survival.loss == "cox":
+        sentence = "Chances of an event later, or earlier, than the median patient's."
+        return "event", ("later", "earlier"), sentence
+    ends = tuple(f"{end:g}" for end in survival.bins)
+    return "event-free", ends, f"Chances of no event before these times, in {survival.unit}."
+
+
+def _risk_row(prediction: Prediction, asked: Branches | None) -> tuple[str, ...]:
+    single, multi = (risk_by(prediction, name) for name in (SINGLE, MULTI))
+    change = None if single is None or multi is None else multi - single
+    row = ["risk", _number(single), _number(multi), _number(change, "+")]
+    return tuple([*row, _number(asked.own_risk, "+")] if asked is not None else row)
 
 
 def _routed_words(taken: Route) -> str:
@@ -149,7 +181,7 @@ def _routed_words(taken: Route) -> str:
 
 
 def _gap_words(prediction: Prediction, asked: Branches | None) -> str:
-    gap = prediction.scalars.get(_GAP)
+    gap = gap_of(prediction)
     if gap is None:
         return "There is no record that could change anything."
     words = f"<b>What the record changes</b>: KL {gap:.3g} nats between the branches"
@@ -161,8 +193,12 @@ def _gap_words(prediction: Prediction, asked: Branches | None) -> str:
     )
 
 
+def _number(number: float | None, sign: str = "") -> str:
+    return _NOTHING if number is None else f"{number:{sign}.3g}"
+
+
 def _percent(chances: object, c: int) -> str:
-    return "–" if chances is None else f"{float(chances[c]):.1%}"  # type: ignore[index]
+    return _NOTHING if chances is None else f"{float(chances[c]):.1%}"  # type: ignore[index]
 
 
 def _points(change: float) -> str:

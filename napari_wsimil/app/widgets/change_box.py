@@ -148,8 +148,12 @@ def moved_words(name: str, found: Movement) -> str:
     """Return what a movement says, in a sentence."""
     if math.isnan(found.moved):
         return f"{name}: nothing is left of this map, so it lies nowhere."
-    level = f"{abs(found.brighter):.0%} {'brighter' if found.brighter >= 0 else 'darker'} overall"
+    more, less = ("stronger", "weaker") if found.signed else ("brighter", "darker")
+    level = f"{abs(found.brighter):.0%} {more if found.brighter >= 0 else less} overall"
+    turned = " or has turned its sign" if found.signed else ""
+    both = " over what is for and against together" if found.signed else ""
     return (
-        f"{name}: <b>{found.moved:.0%} of it lies elsewhere</b>, {level}; of its first 1 % of "
-        f"patches {found.overlap:.0%} stayed (Jensen–Shannon distance {found.distance:.2f})."
+        f"{name}: <b>{found.moved:.0%} of it lies elsewhere{turned}</b>, {level}; of its first 1 % "
+        f"of patches {found.overlap:.0%} stayed (Jensen–Shannon distance{both} "
+        f"{found.distance:.2f})."
     )

@@ -14,12 +14,18 @@ if TYPE_CHECKING:
     from napari_wsimil.study.field import Value
 
 _HINT = "Correcting patients' records: double-click a value, type, and say why."
+#: Why something else is not done while an edit waits.
+HELD = "Save this correction first, or discard it"
 
 
 class Correction(QFrame):
-    """Emits patient, field, value and reason of an edit, once per edit."""
+    """Emits patient, field, value and reason of an edit, once per edit, and whether one waits.
+
+    One that waits stays until it is saved or discarded.
+    """
 
     saved = Signal(str, str, object, str)
+    waits = Signal(bool)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -47,35 +53,41 @@ class Correction(QFrame):
         self.discard_button.clicked.connect(self.discard)
         self._show()
 
+    @property
+    def waiting(self) -> bool:
+        """Whether an edit waits for its reason."""
+        return self._edit is not None
+
     def begin(self, correcting: bool) -> None:
-        """Say that values can be corrected now, or not any more; an edit that waits is dropped."""
+        """Say that values can be corrected now, or not any more."""
         self._correcting = correcting
-        self.discard()
+        self.refuse("")
 
     def ask(self, patient: str, field: str, value: Value) -> None:
-        """Ask why a value is to be changed."""
+        """Ask why a value is to be changed, unless another edit waits."""
+        if self.waiting:
+            self.refuse(HELD)
+            return
         self._edit = patient, field, value
-        self.problem.clear()
         self.why.clear()
-        self._show()
+        self.refuse("")
         self.why.setFocus()
 
     def refuse(self, why: str) -> None:
-        """Say why something was not done; an edit that waits is dropped."""
-        self._edit = None
+        """Say why something was not done; an edit that waits goes on waiting."""
         self.problem.setText(why)
         self._show()
 
     def discard(self) -> None:
         """Drop the edit that waits."""
+        self._edit = None
         self.refuse("")
 
     def _save(self) -> None:
         why = self.why.text().strip()
         if self._edit is not None and why:
             edit, self._edit = self._edit, None
-            self.problem.clear()
-            self._show()
+            self.refuse("")
             self.saved.emit(*edit, why)
 
     def _show(self, _: str = "") -> None:
@@ -85,12 +97,13 @@ class Correction(QFrame):
             self.words.setText(f"<b>{patient}</b>: {field} becomes <b>{text}</b>")
         else:
             self.words.setText(_HINT)
-        self.words.setVisible(self._correcting)
+        self.words.setVisible(self._correcting or self.waiting)
         self.problem.setVisible(bool(self.problem.text()))
         for part in (self.why, self.save_button, self.discard_button):
             part.setVisible(self._edit is not None)
         allow(self.save_button, bool(self.why.text().strip()), "Say why first", "Saved at once")
-        self.setVisible(self._correcting or bool(self.problem.text()))
+        self.setVisible(self._correcting or self.waiting or bool(self.problem.text()))
+        self.waits.emit(self.waiting)
 
 
 def _shown(value: Value) -> str:

@@ -46,7 +46,8 @@ class JobRow(QWidget):
         super().__init__(parent)
         self._quiet = quiet
         self._worker: GeneratorWorker | None = None
-        self._done: Callable[[Any], None] | None = None
+        self._done: Callable[[Any], object] | None = None
+        self._failed: Callable[[str], object] | None = None
         self._on_step: Callable[[Step], None] | None = None
         self._results: list[Any] = []
         self.error: BaseException | None = None
@@ -77,17 +78,19 @@ class JobRow(QWidget):
     def run(
         self,
         job: Job,
-        done: Callable[[Any], None],
+        done: Callable[[Any], object],
         on_step: Callable[[Step], None] | None = None,
+        failed: Callable[[str], object] | None = None,
     ) -> None:
-        """Start `job`; `done` takes its result on this thread.
+        """Start `job`; `done` takes its result on this thread, or `failed` the error's words.
 
         While another job runs the new one is refused with a sentence.
         """
         if self.busy:
             show_info("Something is still running here: wait for it, or cancel it first.")
             return
-        self._done, self._on_step, self._results = done, on_step, []
+        self._done, self._on_step, self._failed = done, on_step, failed
+        self._results = []
         self.error, self.canceled = None, False
         self._worker = create_worker(drive, job, _worker_class=JobWorker, _ignore_errors=True)
         self._worker.job = job
@@ -159,7 +162,7 @@ class JobRow(QWidget):
         """Hand over the result when nothing runs any more, so that a next job may follow."""
         results, done = self._results, self._done
         self._results = []
-        self._worker = self._on_step = self._done = None
+        self._worker = self._on_step = self._done = self._failed = None
         self.hide()
         try:
             if done is not None:
@@ -169,9 +172,14 @@ class JobRow(QWidget):
             self.finished.emit()
 
     def _tell(self, error: BaseException) -> None:
-        """Show what went wrong in one sentence; the viewer stays as it was."""
+        """Show what went wrong in one sentence; the viewer stays as it was, unless who asked
+        has it otherwise.
+        """
         self.error = error
-        show_error(str(error) or type(error).__name__)
+        words = str(error) or type(error).__name__
+        show_error(words)
+        if self._failed is not None:
+            self._failed(words)
 
 
 class JobWorker(GeneratorWorker):

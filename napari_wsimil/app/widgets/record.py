@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from qtpy.compat import isalive
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QWidget
 
-from napari_wsimil.app.case import Case, mismatch
+from napari_wsimil.app.case import Case, case_in, edits, mismatch, why_not_correct
 from napari_wsimil.app.record_work import noise_job
 from napari_wsimil.app.widgets.answer_bars import AnswerBars
 from napari_wsimil.app.widgets.change_box import ChangeBox
@@ -21,6 +21,7 @@ from napari_wsimil.app.widgets.record_mode import RecordMode
 from napari_wsimil.app.widgets.scenario_button import ScenarioButton
 from napari_wsimil.app.widgets.sweep_box import SweepBox
 from napari_wsimil.app.widgets.trail import Trail
+from napari_wsimil.app.widgets.unsaved import Unsaved
 from napari_wsimil.study.schema import Record
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class RecordWidget(DockedWidget):
         self.bars = AnswerBars(self._pane)
         self.change = ChangeBox(session)
         self.form = RecordForm()
+        self.unsaved = Unsaved(self._pane, self.form, self.mode, self.keeper, self)
         self.fields = Fold("Which field moves this model here?", self.sweep)
         self.layout().setContentsMargins(2, 4, 2, 0)
         for place, part in enumerate((self.mode, self.bars)):  # seen wherever the form is scrolled
@@ -95,14 +97,16 @@ class RecordWidget(DockedWidget):
         pane, form = self._pane, self.form
         form.edited.connect(self._try_on)
         form.rested.connect(self._rest)
+        form.refused.connect(self.unsaved.watch)
         self.undo_button.clicked.connect(lambda: self._go(-1))
         self.redo_button.clicked.connect(lambda: self._go(1))
         self.own_button.clicked.connect(self._go_home)
         self.mode.switched.connect(self._switch)
         self.mode.discarded.connect(self.mode.end)
         self.mode.saved.connect(self._save)
+        self.unsaved.wanted.connect(self._save)
         self.keeper.corrected.connect(self._show_corrected)
-        self.keeper.failed.connect(self._fail)
+        self.keeper.failed.connect(self._refuse)
         self.scenarios.opened.connect(self._try_scenario)
         self.scenarios.failed.connect(self._fail)
         self.sweep.chosen.connect(self._try_value)
@@ -149,7 +153,9 @@ class RecordWidget(DockedWidget):
         case, before = self._pane.case, self._trail.record
         stuck = self._trail.first if steps < 0 else self._trail.last
         if self.mode.correcting and stuck and case is not None:
-            self.keeper.step(case, back=steps < 0)
+            if not self.unsaved.there:
+                self.keeper.step(case, back=steps < 0)
+                self.setEnabled(not self.keeper.busy)  # what is typed meanwhile would be lost
             return
         self.keeper.begin()
         record = self._trail.go(steps)
@@ -158,7 +164,7 @@ class RecordWidget(DockedWidget):
             self._note(before, record, "undo" if steps < 0 else "redo")
 
     def _go_home(self) -> None:
-        case = self._case()
+        case = case_in(self._pane)
         if case is not None:
             self._try_whole(case.record, "as recorded")
 
@@ -178,11 +184,12 @@ class RecordWidget(DockedWidget):
     def _show_again(self, record: Record) -> None:
         self._pane.record = record
         self.form.show_record(record)  # also over a text that is no value, where nothing changed
+        self.unsaved.watch()
         self._show_trail()
 
     def _switch(self, correcting: bool) -> None:
         """Begin with the patient's own record, whatever was tried on."""
-        case = self._case()
+        case = case_in(self._pane)
         if case is not None:
             self._trail = Trail(case.record)
             self._show_again(case.record)
@@ -193,9 +200,16 @@ class RecordWidget(DockedWidget):
             self._fail("A field has a value that cannot be: mend it, or discard")
         elif case is not None and record is not None:
             self.keeper.correct(case, record, why)
+            self.setEnabled(not self.keeper.busy)
+
+    def _refuse(self, words: str) -> None:
+        """Tell why something was not written; it can be edited further."""
+        self.setEnabled(True)
+        self._fail(words)
 
     def _show_corrected(self, case: Case) -> None:
         """Show the record as the study has it now; what is compared begins anew."""
+        self.setEnabled(True)
         if self._pane.case is not None and self._pane.case.patient == case.patient:
             self._pane.baseline = None
             self._pane.show_case(case)
@@ -218,17 +232,13 @@ class RecordWidget(DockedWidget):
             return
         if record is not self.form.record:
             self.form.show_record(record)
-        self.mode.allow_saving(bool(self._changes()))
+        self.unsaved.watch()
         if pane.prediction is None or self._mismatch():
             return
         own = pane.case is not None and record is pane.case.record
         if pane.baseline is None and not own and pane.prediction.record is not None:
             pane.baseline = pane.prediction
         self.follower.follow()
-
-    def _changes(self) -> dict[str, object]:
-        case, record = self._case(), self._pane.record
-        return dict(case.record.changes(record)) if case is not None and record else {}
 
     def _compare(self, _: object = None, __: object = None) -> None:
         """Compare the map that is shown, or go on with the one before where it is a change."""
@@ -251,18 +261,10 @@ class RecordWidget(DockedWidget):
 
     # show
 
-    def _case(self) -> Case | None:
-        """Return the pane's case; without one the record of nobody, if a model here reads one."""
-        pane = self._pane
-        if pane.case is not None or pane.model is None or pane.model.card.record is None:
-            return pane.case
-        schema = pane.model.card.record.clinical
-        return Case("", schema, pane.record or schema.parse({}))
-
     def _show_case(self, _: object = None) -> None:
         if not isalive(self):
             return
-        case, model = self._case(), self._pane.model
+        case, model = case_in(self._pane), self._pane.model
         read = None if model is None else model.card.record
         self.hint.setVisible(case is None)
         buttons = (self.undo_button, self.redo_button, self.own_button, self.scenarios)
@@ -272,32 +274,27 @@ class RecordWidget(DockedWidget):
         self._fail(self._mismatch())
         if case is None:
             self.form.show_case(None, None)
+            self.unsaved.watch()
             return
-        self.mode.show_patient(case.patient, self._why_not(case))
+        self.mode.show_patient(case.patient, why_not_correct(case, self._session.study))
         self._trail = Trail(self._pane.record or case.record)
         self.form.show_case(case, read)
         self.form.show_record(self._pane.record or case.record)
         if self._pane.case is None and self._pane.record is None:
             self._pane.case = case
             self._pane.record = case.record
+        self.unsaved.watch()
         self._show_trail()
 
     def _mismatch(self) -> str:
-        case, model = self._case(), self._pane.model
+        case, model = case_in(self._pane), self._pane.model
         return "" if case is None or model is None else mismatch(case, model.card)
 
-    def _why_not(self, case: Case) -> str:
-        """Return why a record cannot be corrected, empty if it can."""
-        study = self._session.study
-        if study is None or not case.patient:
-            return "Only the record of a patient of an open study can be corrected"
-        return str(study.read_only)
-
     def _show_trail(self) -> None:
-        saved = self.mode.correcting
+        saved = self.mode.correcting and not self.unsaved.there
         back = "Take back what was edited, or the last correction"
         allow(self.undo_button, saved or not self._trail.first, "Nothing was edited", back)
         again = "Do again what was undone"
         allow(self.redo_button, saved or not self._trail.last, "Nothing was undone", again)
         own = "Back to the patient's own record"
-        allow(self.own_button, bool(self._changes()), "This is the patient's own record", own)
+        allow(self.own_button, bool(edits(self._pane)), "This is the patient's own record", own)

@@ -29,11 +29,13 @@ _MANY = 60
 class RecordForm(QWidget):
     """Emits a record as its fields are edited, and when an edit is at rest.
 
-    A text that states no value of its field is told beside it, and goes nowhere.
+    A text that states no value of its field is told beside it, and goes nowhere; `refused` says
+    that there is one.
     """
 
     edited = Signal(object)
     rested = Signal()
+    refused = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -147,6 +149,7 @@ class RecordForm(QWidget):
         except RecordError as error:
             self._wrong.add(name)
             self.rows[name].tell(str(error).partition(": ")[2], wrong=True)
+            self.refused.emit()
             return
         self._wrong.discard(name)
         self._take(record)

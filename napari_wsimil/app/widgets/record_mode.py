@@ -42,6 +42,7 @@ class RecordMode(QFrame):
         super().__init__(parent)
         self.setObjectName("mode")
         self._name = self._why_not = ""
+        self._wrong = False
         self.patient = QLabel()
         self.trying = QRadioButton("What if")
         self.trying.setChecked(True)
@@ -77,9 +78,9 @@ class RecordMode(QFrame):
             self.trying.setChecked(True)
         allow(self.correct, not why_not, why_not, "Edits change the patient's record, once saved")
 
-    def allow_saving(self, changed: bool) -> None:
-        """Say whether there is anything to save."""
-        self._changed = changed
+    def allow_saving(self, changed: bool, wrong: bool) -> None:
+        """Say whether there is anything to save, and whether a text is in the way of it."""
+        self._changed, self._wrong = changed, wrong
         self._allow()
 
     def end(self) -> None:
@@ -102,7 +103,7 @@ class RecordMode(QFrame):
         column.addLayout(saving)
 
     def _switch(self, correcting: bool) -> None:
-        self._changed = False
+        self._changed = self._wrong = False
         self.words.setText(_CORRECT if correcting else _TRY)
         self.setStyleSheet(_STYLES[correcting])
         for part in (self.why, self.save_button, self.discard_button):
@@ -115,3 +116,5 @@ class RecordMode(QFrame):
         allow(
             self.save_button, self._changed and bool(self.why.text().strip()), why, "Saved at once"
         )
+        typed = self.correcting and (self._changed or self._wrong)
+        allow(self.trying, not typed, "Save the correction first, or discard it", _TRY)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_wsimil.app import memory
+from napari_wsimil.app.case import newer, show_alone
 from napari_wsimil.app.patient_work import row_job
 from napari_wsimil.app.widgets.docked import DockedWidget, allow, while_shown
 from napari_wsimil.app.widgets.features import FeatureBox
@@ -50,7 +53,8 @@ class SlideWidget(DockedWidget):
 
     def __init__(self, session: Session, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._pane = session.pane
+        self._session, self._pane = session, session.pane
+        self._trouble = ""
         self.job = JobRow()
         self.column.addWidget(self._build_slide())
         self.column.addWidget(self._build_patches())
@@ -132,21 +136,30 @@ class SlideWidget(DockedWidget):
     # act
 
     def open(self, path: Path, mpp: float | None = None) -> None:
-        """Open a slide in the background and show it."""
-        self.job.run(open_job(path, mpp), self._show_slide)
+        """Open a slide in the background and show it, unless the patient who is shown must stay."""
+        if self._pane.may_leave():
+            self._trouble = ""
+            self.job.run(open_job(path, mpp), self._show_slide)
 
     def open_row(self, row: SlideRow, case: Case | None = None) -> None:
-        """Open a slide of a patient in the background, with its features, and show the patient."""
+        """Open a slide of a patient in the background, with its features, and show the patient.
+
+        Where it cannot be opened the patient is shown without: no one else's slide stays.
+        """
 
         def show(found: tuple[Slide, Laid | None]) -> None:
             slide, laid = found
-            self._show_slide(slide)
+            now = newer(case, self._pane.case)
+            if not self._show_slide(slide):
+                return
             self._pane.called = row.slide
-            self._pane.show_case(case)
+            self._pane.show_case(now)
             if laid is not None and self._pane.slide is not None:
                 self.features.show(replace(laid, slide=self._pane.slide))
 
-        self.job.run(row_job(row), show)
+        if self._pane.may_leave():
+            self._trouble = ""
+            self.job.run(row_job(row), show, failed=partial(self._show_alone, case))
 
     def _ask_slide(self) -> None:
         path, _ = QFileDialog.getOpenFileName(self, "Open a slide", memory.last_folder(), SLIDES)
@@ -154,12 +167,25 @@ class SlideWidget(DockedWidget):
             self.open(Path(path))
             memory.remember_folder(Path(path).parent)
 
-    def _show_slide(self, slide: Slide) -> None:
+    def _show_slide(self, slide: Slide) -> bool:
+        """Return whether a slide is shown: not if something was typed meanwhile and holds."""
+        if not self._pane.may_leave():
+            slide.close()
+            return False
         slide = memory.with_remembered_mpp(slide)
         before = self._pane.slide
         self._pane.show_slide(slide)
         if before is not None:
             before.close()
+        return True
+
+    def _show_alone(self, case: Case | None, trouble: str) -> None:
+        """Show a patient whose slide could not be opened, and why."""
+        now = newer(case, self._pane.case)
+        if self._pane.may_leave():
+            self._trouble = trouble
+            show_alone(self._session, now)
+            self._refresh()
 
     def _set_mpp(self) -> None:
         slide = self._pane.slide
@@ -199,7 +225,9 @@ class SlideWidget(DockedWidget):
 
     def _refresh(self) -> None:
         slide, busy = self._pane.slide, self.job.busy
-        self.facts.setText(_slide_facts(slide, self.names.isChecked()) if slide else _NO_SLIDE)
+        trouble = html.escape(self._trouble)
+        nothing = f"<b>{_NO_SLIDE}</b><br>{trouble}" if trouble else _NO_SLIDE
+        self.facts.setText(_slide_facts(slide, self.names.isChecked()) if slide else nothing)
         self.open_button.setEnabled(not busy)
         stated = slide is None or slide.resolution.source is MppSource.HEADER or is_blank(slide)
         self.mpp.setVisible(not stated)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -26,22 +27,26 @@ from napari_wsimil.app.widgets.study_links import AGAIN, LinksDialog
 from napari_wsimil.app.widgets.study_runs import StudyRuns
 from napari_wsimil.app.widgets.study_schema import SchemaDialog
 from napari_wsimil.app.widgets.study_slides import StudySlides
+from napari_wsimil.app.widgets.table_corrector import TableCorrector
 from napari_wsimil.app.widgets.writer import Writer
 from napari_wsimil.bags.stated import Confirmed
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from pathlib import Path
 
     from napari_wsimil.app.link_work import Found
     from napari_wsimil.app.session import Session
     from napari_wsimil.app.study_work import Opened, Planned
+    from napari_wsimil.app.work import Step
     from napari_wsimil.study.field import Value
     from napari_wsimil.study.import_plan import ImportPlan
+    from napari_wsimil.study.manifest import Patient
     from napari_wsimil.study.predictions import Answer
     from napari_wsimil.study.pseudonyms import Key
     from napari_wsimil.study.reviews import Review
     from napari_wsimil.study.schema import ClinicalSchema
-    from napari_wsimil.study.study import Study, Unit
+    from napari_wsimil.study.study import Unit
 
 _NOTHING = (
     "No study is open. A study is a folder of patients, slides, clinical records and a ledger."
@@ -58,15 +63,13 @@ class StudyWidget(DockedWidget):
         self._session, self._pane = session, session.pane
         self._news = ""
         self._said = Said({}, {})
-        self._correcting: tuple[Study, str] | None = None
         self.job, self.buttons, self._writer = JobRow(), StudyButtons(), Writer(self)
-        self._writer.failed.connect(self._refuse)
         self.facts, self.news = QLabel(), QLabel()
         for label in (self.facts, self.news):
             label.setWordWrap(True)
         self.cohort, self.slides = StudyCohort(), StudySlides()
         self.ledger, self.runs = StudyLedger(), StudyRuns()
-        self.cases = CaseOpener(session, self)
+        self.cases, self.corrector = CaseOpener(session, self), TableCorrector(session, self)
         self.tabs = QTabWidget()
         self.tabs.addTab(self.cohort, "Patients")
         self.tabs.addTab(self.runs, "Models")
@@ -96,7 +99,11 @@ class StudyWidget(DockedWidget):
         buttons.rescue.clicked.connect(self._ask_rescue)
         self.cohort.chosen.connect(lambda name: self.slides.show_patient(self.cases.patient(name)))
         self.cohort.wanted.connect(self.open_case)
+        self._writer.failed.connect(self.cohort.refuse)
         self.cohort.corrected.connect(self.correct)
+        self.corrector.read.connect(self._show_patient)
+        self.corrector.refused.connect(self.cohort.refuse)
+        self.cohort.held.connect(self._show_held)
         self.slides.wanted.connect(self.open_case)
         self.cases.wanted.connect(self.case_wanted)
         self.cases.told.connect(self._say)
@@ -109,32 +116,48 @@ class StudyWidget(DockedWidget):
 
     @property
     def writing(self) -> bool:
-        """Whether something is still being written."""
-        return self._writer.busy
+        """Whether something is still being written, or a case being read."""
+        return self._writer.busy or self.corrector.busy or self.cases.busy
 
     # studies
 
     def open(self, folder: Path) -> None:
-        """Open a study in the background."""
-        self.job.run(study_work.open_study_job(folder), self._show_opened)
+        """Open a study in the background, unless something of this one is not saved."""
+        self._run_opening(study_work.open_study_job(folder))
 
     def create(self, folder: Path, schema: ClinicalSchema, name: str, unit: Unit) -> None:
         """Make a study and open it, in the background."""
-        self.job.run(study_work.create_study_job(folder, schema, name, unit), self._show_opened)
+        self._run_opening(study_work.create_study_job(folder, schema, name, unit))
 
     def open_slides(self, slides: Path, folder: Path) -> None:
         """Make a study of the slides in a folder and open it, in the background."""
-        self.job.run(study_work.folder_job(slides, folder), self._show_opened)
+        self._run_opening(study_work.folder_job(slides, folder))
 
     def rescue(self, new: Path) -> None:
         """Make a sound study of what could be read of this one, and open it, in the background."""
         if (study := self._session.study) is not None:
-            self.job.run(study_work.rescue_job(study.folder, new), self._show_opened)
+            self._run_opening(study_work.rescue_job(study.folder, new))
+
+    def _run_opening(self, job: Generator[Step, None, Opened]) -> None:
+        if self._may_leave():
+            self.job.run(job, self._show_opened)
+
+    def _may_leave(self) -> bool:
+        return self.cohort.may_leave() and self._pane.may_leave()
+
+    def _show_held(self) -> None:
+        self.tabs.setCurrentWidget(self.cohort)
+        self.come_forward()
+        self.reveal(self.cohort.correction)
 
     def _show_opened(self, opened: Opened) -> None:
         before = self._session.study
+        if before is not None and before is not opened.study and not self._may_leave():
+            opened.study.close()
+            return
         memory.remember("study", str(opened.study.folder))
         if before is not None and before is not opened.study:
+            self.cases.forget()
             self._pane.show_case(None)
             before.close()
         self._session.study = opened.study
@@ -202,35 +225,25 @@ class StudyWidget(DockedWidget):
 
     def correct(self, patient: str, field: str, value: Value, why: str) -> None:
         """Correct a field of a patient's record, with an entry in the ledger."""
-        study, shown = self._session.study, self.cohort.patient(patient)
-        if study is None or shown is None:
-            return
-        seen = None if shown.record is None else shown.record[field]
-        work = partial(study_work.correct_field, study, patient, field, seen, value, why)
-        self._correcting = study, patient
-        self._writer.write(work, lambda _: self._show_patient(study, patient))
+        shown = self.cohort.patient(patient)
+        if shown is not None:
+            self.corrector.correct(shown, field, value, why)
 
-    def _refuse(self, words: str) -> None:
-        """Say why something was not written, and show the patient as the study has them."""
-        self.cohort.refuse(words)
-        if self._correcting is not None:
-            self._show_patient(*self._correcting)
-
-    def _show_patient(self, study: Study, name: str) -> None:
+    def _show_patient(self, patient: Patient) -> None:
         """Show a patient as the study has them now, in the table and as the case."""
-        self.cohort.show_patient(study.patient(name))
+        self.cohort.show_patient(patient)
         case = self._pane.case
-        if case is not None and case.patient == name:
-            self.cases.show(name)
+        if case is not None and case.patient == patient.name:
+            self.cases.renew()
 
     def _show_changed(self, _: object) -> None:
         """Show in the table what was corrected elsewhere of the case."""
-        case, study = self._pane.case, self._session.study
-        if not isalive(self) or case is None or study is None:
+        case = self._pane.case
+        if not isalive(self) or case is None or self._session.study is None:
             return
         shown = self.cohort.patient(case.patient)
         if shown is not None and shown.record is not None and shown.record != case.record:
-            self.cohort.show_patient(study.patient(case.patient))
+            self.cohort.show_patient(replace(shown, record=case.record))
 
     def _show_kept(self, kept: Answer | Review) -> None:
         """Show in the table what a model has said of a patient, or a person of that."""

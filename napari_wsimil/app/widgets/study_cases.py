@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QObject, Signal
 
-from napari_wsimil.app.study_work import case_of
+from napari_wsimil.app.case import show_alone
+from napari_wsimil.app.study_work import case_of, seek
+from napari_wsimil.app.widgets.latest import Latest
 
 if TYPE_CHECKING:
+    from napari_wsimil.app.case import Case
     from napari_wsimil.app.session import Session
-    from napari_wsimil.study.manifest import Manifest, Patient, SlideRow
+    from napari_wsimil.app.study_work import Sought
+    from napari_wsimil.study.manifest import Manifest, Patient
 
 
 class CaseOpener(QObject):
     """Asks for cases to be shown with their files, and says what is not there.
 
+    The study is read in a thread; of cases that are asked for meanwhile the last is opened.
     `wanted` gives the slide and the case; a case without files is shown at once.
     """
 
@@ -26,7 +31,13 @@ class CaseOpener(QObject):
     def __init__(self, session: Session, parent: QObject) -> None:
         super().__init__(parent)
         self._session, self._pane = session, session.pane
+        self._opening, self._renewing = Latest(self), Latest(self)
         self.manifest: Manifest | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a case is being read."""
+        return self._opening.busy or self._renewing.busy
 
     def patient(self, name: str) -> Patient | None:
         """Return a patient of the study, None if there is none of that name."""
@@ -35,52 +46,43 @@ class CaseOpener(QObject):
 
     def open(self, name: str, slide: str = "") -> None:
         """Show a patient with a slide, or the first one."""
-        study, patient = self._session.study, self.patient(name)
-        if study is None or patient is None or self.manifest is None:
+        study, manifest = self._session.study, self.manifest
+        if study is None or manifest is None or self.patient(name) is None:
             return
-        row = next((one for one in patient.slides if slide in ("", one.slide)), None)
-        self.told.emit(_lack(name, row))
-        if row is not None and _has_files(row):
-            self.wanted.emit(_there(row), case_of(study, self.manifest, name))
-        else:
-            self._pane.show_slide(None)
-            self.show(name)
-
-    def show(self, name: str) -> None:
-        """Show a patient as the case of the slide that is shown, as the study has them now."""
-        if self._session.study is not None and self.manifest is not None:
-            self._pane.show_case(case_of(self._session.study, self.manifest, name))
+        if self._pane.may_leave():
+            work = partial(seek, study, manifest, name, slide)
+            self._opening.ask(work, self._show, partial(self._fail, name))
 
     def renew(self) -> None:
         """Show the case again if its record or its fields are not what they were."""
-        case, study = self._pane.case, self._session.study
-        if case is None or study is None or self.patient(case.patient) is None:
+        case, study, manifest = self._pane.case, self._session.study, self.manifest
+        if case is None or study is None or manifest is None or self.patient(case.patient) is None:
             return
-        held = study.records.read(case.patient)
-        if held.version != case.version or study.schema != case.schema:
-            self.show(case.patient)
+        work = partial(case_of, study, manifest, case.patient)
+        self._renewing.ask(work, self._show_again, self.told.emit)
 
+    def forget(self) -> None:
+        """Open nothing any more of what was asked for: it is of another study."""
+        self._opening.drop()
+        self._renewing.drop()
 
-def _has_files(row: SlideRow) -> bool:
-    return any(path is not None and path.exists() for path in (row.slide_path, row.feature_path))
+    def _show(self, sought: Sought) -> None:
+        self.told.emit(sought.lack)
+        if sought.row is not None:
+            self.wanted.emit(sought.row, sought.case)
+        elif self._pane.may_leave():
+            show_alone(self._session, sought.case)
 
+    def _fail(self, name: str, words: str) -> None:
+        """Show nobody in place of the patient before, and say why."""
+        self.told.emit(f"{name} cannot be opened: {words}")
+        if self._pane.may_leave():
+            show_alone(self._session, None)
 
-def _there(row: SlideRow) -> SlideRow:
-    """Return a slide without the files that are not where the study says."""
-    image, data = row.slide_path, row.feature_path
-    return replace(
-        row,
-        slide_path=image if image is not None and image.exists() else None,
-        feature_path=data if data is not None and data.exists() else None,
-    )
-
-
-def _lack(name: str, row: SlideRow | None) -> str:
-    """Return what is not there of a slide, empty if all is."""
-    if row is None:
-        return f"{name} has no slide: the record is shown alone."
-    places = {"image": row.slide_path, "features file": row.feature_path}
-    gone = [what for what, path in places.items() if path is not None and not path.exists()]
-    if gone:
-        return f"{row.slide}: {' and '.join(gone)} not where the study says. Has a folder moved?"
-    return "" if _has_files(row) else f"{row.slide} has no files: the record is shown alone."
+    def _show_again(self, now: Case) -> None:
+        case = self._pane.case
+        if case is None or case.patient != now.patient:
+            return
+        same = case.version == now.version and case.schema == now.schema
+        if not same and self._pane.may_leave():
+            self._pane.show_case(now)

@@ -17,8 +17,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_wsimil.app.widgets.close_guard import CloseGuard
 from napari_wsimil.app.widgets.cohort_model import CohortModel
-from napari_wsimil.app.widgets.correction import Correction
+from napari_wsimil.app.widgets.correction import HELD, Correction
 from napari_wsimil.app.widgets.docked import allow
 from napari_wsimil.app.widgets.study_columns import ColumnsDialog
 
@@ -42,20 +43,24 @@ _TRIGGERS = (
 class StudyCohort(QWidget):
     """Emits the patient that is chosen or wanted, and what is to be corrected and why.
 
+    `held` says that something was not done since a correction waits to be saved or discarded.
     While nothing is being corrected a double click wants a case; else it edits a field.
     """
 
     chosen = Signal(str)
     wanted = Signal(str)
     corrected = Signal(str, str, object, str)
+    held = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.model = CohortModel()
         self._sorted: tuple[int, Qt.SortOrder] | None = None
+        self._why_not = ""
         self._build_bar()
         self._build_table()
         self.correction = Correction()
+        self._guard = CloseGuard(self.may_leave, self)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 4, 0, 0)
         column.addLayout(self._bar)
@@ -111,6 +116,7 @@ class StudyCohort(QWidget):
         self.model.stated.connect(self.correction.ask)
         self.model.refused.connect(self.correction.refuse)
         self.correction.saved.connect(self.corrected)
+        self.correction.waits.connect(self._hold)
 
     # act
 
@@ -125,11 +131,19 @@ class StudyCohort(QWidget):
         self._search(self.search.text())
         self._fit()
         self.columns_button.setEnabled(view is not None)
-        why = "Open a study first" if view is None else read_only
-        does = "Edit the patients' own values in the table; each edit is asked why"
-        allow(self.correct_button, view is not None and not read_only, why, does)
-        if not self.correct_button.isEnabled():
+        self._why_not = "Open a study first" if view is None else read_only
+        if self._why_not:
+            self.correction.discard()
             self.correct_button.setChecked(False)
+        self._hold(self.correction.waiting)
+
+    def may_leave(self) -> bool:
+        """Return whether no correction waits; if one does, say what to do with it."""
+        if not self.correction.waiting:
+            return True
+        self.correction.refuse(HELD)
+        self.held.emit()
+        return False
 
     def patient(self, name: str) -> Patient | None:
         """Return a patient as the table has them, None if it has none of that name."""
@@ -181,6 +195,13 @@ class StudyCohort(QWidget):
         self.table.setStyleSheet(_STYLE if correcting else "")
         self.correct_button.setText("Done" if correcting else "Correct")
         self.correction.begin(correcting)
+
+    def _hold(self, waits: bool) -> None:
+        """Stay with the correction that waits, if one does."""
+        self._guard.watch(waits)
+        does = "Edit the patients' own values in the table; each edit is asked why"
+        why = self._why_not or HELD
+        allow(self.correct_button, not (self._why_not or waits), why, does)
 
     def _want(self, row: int) -> None:
         if self.model.view is not None and not self.model.editable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import (
@@ -22,6 +23,7 @@ from qtpy.QtWidgets import (
 from napari_wsimil.app.widgets.docked import allow
 from napari_wsimil.app.widgets.import_columns import ImportColumns
 from napari_wsimil.app.widgets.import_questions import ImportQuestions
+from napari_wsimil.app.widgets.latest import Latest
 from napari_wsimil.study.import_report import disagreement_lines, who_lines
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ OTHER_SHEET = 2
 class ImportDialog(QDialog):
     """Shows a plan and takes answers; nothing is written, whoever accepts it does that.
 
+    What answers change is worked out in a thread: of those given meanwhile all are in the next.
+
     Parameters
     ----------
     plan
@@ -45,7 +49,9 @@ class ImportDialog(QDialog):
     Attributes
     ----------
     plan
-        With the answers given so far.
+        With the answers given so far, but for those that are being worked out.
+    busy
+        Whether some are.
     """
 
     def __init__(
@@ -53,11 +59,17 @@ class ImportDialog(QDialog):
     ) -> None:
         super().__init__(parent)
         self.plan = plan
+        self.busy = False
+        self._answers = dict(plan.answers)
+        self._latest = Latest(self)
         self.setWindowTitle(f"Import {plan.table.path.name}")
         screen = QApplication.primaryScreen().availableGeometry()
         self.resize(min(980, screen.width() - 40), min(680, screen.height() - 80))
         self.summary = QLabel()
-        self.summary.setWordWrap(True)
+        self.state = QLabel()
+        for label in (self.summary, self.state):
+            label.setWordWrap(True)
+        self.state.setStyleSheet("color: #e69f00")
         self.sheet = QComboBox()
         self.sheet.addItems(plan.table.sheets)
         self.sheet.setCurrentText(plan.table.sheet)
@@ -89,12 +101,39 @@ class ImportDialog(QDialog):
         self._show()
 
     def answer(self, key: str, answer: str) -> None:
-        """Take an answer to a question, and show what the import does now."""
-        answers = {k: v for k, v in self.plan.answers.items() if k != key}
-        if answer:
-            answers[key] = answer
-        self.plan = self.plan.revised(answers)
+        """Take an answer to a question, and show what the import does then, once that is known."""
+        others = {k: v for k, v in self._answers.items() if k != key}
+        self._answers = others | ({key: answer} if answer else {})
+        self.busy = True
+        self._tell("Working out what that changes…")
+        self._latest.ask(partial(self.plan.revised, self._answers), self._take, self._fail)
+
+    def accept(self) -> None:
+        """Accept the plan, unless an answer is still being worked out."""
+        if not self.busy:
+            super().accept()
+
+    def done(self, result: int) -> None:
+        """Close; what is being worked out comes to nothing."""
+        self._latest.drop()
+        super().done(result)
+
+    def _take(self, plan: ImportPlan) -> None:
+        self.plan, self._answers, self.busy = plan, dict(plan.answers), False
         self._show()
+
+    def _fail(self, words: str) -> None:
+        """Show the plan as it was before the answers that it cannot have."""
+        self._take(self.plan)
+        self._tell(words)
+
+    def _tell(self, words: str) -> None:
+        self.state.setText(words)
+        self.state.setVisible(bool(words))
+        open_ = len(self.plan.open)
+        why = words if self.busy else f"{open_} questions must be answered first"
+        allowed = not open_ and not self.busy
+        allow(self.import_button, allowed, why, "Write the patients into the study")
 
     def _lay_out(self) -> None:
         kinds = QDialogButtonBox.StandardButton
@@ -110,6 +149,7 @@ class ImportDialog(QDialog):
         column = QVBoxLayout(self)
         column.addWidget(self.summary)
         column.addWidget(self.sheet)
+        column.addWidget(self.state)
         column.addWidget(self.tabs, 1)
         column.addWidget(self.names)
         column.addLayout(below)
@@ -127,5 +167,4 @@ class ImportDialog(QDialog):
         self.people.setPlainText("\n\n".join(people))
         self.tabs.setTabText(0, f"Questions ({open_} open)" if open_ else "Questions")
         self.tabs.setTabText(1, f"Columns ({len(plan.fields)} of {len(plan.columns)})")
-        why = f"{open_} questions must be answered first"
-        allow(self.import_button, not open_, why, "Write the patients into the study")
+        self._tell("")
