@@ -16,6 +16,7 @@ from windows import Docks, save_untrained
 
 from napari_wsimil.app.case import Case
 from napari_wsimil.app.cohort_view import CohortView
+from napari_wsimil.app.said import Said
 from napari_wsimil.app.study_work import case_of
 from napari_wsimil.app.widgets.follower import BEHIND
 from napari_wsimil.app.widgets.unsaved_dialog import DISCARDED, UnsavedDialog
@@ -757,7 +758,7 @@ def open_other_study(ward: Ward) -> None:
 
 def correct_in_table(ward: Ward) -> None:
     dock = add_study_dock(ward)
-    dock.cohort.show_cohort(CohortView(ward.study.manifest(), SCHEMA), "")
+    dock.cohort.show_cohort(CohortView(ward.study.manifest(), SCHEMA, Said({}, {})), "")
     dock.correct("P1", "age", 62.0, "in the table")
     assert "Record dock" in dock.cohort.correction.problem.text()
 

@@ -216,10 +216,8 @@ def test_a_study_of_version_1_that_is_damaged_has_no_runs(tmp_path: Path) -> Non
         assert study.runs.read() == ()
 
 
-@pytest.mark.parametrize(("table", "trained"), [("ledger", ("P1",)), ("patients", ())])
-def test_of_a_damaged_study_the_runs_are_kept_that_can_be_read(
-    tmp_path: Path, table: str, trained: tuple[str, ...]
-) -> None:
+@pytest.mark.parametrize("table", ["ledger", "patients"])
+def test_of_a_damaged_study_the_runs_are_kept_that_can_be_read(tmp_path: Path, table: str) -> None:
     small_study(tmp_path).close()
     _keep(tmp_path, tmp_path / "m.safetensors")
     file = tmp_path / "study.db"
@@ -233,4 +231,4 @@ def test_of_a_damaged_study_the_runs_are_kept_that_can_be_read(
     with open_study(tmp_path) as study:
         assert "damaged" in study.read_only
         (run,) = study.runs.read()
-        assert (run.model, run.trained, run.patients) == ("ab12", trained, 2)
+        assert (run.model, run.trained, run.patients) == ("ab12", ("P1",), 2)

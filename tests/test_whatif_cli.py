@@ -24,6 +24,7 @@ from napari_wsimil.study.ledger import Act
 from napari_wsimil.study.manifest import Patient, Split, read_manifest
 from napari_wsimil.study.scenario import read_scenario
 from napari_wsimil.study.schema_file import write_schema
+from napari_wsimil.study.stored import VERSION
 from napari_wsimil.study.study import create_study, open_study
 from napari_wsimil.study.tables import RecordError, write_table
 
@@ -302,7 +303,7 @@ def test_of_a_study_that_cannot_be_written_nothing_leaves_and_what_is_tried_is_t
     place: Path, asked_study: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with closing(sqlite3.connect(asked_study / "study.db")) as database:
-        database.execute("PRAGMA user_version = 2")
+        database.execute(f"PRAGMA user_version = {VERSION + 1}")
     case = (place / "live.safetensors", "--manifest", asked_study, "--set", "ldh=500")
     for one in ((), (place / "s1.h5",)):
         code, _, err = run(capfd, *case, *one, "--no-noise", "--out", tmp_path / "out")

@@ -126,8 +126,7 @@ def _members(session: Session, picked: Mapping[str, bool]) -> list[StoredMember]
 
 
 def _run(row: StoredRun, roots: Mapping[str, Path]) -> Run:
-    there = (m for m in row.members if m.patient is not None)  # of a damaged study some are lost
-    names = [(member.selected, member.patient.name) for member in there]
+    names = [(member.selected, member.patient.name) for member in row.members]
     return Run(
         when=datetime.fromisoformat(row.at),
         who=row.who,
