@@ -178,6 +178,23 @@ def test_no_patch_visible_is_no_score() -> None:
     assert all(map_.scores.shape == (0,) for map_ in edit.maps(torch.empty(0, dtype=torch.int64)))
 
 
+@pytest.mark.parametrize("threads", [2, 3])
+def test_threads_work_side_by_side_and_change_nothing(threads: int) -> None:
+    model, bag, clinical = make(), make_bag(5000), record("4,3", 2)
+    live, first = ready(model, bag), torch.arange(4000, 200, -3)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        edit = live.edit(clinical)
+        whole, part = edit.output(), edit.maps(first)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    check_equal(whole, live.edit(clinical).output())
+    for one, other in zip(part, whole.explanations[1:], strict=True):
+        torch.testing.assert_close(one.scores, other.scores[first], atol=TOLERANCE, rtol=0)
+
+
 def test_edits_do_not_add_up() -> None:
     live = ready(make(), make_bag(50))
     first = live.edit(record("4,3", 1)).output()

@@ -15,6 +15,7 @@ from napari_wsimil.learning.planted import tissue_cells
 from napari_wsimil.models import local_attention as module
 from napari_wsimil.models.local_attention import local_attention, padded_attention
 from napari_wsimil.models.local_plan import LocalPlan, plan_local
+from napari_wsimil.models.side import side_by_side
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -132,7 +133,7 @@ def test_work_runs_in_as_many_threads_as_torch_has_and_gives_them_back(threads: 
         raise ValueError("stop")
 
     with pytest.raises(ValueError, match="stop"):
-        module._side_by_side(work, [(), (), ()])
+        side_by_side(work, [(), (), ()])
     assert torch.get_num_threads() == threads
 
 

@@ -5,7 +5,8 @@ See `mixture` for how.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from napari_wsimil.explain.effect import Passes
 from napari_wsimil.explain.mixture import Mixing, Mixture, Rows, read, rows_of
 from napari_wsimil.models.base import check_query
 from napari_wsimil.models.personal import PersonalAttention, mean_sigmoid, sigmoid_maps
+from napari_wsimil.models.side import in_runs, side_by_side
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 ATTENDED = 1024  # rows attended at a time while a slide is prepared
 CACHED = 1024  # rows at a time in an edit: their hidden numbers stay in the processor's cache
 GATHERED = 256  # the same, of rows that do not lie beside each other and are copied first
+
+#: Of a piece of rows their attention and Σ w_l h_l (R,).
+_Seen: TypeAlias = "tuple[PersonalAttention, Tensor]"
 
 
 class Live:
@@ -92,25 +97,31 @@ class Edit:
         """
         if len(patches):
             check_query(patches, len(self._rows) - self._model.classes)
-        room = Rows.empty(self._rows.x[:GATHERED], self._model.feedforward)
         pieces = (patches + self._model.classes).split(GATHERED)
-        rows = (self._rows.gather(piece, room) for piece in pieces)
-        attention = self._joined([one for one, _ in self._through(rows)])
+        found = side_by_side(self._through_gathered, in_runs(pieces))
+        attention = self._joined([one for one, _ in chain.from_iterable(found)])
         return sigmoid_maps(attention.classwise, attention.psi, attention.explanatory)
 
     @torch.no_grad()
     def output(self) -> MILOutput:
         """Return the model's output for the whole slide."""
         first, end = self._model.classes, len(self._rows)
-        pieces = (slice(at, min(at + CACHED, end)) for at in range(first, end, CACHED))
-        rows = (self._rows.take(piece) for piece in pieces)
-        parts, contents = zip(*self._through(rows), strict=True)
+        pieces = [slice(at, min(at + CACHED, end)) for at in range(first, end, CACHED)]
+        found = side_by_side(self._through_beside, in_runs(pieces))
+        parts, contents = zip(*chain.from_iterable(found), strict=True)
         attention = self._joined(parts)
         sums, total = torch.stack(contents).sum(dim=0), attention.weights.sum()
         return self._model.output(attention, self._model.aggregator.pooled(sums, total))
 
-    def _through(self, pieces: Iterable[Rows]) -> Iterator[tuple[PersonalAttention, Tensor]]:
-        """Yield, a piece of rows at a time, their attention and Σ w_l h_l (R,)."""
+    def _through_gathered(self, pieces: Sequence[Tensor]) -> list[_Seen]:
+        room = Rows.empty(self._rows.x[:GATHERED], self._model.feedforward)
+        return list(self._through(self._rows.gather(piece, room) for piece in pieces))
+
+    def _through_beside(self, pieces: Sequence[slice]) -> list[_Seen]:
+        return list(self._through(self._rows.take(piece) for piece in pieces))
+
+    def _through(self, pieces: Iterable[Rows]) -> Iterator[_Seen]:
+        """Yield, a piece of rows at a time, what is seen of them."""
         room = self._u.new_empty(CACHED, self._model.feedforward)
         for piece in pieces:
             part = self._mixing.of(piece)

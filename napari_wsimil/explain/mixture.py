@@ -12,10 +12,13 @@ row are x, z, their products with W₁, and seven numbers: 8 (R + F) bytes and s
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
+
+from napari_wsimil.models.side import in_runs, side_by_side
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -238,8 +241,9 @@ def read(layer: OneLayer, rows: Rows, record: Tensor) -> Tensor:
     n = layer.norm1(record)
     q, k, v = layer.query(n), layer.key(n), layer.value(n)
     toward = _toward(layer, q, layer.key)
-    pieces = (rows.take(slice(at, at + READ)) for at in range(0, len(rows), READ))
-    lse, seen = zip(*(_looked(piece, *toward) for piece in pieces), strict=True)
+    pieces = [rows.take(slice(at, at + READ)) for at in range(0, len(rows), READ)]
+    found = side_by_side(lambda run: [_looked(one, *toward) for one in run], in_runs(pieces))
+    lse, seen = zip(*chain.from_iterable(found), strict=True)
     own = k @ q.T * q.shape[1] ** -0.5  # (M, M)
     p = torch.cat([torch.stack(lse), own]).softmax(dim=0)  # (P + M, M), of P pieces
     p, p_own = p.split([len(lse), len(record)])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch.autograd import Function
 from torch.utils.checkpoint import checkpoint
+
+from napari_wsimil.models.side import side_by_side
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -74,7 +74,7 @@ class _Local(Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, plan: LocalPlan) -> Tensor:
         out = torch.empty(q.shape, dtype=q.dtype)
-        _side_by_side(_Forward(plan, q, k, v, out), plan.groups)
+        side_by_side(_Forward(plan, q, k, v, out), plan.groups)
         ctx.save_for_backward(q, k, v, out)
         ctx.plan = plan
         return out
@@ -85,7 +85,7 @@ class _Local(Function):
         dq, dk, dv = (torch.zeros(grad.shape, dtype=grad.dtype) for _ in range(3))
         work = _Backward(_Forward(ctx.plan, *tensors), grad, dq, dk, dv)
         for parity in (0, 1):
-            _side_by_side(work, ctx.plan.groups[parity::2])
+            side_by_side(work, ctx.plan.groups[parity::2])
         return dq, dk, dv, None
 
 
@@ -157,30 +157,3 @@ def _mix(block: Block, weights: Tensor, rows: Tensor, out: Tensor, scale: float 
 
 def _by_head(x: Tensor) -> Tensor:
     return x.detach().transpose(0, 1)  # (heads, N, d)
-
-
-_TURN = Lock()  # of those who change torch's number of threads
-
-
-def _side_by_side(work: Work, groups: Sequence[Sequence[Block]]) -> None:
-    """Do `work` on each group, in as many threads as torch has."""
-    inference = torch.is_inference_mode_enabled()
-
-    def do(group: Sequence[Block]) -> None:
-        with torch.inference_mode(inference), torch.autocast("cpu", enabled=False):
-            work(group)
-
-    with _TURN:
-        before = torch.get_num_threads()
-        threads = min(before, len(groups))
-        if threads <= 1:
-            for group in groups:
-                do(group)
-            return
-        torch.set_num_threads(1)
-        try:
-            with ThreadPoolExecutor(threads) as pool:
-                for _ in pool.map(do, groups):
-                    pass
-        finally:
-            torch.set_num_threads(before)
