@@ -35,7 +35,7 @@ HIDE_KEY = "h"
 #: Milliseconds that the first picture of a slide has before its underlay is added.
 _SETTLE_MS = 150
 #: Milliseconds after the last change of the map until its thumbnail follows.
-_REST_MS = 300
+_REST_MS = 1000
 
 
 class Presenter:

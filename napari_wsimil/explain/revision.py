@@ -68,11 +68,11 @@ class _Updated:
     live: Live
 
     def revise(self, record: Record, seen: Prediction, first: Tensor) -> Iterator[Prediction]:
-        bag = with_record(self.card, self.bag, record)
-        assert bag.clinical is not None  # the model reads records
-        edit = self.live.edit(bag.clinical)
+        assert self.card.record is not None  # the model reads records
+        edit = self.live.edit(self.card.record.tokens(record))
         if len(first):
             yield replace(seen, explanations=_patched(seen.explanations, edit.maps(first), first))
+        bag = with_record(self.card, self.bag, record)  # looks through all features once more
         yield prediction_of(self.card, bag, edit.output(), record)
 
 
