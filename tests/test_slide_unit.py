@@ -153,6 +153,14 @@ def test_a_new_slide_of_a_patient_who_trained_is_not_asked_about(
     slides = {f"{name}-{n}" for name in asked for n in range(MANY.get(int(name[1:]), 2))}
     assert (told["patients"], told["slides"]) == (len(asked), len(slides))
     assert set(told["probabilities"]) == slides
+    with open_study(study) as opened:
+        (noted,) = opened.runs.read()
+        kept = opened.predictions.read()
+    taught = {f"p{k}" for k in range(COUNT)} - set(asked)
+    assert ({*noted.trained, *noted.selected}, noted.patients) == (taught, len(taught))
+    assert {(one.patient, one.slide) for one in kept} == {
+        (name.partition("-")[0], name) for name in slides
+    }
 
 
 def test_intervals_draw_all_slides_of_a_patient_together() -> None:

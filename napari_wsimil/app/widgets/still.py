@@ -42,5 +42,4 @@ class Still(QWidget):
         wrapped = label.heightForWidth(width)
         height = wrapped if wrapped >= 0 else label.sizeHint().height()
         label.setGeometry(0, 0, width, height)
-        if height != self.minimumHeight():
-            self.setFixedHeight(height)
+        self.setFixedHeight(height)
