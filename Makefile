@@ -1,7 +1,8 @@
-# make demo | test | lint | bench        options: QT=pyqt6  TORCH_INDEX=URL  PYTHON=python3.12
+# make demo | test | lint | bench        options: QT=pyqt6  TORCH_INDEX=URL  PYTHON=python3.12  JOBS=1
 
 PYTHON ?= python3
 QT ?= pyqt5
+JOBS ?= 2
 EXTRA_pyqt5 = app
 EXTRA_pyqt6 = app-qt6
 TORCH = $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
@@ -24,7 +25,7 @@ demo: $(STAMP)
 	fi
 
 test: $(STAMP)-test
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(TESTS)
 
 lint: $(STAMP)-test $(STAMP)-lint
 	$(BIN)/ruff check .
