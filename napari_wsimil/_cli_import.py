@@ -55,7 +55,11 @@ KeyFile = Annotated[
 ]
 Out = Annotated[Path, typer.Argument(help="File to write: .csv, .tsv, .xlsx, .parquet, .txt.")]
 TimeUnit = Annotated[
-    str, typer.Option(help="Unit of the study's times, for cBioPortal: days, months, years.")
+    str,
+    typer.Option(help="Unit of the times where the study does not state it: days, months, years."),
+]
+Outcome = Annotated[
+    str, typer.Option(help="Kind of the outcome where the study does not state it, such as PFS.")
 ]
 CBioPortal = Annotated[bool, typer.Option("--cbioportal", help="Write cBioPortal's file.")]
 
@@ -119,6 +123,7 @@ def export(
     folder: Folder,
     out: Out,
     time_unit: TimeUnit = "",
+    outcome: Outcome = "",
     cbioportal: CBioPortal = False,
     as_json: opt.Json = False,
 ) -> None:
@@ -126,7 +131,7 @@ def export(
     from napari_wsimil.study.importing import export_table
 
     with _opened(folder) as study:
-        export_table(study, out, time_unit=time_unit, cbioportal=cbioportal)
+        warn(export_table(study, out, time_unit=time_unit, cbioportal=cbioportal, outcome=outcome))
         report({"table": out, "patients": len(study.manifest().patients)}, as_json)
 
 

@@ -77,8 +77,8 @@ def test_cbioportal_gets_its_rows_and_gives_the_same_back(tmp_path: Path) -> Non
     assert all(line.startswith("#") for line in lines[:4])
     assert lines[2].split("\t")[:3] == ["#STRING", "STRING", "NUMBER"]
     assert lines[4].startswith("PATIENT_ID\tLABEL\tLDH\t")
-    assert "0:LIVING\t360" in lines[6]
-    plan = plan_import(open_table(path), {"OS_STATUS: event": "1:DECEASED"}, schema=SCHEMA)
+    assert "0:CENSORED\t360" in lines[6]
+    plan = plan_import(open_table(path), {"OUTCOME_STATUS: event": "1:EVENT"}, schema=SCHEMA)
     found = plan.patients()
     for one, other in zip(COHORT.patients, found, strict=True):
         assert {n: other.record[n] for n in one.record.values} == dict(one.record.values)
@@ -87,7 +87,7 @@ def test_cbioportal_gets_its_rows_and_gives_the_same_back(tmp_path: Path) -> Non
 
 
 def test_cbioportal_needs_the_unit_of_times(tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match="OS_MONTHS"):
+    with pytest.raises(RecordError, match="cBioPortal's OUTCOME_MONTHS are months"):
         write_cohort_table(COHORT, tmp_path / "t.txt", cbioportal=True)
     assert not (tmp_path / "t.txt").exists()
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from napari_wsimil.app.said import ANSWER, REVIEW, Said
+from napari_wsimil.study.endpoint import Endpoint
 from napari_wsimil.study.field import Absent
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class CohortView:
     def __init__(self, manifest: Manifest, schema: ClinicalSchema, said: Said) -> None:
         self.patients: list[Patient] = list(manifest.patients)
         self.schema, self.said = schema, said
+        self._endpoint = manifest.endpoint
         self._fields: Mapping[str, Field] = schema.by_name
         self.columns = self._first_columns()
         self._words = ""
@@ -89,9 +91,11 @@ class CohortView:
 
     def title(self, column: int) -> str:
         """Return what a column is called, with the unit of numbers."""
-        field = self.field(column)
-        unit = f" [{field.unit}]" if field is not None and field.unit else ""
-        return f"{self.columns[column]}{unit}"
+        field, name = self.field(column), self.columns[column]
+        own = self._endpoint if field is None else Endpoint()
+        kind = f" ({own.kind})" if own.kind and name in ("time", "event") else ""
+        unit = own.unit * (name == "time") if field is None else field.unit
+        return f"{name}{kind}{f' [{unit}]' if unit else ''}"
 
     def cell(self, row: int, column: int) -> Cell:
         """Return a cell as it is shown."""
@@ -216,5 +220,5 @@ def _own(patient: Patient, name: str) -> str:
     if name == "event":
         return "" if patient.event is None else "happened" if patient.event else "censored"
     if name == "time":
-        return "" if patient.time is None else f"{patient.time:.6g}"
+        return "" if patient.time is None else f"{patient.time:.12g}"
     return str(getattr(patient, name) or "")

@@ -149,11 +149,10 @@ def import_job(
 
 def export_table_job(
     study: Study, path: Path, time_unit: str, cbioportal: bool
-) -> Generator[Step, None, Path]:
-    """Return the file that a study's cohort was written to."""
+) -> Generator[Step, None, tuple[str, ...]]:
+    """Write a study's cohort; return what a reader of the table must know."""
     yield Step("writing the table")
-    export_table(study, path, time_unit=time_unit, cbioportal=cbioportal)
-    return path
+    return export_table(study, path, time_unit=time_unit, cbioportal=cbioportal)
 
 
 def chain_job(study: Study) -> Generator[Step, None, Chain]:

@@ -91,6 +91,8 @@ def check_task(task: Task, manifest: Manifest, unit: str) -> None:
         raise ValueError(f"{manifest.path}: {task.value} needs time and event, there are none")
     elif not unit:
         raise ValueError(f"{manifest.path}: say the unit of its times, such as months")
+    elif manifest.endpoint.unit not in ("", unit):
+        raise ValueError(f"{manifest.path}: the times are {manifest.endpoint}, not in {unit!r}")
 
 
 def outcome_of(task: Task, manifest: Manifest, train: Sequence[Patient], unit: str) -> Outcome:

@@ -133,4 +133,4 @@ def _patients(scores: Scores, card: Card, manifest: Manifest) -> tuple[PatientRe
 
 
 def _followed(one: FollowUp, unit: str) -> str:
-    return f"{'event' if one.event else 'no event'} until {one.time:g} {unit}"
+    return f"{'event' if one.event else 'no event'} until {one.time:.12g} {unit}"

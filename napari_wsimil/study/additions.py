@@ -10,11 +10,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import selectinload
 
 from napari_wsimil.study.condition import StudyError
+from napari_wsimil.study.endpoint import Endpoint, endpoint_text, read_endpoint
 from napari_wsimil.study.entry import Act, Entry, append, drafted, per_field
 from napari_wsimil.study.links import CONFIRMED
 from napari_wsimil.study.records import cells_of, exact_texts, held
 from napari_wsimil.study.roots import Place
 from napari_wsimil.study.stored import (
+    Fact,
     StoredEntry,
     StoredFeatures,
     StoredPatient,
@@ -212,6 +214,46 @@ class Addition:
 
     def _place(self, path: Path | None) -> Place | None:
         return None if path is None else self.places[path]
+
+
+def keep_endpoint(
+    session: Session, new: Endpoint, patients: Sequence[Patient], who: str, why: str
+) -> None:
+    """Keep which outcome the times of new patients are of, with an entry in the ledger.
+
+    A study that has times already and does not know their outcome learns it only from a
+    source that states all of these times.
+
+    Raises
+    ------
+    RecordError
+        If new times are of another outcome, or in another unit, than those of the study.
+    """
+    timed = select(StoredPatient).where(StoredPatient.time.is_not(None))
+    stored = {row.name: (row.time, row.event) for row in session.scalars(timed)}
+    given = {p.name: (p.time, p.event) for p in patients if p.time is not None}
+    kept = session.get(Fact, "outcome")
+    old = read_endpoint(kept.value if kept else None)
+    if stored and any(stored.get(name) != pair for name, pair in given.items()):
+        _check_endpoint(old, new)
+    merged = old.completed(new) if stored else new
+    if not given or merged == old or any(given.get(n) != pair for n, pair in stored.items()):
+        return
+    session.merge(Fact(name="outcome", value=endpoint_text(merged)))
+    before = "" if old == Endpoint() else str(old)
+    append(
+        session, per_field(drafted(who, Act.IMPORTED, why=why), {"outcome": (before, str(merged))})
+    )
+
+
+def _check_endpoint(old: Endpoint, new: Endpoint) -> None:
+    pairs = ((old.kind, new.kind), (old.unit, new.unit))
+    moved = old.origin and new.origin and old.origin != new.origin
+    if moved or any(known and known != other for known, other in pairs):
+        raise RecordError(
+            f"the study's times are {old}, those of the table {new}: a study has one outcome "
+            f"in one unit. Import times in columns {' and '.join(old.columns)}, or leave them out"
+        )
 
 
 def _stored_place(row: StoredSlide | StoredFeatures | None) -> Place | None:

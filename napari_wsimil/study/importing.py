@@ -97,15 +97,25 @@ def import_table(
         key.save()
     yield 0.3
     schema = plan.schema if plan.schema != study.schema else None
-    added = study.add(patients, why, schema=schema, file=_sha256(plan.table.path))
+    endpoint = plan.outcome.endpoint if plan.outcome else None
+    file = _sha256(plan.table.path)
+    added = study.add(patients, why, schema=schema, endpoint=endpoint, file=file)
     yield 1.0
     return added
 
 
 def export_table(
-    study: Study, path: str | Path, *, time_unit: str = "", cbioportal: bool = False
-) -> None:
+    study: Study,
+    path: str | Path,
+    *,
+    time_unit: str = "",
+    cbioportal: bool = False,
+    outcome: str = "",
+) -> tuple[str, ...]:
     """Write a study's cohort as a table, and note in its ledger what left and where it went.
+
+    Returns what a reader of the table must know, in sentences; parameters as
+    `write_cohort_table`.
 
     Raises
     ------
@@ -116,7 +126,9 @@ def export_table(
     """
     path = Path(path).absolute()
     part = path.with_name(f".{path.stem}.part{path.suffix}")
-    write_cohort_table(study.manifest(), part, time_unit=time_unit, cbioportal=cbioportal)
+    notes = write_cohort_table(
+        study.manifest(), part, time_unit=time_unit, cbioportal=cbioportal, outcome=outcome
+    )
     try:
         study.ledger.note(
             Act.EXPORTED, file=_sha256(part), destination=str(path), identifying=False
@@ -124,6 +136,7 @@ def export_table(
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+    return notes
 
 
 def _outside(case: Patient, identifiers: Mapping[str, str]) -> Patient:

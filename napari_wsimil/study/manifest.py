@@ -3,7 +3,8 @@
 Columns: `patient_id` and `slide_id` (required), `slide_path`, `feature_path`,
 `mpp_override` (µm per level-0 pixel), `feature_facts` (what a person confirmed of the
 features), `split` (train, validation or test), `label`, `time`, `event` (1 = it happened,
-0 = censored), and clinical fields as a schema names them.
+0 = censored), and clinical fields as a schema names them. Without `time` and `event` the
+columns of an exported outcome are read, such as PFS_MONTHS and PFS_STATUS.
 Paths are relative to the CSV's folder. What is said of a patient is repeated in each row.
 """
 
@@ -11,13 +12,14 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_wsimil.space.geometry import PLAUSIBLE_MPP
+from napari_wsimil.study.endpoint import Endpoint, exported_endpoint
 from napari_wsimil.study.field import MARKERS
 from napari_wsimil.study.tables import RecordError, Table, TableRow, read_table, write_table
 
@@ -130,11 +132,24 @@ class Patient:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A cohort: patients in the order of the file."""
+    """A cohort: patients in the order of the file.
+
+    Attributes
+    ----------
+    path
+        The file, or the folder of the study.
+    patients
+        With their slides.
+    schema
+        Of their records; None if the records were not read.
+    endpoint
+        Which outcome `time` and `event` are of.
+    """
 
     path: Path
     patients: tuple[Patient, ...]
     schema: ClinicalSchema | None = None
+    endpoint: Endpoint = field(default_factory=Endpoint)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -171,7 +186,7 @@ def read_manifest(path: str | Path, schema: ClinicalSchema | None = None) -> Man
     OSError
         If the file cannot be read.
     """
-    table = _renamed(read_table(path))
+    table, endpoint = _with_outcome(_renamed(read_table(path)))
     _check_columns(table, schema)
     groups: dict[str, list[Patient]] = {}
     first: dict[str, int] = {}
@@ -180,13 +195,14 @@ def read_manifest(path: str | Path, schema: ClinicalSchema | None = None) -> Man
         _claim(first, row, patient.slides[0].slide)
         groups.setdefault(patient.name, []).append(patient)
         _check_agreement(row, groups[patient.name][0], patient)
-    return Manifest(table.path, tuple(_merged(rows) for rows in groups.values()), schema)
+    patients = tuple(_merged(rows) for rows in groups.values())
+    return Manifest(table.path, patients, schema, endpoint)
 
 
 def write_manifest(manifest: Manifest, path: str | Path) -> None:
     """Write a cohort as a CSV that `read_manifest` reads as the same; paths become relative."""
     path = Path(path)
-    clinical = tuple(field.name for field in manifest.schema.fields) if manifest.schema else ()
+    clinical = tuple(one.name for one in manifest.schema.fields) if manifest.schema else ()
     rows = (
         _cells(manifest.schema, patient, slide, path)
         for patient in manifest.patients
@@ -204,14 +220,30 @@ def _renamed(table: Table) -> Table:
     return Table(table.path, tuple(names.get(c, c) for c in table.columns), tuple(rows))
 
 
+def _with_outcome(table: Table) -> tuple[Table, Endpoint]:
+    """Return a table with `time` and `event`, and which outcome they are of."""
+    cells = {header: {row.cells[header] for row in table.rows} for header in table.columns}
+    endpoint = None if {"time", "event"} & {*table.columns} else exported_endpoint(cells)
+    if endpoint is None:
+        return table, Endpoint()
+    time, event = endpoint.columns
+    rows = (
+        TableRow(
+            row.path, row.line, {**row.cells, "time": row.cells[time], "event": row.cells[event]}
+        )
+        for row in table.rows
+    )
+    return Table(table.path, (*table.columns, "time", "event"), tuple(rows)), endpoint
+
+
 def _check_columns(table: Table, schema: ClinicalSchema | None) -> None:
     for column in ("patient_id", "slide_id"):
         if column not in table.columns:
             some = ", ".join(table.columns[:8])
             raise RecordError(f"{table.path} has no column {column!r}; it begins with {some}")
-    for field in schema.fields if schema else ():
-        for column in {field.name, *field.columns} & set(COLUMNS):
-            raise RecordError(f"field {field.name!r}: {column!r} is the manifest's own column")
+    for one in schema.fields if schema else ():
+        for column in {one.name, *one.columns} & set(COLUMNS):
+            raise RecordError(f"field {one.name!r}: {column!r} is the manifest's own column")
 
 
 def _patient(row: TableRow, schema: ClinicalSchema | None) -> Patient:

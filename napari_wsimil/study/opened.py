@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Self
 import yaml
 from sqlalchemy import select
 
-from napari_wsimil.study.additions import Added, Addition
+from napari_wsimil.study.additions import Added, Addition, keep_endpoint
 from napari_wsimil.study.cases import patient_of, rows_of
 from napari_wsimil.study.condition import Health, StudyError
+from napari_wsimil.study.endpoint import Endpoint, read_endpoint
 from napari_wsimil.study.entry import Act, append, drafted, per_field
 from napari_wsimil.study.forgetting import Forgotten, erase, is_forgotten
 from napari_wsimil.study.ledger import Ledger
@@ -97,6 +98,12 @@ class Study:
             return self._schema(session)
 
     @property
+    def endpoint(self) -> Endpoint:
+        """Which outcome the patients' times are of, and their unit, as far as known."""
+        with self._database.reading() as session:
+            return _endpoint(session)
+
+    @property
     def roots(self) -> dict[str, Path]:
         """The folders outside the study that it has files in, by their names."""
         with self._database.reading() as session:
@@ -115,7 +122,8 @@ class Study:
         with self._database.reading() as session:
             schema, roots = self._schema(session), roots_of(session, self.folder)
             patients = [patient_of(row, schema, roots) for row in rows_of(session)]
-        return Manifest(self.folder, tuple(patients), schema)
+            endpoint = _endpoint(session)
+        return Manifest(self.folder, tuple(patients), schema, endpoint)
 
     def patient(self, name: str) -> Patient:
         """Return a patient; RecordError if the study has none of that name."""
@@ -130,6 +138,7 @@ class Study:
         why: str,
         *,
         schema: ClinicalSchema | None = None,
+        endpoint: Endpoint | None = None,
         file: str = "",
     ) -> Added:
         """Take patients in and return what came of each.
@@ -143,13 +152,16 @@ class Study:
             Whom, and the reason.
         schema
             Of the study from then on, if it is to have another.
+        endpoint
+            Which outcome the times are of; None if the source does not say.
         file
             SHA-256 in hex of the table they come from, which the ledger then keeps.
 
         Raises
         ------
         RecordError
-            If a name or a value is not valid; nothing is changed then.
+            If a name or a value is not valid, or the times are of another outcome or in
+            another unit than the study's; nothing is changed then.
         StudyError
             If the study cannot be written.
         """
@@ -160,6 +172,7 @@ class Study:
                 self._change_schema(session, schema, f"{why}: its fields")
             places = placed(session, self.folder, images, "slides")
             places |= placed(session, self.folder, data, "features")
+            keep_endpoint(session, endpoint or Endpoint(), patients, self.ledger.who, why)
             addition = Addition(session, self._schema(session), places, self.ledger.who, why)
             added = addition.run(patients)
             if file:
@@ -257,6 +270,10 @@ class Study:
         if self._read is None or self._read[0] != text:
             self._read = text, _schema_in(text, self.folder)
         return self._read[1]
+
+
+def _endpoint(session: Session) -> Endpoint:
+    return read_endpoint(session.scalar(select(Fact.value).where(Fact.name == "outcome")))
 
 
 def _schema_in(text: str, folder: Path) -> ClinicalSchema:

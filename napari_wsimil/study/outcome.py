@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from napari_wsimil.study.cells import says
+from napari_wsimil.study.endpoint import Endpoint, endpoint_of
 from napari_wsimil.study.field import Absent, Kind
 from napari_wsimil.study.headers import DAYS, names_event, plain, stem
 from napari_wsimil.study.questions import Question
@@ -49,6 +50,12 @@ class Outcome:
     def unit(self) -> str:
         """Unit of the times, empty where none is known."""
         return self.times[0].field.unit if self.times[0].field else ""
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Which outcome this is, as the headers name it, and its unit."""
+        named = (endpoint_of(column.header, self.unit) for column in self.columns)
+        return next((one for one in named if one.kind), endpoint_of("", self.unit))
 
     def of(self, values: Mapping[str, Value]) -> tuple[float, bool] | None:
         """Return time and event of a patient's values by header, None if one is not known."""

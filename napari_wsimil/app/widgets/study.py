@@ -188,7 +188,8 @@ class StudyWidget(DockedWidget):
         """Write the cohort as a table, in the background."""
         if (study := self._session.study) is not None:
             job = study_work.export_table_job(study, path, time_unit, cbioportal)
-            self.job.run(job, lambda written: self._say(f"Wrote {written.name}."))
+            wrote = f"Wrote {path.name}."
+            self.job.run(job, lambda notes: self._say(" ".join((wrote, *notes))))
 
     def find_features(self, folder: Path, confirmed: Confirmed) -> None:
         """Check the features in a folder in the background, and show what is found."""
@@ -294,7 +295,10 @@ class StudyWidget(DockedWidget):
             self.job.run(link_job(study, found, dialog.why.text().strip()), self._reload)
 
     def _ask_export(self) -> None:
-        if (asked := study_ask.ask_export(self)) is not None:
+        manifest = self.cases.manifest
+        if manifest is None:
+            return
+        if (asked := study_ask.ask_export(manifest.endpoint, self)) is not None:
             self.export(*asked)
 
     def _ask_fields(self) -> None:

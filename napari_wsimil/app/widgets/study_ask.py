@@ -15,6 +15,7 @@ from napari_wsimil.study.schema_file import NO_FIELDS, named_schema
 if TYPE_CHECKING:
     from qtpy.QtWidgets import QWidget
 
+    from napari_wsimil.study.endpoint import Endpoint
     from napari_wsimil.study.schema import ClinicalSchema
     from napari_wsimil.study.study import Unit
 
@@ -33,9 +34,9 @@ def ask_new(parent: QWidget) -> tuple[Path, ClinicalSchema, str, Unit] | None:
     return dialog.folder, schema, dialog.name.text().strip(), dialog.unit.currentData()
 
 
-def ask_export(parent: QWidget) -> tuple[Path, str, bool] | None:
+def ask_export(endpoint: Endpoint, parent: QWidget) -> tuple[Path, str, bool] | None:
     """Return the table to write, the unit of its times, and whether it is for cBioPortal."""
-    dialog = ExportDialog(parent)
+    dialog = ExportDialog(endpoint, parent)
     if not dialog.exec_() or dialog.path is None:
         return None
     return dialog.path, dialog.time_unit, dialog.cbioportal

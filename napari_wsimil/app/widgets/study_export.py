@@ -22,13 +22,15 @@ from napari_wsimil.study.headers import DAYS
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from napari_wsimil.study.endpoint import Endpoint
+
 _KINDS = "Tables (*.csv *.tsv *.xlsx *.parquet *.txt)"
 
 
 class ExportDialog(QDialog):
     """Asks for file and form of an export; says what leaves."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    def __init__(self, endpoint: Endpoint, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setWindowTitle("Export the cohort")
         self.setMinimumWidth(460)
@@ -36,8 +38,10 @@ class ExportDialog(QDialog):
         self.portal = QCheckBox("For cBioPortal (data_clinical_patient.txt)")
         self.unit = QComboBox()
         self.unit.addItems(list(DAYS))
-        self.unit.setCurrentText("months")
+        self._endpoint = endpoint
+        self.unit.setCurrentText(endpoint.unit or "months")
         self.unit.setToolTip("Unit of the study's times; cBioPortal has months")
+        self.outcome = QLabel(f"{endpoint.title}: the columns are called after it")
         note = QLabel(
             "Patients go out under their names in the study, without paths of files. The "
             "ledger notes the file and where it went."
@@ -47,6 +51,7 @@ class ExportDialog(QDialog):
         form.addRow("File", self.file)
         form.addRow(self.portal)
         form.addRow("Times are in", self.unit)
+        form.addRow("Outcome", self.outcome)
         kinds = QDialogButtonBox.StandardButton
         buttons = QDialogButtonBox(kinds.Ok | kinds.Cancel)
         self.export_button = buttons.button(kinds.Ok)
@@ -77,5 +82,5 @@ class ExportDialog(QDialog):
         return str(self.unit.currentText()) if self.cbioportal else ""
 
     def _allow(self, _: object = None) -> None:
-        self.unit.setEnabled(self.cbioportal)
+        self.unit.setEnabled(self.cbioportal and not self._endpoint.unit)
         allow(self.export_button, self.path is not None, "Choose a file first")
