@@ -55,6 +55,25 @@ class EncoderCard:
         return f"{self.name}@{self.sha256[:16]}"
 
 
+def require_encoder(made_by: str, wanted: str) -> None:
+    """Raise ValueError if features were made by another encoder than a model takes.
+
+    Parameters
+    ----------
+    made_by, wanted
+        Identities; empty where nobody named the encoder.
+    """
+    if made_by != wanted:
+        raise ValueError(
+            f"the features were made by {_named(made_by)}, this model takes those of "
+            f"{_named(wanted)}: extract them again with that encoder"
+        )
+
+
+def _named(identity: str) -> str:
+    return f'the encoder "{identity}"' if identity else "an encoder nobody named"
+
+
 class PatchEncoder(ABC):
     """Turns patches into features, without training and without gradients.
 
