@@ -263,7 +263,7 @@ def read_cases(
     cases = []
     for done, (p, target) in enumerate(zip(patients, targets, strict=True), 1):
         files = BagFiles(p.slides, folder, _tokens(p, record), closer)
-        bags, facts, errors = _read_all(files, small)
+        bags, facts, errors = read_bags(files, small)
         if not errors:
             kept = bags if small else files
             cases.append(Case(p.name, kept, target, p.of, tuple(facts)))
@@ -276,7 +276,7 @@ def read_cases(
     return tuple(cases)
 
 
-def _read_all(
+def read_bags(
     files: BagFiles, keep: bool
 ) -> tuple[tuple[Bag, ...], list[BagFacts], list[Exception]]:
     """Return the bags of a patient if they are kept, their facts, and why some have none."""

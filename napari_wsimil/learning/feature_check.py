@@ -64,6 +64,38 @@ def slide_features(patient: Patient, facts: Sequence[BagFacts]) -> list[SlideFea
     ]
 
 
+@dataclass(frozen=True)
+class FeatureReport:
+    """Problems and remarks found among the features of a cohort.
+
+    Attributes
+    ----------
+    problem
+        Why nothing can be trained on these features; empty if something can.
+    scales
+        Sentences on several µm per pixel or patch sizes, which must be accepted.
+    remarks
+        What to know besides.
+    """
+
+    problem: str = ""
+    scales: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+
+def report_features(rows: Sequence[SlideFeatures]) -> FeatureReport:
+    """Return what is wrong with the features of a cohort, and what to know of them."""
+    encoders = Counter(row.facts.encoder or "an encoder nobody named" for row in rows)
+    if len(encoders) > 1:
+        listed = ", ".join(f"{name} ({_slides(n)})" for name, n in sorted(encoders.items()))
+        return FeatureReport(f"the features are of several encoders, {listed}: extract them anew")
+    return FeatureReport(
+        problem="; ".join(shared_slides(rows)),
+        scales=tuple(scale_problems([row.facts for row in rows])),
+        remarks=(*_unknown(rows), *_repeated(rows)),
+    )
+
+
 def check_features(rows: Sequence[SlideFeatures], mixed: bool = False) -> tuple[str, ...]:
     """Return remarks on the features of a cohort that can be trained on.
 
@@ -78,16 +110,12 @@ def check_features(rows: Sequence[SlideFeatures], mixed: bool = False) -> tuple[
         If features are of several encoders or scales, or two patients share features, a
         slide or a TCGA barcode.
     """
-    encoders = Counter(row.facts.encoder or "an encoder nobody named" for row in rows)
-    if len(encoders) > 1:
-        listed = ", ".join(f"{name} ({_slides(n)})" for name, n in sorted(encoders.items()))
-        raise ValueError(f"the features are of several encoders, {listed}: extract them anew")
-    scales = scale_problems([row.facts for row in rows])
-    if scales and not mixed:
-        raise ValueError(f"{'; '.join(scales)}: {_ACCEPT}")
-    if shared := shared_slides(rows):
-        raise ValueError("; ".join(shared))
-    return (*scales, *_unknown(rows), *_repeated(rows))
+    report = report_features(rows)
+    if report.problem:
+        raise ValueError(report.problem)
+    if report.scales and not mixed:
+        raise ValueError(f"{'; '.join(report.scales)}: {_ACCEPT}")
+    return (*report.scales, *report.remarks)
 
 
 def scale_problems(facts: Sequence[BagFacts]) -> list[str]:
