@@ -66,8 +66,18 @@ def require_encoder(made_by: str, wanted: str) -> None:
     if made_by != wanted:
         raise ValueError(
             f"the features were made by {_named(made_by)}, this model takes those of "
-            f"{_named(wanted)}: extract them again with that encoder"
+            f"{_named(wanted)}: extract them again with that encoder{onnx_hint(made_by, wanted)}"
         )
+
+
+def onnx_hint(*identities: str) -> str:
+    """Return why two identities of one ONNX encoder may differ; empty for other encoders."""
+    if not all(identity.startswith("onnx@") for identity in identities):
+        return ""
+    return (
+        ". Earlier versions left external weight files out of an ONNX encoder's identity: if "
+        "it has such files, extract the features anew and train again"
+    )
 
 
 def _named(identity: str) -> str:
