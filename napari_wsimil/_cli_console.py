@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
+#: Exit code where some slides or cases failed and the others went on.
+SOME_FAILED = 3
+
 
 class Verbs(TyperGroup):
     """Turns what the library refuses into one line, unless --debug asks for all of it."""

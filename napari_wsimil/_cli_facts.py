@@ -106,6 +106,8 @@ def _checkpoint(path: Path, identifying: bool) -> Facts:
     facts = card.model_dump()
     patients = facts.pop("patients")
     facts.pop("salt")
+    if facts["features"] is not None:
+        facts["features"].pop("known")
     pseudonyms = {"pseudonyms": list(patients)} if identifying else {}
     return {
         "kind": "checkpoint",

@@ -107,6 +107,13 @@ MaybeSeed = Annotated[
 Threads = Annotated[
     int | None, typer.Option(min=1, help="Threads of torch; as many as it finds if none.")
 ]
+MixedScales = Annotated[
+    bool,
+    typer.Option(
+        "--mixed-scales",
+        help="Accept features of several µm per pixel or patch sizes; the card states the range.",
+    ),
+]
 RunFile = Annotated[
     Path | None, typer.Option("--config", help="A saved run (.json), in place of all options.")
 ]

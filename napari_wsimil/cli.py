@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from napari_wsimil import _cli_options as opt
-from napari_wsimil._cli_console import Verbs, follow, remark, report, warn
+from napari_wsimil._cli_console import SOME_FAILED, Verbs, follow, remark, report, warn
 from napari_wsimil._cli_import import study_verbs
 
 if TYPE_CHECKING:
@@ -185,6 +185,7 @@ def train(
     fold: opt.Fold = None,
     seed: opt.MaybeSeed = None,
     threads: opt.Threads = None,
+    mixed_scales: opt.MixedScales = False,
     config: opt.RunFile = None,
     save_config: opt.SaveRun = None,
     as_json: opt.Json = False,
@@ -217,6 +218,7 @@ def train(
         "fold": fold,
         "seed": seed,
         "threads": threads,
+        "mixed_scales": mixed_scales or None,
     }
     run = run_of(config, given)
     prepare(run, given)
@@ -224,7 +226,7 @@ def train(
         write_run(save_config, run)
     trained = follow(train_run(run), "training")
     card = trained.card
-    warn([trained.unnoted] if trained.unnoted else [])
+    warn([*trained.remarks, *filter(None, (trained.unnoted,))])
     report({"checkpoint": run.out, "model": card.model, "metrics": card.metrics}, as_json)
 
 
@@ -257,6 +259,7 @@ def evaluate(
     weights: opt.Weights = None,
     split: opt.Split = None,
     draws: opt.Draws = 1000,
+    mixed_scales: opt.MixedScales = False,
     identifying: opt.Identifying = False,
     as_json: opt.Json = False,
 ) -> None:
@@ -280,14 +283,18 @@ def evaluate(
     cohort = read_cohort(manifest, card.record.clinical if card.record else None)
     cohort = as_predicted(manifest, cohort)
     closer = closer_for(type(model), weights)
-    found = follow(assess(model, card, cohort, features, split, draws, closer), "evaluating")
-    warn(found.warnings)
+    work = assess(model, card, cohort, features, split, draws, closer, mixed_scales)
+    found = follow(work, "evaluating")
+    warn([*found.warnings, *(f"{name}: {why}" for name, why in found.failed.items())])
     keep_evaluated(manifest, card, found, records)
     counts = {"patients": found.persons, found.unit: len(found.patients)}
     facts: dict[str, Any] = counts | {"metrics": found.metrics}
+    if found.failed:
+        facts["failed"] = len(found.failed)
     if identifying:
         facts["probabilities"] = found.patients
     report(facts, as_json)
+    raise typer.Exit(SOME_FAILED if found.failed else 0)
 
 
 @app.command(

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from napari_wsimil.bags import encoder_timm
+from napari_wsimil.bags.encoder_card import require_encoder
 from napari_wsimil.bags.encoder_weights import read_weights, timm_names
 from napari_wsimil.bags.encoders import KNOWN, create_encoder
 
@@ -134,6 +135,100 @@ def test_an_onnx_file_is_known_by_its_content_and_made_again_by_its_name(tmp_pat
     assert again.card.identity == encoder.card.identity
     other = create_encoder("onnx", onnx_file(tmp_path / "other.onnx", pixels=16))
     assert other.card.identity != encoder.card.identity
+
+
+def external_onnx(path: Path, weights: np.ndarray, location: str = "weights.bin") -> Path:
+    """A model of 8-px patches whose (D, 3, 8, 8) convolution lies in a file beside it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kernel = onnx.numpy_helper.from_array(weights.astype(np.float32), "kernel")
+    nodes = [
+        helper.make_node("Conv", ["pixels", "kernel"], ["places"]),
+        helper.make_node("Flatten", ["places"], ["features"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "conv",
+        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["batch", 3, 8, 8])],
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", len(weights)])],
+        [kernel],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    outside = {"save_as_external_data": True, "location": location, "size_threshold": 0}
+    onnx.save(made, path, **outside)
+    return path
+
+
+def test_an_onnx_encoder_is_known_by_its_external_weights_too(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    first, second = (rng.normal(size=(4, 3, 8, 8)) for _ in range(2))
+    paths = [
+        external_onnx(tmp_path / n / "a.onnx", w)
+        for n, w in zip("ab", (first, second), strict=True)
+    ]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    one, other = (create_encoder("onnx", path) for path in paths)
+    patches = patches_of(2, 8)
+    assert not torch.allclose(one(patches), other(patches))
+    assert one.card.identity != other.card.identity
+    assert create_encoder("onnx", external_onnx(tmp_path / "c" / "x.onnx", first)).card == one.card
+    earlier = f"onnx@{hashlib.sha256(paths[0].read_bytes()).hexdigest()[:16]}"
+    assert earlier not in (one.card.identity, other.card.identity)
+    assert earlier in one.card.notes[0]
+
+
+def test_a_tensor_of_a_nested_graph_counts_as_well(tmp_path: Path) -> None:
+    from napari_wsimil.bags.onnx_files import external_files
+
+    inner = onnx.load(
+        external_onnx(tmp_path / "in.onnx", np.ones((1, 3, 8, 8)), "deep.bin"),
+        load_external_data=False,
+    ).graph
+    node = helper.make_node("If", ["c"], ["y"], then_branch=inner, else_branch=inner)
+    graph = helper.make_graph([node], "outer", [], [])
+    onnx.save(helper.make_model(graph), tmp_path / "out.onnx")
+    assert external_files(tmp_path / "out.onnx") == ((tmp_path / "deep.bin").resolve(),)
+
+
+def test_features_of_an_onnx_encoders_earlier_identity_are_told(tmp_path: Path) -> None:
+    path = external_onnx(tmp_path / "a.onnx", np.ones((4, 3, 8, 8)))
+    encoder = create_encoder("onnx", path)
+    earlier = f"onnx@{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
+    with pytest.raises(ValueError, match=f"{earlier}.*Earlier versions left external weight files"):
+        require_encoder(earlier, encoder.card.identity)
+    with pytest.raises(ValueError, match="with that encoder$"):
+        require_encoder("uni@1", "stain-texture@2")
+
+
+@pytest.mark.parametrize("location", ["../secret.bin", "/etc/hostname", "link.bin", "gone.bin"])
+def test_an_onnx_file_reads_weights_of_its_own_folder_alone(tmp_path: Path, location: str) -> None:
+    path = external_onnx(tmp_path / "m" / "a.onnx", np.ones((4, 3, 8, 8)))
+    (tmp_path / "secret.bin").write_bytes((tmp_path / "m" / "weights.bin").read_bytes())
+    (tmp_path / "m" / "link.bin").symlink_to(tmp_path / "secret.bin")
+    model = onnx.load(path, load_external_data=False)
+    for entry in model.graph.initializer[0].external_data:
+        if entry.key == "location":
+            entry.value = location
+    path.write_bytes(model.SerializeToString())
+    said = "is missing" if location == "gone.bin" else "outside its folder"
+    with pytest.raises(ValueError, match=rf"a\.onnx: its weight file .*{said}"):
+        create_encoder("onnx", path)
+
+
+def test_an_onnx_file_with_any_byte_changed_is_read_or_named(tmp_path: Path) -> None:
+    from napari_wsimil.bags.onnx_files import hash_onnx
+
+    whole = external_onnx(tmp_path / "a.onnx", np.ones((4, 3, 8, 8))).read_bytes()
+    rng, path = np.random.default_rng(3), tmp_path / "b.onnx"
+    for _ in range(300):
+        data = bytearray(whole)
+        data[rng.integers(len(data))] ^= int(rng.integers(1, 256))
+        path.write_bytes(data)
+        named = ""
+        try:
+            hash_onnx(path)
+        except ValueError as error:
+            named = str(error)
+        assert not named or str(path) in named
 
 
 def test_an_onnx_file_without_a_fixed_size_is_refused(tmp_path: Path) -> None:

@@ -540,6 +540,39 @@ def test_features_that_are_not_there_are_told_before_the_start(dock: Dock, tmp_p
     assert "there are no features at" in dock.tip
 
 
+def test_mixed_scales_are_told_before_the_start_and_can_be_accepted(
+    dock: Dock, tmp_path: Path
+) -> None:
+    cohort = write_manifest(tmp_path, SPLITS)
+    bag = make_bag(9)
+    assert bag.grid is not None
+    save_bag(tmp_path / "p9.h5", replace(bag, grid=replace(bag.grid, mpp=0.25)))
+    dock.set_up(cohort, tmp_path / "m.safetensors")
+    dock.wait(lambda: dock.train.cohort.feature_note.report is not None)
+    assert not dock.train.start_button.isEnabled()
+    assert "several µm per pixel, 0.25 (1 slide), 0.5 (11 slides)" in dock.tip
+    assert "0.25 (1 slide)" in dock.train.cohort.feature_note.label.text()
+    assert dock.train.cohort.mixed.isVisibleTo(dock.train)
+    dock.train.cohort.mixed.setChecked(True)
+    assert dock.train.start_button.isEnabled()
+    assert dock.train.config().mixed_scales
+    dock.train.cohort.open(write_folder(tmp_path / "bags", 10))
+    dock.wait(lambda: dock.train.cohort.feature_note.report is not None)
+    assert not dock.train.cohort.mixed.isVisibleTo(dock.train)
+
+
+def test_equal_features_of_two_patients_cannot_be_started(dock: Dock, tmp_path: Path) -> None:
+    cohort = write_manifest(tmp_path, SPLITS)
+    save_bag(tmp_path / "p9.h5", make_bag(1))
+    (tmp_path / "p3.h5").write_bytes(b"rotten")
+    dock.set_up(cohort, tmp_path / "m.safetensors")
+    dock.wait(lambda: dock.train.cohort.feature_note.report is not None)
+    assert not dock.train.start_button.isEnabled()
+    assert "2 patients have equal features as another (p1 and p9)" in dock.tip
+    assert "features that cannot be read (1): " in dock.tip
+    assert "p3.h5" in dock.tip
+
+
 def test_two_runs_at_once_are_refused(ready: Dock) -> None:
     ready.train.model.settings.field("epochs").value = MANY
     ready.train.start()

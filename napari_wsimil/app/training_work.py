@@ -12,15 +12,18 @@ from napari_wsimil.app.session import LoadedModel
 from napari_wsimil.app.work import Step
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
     from napari_wsimil.bags.bag import Bag
     from napari_wsimil.explain.predict import Prediction
+    from napari_wsimil.learning.feature_check import FeatureReport
     from napari_wsimil.learning.fit import Epoch
+    from napari_wsimil.learning.outcomes import Task
     from napari_wsimil.learning.run import RunConfig
     from napari_wsimil.learning.training import Event, Prepared, Trained
     from napari_wsimil.models.base import MILModel
+    from napari_wsimil.study.manifest import Manifest
 
 
 #: Seconds between two steps of a training.
@@ -82,6 +85,22 @@ def train_job(config: RunConfig, bag: Bag | None = None) -> Generator[Step, None
     if teller.pinned is None:
         return Finished(trained, None)
     return Finished(trained, predict(trained.model, trained.card, teller.pinned))
+
+
+def checked_features(
+    manifest: Manifest, folder: Path | None, task: Task, wanted: Callable[[], bool]
+) -> FeatureReport | None:
+    """Return what is wrong with a cohort's features; None once it is not wanted any more."""
+    from napari_wsimil.learning.cohort_features import survey_cohort
+
+    work = survey_cohort(manifest, folder, task)
+    while wanted():
+        try:
+            next(work)
+        except StopIteration as stop:
+            report: FeatureReport = stop.value
+            return report
+    return None
 
 
 def save_run_job(path: Path, config: RunConfig) -> Generator[Step, None, Path]:

@@ -55,6 +55,35 @@ class EncoderCard:
         return f"{self.name}@{self.sha256[:16]}"
 
 
+def require_encoder(made_by: str, wanted: str) -> None:
+    """Raise ValueError if features were made by another encoder than a model takes.
+
+    Parameters
+    ----------
+    made_by, wanted
+        Identities; empty where nobody named the encoder.
+    """
+    if made_by != wanted:
+        raise ValueError(
+            f"the features were made by {_named(made_by)}, this model takes those of "
+            f"{_named(wanted)}: extract them again with that encoder{onnx_hint(made_by, wanted)}"
+        )
+
+
+def onnx_hint(*identities: str) -> str:
+    """Return why two identities of one ONNX encoder may differ; empty for other encoders."""
+    if not all(identity.startswith("onnx@") for identity in identities):
+        return ""
+    return (
+        ". Earlier versions left external weight files out of an ONNX encoder's identity: if "
+        "it has such files, extract the features anew and train again"
+    )
+
+
+def _named(identity: str) -> str:
+    return f'the encoder "{identity}"' if identity else "an encoder nobody named"
+
+
 class PatchEncoder(ABC):
     """Turns patches into features, without training and without gradients.
 

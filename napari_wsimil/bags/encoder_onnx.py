@@ -13,6 +13,7 @@ from napari_wsimil.bags.encoder_card import (
     PatchEncoder,
 )
 from napari_wsimil.bags.encoder_weights import hash_file
+from napari_wsimil.bags.onnx_files import external_files, hash_onnx
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,26 +25,29 @@ class OnnxEncoder(PatchEncoder):
     """Runs an ONNX file whose input is (B, 3, S, S) float32 and whose output is (B, D).
 
     Size and D are read from the file; pixels are standardized by ImageNet's mean and
-    spread, for ONNX states none.
+    spread, for ONNX states none. Its identity covers external weight files too.
 
     Raises
     ------
     ValueError
-        If onnxruntime is missing, or the file is no such model.
+        If onnxruntime is missing, the file is no such model, or its weight files are
+        missing or outside its folder.
     """
 
     def __init__(self, path: Path) -> None:
+        sha256, files = hash_onnx(path), external_files(path)
         self._session = _open_session(path)
         batch, pixels = _input_size(path, self._session)
         card = EncoderCard(
             name="onnx",
-            sha256=hash_file(path),
+            sha256=sha256,
             dim=_output_size(path, self._session),
             pixels=pixels,
             mpp=None,
             mean=IMAGENET_MEAN,
             std=IMAGENET_STD,
             license="not known: see where the file came from",
+            notes=_note(path, len(files)),
         )
         super().__init__(card, largest_batch=batch or 8)
         self._batch = batch
@@ -59,6 +63,17 @@ class OnnxEncoder(PatchEncoder):
         return torch.from_numpy(rows)[: len(patches)]
 
 
+def _note(path: Path, files: int) -> tuple[str, ...]:
+    """Return how the identity differs from that of earlier versions, if it does."""
+    if not files:
+        return ()
+    return (
+        f"its identity covers {files} external weight file{'' if files == 1 else 's'}; features "
+        f"of earlier versions name it onnx@{hash_file(path)[:16]}, which any weights share: "
+        "extract these anew",
+    )
+
+
 def _open_session(path: Path) -> Any:
     try:
         import onnxruntime
@@ -67,8 +82,6 @@ def _open_session(path: Path) -> Any:
         raise ValueError(
             "onnxruntime is not installed: pip install 'napari-wsimil[onnx]'"
         ) from error
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: there is no such file")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     errors = (

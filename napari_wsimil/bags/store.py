@@ -19,6 +19,7 @@ import torch
 
 from napari_wsimil import __version__
 from napari_wsimil.bags.bag import Bag
+from napari_wsimil.bags.encoder_card import onnx_hint
 from napari_wsimil.bags.hdf5 import number, open_h5, read_attrs, read_numbers, reserve
 from napari_wsimil.bags.places import stored_grid, whole_coords
 
@@ -276,7 +277,7 @@ def _check_same(
             raise ValueError(
                 f"{path}: cannot go on with this file: its {name} is "
                 f"{stored.get(name)!r}, this run's is {wanted!r}: give another path, "
-                "or go on as it was begun"
+                f"or go on as it was begun{onnx_hint(str(stored.get(name)), str(wanted))}"
             )
 
 

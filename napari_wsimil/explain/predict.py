@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from napari_wsimil.bags.bag_facts import statistics_of
+from napari_wsimil.bags.encoder_card import require_encoder
 from napari_wsimil.models.distillation import reads_classes
 from napari_wsimil.models.explorer import Explorer
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from napari_wsimil.models.sasha.trajectory import Look
     from napari_wsimil.study.schema import Record
 
-MPP_TOLERANCE = 0.1  # share by which a slide's mpp may differ from the training's
+SAMPLED = 512  # rows that statistics are made of: a prediction may be one of many a second
 
 
 @dataclass(frozen=True, eq=False)
@@ -287,15 +289,7 @@ def _risk(card: Card, logits: Tensor) -> dict[str, float]:
 
 def check_encoder(card: Card, bag: Bag) -> None:
     """Raise ValueError if a bag was made by another encoder than the card names."""
-    if bag.encoder != card.encoder:
-        raise ValueError(
-            f"the features were made by {_named(bag.encoder)}, this model takes those of "
-            f"{_named(card.encoder)}: extract them again with that encoder"
-        )
-
-
-def _named(encoder: str) -> str:
-    return f'the encoder "{encoder}"' if encoder else "an encoder nobody named"
+    require_encoder(bag.encoder, card.encoder)
 
 
 def _warnings(card: Card, bag: Bag) -> list[str]:
@@ -306,7 +300,7 @@ def _warnings(card: Card, bag: Bag) -> list[str]:
         found.append("the model was trained on real slides, this slide is synthetic")
     if card.record is not None and (bag.clinical is None or not bag.clinical.present.any()):
         found.append("the model reads a clinical record, here all of it is missing")
-    return found + _scale_warnings(card, bag)
+    return [*found, *_scale_warnings(card, bag), *_feature_warnings(card, bag)]
 
 
 def _record_warnings(card: Card, record: Record | None) -> list[str]:
@@ -321,12 +315,19 @@ def _scale_warnings(card: Card, bag: Bag) -> list[str]:
     found = []
     if bag.grid.mpp is None:
         found.append(f"the slide's µm per pixel is unknown, the model learned at {card.mpp:g}")
-    elif abs(bag.grid.mpp / card.mpp - 1) > MPP_TOLERANCE:
+    elif not card.admits_mpp(bag.grid.mpp):
         found.append(
             f"patches were seen at {bag.grid.mpp:g} µm per pixel, the model learned at {card.mpp:g}"
         )
-    if card.pixels is not None and bag.grid.pixels != card.pixels:
+    if card.pixels is not None and not card.admits_pixels(bag.grid.pixels):
         found.append(
             f"patches are {bag.grid.pixels} pixels wide, the model learned on {card.pixels}"
         )
     return found
+
+
+def _feature_warnings(card: Card, bag: Bag) -> tuple[str, ...]:
+    """Return how far the features are from those of training, where the card has these."""
+    if card.features is None or not len(bag):
+        return ()
+    return card.features.remarks(*statistics_of(bag.features, SAMPLED), len(bag))

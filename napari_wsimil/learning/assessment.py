@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from napari_wsimil.bags.encoder_card import require_encoder
 from napari_wsimil.learning.cases import unit_of
 from napari_wsimil.learning.cohort import read_cases
 from napari_wsimil.learning.evaluation import evaluate
+from napari_wsimil.learning.feature_check import (
+    compare_features,
+    known_persons,
+    slide_features,
+)
 from napari_wsimil.learning.missingness import telling
 from napari_wsimil.learning.outcomes import Outcome, Task
 from napari_wsimil.learning.results import bounds
@@ -44,6 +50,8 @@ class Assessment:
         Who was asked about, in order.
     risks
         Of survival, by patient, higher for who has the event earlier; none of classes.
+    failed
+        Why a case has no prediction, by its name: its features could not be read.
     """
 
     metrics: dict[str, dict[str, float]]
@@ -53,6 +61,7 @@ class Assessment:
     unit: str
     cases: Sequence[Case]
     risks: dict[str, float]
+    failed: dict[str, str] = field(default_factory=dict)
 
 
 def assess(
@@ -63,8 +72,12 @@ def assess(
     split: str | None = None,
     draws: int = 1000,
     closer: Closer | None = None,
+    mixed: bool = False,
 ) -> Generator[Step, None, Assessment]:
     """Yield after every patient; return the metrics over patients.
+
+    Cases whose features cannot be read are left out and named. So are, unless a split is
+    asked about, patients whose features the model was trained on under another name.
 
     Parameters
     ----------
@@ -77,12 +90,15 @@ def assess(
         Bootstrap draws of patients.
     closer
         Gives a slide's bag its finer features, for models that need them.
+    mixed
+        Whether features of other µm per pixel or patch sizes than the card's are accepted.
 
     Raises
     ------
     ValueError
         If nobody is left to ask about, a label is no class of the model, features are of
-        another encoder, or the model reads records and those here are of another schema.
+        another encoder or scale, or the model reads records and those here are of another
+        schema.
     """
     patients = chosen_patients(card, manifest, split)
     warnings: tuple[str, ...] = ()
@@ -90,8 +106,12 @@ def assess(
         card.record.check(manifest.schema)
         warnings = _record_warnings(card.record, tuple({p.person: p for p in patients}.values()))
     outcome = Outcome.of_card(card)
-    cases = yield from read_cases(patients, outcome, folder, card.record, closer)
-    warnings += _warnings(card, cases)
+    unread: dict[str, str] = {}
+    cases = yield from read_cases(patients, outcome, folder, card.record, closer, unread)
+    if not cases:
+        raise ValueError(f"no features can be read: {'; '.join(unread.values())}")
+    cases, remarks = _compared(card, patients, cases, mixed, leave_out=split is None)
+    warnings += (*remarks, *_warnings(card, cases))
     persons = {case.person: case for case in cases}
     if card.record is not None:
         warnings += telling(card.record.clinical.groups, tuple(persons.values()))
@@ -109,6 +129,7 @@ def assess(
         unit=unit_of(cases),
         cases=cases,
         risks=_risks(card, scores),
+        failed=unread,
     )
 
 
@@ -119,18 +140,39 @@ def _risks(card: Card, scores: Scores) -> dict[str, float]:
     return dict(zip(scores.patients, risks, strict=True))
 
 
+def _compared(
+    card: Card,
+    patients: Sequence[Patient],
+    cases: Sequence[Case],
+    mixed: bool,
+    leave_out: bool,
+) -> tuple[tuple[Case, ...], tuple[str, ...]]:
+    """Return the cases to ask about, and remarks on their features and the card's."""
+    by_name = {patient.name: patient for patient in patients}
+    rows = [row for case in cases for row in slide_features(by_name[case.patient], case.facts)]
+    for row in rows:
+        require_encoder(row.facts.encoder, card.encoder)
+    remarks = compare_features(card, rows, mixed)
+    renamed = {p for p in known_persons(card, rows) if not card.trained_on(p)}
+    if not renamed:
+        return tuple(cases), remarks
+    text = (
+        f"the model was trained on features, slides or TCGA barcodes of {len(renamed)} "
+        f"patients under other names"
+    )
+    if not leave_out:
+        return tuple(cases), (*remarks, text)
+    left = tuple(case for case in cases if case.person not in renamed)
+    if not left:
+        raise ValueError(f"{text}, and nobody else is left to ask about")
+    return left, (*remarks, f"{text}: left out")
+
+
 def _warnings(card: Card, cases: Sequence[Case]) -> tuple[str, ...]:
-    """Return what to know of these cases; ValueError if another encoder made a bag."""
+    """Return what to know of these cases."""
     persons = {case.person for case in cases}
     known = sum(card.trained_on(person) for person in persons)
-    kinds = set()
-    for bag in (bag for case in cases for bag in case.bags):
-        kinds.add(bag.synthetic)
-        if bag.encoder != card.encoder:
-            raise ValueError(
-                f"features were made by {bag.encoder or 'an encoder nobody named'}, this model "
-                f"takes those of {card.encoder}: extract them again with that encoder"
-            )
+    kinds = {facts.synthetic for case in cases for facts in case.facts}
     found = [f"the model was trained on {known} of {len(persons)} patients"] if known else []
     if kinds != {card.synthetic}:
         words = ("real", "synthetic")

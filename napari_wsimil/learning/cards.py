@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import platform
 from importlib.metadata import version
-from statistics import median
+from statistics import median, mode
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
+from napari_wsimil.bags.bag_facts import facts_of
 from napari_wsimil.models import name_of
 from napari_wsimil.models.card import Card, pseudonym
+from napari_wsimil.models.training_features import TrainingFeatures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from napari_wsimil.bags.bag_facts import BagFacts
     from napari_wsimil.learning.cases import Case
     from napari_wsimil.models.base import MILModel
     from napari_wsimil.models.record import RecordFormat
@@ -36,6 +39,8 @@ def describe(
     seed: int,
     salt: str,
     created: str,
+    features: TrainingFeatures | None = None,
+    mixed: bool = False,
     metrics: Mapping[str, float] | None = None,
 ) -> Card:
     """Return the card of `model` as trained and selected on `cases`.
@@ -54,38 +59,51 @@ def describe(
         Anything; best drawn at random for each model.
     created
         ISO date.
+    features
+        Ranges, statistics and hashes of the features; without hashes if None.
+    mixed
+        Whether several patch sizes are accepted; the card then has the most frequent one.
 
     Raises
     ------
     ValueError
         If the bags are not of one encoder and one patch size in pixels.
     """
-    bags = (bag for case in cases for bag in case.bags)
-    facts = [(bag.encoder, bag.synthetic, bag.grid) for bag in bags]
-    encoders, synthetic, places = zip(*facts, strict=True)
-    grids = [grid for grid in places if grid is not None]
-    known = [grid.mpp for grid in grids if grid.mpp is not None]
+    facts = [one for case in cases for one in case.facts or map(facts_of, case.bags)]
+    known = [one.mpp for one in facts if one.mpp is not None]
+    sizes = [one.pixels for one in facts if one.pixels is not None]
     return Card(
         model=name_of(model),
         config=model.config,
-        encoder=_one("encoder", set(encoders)),
+        encoder=_one("encoder", {one.encoder for one in facts}),
         encoder_dim=model.feature_dim,
         mpp=median(known) if known else None,
-        pixels=_one("patch size in pixels", {grid.pixels for grid in grids}) if grids else None,
-        overlap=median(1 - g.stride / g.patch_size for g in grids) if grids else None,
+        pixels=_pixels(sizes, mixed) if sizes else None,
+        overlap=_overlap(facts),
         classes=tuple(classes),
         survival=survival,
         record=record,
         data=data,
-        synthetic=any(synthetic),
+        synthetic=any(one.synthetic for one in facts),
         patients=tuple(sorted({pseudonym(case.person, salt) for case in cases})),
         salt=salt,
+        features=features or TrainingFeatures.of(facts),
         metrics=dict(metrics or {}),
         seed=seed,
         threads=torch.get_num_threads(),
         versions={"python": platform.python_version()} | {n: version(n) for n in LIBRARIES},
         created=created,
     )
+
+
+def _pixels(sizes: Sequence[int], mixed: bool) -> int:
+    return mode(sizes) if mixed else _one("patch size in pixels", set(sizes))
+
+
+def _overlap(facts: Sequence[BagFacts]) -> float | None:
+    pairs = [(one.stride, one.patch_size) for one in facts]
+    shares = [1 - stride / size for stride, size in pairs if stride and size]
+    return median(shares) if shares else None
 
 
 def _one(what: str, values: set[Value]) -> Value:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.bags.bag_facts import BagFacts
     from napari_wsimil.models.base import MILModel, MILOutput
     from napari_wsimil.study.manifest import Patient
 
@@ -48,12 +49,15 @@ class Case:
         The class, counted from 0, or the follow-up.
     of
         Whose slide it is; empty where the case is the patient.
+    facts
+        Of each bag, where they were computed when the bags were read.
     """
 
     patient: str
     bags: Sequence[Bag]
     target: int | FollowUp
     of: str = ""
+    facts: tuple[BagFacts, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.bags) == 0:

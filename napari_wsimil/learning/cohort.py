@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, overload
 
+from napari_wsimil.bags.bag_facts import facts_of
 from napari_wsimil.bags.exchange import open_confirmed
 from napari_wsimil.bags.stated import Confirmed
 from napari_wsimil.learning.cases import Case
@@ -21,9 +23,9 @@ from napari_wsimil.study.tables import RecordError, read_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
-    from pathlib import Path
 
     from napari_wsimil.bags.bag import Bag, ClinicalTokens
+    from napari_wsimil.bags.bag_facts import BagFacts
     from napari_wsimil.learning.outcomes import Outcome
     from napari_wsimil.study.manifest import Manifest, Patient, SlideRow
     from napari_wsimil.study.schema import ClinicalSchema
@@ -227,8 +229,11 @@ def read_cases(
     folder: Path | None,
     record: RecordFormat | None = None,
     closer: Closer | None = None,
+    unread: dict[str, str] | None = None,
 ) -> Generator[Step, None, tuple[Case, ...]]:
     """Yield after every patient; return one case each, features read from their files.
+
+    Every file is read once, whatever its size, so that a damaged one is named at once.
 
     Parameters
     ----------
@@ -242,34 +247,77 @@ def read_cases(
         How their records become tokens, for models that read them.
     closer
         Gives a slide's bag its finer features, for models that need them.
+    unread
+        Takes the reason for each case whose features cannot be read, which is left out.
 
     Raises
     ------
     RecordError
         If a label is no class, or a slide has no features.
     ValueError
-        If a feature file is not valid.
+        If feature files are not valid; names all of them. Not raised where `unread` is given.
     """
     targets = [outcome.target(patient) for patient in patients]
-    size = sum(_size(feature_path(s, folder)) for p in patients for s in p.slides)
+    small = sum(_size(s, folder) for p in patients for s in p.slides) <= IN_MEMORY
+    failed: list[Exception] = []
     cases = []
     for done, (p, target) in enumerate(zip(patients, targets, strict=True), 1):
         files = BagFiles(p.slides, folder, _tokens(p, record), closer)
-        cases.append(Case(p.name, _bags(files, size), target, p.of))
+        bags, facts, errors = read_bags(files, small)
+        if not errors:
+            kept = bags if small else files
+            cases.append(Case(p.name, kept, target, p.of, tuple(facts)))
+        elif unread is not None:
+            unread[p.name] = "; ".join(map(str, errors))
+        failed += errors
         yield Step("read features", done, len(patients))
+    if unread is None:
+        refuse_unread(list(map(str, failed)))
     return tuple(cases)
+
+
+def read_bags(
+    files: BagFiles, keep: bool
+) -> tuple[tuple[Bag, ...], list[BagFacts], list[Exception]]:
+    """Return the bags of a patient if they are kept, their facts, and why some have none."""
+    bags: list[Bag] = []
+    facts: list[BagFacts] = []
+    errors: list[Exception] = []
+    for number in range(len(files)):
+        try:
+            _require(feature_path(files.slides[number], files.folder))
+            bag = files[number]
+        except (ValueError, OSError) as error:
+            errors.append(error)
+            continue
+        facts.append(facts_of(bag))
+        if keep:
+            bags.append(bag)
+    return tuple(bags), facts, errors
+
+
+def refuse_unread(reasons: Sequence[str]) -> None:
+    """Raise RecordError with all reasons why features cannot be read, if there are some."""
+    if len(reasons) == 1:
+        raise RecordError(reasons[0])
+    if reasons:
+        listed = "; ".join(reasons)
+        raise RecordError(f"the features of {len(reasons)} cases cannot be read: {listed}")
 
 
 def _tokens(patient: Patient, record: RecordFormat | None) -> ClinicalTokens | None:
     return None if record is None else record.tokens(patient.record)
 
 
-def _bags(files: BagFiles, size: int) -> Sequence[Bag]:
-    return tuple(files) if size <= IN_MEMORY else files
-
-
-def _size(path: Path) -> int:
+def _require(path: Path) -> None:
     if not path.exists():
         raise RecordError(f"there are no features at {path}: extract them first")
-    files = path.rglob("*") if path.is_dir() else (path,)
+
+
+def _size(slide: SlideRow, folder: Path | None) -> int:
+    """Return the bytes of a slide's features on disk, 0 where there are none."""
+    if slide.feature_path is None and folder is None:
+        return 0
+    path = feature_path(slide, folder)
+    files = path.rglob("*") if path.is_dir() else filter(Path.exists, (path,))
     return sum(file.stat().st_size for file in files)

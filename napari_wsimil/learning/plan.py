@@ -41,6 +41,8 @@ class Plan:
         Which fold of how many tests, where the manifest has no split.
     fit
         How the model is fitted; its seed also draws folds and first weights.
+    mixed_scales
+        Whether features of several µm per pixel or patch sizes are accepted.
     """
 
     model: str = "acmil"
@@ -52,6 +54,7 @@ class Plan:
     folds: int = 5
     fold: int = 0
     fit: FitConfig = field(default_factory=FitConfig)
+    mixed_scales: bool = False
 
 
 def reads_records(name: str) -> bool:

@@ -70,6 +70,8 @@ class RunConfig(BaseModel):
         How the model is fitted; its seed also draws folds and first weights.
     threads
         Of torch: another number may give other last digits.
+    mixed_scales
+        Whether features of several µm per pixel or patch sizes are accepted.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -88,6 +90,7 @@ class RunConfig(BaseModel):
     fold: int = Field(default=Plan.fold, ge=0)
     fit: FitConfig = FitConfig()
     threads: int = Field(ge=1)
+    mixed_scales: bool = False
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -210,6 +213,7 @@ def plan_of(config: RunConfig) -> Plan:
         folds=config.folds,
         fold=config.fold,
         fit=config.fit,
+        mixed_scales=config.mixed_scales,
     )
 
 

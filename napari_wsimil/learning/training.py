@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -14,8 +14,13 @@ import torch
 from napari_wsimil.learning.cards import describe
 from napari_wsimil.learning.cases import unit_of
 from napari_wsimil.learning.checkpoint import check_target, save_checkpoint
-from napari_wsimil.learning.cohort import read_cases, split_manifest
+from napari_wsimil.learning.cohort import read_cases, refuse_unread, split_manifest
 from napari_wsimil.learning.evaluation import Step, evaluate
+from napari_wsimil.learning.feature_check import (
+    check_features,
+    slide_features,
+    training_features,
+)
 from napari_wsimil.learning.fit import Epoch, TrainingError
 from napari_wsimil.learning.outcomes import outcome_of
 from napari_wsimil.learning.plan import Plan as Plan
@@ -31,6 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_wsimil.learning.cases import Case
+    from napari_wsimil.learning.feature_check import SlideFeatures
     from napari_wsimil.learning.folds import Fold
     from napari_wsimil.learning.outcomes import Outcome
     from napari_wsimil.learning.results import Results
@@ -77,6 +83,8 @@ class Trained:
         nobody tests; None if everybody trained.
     fold
         Who trained, chose the weights and tested.
+    remarks
+        What to know of the features: accepted scales, unknown ones, repeated slides.
     unnoted
         Why the study whose patients these are does not know of it; empty where it does, or
         they are of no study.
@@ -87,6 +95,7 @@ class Trained:
     path: Path
     results: Results | None
     fold: Fold
+    remarks: tuple[str, ...] = ()
     unnoted: str = ""
 
 
@@ -110,7 +119,8 @@ def train_cohort(manifest: Manifest, path: Path, plan: Plan) -> Generator[Event,
         If training stopped; it names the file if weights were kept.
     ValueError
         If the model cannot do the task or lacks what it needs, there are fewer than two
-        classes, too few patients or events, or features are not valid.
+        classes, too few patients or events, features are not valid (all such files are
+        named), or `check_features` refuses them.
     """
     check_target(path)
     check_plan(plan, manifest)
@@ -133,33 +143,38 @@ def train_cohort(manifest: Manifest, path: Path, plan: Plan) -> Generator[Event,
         results: Results | None = results_of("test", scores, card, manifest)
     else:
         results = yield from _chosen(model, card, cohort, manifest)
-    return Trained(model, card, path, results, cohort.fold)
+    return Trained(model, card, path, results, cohort.fold, cohort.remarks)
 
 
 @dataclass(frozen=True, eq=False)
 class _Cohort:
-    """The patients of a manifest as a model takes them; `outlines` are of all, in order."""
+    """The patients of a manifest as a model takes them, and the features of those it learns."""
 
     fold: Fold
     train: Sequence[Case]
     validation: Sequence[Case]
     test: Sequence[Case]
-    outlines: Sequence[Case]
+    features: Sequence[SlideFeatures]
+    remarks: tuple[str, ...]
+    mixed: bool
     outcome: Outcome
     record: RecordFormat | None
 
     def describe(self, model: MILModel, seed: int) -> Card:
         """Return the card of a model before it is trained."""
-        known = len(self.train) + len(self.validation)
+        salt = secrets.token_hex(8)
+        told = _told(self.train, len(self.validation), self.record)
         return describe(
             model,
-            self.outlines[:known],
+            (*self.train, *self.validation),
             classes=self.outcome.classes,
             survival=self.outcome.survival,
             record=self.record,
-            data=_told(self.outlines[: len(self.train)], len(self.validation), self.record),
+            data="; ".join((told, *self.remarks)),
             seed=seed,
-            salt=secrets.token_hex(8),
+            salt=salt,
+            features=training_features(self.features, salt),
+            mixed=self.mixed,
             created=datetime.now(UTC).date().isoformat(),
         )
 
@@ -169,14 +184,23 @@ def _read(manifest: Manifest, plan: Plan) -> Generator[Step, None, _Cohort]:
     parts = [_members(manifest, names) for names in (fold.train, fold.validation, fold.test)]
     outcome = outcome_of(plan.task, manifest, parts[0], plan.time_unit)
     record = _record_format(manifest, parts[0])
-    cases = []
+    cases, unread = [], dict[str, str]()
     for part in parts:
-        read = yield from read_cases(part, outcome, plan.features, record, plan.closer)
+        read = yield from read_cases(part, outcome, plan.features, record, plan.closer, unread)
         cases.append(read)
-    outlines = yield from _outlines([case for part in cases for case in part])
-    _check_encoders(outlines)
+    refuse_unread(list(unread.values()))
+    features = [_features(*both) for both in zip(parts, cases, strict=True)]
+    remarks = check_features([row for part in features for row in part], plan.mixed_scales)
     train, validation, test = cases
-    return _Cohort(fold, train, validation, test, outlines, outcome, record)
+    known = [*features[0], *features[1]]
+    return _Cohort(
+        fold, train, validation, test, known, remarks, plan.mixed_scales, outcome, record
+    )
+
+
+def _features(patients: Sequence[Patient], cases: Sequence[Case]) -> list[SlideFeatures]:
+    pairs = zip(patients, cases, strict=True)
+    return [one for patient, case in pairs for one in slide_features(patient, case.facts)]
 
 
 def _members(manifest: Manifest, names: Sequence[str]) -> list[Patient]:
@@ -190,23 +214,6 @@ def _record_format(manifest: Manifest, train: Sequence[Patient]) -> RecordFormat
     records = {patient.person: patient.record for patient in train}
     known = [record for record in records.values() if record is not None]
     return RecordFormat.fit(manifest.schema, known)
-
-
-def _outlines(cases: Sequence[Case]) -> Generator[Step, None, list[Case]]:
-    """Return the cases with one number a patch: all that a card tells, and small."""
-    found = []
-    for done, case in enumerate(cases, 1):
-        bags = tuple(replace(b, features=b.features[:, :1].clone(), finer=None) for b in case.bags)
-        found.append(replace(case, bags=bags))
-        yield Step("check features", done, len(cases))
-    return found
-
-
-def _check_encoders(cases: Sequence[Case]) -> None:
-    encoders = {bag.encoder for case in cases for bag in case.bags}
-    if len(encoders) > 1:
-        found = ", ".join(sorted(encoders))
-        raise ValueError(f"the features are of several encoders, {found}: extract them anew")
 
 
 def _told(train: Sequence[Case], chose: int, record: RecordFormat | None) -> str:

@@ -9,11 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from napari_wsimil.models.record import RecordFormat  # noqa: TC001  # pydantic reads these
 from napari_wsimil.models.survival import Survival  # noqa: TC001
+from napari_wsimil.models.training_features import MPP_TOLERANCE, TrainingFeatures
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-FORMAT = 2  # 2: survival and records
+FORMAT = 3  # 2: survival and records; 3: training features
 
 
 class Card(BaseModel):
@@ -44,6 +45,8 @@ class Card(BaseModel):
         Pseudonyms of the patients it was trained or selected on, and what they were
         salted with. They let a known patient be recognized and name nobody, but whoever
         can guess an id can test the guess.
+    features
+        Ranges, statistics and hashes of the training features; None on older cards.
     metrics
         Named results.
     seed, threads, versions, created
@@ -69,6 +72,7 @@ class Card(BaseModel):
     synthetic: bool
     patients: tuple[str, ...] = ()
     salt: str = ""
+    features: TrainingFeatures | None = None
     metrics: dict[str, float] = {}
     seed: int
     threads: int = Field(ge=1)
@@ -119,6 +123,18 @@ class Card(BaseModel):
         if self.survival is None:
             return logits.softmax(dim=-1)
         return self.survival.chances(logits)
+
+    def admits_mpp(self, mpp: float) -> bool:
+        """Return whether features of this µm per pixel are like those of training."""
+        if self.features is not None and self.features.mpp is not None:
+            return self.features.admits_mpp(mpp)
+        return self.mpp is None or abs(mpp / self.mpp - 1) <= MPP_TOLERANCE
+
+    def admits_pixels(self, pixels: int) -> bool:
+        """Return whether patches of this side in pixels are like those of training."""
+        if self.features is not None and self.features.pixels is not None:
+            return self.features.admits_pixels(pixels)
+        return self.pixels is None or pixels == self.pixels
 
     def trained_on(self, patient: str) -> bool:
         """Return whether this patient took part in training."""

@@ -218,6 +218,8 @@ class TrainWidget(DockedWidget):
         self.cohort.show_cohort(manifest, why)
         if manifest is not None:
             why = self._show_split(manifest)
+        problem = self.cohort.check_features(manifest)
+        why = why or problem
         busy, known = self.job.busy, self._run is not None
         self.why.setText("" if busy or self.cohort.path is None else why)
         self.why.setVisible(bool(self.why.text()))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
+    QCheckBox,
     QComboBox,
     QFileDialog,
     QFormLayout,
@@ -23,6 +24,7 @@ from qtpy.QtWidgets import (
 
 from napari_wsimil.app import memory
 from napari_wsimil.app.widgets.path_row import PathRow
+from napari_wsimil.app.widgets.train_features import FeatureNote
 from napari_wsimil.learning.cases import unit_of
 from napari_wsimil.learning.outcomes import Task
 
@@ -75,6 +77,10 @@ class CohortBox(QGroupBox):
         self.unit.setToolTip("Unit of the manifest's times")
         self.folds = _spin(3, 20, 5, "Patients are dealt into so many folds, by class or event")
         self.fold = _spin(1, 5, 1, "This fold tests, the next one chooses the weights")
+        self.mixed = QCheckBox("Accept mixed scales")
+        self.mixed.setToolTip("Features of several µm per pixel or patch sizes; the card says so")
+        self.mixed.hide()
+        self.feature_note = FeatureNote()
         self.split = QLabel()
         self.split.setWordWrap(True)
 
@@ -102,6 +108,8 @@ class CohortBox(QGroupBox):
         self._form.addRow("Weights", self.weights)
         inside.addLayout(self._form)
         inside.addWidget(self.split)
+        inside.addWidget(self.feature_note)
+        inside.addWidget(self.mixed)
 
     def _connect(self) -> None:
         self.manifest_button.clicked.connect(self._ask_manifest)
@@ -112,6 +120,8 @@ class CohortBox(QGroupBox):
         self.unit.textChanged.connect(self.changed)
         self.folds.valueChanged.connect(self._choose_folds)
         self.fold.valueChanged.connect(self.changed)
+        self.mixed.toggled.connect(self.changed)
+        self.feature_note.changed.connect(self._show_features)
         self._choose_task()
 
     # act
@@ -130,6 +140,7 @@ class CohortBox(QGroupBox):
             "time_unit": self.unit.text().strip() if self._shows(self.unit) else "",
             "folds": self.folds.value(),
             "fold": self.fold.value() - 1,
+            "mixed_scales": self.mixed.isChecked(),
         }
 
     def open(self, path: Path) -> None:
@@ -146,6 +157,7 @@ class CohortBox(QGroupBox):
         self.unit.setText(values["time_unit"])
         self.folds.setValue(values["folds"])
         self.fold.setValue(values["fold"] + 1)
+        self.mixed.setChecked(values["mixed_scales"])
         self.open(values["cohort"])
 
     def choose_model(self, reads_records: bool, looks_closer: bool) -> None:
@@ -182,6 +194,16 @@ class CohortBox(QGroupBox):
         self.name.setText(_facts(manifest) if manifest else why or "No cohort is open.")
         has_split = manifest is not None and any(p.split for p in manifest.patients)
         self._show(self.fold_row, not has_split)
+
+    def check_features(self, manifest: Manifest | None) -> str:
+        """Have the features read, and return why nothing can be trained on them as far as known."""
+        self.feature_note.check(manifest, self.features.path, self.task.currentData())
+        return self.feature_note.why(self.mixed.isChecked())
+
+    def _show_features(self) -> None:
+        report = self.feature_note.report
+        self.mixed.setVisible(report is not None and bool(report.scales))
+        self.changed.emit()
 
     def show_split(self, manifest: Manifest, fold: Fold | None) -> None:
         """Show how many patients of each class train, choose and test."""

@@ -1,0 +1,81 @@
+"""FeatureNote: what is wrong with the features of a cohort, found in the background."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
+
+from napari_wsimil.app.training_work import checked_features
+from napari_wsimil.app.widgets.latest import Latest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_wsimil.learning.feature_check import FeatureReport
+    from napari_wsimil.learning.outcomes import Task
+    from napari_wsimil.study.manifest import Manifest
+
+
+class FeatureNote(QWidget):
+    """Reads the features of a cohort once it is chosen, and shows what is to be known.
+
+    Attributes
+    ----------
+    report
+        What was found; None while the features are read.
+    """
+
+    changed = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.report: FeatureReport | None = None
+        self._chosen: object = None
+        self._latest = Latest(self)
+        self.label = QLabel()
+        self.label.setWordWrap(True)
+        inside = QVBoxLayout(self)
+        inside.setContentsMargins(0, 0, 0, 0)
+        inside.addWidget(self.label)
+
+    @property
+    def busy(self) -> bool:
+        """Whether features are being read."""
+        return self._latest.busy
+
+    def check(self, manifest: Manifest | None, folder: Path | None, task: Task) -> None:
+        """Read the features of a cohort, unless these are the ones read last."""
+        chosen = (id(manifest), folder, task)
+        if chosen == self._chosen:
+            return
+        self._chosen, self.report = chosen, None
+        if manifest is None:
+            self._latest.drop()
+            self._say("")
+            return
+        self._say("Checking the features …")
+
+        def work() -> FeatureReport | None:
+            return checked_features(manifest, folder, task, lambda: self._chosen == chosen)
+
+        self._latest.ask(work, self._take, self._say)
+
+    def why(self, mixed: bool) -> str:
+        """Return why nothing can be trained on the features; empty if that is not known."""
+        if self.report is None:
+            return ""
+        if self.report.problem or mixed or not self.report.scales:
+            return self.report.problem
+        return f"{'; '.join(self.report.scales)}: extract them anew at one, or accept mixed scales"
+
+    def _take(self, report: FeatureReport | None) -> None:
+        self.report = report
+        notes = () if report is None else (*report.scales, *report.remarks)
+        self._say("<br>".join(f"Features: {note}" for note in notes))
+        self.changed.emit()
+
+    def _say(self, text: str) -> None:
+        self.label.setText(text)
+        self.setVisible(bool(text))

@@ -1,0 +1,76 @@
+"""BagFacts: encoder, scale, content hash and statistics of the features of one slide."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from napari_wsimil.bags.bag import features_digest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from napari_wsimil.bags.bag import Bag
+
+
+@dataclass(frozen=True)
+class BagFacts:
+    """Facts of one bag, small enough to keep for every slide of a cohort.
+
+    Attributes
+    ----------
+    encoder, synthetic, slide
+        As in `Bag`.
+    mpp, pixels, patch_size, stride
+        As in `PatchGrid`; None for bags without places.
+    content
+        SHA-256 of the features in hex, the same for equal features only.
+    norm
+        Median Euclidean length of the rows.
+    spread
+        Standard deviation across patches, averaged over the D features.
+    """
+
+    encoder: str
+    synthetic: bool
+    slide: str
+    mpp: float | None
+    pixels: int | None
+    patch_size: int | None
+    stride: int | None
+    content: str
+    norm: float
+    spread: float
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Return the content hash, and the slide's fingerprint where it is known."""
+        return (self.content, self.slide) if self.slide else (self.content,)
+
+
+def statistics_of(features: Tensor, most: int = 0) -> tuple[float, float]:
+    """Return `norm` and `spread` of (N, D) features, of `most` rows at most if it is given."""
+    if not len(features):
+        return 0.0, 0.0
+    step = max(1, -(-len(features) // most)) if most else 1
+    rows = features[::step].double()
+    spread = rows.std(dim=0, correction=0).mean().item()
+    return rows.norm(dim=1).median().item(), spread
+
+
+def facts_of(bag: Bag) -> BagFacts:
+    """Return the facts of a bag."""
+    grid = bag.grid
+    norm, spread = statistics_of(bag.features)
+    return BagFacts(
+        encoder=bag.encoder,
+        synthetic=bag.synthetic,
+        slide=bag.slide,
+        mpp=None if grid is None else grid.mpp,
+        pixels=None if grid is None else grid.pixels,
+        patch_size=None if grid is None else grid.patch_size,
+        stride=None if grid is None else grid.stride,
+        content=features_digest((bag,)),
+        norm=norm,
+        spread=spread,
+    )

@@ -1,0 +1,41 @@
+"""Features of a cohort: read once before training, to report what is wrong with them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from napari_wsimil.learning.cohort import BagFiles, read_bags
+from napari_wsimil.learning.evaluation import Step
+from napari_wsimil.learning.feature_check import report_features, slide_features
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+    from napari_wsimil.learning.feature_check import FeatureReport, SlideFeatures
+    from napari_wsimil.learning.outcomes import Task
+    from napari_wsimil.study.manifest import Manifest
+
+
+def survey_cohort(
+    manifest: Manifest, folder: Path | None, task: Task
+) -> Generator[Step, None, FeatureReport]:
+    """Yield after every patient; return what is wrong with the features of a cohort.
+
+    The patients are those a task is learned of. Every file is read once and none is kept.
+    """
+    patients = [patient for patient in manifest.patients if task.known_of(patient)]
+    rows: list[SlideFeatures] = []
+    failed: list[str] = []
+    for done, patient in enumerate(patients, 1):
+        _, facts, errors = read_bags(BagFiles(patient.slides, folder), keep=False)
+        failed += map(str, errors)
+        if not errors:
+            rows += slide_features(patient, facts)
+        yield Step("check features", done, len(patients))
+    report = report_features(rows)
+    if not failed:
+        return report
+    listed = f"features that cannot be read ({len(failed)}): {'; '.join(failed)}"
+    return replace(report, problem="; ".join(filter(None, (listed, report.problem))))

@@ -1,0 +1,260 @@
+"""Feature check: encoders, scales and duplicates among the features of a cohort.
+
+Features of several encoders are refused, and so are several µm per pixel or patch sizes
+unless they are accepted. Two patients that share features, a slide or a TCGA barcode are
+one patient twice, so training on one tells the answer for the other: refused too.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING, TypeVar
+
+from napari_wsimil.models.card import pseudonym
+from napari_wsimil.models.training_features import MPP_TOLERANCE, TrainingFeatures
+from napari_wsimil.study.barcodes import participant_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from napari_wsimil.bags.bag_facts import BagFacts
+    from napari_wsimil.models.card import Card
+    from napari_wsimil.study.manifest import Patient
+
+Value = TypeVar("Value", float, int, str)
+
+#: How the command line and the window accept several scales, for messages.
+_ACCEPT = "extract them anew at one, or accept mixed scales (--mixed-scales)"
+#: Most names and values that a message lists.
+_MOST = 4
+
+
+@dataclass(frozen=True)
+class SlideFeatures:
+    """The features of one slide of a cohort.
+
+    Attributes
+    ----------
+    slide, person
+        Names of the slide and its patient.
+    barcode
+        The patient's part of a TCGA barcode in one of the names; empty if there is none.
+    facts
+        Of the bag.
+    """
+
+    slide: str
+    person: str
+    barcode: str
+    facts: BagFacts
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Return what two slides of different patients must not share."""
+        return (*self.facts.keys, self.barcode) if self.barcode else self.facts.keys
+
+
+def slide_features(patient: Patient, facts: Sequence[BagFacts]) -> list[SlideFeatures]:
+    """Return the features of a patient's slides, in their order."""
+    return [
+        SlideFeatures(slide.slide, patient.person, participant_of(patient.person, slide), one)
+        for slide, one in zip(patient.slides, facts, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class FeatureReport:
+    """Problems and remarks found among the features of a cohort.
+
+    Attributes
+    ----------
+    problem
+        Why nothing can be trained on these features; empty if something can.
+    scales
+        Sentences on several µm per pixel or patch sizes, which must be accepted.
+    remarks
+        What to know besides.
+    """
+
+    problem: str = ""
+    scales: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+
+def report_features(rows: Sequence[SlideFeatures]) -> FeatureReport:
+    """Return what is wrong with the features of a cohort, and what to know of them."""
+    encoders = Counter(row.facts.encoder or "an encoder nobody named" for row in rows)
+    if len(encoders) > 1:
+        listed = ", ".join(f"{name} ({_slides(n)})" for name, n in sorted(encoders.items()))
+        return FeatureReport(f"the features are of several encoders, {listed}: extract them anew")
+    return FeatureReport(
+        problem="; ".join(shared_slides(rows)),
+        scales=tuple(scale_problems([row.facts for row in rows])),
+        remarks=(*_unknown(rows), *_repeated(rows)),
+    )
+
+
+def check_features(rows: Sequence[SlideFeatures], mixed: bool = False) -> tuple[str, ...]:
+    """Return remarks on the features of a cohort that can be trained on.
+
+    Parameters
+    ----------
+    mixed
+        Whether several µm per pixel and patch sizes are accepted; a remark tells them.
+
+    Raises
+    ------
+    ValueError
+        If features are of several encoders or scales, or two patients share features, a
+        slide or a TCGA barcode.
+    """
+    report = report_features(rows)
+    if report.problem:
+        raise ValueError(report.problem)
+    if report.scales and not mixed:
+        raise ValueError(f"{'; '.join(report.scales)}: {_ACCEPT}")
+    return (*report.scales, *report.remarks)
+
+
+def scale_problems(facts: Sequence[BagFacts]) -> list[str]:
+    """Return a sentence each where features are of several µm per pixel or patch sizes."""
+    found = []
+    mpp = [one.mpp for one in facts if one.mpp is not None]
+    if mpp and any(abs(one / median(mpp) - 1) > MPP_TOLERANCE for one in mpp):
+        counts = Counter(float(f"{one:.3g}") for one in mpp)
+        found.append(f"the features are of several µm per pixel, {_counted(counts)}")
+    pixels = Counter(one.pixels for one in facts if one.pixels is not None)
+    if len(pixels) > 1:
+        found.append(f"the features are of several patch sizes in pixels, {_counted(pixels)}")
+    return found
+
+
+def card_problems(card: Card, facts: Sequence[BagFacts]) -> list[str]:
+    """Return a sentence each where features differ in scale from those a model learned."""
+    learned, found = card.features, []
+    mpp = [one.mpp for one in facts if one.mpp is not None]
+    odd = [one for one in mpp if not card.admits_mpp(one)]
+    if odd:
+        counts = Counter(float(f"{one:.3g}") for one in odd)
+        stated = f"{card.mpp:g}" if learned is None else _between(learned.mpp)
+        found.append(
+            f"the features of {len(odd)} of {_slides(len(facts))} are of other µm per pixel, "
+            f"{_counted(counts)}, the model learned at {stated}"
+        )
+    sizes = Counter(
+        one.pixels for one in facts if one.pixels and not card.admits_pixels(one.pixels)
+    )
+    if sizes:
+        stated = f"{card.pixels}" if learned is None else _between(learned.pixels)
+        found.append(
+            f"the patches of {sizes.total()} of {_slides(len(facts))} are of other sizes in "
+            f"pixels, {_counted(sizes)}, the model learned on {stated}"
+        )
+    return found
+
+
+def compare_features(
+    card: Card, rows: Sequence[SlideFeatures], mixed: bool = False
+) -> tuple[str, ...]:
+    """Return remarks on features that a model is to be evaluated on.
+
+    Raises
+    ------
+    ValueError
+        If their scale is not that of the card and this is not accepted by `mixed`.
+    """
+    problems = card_problems(card, [row.facts for row in rows])
+    if problems and not mixed:
+        raise ValueError(f"{'; '.join(problems)}: {_ACCEPT}")
+    shared = tuple(shared_slides(rows))
+    return (*problems, *_unknown(rows), *_repeated(rows), *shared)
+
+
+def known_persons(card: Card, rows: Sequence[SlideFeatures]) -> set[str]:
+    """Return the patients whose features, slides or TCGA barcodes a model was trained on."""
+    if card.features is None:
+        return set()
+    known = set(card.features.known)
+    return {
+        row.person for row in rows if any(pseudonym(key, card.salt) in known for key in row.keys)
+    }
+
+
+def training_features(rows: Sequence[SlideFeatures], salt: str) -> TrainingFeatures:
+    """Return what a card keeps of the features of its training."""
+    known = [pseudonym(key, salt) for row in rows for key in row.keys]
+    return TrainingFeatures.of([row.facts for row in rows], known)
+
+
+def shared_slides(rows: Sequence[SlideFeatures]) -> list[str]:
+    """Return a sentence each for what slides of different patients have in common."""
+    keys: dict[str, Callable[[SlideFeatures], str]] = {
+        "equal features": lambda row: row.facts.content,
+        "the same slide file": lambda row: row.facts.slide,
+        "one TCGA patient's barcode": lambda row: row.barcode,
+    }
+    found: list[str] = []
+    reported: set[tuple[SlideFeatures, ...]] = set()
+    for name, key in keys.items():
+        groups: defaultdict[str, list[SlideFeatures]] = defaultdict(list)
+        for row in rows:
+            groups[key(row)].append(row)
+        groups.pop("", None)
+        shared = [tuple(some) for some in groups.values() if len({r.person for r in some}) > 1]
+        new = [some for some in shared if some not in reported]
+        reported.update(new)
+        found += [_shared(name, new)] if new else []
+    return found
+
+
+def _shared(what: str, groups: Sequence[Sequence[SlideFeatures]]) -> str:
+    persons = len({row.person for some in groups for row in some})
+    names = [" and ".join(row.slide for row in some) for some in groups]
+    return (
+        f"{persons} patients have {what} as another ({_listed(names)}): one patient under "
+        "several names, or a wrong file? Give these slides one patient, or leave one out"
+    )
+
+
+def _unknown(rows: Sequence[SlideFeatures]) -> tuple[str, ...]:
+    placed = [row.facts for row in rows if row.facts.pixels is not None]
+    unknown = [one for one in placed if one.mpp is None]
+    if not unknown:
+        return ()
+    sizes = [one.patch_size for one in unknown if one.patch_size is not None]
+    return (
+        f"the µm per pixel of {len(unknown)} of {_slides(len(rows))} is unknown and was not "
+        f"compared; their patches are {_between((min(sizes), max(sizes)))} level-0 px wide",
+    )
+
+
+def _repeated(rows: Sequence[SlideFeatures]) -> tuple[str, ...]:
+    counts = Counter((row.person, row.facts.content) for row in rows)
+    count = sum(n - 1 for n in counts.values())
+    if not count:
+        return ()
+    return (f"{_slides(count)} of a patient repeat the features of another one of the patient",)
+
+
+def _counted(counts: Counter[Value]) -> str:
+    ordered = sorted(counts.items())
+    if len(ordered) > _MOST:
+        return f"from {ordered[0][0]:g} to {ordered[-1][0]:g}"
+    return ", ".join(f"{value:g} ({_slides(n)})" for value, n in ordered)
+
+
+def _between(pair: tuple[float, float] | None) -> str:
+    low, high = pair or (0, 0)
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+
+
+def _slides(count: int) -> str:
+    return "1 slide" if count == 1 else f"{count} slides"
+
+
+def _listed(names: Iterable[str]) -> str:
+    every = list(names)
+    more = f" and {len(every) - _MOST} more" if len(every) > _MOST else ""
+    return ", ".join(every[:_MOST]) + more
