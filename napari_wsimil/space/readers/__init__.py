@@ -84,8 +84,10 @@ def open_reader(path: Path) -> Reader:
     Raises
     ------
     SlideError
-        No reader can; the message says why each refused.
+        No reader can; the message says why each refused. Where the colors of a TIFF cannot
+        be known, OpenSlide is not tried.
     """
+    from napari_wsimil.space.readers.color import ColorError
     from napari_wsimil.space.readers.openslide import OpenSlideReader
     from napari_wsimil.space.readers.tiffslide import TiffSlideReader
 
@@ -100,5 +102,7 @@ def open_reader(path: Path) -> Reader:
             return reader(path)
         except SlideError as refusal:
             refusals.append(refusal)
+            if isinstance(refusal, ColorError):
+                break  # the next one would guess
     reasons = "; ".join(str(refusal) for refusal in refusals)
     raise SlideError(f"{path.name} cannot be opened as a slide: {reasons}") from refusals[0]

@@ -16,6 +16,7 @@ from napari_wsimil.space.geometry import (
     SlideError,
     stated_resolution,
 )
+from napari_wsimil.space.readers.color import on_white
 from napari_wsimil.space.readers.content import content_digest
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
-    from PIL import Image
 
 _TILE = (512, 512)
 #: The side of a level above which a header is not believed.
@@ -65,13 +65,13 @@ class OpenSlideReader:
         where = f"{self._path.name}: level {level}, tile ({column}, {row})"
         try:
             with self._file.reading(where) as slide:
-                return _on_white(slide.read_region(origin, level, shape))
+                return on_white(np.asarray(slide.read_region(origin, level, shape).convert("RGBA")))
         except openslide.OpenSlideError as error:
             raise SlideError(f"{where} cannot be read ({error})") from error
 
     def read_associated(self, name: str) -> NDArray[np.uint8]:
         with self._file.reading(f"{self._path.name}: {name}") as slide:
-            return _on_white(slide.associated_images[name])
+            return on_white(np.asarray(slide.associated_images[name].convert("RGBA")))
 
     @property
     def closed(self) -> bool:
@@ -121,14 +121,3 @@ def _first_dicom(folder: Path) -> Path:
     if not files:
         raise SlideError(f"the folder {folder.name} holds no DICOM files (*.dcm)")
     return files[0]
-
-
-def _on_white(image: Image.Image) -> NDArray[np.uint8]:
-    """Return RGB of an RGBA image laid on white: nothing was scanned where it is clear."""
-    rgba = np.asarray(image.convert("RGBA"))
-    alpha = rgba[..., 3:]
-    if alpha.min() == 255:
-        return np.ascontiguousarray(rgba[..., :3])
-    blend = rgba[..., :3].astype(np.uint16) * alpha + np.uint16(255) * (255 - alpha)
-    out: NDArray[np.uint8] = ((blend + 127) // 255).astype(np.uint8)
-    return out

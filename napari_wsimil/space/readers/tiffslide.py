@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -24,6 +24,7 @@ from napari_wsimil.space.geometry import (
     stated_resolution,
 )
 from napari_wsimil.space.readers import PARSER_ERRORS
+from napari_wsimil.space.readers.color import JPEG_2000, ColorError, rgb_converter
 from napari_wsimil.space.readers.content import content_digest
 
 if TYPE_CHECKING:
@@ -51,18 +52,22 @@ class TiffSlideReader:
         try:
             with _quiet_parser():
                 self._parse()
+        except ColorError:
+            self._slide.close()
+            raise
         except PARSER_ERRORS as error:
             self._slide.close()
             raise SlideError(_first_line(error)) from error
         self._file: _File | None = _File(path)
 
     def _parse(self) -> None:
-        tiff, stated = self._slide.ts_tifffile, self._slide.properties
+        tiff, stated = self._slide.ts_tifffile, self._properties()
         self.vendor = str(stated.get("tiffslide.vendor") or "tiff")
         if "tiffslide.series-composition" in stated:
             raise SlideError("several scanned areas in one file are left to OpenSlide")
         series = tiff.series[stated["tiffslide.series-index"]]
         self._pages = [_page(level) for level in series.levels]
+        self._to_rgb = [rgb_converter(page) for page in self._pages]
         for page in self._pages:
             _check(page, os.path.getsize(self._path))
         self.levels = tuple(_level(page, self._pages[0]) for page in self._pages)
@@ -72,6 +77,14 @@ class TiffSlideReader:
         }
         self.associated = tuple(self._slide.associated_images)
         self.identity = content_digest(self._path)
+
+    def _properties(self) -> Mapping[str, Any]:
+        """Return the header as tiffslide parses it; ColorError before any other error."""
+        try:
+            return self._slide.properties
+        except PARSER_ERRORS:
+            rgb_converter(self._slide.ts_tifffile.pages.first)
+            raise
 
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
         page, size = self._pages[level], self.levels[level]
@@ -97,10 +110,23 @@ class TiffSlideReader:
             raise SlideError(f"{where} cannot be decoded ({_first_line(error)})") from error
         if tile is None or tile.shape[1] < height or tile.shape[2] < width:
             raise SlideError(f"{where} is smaller than its header says")
-        return np.ascontiguousarray(tile[0, :height, :width, :3])
+        to_rgb = self._to_rgb[level]
+        if to_rgb is None:
+            return np.ascontiguousarray(tile[0, :height, :width, :3])
+        return to_rgb(tile[0, :height, :width])
 
     def read_associated(self, name: str) -> NDArray[np.uint8]:
-        return np.asarray(self._slide.associated_images[name].convert("RGB"))
+        series = self._slide.associated_images.series_map[name]
+        try:
+            with _quiet_parser():
+                to_rgb = rgb_converter(_page(series))
+                samples = series.asarray()
+        except PARSER_ERRORS as error:
+            raise SlideError(
+                f"{self._path.name}: image {name!r} cannot be read ({_first_line(error)})"
+            ) from error
+        samples = samples if samples.ndim == 3 else samples[..., None]
+        return np.ascontiguousarray(samples[..., :3]) if to_rgb is None else to_rgb(samples)
 
     @property
     def closed(self) -> bool:
@@ -148,6 +174,8 @@ def _page(level: TiffPageSeries) -> TiffPage:
     page = level.keyframe
     if page is None or len(level.pages) != 1:
         raise SlideError(f"{len(level.pages)} planes where one RGB plane is expected")
+    if page.compression in JPEG_2000:
+        page.subsampling = (1, 1)  # of decoded blocks; tifffile decodes no others
     return page
 
 
