@@ -67,7 +67,9 @@ def _slide(path: Path, mpp: float | None, identifying: bool) -> Facts:
 
 
 def _level(level: Any) -> Facts:
-    return {"width_px": level.width, "height_px": level.height, "downsample": level.downsample}
+    facts = {"width_px": level.width, "height_px": level.height, "downsample": level.downsample}
+    x, y = level.factors
+    return facts if x == y else {**facts, "downsample_x": x, "downsample_y": y}
 
 
 def _features(path: Path) -> Facts:

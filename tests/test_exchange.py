@@ -90,6 +90,28 @@ def test_clams_file_of_patches_gives_the_sizes(tmp_path: Path) -> None:
     assert (grid.patch_size, grid.pixels) == (512, 256)
 
 
+@pytest.mark.parametrize(
+    ("attrs", "size"),
+    [
+        ({"downsample": (700 / 43, 16.0), "level_dim": (43, 2500)}, 4096),
+        ({"downsample": (4.0003, 4.0), "level_dim": (11499, 8228)}, 1024),
+        ({"downsample": 2.0}, 512),
+    ],
+)
+def test_clams_patches_of_an_elongated_slide_have_the_levels_factor(
+    tmp_path: Path, attrs: dict[str, object], size: int
+) -> None:
+    path = write(tmp_path / "a.h5", {"patch_size": 256, **attrs}, features=FEATURES, coords=COORDS)
+    assert open_bag(path).grid.patch_size == size
+
+
+def test_clams_patches_that_are_not_square_ask_for_their_size(tmp_path: Path) -> None:
+    attrs = {"patch_size": 256, "downsample": (16.28, 16.0)}
+    path = write(tmp_path / "a.h5", attrs, features=FEATURES, coords=COORDS)
+    with pytest.raises(ValueError, match="how large a patch is"):
+        open_bag(path)
+
+
 def test_clams_impossible_sizes_are_refused_with_the_file(tmp_path: Path) -> None:
     attrs = {"patch_size": 256, "downsample": (0.0, 0.0)}
     path = write(tmp_path / "a.h5", attrs, features=FEATURES, coords=COORDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import foreign
@@ -96,6 +97,17 @@ def test_lazyslides_rows_find_their_tiles_by_number(tmp_path: Path) -> None:
     bag = open_bag(foreign.lazyslide(tmp_path / "a.zarr", order=order))
     assert_array_equal(lay(bag)[0], foreign.CORNERS[order])
     assert_array_equal(bag.features, foreign.FEATURES[order])
+
+
+def test_lazyslides_step_is_in_the_frame_of_its_tiles(tmp_path: Path) -> None:
+    """A level's downsample is a mean of two axes there: 2.07 where tiles are 512 for 256 px."""
+    path = foreign.lazyslide(tmp_path / "a.zarr", new=True)
+    attrs = json.loads((path / "zarr.json").read_text())
+    attrs["attributes"]["tile_spec"]["tiles"]["base_downsample"] = 2.07
+    (path / "zarr.json").write_text(json.dumps(attrs))
+    grid = open_bag(path).grid
+    assert grid is not None
+    assert (grid.patch_size, grid.stride) == (512, 512)
 
 
 def test_lazyslides_row_without_a_tile_is_refused(tmp_path: Path) -> None:

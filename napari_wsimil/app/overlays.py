@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
-from skimage.transform import resize
 
 from napari_wsimil.app.slide_layers import LayerTuple, placement
 from napari_wsimil.explain.scale import scaled
@@ -106,21 +105,26 @@ def placed(slide: Slide, prediction: Prediction) -> PatchGrid:
 def hatch_layer(slide: Slide, tissue: Tissue, grid: PatchGrid) -> LayerTuple:
     """Return a hatching of the tissue that no patch covers: it was not looked at."""
     mask = tissue.mask & ~covered(tissue, grid)
-    height, width = mask.shape
-    factor = max(1.0, max(mask.shape) / _HATCH_SIDE)
-    shape = (round(height / factor), round(width / factor))
-    small = resize(mask, shape, order=0, anti_aliasing=False, preserve_range=True).astype(bool)
-    rows, columns = np.indices(shape)
-    picture = np.zeros((*shape, 4), np.uint8)
+    step = max(1.0, max(mask.shape) / _HATCH_SIDE)
+    down, across = (_middles(side, step) for side in mask.shape)
+    small = mask[down[:, None], across]
+    rows, columns = np.indices(small.shape)
+    picture = np.zeros((*small.shape, 4), np.uint8)
     picture[small & ((rows + columns) % 9 < 3)] = _HATCH_COLOR
     options = {
         "name": "not looked at",
         "rgb": True,
         "interpolation2d": "nearest",
         "opacity": 0.8,
-        **placement(slide, tissue.downsample * width / shape[1]),
+        **placement(slide, tissue.downsample * step),
     }
     return picture, options, "image"
+
+
+def _middles(side: int, step: float) -> NDArray[np.int64]:
+    """Return the cells in the middle of every `step` of them."""
+    middles = (np.arange(math.ceil(side / step - 1e-6)) + 0.5) * step
+    return np.minimum(middles.astype(np.int64), side - 1)
 
 
 def tissue_layer(slide: Slide, tissue: Tissue) -> LayerTuple:

@@ -67,7 +67,7 @@ def slide_layers(slide: Slide) -> list[LayerTuple]:
         **shared,
     }
     image = {"name": name, "multiscale": True, **placement(slide, 1.0), **shared}
-    return [(np.asarray(pixels), underlay, "image"), (list(slide.arrays), image, "image")]
+    return [(np.asarray(pixels), underlay, "image"), (list(slide.display_levels), image, "image")]
 
 
 def units_of(slide: Slide) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def open_job(path: Path, mpp: float | None = None) -> Generator[Step, None, Slid
         undo.callback(slide.close)
         yield Step("reading an overview")
         slide.thumbnail(UNDERLAY_SIDE)
-        np.asarray(slide.arrays[-1])
+        np.asarray(slide.display_levels[-1])
         undo.pop_all()
     return slide
 

@@ -10,6 +10,7 @@ from napari_wsimil.bags.hdf5 import number, open_h5, read_attrs, read_numbers
 from napari_wsimil.bags.places import whole_coords
 from napari_wsimil.bags.stated import Stated, Tool, Unit
 from napari_wsimil.bags.trident import table_shape
+from napari_wsimil.space.readers.levels import level_factors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,8 +81,25 @@ def _stated_sizes(path: Path, attrs: dict[str, Any]) -> dict[str, int]:
     if "patch_size" not in attrs or "downsample" not in attrs:
         return {}
     pixels = int(number(path, attrs, "patch_size"))
-    downsample = number(path, attrs, "downsample")
-    return {"pixels": pixels, "patch_size": round(pixels * downsample)}
+    factor = _factor(path, attrs, pixels)
+    if factor is None:
+        return {"pixels": pixels}
+    return {"pixels": pixels, "patch_size": round(pixels * factor)}
+
+
+def _factor(path: Path, attrs: dict[str, Any], pixels: int) -> float | None:
+    """Return the level-0 pixels per pixel of the level, None where two axes disagree.
+
+    CLAM states size over size for each axis, which on the short axis of an elongated slide is
+    not the level's factor; with the level's own size beside it, that can be told.
+    """
+    first = number(path, attrs, "downsample")
+    x, y = (float(value) for value in np.broadcast_to(attrs["downsample"], 2))
+    size = np.ravel(attrs.get("level_dim", ())).tolist()
+    if len(size) == 2 and min(size) >= 1:
+        x, y = level_factors((round(size[0] * x), round(size[1] * y)), (size[0], size[1]))
+        first = x
+    return first if abs(x - y) * pixels <= 1 else None
 
 
 def _features(path: Path) -> NDArray[np.float32]:

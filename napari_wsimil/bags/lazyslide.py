@@ -55,10 +55,11 @@ def state_lazyslide(path: Path, table: str = "") -> Stated:
     spec, slide = _described(tree, _SPEC).get(key) or {}, _described(tree, _SLIDE)
     boxes = _boxes(tree, name, key)
     side = _side(path, boxes)
-    stride = _number(spec, "raw_stride_width") or (
-        (_number(spec, "stride_width") or 0) * (_number(spec, "base_downsample") or 1)
-    )
     pixels = _number(spec, "width")
+    # a tile's own side over its pixels: the level's downsample is a mean of two axes there
+    stride = _number(spec, "raw_stride_width") or (
+        (_number(spec, "stride_width") or 0) * (side / (pixels or side))
+    )
     height, width = (int(v) for v in slide.get("shape", (0, 0)))
     bounds, notes = _bounds(slide, width, height)
     return Stated(

@@ -100,9 +100,9 @@ def identity_of(rows: NDArray[np.float32]) -> str:
 
 def _levels(width: int, height: int) -> tuple[Level, ...]:
     """Return the size and its halves down to one tile."""
-    found, downsample = [Level(width, height, 1.0, _TILE)], 1.0
+    found, downsample = [Level(width, height, (1.0, 1.0), _TILE)], 1.0
     while max(found[-1].width, found[-1].height) > _TILE[0]:
         downsample *= 2
         sides = math.ceil(width / downsample), math.ceil(height / downsample)
-        found.append(Level(*sides, downsample, _TILE))
+        found.append(Level(*sides, (downsample, downsample), _TILE))
     return tuple(found)

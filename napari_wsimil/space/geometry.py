@@ -32,21 +32,33 @@ class Level:
     ----------
     width, height
         Size in pixels of this level.
-    downsample
-        Level-0 pixels per pixel of this level, a real number.
+    factors
+        Level-0 pixels per pixel of this level along x and y, real numbers.
     tile
         (width, height) of the tiles the level is stored or synthesized in.
+    origin
+        (x, y) of the corner of its first pixel in level-0 pixels, real numbers.
     """
 
     width: int
     height: int
-    downsample: float
+    factors: tuple[float, float]
     tile: tuple[int, int] = (256, 256)
+    origin: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def downsample(self) -> float:
+        """Return the mean of the factors, to compare levels by; places need `factors`."""
+        return (self.factors[0] + self.factors[1]) / 2
 
     @property
     def tiles(self) -> tuple[int, int]:
         """Return how many (columns, rows) of tiles cover the level."""
         return -(-self.width // self.tile[0]), -(-self.height // self.tile[1])
+
+    def place(self, x: float, y: float) -> tuple[float, float]:
+        """Return a level-0 place in pixels of this level, real numbers."""
+        return (x - self.origin[0]) / self.factors[0], (y - self.origin[1]) / self.factors[1]
 
 
 class MppSource(StrEnum):

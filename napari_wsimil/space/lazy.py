@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
 
@@ -33,7 +34,8 @@ class LevelArray:
     """Pixels (rows, columns, 3) of one level; slicing returns a small dask array.
 
     The graph of a slice holds only the blocks that the slice touches, never the whole
-    level's. Turning more than `MAX_PIXELS` into memory is refused with `TooLargeError`.
+    level's; beyond the slide it is white. Turning more than `MAX_PIXELS` into memory is
+    refused with `TooLargeError`.
 
     Parameters
     ----------
@@ -41,23 +43,23 @@ class LevelArray:
         Where tiles come from.
     index
         Number of the level in the pyramid.
+    region
+        Its part that the array shows, in pixels of the level; all of it by default.
     """
 
     dtype = np.dtype(np.uint8)
     ndim = 3
 
-    def __init__(self, pyramid: Pyramid, index: int) -> None:
+    def __init__(self, pyramid: Pyramid, index: int, region: Region | None = None) -> None:
         self._pyramid = pyramid
         self._index = index
         self._token = uuid4().hex  # two slides never share a task's name, not even in turn
-        self._level = pyramid.steps[index].level
-        self.shape = (self._level.height, self._level.width, 3)
-        width, height = self._level.tile
-        self.chunks = (
-            _spans(0, self.shape[0], height),
-            _spans(0, self.shape[1], width),
-            (3,),
-        )
+        self._level = level = pyramid.steps[index].level
+        x, y, columns, rows = region or Region(0, 0, level.width, level.height)
+        self._corner = x, y
+        self.shape = (rows, columns, 3)
+        width, height = level.tile
+        self.chunks = (_spans(y, y + rows, height), _spans(x, x + columns, width), (3,))
 
     @property
     def size(self) -> int:
@@ -103,14 +105,15 @@ class LevelArray:
                 f"than the {MAX_PIXELS // 2**20} million that are read into memory: zoom in, "
                 "choose a coarser resolution, or crop a smaller region first"
             )
+        x0, y0 = columns.start + self._corner[0], rows.start + self._corner[1]
         width, height = self._level.tile
-        down = _spans(rows.start, rows.stop, height * max(1, round(_BLOCK / height)))
-        across = _spans(columns.start, columns.stop, width * max(1, round(_BLOCK / width)))
+        down = _spans(y0, y0 + len(rows), height * max(1, round(_BLOCK / height)))
+        across = _spans(x0, x0 + len(columns), width * max(1, round(_BLOCK / width)))
         name = f"slide-{self._token}-{tokenize(rows, columns)}"
         graph = {
             (name, i, j, 0): (self._pyramid.read, self._index, Region(x, y, dx, dy))
             for (i, (y, dy)), (j, (x, dx)) in itertools.product(
-                enumerate(_starts(rows.start, down)), enumerate(_starts(columns.start, across))
+                enumerate(_starts(y0, down)), enumerate(_starts(x0, across))
             )
         }
         return da.Array(graph, name, (down, across, (3,)), self.dtype)
@@ -119,6 +122,34 @@ class LevelArray:
 def level_arrays(pyramid: Pyramid) -> tuple[LevelArray, ...]:
     """Return every level of `pyramid` as an array-like, finest first."""
     return tuple(LevelArray(pyramid, index) for index in range(len(pyramid.steps)))
+
+
+def display_levels(pyramid: Pyramid) -> tuple[LevelArray, ...]:
+    """Return every level of `pyramid` as napari needs it, finest first.
+
+    napari takes the ratio of two levels' shapes for their factor, and levels are cut to whole
+    pixels. So these arrays begin at the slide's corner and reach beyond its right and lower
+    border, by less than a pixel of the coarsest level: their shapes are in the ratio of the
+    factors, exactly where some number of level-0 pixels is whole at every level, else to half
+    a pixel of the level.
+    """
+    levels = [step.level for step in pyramid.steps]
+    width = _common_side(levels[0].width, [level.factors[0] for level in levels])
+    height = _common_side(levels[0].height, [level.factors[1] for level in levels])
+    arrays = []
+    for index, level in enumerate(levels):
+        x, y = (round(place) for place in level.place(0, 0))
+        columns, rows = round(width / level.factors[0]), round(height / level.factors[1])
+        arrays.append(LevelArray(pyramid, index, Region(x, y, max(1, columns), max(1, rows))))
+    return tuple(arrays)
+
+
+def _common_side(side: int, factors: list[float]) -> int:
+    """Return the side, from `side` on, that comes closest to a whole number of every pixel."""
+    sides = side + np.arange(math.ceil(max(factors)))
+    pixels = sides[:, None] / np.array(factors)
+    off = np.abs(pixels - np.maximum(1, pixels.round())).max(axis=1).round(3)
+    return int(sides[off.argmin()])
 
 
 def dask_array(pyramid: Pyramid, index: int, chunk: int = 2048) -> da.Array:

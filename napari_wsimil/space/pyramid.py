@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -69,13 +70,39 @@ class Pyramid:
     def read(self, index: int, region: Region, store: bool = True) -> NDArray[np.uint8]:
         """Return (height, width, 3) of `region` in pixels of level `index`; white outside.
 
-        Without `store` the tiles that are only passed through stay out of the cache.
+        Where a level was cut to whole pixels and ends short of the slide, its last column or
+        row is repeated once. Without `store` the tiles that are only passed through stay out
+        of the cache.
         """
         level = self.steps[index].level
         x1, y1 = region.x + region.width, region.y + region.height
+        if min(region.x, region.y) >= 0 and x1 <= level.width and y1 <= level.height:
+            return self._inside(index, region, store)
+        columns, rows = self.covering(level)
+        x, to_x = _shown(region.x, region.width, level.width, columns)
+        y, to_y = _shown(region.y, region.height, level.height, rows)
+        out = np.full((region.height, region.width, 3), 255, np.uint8)
+        if len(x) and len(y):
+            part = Region(int(x[0]), int(y[0]), int(x[-1] - x[0]) + 1, int(y[-1] - y[0]) + 1)
+            pixels = self._inside(index, part, store)
+            out[to_y, to_x] = pixels[(y - part.y)[:, None], x - part.x]
+        return out
+
+    def covering(self, level: Level) -> tuple[int, int]:
+        """Return how many columns and rows of a level the slide has, one more at most."""
+        finest = self.steps[0].level
+        right, bottom = level.place(finest.width, finest.height)
+        columns, rows = math.ceil(right - 1e-6), math.ceil(bottom - 1e-6)
+        return (
+            max(level.width, min(columns, level.width + 1)),
+            max(level.height, min(rows, level.height + 1)),
+        )
+
+    def _inside(self, index: int, region: Region, store: bool) -> NDArray[np.uint8]:
+        """Return the pixels of a region that lies within its level."""
+        level = self.steps[index].level
+        x1, y1 = region.x + region.width, region.y + region.height
         out = np.empty((region.height, region.width, 3), np.uint8)
-        if min(region.x, region.y) < 0 or x1 > level.width or y1 > level.height:
-            out.fill(255)
         for column, row in _touched(level, region):
             left, top = column * level.tile[0], row * level.tile[1]
             tile = self._tile(index, column, row, store)
@@ -92,7 +119,7 @@ class Pyramid:
         fine = [
             number
             for number, step in enumerate(self.steps)
-            if step.level.downsample <= downsample * (1 + 1e-3)
+            if max(step.level.factors) <= downsample * (1 + 1e-3)
         ]
         return fine[-1] if fine else 0
 
@@ -117,15 +144,27 @@ def _steps(stored: tuple[Level, ...]) -> Iterator[Step]:
 
 def _virtual(level: Level, coarser: float | None) -> Iterator[Step]:
     while True:
-        level = Level(
-            -(-level.width // 2), -(-level.height // 2), level.downsample * 2, _VIRTUAL_TILE
-        )
+        level = _half(level)
         if coarser is None:
             if max(level.width, level.height) * 2 <= COARSEST:
                 return
         elif level.downsample * 1.5 > coarser:
             return
         yield Step(level, None)
+
+
+def _half(level: Level) -> Level:
+    """Return a level at half the resolution; an odd last column or row makes one of its own."""
+    x, y = level.factors
+    size = -(-level.width // 2), -(-level.height // 2)
+    return Level(*size, (2 * x, 2 * y), _VIRTUAL_TILE, level.origin)
+
+
+def _shown(start: int, length: int, side: int, covering: int) -> tuple[NDArray[np.int64], slice]:
+    """Return which of a level's pixels an interval shows, and where in it they come."""
+    first, stop = max(start, 0), min(start + length, covering)
+    pixels = np.minimum(np.arange(first, stop), side - 1)
+    return pixels, slice(first - start, first - start + len(pixels))
 
 
 def _touched(level: Level, region: Region) -> Iterator[tuple[int, int]]:

@@ -6,6 +6,7 @@ import hashlib
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import ceil, floor
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -21,7 +22,7 @@ from napari_wsimil.space.geometry import (
     Resolution,
     SlideError,
 )
-from napari_wsimil.space.lazy import dask_array, level_arrays
+from napari_wsimil.space.lazy import LevelArray, dask_array, display_levels, level_arrays
 from napari_wsimil.space.pyramid import Pyramid
 from napari_wsimil.space.readers import Reader, open_reader
 
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
     import dask.array as da
     from numpy.typing import NDArray
-
-    from napari_wsimil.space.lazy import LevelArray
 
 __all__ = ["Slide", "SlideError", "open_slide"]
 
@@ -92,8 +91,13 @@ class Slide:
 
     @cached_property
     def arrays(self) -> tuple[LevelArray, ...]:
-        """Return the levels for display, virtual 2× steps between; see `LevelArray`."""
+        """Return all levels, virtual 2× steps between; see `LevelArray`."""
         return level_arrays(self.pyramid_tiles)
+
+    @cached_property
+    def display_levels(self) -> tuple[LevelArray, ...]:
+        """Return `arrays` in shapes that napari places right; see `lazy.display_levels`."""
+        return display_levels(self.pyramid_tiles)
 
     @cached_property
     def pyramid(self) -> tuple[da.Array, ...]:
@@ -113,8 +117,8 @@ class Slide:
         Parameters
         ----------
         x, y
-            Top-left corner in level-0 pixels; a level's pixel (i, j) begins at
-            (i, j) × its downsample, the nearest one is taken.
+            Top-left corner in level-0 pixels; a level's pixel (i, j) begins at its
+            origin + (i, j) × its factors, the nearest one is taken.
         width, height
             In pixels of `level`.
 
@@ -130,8 +134,8 @@ class Slide:
         if width < 0 or height < 0:
             raise ValueError(f"a region of {width} × {height} px")
         stored = [step.stored for step in self.pyramid_tiles.steps]
-        downsample = self.levels[level].downsample
-        corner = Region(round(x / downsample), round(y / downsample), width, height)
+        left, top = self.levels[level].place(x, y)
+        corner = Region(round(left), round(top), width, height)
         return self.pyramid_tiles.read(stored.index(level), corner)
 
     def read_patch(self, x: int, y: int, extent: int, pixels: int) -> NDArray[np.uint8]:
@@ -142,39 +146,36 @@ class Slide:
         if extent < 1 or pixels < 1:
             raise ValueError(f"a patch of {extent} px shown as {pixels} px")
         index = self.pyramid_tiles.finest_for(extent / pixels)
-        downsample = self.pyramid_tiles.steps[index].level.downsample
-        left, top, side = x / downsample, y / downsample, extent / downsample
-        x0, y0 = int(np.floor(left)), int(np.floor(top))
-        width, height = int(np.ceil(left + side)) - x0, int(np.ceil(top + side)) - y0
-        region = self.pyramid_tiles.read(index, Region(x0, y0, width, height))
-        if (width, height) == (pixels, pixels) and left == x0 and top == y0:
-            return region
-        box = (left - x0, top - y0, left - x0 + side, top - y0 + side)
-        filter_ = Image.Resampling.BOX if side >= pixels else Image.Resampling.BICUBIC
-        return np.array(Image.fromarray(region).resize((pixels, pixels), filter_, box))
+        region, box = _cover(self.pyramid_tiles.steps[index].level, x, y, extent, extent)
+        return _resized(self.pyramid_tiles.read(index, region), box, (pixels, pixels))
 
     def thumbnail(self, max_side: int = 2048) -> tuple[NDArray[np.uint8], float]:
         """Return the whole slide as (h, w, 3) with no side above `max_side`, and its downsample.
 
+        Its pixels are squares of that many level-0 pixels from the slide's corner on; where
+        the last column or row reaches beyond the border, it shows the slide's last pixels.
         Computed from the tiles, never from the scanner's own thumbnail.
         """
-        longest = max(self.dimensions)
         steps = self.pyramid_tiles.steps
-        index = next(
-            (
-                number
-                for number, step in enumerate(steps)
-                if max(step.level.width, step.level.height) <= max_side
-            ),
-            len(steps) - 1,
-        )
+        sizes = [self._squares(max(step.level.factors)) for step in steps]
+        fitting = (number for number, size in enumerate(sizes) if max(size) <= max_side)
+        index = next(fitting, len(steps) - 1)
         level = steps[index].level
-        pixels = np.asarray(self.arrays[index])
-        if max(level.width, level.height) <= max_side:
-            return pixels, level.downsample
-        image = Image.fromarray(pixels)
-        image.thumbnail((max_side, max_side), Image.Resampling.BOX)
-        return np.array(image), longest / max(image.size)
+        downsample = max(*level.factors, max(self.dimensions) / max_side)
+        columns, rows = self._squares(downsample)
+        region, box = _cover(level, 0, 0, columns * downsample, rows * downsample)
+        right, bottom = self.pyramid_tiles.covering(level)
+        width, height = min(region.width, right - region.x), min(region.height, bottom - region.y)
+        inside = Region(region.x, region.y, width, height)
+        pixels = np.asarray(LevelArray(self.pyramid_tiles, index, inside))
+        beyond = ((0, region.height - height), (0, region.width - width), (0, 0))
+        pixels = np.pad(pixels, beyond, mode="edge")
+        return _resized(pixels, box, (columns, rows)), downsample
+
+    def _squares(self, side: float) -> tuple[int, int]:
+        """Return how many columns and rows of squares of `side` level-0 pixels cover it."""
+        columns, rows = (max(1, ceil(whole / side - 1e-6)) for whole in self.dimensions)
+        return columns, rows
 
     def associated(self, name: str) -> NDArray[np.uint8]:
         """Return an associated image as (h, w, 3); a label may show who the patient is."""
@@ -207,6 +208,32 @@ class Slide:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _cover(
+    level: Level, x: float, y: float, width: float, height: float
+) -> tuple[Region, tuple[float, float, float, float]]:
+    """Return the pixels of a level that cover a rectangle of level-0 pixels.
+
+    Beside them its left, top, right and lower border in pixels of that region.
+    """
+    (left, top), (right, bottom) = level.place(x, y), level.place(x + width, y + height)
+    x0, y0 = floor(left + 1e-9), floor(top + 1e-9)
+    region = Region(x0, y0, ceil(right - 1e-9) - x0, ceil(bottom - 1e-9) - y0)
+    box = max(0, left - x0), max(0, top - y0), right - x0, bottom - y0
+    return region, (*box[:2], min(region.width, box[2]), min(region.height, box[3]))
+
+
+def _resized(
+    pixels: NDArray[np.uint8], box: tuple[float, float, float, float], size: tuple[int, int]
+) -> NDArray[np.uint8]:
+    """Return a part of a picture as (width, height) pixels, averaged by area."""
+    left, top, right, bottom = box
+    if np.allclose(box, (0, 0, *size), rtol=0, atol=1e-6) and pixels.shape[1::-1] == size:
+        return pixels
+    shrinks = right - left >= size[0] and bottom - top >= size[1]
+    filter_ = Image.Resampling.BOX if shrinks else Image.Resampling.BICUBIC
+    return np.array(Image.fromarray(pixels).resize(size, filter_, box))
 
 
 def open_slide(

@@ -119,6 +119,7 @@ class _Map(QWidget):
         super().__init__()
         self._pane = pane
         self._picture: QPixmap | None = None
+        self._whole = (1.0, 1.0)  # what the picture shows, in level-0 pixels
         self.setToolTip("The whole slide; click or drag to go there")
         self.setCursor(Qt.CursorShape.CrossCursor)
 
@@ -127,7 +128,9 @@ class _Map(QWidget):
         if slide is None:
             self._picture = None
             return
-        whole = pixmap(slide.thumbnail(4 * _SIDE)[0])
+        pixels, downsample = slide.thumbnail(4 * _SIDE)
+        self._whole = pixels.shape[1] * downsample, pixels.shape[0] * downsample
+        whole = pixmap(pixels)
         size = QSize(_SIDE, _SIDE)
         smooth = Qt.TransformationMode.SmoothTransformation
         self._picture = small = whole.scaled(size, Qt.AspectRatioMode.KeepAspectRatio, smooth)
@@ -152,10 +155,9 @@ class _Map(QWidget):
         view, slide = self._pane.view, self._pane.slide
         if view is None or slide is None:
             return None
-        scale = self.width() / slide.dimensions[0]
-        width, height = max(4.0, view.width * scale), max(4.0, view.height * scale)
-        frame = QRectF(0, 0, width, height)
-        frame.moveCenter(QPointF(view.x * scale, view.y * scale))
+        x, y = self._scale()
+        frame = QRectF(0, 0, max(4.0, view.width * x), max(4.0, view.height * y))
+        frame.moveCenter(QPointF(view.x * x, view.y * y))
         return frame.intersected(QRectF(self.rect()).adjusted(1, 1, -1, -1))
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
@@ -170,6 +172,11 @@ class _Map(QWidget):
         view, slide = self._pane.view, self._pane.slide
         if view is None or slide is None:
             return
-        scale = slide.dimensions[0] / self.width()
+        x, y = self._scale()
         place = event.pos()
-        self._pane.wanted = view.moved(place.x() * scale, place.y() * scale)
+        self._pane.wanted = view.moved(place.x() / x, place.y() / y)
+
+    def _scale(self) -> tuple[float, float]:
+        """Return pixels of this picture per level-0 pixel, along x and y."""
+        width, height = self._whole
+        return self.width() / width, self.height() / height

@@ -18,6 +18,7 @@ from napari_wsimil.space.geometry import (
 )
 from napari_wsimil.space.readers.color import on_white
 from napari_wsimil.space.readers.content import content_digest
+from napari_wsimil.space.readers.levels import level_factors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -42,8 +43,9 @@ class OpenSlideReader:
             raise SlideError(f"OpenSlide says: {error}") from error
         self._file = _File(slide)
         stated = slide.properties
-        sizes = zip(slide.level_dimensions, slide.level_downsamples, strict=True)
-        self.levels = tuple(Level(*size, downsample, _TILE) for size, downsample in sizes)
+        #: What OpenSlide divides level-0 places by, the mean of two axes or the format's own.
+        self._divisors = slide.level_downsamples
+        self.levels = tuple(_level(slide, number) for number in range(slide.level_count))
         if any(not 0 < side <= _MAX_SIDE for side in slide.dimensions):
             self.close()
             raise SlideError(f"a slide of {slide.dimensions} px is not plausible")
@@ -61,7 +63,8 @@ class OpenSlideReader:
         size = self.levels[level]
         x, y = column * _TILE[0], row * _TILE[1]
         shape = (min(_TILE[0], size.width - x), min(_TILE[1], size.height - y))
-        origin = (math.floor(x * size.downsample + 0.5), math.floor(y * size.downsample + 0.5))
+        divisor = self._divisors[level]
+        origin = (math.floor(x * divisor + 0.5), math.floor(y * divisor + 0.5))
         where = f"{self._path.name}: level {level}, tile ({column}, {row})"
         try:
             with self._file.reading(where) as slide:
@@ -114,6 +117,15 @@ class _File:
             if not self.closed and not self._reads:
                 self._slide.close()
             self.closed = True
+
+
+def _level(slide: openslide.OpenSlide, number: int) -> Level:
+    """Return a level with the factor its format states, else with those of its size."""
+    finest, size = slide.dimensions, slide.level_dimensions[number]
+    given = slide.level_downsamples[number]
+    mean = (finest[0] / size[0] + finest[1] / size[1]) / 2
+    stated = not math.isclose(given, mean, rel_tol=1e-12)
+    return Level(*size, (given, given) if stated else level_factors(finest, size), _TILE)
 
 
 def _first_dicom(folder: Path) -> Path:

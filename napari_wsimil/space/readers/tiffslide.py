@@ -26,6 +26,7 @@ from napari_wsimil.space.geometry import (
 from napari_wsimil.space.readers import PARSER_ERRORS
 from napari_wsimil.space.readers.color import JPEG_2000, ColorError, rgb_converter
 from napari_wsimil.space.readers.content import content_digest
+from napari_wsimil.space.readers.levels import level_factors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -207,8 +208,8 @@ def _check(page: TiffPage, file_size: int) -> None:
 
 def _level(page: TiffPage, finest: TiffPage) -> Level:
     height, width = page.shape[:2]
-    downsample = (finest.shape[1] / width + finest.shape[0] / height) / 2
-    return Level(width, height, downsample, (page.chunks[1], page.chunks[0]))
+    factors = level_factors((finest.shape[1], finest.shape[0]), (width, height))
+    return Level(width, height, factors, (page.chunks[1], page.chunks[0]))
 
 
 def _resolution(tiff: TiffFile, stated: Mapping[str, object], vendor: str) -> Resolution:

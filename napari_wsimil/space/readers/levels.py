@@ -1,0 +1,55 @@
+"""Levels: how many level-0 pixels a pixel of a coarser level covers along each axis.
+
+A file states the sizes of its levels, not their factors, and a size is cut or filled to whole
+pixels: 700 px at a sixteenth are 43.75 px, stored as 43 or 44. Size over size is then 16.28 or
+15.91 along the short axis of a level whose factor is 16.
+"""
+
+from __future__ import annotations
+
+import math
+
+Size = tuple[int, int]
+
+
+def level_factors(finest: Size, size: Size) -> tuple[float, float]:
+    """Return the level-0 pixels per pixel of a level, along x and y.
+
+    One factor for both axes where one gives the level's size, cut or filled to whole pixels:
+    the exact ratio of the sizes, a power of two, a whole number or the ratio of the longer
+    axis, in this order. Otherwise the ratio of each axis.
+
+    Parameters
+    ----------
+    finest, size
+        (width, height) of level 0 and of the level, in pixels of each.
+    """
+    ratios = finest[0] / size[0], finest[1] / size[1]
+    if ratios[0] == ratios[1]:
+        return ratios
+    longer = ratios[0] if finest[0] >= finest[1] else ratios[1]
+    for factor in (*_powers_of_two(longer), *_whole(longer), longer):
+        if factor >= 1 and all(map(_explains, (factor, factor), finest, size)):
+            return float(factor), float(factor)
+    return ratios
+
+
+def _explains(factor: float, finest: int, side: int) -> bool:
+    """Return whether `side` is `finest` over `factor`, cut or filled to whole pixels."""
+    exact = finest / factor
+    nearest = round(exact)
+    if abs(exact - nearest) < 1e-9 * exact:
+        return side == nearest
+    return side in (math.floor(exact), math.ceil(exact))
+
+
+def _powers_of_two(ratio: float) -> list[int]:
+    """Return the powers of two beside a ratio, the nearer first."""
+    low = 2 ** math.floor(math.log2(max(ratio, 1)))
+    return sorted((low, 2 * low), key=lambda factor: abs(math.log(factor / ratio)))
+
+
+def _whole(ratio: float) -> list[int]:
+    """Return the whole numbers beside a ratio, the nearer first."""
+    low = math.floor(ratio)
+    return sorted((low, low + 1), key=lambda factor: abs(factor - ratio))
