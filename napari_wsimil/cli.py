@@ -224,7 +224,7 @@ def train(
         write_run(save_config, run)
     trained = follow(train_run(run), "training")
     card = trained.card
-    warn([trained.unnoted] if trained.unnoted else [])
+    warn([*card.notes, *filter(None, [trained.unnoted])])
     report({"checkpoint": run.out, "model": card.model, "metrics": card.metrics}, as_json)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
+from napari_wsimil.bags.bag import reading_caveats
 from napari_wsimil.models import name_of
 from napari_wsimil.models.card import Card, pseudonym
 
@@ -60,7 +61,7 @@ def describe(
     ValueError
         If the bags are not of one encoder and one patch size in pixels.
     """
-    bags = (bag for case in cases for bag in case.bags)
+    bags = [bag for case in cases for bag in case.bags]
     facts = [(bag.encoder, bag.synthetic, bag.grid) for bag in bags]
     encoders, synthetic, places = zip(*facts, strict=True)
     grids = [grid for grid in places if grid is not None]
@@ -76,6 +77,8 @@ def describe(
         classes=tuple(classes),
         survival=survival,
         record=record,
+        readers=tuple(sorted({bag.reading.version for bag in bags} - {0})),
+        notes=reading_caveats(bag for bag in bags if bag.reading.changes is not None),
         data=data,
         synthetic=any(synthetic),
         patients=tuple(sorted({pseudonym(case.person, salt) for case in cases})),
