@@ -90,6 +90,8 @@ def _features(path: Path) -> Facts:
         "encoder": bag.encoder or None,
         "slide_fingerprint": bag.slide or None,
         "synthetic": bag.synthetic,
+        "reader_version": bag.reading.version or None,
+        "warnings": list(filter(None, [bag.reading.caveat])),
     }
     if bag.grid is not None:
         facts |= {

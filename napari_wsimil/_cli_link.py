@@ -46,6 +46,7 @@ def checked(
             if check.verdict == "refused":
                 raise ValueError(f"{reference}: {check.name} check: {check.sentence}")
         bag = bag_as(stated, confirmed, slide.resolution)
+        warn(list(filter(None, [bag.reading.of(slide.reading).caveat])))
         found = follow(agreement(slide, bag, encoder), "encoding")
     if found.median < ALIKE:
         warn([f"the features are not those of {encoder.card.name} at these patches: do not mix"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -136,7 +136,12 @@ def _finished_bag(
     wanted = size, round(size * (1 - patches.overlap)), patches.pixels
     cut = bag.grid and (bag.grid.patch_size, bag.grid.stride, bag.grid.pixels)
     made_by = bag.encoder, bag.slide
-    return bag if cut == wanted and made_by == (encoder.card.identity, slide.fingerprint) else None
+    if cut != wanted or made_by != (encoder.card.identity, slide.fingerprint):
+        return None
+    bag = replace(bag, reading=bag.reading.of(slide.reading))
+    if caveat := bag.reading.caveat:
+        warn([f"{job.target}: {caveat} (delete the file first)"])
+    return bag
 
 
 def _tell_encoder(encoder: PatchEncoder, patches: Patches) -> None:

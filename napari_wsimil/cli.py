@@ -226,7 +226,7 @@ def train(
         write_run(save_config, run)
     trained = follow(train_run(run), "training")
     card = trained.card
-    warn([*trained.remarks, *filter(None, (trained.unnoted,))])
+    warn([*card.notes, *trained.remarks, *filter(None, (trained.unnoted,))])
     report({"checkpoint": run.out, "model": card.model, "metrics": card.metrics}, as_json)
 
 

@@ -19,6 +19,7 @@ from napari_wsimil.bags.features import Progress, estimate, extract_features
 from napari_wsimil.bags.store import load_bag
 from napari_wsimil.space.geometry import SlideError
 from napari_wsimil.space.grid import PatchGrid, lay_grid
+from napari_wsimil.space.reading import READER_VERSION, Reading
 from napari_wsimil.space.slide import open_slide
 from napari_wsimil.space.tissue import Tissue
 
@@ -33,6 +34,7 @@ class CodedSlide:
     """A slide whose patches hold their own place: red is x / 8, green is y / 8."""
 
     name, fingerprint, synthetic = "coded", "f00d", True
+    reading = Reading(READER_VERSION, {})
 
     def __init__(self, gone_after: int = 10**9) -> None:
         self.reads = 0

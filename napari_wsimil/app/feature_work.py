@@ -56,7 +56,9 @@ def features_job(path: Path, slide: Slide, facts: str = "") -> Generator[Step, N
         if check.verdict is Verdict.REFUSED:
             raise ValueError(f"{path.name}: {check.name} check: {check.sentence}")
     own = bag.synthetic or slide.synthetic
-    return Laid(slide, replace(bag, slide=slide.fingerprint, synthetic=own), shown)
+    reading = bag.reading.of(slide.reading)
+    laid = replace(bag, slide=slide.fingerprint, synthetic=own, reading=reading)
+    return Laid(slide, laid, shown)
 
 
 def blank_job(path: Path, facts: str = "") -> Generator[Step, None, Laid]:

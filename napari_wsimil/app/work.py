@@ -213,6 +213,7 @@ def _so_far(
         grid=replace(grid, coords=grid.coords[: len(features)]),
         synthetic=slide.synthetic,
         slide=slide.fingerprint,
+        reading=slide.reading,
     )
     found = predict(model.model, model.card, bag, record)
     note = f"so far: {len(features)} of {len(grid)} patches"

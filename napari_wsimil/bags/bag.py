@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+
+from napari_wsimil.space.reading import UNKNOWN, Reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -53,6 +56,8 @@ class Bag:
         True where the features came from a phantom.
     slide
         Fingerprint of the slide they came from; empty if unknown.
+    reading
+        Which version of the readers gave the pixels that were encoded.
     """
 
     features: Tensor
@@ -62,6 +67,7 @@ class Bag:
     finer: Tensor | Callable[[int], Tensor] | None = None
     synthetic: bool = False
     slide: str = ""
+    reading: Reading = UNKNOWN
 
     def __post_init__(self) -> None:
         if self.features.ndim != 2:
@@ -79,6 +85,15 @@ class Bag:
 
     def __len__(self) -> int:
         return len(self.features)
+
+
+def reading_caveats(readings: Iterable[Reading]) -> tuple[str, ...]:
+    """Return how features differ from those made now, each with its number of slides."""
+    readings = tuple(readings)
+    counts = Counter(reading.caveat for reading in readings)
+    return tuple(
+        f"{count} of {len(readings)} slides: {caveat}" for caveat, count in counts.items() if caveat
+    )
 
 
 def features_digest(bags: Iterable[Bag]) -> str:

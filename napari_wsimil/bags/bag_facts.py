@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.space.reading import Reading
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class BagFacts:
 
     Attributes
     ----------
-    encoder, synthetic, slide
+    encoder, synthetic, slide, reading
         As in `Bag`.
     mpp, pixels, patch_size, stride
         As in `PatchGrid`; None for bags without places.
@@ -34,6 +35,7 @@ class BagFacts:
     encoder: str
     synthetic: bool
     slide: str
+    reading: Reading
     mpp: float | None
     pixels: int | None
     patch_size: int | None
@@ -66,6 +68,7 @@ def facts_of(bag: Bag) -> BagFacts:
         encoder=bag.encoder,
         synthetic=bag.synthetic,
         slide=bag.slide,
+        reading=bag.reading,
         mpp=None if grid is None else grid.mpp,
         pixels=None if grid is None else grid.pixels,
         patch_size=None if grid is None else grid.patch_size,

@@ -144,6 +144,7 @@ def bag_as(stated: Stated, confirmed: Confirmed, slide: Resolution | None = None
         encoder=encoder,
         slide=stated.slide,
         synthetic=stated.synthetic,
+        reading=stated.reading,
     )
 
 

@@ -97,7 +97,9 @@ def extract_features(
     if batch < 1:
         raise ValueError(f"batch must be at least 1, not {batch}")
     dim, total = encoder.card.dim, len(grid)
-    provenance = Provenance(encoder.card.identity, slide.fingerprint, slide.synthetic)
+    provenance = Provenance(
+        encoder.card.identity, slide.fingerprint, slide.synthetic, reading=slide.reading
+    )
     with _file(path, grid, dim, provenance) as file:
         features = np.empty((total, dim), dtype=np.float32)
         done = 0 if file is None else len(file)
@@ -116,6 +118,7 @@ def extract_features(
         grid=grid,
         synthetic=provenance.synthetic,
         slide=provenance.slide,
+        reading=provenance.reading,
     )
 
 

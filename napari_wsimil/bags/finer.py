@@ -130,7 +130,8 @@ def with_finer(bag: Bag, slide: Slide, encoder: PatchEncoder, side: int = 4) -> 
         If the bag has no places, or another encoder or slide made its features: both
         resolutions must be in one space.
     """
-    return replace(bag, finer=FineFeatures(slide, _places(bag, slide, encoder), encoder, side))
+    finer = FineFeatures(slide, _places(bag, slide, encoder), encoder, side)
+    return replace(bag, finer=finer, reading=bag.reading.of(slide.reading))
 
 
 def own_finer(

@@ -250,4 +250,5 @@ def _remarks(stated: Stated, where: Located | None, slide: Slide | None) -> tupl
         off = float(np.abs(where.corners - np.round(where.corners)).max())
         if off > 0:
             notes.append(f"places are rounded to whole level-0 px, by at most {off:.2f} px")
-    return tuple(notes)
+    reading = stated.reading if slide is None else stated.reading.of(slide.reading)
+    return (*notes, *filter(None, [reading.caveat]))

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
 
+from napari_wsimil.space.reading import UNKNOWN, Reading
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -68,6 +70,8 @@ class Stated:
         Its name, and whether a hash of its weights is in it.
     slide, synthetic
         Fingerprint of the slide, and whether it is a phantom.
+    reading
+        Which version of our readers gave the pixels that were encoded.
     notes
         What was taken for granted in reading it, for people.
     """
@@ -90,6 +94,7 @@ class Stated:
     verified: bool = False
     slide: str = ""
     synthetic: bool = False
+    reading: Reading = UNKNOWN
     notes: tuple[str, ...] = ()
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,14 +22,19 @@ from napari_wsimil.bags.bag import Bag
 from napari_wsimil.bags.encoder_card import onnx_hint
 from napari_wsimil.bags.hdf5 import number, open_h5, read_attrs, read_numbers, reserve
 from napari_wsimil.bags.places import stored_grid, whole_coords
+from napari_wsimil.space.reading import UNKNOWN, Reading
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from napari_wsimil.space.grid import PatchGrid
 
 #: Chunks hold about this many bytes of features.
 CHUNK_BYTES = 2**18
+#: Attributes of the file that hold a `Reading`.
+_VERSION, _CHANGES = "reader_version", "reader_changes"
 
 
 @dataclass(frozen=True)
@@ -47,12 +52,15 @@ class Provenance:
     name
         What other tools are told that the slide is called; its fingerprint if empty, for
         the name of a slide's file can name a patient.
+    reading
+        Which version of the readers gives its pixels, and what of it has changed.
     """
 
     encoder: str
     slide: str = ""
     synthetic: bool = False
     name: str = ""
+    reading: Reading = UNKNOWN
 
     @property
     def title(self) -> str:
@@ -76,7 +84,8 @@ class BagFile:
     dim
         D, the width of a row.
     provenance
-        Must equal that of the file if it is there.
+        Must equal that of the file if it is there. The rows of an earlier reader are gone on
+        with where this slide's pixels have not changed since.
 
     Raises
     ------
@@ -139,7 +148,7 @@ def save_bag(path: Path | str, bag: Bag, name: str = "") -> None:
     target = Path(path)
     partial = target.with_name(f"{target.name}.part")
     partial.unlink(missing_ok=True)
-    provenance = Provenance(bag.encoder, bag.slide, bag.synthetic, name)
+    provenance = Provenance(bag.encoder, bag.slide, bag.synthetic, name, bag.reading)
     rows = bag.features.detach().cpu().numpy().astype(np.float32)
     with BagFile(partial, bag.grid, rows.shape[1], provenance) as file:
         for start in range(0, len(rows), 4096):
@@ -202,7 +211,18 @@ def load_bag(path: Path | str, partial: bool = False) -> Bag:
         encoder=str(encoder),
         slide=str(root.get("slide") or ""),
         synthetic=bool(root.get("synthetic", False)),
+        reading=stored_reading(path, root),
     )
+
+
+def stored_reading(path: Path, root: Mapping[str, Any]) -> Reading:
+    """Return the reading that the root's attributes state; of other programs none."""
+    own = str(root.get("software") or "").startswith("napari-wsimil")
+    version = int(number(path, {_VERSION: int(own)} | dict(root), _VERSION, least=0))
+    try:
+        return Reading.parse(version, root.get(_CHANGES))
+    except ValueError as error:
+        raise ValueError(f"{path}: {_CHANGES} is {root[_CHANGES]!r}: {error}") from error
 
 
 def bag_of(path: Path, features: NDArray[np.float32], grid: PatchGrid | None, **facts: Any) -> Bag:
@@ -227,6 +247,9 @@ def _create(path: Path, grid: PatchGrid, dim: int, provenance: Provenance) -> No
             file["coords"].attrs.update(_coords_attrs(grid, provenance))
             file.attrs.update(_facts(grid, dim, provenance))
             file.attrs["software"] = f"napari-wsimil {__version__}"
+            file.attrs[_VERSION] = provenance.reading.version
+            if (changes := provenance.reading.text) is not None:
+                file.attrs[_CHANGES] = changes
         os.replace(unborn, path)
     finally:
         unborn.unlink(missing_ok=True)
@@ -259,7 +282,9 @@ def _facts(grid: PatchGrid, dim: int, provenance: Provenance) -> dict[str, Any]:
     """Return what must be the same for two runs to be parts of one."""
     places = hashlib.sha256(np.ascontiguousarray(grid.coords).tobytes()).hexdigest()
     return {
-        **{name: value for name, value in asdict(provenance).items() if name != "name"},
+        "encoder": provenance.encoder,
+        "slide": provenance.slide,
+        "synthetic": provenance.synthetic,
         "dim": dim,
         "patches": len(grid),
         "pixels": grid.pixels,
@@ -279,6 +304,15 @@ def _check_same(
                 f"{stored.get(name)!r}, this run's is {wanted!r}: give another path, "
                 f"or go on as it was begun{onnx_hint(str(stored.get(name)), str(wanted))}"
             )
+    reading = stored_reading(path, stored)
+    changed = provenance.reading.changed(reading.version)
+    if changed is None or changed:
+        raise ValueError(
+            f"{path}: cannot go on with this file: its rows were made with another "
+            f"{' and '.join(changed or ('reader',))} of this slide (reader version "
+            f"{reading.version}, now {provenance.reading.version}): give another path, or "
+            "delete the file"
+        )
 
 
 def _check_finished(path: Path, rows: int, patches: int, partial: bool) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from napari_wsimil.bags.hdf5 import read_attrs
 from napari_wsimil.bags.places import stored_grid, whole_coords
 from napari_wsimil.bags.stated import Stated, Tool, Unit
-from napari_wsimil.bags.store import load_bag
+from napari_wsimil.bags.store import load_bag, stored_reading
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,6 +55,7 @@ def state_trident(path: Path, file: h5py.File) -> Stated:
         verified=own and _HASH in encoder,
         slide=str(root.get("slide") or ""),
         synthetic=bool(root.get("synthetic", False)),
+        reading=stored_reading(path, root),
     )
 
 

@@ -300,7 +300,26 @@ def _warnings(card: Card, bag: Bag) -> list[str]:
         found.append("the model was trained on real slides, this slide is synthetic")
     if card.record is not None and (bag.clinical is None or not bag.clinical.present.any()):
         found.append("the model reads a clinical record, here all of it is missing")
-    return [*found, *_scale_warnings(card, bag), *_feature_warnings(card, bag)]
+    return [
+        *found,
+        *_reading_warnings(card, bag),
+        *_scale_warnings(card, bag),
+        *_feature_warnings(card, bag),
+    ]
+
+
+def _reading_warnings(card: Card, bag: Bag) -> list[str]:
+    """Return how features differ from those made now, and from those the model learned from."""
+    caveat = bag.reading.caveat
+    kinds = [kind for version in card.readers for kind in bag.reading.changed(version) or ()]
+    if not kinds:
+        return [caveat] if caveat else []
+    named = " and ".join(sorted(set(kinds)))
+    return [
+        *([caveat] if caveat else []),
+        f"the model learned from slides read by another reader, which gives another {named} of "
+        "this one: train it again on features extracted now",
+    ]
 
 
 def _record_warnings(card: Card, record: Record | None) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from napari_wsimil.bags.bag import reading_caveats
 from napari_wsimil.bags.encoder_card import require_encoder
 from napari_wsimil.learning.cases import unit_of
 from napari_wsimil.learning.cohort import read_cases
@@ -178,7 +179,7 @@ def _warnings(card: Card, cases: Sequence[Case]) -> tuple[str, ...]:
         words = ("real", "synthetic")
         asked = words[not card.synthetic]
         found.append(f"the model was trained on {words[card.synthetic]} slides, some are {asked}")
-    return tuple(found)
+    return (*found, *reading_caveats(facts.reading for case in cases for facts in case.facts))
 
 
 def _record_warnings(record: RecordFormat, patients: Sequence[Patient]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
+from napari_wsimil.bags.bag import reading_caveats
 from napari_wsimil.bags.bag_facts import facts_of
 from napari_wsimil.models import name_of
 from napari_wsimil.models.card import Card, pseudonym
@@ -83,6 +84,8 @@ def describe(
         classes=tuple(classes),
         survival=survival,
         record=record,
+        readers=tuple(sorted({one.reading.version for one in facts} - {0})),
+        notes=reading_caveats(one.reading for one in facts if one.reading.changes is not None),
         data=data,
         synthetic=any(one.synthetic for one in facts),
         patients=tuple(sorted({pseudonym(case.person, salt) for case in cases})),

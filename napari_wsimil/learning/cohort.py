@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, overload
 
@@ -16,6 +17,7 @@ from napari_wsimil.learning.evaluation import Step
 from napari_wsimil.learning.folds import Fold, folds
 from napari_wsimil.learning.outcomes import Task
 from napari_wsimil.models.record import RecordFormat
+from napari_wsimil.space.slide import SlideError, open_slide
 from napari_wsimil.study.manifest import Split, read_manifest
 from napari_wsimil.study.opened import Unit
 from napari_wsimil.study.study import is_study, open_study
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from napari_wsimil.bags.bag import Bag, ClinicalTokens
     from napari_wsimil.bags.bag_facts import BagFacts
     from napari_wsimil.learning.outcomes import Outcome
+    from napari_wsimil.space.reading import Reading
     from napari_wsimil.study.manifest import Manifest, Patient, SlideRow
     from napari_wsimil.study.schema import ClinicalSchema
 
@@ -82,7 +85,20 @@ def bag_of_slide(slide: SlideRow, folder: Path | None) -> Bag:
     said = Confirmed.parse(slide.feature_facts)
     if said.mpp is None and slide.mpp is not None:
         said = replace(said, mpp=slide.mpp)
-    return open_confirmed(feature_path(slide, folder), said)
+    bag = open_confirmed(feature_path(slide, folder), said)
+    if not bag.reading.caveat or slide.slide_path is None:
+        return bag
+    return replace(bag, reading=_with_changes(bag.reading, slide.slide_path))
+
+
+@lru_cache(maxsize=4096)
+def _with_changes(reading: Reading, slide: Path) -> Reading:
+    """Return a reading with the changes of its slide, or as it is where that does not open."""
+    try:
+        with open_slide(slide) as opened:
+            return reading.of(opened.reading)
+    except SlideError:
+        return reading  # its caveat says that nobody knows
 
 
 def feature_path(slide: SlideRow, folder: Path | None) -> Path:

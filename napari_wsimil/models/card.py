@@ -37,6 +37,10 @@ class Card(BaseModel):
         How the logits are read as survival; None where they are of classes.
     record
         How a patient's record becomes the tokens it takes; None if it reads none.
+    readers
+        Versions of the readers whose pixels it learned from, see `Reading`; empty if unknown.
+    notes
+        Sentences on what is otherwise than the model's name or data promise.
     data
         A sentence on what it was trained on.
     synthetic
@@ -68,6 +72,8 @@ class Card(BaseModel):
     classes: tuple[str, ...] = Field(min_length=2)
     survival: Survival | None = None
     record: RecordFormat | None = None
+    readers: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
     data: str
     synthetic: bool
     patients: tuple[str, ...] = ()
@@ -114,9 +120,9 @@ class Card(BaseModel):
         """Return sentences that whoever uses the model must see, whatever it is asked."""
         leaks = () if self.record is None else self.record.clinical.leaks
         if not leaks:
-            return ()
+            return self.notes
         told = "the model was made to read what gives the outcome away"
-        return (f"{told}, {', '.join(leaks)}: it may have learned nothing else",)
+        return (*self.notes, f"{told}, {', '.join(leaks)}: it may have learned nothing else")
 
     def chances(self, logits: Tensor) -> Tensor:
         """Return the (..., C) probabilities that `outcomes` names, of (..., C) logits."""

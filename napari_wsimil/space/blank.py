@@ -41,6 +41,7 @@ class BlankReader:
         self.resolution = Resolution(mpp, source, note)
         self.identity = identity
         self.properties: Mapping[str, str] = {"note": "Synthetic = True"} if synthetic else {}
+        self.changes: Mapping[str, int] = {}
 
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
         """Return (h, w, 3) of gray, cut off at the level's border."""

@@ -25,6 +25,7 @@ from napari_wsimil.space.geometry import (
 from napari_wsimil.space.lazy import LevelArray, dask_array, display_levels, level_arrays
 from napari_wsimil.space.pyramid import Pyramid
 from napari_wsimil.space.readers import Reader, open_reader
+from napari_wsimil.space.reading import READER_VERSION, Reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,6 +84,11 @@ class Slide:
         """Return 16 hex digits that tell this slide's content from another's."""
         text = f"{self.dimensions} {self.reader.identity}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def reading(self) -> Reading:
+        """Return the version of the readers, and what of this slide has changed."""
+        return Reading(READER_VERSION, self.reader.changes)
 
     @cached_property
     def synthetic(self) -> bool:

@@ -157,8 +157,9 @@ class TrainWidget(DockedWidget):
         loaded = LoadedModel(trained.model, trained.card, trained.path.stem)
         self.progress.finish(finished, loaded)
         self.results.show_trained(trained)
-        unnoted = f" Warning: {trained.unnoted}." if trained.unnoted else ""
-        self._say(f"Trained and saved as {trained.path.name}.{unnoted}")
+        notes = [*trained.card.notes, *filter(None, [trained.unnoted])]
+        warnings = "".join(f" Warning: {note}." for note in notes)
+        self._say(f"Trained and saved as {trained.path.name}.{warnings}")
         self.tabs.setCurrentIndex(2)
 
     def use_model(self) -> None:

@@ -6,6 +6,7 @@ import struct
 from typing import TYPE_CHECKING, Protocol
 
 from napari_wsimil.space.geometry import Level, Resolution, SlideError
+from napari_wsimil.space.reading import READER_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["PARSER_ERRORS", "Reader", "open_reader"]
+__all__ = ["PARSER_ERRORS", "READER_VERSION", "Reader", "open_reader"]
 
 #: What parsers of broken files raise; a reader turns each into a `SlideError`.
 PARSER_ERRORS = (
@@ -49,6 +50,8 @@ class Reader(Protocol):
         Names of label, macro and thumbnail images; may identify a patient.
     identity
         Text that is equal for two files with the same content.
+    changes
+        What of this file earlier readers read otherwise, see `Reading`.
     """
 
     vendor: str
@@ -57,6 +60,7 @@ class Reader(Protocol):
     properties: Mapping[str, str]
     associated: tuple[str, ...]
     identity: str
+    changes: Mapping[str, int]
 
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
         """Return (h, w, 3) of one stored tile, cut off at the level's border.

@@ -58,6 +58,7 @@ class OpenSlideReader:
         self.properties: Mapping[str, str] = dict(stated)
         self.associated = tuple(slide.associated_images)
         self.identity = stated.get("openslide.quickhash-1", "") or content_digest(file)
+        self.changes: Mapping[str, int] = {}
 
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
         size = self.levels[level]

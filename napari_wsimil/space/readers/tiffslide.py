@@ -78,6 +78,7 @@ class TiffSlideReader:
         }
         self.associated = tuple(self._slide.associated_images)
         self.identity = content_digest(self._path)
+        self.changes: Mapping[str, int] = {"color": 2} if any(self._to_rgb) else {}
 
     def _properties(self) -> Mapping[str, Any]:
         """Return the header as tiffslide parses it; ColorError before any other error."""
