@@ -92,9 +92,10 @@ def assess(
     outcome = Outcome.of_card(card)
     cases = yield from read_cases(patients, outcome, folder, card.record, closer)
     warnings += _warnings(card, cases)
-    persons = {case.person: case for case in cases}
+    persons = {case.person for case in cases}
     if card.record is not None:
-        warnings += telling(card.record.clinical.groups, tuple(persons.values()))
+        once = {(case.person, case.target): case for case in cases}
+        warnings += telling(card.record.clinical.groups, tuple(once.values()))
     scores = yield from evaluate(model, cases, "patients")
     logits = scores.logits.double()
     found = bounds(scores, draws)
