@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_wsimil.study.ledger import Ledger
+    from napari_wsimil.study.manifest import Manifest, Patient, SlideRow
     from napari_wsimil.study.predictions import Answer
     from napari_wsimil.study.reviews import Review
     from napari_wsimil.study.runs import Run
@@ -24,8 +25,10 @@ def study_facts(study: Study) -> dict[str, Any]:
     slides = [slide for patient in manifest.patients for slide in patient.slides]
     images = [slide.slide_path for slide in slides if slide.slide_path is not None]
     data = [slide.feature_path for slide in slides if slide.feature_path is not None]
-    labels = [p.label or "unlabeled" for p in manifest.patients]
-    splits = [p.split or "none" for p in manifest.patients]
+    by_slide = study.unit == "slide"
+    cases = [c for p in manifest.patients for c in (p.slide_cases if by_slide else (p,))]
+    labels = [case.label or "unlabeled" for case in cases]
+    splits = [case.split or "none" for case in cases]
     return {
         "kind": "study",
         "name": study.name,
@@ -38,6 +41,7 @@ def study_facts(study: Study) -> dict[str, Any]:
         "features": {"known": len(data), "there": sum(path.exists() for path in data)},
         "labels": _counted(labels),
         "splits": _counted(splits),
+        **(_by_slide_facts(manifest) if by_slide else {}),
         "models_trained": len(study.runs.read()),
         "predictions": len(study.predictions.read()),
         "reviews": len(study.reviews.read()),
@@ -59,11 +63,31 @@ def patient_facts(study: Study, name: str) -> dict[str, Any]:
         "slides": {},
         "reviews": [review_facts(review) for review in study.reviews.read(name)],
     }
-    for slide in patient.slides:
+    for slide, case in zip(patient.slides, patient.slide_cases, strict=True):
         link = links.get(slide.slide)
         said: dict[str, Any] = {"encoder": link.encoder, "verified": link.verified} if link else {}
-        known["slides"][slide.slide] = said
+        own = _own_facts(slide, case) if study.unit == "slide" else {}
+        known["slides"][slide.slide] = own | said
     return known
+
+
+def _by_slide_facts(manifest: Manifest) -> dict[str, Any]:
+    """Return whose the labels are that are counted: the slides' own, or their patients'."""
+    slides = [(slide, p) for p in manifest.patients for slide in p.slides]
+    own = sum(slide.label is not None for slide, _ in slides)
+    taken = sum(slide.label is None and p.label is not None for slide, p in slides)
+    return {"labels_of": {"slides": own, "patients, for slides without their own": taken}}
+
+
+def _own_facts(slide: SlideRow, case: Patient) -> dict[str, Any]:
+    """Return label, split and outcome of a slide, and whether the label is its patient's."""
+    taken = slide.label is None and case.label is not None
+    return {
+        "label": f"{case.label} (of the patient)" if taken else case.label or "",
+        "split": case.split.value if case.split else "",
+        "time": case.time,
+        "event": case.event,
+    }
 
 
 def naming_facts(study: Study, name: str | None, key: Path | None) -> dict[str, Any]:

@@ -74,10 +74,19 @@ def planted_study(folder: Path, unit: Unit = Unit.PATIENT) -> Study:
 
 def as_version_1(folder: Path) -> None:
     """Make a closed study one that the first version of the tables wrote."""
+    as_version_2(folder)
     with closing(sqlite3.connect(folder / "study.db", isolation_level=None)) as connection:
         for table in ("run_patients", "runs", "predictions", "reviews"):
             connection.execute(f"DROP TABLE {table}")
         connection.execute("PRAGMA user_version = 1")
+
+
+def as_version_2(folder: Path) -> None:
+    """Make a closed study one in which slides have nothing of their own."""
+    with closing(sqlite3.connect(folder / "study.db", isolation_level=None)) as connection:
+        for column in ("label", "split", "time", "event"):
+            connection.execute(f"ALTER TABLE slides DROP COLUMN {column}")
+        connection.execute("PRAGMA user_version = 2")
 
 
 def of_a_later_version(folder: Path) -> None:

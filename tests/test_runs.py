@@ -15,6 +15,7 @@ from napari_wsimil.cli import main
 from napari_wsimil.learning.checkpoint import load_checkpoint
 from napari_wsimil.study import database
 from napari_wsimil.study.condition import Health
+from napari_wsimil.study.stored import VERSION
 from napari_wsimil.study.study import open_study
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def test_a_study_of_version_1_gets_the_tables_it_lacks(tmp_path: Path) -> None:
         assert len(study.manifest().patients) == 2
     _keep(tmp_path, tmp_path / "m.safetensors")
     with closing(sqlite3.connect(tmp_path / "study.db")) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (VERSION,)
         with pytest.raises(sqlite3.IntegrityError, match="only added to"):
             connection.execute("DELETE FROM ledger")
     with open_study(tmp_path) as study:

@@ -16,6 +16,7 @@ from studies import SCHEMA, beside, record, small_study
 from napari_wsimil.study import disks
 from napari_wsimil.study.ledger import Act
 from napari_wsimil.study.manifest import Patient
+from napari_wsimil.study.stored import VERSION
 from napari_wsimil.study.study import StudyError, create_study, open_study
 
 KILLED = """
@@ -110,9 +111,14 @@ def test_a_study_that_another_program_locks_later_changes_nothing(tmp_path: Path
 
 def test_a_study_of_a_newer_version_is_read(tmp_path: Path) -> None:
     small_study(tmp_path).close()
-    _execute(tmp_path, "PRAGMA user_version = 3", "ALTER TABLE patients ADD COLUMN hair TEXT")
+    _execute(
+        tmp_path,
+        f"PRAGMA user_version = {VERSION + 1}",
+        "ALTER TABLE patients ADD COLUMN hair TEXT",
+    )
     with open_study(tmp_path) as study:
-        assert "newer version of this program (format 3, this one knows 2)" in study.read_only
+        told = f"newer version of this program (format {VERSION + 1}, this one knows {VERSION})"
+        assert told in study.read_only
         assert len(study.manifest().patients) == 2
         with pytest.raises(StudyError, match="newer"):
             study.ledger.note(Act.EXPORTED)
@@ -120,7 +126,11 @@ def test_a_study_of_a_newer_version_is_read(tmp_path: Path) -> None:
 
 def test_a_study_so_new_that_it_cannot_be_read_says_so(tmp_path: Path) -> None:
     small_study(tmp_path).close()
-    _execute(tmp_path, "PRAGMA user_version = 3", "ALTER TABLE patients RENAME COLUMN label TO l")
+    _execute(
+        tmp_path,
+        f"PRAGMA user_version = {VERSION + 1}",
+        "ALTER TABLE patients RENAME COLUMN label TO l",
+    )
     with open_study(tmp_path) as study, pytest.raises(StudyError, match=r"study\.db.*label"):
         study.manifest()
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 #: What is known of a patient beside the record, as columns.
 OWN = ("patient", "slides", "label", ANSWER, REVIEW, "split", "time", "event")
 
+#: Of these, what a slide may have of its own.
+_SLIDES_OWN = ("label", "split", "time", "event")
+
 #: How many fields are shown until somebody chooses.
 _FIRST_FIELDS = 6
 
@@ -101,8 +104,10 @@ class CohortView:
         """Return a cell as it is shown."""
         patient, field = self.patient(row), self.field(column)
         if field is None:
-            text = self._own(patient, self.columns[column])
-            return Cell(text, self.said.remark(patient, self.columns[column]), not text)
+            name = self.columns[column]
+            text = self._own(patient, name)
+            why = _of_slides(patient, name) or self.said.remark(patient, name)
+            return Cell(text, why, not text)
         value = _value(patient, field)
         if isinstance(value, Absent):
             return Cell("" if value is Absent.MISSING else value.value, value.value, absent=True)
@@ -201,7 +206,8 @@ class CohortView:
             return None
         if name in (ANSWER, REVIEW):
             return self.said.key(patient.name, name)
-        return ((patient.time or 0.0) if name == "time" else 0.0, own.casefold(), 0.0)
+        time = min((t for one in _stating(patient, name) if (t := one.time) is not None), default=0)
+        return (float(time) if name == "time" else 0.0, own.casefold(), 0.0)
 
     def _says(self, patient: Patient, name: str) -> bool:
         """Return whether a column tells something of a patient; one slide is what all have."""
@@ -217,8 +223,30 @@ def _own(patient: Patient, name: str) -> str:
         return patient.name
     if name == "slides":
         return str(len(patient.slides)) if patient.slides else ""
+    words = (_own_word(one, name) for one in _stating(patient, name))
+    return ", ".join(dict.fromkeys(filter(None, words)))
+
+
+def _stating(patient: Patient, name: str) -> tuple[Patient, ...]:
+    """Return whom a column is read of: the slides if one has a value of its own."""
+    if name in _SLIDES_OWN and any(getattr(s, name) is not None for s in patient.slides):
+        return patient.slide_cases
+    return (patient,)
+
+
+def _of_slides(patient: Patient, name: str) -> str:
+    """Return what each slide has, if slides differ; empty if they do not."""
+    if name not in _SLIDES_OWN:
+        return ""
+    words = {case.name: _own_word(case, name) for case in _stating(patient, name)}
+    if len(set(words.values())) < 2:
+        return ""
+    return "; ".join(f"{slide}: {word or 'none'}" for slide, word in words.items())
+
+
+def _own_word(one: Patient, name: str) -> str:
     if name == "event":
-        return "" if patient.event is None else "happened" if patient.event else "censored"
+        return "" if one.event is None else "happened" if one.event else "censored"
     if name == "time":
-        return "" if patient.time is None else f"{patient.time:.12g}"
-    return str(getattr(patient, name) or "")
+        return "" if one.time is None else f"{one.time:.12g}"
+    return str(getattr(one, name) or "")

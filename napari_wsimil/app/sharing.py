@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from napari_wsimil.study.disguise import Disguised
     from napari_wsimil.study.manifest import Manifest
-    from napari_wsimil.study.study import Study
+    from napari_wsimil.study.study import Study, Unit
 
 #: Who stands in the ledger of a copy.
 WHO = "whoever shared it"
@@ -84,7 +84,7 @@ def share(study: Study, out: Path, key: Path | None = None) -> Generator[Step, N
     part = out.with_name(f"{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
-        work = _copied(part, out.name, given, manifest)
+        work = _copied(part, out.name, study.unit, given, manifest)
         identity, attributes, count = yield from work
         kept = Key(key or default_key(identity), given.patients_key, given.slides_key)
         kept.save()
@@ -111,12 +111,12 @@ def _check(study: Study, out: Path, key: Path | None) -> None:
 
 
 def _copied(
-    folder: Path, name: str, given: Disguised, manifest: Manifest
+    folder: Path, name: str, unit: Unit, given: Disguised, manifest: Manifest
 ) -> Generator[Step, None, tuple[str, set[str], int]]:
     """Return identity of the copy, attributes left out of features, and how many files it has."""
     attributes: set[str] = set()
     files = with_features(manifest, given.slides_key)
-    with create_study(folder, given.schema, name=name, who=WHO) as copy:
+    with create_study(folder, given.schema, name=name, unit=unit, who=WHO) as copy:
         why = "a scrubbed copy of another study"
         copy.add(given.patients, why, endpoint=manifest.endpoint)
         links = []

@@ -20,7 +20,8 @@ def study_facts(study: Study, manifest: Manifest) -> str:
     fields = 0 if manifest.schema is None else len(manifest.schema.fields)
     counts = f"{len(manifest.patients):,} patients · {slides:,} slides · {fields:,} fields"
     lines = [f"<b>{html.escape(study.name)}</b>, predicted by {study.unit}", counts]
-    if any(patient.time is not None for patient in manifest.patients):
+    cases = (case for patient in manifest.patients for case in (patient, *patient.slide_cases))
+    if any(case.time is not None for case in cases):
         lines.append(f"outcome: {html.escape(str(manifest.endpoint))}")
     if study.read_only:
         lines.append(f"<b>Read-only</b>: {html.escape(study.read_only, quote=False)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from napari_wsimil.bags.bag import features_digest
@@ -35,7 +35,7 @@ class BagFacts:
     encoder: str
     synthetic: bool
     slide: str
-    reading: Reading
+    reading: Reading = field(hash=False)
     mpp: float | None
     pixels: int | None
     patch_size: int | None

@@ -113,9 +113,9 @@ def assess(
         raise ValueError(f"no features can be read: {'; '.join(unread.values())}")
     cases, remarks = _compared(card, patients, cases, mixed, leave_out=split is None)
     warnings += (*remarks, *_warnings(card, cases))
-    persons = {case.person: case for case in cases}
     if card.record is not None:
-        warnings += telling(card.record.clinical.groups, tuple(persons.values()))
+        once = {(case.person, case.target): case for case in cases}
+        warnings += telling(card.record.clinical.groups, tuple(once.values()))
     scores = yield from evaluate(model, cases, "patients")
     logits = scores.logits.double()
     found = bounds(scores, draws)
@@ -126,7 +126,7 @@ def assess(
             for name, row in zip(scores.patients, card.chances(logits).tolist(), strict=True)
         },
         warnings=warnings,
-        persons=len(persons),
+        persons=len({case.person for case in cases}),
         unit=unit_of(cases),
         cases=cases,
         risks=_risks(card, scores),

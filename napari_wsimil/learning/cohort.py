@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -150,8 +150,8 @@ def read_cohort(path: Path, schema: ClinicalSchema | None) -> Manifest:
 def as_predicted(path: Path, cohort: Manifest) -> Manifest:
     """Return a cohort whose cases are what predictions are of: in some studies each slide.
 
-    A slide has the label, split, outcome and record of its patient, whom `of` names; a patient
-    without slides is no case then.
+    A slide has the record of its patient, whom `of` names, and where it has no label, split or
+    outcome of its own the patient's; a patient without slides is no case then.
     """
     if not is_study(path):
         return cohort
@@ -159,11 +159,7 @@ def as_predicted(path: Path, cohort: Manifest) -> Manifest:
         unit = study.unit
     if unit is Unit.PATIENT:
         return cohort
-    slides = (
-        replace(patient, name=slide.slide, slides=(slide,), of=patient.name)
-        for patient in cohort.patients
-        for slide in patient.slides
-    )
+    slides = (case for patient in cohort.patients for case in patient.slide_cases)
     return replace(cohort, patients=tuple(slides))
 
 
@@ -209,6 +205,7 @@ def split_manifest(
         If there are too few patients for the folds, or no such fold.
     """
     known = [patient for patient in manifest.patients if task.known_of(patient)]
+    _check_parts(manifest)
     splits = {patient.split for patient in known}
     if splits <= {None}:
         if not 0 <= fold < count:
@@ -232,11 +229,34 @@ def _cases_of(fold: Fold, patients: Sequence[Patient]) -> Fold:
     return Fold(*(tuple(name for person in part for name in names[person]) for part in parts))
 
 
+def _check_parts(manifest: Manifest) -> None:
+    """Raise RecordError if slides of one patient are in different parts of the cohort."""
+    parts: defaultdict[str, set[Split]] = defaultdict(set)
+    for patient in manifest.patients:
+        parts[patient.person] |= {*patient.parts}
+    if parted := [person for person, some in parts.items() if len(some) > 1]:
+        raise RecordError(
+            f"{manifest.path}: {len(parted)} of {len(parts)} patients have slides in more than "
+            f"one split, such as {parted[0]!r}: a test would know these patients. Give all "
+            "slides of a patient one split"
+        )
+
+
 def _strata(patients: Sequence[Patient], task: Task) -> dict[str, int]:
-    if task is not Task.CLASSIFICATION:
-        return {patient.person: int(bool(patient.event)) for patient in patients}
+    """Return the stratum of each person: of several classes the one that fewest persons have."""
+    labels: defaultdict[str, set[int]] = defaultdict(set)
     classes = sorted({patient.label or "" for patient in patients})
-    return {patient.person: classes.index(patient.label or "") for patient in patients}
+    for patient in patients:
+        happened = int(bool(patient.event))
+        is_class = task is Task.CLASSIFICATION
+        labels[patient.person].add(classes.index(patient.label or "") if is_class else happened)
+    if task is not Task.CLASSIFICATION:
+        return {person: max(some) for person, some in labels.items()}
+    counts = Counter(label for some in labels.values() for label in some)
+    return {
+        person: min(some, key=lambda label: (counts[label], label))
+        for person, some in labels.items()
+    }
 
 
 def read_cases(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -136,7 +137,8 @@ def bootstrap(
 ) -> dict[str, Interval]:
     """Return what `statistic` says of all patients, with percentile bootstrap intervals.
 
-    Patients are drawn with replacement within their stratum; draws in which a number is
+    Patients are drawn with replacement within their stratum, of slides within the strata that
+    their slides have; draws in which a number is
     NaN are left out of its interval, which is NaN if all are.
 
     Parameters
@@ -151,7 +153,8 @@ def bootstrap(
     values = statistic(np.arange(len(strata)))
     random = np.random.default_rng(seed)
     whose = np.unique(persons, return_inverse=True)[1] if persons else np.arange(len(strata))
-    sampled = [statistic(_resample(strata, whose, random)) for _ in range(draws)]
+    groups = _groups(strata, whose)
+    sampled = [statistic(_resample(groups, whose, random)) for _ in range(draws)]
     tails = (50 * (1 - level), 50 * (1 + level))
     return {
         name: Interval(value, *_percentiles([draw[name] for draw in sampled], tails))
@@ -164,11 +167,21 @@ def _percentiles(numbers: list[float], tails: tuple[float, float]) -> list[float
     return np.percentile(known, tails).tolist() if known else [float("nan")] * 2
 
 
+def _groups(strata: NDArray[np.int64], whose: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Return the indices of the persons who have the same strata, a group each."""
+    of: defaultdict[int, set[int]] = defaultdict(set)
+    for person, stratum in zip(whose.tolist(), strata.tolist(), strict=True):
+        of[person].add(stratum)
+    members: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
+    for index, person in enumerate(whose.tolist()):
+        members[tuple(sorted(of[person]))].append(index)
+    return [np.array(members[key], dtype=np.int64) for key in sorted(members)]
+
+
 def _resample(
-    strata: NDArray[np.int64], whose: NDArray[np.int64], random: np.random.Generator
+    groups: Sequence[NDArray[np.int64]], whose: NDArray[np.int64], random: np.random.Generator
 ) -> NDArray[np.int64]:
-    members = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
-    return np.concatenate([_drawn(group, whose[group], random) for group in members])
+    return np.concatenate([_drawn(group, whose[group], random) for group in groups])
 
 
 def _drawn(

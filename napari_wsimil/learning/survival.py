@@ -31,9 +31,9 @@ def time_bins(patients: Sequence[Patient], count: int = BINS) -> tuple[float, ..
     ValueError
         If there are too few different times of events for so many bins.
     """
-    persons = {patient.person: patient for patient in patients}.values()
-    times = [p.time for p in persons if p.time is not None]
-    of_events = [p.time for p in persons if p.time is not None and p.event]
+    known = dict.fromkeys((p.person, p.time, p.event) for p in patients if p.time is not None)
+    times = [time for _, time, _ in known if time is not None]
+    of_events = [time for _, time, event in known if time is not None and event]
     if len(set(of_events)) < count:
         raise ValueError(
             f"{len(set(of_events))} different times of events among the training patients "

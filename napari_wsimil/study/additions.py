@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -74,6 +75,8 @@ class Addition:
         Where files are, by their paths.
     who, why
         For the ledger.
+    by_slide
+        Whether slides may have a label, split and outcome of their own.
     """
 
     session: Session
@@ -81,6 +84,7 @@ class Addition:
     places: Mapping[Path, Place]
     who: str
     why: str
+    by_slide: bool = False
     known: dict[str, StoredPatient] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)
     forgotten: set[str] = field(default_factory=set)
@@ -114,6 +118,7 @@ class Addition:
         cells = self._cells(patient)
         for name in (patient.name, *(slide.slide for slide in patient.slides)):
             _check_name(name)
+        self._check_unit(patient)
         if said := self._conflict(patient, cells):
             return "conflicts", said
         is_new = patient.name not in self.known
@@ -130,6 +135,15 @@ class Addition:
         texts = exact_texts(self.schema, values)
         return {name: text for name, text in texts.items() if text}
 
+    def _check_unit(self, patient: Patient) -> None:
+        """Raise RecordError if slides have what a study of patients would ignore."""
+        own = [n for n in _OWN for slide in patient.slides if getattr(slide, n) is not None]
+        if own and not self.by_slide:
+            raise RecordError(
+                f"{patient.name}: {own[0]} is stated of a slide, and predictions of this study "
+                "are of patients: state it of the patient, or make a study with --unit slide"
+            )
+
     def _conflict(self, patient: Patient, cells: Mapping[str, str]) -> str:
         if patient.name in self.forgotten:
             return f"{patient.name}: was forgotten, and comes back under no such name"
@@ -141,7 +155,7 @@ class Addition:
         for what, old, new in self._pairs(row, patient, cells) if row else ():
             if old and new and old != new:
                 return f"{patient.name}: {what} is {old} in the study, {new} here"
-        return ""
+        return _parted(row, patient)
 
     def _pairs(
         self, row: StoredPatient, patient: Patient, cells: Mapping[str, str]
@@ -165,6 +179,11 @@ class Addition:
             (f"image of {slide.slide}", _text(image[1]), _text(image[0])),
             (f"features of {slide.slide}", _text(data[1]), _text(data[0])),
             (f"mpp of {slide.slide}", _text(stored.mpp if stored else None), _text(slide.mpp)),
+            *(
+                (f"{name} of {slide.slide}", _text(getattr(stored, name, None)), _text(value))
+                for name in _OWN
+                if (value := getattr(slide, name)) is not None
+            ),
         ]
 
     def _changes(
@@ -197,8 +216,9 @@ class Addition:
     def _fill_slide(self, row: StoredSlide, slide: SlideRow) -> None:
         if (image := self._place(slide.slide_path)) is not None:
             row.root, row.path = image.root, image.path
-        if slide.mpp is not None:
-            row.mpp = slide.mpp
+        for name in ("mpp", *_OWN):
+            if (value := getattr(slide, name)) is not None:
+                setattr(row, name, value)
         data = self._place(slide.feature_path)
         if data is not None and row.features is None:
             facts = {CONFIRMED: slide.feature_facts} if slide.feature_facts else {}
@@ -216,6 +236,21 @@ class Addition:
         return None if path is None else self.places[path]
 
 
+def _parted(row: StoredPatient | None, patient: Patient) -> str:
+    """Return that a patient would have slides in several parts, empty if that is not so."""
+    slides = {slide.name: slide.split for slide in row.slides} if row else {}
+    slides |= {slide.slide: slide.split for slide in patient.slides if slide.split is not None}
+    whole = patient.split or (row.split if row else None)
+    counts = Counter(str(split or whole) for split in slides.values() if split or whole)
+    if len({*counts, *([str(whole)] if whole else [])}) < 2:
+        return ""
+    found = ", ".join(f"{split} {count}" for split, count in sorted(counts.items()))
+    return (
+        f"{patient.name}: slides would be in more than one split ({found}), and a test would "
+        "know the patient: give all slides of a patient one split"
+    )
+
+
 def keep_endpoint(
     session: Session, new: Endpoint, patients: Sequence[Patient], who: str, why: str
 ) -> None:
@@ -230,8 +265,14 @@ def keep_endpoint(
         If new times are of another outcome, or in another unit, than those of the study.
     """
     timed = select(StoredPatient).where(StoredPatient.time.is_not(None))
+    stored: dict[str, tuple[float | None, bool | None]]
     stored = {row.name: (row.time, row.event) for row in session.scalars(timed)}
+    of_slides = select(StoredSlide).where(StoredSlide.time.is_not(None))
+    stored |= {f"slide {s.name}": (s.time, s.event) for s in session.scalars(of_slides)}
+    rows = (row for p in patients for row in p.slides if row.time is not None)
+    given: dict[str, tuple[float | None, bool | None]]
     given = {p.name: (p.time, p.event) for p in patients if p.time is not None}
+    given |= {f"slide {row.slide}": (row.time, row.event) for row in rows}
     kept = session.get(Fact, "outcome")
     old = read_endpoint(kept.value if kept else None)
     if stored and any(stored.get(name) != pair for name, pair in given.items()):

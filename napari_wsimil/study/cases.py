@@ -90,7 +90,17 @@ def _hidden(path: Path) -> bool:
 
 def _slide_of(row: StoredSlide, roots: Mapping[str, Path]) -> SlideRow:
     facts = json.loads(row.features.facts).get(CONFIRMED, "") if row.features else ""
-    return SlideRow(row.name, _path(row, roots), _path(row.features, roots), row.mpp, facts)
+    return SlideRow(
+        row.name,
+        _path(row, roots),
+        _path(row.features, roots),
+        row.mpp,
+        facts,
+        row.label,
+        None if row.split is None else Split(row.split),
+        row.time,
+        row.event,
+    )
 
 
 def _path(row: StoredSlide | StoredFeatures | None, roots: Mapping[str, Path]) -> Path | None:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import create_engine, event
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
-from sqlalchemy.schema import CreateTable
+from sqlalchemy.schema import CreateColumn, CreateTable
 
 from napari_wsimil.study.condition import Health, StudyError, examine, spoken
 from napari_wsimil.study.disks import file_system, journal_on
@@ -23,10 +23,10 @@ from napari_wsimil.study.salvage import copied, salvaged
 from napari_wsimil.study.stored import APPLICATION, VERSION, Base
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Column, Connection, Engine
 
 #: Seconds to wait for another program that writes.
 WAIT_S = 5.0
@@ -154,7 +154,8 @@ def open_database(path: Path, wait_s: float = WAIT_S) -> Database:
     """Return a study's database, read-only where it cannot be written; it then says why.
 
     Where the file is damaged, what can be read of it is copied to memory. One of an older
-    version gets the tables it lacks; where it cannot be written they are there without rows.
+    version gets the tables and columns it lacks; where it cannot be written they are there
+    without values.
 
     Parameters
     ----------
@@ -193,7 +194,7 @@ def _in_memory(
 
 
 def _brought_up(path: Path, wait_s: float) -> str:
-    """Give a study of an older version the tables it lacks; return why that failed, if it did."""
+    """Give an older study the tables and columns it lacks; return why that failed, if it did."""
     with closing(_connected(path, wait_s)) as connection:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version >= VERSION:
@@ -202,6 +203,10 @@ def _brought_up(path: Path, wait_s: float) -> str:
     try:
         with _in_words(path), engine.execution_options(writes=True).begin() as transaction:
             Base.metadata.create_all(transaction)
+            for table, columns in _lacking(transaction.exec_driver_sql).items():
+                for column in columns:
+                    text = CreateColumn(column).compile(dialect=sqlite.dialect())
+                    transaction.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {text}")
             transaction.exec_driver_sql(f"PRAGMA user_version = {VERSION}")
     except StudyError as error:
         return str(error)
@@ -211,13 +216,27 @@ def _brought_up(path: Path, wait_s: float) -> str:
 
 
 def _completed(connection: sqlite3.Connection) -> sqlite3.Connection:
-    """Return a connection with tables of its own, without rows, for those its study lacks."""
+    """Return a connection with what its study lacks: tables without rows, columns of NULL."""
     there = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
     for table in Base.metadata.sorted_tables:
         if table.name not in there:
             made = str(CreateTable(table).compile(dialect=sqlite.dialect()))
             connection.execute(made.replace("CREATE TABLE", "CREATE TEMP TABLE", 1))
+    for name, columns in _lacking(connection.execute).items():
+        nulls = ", ".join(f"NULL AS {column.name}" for column in columns)
+        connection.execute(f"CREATE TEMP VIEW {name} AS SELECT *, {nulls} FROM main.{name}")
     return connection
+
+
+def _lacking(execute: Callable[[str], Iterable[Any]]) -> dict[str, list[Column[Any]]]:
+    """Return the columns that came later than a study, by table; others are those it has."""
+    found: dict[str, list[Column[Any]]] = {}
+    for table in Base.metadata.sorted_tables:
+        there = {row[1] for row in execute(f"PRAGMA table_info({table.name})")}
+        lacking = [column for column in table.columns if column.name not in there]
+        if there and lacking and all(column.nullable for column in lacking):
+            found[table.name] = lacking
+    return found
 
 
 def _connected(path: Path, wait_s: float = WAIT_S, mode: str = "rw") -> sqlite3.Connection:

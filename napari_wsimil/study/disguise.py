@@ -8,14 +8,13 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from napari_wsimil.study.field import Kind
-from napari_wsimil.study.manifest import SlideRow
 from napari_wsimil.study.schema import ClinicalSchema, Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from napari_wsimil.study.field import Field, Value
-    from napari_wsimil.study.manifest import Manifest, Patient
+    from napari_wsimil.study.manifest import Manifest, Patient, SlideRow
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,8 @@ def _dateless(field: Field) -> Field:
 
 def _renamed(patient: Patient, name: str) -> Patient:
     slides = tuple(
-        SlideRow(f"{name}-{number}", mpp=row.mpp) for number, row in enumerate(patient.slides, 1)
+        replace(row, slide=f"{name}-{number}", slide_path=None, feature_path=None, feature_facts="")
+        for number, row in enumerate(patient.slides, 1)
     )
     record = None if patient.record is None else _in_days(patient.record)
     return replace(patient, name=name, slides=slides, record=record)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from napari_wsimil.study.draft import Column
+    from napari_wsimil.study.field import Value
     from napari_wsimil.study.tables import TableRow
 
 
@@ -91,6 +92,12 @@ def stated(column: Column, rows: Sequence[TableRow]) -> tuple[str, ...]:
         if meaning is not Absent.MISSING and cell:
             found.setdefault(meaning, cell)
     return tuple(found.values())
+
+
+def value_of(column: Column, rows: Sequence[TableRow]) -> Value:
+    """Return what rows of one patient state in a column, the first where they disagree."""
+    cells = stated(column, rows)
+    return column.values[cells[0]] if cells else Absent.MISSING
 
 
 def _conflict(patient: str, column: Column, rows: Sequence[TableRow]) -> Conflict | None:

@@ -96,10 +96,11 @@ def write_cohort_table(
     """
     path = Path(path)
     endpoint = _stated(manifest.endpoint, outcome, time_unit)
-    timed = any(patient.time is not None for patient in manifest.patients)
+    timed = any(case.time is not None for p in manifest.patients for case in (p, *p.slide_cases))
     if cbioportal:
-        _write_cbioportal(manifest, path, endpoint, timed=timed)
-        return _notes(endpoint, f"{endpoint.prefix}_MONTHS", timed=timed)
+        whole, notes = _whole(manifest)
+        _write_cbioportal(whole, path, endpoint, timed=timed)
+        return (*_notes(endpoint, f"{endpoint.prefix}_MONTHS", timed=timed), *notes)
     if path.suffix.lower() not in _WRITERS:
         known = ", ".join(sorted(_WRITERS))
         raise RecordError(f"{path.name}: a cohort is written as {known}, or for cBioPortal")
@@ -119,6 +120,24 @@ def _stated(kept: Endpoint, outcome: str, unit: str) -> Endpoint:
         if known and given and known != given:
             raise RecordError(f"the times are {kept}, not {stated}: leave {given!r} out")
     return kept.completed(stated)
+
+
+def _whole(manifest: Manifest) -> tuple[Manifest, tuple[str, ...]]:
+    """Return a cohort with what all slides of a patient have in common, and what is left out."""
+    patients, varying = [], 0
+    for patient in manifest.patients:
+        cases = patient.slide_cases or (patient,)
+        labels = {case.label for case in cases}
+        outcomes = {(case.time, case.event) for case in cases}
+        varying += len(labels) > 1 or len(outcomes) > 1
+        label = next(iter(labels)) if len(labels) == 1 else None
+        time, event = next(iter(outcomes)) if len(outcomes) == 1 else (None, None)
+        patients.append(replace(patient, label=label, time=time, event=event))
+    told = (
+        f"{varying} patients have slides of several classes or outcomes, and cBioPortal's file "
+        "one row per patient: these cells are [Not Available]. Write a .csv for all slides"
+    )
+    return replace(manifest, patients=tuple(patients)), (told,) if varying else ()
 
 
 def _notes(endpoint: Endpoint, column: str, *, timed: bool) -> tuple[str, ...]:
@@ -144,7 +163,8 @@ def _beside(
         header = field.name
         if called(field.name) in columns:
             number = columns.index(called(field.name))
-            if all(_repeats(patient, field, number) for patient in manifest.patients):
+            cases = (c for p in manifest.patients for c in (p.slide_cases or (p,)))
+            if all(_repeats(case, field, number) for case in cases):
                 continue
             header = f"{field.name} (clinical)"
         found.append((header, field))
@@ -159,20 +179,20 @@ def _repeats(patient: Patient, field: Field, column: int) -> bool:
 
 def _rows(manifest: Manifest, fields: Sequence[Field]) -> _Rows:
     for patient in manifest.patients:
-        for slide in patient.slides or (None,):
+        for case in patient.slide_cases or (patient,):
             values = (f.format(_value(patient, f)) for f in fields)
-            yield (*_own(patient, slide), *values)
+            yield (*_own(case, case.slides[0] if case.slides else None), *values)
 
 
-def _own(patient: Patient, slide: SlideRow | None) -> tuple[str, ...]:
+def _own(case: Patient, slide: SlideRow | None) -> tuple[str, ...]:
     return (
-        patient.name,
+        case.person,
         slide.slide if slide else "",
         "" if slide is None or slide.mpp is None else repr(slide.mpp),
-        patient.split or "",
-        patient.label or "",
-        "" if patient.time is None else _exact(patient.time),
-        "" if patient.event is None else str(int(patient.event)),
+        case.split or "",
+        case.label or "",
+        "" if case.time is None else _exact(case.time),
+        "" if case.event is None else str(int(case.event)),
     )
 
 

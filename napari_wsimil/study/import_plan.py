@@ -6,23 +6,30 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from napari_wsimil.study.cells import says
 from napari_wsimil.study.draft import Column, ask_of_na, draft
-from napari_wsimil.study.duplicates import Merged, merge, stated
+from napari_wsimil.study.duplicates import Merged, value_of
 from napari_wsimil.study.field import Absent
 from napari_wsimil.study.linking import Links, link
 from napari_wsimil.study.manifest import COLUMNS, Patient
 from napari_wsimil.study.outcome import Outcome, marked, outcome_of
 from napari_wsimil.study.questions import Asked, Question
 from napari_wsimil.study.roles import Roles, roles_of
-from napari_wsimil.study.rows import by_patient, notes_on, slides_of, split_of
+from napari_wsimil.study.rows import by_patient, notes_on, slide_name, slides_of
 from napari_wsimil.study.schema import ClinicalSchema, Record
+from napari_wsimil.study.slide_rows import (
+    DISAGREE,
+    merged_rows,
+    split_stated,
+    stated_of,
+    with_own,
+    without_varying,
+)
 from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from napari_wsimil.study.field import Field, Value
+    from napari_wsimil.study.field import Field
     from napari_wsimil.study.manifest import SlideRow
     from napari_wsimil.study.tables import Table, TableRow
 
@@ -58,6 +65,8 @@ class ImportPlan:
         The columns of time and event, if any.
     notes
         What else import says, in sentences.
+    given, cases, slides_own
+        As `plan_import` was given them.
     """
 
     table: Table
@@ -72,6 +81,7 @@ class ImportPlan:
     notes: tuple[str, ...]
     given: ClinicalSchema | None = None
     cases: tuple[Patient, ...] = ()
+    slides_own: bool = False
 
     @property
     def open(self) -> tuple[Question, ...]:
@@ -92,12 +102,14 @@ class ImportPlan:
             If an answer is none of its question's, or was not asked for.
         """
         merged = {**self.answers, **answers}
-        return plan_import(self.table, merged, schema=self.given, cases=self.cases)
+        return plan_import(
+            self.table, merged, schema=self.given, cases=self.cases, slides_own=self.slides_own
+        )
 
     def revised(self, answers: Mapping[str, str]) -> ImportPlan:
         """Return the plan with these answers alone; what does not fit any more is dropped."""
         asked = Asked({key: answer for key, answer in answers.items() if answer}, strict=False)
-        return _plan(self.table, asked, self.given, self.cases)
+        return _plan(self.table, asked, self.given, self.cases, slides_own=self.slides_own)
 
     def patients(self, *, as_cases: bool = True) -> tuple[Patient, ...]:
         """Return the patients with their slides and records.
@@ -131,26 +143,14 @@ class ImportPlan:
     def _patient(
         self, name: str, slides: tuple[SlideRow, ...], rows: Sequence[TableRow]
     ) -> Patient:
-        columns = (*self.fields, *(self.outcome.columns if self.outcome else ()))
-        values = {column.header: _value(column, rows) for column in columns}
+        values = {column.header: value_of(column, rows) for column in self.fields}
+        split = split_stated(rows, self.columns)
         by_name = {c.field.name: values[c.header] for c in self.fields if c.field is not None}
         record = {f.name: by_name.get(f.name, Absent.MISSING) for f in self.schema.fields}
-        time, event = (self.outcome and self.outcome.of(values)) or (None, None)
-        return Patient(
-            name,
-            slides,
-            self._label(rows),
-            split_of(rows[0]),
-            time,
-            event,
-            Record(record),
-        )
-
-    def _label(self, rows: Sequence[TableRow]) -> str | None:
-        if self.roles.label is None:
-            return None
-        cells = (row.cells[self.roles.label] for row in rows)
-        return next((cell for cell in cells if says(cell)), None)
+        if self.slides_own:
+            rows = [row for row in rows if not slide_name(row, self.roles)]
+        label, time, event = stated_of(rows, self.roles, self.outcome)
+        return Patient(name, slides, label, split, time, event, Record(record))
 
 
 def plan_import(
@@ -159,6 +159,7 @@ def plan_import(
     *,
     schema: ClinicalSchema | None = None,
     cases: Sequence[Patient] = (),
+    slides_own: bool = False,
 ) -> ImportPlan:
     """Return what the import of a table will do. Nothing is written.
 
@@ -174,6 +175,9 @@ def plan_import(
     cases
         Those of the study; their slides are linked to the table's patients, who are called
         as their cases are.
+    slides_own
+        Whether slides have a label and outcome of their own, as in a study whose predictions
+        are of slides. A patient then has those of the rows that name no slide.
 
     Raises
     ------
@@ -182,13 +186,18 @@ def plan_import(
         one; the message names file, row, column and value.
     """
     asked = Asked(answers or {})
-    plan = _plan(table, asked, schema, cases)
+    plan = _plan(table, asked, schema, cases, slides_own=slides_own)
     asked.check()
     return plan
 
 
 def _plan(
-    table: Table, asked: Asked, schema: ClinicalSchema | None, cases: Sequence[Patient]
+    table: Table,
+    asked: Asked,
+    schema: ClinicalSchema | None,
+    cases: Sequence[Patient],
+    *,
+    slides_own: bool,
 ) -> ImportPlan:
     counts = {c: Counter(row.cells[c] for row in table.rows) for c in table.columns}
     roles = roles_of(table, counts, asked)
@@ -200,11 +209,21 @@ def _plan(
     columns = tuple(_column(table, c, counts[c], roles, known, asked) for c in table.columns)
     columns = marked(columns, table.rows, roles.label)
     rows, nameless = by_patient(table, roles)
-    merged = merge(rows, _speaking(columns, roles), [roles.slide] if roles.slide else [])
+    apart = slides_own and roles.slide is not None
+    outcome = outcome_of(columns, asked) if apart else None
+    merged = merged_rows(rows, columns, roles, outcome, slides_own=apart)
     columns = _resolved(columns, merged, asked)
-    outcome = outcome_of(columns, asked)
+    dropped = {column.header for column in columns if column.why == DISAGREE}
+    if apart:
+        columns = without_varying(columns, rows, outcome)
+        outcome = None if outcome and dropped & {c.header for c in outcome.columns} else outcome
+    else:
+        outcome = outcome_of(columns, asked)
+    roles = replace(roles, label=None if roles.label in dropped else roles.label)
     columns = tuple(_named(column, outcome) for column in columns)
     named = {name: slides_of(some, roles) for name, some in rows.items()}
+    if apart:
+        named = {n: with_own(n, some, rows, roles, outcome, columns) for n, some in named.items()}
     links = link(named, cases)
     return ImportPlan(
         table,
@@ -219,6 +238,7 @@ def _plan(
         (*table.notes, *notes_on(rows, nameless)),
         schema,
         tuple(cases),
+        slides_own,
     )
 
 
@@ -258,11 +278,6 @@ def _named(column: Column, outcome: Outcome | None) -> Column:
     return replace(column, field=column.field.model_copy(update={"name": name}))
 
 
-def _speaking(columns: Sequence[Column], roles: Roles) -> list[Column]:
-    """Return the columns that say something of a patient: fields, class and split."""
-    return [c for c in columns if c.field is not None or c.header in (roles.label, "split")]
-
-
 def _resolved(columns: tuple[Column, ...], merged: Merged, asked: Asked) -> tuple[Column, ...]:
     """Return the columns that stay, having asked about rows that disagree."""
     if not merged.conflicts:
@@ -274,8 +289,9 @@ def _resolved(columns: tuple[Column, ...], merged: Merged, asked: Asked) -> tupl
     answer = asked.ask(Question("conflicts", text, options, "", dict(by_column)))
     if answer != NO_COLUMNS:
         return columns
-    why = "rows of a patient disagree"
-    return tuple(replace(c, field=None, why=why) if c.header in by_column else c for c in columns)
+    return tuple(
+        replace(c, field=None, why=DISAGREE) if c.header in by_column else c for c in columns
+    )
 
 
 def _schema(
@@ -289,8 +305,3 @@ def _schema(
     # Not the file's name, which can name a patient: the schema goes wherever the study goes.
     told = f"drafted from a table of {len(table.rows)} rows and {len(table.columns)} columns"
     return ClinicalSchema(name="drafted", description=told, fields=drafted, inferred=True)
-
-
-def _value(column: Column, rows: Sequence[TableRow]) -> Value:
-    cells = stated(column, rows)
-    return column.values[cells[0]] if cells else Absent.MISSING

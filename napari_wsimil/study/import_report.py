@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from napari_wsimil.study.field import Absent, Kind
@@ -86,6 +87,12 @@ def who_lines(plan: ImportPlan) -> Iterator[str]:
     yield from _list("patients without a slide", links.without)
     yield from _list("slides of the study that are of nobody in the table", links.of_nobody)
     yield from _list("slides that several patients claim, left out", links.contested)
+    if plan.slides_own and plan.roles.slide:
+        rows = [slide for slides in links.slides.values() for slide in slides]
+        counts = Counter(slide.label for slide in rows if slide.label is not None)
+        told = ", ".join(f"{label} {count}" for label, count in sorted(counts.items()))
+        lacking = len(rows) - counts.total()
+        yield f"classes of slides: {told or 'none'}; {lacking} slides without one of their own"
     if plan.outcome:
         times = " / ".join(column.header for column in plan.outcome.times)
         yield f"outcome: {times} with {plan.outcome.event.header}"

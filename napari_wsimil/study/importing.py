@@ -11,6 +11,7 @@ from napari_wsimil.study.exports import write_cohort_table
 from napari_wsimil.study.formats import open_table, other_sheets
 from napari_wsimil.study.import_plan import ImportPlan, plan_import
 from napari_wsimil.study.ledger import Act
+from napari_wsimil.study.opened import Unit
 from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ def plan_for(
     known = study.schema if study.schema.fields or schema is None else schema
     table = open_table(path, sheet)
     try:
-        return plan_import(table, answers, schema=known, cases=cases)
+        own = study.unit is Unit.SLIDE
+        return plan_import(table, answers, schema=known, cases=cases, slides_own=own)
     except RecordError as error:
         raise RecordError(f"{error}{other_sheets(table.sheet, table.sheets)}") from error
 

@@ -141,6 +141,10 @@ def _located(said: SlideRow, found: SlideRow) -> SlideRow:
         feature_path=found.feature_path or said.feature_path,
         mpp=found.mpp or said.mpp,
         feature_facts=found.feature_facts or said.feature_facts,
+        label=said.label,
+        split=said.split,
+        time=said.time,
+        event=said.event,
     )
 
 

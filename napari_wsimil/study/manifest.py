@@ -42,6 +42,9 @@ COLUMNS = (
     "event",
 )
 
+#: What a slide may have of its own in a study whose predictions are of slides.
+_OF_SLIDES = ("label", "time", "event")
+
 #: Other tools' names of our columns: CLAM's label lists and STAMP's tables.
 ALIASES: Mapping[str, str] = {
     "case_id": "patient_id",
@@ -73,6 +76,8 @@ class SlideRow:
     feature_facts
         What a person confirmed of the features that their file does not say, such as
         "patch_size=512; encoder=uni"; see `Confirmed` in `bags`.
+    label, split, time, event
+        The slide's own, where predictions are of slides; None where it has its patient's.
     """
 
     slide: str
@@ -80,6 +85,10 @@ class SlideRow:
     feature_path: Path | None = None
     mpp: float | None = None
     feature_facts: str = ""
+    label: str | None = None
+    split: Split | None = None
+    time: float | None = None
+    event: bool | None = None
 
     def lies_at(self, path: Path) -> bool:
         """Return whether a file is its image or its features, or is called after it."""
@@ -128,6 +137,30 @@ class Patient:
     def person(self) -> str:
         """The patient's name, also where the case is a slide."""
         return self.of or self.name
+
+    @property
+    def parts(self) -> tuple[Split, ...]:
+        """The parts of the cohort that the patient and the slides are in; one is right."""
+        stated = {self.split, *(slide.split for slide in self.slides)}
+        return tuple(split for split in Split if split in stated)
+
+    @property
+    def slide_cases(self) -> tuple[Patient, ...]:
+        """A case per slide, with the label, split and outcome of the slide, else the patient's."""
+        return tuple(self._slide_case(slide) for slide in self.slides)
+
+    def _slide_case(self, slide: SlideRow) -> Patient:
+        timed = self if slide.time is None else slide
+        return replace(
+            self,
+            name=slide.slide,
+            slides=(slide,),
+            label=self.label if slide.label is None else slide.label,
+            split=self.split if slide.split is None else slide.split,
+            time=timed.time,
+            event=timed.event,
+            of=self.name,
+        )
 
 
 @dataclass(frozen=True)
@@ -204,9 +237,9 @@ def write_manifest(manifest: Manifest, path: str | Path) -> None:
     path = Path(path)
     clinical = tuple(one.name for one in manifest.schema.fields) if manifest.schema else ()
     rows = (
-        _cells(manifest.schema, patient, slide, path)
+        _cells(manifest.schema, case, case.slides[0], path)
         for patient in manifest.patients
-        for slide in patient.slides
+        for case in patient.slide_cases
     )
     write_table(path, (*COLUMNS, *clinical), rows)
 
@@ -301,9 +334,9 @@ def _check_agreement(row: TableRow, one: Patient, other: Patient) -> None:
     said, says = _stated(one), _stated(other)
     for column in said:
         if said[column] != says[column]:
-            raise row.error(
-                column, f"differs from {said[column]!r} in an earlier row of patient {one.name!r}"
-            )
+            whose = f"differs from {said[column]!r} in an earlier row of patient {one.name!r}"
+            slides = ": where it belongs to slides, import the table into a study of --unit slide"
+            raise row.error(column, whose + slides * (column in _OF_SLIDES))
 
 
 def _stated(patient: Patient) -> dict[str, object]:
@@ -321,7 +354,7 @@ def _cells(
 ) -> tuple[str, ...]:
     clinical = schema.format(patient.record) if schema and patient.record else {}
     return (
-        patient.name,
+        patient.person,
         slide.slide,
         _relative(slide.slide_path, path),
         _relative(slide.feature_path, path),

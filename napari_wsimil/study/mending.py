@@ -35,6 +35,10 @@ def mended(memory: sqlite3.Connection, named: Mapping[str, Sequence[str]]) -> tu
     found = [
         _told(patients, "patients have lost label, split and outcome"),
         _told(slides, "slides have lost where they are"),
+        _told(
+            slides if _is_of_slides(memory) else (),
+            "slides have lost their own label, split and outcome",
+        ),
         _untold(memory),
         _blank_records(memory),
         _unreadable_facts(memory),
@@ -55,6 +59,11 @@ def _told(names: Sequence[str], what: str) -> str:
         return ""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return f"{len(names)} {what}: {', '.join(names[:_SHOWN])}{more}"
+
+
+def _is_of_slides(memory: sqlite3.Connection) -> bool:
+    """Return whether slides have a label, split and outcome of their own."""
+    return _names(memory, "SELECT value FROM facts WHERE name = 'unit'") == ["slide"]
 
 
 def _names(memory: sqlite3.Connection, select: str, *given: str) -> list[str]:

@@ -173,8 +173,9 @@ class Study:
             places = placed(session, self.folder, images, "slides")
             places |= placed(session, self.folder, data, "features")
             keep_endpoint(session, endpoint or Endpoint(), patients, self.ledger.who, why)
-            addition = Addition(session, self._schema(session), places, self.ledger.who, why)
-            added = addition.run(patients)
+            schema, who = self._schema(session), self.ledger.who
+            by_slide = self.unit is Unit.SLIDE
+            added = Addition(session, schema, places, who, why, by_slide).run(patients)
             if file:
                 append(session, [drafted(self.ledger.who, Act.IMPORTED, why=why, file=file)])
             return added

@@ -47,12 +47,9 @@ def by_patient(table: Table, roles: Roles) -> tuple[dict[str, list[TableRow]], l
 
 def slides_of(rows: Sequence[TableRow], roles: Roles) -> list[SlideRow]:
     """Return the slides that rows of one patient name, each once."""
-    if roles.slide is None:
-        return []
     named: dict[str, SlideRow] = {}
     for row in rows:
-        name = _ENDINGS.sub("", row.cells[roles.slide])
-        if name.casefold() not in MARKERS:
+        if name := slide_name(row, roles):
             places = (row.file("slide_path"), row.file("feature_path"))
             mpp, facts = row.number("mpp_override", *PLAUSIBLE_MPP), row.text("feature_facts")
             named.setdefault(name, SlideRow(name, *places, mpp, facts))
@@ -79,3 +76,17 @@ def split_of(row: TableRow) -> Split | None:
     if text not in words:
         raise row.error("split", f"is none of {', '.join(Split)}")
     return words[text]
+
+
+def slide_name(row: TableRow, roles: Roles) -> str:
+    """Return the slide that a row names, empty if it names none."""
+    name = _ENDINGS.sub("", row.cells[roles.slide]) if roles.slide else ""
+    return "" if name.casefold() in MARKERS else name
+
+
+def by_slide(rows: Sequence[TableRow], roles: Roles) -> dict[str, list[TableRow]]:
+    """Return the rows of one patient by the slide that they name, "" for none."""
+    named: dict[str, list[TableRow]] = {}
+    for row in rows:
+        named.setdefault(slide_name(row, roles), []).append(row)
+    return named

@@ -109,12 +109,21 @@ def _memory() -> sqlite3.Connection:
 
 def _saved(table: Table, damaged: sqlite3.Connection, memory: sqlite3.Connection) -> int:
     """Copy the rows of a table that can be read, and return how many they are."""
-    columns = ", ".join(column.name for column in table.columns)
-    places = ", ".join("?" for _ in table.columns)
+    there = _columns(table, damaged)
+    columns, places = ", ".join(there), ", ".join("?" for _ in there)
     insert = f"INSERT OR IGNORE INTO {table.name} ({columns}) VALUES ({places})"
     memory.executemany(insert, _readable(damaged, f"SELECT rowid, {columns} FROM {table.name}"))
     (count,) = memory.execute(f"SELECT count(*) FROM {table.name}").fetchone()
     return int(count)
+
+
+def _columns(table: Table, damaged: sqlite3.Connection) -> list[str]:
+    """Return the columns of a table that the study has: an older one lacks those added later."""
+    names = [column.name for column in table.columns]
+    with suppress(sqlite3.DatabaseError):
+        there = {row[1] for row in damaged.execute(f"PRAGMA table_info({table.name})")}
+        return [name for name in names if name in there] or names
+    return names
 
 
 def _readable(damaged: sqlite3.Connection, select: str) -> list[tuple[object, ...]]:

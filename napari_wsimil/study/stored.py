@@ -1,8 +1,9 @@
 """Stored: the tables of a study's database.
 
-A patient has one label, one split and one outcome, so these are columns of the patient. Runs,
-predictions and reviews came with version 2: a study of version 1 that may be written gets their
-tables when it is opened, one that may not has none of these rows.
+Label, split and outcome are columns of the patient, and of the slide in a study whose
+predictions are of slides: a slide without its own has its patient's. Runs, predictions and
+reviews came with version 2, the slide's columns with version 3: an older study that may be
+written gets what it lacks when it is opened, one that may not has none of these values.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from sqlalchemy import DDL, ForeignKey, UniqueConstraint, event
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 #: Version of the tables, SQLite's `user_version`; and what marks a database as ours.
-VERSION = 2
+VERSION = 3
 APPLICATION = 0x57534D4C  # "WSML"
 
 
@@ -74,7 +75,7 @@ class StoredRecord(Base):
 
 
 class StoredSlide(Base):
-    """A slide; where its image is, if there is one."""
+    """A slide; where its image is, and its own label, split and outcome, if it has them."""
 
     __tablename__ = "slides"
 
@@ -84,6 +85,10 @@ class StoredSlide(Base):
     root: Mapped[str | None]
     path: Mapped[str | None]
     mpp: Mapped[float | None]
+    label: Mapped[str | None]
+    split: Mapped[str | None]
+    time: Mapped[float | None]
+    event: Mapped[bool | None]
     patient: Mapped[StoredPatient] = relationship(back_populates="slides")
     features: Mapped[StoredFeatures | None] = relationship(cascade="all, delete-orphan")
 

@@ -51,6 +51,11 @@ class StudySlides(QWidget):
 
 
 def _words(slide: SlideRow) -> str:
+    label = f", {slide.label}" if slide.label else ""
+    return f"{_files(slide)}{label}"
+
+
+def _files(slide: SlideRow) -> str:
     if slide.slide_path is None:
         return (
             f"{slide.slide} (features alone)" if slide.feature_path else f"{slide.slide} (no file)"

@@ -1,0 +1,105 @@
+"""Slide rows: what the rows of a table state of a patient, and of each slide for itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from napari_wsimil.study.cells import says
+from napari_wsimil.study.duplicates import Merged, merge, value_of
+from napari_wsimil.study.rows import by_slide, split_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from napari_wsimil.study.draft import Column
+    from napari_wsimil.study.manifest import SlideRow, Split
+    from napari_wsimil.study.outcome import Outcome
+    from napari_wsimil.study.roles import Roles
+    from napari_wsimil.study.tables import TableRow
+
+#: Why a column is left out on request.
+DISAGREE = "rows of a patient disagree"
+
+
+def merged_rows(
+    rows: Mapping[str, Sequence[TableRow]],
+    columns: Sequence[Column],
+    roles: Roles,
+    outcome: Outcome | None,
+    *,
+    slides_own: bool,
+) -> Merged:
+    """Return rows by patient; label and outcome of slides disagree within one slide only."""
+    timed = outcome.columns if outcome else ()
+    of_slides = {roles.label, *(column.header for column in timed)} if slides_own else set()
+    speaking = _speaking(columns, roles)
+    slides = [roles.slide] if roles.slide else []
+    own = [column for column in speaking if column.header in of_slides]
+    merged = merge(
+        rows,
+        [column for column in speaking if column.header not in of_slides],
+        [*slides, *(column.header for column in own)],
+    )
+    if not own:
+        return merged
+    per_slide = {
+        (patient, slide): some
+        for patient, mine in rows.items()
+        for slide, some in by_slide(mine, roles).items()
+    }
+    found = merge({f"{p}\0{s}": some for (p, s), some in per_slide.items()}, own, slides).conflicts
+    conflicts = (replace(c, patient=c.patient.partition("\0")[0]) for c in found)
+    return replace(merged, conflicts=(*merged.conflicts, *conflicts))
+
+
+def _speaking(columns: Sequence[Column], roles: Roles) -> list[Column]:
+    """Return the columns that say something of a patient: fields, class and split."""
+    return [c for c in columns if c.field is not None or c.header in (roles.label, "split")]
+
+
+def without_varying(
+    columns: Sequence[Column], rows: Mapping[str, Sequence[TableRow]], outcome: Outcome | None
+) -> tuple[Column, ...]:
+    """Return the columns; one of an outcome that slides of a patient differ in is no field."""
+    headers = {column.header for column in outcome.columns} if outcome else set()
+    own = [column for column in columns if column.header in headers]
+    varying = {conflict.column for conflict in merge(rows, own, ()).conflicts}
+    why = "the outcome of slides"
+    return tuple(replace(c, field=None, why=why) if c.header in varying else c for c in columns)
+
+
+def with_own(
+    patient: str,
+    slides: Sequence[SlideRow],
+    rows: Mapping[str, Sequence[TableRow]],
+    roles: Roles,
+    outcome: Outcome | None,
+    columns: Sequence[Column],
+) -> list[SlideRow]:
+    """Return slides of a patient with the label and outcome of their rows, and one split."""
+    named, split = by_slide(rows[patient], roles), split_stated(rows[patient], columns)
+    found = []
+    for slide in slides:
+        label, time, event = stated_of(named[slide.slide], roles, outcome)
+        found.append(replace(slide, label=label, split=split, time=time, event=event))
+    return found
+
+
+def stated_of(
+    rows: Sequence[TableRow], roles: Roles, outcome: Outcome | None
+) -> tuple[str | None, float | None, bool | None]:
+    """Return the label, time and event that some rows state."""
+    cells = (row.cells[roles.label] for row in rows if roles.label)
+    label = next((cell for cell in cells if says(cell)), None)
+    if outcome is None or not rows:
+        return label, None, None
+    values = {column.header: value_of(column, rows) for column in outcome.columns}
+    return label, *(outcome.of(values) or (None, None))
+
+
+def split_stated(rows: Sequence[TableRow], columns: Sequence[Column]) -> Split | None:
+    """Return the first split that rows of a patient state; None if it is left out."""
+    if any(column.header == "split" and column.why == DISAGREE for column in columns):
+        return None
+    return next(filter(None, map(split_of, rows)), None)
