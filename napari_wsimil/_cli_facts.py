@@ -60,6 +60,8 @@ def _slide(path: Path, mpp: float | None, identifying: bool) -> Facts:
         }
         if resolution.note:
             facts["mpp_note"] = resolution.note
+        if reader.notes:
+            facts["notes"] = list(reader.notes)
         if identifying:
             facts["associated"] = list(reader.associated)
             facts["header"] = dict(reader.properties)

@@ -32,6 +32,7 @@ class BlankReader:
 
     vendor = "no slide"
     associated: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     closed = False
 
     def __init__(self, size: tuple[int, int], mpp: float | None, identity: str, synthetic: bool):

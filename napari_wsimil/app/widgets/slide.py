@@ -273,6 +273,7 @@ def _slide_facts(slide: Slide, names: bool) -> str:
         size = f"{width * resolution.mpp / 1000:.2f} × {height * resolution.mpp / 1000:.2f} mm"
         lines.append(f"{size} at {resolution.mpp:.4g} µm/px ({_SOURCES[resolution.source]})")
     lines.append(f"Format: {slide.reader.vendor}")
+    lines += [html.escape(note) for note in slide.reader.notes]
     return "<br>".join(lines)
 
 

@@ -49,6 +49,8 @@ class Reader(Protocol):
         Names of label, macro and thumbnail images; may identify a patient.
     identity
         Text that is equal for two files with the same content.
+    notes
+        What was corrected or left out on opening, for people; names no file.
     """
 
     vendor: str
@@ -57,6 +59,7 @@ class Reader(Protocol):
     properties: Mapping[str, str]
     associated: tuple[str, ...]
     identity: str
+    notes: tuple[str, ...]
 
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
         """Return (h, w, 3) of one stored tile, cut off at the level's border.

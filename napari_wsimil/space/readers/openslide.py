@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,7 @@ from napari_wsimil.space.geometry import (
     stated_resolution,
 )
 from napari_wsimil.space.readers.content import content_digest
+from napari_wsimil.space.readers.dicom import Placed, place_level, read_matrices
 from napari_wsimil.space.readers.levels import level_factors
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _TILE = (512, 512)
+#: Pixels by which a read may begin earlier than asked.
+_BACK = 16
 #: The side of a level above which a header is not believed.
 _MAX_SIDE = 2**24
 
@@ -43,9 +47,13 @@ class OpenSlideReader:
             raise SlideError(f"OpenSlide says: {error}") from error
         self._file = _File(slide)
         stated = slide.properties
-        #: What OpenSlide divides level-0 places by, the mean of two axes or the format's own.
-        self._divisors = slide.level_downsamples
-        self.levels = tuple(_level(slide, number) for number in range(slide.level_count))
+        dicom = stated.get(openslide.PROPERTY_NAME_VENDOR) == "dicom"
+        try:
+            self._stored, self.notes = _dicom_levels(slide, file) if dicom else _levels(slide)
+        except SlideError:
+            self.close()
+            raise
+        self.levels = tuple(stored.placed.level for stored in self._stored)
         if any(not 0 < side <= _MAX_SIDE for side in slide.dimensions):
             self.close()
             raise SlideError(f"a slide of {slide.dimensions} px is not plausible")
@@ -60,17 +68,19 @@ class OpenSlideReader:
         self.identity = stated.get("openslide.quickhash-1", "") or content_digest(file)
 
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
-        size = self.levels[level]
+        size, stored = self.levels[level], self._stored[level]
         x, y = column * _TILE[0], row * _TILE[1]
-        shape = (min(_TILE[0], size.width - x), min(_TILE[1], size.height - y))
-        divisor = self._divisors[level]
-        origin = (math.floor(x * divisor + 0.5), math.floor(y * divisor + 0.5))
+        width, height = min(_TILE[0], size.width - x), min(_TILE[1], size.height - y)
+        left, before_x = _start(x + stored.placed.skip[0], stored.divisor)
+        top, before_y = _start(y + stored.placed.skip[1], stored.divisor)
+        shape = width + before_x, height + before_y
         where = f"{self._path.name}: level {level}, tile ({column}, {row})"
         try:
             with self._file.reading(where) as slide:
-                return _on_white(slide.read_region(origin, level, shape))
+                pixels = _on_white(slide.read_region((left, top), stored.number, shape))
         except openslide.OpenSlideError as error:
             raise SlideError(f"{where} cannot be read ({error})") from error
+        return np.ascontiguousarray(pixels[before_y:, before_x:])
 
     def read_associated(self, name: str) -> NDArray[np.uint8]:
         with self._file.reading(f"{self._path.name}: {name}") as slide:
@@ -119,13 +129,63 @@ class _File:
             self.closed = True
 
 
-def _level(slide: openslide.OpenSlide, number: int) -> Level:
-    """Return a level with the factor its format states, else with those of its size."""
-    finest, size = slide.dimensions, slide.level_dimensions[number]
-    given = slide.level_downsamples[number]
-    mean = (finest[0] / size[0] + finest[1] / size[1]) / 2
-    stated = not math.isclose(given, mean, rel_tol=1e-12)
-    return Level(*size, (given, given) if stated else level_factors(finest, size), _TILE)
+@dataclass(frozen=True)
+class _Stored:
+    """A level in its place, its number in OpenSlide, and what that divides level-0 places by."""
+
+    placed: Placed
+    number: int
+    divisor: float
+
+
+def _levels(slide: openslide.OpenSlide) -> tuple[list[_Stored], tuple[str, ...]]:
+    """Return every level with the factor its format states, else with those of its size."""
+    finest, levels = slide.dimensions, []
+    for number, size in enumerate(slide.level_dimensions):
+        divisor = slide.level_downsamples[number]
+        mean = (finest[0] / size[0] + finest[1] / size[1]) / 2
+        stated = not math.isclose(divisor, mean, rel_tol=1e-12)
+        factors = (divisor, divisor) if stated else level_factors(finest, size)
+        levels.append(_Stored(Placed(Level(*size, factors, _TILE), (0, 0)), number, divisor))
+    return levels, ()
+
+
+def _dicom_levels(slide: openslide.OpenSlide, file: Path) -> tuple[list[_Stored], tuple[str, ...]]:
+    """Return the levels of a DICOM slide whose places are known, and notes on the others."""
+    series = slide.properties["dicom.SeriesInstanceUID"]
+    matrices = {
+        matrix.size: matrix
+        for matrix in read_matrices(file.parent)
+        if matrix.series == series and matrix.volume
+    }
+    levels, notes = [], []
+    for number, size in enumerate(slide.level_dimensions):
+        if not {size, slide.dimensions} <= matrices.keys():
+            raise SlideError(f"the header of a level of {size[0]} × {size[1]} px cannot be read")
+        name = f"level {number} ({size[0]} × {size[1]} px)"
+        try:
+            placed = place_level(matrices[slide.dimensions], matrices[size], _TILE)
+        except ValueError as reason:
+            notes.append(f"{name} is not used: {reason}")
+            continue
+        if placed.note:
+            notes.append(f"{name}: {placed.note}")
+        levels.append(_Stored(placed, number, slide.level_downsamples[number]))
+    return levels, tuple(notes)
+
+
+def _start(pixel: int, divisor: float) -> tuple[int, int]:
+    """Return the level-0 place to read a level from, and how many pixels come before `pixel`.
+
+    OpenSlide takes whole level-0 places only and blends two pixels where it lands between
+    them, so reading begins where it lands on one most nearly.
+    """
+    before = min(range(_BACK), key=lambda back: abs(_off_grid((pixel - back) * divisor)))
+    return round((pixel - before) * divisor), before
+
+
+def _off_grid(place: float) -> float:
+    return round(place - round(place), 6)
 
 
 def _first_dicom(folder: Path) -> Path:

@@ -42,6 +42,8 @@ _MICRONS = {"nm": 1e-3, "µm": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6}
 class TiffSlideReader:
     """Tiles of an RGB TIFF that tiffslide can parse. See `Reader`."""
 
+    notes: tuple[str, ...] = ()
+
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
