@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_wsimil.space.geometry import Level
+from napari_wsimil.space.geometry import Level, SlideImage
 from napari_wsimil.space.readers import PARSER_ERRORS
 from napari_wsimil.space.readers.levels import Size, level_factors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -42,6 +42,8 @@ class Matrix:
 
     Attributes
     ----------
+    path
+        Its file.
     series
         Identifies the slide it is of.
     volume
@@ -56,6 +58,7 @@ class Matrix:
         (2, 2), the directions of a row and of a column on the glass.
     """
 
+    path: Path
     series: str
     volume: bool
     size: Size
@@ -102,12 +105,34 @@ def read_matrix(path: Path) -> Matrix | None:
 
     try:
         header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
-        return _matrix(header)
+        return _matrix(path, header)
     except (pydicom.errors.InvalidDicomError, *PARSER_ERRORS):
         return None  # OpenSlide passes over it too, or refuses the slide and says why
 
 
-def _matrix(header: Dataset) -> Matrix:
+def slides_of(matrices: Iterable[Matrix]) -> list[Matrix]:
+    """Return the finest level of every series that has levels, in the order of the files."""
+    finest: dict[str, Matrix] = {}
+    for matrix in matrices:
+        before = finest.get(matrix.series)
+        if matrix.volume and (before is None or area(matrix) > area(before)):
+            finest[matrix.series] = matrix
+    return list(finest.values())
+
+
+def area(matrix: Matrix) -> int:
+    """Return how many pixels a matrix has."""
+    return matrix.size[0] * matrix.size[1]
+
+
+def as_image(matrix: Matrix) -> SlideImage:
+    """Return a slide of a folder, called as its file."""
+    x, y = matrix.spacing or (0.0, 0.0)
+    square = x > 0 and abs(x - y) <= 0.01 * x
+    return SlideImage(matrix.path.name, matrix.size, 1000 * x if square else None)
+
+
+def _matrix(path: Path, header: Dataset) -> Matrix:
     size = int(header.TotalPixelMatrixColumns), int(header.TotalPixelMatrixRows)
     origin, axes = _item(header, "TotalPixelMatrixOriginSequence"), None
     corner = None
@@ -117,6 +142,7 @@ def _matrix(header: Dataset) -> Matrix:
     if "ImageOrientationSlide" in header:
         axes = np.array(header.ImageOrientationSlide, float).reshape(2, 3)[:, :2]
     return Matrix(
+        path=path,
         series=str(header.SeriesInstanceUID),
         volume="VOLUME" in header.ImageType,
         size=size,

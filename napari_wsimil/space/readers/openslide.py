@@ -15,14 +15,24 @@ from napari_wsimil.space.geometry import (
     Level,
     MppSource,
     SlideError,
+    SlideImage,
     stated_resolution,
 )
 from napari_wsimil.space.readers.content import content_digest
-from napari_wsimil.space.readers.dicom import Placed, place_level, read_matrices
+from napari_wsimil.space.readers.dicom import (
+    Matrix,
+    Placed,
+    area,
+    as_image,
+    place_level,
+    read_matrices,
+    slides_of,
+)
+from napari_wsimil.space.readers.images import images_of_file
 from napari_wsimil.space.readers.levels import level_factors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -40,16 +50,23 @@ class OpenSlideReader:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        file = _first_dicom(path) if path.is_dir() else path
+        matrices = list(read_matrices(path)) if path.is_dir() else []
+        slides = slides_of(matrices)
+        file = _largest(path, slides) if path.is_dir() else path
         try:
             slide = openslide.OpenSlide(file)
         except openslide.OpenSlideError as error:
             raise SlideError(f"OpenSlide says: {error}") from error
         self._file = _File(slide)
         stated = slide.properties
-        dicom = stated.get(openslide.PROPERTY_NAME_VENDOR) == "dicom"
+        self.vendor = stated.get(openslide.PROPERTY_NAME_VENDOR, "openslide")
         try:
-            self._stored, self.notes = _dicom_levels(slide, file) if dicom else _levels(slide)
+            if self.vendor == "dicom":
+                matrices = matrices or list(read_matrices(file.parent))
+                self._stored, self.notes = _dicom_levels(slide, matrices)
+            else:
+                self._stored, self.notes = _levels(slide), ()
+            self.images, self.image = _images(slide, self.vendor, file, slides)
         except SlideError:
             self.close()
             raise
@@ -57,7 +74,6 @@ class OpenSlideReader:
         if any(not 0 < side <= _MAX_SIDE for side in slide.dimensions):
             self.close()
             raise SlideError(f"a slide of {slide.dimensions} px is not plausible")
-        self.vendor = stated.get(openslide.PROPERTY_NAME_VENDOR, "openslide")
         names = (openslide.PROPERTY_NAME_MPP_X, openslide.PROPERTY_NAME_MPP_Y)
         x, y = (float(stated[name]) if name in stated else None for name in names)
         derived = self.vendor == "generic-tiff"
@@ -138,7 +154,7 @@ class _Stored:
     divisor: float
 
 
-def _levels(slide: openslide.OpenSlide) -> tuple[list[_Stored], tuple[str, ...]]:
+def _levels(slide: openslide.OpenSlide) -> list[_Stored]:
     """Return every level with the factor its format states, else with those of its size."""
     finest, levels = slide.dimensions, []
     for number, size in enumerate(slide.level_dimensions):
@@ -147,16 +163,16 @@ def _levels(slide: openslide.OpenSlide) -> tuple[list[_Stored], tuple[str, ...]]
         stated = not math.isclose(divisor, mean, rel_tol=1e-12)
         factors = (divisor, divisor) if stated else level_factors(finest, size)
         levels.append(_Stored(Placed(Level(*size, factors, _TILE), (0, 0)), number, divisor))
-    return levels, ()
+    return levels
 
 
-def _dicom_levels(slide: openslide.OpenSlide, file: Path) -> tuple[list[_Stored], tuple[str, ...]]:
+def _dicom_levels(
+    slide: openslide.OpenSlide, every: Sequence[Matrix]
+) -> tuple[list[_Stored], tuple[str, ...]]:
     """Return the levels of a DICOM slide whose places are known, and notes on the others."""
     series = slide.properties["dicom.SeriesInstanceUID"]
     matrices = {
-        matrix.size: matrix
-        for matrix in read_matrices(file.parent)
-        if matrix.series == series and matrix.volume
+        matrix.size: matrix for matrix in every if matrix.series == series and matrix.volume
     }
     levels, notes = [], []
     for number, size in enumerate(slide.level_dimensions):
@@ -188,11 +204,42 @@ def _off_grid(place: float) -> float:
     return round(place - round(place), 6)
 
 
-def _first_dicom(folder: Path) -> Path:
-    files = sorted(folder.glob("*.dcm"))
-    if not files:
-        raise SlideError(f"the folder {folder.name} holds no DICOM files (*.dcm)")
-    return files[0]
+def _largest(folder: Path, slides: Sequence[Matrix]) -> Path:
+    """Return the file of the largest of a folder's slides."""
+    if not slides:
+        raise SlideError(f"the folder {folder.name} holds no DICOM slide (*.dcm)")
+    return max(slides, key=area).path
+
+
+def _images(
+    slide: openslide.OpenSlide, vendor: str, file: Path, slides: Sequence[Matrix]
+) -> tuple[tuple[SlideImage, ...], int]:
+    """Return the slides of a file or folder, and which of them is open.
+
+    OpenSlide opens the first image of a TIFF whose kind it does not know.
+
+    Raises
+    ------
+    SlideError
+        If that is not the largest.
+    """
+    if slides:
+        images = tuple(as_image(one) for one in slides)
+        return images, next(n for n, one in enumerate(slides) if one.path == file)
+    mpp = slide.properties.get(openslide.PROPERTY_NAME_MPP_X)
+    alone = SlideImage(file.name, slide.dimensions, None if mpp is None else float(mpp))
+    if vendor != "generic-tiff":
+        return (alone,), 0
+    listed = images_of_file(file)
+    if listed is None:
+        return (alone,), 0
+    main = listed.images[listed.main]
+    if main.size != slide.dimensions:
+        raise SlideError(
+            f"OpenSlide reads the first image, {alone.described(False)}, not the largest, "
+            f"{main.described(False)}: save that one alone, or as RGB"
+        )
+    return listed.images, listed.main
 
 
 def _on_white(image: Image.Image) -> NDArray[np.uint8]:

@@ -6,12 +6,9 @@ codec call per tile need no lock, so several threads decode at once.
 
 from __future__ import annotations
 
-import logging
 import os
-import threading
-from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
-from xml.etree import ElementTree
 
 import numpy as np
 import tiffslide
@@ -25,18 +22,18 @@ from napari_wsimil.space.geometry import (
 )
 from napari_wsimil.space.readers import PARSER_ERRORS
 from napari_wsimil.space.readers.content import content_digest
+from napari_wsimil.space.readers.images import quiet_parser, tiff_images
 from napari_wsimil.space.readers.levels import level_factors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
-    from tifffile import TiffFile, TiffPage, TiffPageSeries
+    from tifffile import TiffPage, TiffPageSeries
 
 #: A stored block above this many bytes once decoded is refused.
 MAX_BLOCK = 256 * 2**20
-_MICRONS = {"nm": 1e-3, "µm": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6}
 
 
 class TiffSlideReader:
@@ -47,12 +44,12 @@ class TiffSlideReader:
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            with _quiet_parser():
+            with quiet_parser():
                 self._slide = tiffslide.TiffSlide(path)
         except PARSER_ERRORS as error:
             raise SlideError(f"not a TIFF slide ({_first_line(error)})") from error
         try:
-            with _quiet_parser():
+            with quiet_parser():
                 self._parse()
         except PARSER_ERRORS as error:
             self._slide.close()
@@ -60,21 +57,45 @@ class TiffSlideReader:
         self._file: _File | None = _File(path)
 
     def _parse(self) -> None:
-        tiff, stated = self._slide.ts_tifffile, self._slide.properties
+        tiff = self._slide.ts_tifffile
+        stated = self._stated()
         self.vendor = str(stated.get("tiffslide.vendor") or "tiff")
         if "tiffslide.series-composition" in stated:
             raise SlideError("several scanned areas in one file are left to OpenSlide")
-        series = tiff.series[stated["tiffslide.series-index"]]
-        self._pages = [_page(level) for level in series.levels]
+        found = tiff_images(tiff)
+        self.images, self.image = found.images, found.main
+        number = found.series[found.main]
+        self._pages = [_page(level) for level in tiff.series[number].levels]
         for page in self._pages:
             _check(page, os.path.getsize(self._path))
         self.levels = tuple(_level(page, self._pages[0]) for page in self._pages)
-        self.resolution = _resolution(tiff, stated, self.vendor)
+        first = stated.get("tiffslide.series-index")
+        if number == first and not tiff.is_ome:
+            self.resolution = _resolution(stated, self.vendor)
+        else:
+            source = MppSource.OME if tiff.is_ome else MppSource.DERIVED
+            self.resolution = stated_resolution(*found.sides[found.main], source)
+        opened = replace(self.images[self.image], mpp=self.resolution.mpp)
+        self.images = tuple(
+            opened if n == found.main else one for n, one in enumerate(found.images)
+        )
         self.properties: Mapping[str, str] = {
             name: str(value) for name, value in stated.items() if value is not None
         }
-        self.associated = tuple(self._slide.associated_images)
+        aside = () if first is None else self._slide.associated_images
+        self.associated = tuple(name for name in aside if name != opened.name.lower())
         self.identity = content_digest(self._path)
+
+    def _stated(self) -> Mapping[str, object]:
+        """Return the header as tiffslide states it, which knows the first image alone."""
+        try:
+            stated: Mapping[str, object] = self._slide.properties
+        except NotImplementedError:
+            tiff = self._slide.ts_tifffile
+            if not tiff.is_ome:
+                raise
+            return {"tiff.ImageDescription": tiff.ome_metadata}  # of all images
+        return stated
 
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
         page, size = self._pages[level], self.levels[level]
@@ -128,21 +149,6 @@ class _File:
         os.close(self.descriptor)
 
 
-_parsing = threading.Lock()
-
-
-@contextmanager
-def _quiet_parser() -> Iterator[None]:
-    """Keep tifffile's log lines back: what is wrong with a file is said by `SlideError`."""
-    log = logging.getLogger("tifffile")
-    with _parsing:
-        log.disabled = True
-        try:
-            yield
-        finally:
-            log.disabled = False
-
-
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
@@ -186,9 +192,7 @@ def _level(page: TiffPage, finest: TiffPage) -> Level:
     return Level(width, height, factors, (page.chunks[1], page.chunks[0]))
 
 
-def _resolution(tiff: TiffFile, stated: Mapping[str, object], vendor: str) -> Resolution:
-    if tiff.ome_metadata:
-        return stated_resolution(*_ome_size(tiff.ome_metadata), MppSource.OME)
+def _resolution(stated: Mapping[str, object], vendor: str) -> Resolution:
     x, y = (_number(stated.get(f"tiffslide.mpp-{axis}")) for axis in "xy")
     derived = vendor in ("tiff", "generic-tiff")  # from the TIFF's resolution tags
     return stated_resolution(x, y, MppSource.DERIVED if derived else MppSource.HEADER)
@@ -196,18 +200,3 @@ def _resolution(tiff: TiffFile, stated: Mapping[str, object], vendor: str) -> Re
 
 def _number(value: object) -> float | None:
     return float(value) if isinstance(value, int | float | str) else None
-
-
-def _ome_size(xml: str) -> tuple[float | None, float | None]:
-    """Return µm per pixel along x and y as OME-XML's first `Pixels` states them."""
-    pixels = next(iter(ElementTree.fromstring(xml).iterfind(".//{*}Pixels")), None)
-    if pixels is None:
-        return None, None
-    x, y = (_ome_length(pixels.attrib, axis) for axis in "XY")
-    return x, y
-
-
-def _ome_length(attributes: Mapping[str, str], axis: str) -> float | None:
-    size = attributes.get(f"PhysicalSize{axis}")
-    factor = _MICRONS.get(attributes.get(f"PhysicalSize{axis}Unit", "µm"))
-    return None if size is None or factor is None else float(size) * factor
