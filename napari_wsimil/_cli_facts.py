@@ -60,6 +60,19 @@ def _slide(path: Path, mpp: float | None, identifying: bool) -> Facts:
         }
         if resolution.note:
             facts["mpp_note"] = resolution.note
+        if len(slide.images) > 1:
+            facts["images"] = [
+                {
+                    "name": image.name,
+                    "width_px": image.size[0],
+                    "height_px": image.size[1],
+                    "mpp_um": image.mpp,
+                    "open": number == slide.image,
+                }
+                for number, image in enumerate(slide.images)
+            ]
+        if notes := slide.notes(names=True):
+            facts["notes"] = list(notes)
         if identifying:
             facts["associated"] = list(reader.associated)
             facts["header"] = dict(reader.properties)

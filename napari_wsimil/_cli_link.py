@@ -40,6 +40,7 @@ def checked(
     encoder = create_encoder(patches.encoder, patches.weights, patches.download)
     confirmed = with_patches(reference, Confirmed(patch_size=patch_size, mpp=slide_mpp))
     with open_slide(path, mpp=slide_mpp) as slide:
+        warn([f"{path.name}: {note}" for note in slide.notes(names=True)])
         stated = read_stated(reference, confirmed)
         shown = passport(stated, confirmed, slide)
         for check in shown.checks:

@@ -108,6 +108,7 @@ def extract_slides(jobs: Sequence[SlideJob], patches: Patches) -> Iterator[Bag]:
     told = False
     for job in jobs:
         with open_slide(job.path, mpp=job.mpp) as slide, _core_to_spare():
+            warn([f"{job.path.name}: {note}" for note in slide.notes(names=True)])
             bag = _finished_bag(job, slide, encoder, patches)
             if bag is None:
                 tissue = find_tissue(slide)

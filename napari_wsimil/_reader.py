@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,5 +25,8 @@ def read_slides(path: str | list[str]) -> list[LayerTuple]:
     from napari_wsimil.app.slide_layers import slide_layers
     from napari_wsimil.space.slide import open_slide
 
-    paths = path if isinstance(path, list) else [path]
-    return [layer for one in paths for layer in slide_layers(open_slide(one))]
+    slides = [open_slide(one) for one in (path if isinstance(path, list) else [path])]
+    for slide in slides:
+        for note in slide.notes():
+            warnings.warn(note, stacklevel=2)  # napari shows it
+    return [layer for slide in slides for layer in slide_layers(slide)]

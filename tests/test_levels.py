@@ -30,6 +30,7 @@ from napari_wsimil.space.grid import PatchGrid, lay_grid
 from napari_wsimil.space.raster import rasterize
 from napari_wsimil.space.readers.levels import level_factors
 from napari_wsimil.space.readers.openslide import OpenSlideReader
+from napari_wsimil.space.reading import Reading
 from napari_wsimil.space.slide import Slide, open_slide
 from napari_wsimil.space.tissue import find_tissue
 
@@ -264,3 +265,13 @@ def test_info_states_both_factors_where_they_differ(folder: Path) -> None:
     assert finest == {"width_px": 400, "height_px": 400, "downsample": 1.0}
     assert half["downsample"] == 2.0
     assert (last["downsample"], last["downsample_x"], last["downsample_y"]) == (6.0, 8.0, 4.0)
+
+
+def test_features_of_a_level_that_moved_are_known_as_made_otherwise(
+    folder: Path, small_slide: Path
+) -> None:
+    path = write_svs(folder / "elongated.svs", elongated().levels())
+    with open_slide(path) as slide, open_slide(small_slide) as square:
+        assert slide.reading.changes == OpenSlideReader(path).changes == {"levels": 2}
+        assert square.reading.changes == {}
+        assert "earlier levels of this slide" in Reading(1).of(slide.reading).caveat

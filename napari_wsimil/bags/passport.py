@@ -242,7 +242,7 @@ def _bounds(slide: Slide | None) -> tuple[int, int, int, int] | None:
 
 
 def _remarks(stated: Stated, where: Located | None, slide: Slide | None) -> tuple[str, ...]:
-    notes = []
+    notes = [] if slide is None else list(slide.notes())
     mpp = None if slide is None else slide.resolution.mpp
     if mpp and stated.mpp and abs(stated.mpp / mpp - 1) > _MPP_TOLERANCE:
         notes.append(f"the file says {stated.mpp:g} µm per level-0 px, the slide {mpp:g}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_wsimil.space.cache import TileCache
-from napari_wsimil.space.geometry import Level, MppSource, Resolution, SlideError
+from napari_wsimil.space.geometry import Level, MppSource, Resolution, SlideError, SlideImage
 from napari_wsimil.space.grid import PatchGrid
 from napari_wsimil.space.slide import Slide
 
@@ -32,6 +32,8 @@ class BlankReader:
 
     vendor = "no slide"
     associated: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    image = 0
     closed = False
 
     def __init__(self, size: tuple[int, int], mpp: float | None, identity: str, synthetic: bool):
@@ -39,6 +41,7 @@ class BlankReader:
         source = MppSource.UNKNOWN if mpp is None else MppSource.DERIVED
         note = "there is no slide to state it" if mpp is None else ""
         self.resolution = Resolution(mpp, source, note)
+        self.images: tuple[SlideImage, ...] = (SlideImage("no slide", size, mpp),)
         self.identity = identity
         self.properties: Mapping[str, str] = {"note": "Synthetic = True"} if synthetic else {}
         self.changes: Mapping[str, int] = {}

@@ -61,6 +61,30 @@ class Level:
         return (x - self.origin[0]) / self.factors[0], (y - self.origin[1]) / self.factors[1]
 
 
+@dataclass(frozen=True)
+class SlideImage:
+    """One of the images of a file or folder that could be opened as a slide.
+
+    Attributes
+    ----------
+    name
+        What the file calls it, or its file's name in a folder; may identify a patient.
+    size
+        (width, height) in pixels of its finest level.
+    mpp
+        µm per pixel as stated for it; None if the file is silent.
+    """
+
+    name: str
+    size: tuple[int, int]
+    mpp: float | None
+
+    def described(self, names: bool) -> str:
+        """Return its size, after its name if names may be shown."""
+        size = f"{self.size[0]} × {self.size[1]} px"
+        return f"{self.name} ({size})" if names else size
+
+
 class MppSource(StrEnum):
     """Where a pixel size came from."""
 

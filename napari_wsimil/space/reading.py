@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 #: Version of the pixels that the readers give, raised when those of some files change.
-#: 2: colors other than RGB, see `readers.color`.
+#: 2: colors other than RGB, see `readers.color`; places of levels, see `readers.levels`.
 READER_VERSION = 2
 
 

@@ -21,6 +21,7 @@ from napari_wsimil.space.geometry import (
     Region,
     Resolution,
     SlideError,
+    SlideImage,
 )
 from napari_wsimil.space.lazy import LevelArray, dask_array, display_levels, level_arrays
 from napari_wsimil.space.pyramid import Pyramid
@@ -78,6 +79,32 @@ class Slide:
     def dimensions(self) -> tuple[int, int]:
         """Return (width, height) in level-0 pixels."""
         return self.levels[0].width, self.levels[0].height
+
+    @property
+    def images(self) -> tuple[SlideImage, ...]:
+        """Return the images of the file or folder that could be its slide, in their order."""
+        return self.reader.images
+
+    @property
+    def image(self) -> int:
+        """Return which of `images` this is: the largest, macro and label images aside."""
+        return self.reader.image
+
+    def notes(self, names: bool = False) -> tuple[str, ...]:
+        """Return what must be known of how it was opened: other images, corrected levels.
+
+        Parameters
+        ----------
+        names
+            Whether to call images by their names, which may identify a patient.
+        """
+        if len(self.images) == 1:
+            return self.reader.notes
+        described = [image.described(names) for image in self.images]
+        opened = described.pop(self.image)
+        where = "folder" if self.path.is_dir() else "file"
+        count = f"1 of {len(self.images)} images in the {where} is open"
+        return f"{count}: {opened}; not {', '.join(described)}", *self.reader.notes
 
     @cached_property
     def fingerprint(self) -> str:

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari.utils.notifications import show_warning
 from qtpy.compat import isalive
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -177,6 +178,8 @@ class SlideWidget(DockedWidget):
         self._pane.show_slide(slide)
         if before is not None:
             before.close()
+        if len(slide.images) > 1:
+            show_warning(slide.notes()[0])
         return True
 
     def _show_alone(self, case: Case | None, trouble: str) -> None:
@@ -273,6 +276,7 @@ def _slide_facts(slide: Slide, names: bool) -> str:
         size = f"{width * resolution.mpp / 1000:.2f} × {height * resolution.mpp / 1000:.2f} mm"
         lines.append(f"{size} at {resolution.mpp:.4g} µm/px ({_SOURCES[resolution.source]})")
     lines.append(f"Format: {slide.reader.vendor}")
+    lines += [html.escape(note) for note in slide.notes(names)]
     return "<br>".join(lines)
 
 

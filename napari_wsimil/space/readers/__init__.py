@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Protocol
 
-from napari_wsimil.space.geometry import Level, Resolution, SlideError
+from napari_wsimil.space.geometry import Level, Resolution, SlideError, SlideImage
 from napari_wsimil.space.reading import READER_VERSION
 
 if TYPE_CHECKING:
@@ -52,6 +52,12 @@ class Reader(Protocol):
         Text that is equal for two files with the same content.
     changes
         What of this file earlier readers read otherwise, see `Reading`.
+    notes
+        What was corrected or left out on opening, for people; names no file.
+    images
+        The images of the file or folder that could be its slide, in their order there.
+    image
+        Which of them is open.
     """
 
     vendor: str
@@ -61,6 +67,9 @@ class Reader(Protocol):
     associated: tuple[str, ...]
     identity: str
     changes: Mapping[str, int]
+    notes: tuple[str, ...]
+    images: tuple[SlideImage, ...]
+    image: int
 
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
         """Return (h, w, 3) of one stored tile, cut off at the level's border.

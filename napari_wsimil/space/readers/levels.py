@@ -8,6 +8,10 @@ pixels: 700 px at a sixteenth are 43.75 px, stored as 43 or 44. Size over size i
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from napari_wsimil.space.geometry import Level
 
 Size = tuple[int, int]
 
@@ -32,6 +36,18 @@ def level_factors(finest: Size, size: Size) -> tuple[float, float]:
         if factor >= 1 and all(map(_explains, (factor, factor), finest, size)):
             return float(factor), float(factor)
     return ratios
+
+
+def moves(level: Level, downsample: float) -> bool:
+    """Return whether places on a level move by over half a pixel of it.
+
+    Readers of version 1 placed a level by one `downsample` for both axes, from the corner.
+    """
+    sides = zip(level.factors, level.origin, (level.width, level.height), strict=True)
+    return any(
+        abs((start + side * factor) / downsample - side) > 0.5 or abs(start) / downsample > 0.5
+        for factor, start, side in sides
+    )
 
 
 def _explains(factor: float, finest: int, side: int) -> bool:

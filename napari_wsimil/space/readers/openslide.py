@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,19 +15,32 @@ from napari_wsimil.space.geometry import (
     Level,
     MppSource,
     SlideError,
+    SlideImage,
     stated_resolution,
 )
 from napari_wsimil.space.readers.color import on_white
 from napari_wsimil.space.readers.content import content_digest
-from napari_wsimil.space.readers.levels import level_factors
+from napari_wsimil.space.readers.dicom import (
+    Matrix,
+    Placed,
+    area,
+    as_image,
+    place_level,
+    read_matrices,
+    slides_of,
+)
+from napari_wsimil.space.readers.images import images_of_file
+from napari_wsimil.space.readers.levels import level_factors, moves
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
 _TILE = (512, 512)
+#: Pixels by which a read may begin earlier than asked.
+_BACK = 16
 #: The side of a level above which a header is not believed.
 _MAX_SIDE = 2**24
 
@@ -36,20 +50,30 @@ class OpenSlideReader:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        file = _first_dicom(path) if path.is_dir() else path
+        matrices = list(read_matrices(path)) if path.is_dir() else []
+        slides = slides_of(matrices)
+        file = _largest(path, slides) if path.is_dir() else path
         try:
             slide = openslide.OpenSlide(file)
         except openslide.OpenSlideError as error:
             raise SlideError(f"OpenSlide says: {error}") from error
         self._file = _File(slide)
         stated = slide.properties
-        #: What OpenSlide divides level-0 places by, the mean of two axes or the format's own.
-        self._divisors = slide.level_downsamples
-        self.levels = tuple(_level(slide, number) for number in range(slide.level_count))
+        self.vendor = stated.get(openslide.PROPERTY_NAME_VENDOR, "openslide")
+        try:
+            if self.vendor == "dicom":
+                matrices = matrices or list(read_matrices(file.parent))
+                self._stored, self.notes = _dicom_levels(slide, matrices)
+            else:
+                self._stored, self.notes = _levels(slide), ()
+            self.images, self.image = _images(slide, self.vendor, file, slides)
+        except SlideError:
+            self.close()
+            raise
+        self.levels = tuple(stored.placed.level for stored in self._stored)
         if any(not 0 < side <= _MAX_SIDE for side in slide.dimensions):
             self.close()
             raise SlideError(f"a slide of {slide.dimensions} px is not plausible")
-        self.vendor = stated.get(openslide.PROPERTY_NAME_VENDOR, "openslide")
         names = (openslide.PROPERTY_NAME_MPP_X, openslide.PROPERTY_NAME_MPP_Y)
         x, y = (float(stated[name]) if name in stated else None for name in names)
         derived = self.vendor == "generic-tiff"
@@ -58,20 +82,24 @@ class OpenSlideReader:
         self.properties: Mapping[str, str] = dict(stated)
         self.associated = tuple(slide.associated_images)
         self.identity = stated.get("openslide.quickhash-1", "") or content_digest(file)
-        self.changes: Mapping[str, int] = {}
+        moved = any(moves(one.placed.level, one.divisor) for one in self._stored)
+        self.changes: Mapping[str, int] = {"levels": 2} if moved else {}
 
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
-        size = self.levels[level]
+        size, stored = self.levels[level], self._stored[level]
         x, y = column * _TILE[0], row * _TILE[1]
-        shape = (min(_TILE[0], size.width - x), min(_TILE[1], size.height - y))
-        divisor = self._divisors[level]
-        origin = (math.floor(x * divisor + 0.5), math.floor(y * divisor + 0.5))
+        width, height = min(_TILE[0], size.width - x), min(_TILE[1], size.height - y)
+        left, before_x = _start(x + stored.placed.skip[0], stored.divisor)
+        top, before_y = _start(y + stored.placed.skip[1], stored.divisor)
+        shape = width + before_x, height + before_y
         where = f"{self._path.name}: level {level}, tile ({column}, {row})"
         try:
             with self._file.reading(where) as slide:
-                return on_white(np.asarray(slide.read_region(origin, level, shape).convert("RGBA")))
+                region = slide.read_region((left, top), stored.number, shape)
+                pixels = on_white(np.asarray(region.convert("RGBA")))
         except openslide.OpenSlideError as error:
             raise SlideError(f"{where} cannot be read ({error})") from error
+        return np.ascontiguousarray(pixels[before_y:, before_x:])
 
     def read_associated(self, name: str) -> NDArray[np.uint8]:
         with self._file.reading(f"{self._path.name}: {name}") as slide:
@@ -120,17 +148,98 @@ class _File:
             self.closed = True
 
 
-def _level(slide: openslide.OpenSlide, number: int) -> Level:
-    """Return a level with the factor its format states, else with those of its size."""
-    finest, size = slide.dimensions, slide.level_dimensions[number]
-    given = slide.level_downsamples[number]
-    mean = (finest[0] / size[0] + finest[1] / size[1]) / 2
-    stated = not math.isclose(given, mean, rel_tol=1e-12)
-    return Level(*size, (given, given) if stated else level_factors(finest, size), _TILE)
+@dataclass(frozen=True)
+class _Stored:
+    """A level in its place, its number in OpenSlide, and what that divides level-0 places by."""
+
+    placed: Placed
+    number: int
+    divisor: float
 
 
-def _first_dicom(folder: Path) -> Path:
-    files = sorted(folder.glob("*.dcm"))
-    if not files:
-        raise SlideError(f"the folder {folder.name} holds no DICOM files (*.dcm)")
-    return files[0]
+def _levels(slide: openslide.OpenSlide) -> list[_Stored]:
+    """Return every level with the factor its format states, else with those of its size."""
+    finest, levels = slide.dimensions, []
+    for number, size in enumerate(slide.level_dimensions):
+        divisor = slide.level_downsamples[number]
+        mean = (finest[0] / size[0] + finest[1] / size[1]) / 2
+        stated = not math.isclose(divisor, mean, rel_tol=1e-12)
+        factors = (divisor, divisor) if stated else level_factors(finest, size)
+        levels.append(_Stored(Placed(Level(*size, factors, _TILE), (0, 0)), number, divisor))
+    return levels
+
+
+def _dicom_levels(
+    slide: openslide.OpenSlide, every: Sequence[Matrix]
+) -> tuple[list[_Stored], tuple[str, ...]]:
+    """Return the levels of a DICOM slide whose places are known, and notes on the others."""
+    series = slide.properties["dicom.SeriesInstanceUID"]
+    matrices = {
+        matrix.size: matrix for matrix in every if matrix.series == series and matrix.volume
+    }
+    levels, notes = [], []
+    for number, size in enumerate(slide.level_dimensions):
+        if not {size, slide.dimensions} <= matrices.keys():
+            raise SlideError(f"the header of a level of {size[0]} × {size[1]} px cannot be read")
+        name = f"level {number} ({size[0]} × {size[1]} px)"
+        try:
+            placed = place_level(matrices[slide.dimensions], matrices[size], _TILE)
+        except ValueError as reason:
+            notes.append(f"{name} is not used: {reason}")
+            continue
+        if placed.note:
+            notes.append(f"{name}: {placed.note}")
+        levels.append(_Stored(placed, number, slide.level_downsamples[number]))
+    return levels, tuple(notes)
+
+
+def _start(pixel: int, divisor: float) -> tuple[int, int]:
+    """Return the level-0 place to read a level from, and how many pixels come before `pixel`.
+
+    OpenSlide takes whole level-0 places only and blends two pixels where it lands between
+    them, so reading begins where it lands on one most nearly.
+    """
+    before = min(range(_BACK), key=lambda back: abs(_off_grid((pixel - back) * divisor)))
+    return round((pixel - before) * divisor), before
+
+
+def _off_grid(place: float) -> float:
+    return round(place - round(place), 6)
+
+
+def _largest(folder: Path, slides: Sequence[Matrix]) -> Path:
+    """Return the file of the largest of a folder's slides."""
+    if not slides:
+        raise SlideError(f"the folder {folder.name} holds no DICOM slide (*.dcm)")
+    return max(slides, key=area).path
+
+
+def _images(
+    slide: openslide.OpenSlide, vendor: str, file: Path, slides: Sequence[Matrix]
+) -> tuple[tuple[SlideImage, ...], int]:
+    """Return the slides of a file or folder, and which of them is open.
+
+    OpenSlide opens the first image of a TIFF whose kind it does not know.
+
+    Raises
+    ------
+    SlideError
+        If that is not the largest.
+    """
+    if slides:
+        images = tuple(as_image(one) for one in slides)
+        return images, next(n for n, one in enumerate(slides) if one.path == file)
+    mpp = slide.properties.get(openslide.PROPERTY_NAME_MPP_X)
+    alone = SlideImage(file.name, slide.dimensions, None if mpp is None else float(mpp))
+    if vendor != "generic-tiff":
+        return (alone,), 0
+    listed = images_of_file(file)
+    if listed is None:
+        return (alone,), 0
+    main = listed.images[listed.main]
+    if main.size != slide.dimensions:
+        raise SlideError(
+            f"OpenSlide reads the first image, {alone.described(False)}, not the largest, "
+            f"{main.described(False)}: save that one alone, or as RGB"
+        )
+    return listed.images, listed.main

@@ -6,12 +6,9 @@ codec call per tile need no lock, so several threads decode at once.
 
 from __future__ import annotations
 
-import logging
 import os
-import threading
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
-from xml.etree import ElementTree
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tiffslide
@@ -26,32 +23,34 @@ from napari_wsimil.space.geometry import (
 from napari_wsimil.space.readers import PARSER_ERRORS
 from napari_wsimil.space.readers.color import JPEG_2000, ColorError, rgb_converter
 from napari_wsimil.space.readers.content import content_digest
-from napari_wsimil.space.readers.levels import level_factors
+from napari_wsimil.space.readers.images import quiet_parser, tiff_images
+from napari_wsimil.space.readers.levels import level_factors, moves
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
-    from tifffile import TiffFile, TiffPage, TiffPageSeries
+    from tifffile import TiffPage, TiffPageSeries
 
 #: A stored block above this many bytes once decoded is refused.
 MAX_BLOCK = 256 * 2**20
-_MICRONS = {"nm": 1e-3, "µm": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6}
 
 
 class TiffSlideReader:
     """Tiles of an RGB TIFF that tiffslide can parse. See `Reader`."""
 
+    notes: tuple[str, ...] = ()
+
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            with _quiet_parser():
+            with quiet_parser():
                 self._slide = tiffslide.TiffSlide(path)
         except PARSER_ERRORS as error:
             raise SlideError(f"not a TIFF slide ({_first_line(error)})") from error
         try:
-            with _quiet_parser():
+            with quiet_parser():
                 self._parse()
         except ColorError:
             self._slide.close()
@@ -62,31 +61,56 @@ class TiffSlideReader:
         self._file: _File | None = _File(path)
 
     def _parse(self) -> None:
-        tiff, stated = self._slide.ts_tifffile, self._properties()
+        tiff = self._slide.ts_tifffile
+        stated = self._stated()
         self.vendor = str(stated.get("tiffslide.vendor") or "tiff")
         if "tiffslide.series-composition" in stated:
             raise SlideError("several scanned areas in one file are left to OpenSlide")
-        series = tiff.series[stated["tiffslide.series-index"]]
-        self._pages = [_page(level) for level in series.levels]
+        found = tiff_images(tiff)
+        self.images, self.image = found.images, found.main
+        number = found.series[found.main]
+        self._pages = [_page(level) for level in tiff.series[number].levels]
         self._to_rgb = [rgb_converter(page) for page in self._pages]
         for page in self._pages:
             _check(page, os.path.getsize(self._path))
         self.levels = tuple(_level(page, self._pages[0]) for page in self._pages)
-        self.resolution = _resolution(tiff, stated, self.vendor)
+        first = stated.get("tiffslide.series-index")
+        if number == first and not tiff.is_ome:
+            self.resolution = _resolution(stated, self.vendor)
+        else:
+            source = MppSource.OME if tiff.is_ome else MppSource.DERIVED
+            self.resolution = stated_resolution(*found.sides[found.main], source)
+        opened = replace(self.images[self.image], mpp=self.resolution.mpp)
+        self.images = tuple(
+            opened if n == found.main else one for n, one in enumerate(found.images)
+        )
         self.properties: Mapping[str, str] = {
             name: str(value) for name, value in stated.items() if value is not None
         }
-        self.associated = tuple(self._slide.associated_images)
+        aside = () if first is None else self._slide.associated_images
+        self.associated = tuple(name for name in aside if name != opened.name.lower())
         self.identity = content_digest(self._path)
-        self.changes: Mapping[str, int] = {"color": 2} if any(self._to_rgb) else {}
+        changes = {"color": any(self._to_rgb), "levels": any(map(self._moved, self.levels))}
+        self.changes: Mapping[str, int] = {kind: 2 for kind, changed in changes.items() if changed}
 
-    def _properties(self) -> Mapping[str, Any]:
-        """Return the header as tiffslide parses it; ColorError before any other error."""
+    def _moved(self, level: Level) -> bool:
+        finest = self.levels[0]
+        return moves(level, (finest.width / level.width + finest.height / level.height) / 2)
+
+    def _stated(self) -> Mapping[str, object]:
+        """Return the header as tiffslide states it, which knows the first image alone.
+
+        Colors that cannot be known are reported before any other error.
+        """
         try:
-            return self._slide.properties
-        except PARSER_ERRORS:
-            rgb_converter(self._slide.ts_tifffile.pages.first)
+            stated: Mapping[str, object] = self._slide.properties
+        except PARSER_ERRORS as error:
+            tiff = self._slide.ts_tifffile
+            if isinstance(error, NotImplementedError) and tiff.is_ome:
+                return {"tiff.ImageDescription": tiff.ome_metadata}  # of all images
+            rgb_converter(tiff.pages.first)
             raise
+        return stated
 
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
         page, size = self._pages[level], self.levels[level]
@@ -120,7 +144,7 @@ class TiffSlideReader:
     def read_associated(self, name: str) -> NDArray[np.uint8]:
         series = self._slide.associated_images.series_map[name]
         try:
-            with _quiet_parser():
+            with quiet_parser():
                 to_rgb = rgb_converter(_page(series))
                 samples = series.asarray()
         except PARSER_ERRORS as error:
@@ -151,21 +175,6 @@ class _File:
 
     def __del__(self) -> None:
         os.close(self.descriptor)
-
-
-_parsing = threading.Lock()
-
-
-@contextmanager
-def _quiet_parser() -> Iterator[None]:
-    """Keep tifffile's log lines back: what is wrong with a file is said by `SlideError`."""
-    log = logging.getLogger("tifffile")
-    with _parsing:
-        log.disabled = True
-        try:
-            yield
-        finally:
-            log.disabled = False
 
 
 def _first_line(error: BaseException) -> str:
@@ -213,9 +222,7 @@ def _level(page: TiffPage, finest: TiffPage) -> Level:
     return Level(width, height, factors, (page.chunks[1], page.chunks[0]))
 
 
-def _resolution(tiff: TiffFile, stated: Mapping[str, object], vendor: str) -> Resolution:
-    if tiff.ome_metadata:
-        return stated_resolution(*_ome_size(tiff.ome_metadata), MppSource.OME)
+def _resolution(stated: Mapping[str, object], vendor: str) -> Resolution:
     x, y = (_number(stated.get(f"tiffslide.mpp-{axis}")) for axis in "xy")
     derived = vendor in ("tiff", "generic-tiff")  # from the TIFF's resolution tags
     return stated_resolution(x, y, MppSource.DERIVED if derived else MppSource.HEADER)
@@ -223,18 +230,3 @@ def _resolution(tiff: TiffFile, stated: Mapping[str, object], vendor: str) -> Re
 
 def _number(value: object) -> float | None:
     return float(value) if isinstance(value, int | float | str) else None
-
-
-def _ome_size(xml: str) -> tuple[float | None, float | None]:
-    """Return µm per pixel along x and y as OME-XML's first `Pixels` states them."""
-    pixels = next(iter(ElementTree.fromstring(xml).iterfind(".//{*}Pixels")), None)
-    if pixels is None:
-        return None, None
-    x, y = (_ome_length(pixels.attrib, axis) for axis in "XY")
-    return x, y
-
-
-def _ome_length(attributes: Mapping[str, str], axis: str) -> float | None:
-    size = attributes.get(f"PhysicalSize{axis}")
-    factor = _MICRONS.get(attributes.get(f"PhysicalSize{axis}Unit", "µm"))
-    return None if size is None or factor is None else float(size) * factor
