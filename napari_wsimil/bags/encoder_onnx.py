@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,8 +16,6 @@ from napari_wsimil.bags.encoder_card import (
 from napari_wsimil.bags.encoder_weights import hash_file
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from torch import Tensor
 
 
@@ -32,7 +31,8 @@ class OnnxEncoder(PatchEncoder):
         If onnxruntime is missing, or the file is no such model.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | str) -> None:
+        path = Path(path)
         self._session = _open_session(path)
         batch, pixels = _input_size(path, self._session)
         card = EncoderCard(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_wsimil.bags.bag import reading_caveats
@@ -15,7 +16,6 @@ from napari_wsimil.learning.results import bounds
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
-    from pathlib import Path
 
     from napari_wsimil.learning.cases import Case
     from napari_wsimil.learning.cohort import Closer
@@ -60,7 +60,7 @@ def assess(
     model: MILModel,
     card: Card,
     manifest: Manifest,
-    folder: Path | None = None,
+    folder: Path | str | None = None,
     split: str | None = None,
     draws: int = 1000,
     closer: Closer | None = None,
@@ -85,6 +85,7 @@ def assess(
         If nobody is left to ask about, a label is no class of the model, features are of
         another encoder, or the model reads records and those here are of another schema.
     """
+    folder = None if folder is None else Path(folder)
     patients = chosen_patients(card, manifest, split)
     warnings: tuple[str, ...] = ()
     if card.record is not None:

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, overload
 
 from napari_wsimil.bags.exchange import open_confirmed
@@ -23,7 +24,6 @@ from napari_wsimil.study.tables import RecordError, read_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
-    from pathlib import Path
 
     from napari_wsimil.bags.bag import Bag, ClinicalTokens
     from napari_wsimil.learning.outcomes import Outcome
@@ -72,7 +72,7 @@ class BagFiles(Sequence["Bag"]):
         return bag if self.closer is None else self.closer(slide, bag)
 
 
-def bag_of_slide(slide: SlideRow, folder: Path | None) -> Bag:
+def bag_of_slide(slide: SlideRow, folder: Path | str | None) -> Bag:
     """Return the features of a slide of a cohort, with what was confirmed of their file.
 
     Raises
@@ -80,6 +80,7 @@ def bag_of_slide(slide: SlideRow, folder: Path | None) -> Bag:
     RecordError, ValueError
         As `feature_path` and `open_bag`.
     """
+    folder = None if folder is None else Path(folder)
     said = Confirmed.parse(slide.feature_facts)
     if said.mpp is None and slide.mpp is not None:
         said = replace(said, mpp=slide.mpp)
@@ -99,7 +100,7 @@ def _with_changes(reading: Reading, slide: Path) -> Reading:
         return reading  # its caveat says that nobody knows
 
 
-def feature_path(slide: SlideRow, folder: Path | None) -> Path:
+def feature_path(slide: SlideRow, folder: Path | str | None) -> Path:
     """Return where the features of a slide are: as the manifest says, else `<slide>.h5`.
 
     Raises
@@ -107,6 +108,7 @@ def feature_path(slide: SlideRow, folder: Path | None) -> Path:
     RecordError
         If the manifest does not say and no folder is given.
     """
+    folder = None if folder is None else Path(folder)
     if slide.feature_path is not None:
         return slide.feature_path
     if folder is None:
@@ -114,7 +116,7 @@ def feature_path(slide: SlideRow, folder: Path | None) -> Path:
     return folder / f"{slide.slide}.h5"
 
 
-def read_cohort(path: Path, schema: ClinicalSchema | None) -> Manifest:
+def read_cohort(path: Path | str, schema: ClinicalSchema | None) -> Manifest:
     """Return a manifest, or that of a study, whose records hold every input of a schema.
 
     Parameters
@@ -131,6 +133,7 @@ def read_cohort(path: Path, schema: ClinicalSchema | None) -> Manifest:
         for missing in every patient. Of a study, if its schema has an input otherwise, or a
         value that this one does not take.
     """
+    path = Path(path)
     if is_study(path):
         return _of_study(path, schema)
     manifest = read_manifest(path, schema)
@@ -145,12 +148,13 @@ def read_cohort(path: Path, schema: ClinicalSchema | None) -> Manifest:
     return manifest
 
 
-def as_predicted(path: Path, cohort: Manifest) -> Manifest:
+def as_predicted(path: Path | str, cohort: Manifest) -> Manifest:
     """Return a cohort whose cases are what predictions are of: in some studies each slide.
 
     A slide has the label, split, outcome and record of its patient, whom `of` names; a patient
     without slides is no case then.
     """
+    path = Path(path)
     if not is_study(path):
         return cohort
     with open_study(path) as study:
@@ -240,7 +244,7 @@ def _strata(patients: Sequence[Patient], task: Task) -> dict[str, int]:
 def read_cases(
     patients: Sequence[Patient],
     outcome: Outcome,
-    folder: Path | None,
+    folder: Path | str | None,
     record: RecordFormat | None = None,
     closer: Closer | None = None,
 ) -> Generator[Step, None, tuple[Case, ...]]:
@@ -266,6 +270,7 @@ def read_cases(
     ValueError
         If a feature file is not valid.
     """
+    folder = None if folder is None else Path(folder)
     targets = [outcome.target(patient) for patient in patients]
     size = sum(_size(feature_path(s, folder)) for p in patients for s in p.slides)
     cases = []

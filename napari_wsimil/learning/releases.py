@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 import struct
 from dataclasses import dataclass
+from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,6 @@ from napari_wsimil.models.card import Card
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from torch import Tensor
 
@@ -73,7 +73,7 @@ class Taken:
     unexpected: tuple[str, ...]
 
 
-def read_release(path: Path) -> dict[str, Tensor]:
+def read_release(path: Path | str) -> dict[str, Tensor]:
     """Return the tensors in a safetensors file or a state dict, by the release's names.
 
     A state dict is opened by PyTorch's restricted reader, which runs no code; it may be filed
@@ -85,6 +85,7 @@ def read_release(path: Path) -> dict[str, Tensor]:
         If the file is damaged, holds anything but tensors and plain values, or no weights,
         or a tensor is no plain array or claims more numbers than the file has.
     """
+    path = Path(path)
     content = _open(path)
     for name in WRAPPERS:
         if isinstance(content.get(name), dict):
@@ -158,7 +159,7 @@ def _matched(model: MILModel, tensors: Mapping[str, Tensor]) -> tuple[Taken, Map
 
 
 def import_release(
-    paths: Sequence[Path], name: str, like: Bag, classes: Sequence[str], created: str
+    paths: Sequence[Path | str], name: str, like: Bag, classes: Sequence[str], created: str
 ) -> tuple[MILModel, Card, Taken]:
     """Return the model in the files of a release, in eval mode, its card, and what was left.
 
@@ -188,7 +189,8 @@ def import_release(
     """
     if name not in WHOLE:
         raise ReleaseError(f"no whole release of {name} is known; there are {', '.join(WHOLE)}")
-    tensors = _read_all(paths)
+    files = [Path(path) for path in paths]
+    tensors = _read_all(files)
     config = release_config(name, tensors)
     if (config["feature_dim"], config["classes"]) != (like.features.shape[1], len(classes)):
         raise ValueError(
@@ -200,7 +202,7 @@ def import_release(
         _check_whole(create_model(name, **config), tensors)
     model = create_model(name, **config).eval()
     taken = load_release(model, tensors)
-    return model, _card(model, like, classes, f"weights of {_listed(paths)}", created), taken
+    return model, _card(model, like, classes, f"weights of {_listed(files)}", created), taken
 
 
 def _read_all(paths: Sequence[Path]) -> dict[str, Tensor]:

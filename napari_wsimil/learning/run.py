@@ -124,7 +124,7 @@ def checked_run(values: Mapping[str, Any], where: str = "run") -> RunConfig:
         raise ValueError(": ".join(filter(None, (where, field, said)))) from error
 
 
-def read_run(path: Path) -> RunConfig:
+def read_run(path: Path | str) -> RunConfig:
     """Return the run that a JSON file states; its paths are relative to the file's folder.
 
     Raises
@@ -134,6 +134,7 @@ def read_run(path: Path) -> RunConfig:
     OSError
         If it cannot be read.
     """
+    path = Path(path)
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -145,7 +146,7 @@ def read_run(path: Path) -> RunConfig:
     return checked_run(values | placed, str(path))
 
 
-def write_run(path: Path, config: RunConfig) -> None:
+def write_run(path: Path | str, config: RunConfig) -> None:
     """Write a run as JSON; the file appears whole or not at all.
 
     Raises
@@ -153,6 +154,7 @@ def write_run(path: Path, config: RunConfig) -> None:
     OSError
         If it cannot be written.
     """
+    path = Path(path)
     part = path.with_name(path.name + ".part")
     try:
         part.write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
@@ -161,7 +163,7 @@ def write_run(path: Path, config: RunConfig) -> None:
         part.unlink(missing_ok=True)
 
 
-def open_cohort(path: Path, record_schema: Path | None = None) -> Manifest:
+def open_cohort(path: Path | str, record_schema: Path | str | None = None) -> Manifest:
     """Return the cohort in a manifest, a study or a folder of bags, as predictions are of it.
 
     Raises
@@ -171,6 +173,8 @@ def open_cohort(path: Path, record_schema: Path | None = None) -> Manifest:
     OSError
         If it cannot be read.
     """
+    path = Path(path)
+    record_schema = None if record_schema is None else Path(record_schema)
     if path.is_dir() and not is_study(path):
         return read_folder(path)
     schema = read_schema(record_schema) if record_schema else None
@@ -187,8 +191,9 @@ def _as_read(config: RunConfig, cohort: Manifest) -> Manifest:
     return replace(cohort, schema=None) if needless else cohort
 
 
-def encoder_of(manifest: Manifest, features: Path | None) -> str:
+def encoder_of(manifest: Manifest, features: Path | str | None) -> str:
     """Return what made the features of the cohort's first slide, or raise as `read_cases`."""
+    features = None if features is None else Path(features)
     slide = next((slide for patient in manifest.patients for slide in patient.slides), None)
     if slide is None:
         raise RecordError(f"{manifest.path} has no slides")

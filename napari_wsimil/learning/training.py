@@ -6,6 +6,7 @@ import secrets
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -28,7 +29,6 @@ from napari_wsimil.models.record import RecordFormat
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
-    from pathlib import Path
 
     from napari_wsimil.learning.cases import Case
     from napari_wsimil.learning.folds import Fold
@@ -93,7 +93,9 @@ class Trained:
 Event: TypeAlias = "Step | Epoch | Prepared"
 
 
-def train_cohort(manifest: Manifest, path: Path, plan: Plan) -> Generator[Event, None, Trained]:
+def train_cohort(
+    manifest: Manifest, path: Path | str, plan: Plan
+) -> Generator[Event, None, Trained]:
     """Yield what the model's trainer yields, write the checkpoint, and return what came of it.
 
     Models that read records read those of the manifest, which then has a schema; its
@@ -112,6 +114,7 @@ def train_cohort(manifest: Manifest, path: Path, plan: Plan) -> Generator[Event,
         If the model cannot do the task or lacks what it needs, there are fewer than two
         classes, too few patients or events, or features are not valid.
     """
+    path = Path(path)
     check_target(path)
     check_plan(plan, manifest)
     cohort = yield from _read(manifest, plan)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +22,6 @@ from napari_wsimil.space.readers.content import content_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -33,8 +33,8 @@ _MAX_SIDE = 2**24
 class OpenSlideReader:
     """Tiles of whatever OpenSlide opens; a folder stands for its DICOM series."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path | str) -> None:
+        self._path = path = Path(path)
         file = _first_dicom(path) if path.is_dir() else path
         try:
             slide = openslide.OpenSlide(file)

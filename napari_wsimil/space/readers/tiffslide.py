@@ -10,6 +10,7 @@ import logging
 import os
 import threading
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
@@ -29,7 +30,6 @@ from napari_wsimil.space.readers.content import content_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
     from numpy.typing import NDArray
     from tifffile import TiffFile, TiffPage, TiffPageSeries
@@ -42,8 +42,8 @@ _MICRONS = {"nm": 1e-3, "µm": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6}
 class TiffSlideReader:
     """Tiles of an RGB TIFF that tiffslide can parse. See `Reader`."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path | str) -> None:
+        self._path = path = Path(path)
         try:
             with _quiet_parser():
                 self._slide = tiffslide.TiffSlide(path)
