@@ -87,10 +87,10 @@ def assess(
     """
     folder = None if folder is None else Path(folder)
     patients = chosen_patients(card, manifest, split)
-    warnings: tuple[str, ...] = ()
+    warnings = card.notes
     if card.record is not None:
         card.record.check(manifest.schema)
-        warnings = _record_warnings(card.record, tuple({p.person: p for p in patients}.values()))
+        warnings += _record_warnings(card.record, tuple({p.person: p for p in patients}.values()))
     outcome = Outcome.of_card(card)
     cases = yield from read_cases(patients, outcome, folder, card.record, closer)
     warnings += _warnings(card, cases)

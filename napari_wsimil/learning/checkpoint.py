@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from napari_wsimil.learning.releases import with_release_notes
 from napari_wsimil.models import create_model
 from napari_wsimil.models.card import FORMAT, Card
 
@@ -101,7 +102,7 @@ def load_checkpoint(path: Path | str) -> tuple[MILModel, Card]:
     if weights_hash(tensors) != card.weights:
         raise CheckpointError(f"{path.name}: the weights are not those its card was written for")
     model.load_state_dict(tensors, assign=True)
-    return model.eval(), card
+    return model.eval(), with_release_notes(card)
 
 
 def weights_hash(tensors: Mapping[str, Tensor]) -> str:

@@ -7,7 +7,8 @@ the identity.
 A weight that is loaded does what it did there as long as the model is the same one. Three are
 not quite: LongMIL's release is its first version, without 2 × 2 pooling and with a mask on one
 head only, VIB's keeps patches unweighted in use, and SASHA's state updater ends in a norm,
-which ours does not, so that its weights stay out.
+which ours does not, so that its weights stay out. Cards of the first two say so in their
+notes, see `DIFFERENCES`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from napari_wsimil.learning.release_names import NAMES, SETTINGS, SIZES, WHOLE
+from napari_wsimil.learning.release_names import DIFFERENCES, NAMES, SETTINGS, SIZES, WHOLE
 from napari_wsimil.models import create_model, name_of
 from napari_wsimil.models.card import Card
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from napari_wsimil.models.base import MILModel
 
 WRAPPERS = ("model", "state_dict", "model_state_dict")  # under which programs file the weights
+IMPORTED = "imported"  # with which the data of a card of imported weights begins
 OWN = "standardize."  # buffers that no release has
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 #: What safetensors and PyTorch's restricted reader raise when a file is not as it should be.
@@ -205,6 +207,18 @@ def import_release(
     return model, _card(model, like, classes, f"weights of {_listed(files)}", created), taken
 
 
+def release_notes(name: str) -> tuple[str, ...]:
+    """Return how a model with a release's weights answers otherwise than there, if it does."""
+    return (DIFFERENCES[name],) if name in DIFFERENCES else ()
+
+
+def with_release_notes(card: Card) -> Card:
+    """Return a card with its release's notes, which earlier imports did not write."""
+    if card.notes or not card.data.startswith(IMPORTED):
+        return card
+    return card.model_copy(update={"notes": release_notes(card.model)})
+
+
 def _read_all(paths: Sequence[Path]) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for path in paths:
@@ -235,7 +249,8 @@ def _card(model: MILModel, like: Bag, classes: Sequence[str], data: str, created
         pixels=None if grid is None else grid.pixels,
         overlap=None if grid is None else 1 - grid.stride / grid.patch_size,
         classes=tuple(classes),
-        data=f"imported {data}, trained elsewhere: on whom, it does not tell",
+        notes=release_notes(name_of(model)),
+        data=f"{IMPORTED} {data}, trained elsewhere: on whom, it does not tell",
         synthetic=like.synthetic,
         seed=0,
         threads=1,
