@@ -16,6 +16,7 @@ from napari_wsimil.learning.evaluation import Step
 from napari_wsimil.learning.folds import Fold, folds
 from napari_wsimil.learning.outcomes import Task
 from napari_wsimil.models.record import RecordFormat
+from napari_wsimil.space.reading import READER_VERSION
 from napari_wsimil.space.slide import SlideError, open_slide
 from napari_wsimil.study.manifest import Split, read_manifest
 from napari_wsimil.study.opened import Unit
@@ -85,7 +86,8 @@ def bag_of_slide(slide: SlideRow, folder: Path | str | None) -> Bag:
     if said.mpp is None and slide.mpp is not None:
         said = replace(said, mpp=slide.mpp)
     bag = open_confirmed(feature_path(slide, folder), said)
-    if not bag.reading.caveat or slide.slide_path is None:
+    unsure = bag.reading.changed(READER_VERSION) is None
+    if not unsure or slide.slide_path is None:
         return bag
     return replace(bag, reading=_with_changes(bag.reading, slide.slide_path))
 
