@@ -10,6 +10,8 @@ from napari_wsimil.learning.options import options_of
 from napari_wsimil.learning.outcomes import Task
 from napari_wsimil.learning.plan import reads_records
 from napari_wsimil.learning.recipes import recipe
+from napari_wsimil.learning.release_names import WHOLE
+from napari_wsimil.learning.releases import release_notes
 from napari_wsimil.models import MODELS, model_class
 
 
@@ -35,8 +37,13 @@ def _summary(name: str) -> dict[str, Any]:
         "does": _first_line(cls),
         "tasks": [task.value for task in Task if cls.survives or task is Task.CLASSIFICATION],
         "needs": sorted({*(need.value for need in cls.needs), *record}),
+        **({"imported weights": _imported(name)} if name in WHOLE else {}),
         "training": {"epochs": config.epochs, "lr": config.lr, "accumulate": config.accumulate},
     }
+
+
+def _imported(name: str) -> str:
+    return "; ".join(release_notes(name)) or "answer as in the authors' program"
 
 
 def _first_line(thing: object) -> str:

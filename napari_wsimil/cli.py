@@ -570,6 +570,7 @@ def import_weights(
     today = date.today().isoformat()
     imported, card, taken = import_release(files, model, like, names, today)
     save_checkpoint(out, imported, card)
+    warn(card.notes)
     report({"checkpoint": out, "config": card.config, "left out": taken.unexpected}, as_json)
 
 

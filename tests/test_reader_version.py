@@ -251,6 +251,20 @@ def test_an_evaluation_counts_slides_of_another_color(
     assert (f"2 of 2 slides: the features {UNSURE}" in err) == (not placed)
 
 
+def test_features_of_a_later_version_are_known_by_themselves(
+    folder: Path, tmp_path: Path, checkpoint: Path, run: Run
+) -> None:
+    target = of_version_1(folder / "clear.h5", tmp_path / "clear.h5")
+    with h5py.File(target, "r+") as file:
+        file.attrs.update(reader_version=READER_VERSION + 1, reader_changes="color=3")
+    row = f"Q0,clear,{folder / 'clear.tif'},test,normal"
+    (tmp_path / "cohort.csv").write_text(f"patient_id,slide_id,slide_path,split,label\n{row}")
+    where = (checkpoint, tmp_path / "cohort.csv", "--features", tmp_path, "--patient", "Q0")
+    code, _, err = run("predict", *where)
+    assert code == 0, err
+    assert "made with the later color of this slide" in err
+
+
 def test_fresh_features_state_their_reading(folder: Path) -> None:
     with open_slide(folder / "clear.tif") as slide:
         grid = make_grid(slide, find_tissue(slide), 1, 64)

@@ -15,7 +15,7 @@ from napari_wsimil.bags.bag import Bag
 from napari_wsimil.bags.store import load_bag, save_bag
 from napari_wsimil.cli import main
 from napari_wsimil.explain.predict import predict
-from napari_wsimil.learning.checkpoint import load_checkpoint
+from napari_wsimil.learning.checkpoint import load_checkpoint, save_checkpoint
 from napari_wsimil.learning.releases import (
     ReleaseError,
     import_release,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
+    from windows import Docks
 
     Release = dict[str, Tensor]
 
@@ -83,8 +84,7 @@ def vib() -> Release:
     return drawn(shapes)
 
 
-def longmil() -> Release:
-    width = 8
+def longmil(width: int = 8) -> Release:
     shapes: dict[str, tuple[int, ...]] = {"_fc1.0.weight": (width, D), "_fc1.0.bias": (width,)}
     for layer in ("layer1", "layer2", "layer3"):
         shapes[f"{layer}.attn.qkv.weight"] = (3 * width, width)
@@ -510,3 +510,76 @@ def test_what_cannot_be_imported_whole_is_not_written(
     assert import_weights(release, features, classes) == 2
     assert sentence in capsys.readouterr().err
     assert not features.with_name("ours.safetensors").exists()
+
+
+RELEASES = {"acmil": acmil, "hafed": hafed, "longmil": lambda: longmil(16), "vib": vib}
+#: What the notes of those must say that answer otherwise than their authors' program.
+NOTES = {"longmil": "limits one head of four to the radius", "vib": "kept patches unweighted"}
+
+
+def test_vib_answers_as_its_release_but_for_the_weights_that_its_note_names() -> None:
+    release, bag = vib(), a_bag()
+    model = create_model("vib", **release_config("vib", release)).eval()
+    load_release(model, release)
+    w = numbers(release)
+    h = np.maximum(bag.features.double().numpy() @ w["fc.0.weight"].T + w["fc.0.bias"], 0)
+    names = tuple(f"attention_net.attention_{part}" for part in ("a.0", "b.0", "c"))
+    z = softmax(gated_by_hand(w, h, names)) @ h  # the program's own
+    theirs = w["classifiers.weight"] @ z[0] + w["classifiers.bias"]
+    assert not np.allclose(model(bag).logits.detach(), theirs, rtol=0.05)
+
+
+@pytest.mark.parametrize("name", RELEASES)
+def test_imported_weights_say_how_they_differ(
+    features: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    note = NOTES.get(name, "")
+    assert import_weights(RELEASES[name](), features, "a,b,c", name) == 0
+    assert ("warning: imported" in capsys.readouterr().err) == bool(note)
+    checkpoint = features.with_name("ours.safetensors")
+    assert main(["info", str(checkpoint), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert note in "".join(facts["notes"])
+    assert len(facts["notes"]) == len(facts["warnings"]) == bool(note)
+    assert main(["models", name, "--json"]) == 0
+    stated = json.loads(capsys.readouterr().out)["imported weights"]
+    assert (note or "answer as in the authors' program") in stated
+
+
+@pytest.mark.parametrize("name", NOTES)
+def test_predictions_by_imported_weights_warn(
+    features: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    assert import_weights(RELEASES[name](), features, "a,b,c", name) == 0
+    capsys.readouterr()
+    assert main(["predict", str(features.with_name("ours.safetensors")), str(features)]) == 0
+    assert NOTES[name] in capsys.readouterr().err
+
+
+def test_a_checkpoint_imported_before_notes_were_kept_has_them(features: Path) -> None:
+    assert import_weights(vib(), features, "a,b,c", "vib") == 0
+    path = features.with_name("ours.safetensors")
+    model, card = load_checkpoint(path)
+    save_checkpoint(path, model, card.model_copy(update={"notes": ()}))
+    assert NOTES["vib"] in "".join(load_checkpoint(path)[1].warnings)
+    trained = {"notes": (), "data": "two patients"}
+    save_checkpoint(path, model, card.model_copy(update=trained))
+    assert load_checkpoint(path)[1].warnings == ()
+
+
+def test_the_window_says_how_imported_weights_differ(
+    docks: Docks, small_slide: Path, tmp_path: Path
+) -> None:
+    grid = PatchGrid(np.array([[0, 0], [448, 0]]), patch_size=448, stride=448, pixels=224, mpp=1)
+    path = tmp_path / "slide.h5"
+    save_bag(path, Bag(torch.ones(2, D), encoder="theirs@1", grid=grid))
+    assert import_weights(vib(), path, "a,b,c", "vib") == 0
+    docks.slide.open(small_slide)
+    docks.idle()
+    docks.pane.show_bag(load_bag(path))
+    docks.explain.open_model(path.with_name("ours.safetensors"))
+    docks.idle()
+    docks.explain.run()
+    docks.idle()
+    assert docks.explain.job.error is None
+    assert NOTES["vib"] in docks.explain.warnings.text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,8 +17,6 @@ from napari_wsimil.bags.encoder_weights import hash_file
 from napari_wsimil.bags.onnx_files import external_files, hash_onnx
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from torch import Tensor
 
 
@@ -34,7 +33,8 @@ class OnnxEncoder(PatchEncoder):
         missing or outside its folder.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | str) -> None:
+        path = Path(path)
         sha256, files = hash_onnx(path), external_files(path)
         self._session = _open_session(path)
         batch, pixels = _input_size(path, self._session)

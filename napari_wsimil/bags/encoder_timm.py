@@ -37,7 +37,8 @@ class TimmEncoder(PatchEncoder):
         listed in the card's notes.
     """
 
-    def __init__(self, name: str, known: KnownEncoder, weights: Path) -> None:
+    def __init__(self, name: str, known: KnownEncoder, weights: Path | str) -> None:
+        weights = Path(weights)
         self._pooling = known.pooling
         self._model = _build(known)
         notes = _load(self._model, weights)
@@ -97,8 +98,9 @@ class AttentionPool(nn.Module):
         return pooled[:, 0]
 
 
-def timm_encoder(name: str, weights: Path) -> KnownEncoder:
+def timm_encoder(name: str, weights: Path | str) -> KnownEncoder:
     """Return the facts of `timm:ARCHITECTURE`, as timm states them."""
+    weights = Path(weights)
     architecture = name.removeprefix("timm:")
     timm = import_timm()
     if architecture not in timm.list_models():

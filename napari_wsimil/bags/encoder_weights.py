@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,7 +14,6 @@ from safetensors.torch import load_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from torch import Tensor
 
@@ -46,13 +46,14 @@ UNUSED = re.compile(
 )
 
 
-def hash_file(path: Path) -> str:
+def hash_file(path: Path | str) -> str:
     """Return the SHA-256 of a file, hexadecimal."""
+    path = Path(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path | str) -> dict[str, Tensor]:
     """Return the named tensors of a safetensors file, or of a PyTorch file of tensors only.
 
     Raises
@@ -60,6 +61,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     ValueError
         If it is neither; a pickle of anything but tensors is never run.
     """
+    path = Path(path)
     try:
         if path.suffix == ".safetensors":
             return load_file(path)

@@ -73,28 +73,31 @@ def open_bag(
     return open_confirmed(Path(path), given)
 
 
-def open_confirmed(path: Path, confirmed: Confirmed, slide: Resolution | None = None) -> Bag:
+def open_confirmed(path: Path | str, confirmed: Confirmed, slide: Resolution | None = None) -> Bag:
     """Return the bag in a file, with what a person confirmed of it; otherwise as `open_bag`.
 
     `slide` is the pixel size of the slide that it is laid on, if there is one.
     """
+    path = Path(path)
     confirmed = with_patches(path, confirmed)
     return bag_as(read_stated(path, confirmed), confirmed, slide)
 
 
-def is_features(path: Path) -> bool:
+def is_features(path: Path | str) -> bool:
     """Return whether a path is called as files of features are, or is LazySlide's folder."""
+    path = Path(path)
     return path.suffix.lower() in SUFFIXES or is_lazyslide(path)
 
 
-def with_patches(path: Path, confirmed: Confirmed) -> Confirmed:
+def with_patches(path: Path | str, confirmed: Confirmed) -> Confirmed:
     """Return what is confirmed, with CLAM's file of patches if it lies where CLAM writes it."""
+    path = Path(path)
     if confirmed.patches is None and confirmed.patch_size is None:
         return replace(confirmed, patches=beside(path))
     return confirmed
 
 
-def read_stated(path: Path, confirmed: Confirmed | None = None) -> Stated:
+def read_stated(path: Path | str, confirmed: Confirmed | None = None) -> Stated:
     """Return what a file says, read by the layout of the tool that wrote it.
 
     The layouts are told apart in a fixed order: size at level 0 beside the coordinates is
@@ -106,6 +109,7 @@ def read_stated(path: Path, confirmed: Confirmed | None = None) -> Stated:
     ValueError
         If it is none of these, is broken, or leads out of itself.
     """
+    path = Path(path)
     confirmed = confirmed or Confirmed()
     if is_lazyslide(path):
         return state_lazyslide(path, confirmed.table)

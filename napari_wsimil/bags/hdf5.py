@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import math
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import h5py
 import numpy as np
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
 #: Deflate packs no tighter than this; what says it holds more than that is sparse.
 _TIGHTEST = 1032
 
 
-def open_h5(path: Path, mode: Literal["r", "r+"] = "r") -> h5py.File:
+def open_h5(path: Path | str, mode: Literal["r", "r+"] = "r") -> h5py.File:
     """Return an open HDF5 file, a context manager.
 
     Raises
@@ -29,6 +28,7 @@ def open_h5(path: Path, mode: Literal["r", "r+"] = "r") -> h5py.File:
         If it is not HDF5, or broken, or something at its root is a link: to another file
         it would be followed unasked.
     """
+    path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file")
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,6 @@ from napari_wsimil.bags.zarr_tree import ZarrTree
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -24,8 +24,9 @@ _SPEC, _SLIDE = "tile_spec", "slide_properties"
 _ID_COLUMNS = ("tile_id", "id")
 
 
-def is_lazyslide(path: Path) -> bool:
+def is_lazyslide(path: Path | str) -> bool:
     """Return whether a folder is a zarr with tiles of LazySlide's."""
+    path = Path(path)
     if not path.is_dir() or not any((path / n).is_file() for n in (".zgroup", "zarr.json")):
         return False
     tree = ZarrTree(path)

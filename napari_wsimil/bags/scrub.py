@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import h5py
@@ -11,16 +12,15 @@ from napari_wsimil.bags.hdf5 import open_h5
 from napari_wsimil.bags.store import save_bag
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from napari_wsimil.bags.bag import Bag
 
 
-def save_scrubbed(target: Path, bag: Bag, name: str) -> None:
+def save_scrubbed(target: Path | str, bag: Bag, name: str) -> None:
     """Write features, places and encoder of a bag to an HDF5 file that calls the slide `name`.
 
     The slide's fingerprint, which would lead to its file, is not written.
     """
+    target = Path(target)
     if bag.grid is not None:
         save_bag(target, replace(bag, slide=""), name)
         return
@@ -29,8 +29,10 @@ def save_scrubbed(target: Path, bag: Bag, name: str) -> None:
         file["features"].attrs.update(encoder=bag.encoder, name=name)
 
 
-def left_out(source: Path, target: Path) -> tuple[str, ...]:
+def left_out(source: Path | str, target: Path | str) -> tuple[str, ...]:
     """Return the names of attributes of an HDF5 file that another has not, or not as they were."""
+    source = Path(source)
+    target = Path(target)
     gone = _attributes(source) - _attributes(target)
     return tuple(sorted({attribute for attribute, _ in gone}))
 

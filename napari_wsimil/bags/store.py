@@ -95,7 +95,8 @@ class BagFile:
         If the file cannot be read or written.
     """
 
-    def __init__(self, path: Path, grid: PatchGrid, dim: int, provenance: Provenance) -> None:
+    def __init__(self, path: Path | str, grid: PatchGrid, dim: int, provenance: Provenance) -> None:
+        path = Path(path)
         self.path, self._grid, self._dim = path, grid, dim
         if not path.exists():
             _create(path, grid, dim, provenance)
@@ -156,7 +157,7 @@ def save_bag(path: Path | str, bag: Bag, name: str = "") -> None:
     os.replace(partial, target)
 
 
-def is_finished(path: Path) -> bool:
+def is_finished(path: Path | str) -> bool:
     """Return whether a file of features is there that no stopped run has left.
 
     Raises
@@ -164,6 +165,7 @@ def is_finished(path: Path) -> bool:
     ValueError
         If it is no HDF5 file.
     """
+    path = Path(path)
     if not path.exists():
         return False
     with open_h5(path) as file:

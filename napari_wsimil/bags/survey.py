@@ -130,7 +130,7 @@ def survey_features(
     return Survey(tuple(matches), tuple(lost))
 
 
-def inspect(path: Path, slide: SlideLike, confirmed: Confirmed) -> Match:
+def inspect(path: Path | str, slide: SlideLike, confirmed: Confirmed) -> Match:
     """Return a file as features of a slide, with its passport.
 
     Raises
@@ -138,6 +138,7 @@ def inspect(path: Path, slide: SlideLike, confirmed: Confirmed) -> Match:
     ValueError, OSError
         If the file cannot be read.
     """
+    path = Path(path)
     confirmed = with_patches(path, confirmed)
     stated = read_stated(path, confirmed)
     if confirmed.mpp is None and slide.mpp is not None:
@@ -153,7 +154,7 @@ def inspect(path: Path, slide: SlideLike, confirmed: Confirmed) -> Match:
     return Match(slide.slide, path, found, confirmed)
 
 
-def feature_files(folder: Path) -> tuple[Path, ...]:
+def feature_files(folder: Path | str) -> tuple[Path, ...]:
     """Return the files of features in a folder, or in the one such folder below it.
 
     Raises
@@ -161,6 +162,7 @@ def feature_files(folder: Path) -> tuple[Path, ...]:
     ValueError
         If there are none, or several folders of them.
     """
+    folder = Path(folder)
     if found := _files(folder):
         return found
     below = {path: files for pattern in _BELOW for path in sorted(folder.glob(pattern))

@@ -46,8 +46,9 @@ def export_curves(curves: Curves, path: Path | str) -> Path:
     return path
 
 
-def check_ending(path: Path) -> None:
+def check_ending(path: Path | str) -> None:
     """Raise ValueError unless curves can be written to a file of this name."""
+    path = Path(path)
     if path.suffix.lower() not in ENDINGS:
         raise ValueError(f"{path.name}: curves are exported as one of {', '.join(ENDINGS)}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_wsimil.bags.bag import reading_caveats
@@ -21,7 +22,6 @@ from napari_wsimil.learning.results import bounds
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
-    from pathlib import Path
 
     from napari_wsimil.learning.cases import Case
     from napari_wsimil.learning.cohort import Closer
@@ -69,7 +69,7 @@ def assess(
     model: MILModel,
     card: Card,
     manifest: Manifest,
-    folder: Path | None = None,
+    folder: Path | str | None = None,
     split: str | None = None,
     draws: int = 1000,
     closer: Closer | None = None,
@@ -101,11 +101,12 @@ def assess(
         another encoder or scale, or the model reads records and those here are of another
         schema.
     """
+    folder = None if folder is None else Path(folder)
     patients = chosen_patients(card, manifest, split)
-    warnings: tuple[str, ...] = ()
+    warnings = card.notes
     if card.record is not None:
         card.record.check(manifest.schema)
-        warnings = _record_warnings(card.record, tuple({p.person: p for p in patients}.values()))
+        warnings += _record_warnings(card.record, tuple({p.person: p for p in patients}.values()))
     outcome = Outcome.of_card(card)
     unread: dict[str, str] = {}
     cases = yield from read_cases(patients, outcome, folder, card.record, closer, unread)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,12 +13,12 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from napari_wsimil.learning.releases import with_release_notes
 from napari_wsimil.models import create_model
 from napari_wsimil.models.card import FORMAT, Card
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from torch import Tensor
 
@@ -34,7 +35,7 @@ class CheckpointError(ValueError):
     """A file is no checkpoint that can be used, or not safely."""
 
 
-def save_checkpoint(path: Path, model: MILModel, card: Card) -> Card:
+def save_checkpoint(path: Path | str, model: MILModel, card: Card) -> Card:
     """Return the card as written to `path`, with the hash of the weights.
 
     The file appears whole or not at all.
@@ -44,6 +45,7 @@ def save_checkpoint(path: Path, model: MILModel, card: Card) -> Card:
     CheckpointError
         If the name does not end in .safetensors or the file cannot be written.
     """
+    path = Path(path)
     check_target(path)
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
     card = card.model_copy(update={"weights": weights_hash(tensors)})
@@ -58,11 +60,12 @@ def save_checkpoint(path: Path, model: MILModel, card: Card) -> Card:
     return card
 
 
-def check_target(path: Path) -> None:
+def check_target(path: Path | str) -> None:
     """Raise CheckpointError if no checkpoint can be written to `path`, best before training.
 
     The name may be wrong, its folder missing or not writable; what is there stays.
     """
+    path = Path(path)
     if path.suffix != SUFFIX:
         raise CheckpointError(f"{path.name}: the name of a checkpoint ends in {SUFFIX}")
     if path.is_dir():
@@ -78,7 +81,7 @@ def _part(path: Path) -> Path:
     return path.with_name(path.name + ".part")
 
 
-def load_checkpoint(path: Path) -> tuple[MILModel, Card]:
+def load_checkpoint(path: Path | str) -> tuple[MILModel, Card]:
     """Return the model, in eval mode, and its card.
 
     Nothing is ever unpickled, and nothing is allocated that the file does not hold.
@@ -89,6 +92,7 @@ def load_checkpoint(path: Path) -> tuple[MILModel, Card]:
         If the file is a pickle, damaged, newer than this program, of an unknown model, or
         its weights are not those its card speaks of.
     """
+    path = Path(path)
     _refuse_pickle(path)
     metadata, tensors = _read(path)
     card = _card(path, metadata)
@@ -98,7 +102,7 @@ def load_checkpoint(path: Path) -> tuple[MILModel, Card]:
     if weights_hash(tensors) != card.weights:
         raise CheckpointError(f"{path.name}: the weights are not those its card was written for")
     model.load_state_dict(tensors, assign=True)
-    return model.eval(), card
+    return model.eval(), with_release_notes(card)
 
 
 def weights_hash(tensors: Mapping[str, Tensor]) -> str:

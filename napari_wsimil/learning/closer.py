@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,6 @@ from napari_wsimil.models.base import Need
 from napari_wsimil.space.slide import open_slide
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from napari_wsimil.bags.bag import Bag
     from napari_wsimil.bags.encoders import PatchEncoder
     from napari_wsimil.learning.sasha import TrainingCost
@@ -34,7 +33,8 @@ class CloserLook:
     A slide stays open while a bag of it lives.
     """
 
-    def __init__(self, weights: Path | None = None) -> None:
+    def __init__(self, weights: Path | str | None = None) -> None:
+        weights = None if weights is None else Path(weights)
         self._weights = weights
         self._encoders: dict[str, PatchEncoder] = {}
 
@@ -59,8 +59,9 @@ class CloserLook:
         return self._encoders[name]
 
 
-def closer_for(model: type[MILModel], weights: Path | None) -> CloserLook | None:
+def closer_for(model: type[MILModel], weights: Path | str | None) -> CloserLook | None:
     """Return how a model looks closer; None if it does not."""
+    weights = None if weights is None else Path(weights)
     return CloserLook(weights) if Need.FINER in model.needs else None
 
 

@@ -17,6 +17,7 @@ from napari_wsimil.learning.evaluation import Step
 from napari_wsimil.learning.folds import Fold, folds
 from napari_wsimil.learning.outcomes import Task
 from napari_wsimil.models.record import RecordFormat
+from napari_wsimil.space.reading import READER_VERSION
 from napari_wsimil.space.slide import SlideError, open_slide
 from napari_wsimil.study.manifest import Split, read_manifest
 from napari_wsimil.study.opened import Unit
@@ -74,7 +75,7 @@ class BagFiles(Sequence["Bag"]):
         return bag if self.closer is None else self.closer(slide, bag)
 
 
-def bag_of_slide(slide: SlideRow, folder: Path | None) -> Bag:
+def bag_of_slide(slide: SlideRow, folder: Path | str | None) -> Bag:
     """Return the features of a slide of a cohort, with what was confirmed of their file.
 
     Raises
@@ -82,11 +83,13 @@ def bag_of_slide(slide: SlideRow, folder: Path | None) -> Bag:
     RecordError, ValueError
         As `feature_path` and `open_bag`.
     """
+    folder = None if folder is None else Path(folder)
     said = Confirmed.parse(slide.feature_facts)
     if said.mpp is None and slide.mpp is not None:
         said = replace(said, mpp=slide.mpp)
     bag = open_confirmed(feature_path(slide, folder), said)
-    if not bag.reading.caveat or slide.slide_path is None:
+    unsure = bag.reading.changed(READER_VERSION) is None
+    if not unsure or slide.slide_path is None:
         return bag
     return replace(bag, reading=_with_changes(bag.reading, slide.slide_path))
 
@@ -101,7 +104,7 @@ def _with_changes(reading: Reading, slide: Path) -> Reading:
         return reading  # its caveat says that nobody knows
 
 
-def feature_path(slide: SlideRow, folder: Path | None) -> Path:
+def feature_path(slide: SlideRow, folder: Path | str | None) -> Path:
     """Return where the features of a slide are: as the manifest says, else `<slide>.h5`.
 
     Raises
@@ -109,6 +112,7 @@ def feature_path(slide: SlideRow, folder: Path | None) -> Path:
     RecordError
         If the manifest does not say and no folder is given.
     """
+    folder = None if folder is None else Path(folder)
     if slide.feature_path is not None:
         return slide.feature_path
     if folder is None:
@@ -116,7 +120,7 @@ def feature_path(slide: SlideRow, folder: Path | None) -> Path:
     return folder / f"{slide.slide}.h5"
 
 
-def read_cohort(path: Path, schema: ClinicalSchema | None) -> Manifest:
+def read_cohort(path: Path | str, schema: ClinicalSchema | None) -> Manifest:
     """Return a manifest, or that of a study, whose records hold every input of a schema.
 
     Parameters
@@ -133,6 +137,7 @@ def read_cohort(path: Path, schema: ClinicalSchema | None) -> Manifest:
         for missing in every patient. Of a study, if its schema has an input otherwise, or a
         value that this one does not take.
     """
+    path = Path(path)
     if is_study(path):
         return _of_study(path, schema)
     manifest = read_manifest(path, schema)
@@ -147,12 +152,13 @@ def read_cohort(path: Path, schema: ClinicalSchema | None) -> Manifest:
     return manifest
 
 
-def as_predicted(path: Path, cohort: Manifest) -> Manifest:
+def as_predicted(path: Path | str, cohort: Manifest) -> Manifest:
     """Return a cohort whose cases are what predictions are of: in some studies each slide.
 
     A slide has the record of its patient, whom `of` names, and where it has no label, split or
     outcome of its own the patient's; a patient without slides is no case then.
     """
+    path = Path(path)
     if not is_study(path):
         return cohort
     with open_study(path) as study:
@@ -262,7 +268,7 @@ def _strata(patients: Sequence[Patient], task: Task) -> dict[str, int]:
 def read_cases(
     patients: Sequence[Patient],
     outcome: Outcome,
-    folder: Path | None,
+    folder: Path | str | None,
     record: RecordFormat | None = None,
     closer: Closer | None = None,
     unread: dict[str, str] | None = None,
@@ -293,6 +299,7 @@ def read_cases(
     ValueError
         If feature files are not valid; names all of them. Not raised where `unread` is given.
     """
+    folder = None if folder is None else Path(folder)
     targets = [outcome.target(patient) for patient in patients]
     small = sum(_size(s, folder) for p in patients for s in p.slides) <= IN_MEMORY
     failed: list[Exception] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_wsimil.bags.checks import Verdict
@@ -12,7 +13,6 @@ from napari_wsimil.study.pseudonyms import default_key, read_key
 
 if TYPE_CHECKING:
     from collections.abc import Generator
-    from pathlib import Path
 
     from napari_wsimil.bags.stated import Confirmed
     from napari_wsimil.bags.survey import Match, Survey, Surveyed
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def survey_study(
-    study: Study, folder: Path, confirmed: Confirmed, key: Path | None = None
+    study: Study, folder: Path | str, confirmed: Confirmed, key: Path | str | None = None
 ) -> Generator[Surveyed, None, Survey]:
     """Yield after every file; return what a folder of features has for a study's slides.
 
@@ -39,6 +39,8 @@ def survey_study(
     ValueError
         As `survey_features`, and if the key is broken or of another study.
     """
+    folder = Path(folder)
+    key = None if key is None else Path(key)
     slides = [slide for patient in study.manifest().patients for slide in patient.slides]
     names = read_key(key or default_key(study.identity), study.folder).slides
     return (yield from survey_features(folder, slides, confirmed, names))

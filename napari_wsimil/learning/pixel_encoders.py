@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -12,8 +13,6 @@ from napari_wsimil.bags.encoder_timm import import_timm
 from napari_wsimil.bags.encoder_weights import read_weights, timm_names
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from torch import Tensor
 
 
@@ -69,7 +68,8 @@ class ResNet50(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, weights: Path | None = None) -> None:
+    def __init__(self, weights: Path | str | None = None) -> None:
+        weights = None if weights is None else Path(weights)
         super().__init__()
         timm = import_timm()
         self.trunk = cast("nn.Module", timm.create_model("resnet50", num_classes=0))

@@ -94,5 +94,18 @@ SETTINGS: dict[str, dict[str, int | str]] = {
     "vib": {"keep": 1024},
 }
 
+#: How models with a release's weights answer otherwise than its authors' program; the others
+#: answer alike.
+DIFFERENCES = {
+    "longmil": (
+        "imported LongMIL weights answer otherwise here than in the authors' program: that is "
+        "version 1, which pools no 2 × 2 patches and limits one head of four to the radius"
+    ),
+    "vib": (
+        "imported VIB weights answer otherwise here than in the authors' program, which pools "
+        "the kept patches unweighted; here each is weighted by its selection"
+    ),
+}
+
 #: Models of which a release has every weight; of the others it has a part.
 WHOLE = tuple(name for name in NAMES if name != "sasha")

@@ -7,7 +7,8 @@ the identity.
 A weight that is loaded does what it did there as long as the model is the same one. Three are
 not quite: LongMIL's release is its first version, without 2 × 2 pooling and with a mask on one
 head only, VIB's keeps patches unweighted in use, and SASHA's state updater ends in a norm,
-which ours does not, so that its weights stay out.
+which ours does not, so that its weights stay out. Cards of the first two say so in their
+notes, see `DIFFERENCES`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import re
 import struct
 from dataclasses import dataclass
+from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING
 
@@ -22,13 +24,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from napari_wsimil.learning.release_names import NAMES, SETTINGS, SIZES, WHOLE
+from napari_wsimil.learning.release_names import DIFFERENCES, NAMES, SETTINGS, SIZES, WHOLE
 from napari_wsimil.models import create_model, name_of
 from napari_wsimil.models.card import Card
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from torch import Tensor
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from napari_wsimil.models.base import MILModel
 
 WRAPPERS = ("model", "state_dict", "model_state_dict")  # under which programs file the weights
+IMPORTED = "imported"  # with which the data of a card of imported weights begins
 OWN = "standardize."  # buffers that no release has
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 #: What safetensors and PyTorch's restricted reader raise when a file is not as it should be.
@@ -73,7 +75,7 @@ class Taken:
     unexpected: tuple[str, ...]
 
 
-def read_release(path: Path) -> dict[str, Tensor]:
+def read_release(path: Path | str) -> dict[str, Tensor]:
     """Return the tensors in a safetensors file or a state dict, by the release's names.
 
     A state dict is opened by PyTorch's restricted reader, which runs no code; it may be filed
@@ -85,6 +87,7 @@ def read_release(path: Path) -> dict[str, Tensor]:
         If the file is damaged, holds anything but tensors and plain values, or no weights,
         or a tensor is no plain array or claims more numbers than the file has.
     """
+    path = Path(path)
     content = _open(path)
     for name in WRAPPERS:
         if isinstance(content.get(name), dict):
@@ -158,7 +161,7 @@ def _matched(model: MILModel, tensors: Mapping[str, Tensor]) -> tuple[Taken, Map
 
 
 def import_release(
-    paths: Sequence[Path], name: str, like: Bag, classes: Sequence[str], created: str
+    paths: Sequence[Path | str], name: str, like: Bag, classes: Sequence[str], created: str
 ) -> tuple[MILModel, Card, Taken]:
     """Return the model in the files of a release, in eval mode, its card, and what was left.
 
@@ -188,7 +191,8 @@ def import_release(
     """
     if name not in WHOLE:
         raise ReleaseError(f"no whole release of {name} is known; there are {', '.join(WHOLE)}")
-    tensors = _read_all(paths)
+    files = [Path(path) for path in paths]
+    tensors = _read_all(files)
     config = release_config(name, tensors)
     if (config["feature_dim"], config["classes"]) != (like.features.shape[1], len(classes)):
         raise ValueError(
@@ -200,7 +204,19 @@ def import_release(
         _check_whole(create_model(name, **config), tensors)
     model = create_model(name, **config).eval()
     taken = load_release(model, tensors)
-    return model, _card(model, like, classes, f"weights of {_listed(paths)}", created), taken
+    return model, _card(model, like, classes, f"weights of {_listed(files)}", created), taken
+
+
+def release_notes(name: str) -> tuple[str, ...]:
+    """Return how a model with a release's weights answers otherwise than there, if it does."""
+    return (DIFFERENCES[name],) if name in DIFFERENCES else ()
+
+
+def with_release_notes(card: Card) -> Card:
+    """Return a card with its release's notes, which earlier imports did not write."""
+    if card.notes or not card.data.startswith(IMPORTED):
+        return card
+    return card.model_copy(update={"notes": release_notes(card.model)})
 
 
 def _read_all(paths: Sequence[Path]) -> dict[str, Tensor]:
@@ -233,7 +249,8 @@ def _card(model: MILModel, like: Bag, classes: Sequence[str], data: str, created
         pixels=None if grid is None else grid.pixels,
         overlap=None if grid is None else 1 - grid.stride / grid.patch_size,
         classes=tuple(classes),
-        data=f"imported {data}, trained elsewhere: on whom, it does not tell",
+        notes=release_notes(name_of(model)),
+        data=f"{IMPORTED} {data}, trained elsewhere: on whom, it does not tell",
         synthetic=like.synthetic,
         seed=0,
         threads=1,

@@ -127,7 +127,7 @@ def checked_run(values: Mapping[str, Any], where: str = "run") -> RunConfig:
         raise ValueError(": ".join(filter(None, (where, field, said)))) from error
 
 
-def read_run(path: Path) -> RunConfig:
+def read_run(path: Path | str) -> RunConfig:
     """Return the run that a JSON file states; its paths are relative to the file's folder.
 
     Raises
@@ -137,6 +137,7 @@ def read_run(path: Path) -> RunConfig:
     OSError
         If it cannot be read.
     """
+    path = Path(path)
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -148,7 +149,7 @@ def read_run(path: Path) -> RunConfig:
     return checked_run(values | placed, str(path))
 
 
-def write_run(path: Path, config: RunConfig) -> None:
+def write_run(path: Path | str, config: RunConfig) -> None:
     """Write a run as JSON; the file appears whole or not at all.
 
     Raises
@@ -156,6 +157,7 @@ def write_run(path: Path, config: RunConfig) -> None:
     OSError
         If it cannot be written.
     """
+    path = Path(path)
     part = path.with_name(path.name + ".part")
     try:
         part.write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
@@ -164,7 +166,7 @@ def write_run(path: Path, config: RunConfig) -> None:
         part.unlink(missing_ok=True)
 
 
-def open_cohort(path: Path, record_schema: Path | None = None) -> Manifest:
+def open_cohort(path: Path | str, record_schema: Path | str | None = None) -> Manifest:
     """Return the cohort in a manifest, a study or a folder of bags, as predictions are of it.
 
     Raises
@@ -174,6 +176,8 @@ def open_cohort(path: Path, record_schema: Path | None = None) -> Manifest:
     OSError
         If it cannot be read.
     """
+    path = Path(path)
+    record_schema = None if record_schema is None else Path(record_schema)
     if path.is_dir() and not is_study(path):
         return read_folder(path)
     schema = read_schema(record_schema) if record_schema else None
@@ -190,8 +194,9 @@ def _as_read(config: RunConfig, cohort: Manifest) -> Manifest:
     return replace(cohort, schema=None) if needless else cohort
 
 
-def encoder_of(manifest: Manifest, features: Path | None) -> str:
+def encoder_of(manifest: Manifest, features: Path | str | None) -> str:
     """Return what made the features of the cohort's first slide, or raise as `read_cases`."""
+    features = None if features is None else Path(features)
     slide = next((slide for patient in manifest.patients for slide in patient.slides), None)
     if slide is None:
         raise RecordError(f"{manifest.path} has no slides")

@@ -6,6 +6,7 @@ import secrets
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -33,7 +34,6 @@ from napari_wsimil.models.record import RecordFormat
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
-    from pathlib import Path
 
     from napari_wsimil.learning.cases import Case
     from napari_wsimil.learning.feature_check import SlideFeatures
@@ -102,7 +102,9 @@ class Trained:
 Event: TypeAlias = "Step | Epoch | Prepared"
 
 
-def train_cohort(manifest: Manifest, path: Path, plan: Plan) -> Generator[Event, None, Trained]:
+def train_cohort(
+    manifest: Manifest, path: Path | str, plan: Plan
+) -> Generator[Event, None, Trained]:
     """Yield what the model's trainer yields, write the checkpoint, and return what came of it.
 
     Models that read records read those of the manifest, which then has a schema; its
@@ -122,6 +124,7 @@ def train_cohort(manifest: Manifest, path: Path, plan: Plan) -> Generator[Event,
         classes, too few patients or events, features are not valid (all such files are
         named), or `check_features` refuses them.
     """
+    path = Path(path)
     check_target(path)
     check_plan(plan, manifest)
     cohort = yield from _read(manifest, plan)

@@ -11,14 +11,13 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Self, TypeAlias
 
 from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 #: Endings of archives.
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz")
@@ -42,7 +41,7 @@ _DAMAGED = (
 _Member: TypeAlias = tuple[str, int, bool, IO[bytes] | None]
 
 
-def clinical_files(path: Path) -> dict[str, bytes]:
+def clinical_files(path: Path | str) -> dict[str, bytes]:
     """Return the clinical tables in a ZIP or tar archive by their names, patients' first.
 
     Raises
@@ -53,6 +52,7 @@ def clinical_files(path: Path) -> dict[str, bytes]:
     OSError
         If it cannot be read.
     """
+    path = Path(path)
     try:
         found = _read(path)
     except _DAMAGED as error:

@@ -60,7 +60,7 @@ def rows_of(session: Session, name: str | None = None) -> Sequence[StoredPatient
     return session.scalars(query.options(selectinload(StoredPatient.record), slides)).all()
 
 
-def cases_in(folder: Path) -> tuple[Patient, ...]:
+def cases_in(folder: Path | str) -> tuple[Patient, ...]:
     """Return a case of its own for each slide in a folder and below, named P0001 and so on.
 
     Names of files can name patients, so the cases take none of theirs.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select, update
@@ -15,7 +16,6 @@ from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from sqlalchemy.orm import Session
 
@@ -67,7 +67,7 @@ def erase(
     session: Session,
     schema: ClinicalSchema,
     roots: Mapping[str, Path],
-    folder: Path,
+    folder: Path | str,
     patient: str,
     tombstone: tuple[str, str],
 ) -> Forgotten:
@@ -82,6 +82,7 @@ def erase(
     tombstone
         Who says so, and why.
     """
+    folder = Path(folder)
     rows = rows_of(session)
     gone = next((row for row in rows if row.name == patient), None)
     if gone is None:

@@ -68,7 +68,7 @@ def open_table(path: str | Path, sheet: str = "") -> Table:
     return _READERS[ending](path)
 
 
-def workbook_sheets(path: Path) -> tuple[str, ...]:
+def workbook_sheets(path: Path | str) -> tuple[str, ...]:
     """Return the names of the sheets of a workbook, none of another file.
 
     Raises
@@ -78,6 +78,7 @@ def workbook_sheets(path: Path) -> tuple[str, ...]:
     OSError
         If it cannot be read.
     """
+    path = Path(path)
     if path.suffix.lower() != ".xlsx":
         return ()
     with _workbook(path) as book:

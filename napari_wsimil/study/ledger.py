@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select, text
@@ -16,7 +17,6 @@ from napari_wsimil.study.stored import StoredEntry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from sqlalchemy.orm import Session
 
@@ -70,7 +70,7 @@ class Ledger:
             append(session, per_field(entry, changes or {}))
 
     def left(
-        self, act: Act, file: Path, *, patient: str = "", identifying: bool, **said: Any
+        self, act: Act, file: Path | str, *, patient: str = "", identifying: bool, **said: Any
     ) -> None:
         """Note a file that leaves, with its SHA-256 and where it lies as its destination.
 
@@ -90,6 +90,7 @@ class Ledger:
         OSError
             If the file cannot be read.
         """
+        file = Path(file)
         with file.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
         told = {"destination": str(file), "identifying": identifying, **said}

@@ -90,8 +90,9 @@ class SlideRow:
     time: float | None = None
     event: bool | None = None
 
-    def lies_at(self, path: Path) -> bool:
+    def lies_at(self, path: Path | str) -> bool:
         """Return whether a file is its image or its features, or is called after it."""
+        path = Path(path)
         return path.stem == self.slide or path.absolute() in (self.slide_path, self.feature_path)
 
     def unnamed(self, words: str) -> str:
@@ -193,8 +194,9 @@ class Manifest:
         """Return the patients of one split."""
         return tuple(patient for patient in self.patients if patient.split is split)
 
-    def owner(self, source: Path) -> Patient | None:
+    def owner(self, source: Path | str) -> Patient | None:
         """Return whose slide or features a file is: by its place, else by its name; else None."""
+        source = Path(source)
         rows = [(patient, row) for patient in self.patients for row in patient.slides]
         placed = (p for p, r in rows if source.absolute() in (r.slide_path, r.feature_path))
         named = (p for p, r in rows if source.stem == r.slide)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import yaml
@@ -30,7 +31,6 @@ from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from sqlalchemy.orm import Session
 
@@ -210,7 +210,7 @@ class Study:
         with self._database.writing() as session:
             self._change_schema(session, schema, why)
 
-    def set_root(self, name: str, folder: Path, why: str) -> None:
+    def set_root(self, name: str, folder: Path | str, why: str) -> None:
         """Point a root to where its files have moved.
 
         Raises
@@ -220,6 +220,7 @@ class Study:
         StudyError
             If the study cannot be written.
         """
+        folder = Path(folder)
         with self._database.writing() as session:
             root = session.get(Root, name)
             if root is None:

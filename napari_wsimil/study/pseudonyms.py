@@ -96,7 +96,7 @@ class Key:
         return tuple(work.patient(patient) for patient in patients), work.key
 
 
-def read_key(path: Path, study: Path) -> Key:
+def read_key(path: Path | str, study: Path | str) -> Key:
     """Return the key in a file, empty if there is none yet.
 
     Raises
@@ -106,6 +106,8 @@ def read_key(path: Path, study: Path) -> Key:
     OSError
         If it cannot be read.
     """
+    path = Path(path)
+    study = Path(study)
     refuse_inside(path, study)
     if not path.exists():
         return Key(path)
@@ -118,7 +120,7 @@ def read_key(path: Path, study: Path) -> Key:
         raise RecordError(f"{path} is no key of pseudonyms: {error}") from error
 
 
-def refuse_inside(path: Path, study: Path) -> None:
+def refuse_inside(path: Path | str, study: Path | str) -> None:
     """Raise RecordError if a key would lie in the folder of the study that it opens."""
     if Path(path).resolve().is_relative_to(Path(study).resolve()):
         raise RecordError(f"{path}: a key is kept outside of the study, not in {study}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
@@ -15,7 +16,6 @@ from napari_wsimil.study.stored import StoredMember, StoredPatient, StoredRun
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
     from sqlalchemy.orm import Session
 
@@ -67,7 +67,7 @@ class Runs:
         self,
         method: str,
         model: str,
-        path: Path,
+        path: Path | str,
         figures: Mapping[str, float],
         trained: Iterable[str],
         selected: Iterable[str],
@@ -81,6 +81,7 @@ class Runs:
         StudyError
             If the study cannot be written.
         """
+        path = Path(path)
         picked = dict.fromkeys(trained, False) | dict.fromkeys(selected, True)
         with self._database.writing() as session:
             place = place_of(path, roots_of(session, self._folder))

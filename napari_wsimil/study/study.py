@@ -81,7 +81,7 @@ def create_study(
     return open_study(folder, who=who)
 
 
-def study_of_folder(slides: Path, folder: Path, *, who: str | None = None) -> Study:
+def study_of_folder(slides: Path | str, folder: Path | str, *, who: str | None = None) -> Study:
     """Make a study of the slides in a folder and below, each a case of its own; return it open.
 
     Cases are called P0001 and so on, since names of files can name patients; their records
@@ -94,6 +94,8 @@ def study_of_folder(slides: Path, folder: Path, *, who: str | None = None) -> St
     OSError
         If a folder cannot be read or written.
     """
+    slides = Path(slides)
+    folder = Path(folder)
     cases = cases_in(slides)
     study = create_study(folder, NO_FIELDS, who=who)
     study.add(cases, "the folder was opened as cases")

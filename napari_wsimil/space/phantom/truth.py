@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import reduce
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,6 @@ from skimage import measure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -67,8 +67,9 @@ def _many(area: shapely.Geometry) -> MultiPolygon:
     return MultiPolygon([part for part in parts if part.area > 0])
 
 
-def save_truth(truth: Truth, path: Path) -> None:
+def save_truth(truth: Truth, path: Path | str) -> None:
     """Write the lesions as GeoJSON annotations that QuPath reads, one for each polygon."""
+    path = Path(path)
     features = [
         {
             "type": "Feature",
@@ -84,8 +85,9 @@ def save_truth(truth: Truth, path: Path) -> None:
     path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
 
 
-def load_truth(path: Path) -> Truth:
+def load_truth(path: Path | str) -> Truth:
     """Return the truth that `save_truth` wrote."""
+    path = Path(path)
     polygons: dict[str, list[Polygon]] = {}
     for feature in json.loads(path.read_text())["features"]:
         kind = feature["properties"]["classification"]["name"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from napari_wsimil.space.geometry import Level, Resolution, SlideError, SlideImage
@@ -10,7 +11,6 @@ from napari_wsimil.space.reading import READER_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -91,7 +91,7 @@ class Reader(Protocol):
         """Read no more. Reads under way in other threads still end well."""
 
 
-def open_reader(path: Path) -> Reader:
+def open_reader(path: Path | str) -> Reader:
     """Return the first reader that can open `path`: tiffslide's, else OpenSlide's.
 
     Raises
@@ -100,6 +100,7 @@ def open_reader(path: Path) -> Reader:
         No reader can; the message says why each refused. Where the colors of a TIFF cannot
         be known, OpenSlide is not tried.
     """
+    path = Path(path)
     from napari_wsimil.space.readers.color import ColorError
     from napari_wsimil.space.readers.openslide import OpenSlideReader
     from napari_wsimil.space.readers.tiffslide import TiffSlideReader

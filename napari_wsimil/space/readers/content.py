@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
 
 _SAMPLE = 2**16
 
 
-def content_digest(path: Path) -> str:
+def content_digest(path: Path | str) -> str:
     """Return a digest of the size, the head, the middle and the tail of a file."""
+    path = Path(path)
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
     with path.open("rb") as file:

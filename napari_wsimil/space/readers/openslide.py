@@ -6,6 +6,7 @@ import math
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,7 +35,6 @@ from napari_wsimil.space.readers.levels import level_factors, moves
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -48,8 +48,8 @@ _MAX_SIDE = 2**24
 class OpenSlideReader:
     """Tiles of whatever OpenSlide opens; a folder stands for its DICOM series."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path | str) -> None:
+        self._path = path = Path(path)
         matrices = list(read_matrices(path)) if path.is_dir() else []
         slides = slides_of(matrices)
         file = _largest(path, slides) if path.is_dir() else path

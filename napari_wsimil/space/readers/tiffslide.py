@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,7 +29,6 @@ from napari_wsimil.space.readers.levels import level_factors, moves
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from numpy.typing import NDArray
     from tifffile import TiffPage, TiffPageSeries
@@ -42,8 +42,8 @@ class TiffSlideReader:
 
     notes: tuple[str, ...] = ()
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path | str) -> None:
+        self._path = path = Path(path)
         try:
             with quiet_parser():
                 self._slide = tiffslide.TiffSlide(path)

@@ -1,0 +1,210 @@
+"""A path may be given as text or as a `Path`, wherever the library takes one."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import openpyxl
+import pytest
+import torch
+from cohorts import SPLITS, D, make_bag, write_manifest
+from safetensors.torch import save_file
+from studies import SCHEMA
+from windows import save_untrained
+
+import napari_wsimil
+from napari_wsimil.bags.encoder_weights import hash_file, read_weights
+from napari_wsimil.bags.exchange import is_features, open_bag, open_confirmed, read_stated
+from napari_wsimil.bags.scrub import left_out, save_scrubbed
+from napari_wsimil.bags.stated import Confirmed
+from napari_wsimil.bags.store import BagFile, Provenance, is_finished, load_bag, save_bag
+from napari_wsimil.bags.survey import feature_files
+from napari_wsimil.explain.effect_export import check_ending
+from napari_wsimil.learning.checkpoint import check_target, load_checkpoint, save_checkpoint
+from napari_wsimil.learning.cohort import as_predicted, bag_of_slide, feature_path, read_cohort
+from napari_wsimil.learning.evaluation import finish
+from napari_wsimil.learning.fit import FitConfig
+from napari_wsimil.learning.plan import Plan
+from napari_wsimil.learning.releases import read_release
+from napari_wsimil.learning.run import (
+    RunConfig,
+    encoder_of,
+    open_cohort,
+    read_run,
+    train_run,
+    write_run,
+)
+from napari_wsimil.learning.training import train_cohort
+from napari_wsimil.space.readers import open_reader
+from napari_wsimil.study.archives import clinical_files
+from napari_wsimil.study.formats import workbook_sheets
+from napari_wsimil.study.manifest import SlideRow
+from napari_wsimil.study.pseudonyms import read_key
+from napari_wsimil.study.study import create_study, open_study, study_of_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HOUSE = Path(napari_wsimil.__file__).parent
+
+#: Take a `Path` alone: they are called from inside, and open nothing that a user names, or
+#: take the path of an open file to name it in an error.
+INSIDE = {
+    "bags/clam.py": {"state_clam", "beside"},
+    "bags/hdf5.py": {"number", "maybe_number", "read_numbers", "reserve"},
+    "bags/lazyslide.py": {"state_lazyslide"},
+    "bags/places.py": {"whole_coords", "stored_grid"},
+    "bags/slideflow.py": {"state_tensor", "read_tensor"},
+    "bags/stamp.py": {"state_stamp"},
+    "bags/store.py": {"stored_reading", "bag_of"},
+    "bags/trident.py": {"state_trident", "table_shape"},
+    "learning/unfinished.py": {"Unfinished.__init__"},
+    "space/phantom/pyramid.py": {"write_tiff"},
+    "study/condition.py": {"examine", "spoken"},
+    "study/database.py": {"Database.__init__", "create_database", "open_database"},
+    "study/disks.py": {"file_system"},
+    "study/links.py": {"write_links"},
+    "study/opened.py": {"Study.__init__"},
+    "study/roots.py": {"place_of", "new_roots", "roots_of", "placed"},
+    "study/runs.py": {"Runs.__init__"},
+    "study/salvage.py": {"copied", "salvaged"},
+    "study/tables.py": {"csv_cells", "table_of"},
+}
+
+
+def public_functions(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef]]:
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            yield node.name, node
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            for part in node.body:
+                open_to_all = getattr(part, "name", "_")[:1] != "_"
+                if isinstance(part, ast.FunctionDef) and (open_to_all or part.name == "__init__"):
+                    yield f"{node.name}.{part.name}", part
+
+
+def takes_a_path_alone(function: ast.FunctionDef) -> bool:
+    arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+    texts = [ast.unparse(one.annotation) for one in arguments if one.annotation is not None]
+    return any(re.search(r"\bPath\b", text) and "str" not in text for text in texts)
+
+
+@pytest.mark.parametrize("package", ["space", "bags", "study", "models", "learning", "explain"])
+def test_every_public_function_takes_text_where_it_takes_a_path(package: str) -> None:
+    found: dict[str, set[str]] = {}
+    for file in sorted((HOUSE / package).rglob("*.py")):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        names = {name for name, node in public_functions(tree) if takes_a_path_alone(node)}
+        if names:
+            found[file.relative_to(HOUSE).as_posix()] = names
+    assert found == {file: names for file, names in INSIDE.items() if file.startswith(package)}
+
+
+def test_checkpoints(tmp_path: Path) -> None:
+    path = save_untrained(tmp_path / "model.safetensors", "abmil")
+    model, card = load_checkpoint(str(path))
+    check_target(f"{tmp_path}/copy.safetensors")
+    save_checkpoint(f"{tmp_path}/copy.safetensors", model, card)
+    assert load_checkpoint(tmp_path / "copy.safetensors")[1] == card
+
+
+def test_runs_and_cohorts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_num_threads(1)
+    manifest = write_manifest(tmp_path, SPLITS)
+    monkeypatch.chdir(tmp_path)
+    config = RunConfig(
+        cohort=manifest,
+        out=tmp_path / "model.safetensors",
+        model="abmil",
+        options={"width": 8},
+        fit=FitConfig(epochs=1),
+        threads=1,
+    )
+    write_run("run.json", config)
+    assert read_run("run.json") == config
+    trained = finish(train_run(read_run("run.json")))
+    assert trained.path == tmp_path / "model.safetensors"
+    cohort = open_cohort(manifest.name)
+    assert cohort.patients == read_cohort(manifest.name, None).patients
+    assert as_predicted(manifest.name, cohort) is cohort
+    row = cohort.patients[0].slides[0]
+    assert len(bag_of_slide(row, "features")) > 0
+    assert feature_path(SlideRow("s1"), "features") == Path("features/s1.h5")
+    assert encoder_of(cohort, "features") == bag_of_slide(row, None).encoder
+    plan = Plan(model="abmil", options={"width": 8}, fit=FitConfig(epochs=1))
+    again = finish(train_cohort(cohort, "again.safetensors", plan))
+    assert again.card.model == "abmil"
+
+
+def test_features(tmp_path: Path) -> None:
+    bag = make_bag(0)
+    path = f"{tmp_path}/a.h5"
+    save_bag(path, bag)
+    assert is_finished(path)
+    assert not is_finished(f"{tmp_path}/absent.h5")
+    assert is_features(path)
+    for opened in (load_bag(path), open_bag(path), open_confirmed(path, Confirmed())):
+        assert torch.equal(opened.features, bag.features)
+    assert read_stated(path).shape == tuple(bag.features.shape)
+    assert feature_files(str(tmp_path)) == (tmp_path / "a.h5",)
+    save_scrubbed(f"{tmp_path}/b.h5", bag, "name")
+    assert "slide" not in left_out(path, path)
+    assert bag.grid is not None
+    with BagFile(f"{tmp_path}/c.h5", bag.grid, D, Provenance("e")) as file:
+        assert len(file) == 0
+    check_ending("curves.png")
+    with pytest.raises(ValueError, match="curves"):
+        check_ending("curves.xyz")
+
+
+def test_weights(tmp_path: Path) -> None:
+    path = f"{tmp_path}/w.safetensors"
+    save_file({"a": torch.ones(2)}, path)
+    assert list(read_weights(path)) == list(read_release(path)) == ["a"]
+    assert hash_file(path) == hash_file(tmp_path / "w.safetensors")
+
+
+def test_slides(small_slide: Path) -> None:
+    reader = open_reader(str(small_slide))
+    assert (reader.levels[0].width, reader.levels[0].height) == (2220, 2967)
+    reader.close()
+
+
+def test_studies_and_tables(tmp_path: Path, small_slide: Path) -> None:
+    (tmp_path / "slides").mkdir()
+    shutil.copy(small_slide, tmp_path / "slides" / "one.svs")
+    with study_of_folder(f"{tmp_path}/slides", f"{tmp_path}/made") as study:
+        assert len(study.manifest().patients) == 1
+        study.set_root("slides", str(tmp_path / "slides"), "they lie there")
+    create_study(f"{tmp_path}/study", SCHEMA).close()
+    with open_study(f"{tmp_path}/study") as study:
+        assert not study.manifest().patients
+    assert not read_key(f"{tmp_path}/key.json", f"{tmp_path}/study").patients
+    book = openpyxl.Workbook()
+    book.save(tmp_path / "book.xlsx")
+    assert workbook_sheets(f"{tmp_path}/book.xlsx") == ("Sheet",)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("data_clinical_patient.txt", "PATIENT_ID\nP1\n")
+    assert list(clinical_files(f"{tmp_path}/a.zip")) == ["data_clinical_patient.txt"]
+
+
+def test_the_examples_of_the_readme_run(
+    tmp_path: Path,
+    small_slide: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    readme = Path(__file__).resolve().parents[1] / "README.md"
+    examples = re.findall(r"^```python\n(.*?)^```", readme.read_text(encoding="utf-8"), re.M | re.S)
+    assert examples
+    shutil.copy(small_slide, tmp_path / "slide.svs")
+    save_untrained(tmp_path / "acmil.safetensors", "acmil")
+    monkeypatch.chdir(tmp_path)
+    for example in examples:
+        exec(compile(example, "README.md", "exec"), {})
+    assert "'normal'" in capsys.readouterr().out
