@@ -12,6 +12,7 @@ from napari_wsimil.bags.stated import Confirmed
 from napari_wsimil.learning.cases import Case
 from napari_wsimil.learning.evaluation import Step
 from napari_wsimil.learning.folds import Fold, folds
+from napari_wsimil.learning.gaps import check_training
 from napari_wsimil.learning.outcomes import Task
 from napari_wsimil.models.record import RecordFormat
 from napari_wsimil.study.manifest import Split, read_manifest
@@ -182,12 +183,20 @@ def split_manifest(
     Raises
     ------
     RecordError
-        If only part of these patients have a split, or none trains.
+        If only part of these patients have a split, slides of one patient are in several, or
+        none trains.
     ValueError
-        If there are too few patients for the folds, or no such fold.
+        If there are too few patients for the folds, no such fold, or the training patients
+        are of one class or without any event.
     """
-    known = [patient for patient in manifest.patients if task.known_of(patient)]
     _check_parts(manifest)
+    found = _split(manifest, count, fold, seed, task)
+    check_training(found, manifest, task)
+    return found
+
+
+def _split(manifest: Manifest, count: int, fold: int, seed: int, task: Task) -> Fold:
+    known = [patient for patient in manifest.patients if task.known_of(patient)]
     splits = {patient.split for patient in known}
     if splits <= {None}:
         if not 0 <= fold < count:

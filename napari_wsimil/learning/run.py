@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from napari_wsimil.learning.cases import unit_of
 from napari_wsimil.learning.closer import closer_for
 from napari_wsimil.learning.cohort import (
     as_predicted,
@@ -20,6 +21,7 @@ from napari_wsimil.learning.cohort import (
     read_cohort,
     split_manifest,
 )
+from napari_wsimil.learning.gaps import gaps, parts_of
 from napari_wsimil.learning.options import check_options
 from napari_wsimil.learning.outcomes import Task
 from napari_wsimil.learning.plan import Plan, check_plan, reads_records
@@ -220,6 +222,12 @@ def split_of(config: RunConfig, manifest: Manifest) -> Fold:
     return split_manifest(manifest, config.folds, config.fold, config.fit.seed, config.task)
 
 
+def gaps_of(config: RunConfig, manifest: Manifest, fold: Fold) -> tuple[str, ...]:
+    """Return which class or event is missing in which part of a run, in sentences."""
+    cohort = _as_read(config, manifest)
+    return gaps(parts_of(fold, cohort, config.task), config.task, unit_of(cohort.patients))
+
+
 def train_run(config: RunConfig) -> Generator[Event, None, Trained]:
     """Yield and return what `train_cohort` does, with the run's number of threads.
 
@@ -243,7 +251,15 @@ def _note(path: Path, cohort: Manifest, trained: Trained) -> str:
     )
     try:
         with open_study(path) as study:
-            study.runs.add(card.model, card.weights, trained.path, card.metrics, learned, chosen)
+            study.runs.add(
+                card.model,
+                card.weights,
+                trained.path,
+                card.metrics,
+                learned,
+                chosen,
+                reasons=card.reasons,
+            )
     except StudyError as error:
         return f"the study does not know of this model: {error}"
     return ""

@@ -6,7 +6,7 @@ import secrets
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -17,11 +17,12 @@ from napari_wsimil.learning.checkpoint import check_target, save_checkpoint
 from napari_wsimil.learning.cohort import read_cases, split_manifest
 from napari_wsimil.learning.evaluation import Step, evaluate
 from napari_wsimil.learning.fit import Epoch, TrainingError
+from napari_wsimil.learning.gaps import parts_of
 from napari_wsimil.learning.outcomes import outcome_of
 from napari_wsimil.learning.plan import Plan as Plan
 from napari_wsimil.learning.plan import check_plan
 from napari_wsimil.learning.recipes import trainer
-from napari_wsimil.learning.results import results_of
+from napari_wsimil.learning.results import figures, results_of
 from napari_wsimil.learning.unfinished import Unfinished
 from napari_wsimil.models import create_model
 from napari_wsimil.models.record import RecordFormat
@@ -116,15 +117,18 @@ def train_cohort(manifest: Manifest, path: Path, plan: Plan) -> Generator[Event,
     check_plan(plan, manifest)
     cohort = yield from _read(manifest, plan)
     model = _new_model(plan, cohort)
-    unfinished = Unfinished(path, model, card := cohort.describe(model, plan.fit.seed))
+    parts = parts_of(cohort.fold, manifest, plan.task)
+    card = cohort.describe(model, plan.fit.seed).model_copy(update={"parts": parts})
+    unfinished = Unfinished(path, model, card)
     yield Prepared(model, card, unfinished)
     failure = yield from _trained(plan, model, cohort, unfinished)
     scores = yield from evaluate(model, cohort.test, "test")
-    metrics = {f"test {n}": v for n, v in scores.metrics().items()} if cohort.test else {}
+    metrics, reasons = figures(scores, card.classes, "test") if cohort.test else ({}, {})
     metrics |= yield from _attention_top(model, cohort.validation or cohort.train)
     told = (card.data, model.remark, failure.kept if failure else "")
     survival = yield from _referenced(model, cohort)
-    facts = {"data": "; ".join(filter(None, told)), "metrics": metrics, "survival": survival}
+    facts: dict[str, Any] = {"data": "; ".join(filter(None, told)), "survival": survival}
+    facts |= {"metrics": metrics, "reasons": reasons}
     card = save_checkpoint(path, model, card.model_copy(update=facts))
     unfinished.remove()
     if failure:

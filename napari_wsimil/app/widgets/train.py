@@ -33,7 +33,7 @@ from napari_wsimil.app.widgets.train_results import ResultsBox
 from napari_wsimil.app.work import model_job
 from napari_wsimil.learning.fit import TrainingError
 from napari_wsimil.learning.plan import reads_records
-from napari_wsimil.learning.run import checked_run, encoder_of, open_cohort, split_of
+from napari_wsimil.learning.run import checked_run, encoder_of, gaps_of, open_cohort, split_of
 from napari_wsimil.models import model_class
 from napari_wsimil.models.base import Need
 
@@ -244,11 +244,14 @@ class TrainWidget(DockedWidget):
     def _show_split(self, manifest: Manifest) -> str:
         """Show who trains, chooses and tests; return what a run still lacks, or nothing."""
         fold, why = None, self._read[2]
+        lacking: tuple[str, ...] = ()
         try:
-            fold = split_of(self.config(), manifest)
+            run = self.config()
+            fold = split_of(run, manifest)
+            lacking = gaps_of(run, manifest, fold)
         except (ValueError, OSError) as error:
             why = _sentence(error)
-        self.cohort.show_split(manifest, fold)
+        self.cohort.show_split(manifest, fold, lacking)
         return why
 
     def _allow_pin(self) -> None:
