@@ -10,6 +10,7 @@ from napari_wsimil._cli_console import remark, warn
 from napari_wsimil._cli_given import check_folds, check_time_unit, check_weights
 from napari_wsimil._cli_slides import Patches, extract_missing
 from napari_wsimil.learning.closer import CloserLook, cost_of
+from napari_wsimil.learning.folds import FoldRule
 from napari_wsimil.learning.options import fit_config, parsed_options
 from napari_wsimil.learning.outcomes import Task
 from napari_wsimil.learning.run import (
@@ -57,7 +58,7 @@ def _run(chosen: dict[str, Any]) -> RunConfig:
     check_time_unit(task, chosen.get("time_unit"))
     known = {n: v for n, v in chosen.items() if n in RunConfig.model_fields}
     return checked_run(
-        {"threads": torch.get_num_threads()}
+        {"threads": torch.get_num_threads(), "fold_rule": FoldRule.SLIDES}
         | known
         | {
             "model": model,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from napari_wsimil.learning.run import RunConfig
     from napari_wsimil.learning.training import Event, Prepared, Trained
     from napari_wsimil.models.base import MILModel
+    from napari_wsimil.study.manifest import Manifest
 
 
 #: Seconds between two steps of a training.
@@ -82,6 +83,19 @@ def train_job(config: RunConfig, bag: Bag | None = None) -> Generator[Step, None
     if teller.pinned is None:
         return Finished(trained, None)
     return Finished(trained, predict(trained.model, trained.card, teller.pinned))
+
+
+def read_keys(manifest: Manifest, folder: Path | None) -> None:
+    """Read the keys of a cohort's slides, so that they are known at once from then on.
+
+    A slide that cannot be read is passed over here: to train on it is refused with the reason.
+    """
+    from napari_wsimil.learning.identity import slide_key
+
+    for patient in manifest.patients:
+        for slide in patient.slides:
+            with suppress(ValueError, OSError):
+                slide_key(slide, folder)
 
 
 def save_run_job(path: Path, config: RunConfig) -> Generator[Step, None, Path]:

@@ -148,6 +148,7 @@ def intervals(
     return bootstrap(
         targets,
         lambda i: _metrics(targets[i], probabilities[i]),
+        order=np.lexsort((*probabilities.T, targets)),
         persons=persons,
         draws=draws,
         level=level,
@@ -161,6 +162,7 @@ def bootstrap(
     strata: NDArray[np.int64],
     statistic: Callable[[NDArray[np.int64]], dict[str, float]],
     *,
+    order: NDArray[np.int64] | None = None,
     persons: Sequence[str] = (),
     draws: int = 1000,
     level: float = 0.95,
@@ -181,6 +183,8 @@ def bootstrap(
         (P,) the stratum of each patient.
     statistic
         Named numbers of the patients at (P,) indices; at other numbers of indices of slides.
+    order
+        (P,) indices in an order that no row and no name decides; as they come if None.
     persons
         (P,) whose slides these are, which are drawn together; empty if each is a patient.
     names
@@ -188,13 +192,15 @@ def bootstrap(
     undefined
         The reason why a number is NaN.
     """
-    values = statistic(np.arange(len(strata)))
+    order = np.arange(len(strata)) if order is None else order
+    values = statistic(order)
     random = np.random.default_rng(seed)
-    whose = np.unique(persons, return_inverse=True)[1] if persons else np.arange(len(strata))
+    strata, whose = strata[order], _whose(persons, order)
     few = _too_few(strata, whose, names)
     groups = _groups(strata, whose)
     none = few or all(np.isnan(value) for value in values.values())
-    sampled = [statistic(_resample(groups, whose, random)) for _ in range(0 if none else draws)]
+    drawn = (_resample(groups, whose, random) for _ in range(0 if none else draws))
+    sampled = [statistic(order[index]) for index in drawn]
     tails = (50 * (1 - level), 50 * (1 + level))
     return {
         name: Interval(
@@ -204,6 +210,14 @@ def bootstrap(
         )
         for name, value in values.items()
     }
+
+
+def _whose(persons: Sequence[str], order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the number of the person of each case in this order, counted as they come."""
+    numbers: dict[str, int] = {}
+    if not persons:
+        return np.arange(len(order))
+    return np.array([numbers.setdefault(persons[i], len(numbers)) for i in order])
 
 
 def _too_few(strata: NDArray[np.int64], whose: NDArray[np.int64], names: Sequence[str]) -> str:

@@ -151,6 +151,7 @@ def figures(
 
 def _patients(scores: Scores, card: Card, manifest: Manifest) -> tuple[PatientResult, ...]:
     slides = {patient.name: patient.slides[0].slide_path for patient in manifest.patients}
+    order = {patient.name: number for number, patient in enumerate(manifest.patients)}
     logits = scores.logits.double()
     chances = card.chances(logits)
     if card.survival is None:
@@ -159,7 +160,10 @@ def _patients(scores: Scores, card: Card, manifest: Manifest) -> tuple[PatientRe
     else:
         truths = [_followed(one, card.survival.unit) for one in scores.follow_ups]
         answers = [f"risk {risk:.3f}" for risk in card.survival.risk(logits).tolist()]
-    rows = zip(scores.patients, truths, answers, chances.tolist(), strict=True)
+    rows = sorted(
+        zip(scores.patients, truths, answers, chances.tolist(), strict=True),
+        key=lambda row: order[row[0]],
+    )
     return tuple(
         PatientResult(
             patient=name,

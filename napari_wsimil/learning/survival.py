@@ -68,6 +68,7 @@ def c_index_interval(
     return bootstrap(
         events.astype(np.int64),
         lambda i: {"c_index": concordance(times[i], events[i], numbers[i])},
+        order=np.lexsort((numbers, times, events)),
         persons=persons,
         draws=draws,
         names=("the patients without the event", "the patients with the event"),

@@ -18,6 +18,7 @@ from napari_wsimil.learning.cohort import read_cases, split_manifest
 from napari_wsimil.learning.evaluation import Step, evaluate
 from napari_wsimil.learning.fit import Epoch, TrainingError
 from napari_wsimil.learning.gaps import parts_of
+from napari_wsimil.learning.identity import arranged
 from napari_wsimil.learning.outcomes import outcome_of
 from napari_wsimil.learning.plan import Plan as Plan
 from napari_wsimil.learning.plan import check_plan
@@ -28,7 +29,7 @@ from napari_wsimil.models import create_model
 from napari_wsimil.models.record import RecordFormat
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Mapping, Sequence
     from pathlib import Path
 
     from napari_wsimil.learning.cases import Case
@@ -115,7 +116,8 @@ def train_cohort(manifest: Manifest, path: Path, plan: Plan) -> Generator[Event,
     """
     check_target(path)
     check_plan(plan, manifest)
-    cohort = yield from _read(manifest, plan)
+    ordered, keys = arranged(manifest, plan.fold_rule, plan.task, plan.features)
+    cohort = yield from _read(ordered, plan, keys)
     model = _new_model(plan, cohort)
     parts = parts_of(cohort.fold, manifest, plan.task)
     card = cohort.describe(model, plan.fit.seed).model_copy(update={"parts": parts})
@@ -168,8 +170,10 @@ class _Cohort:
         )
 
 
-def _read(manifest: Manifest, plan: Plan) -> Generator[Step, None, _Cohort]:
-    fold = split_manifest(manifest, plan.folds, plan.fold, plan.fit.seed, plan.task)
+def _read(
+    manifest: Manifest, plan: Plan, keys: Mapping[str, str]
+) -> Generator[Step, None, _Cohort]:
+    fold = split_manifest(manifest, plan.folds, plan.fold, plan.fit.seed, plan.task, keys)
     parts = [_members(manifest, names) for names in (fold.train, fold.validation, fold.test)]
     outcome = outcome_of(plan.task, manifest, parts[0], plan.time_unit)
     record = _record_format(manifest, parts[0])
