@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from napari_wsimil.bags.stated import SUFFIXES
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 Facts = dict[str, Any]
@@ -152,3 +153,27 @@ def _manifest(path: Path, identifying: bool) -> Facts:
     if identifying:
         facts["patient_ids"] = [patient.name for patient in patients]
     return facts
+
+
+def metric_facts(
+    metrics: Mapping[str, float | None], reasons: Mapping[str, str], as_json: bool
+) -> dict[str, Any]:
+    """Return metrics to print; for people the reason stands in place of a missing one."""
+    if as_json:
+        return {"metrics": dict(metrics)} | ({"reasons": dict(reasons)} if reasons else {})
+    return {"metrics": {n: reasons.get(n, value) for n, value in metrics.items()}}
+
+
+def interval_facts(
+    metrics: Mapping[str, Mapping[str, float | str | None]], as_json: bool
+) -> dict[str, Any]:
+    """Return metrics with intervals to print; for people without what is not defined."""
+    if as_json:
+        return dict(metrics)
+    return {name: _readable(one) for name, one in metrics.items()}
+
+
+def _readable(metric: Mapping[str, float | str | None]) -> Any:
+    if metric["value"] is None:
+        return f"not defined: {metric['reason']}"
+    return {name: value for name, value in metric.items() if value is not None}

@@ -120,6 +120,7 @@ def _run_facts(run: Run) -> dict[str, Any]:
         "sha256": run.model,
         "patients": run.patients,
         "figures": dict(run.figures),
+        **({"reasons": dict(run.reasons)} if run.reasons else {}),
     }
 
 

@@ -6,14 +6,22 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from napari_wsimil._cli_console import remark
+from napari_wsimil._cli_console import remark, warn
 from napari_wsimil._cli_given import check_folds, check_time_unit, check_weights
 from napari_wsimil._cli_slides import Patches, extract_missing
 from napari_wsimil.learning.closer import CloserLook, cost_of
+from napari_wsimil.learning.folds import FoldRule
 from napari_wsimil.learning.options import fit_config, parsed_options
 from napari_wsimil.learning.outcomes import Task
-from napari_wsimil.learning.plan import check_plan
-from napari_wsimil.learning.run import RunConfig, checked_run, cohort_of, plan_of, read_run
+from napari_wsimil.learning.run import (
+    RunConfig,
+    checked_run,
+    cohort_of,
+    gaps_of,
+    plan_of,
+    read_run,
+    split_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,7 +58,7 @@ def _run(chosen: dict[str, Any]) -> RunConfig:
     check_time_unit(task, chosen.get("time_unit"))
     known = {n: v for n, v in chosen.items() if n in RunConfig.model_fields}
     return checked_run(
-        {"threads": torch.get_num_threads()}
+        {"threads": torch.get_num_threads(), "fold_rule": FoldRule.SLIDES}
         | known
         | {
             "model": model,
@@ -67,11 +75,13 @@ def prepare(run: RunConfig, given: Mapping[str, Any]) -> None:
     Raises
     ------
     ValueError
-        If the model cannot do the task, or folds are given for a cohort with a split.
+        If the model cannot do the task, folds are given for a cohort with a split, or the
+        training cases are of one class or without any event.
     """
     cohort, plan = cohort_of(run), plan_of(run)
     check_folds(cohort, plan.task, folds=given["folds"], fold=given["fold"])
-    check_plan(plan, cohort)
+    fold = split_of(run, cohort)
+    warn(gaps_of(run, cohort, fold))
     extract_missing(cohort, run.features, Patches(), plan.task)
     if isinstance(plan.closer, CloserLook):
         remark(str(cost_of(cohort, plan, plan.closer)))

@@ -67,9 +67,12 @@ def info(
 
     Header text, label and macro pictures and patients' ids are left out unless asked for.
     """
-    from napari_wsimil._cli_facts import facts_of
+    from napari_wsimil._cli_facts import facts_of, metric_facts
 
-    report(facts_of(path, slide_mpp, identifying), as_json)
+    facts = facts_of(path, slide_mpp, identifying)
+    if "reasons" in facts:
+        facts |= metric_facts(facts["metrics"], facts.pop("reasons"), as_json)
+    report(facts, as_json)
 
 
 @app.command(
@@ -198,6 +201,7 @@ def train(
     built-in encoder at 0.5 µm per pixel and 224 pixels. A run that was saved, here or in the
     window's Train dock, gives the same numbers again with --config.
     """
+    from napari_wsimil._cli_facts import metric_facts
     from napari_wsimil._cli_train import prepare, run_of
     from napari_wsimil.learning.run import train_run, write_run
 
@@ -227,7 +231,8 @@ def train(
     trained = follow(train_run(run), "training")
     card = trained.card
     warn([*card.notes, *trained.remarks, *filter(None, (trained.unnoted,))])
-    report({"checkpoint": run.out, "model": card.model, "metrics": card.metrics}, as_json)
+    facts = {"checkpoint": run.out, "model": card.model}
+    report(facts | metric_facts(card.metrics, card.reasons, as_json), as_json)
 
 
 @app.command(
@@ -271,6 +276,7 @@ def evaluate(
     patients as their predictions.
     """
     from napari_wsimil._cli_answers import keep_evaluated, records_of
+    from napari_wsimil._cli_facts import interval_facts
     from napari_wsimil._cli_given import check_weights
     from napari_wsimil.learning.assessment import assess
     from napari_wsimil.learning.checkpoint import load_checkpoint
@@ -288,7 +294,7 @@ def evaluate(
     warn([*found.warnings, *(f"{name}: {why}" for name, why in found.failed.items())])
     keep_evaluated(manifest, card, found, records)
     counts = {"patients": found.persons, found.unit: len(found.patients)}
-    facts: dict[str, Any] = counts | {"metrics": found.metrics}
+    facts: dict[str, Any] = counts | {"metrics": interval_facts(found.metrics, as_json)}
     if found.failed:
         facts["failed"] = len(found.failed)
     if identifying:

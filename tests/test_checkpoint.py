@@ -78,7 +78,8 @@ def test_model_and_card_come_back_the_same(path: Path, model: MILModel) -> None:
     assert again.config == model.config
     assert not again.training
     first = make_card(model)
-    assert np.isnan(card.metrics["unknown"])
+    assert card.metrics["unknown"] is None
+    assert card.reasons["unknown"].startswith("not defined")
     told = {"weights": "", "metrics": {}}
     assert card.model_copy(update=told) == first.model_copy(update=told)
 

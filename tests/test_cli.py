@@ -113,7 +113,9 @@ def test_evaluation_is_of_patients_the_model_was_not_trained_on(study: Path, run
     assert facts["patients"] == 2
     assert set(facts["metrics"]) == {"auc", "balanced_accuracy", "macro_f1"}
     auc = facts["metrics"]["auc"]
-    assert auc["low"] <= auc["value"] <= auc["high"]
+    assert 0 <= auc["value"] <= 1
+    assert (auc["low"], auc["high"]) == (None, None)
+    assert auc["reason"] == "no interval of fewer than 10 patients (2)"
     assert "Jane" not in out
     _, out, err = run("evaluate", *where, "--split", "train", "--json", "--identifying")
     assert set(read_json(out)["probabilities"]) == {f"Jane Doe {n}" for n in range(4)}

@@ -414,7 +414,7 @@ def test_results_are_of_the_test_patients_and_say_what_the_card_says(config: Run
     assert results.of == "test"
     for name, interval in results.metrics.items():
         assert trained.card.metrics[f"test {name}"] == interval.value
-        assert interval.low <= interval.value <= interval.high
+        assert interval.reason == "no interval of fewer than 10 patients (4)"
     assert [one.patient for one in results.patients] == [f"Jane Doe {k}" for k in range(8, 12)]
     assert [one.truth for one in results.patients] == ["normal", "tumor"] * 2
     table = np.zeros((2, 2), dtype=int)

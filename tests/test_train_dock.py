@@ -150,7 +150,7 @@ def test_the_split_is_told_before_the_start(ready: Dock, tmp_path: Path) -> None
     ready.train.cohort.folds.setValue(4)
     ready.train.cohort.fold.setValue(4)
     assert ready.train.config().fold == 3
-    assert told()[12:] == ["all", "10", "5", "5"]
+    assert told()[12:] == ["all", "10", "5", "5", "5 test patients: no intervals below 10"]
 
 
 @pytest.mark.parametrize("model", sorted(MODELS))
@@ -231,7 +231,8 @@ def test_a_finished_training_is_judged_on_the_test_patients(ready: Dock) -> None
     ready.idle()
     said = ready.train.results.said.text()
     assert "4 test patients" in said
-    assert "AUC" in said
+    assert "AUC <b>" in said
+    assert "no interval of fewer than 10 patients (4)" in said
     table = ready.train.results.table
     assert [table.item(row, 0).text() for row in range(4)] == [f"patient {k}" for k in (1, 2, 3, 4)]
     ready.train.results.names.setChecked(True)
@@ -243,6 +244,27 @@ def test_a_finished_training_is_judged_on_the_test_patients(ready: Dock) -> None
     ready.train.results.names.setChecked(False)
     assert [f"Jane Doe {7 + int(table.item(r, 0).text()[8:])}" for r in range(4)] == order
     assert not kept(ready).exists()
+
+
+def test_a_test_set_of_one_class_is_said_before_the_start_and_has_no_scores(
+    dock: Dock, tmp_path: Path
+) -> None:
+    path = write_manifest(tmp_path, SPLITS)
+    rows = path.read_text().splitlines()
+    rows = [row.replace("tumor", "normal") if ",test," in row else row for row in rows]
+    path.write_text("\n".join(rows))
+    dock.set_up(path, tmp_path / "model.safetensors")
+    assert (
+        "all 4 test patients are of class normal, none of tumor" in dock.train.cohort.split.text()
+    )
+    dock.train.start()
+    dock.idle()
+    assert "all 4 test patients are of class normal" in dock.train.progress.who.text()
+    said = dock.train.results.said.text()
+    assert "AUC not defined: only class normal in the test set (4 patients)" in said
+    assert "nan" not in said
+    (roc, _) = dock.train.results.figure.figure.axes
+    assert "not defined" in roc.texts[0].get_text()
 
 
 def test_a_study_of_slides_is_trained_and_judged_slide_by_slide(dock: Dock, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -101,6 +101,19 @@ def checked_features(
             report: FeatureReport = stop.value
             return report
     return None
+
+
+def read_keys(manifest: Manifest, folder: Path | None) -> None:
+    """Read the keys of a cohort's slides, so that they are known at once from then on.
+
+    A slide that cannot be read is passed over here: to train on it is refused with the reason.
+    """
+    from napari_wsimil.learning.identity import slide_key
+
+    for patient in manifest.patients:
+        for slide in patient.slides:
+            with suppress(ValueError, OSError):
+                slide_key(slide, folder)
 
 
 def save_run_job(path: Path, config: RunConfig) -> Generator[Step, None, Path]:

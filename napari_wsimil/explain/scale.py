@@ -105,7 +105,7 @@ def scaled(prediction: Prediction, map_index: int = 0, stretch: Stretch = Stretc
         unit, values, limits = "percentile (ranks only)", _ranks(values), (0.0, 100.0)
     elif explanation.kind is ExplanationKind.ATTENTION and stretch is Stretch.NATURAL:
         unit, values = "× uniform", explanation.times_uniform().numpy()
-        limits = (0.0, prediction.card.metrics.get("attention_top", DEFAULT_TOP))
+        limits = (0.0, prediction.card.metrics.get("attention_top") or DEFAULT_TOP)
     else:
         unit, limits = _as_it_is(explanation, explanation.limit or nice(_top(values)))
     return Scale(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_wsimil.bags.bag import reading_caveats
 from napari_wsimil.bags.encoder_card import require_encoder
-from napari_wsimil.learning.cases import unit_of
+from napari_wsimil.learning.cases import FollowUp, unit_of
 from napari_wsimil.learning.cohort import read_cases
 from napari_wsimil.learning.evaluation import evaluate
 from napari_wsimil.learning.feature_check import (
@@ -16,8 +17,9 @@ from napari_wsimil.learning.feature_check import (
     known_persons,
     slide_features,
 )
+from napari_wsimil.learning.gaps import gaps
 from napari_wsimil.learning.missingness import telling
-from napari_wsimil.learning.outcomes import Outcome, Task
+from napari_wsimil.learning.outcomes import EVENTS, Outcome, Task
 from napari_wsimil.learning.results import bounds
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from napari_wsimil.learning.cases import Case
     from napari_wsimil.learning.cohort import Closer
     from napari_wsimil.learning.evaluation import Scores, Step
+    from napari_wsimil.learning.metrics import Interval
     from napari_wsimil.models.base import MILModel
     from napari_wsimil.models.card import Card
     from napari_wsimil.models.record import RecordFormat
@@ -39,7 +42,8 @@ class Assessment:
     Attributes
     ----------
     metrics
-        Value and bounds ("low", "high") of the 95 % bootstrap interval, by metric.
+        Value and bounds ("low", "high") of the 95 % bootstrap interval, by metric; None where
+        they are not defined, and then a "reason".
     patients
         Probability of each class, or of survival beyond each time bin, by patient (or slide,
         where each is a case of its own) and name.
@@ -55,7 +59,7 @@ class Assessment:
         Why a case has no prediction, by its name: its features could not be read.
     """
 
-    metrics: dict[str, dict[str, float]]
+    metrics: dict[str, dict[str, float | str | None]]
     patients: dict[str, dict[str, float]]
     warnings: tuple[str, ...]
     persons: int
@@ -119,9 +123,11 @@ def assess(
         warnings += telling(card.record.clinical.groups, tuple(once.values()))
     scores = yield from evaluate(model, cases, "patients")
     logits = scores.logits.double()
-    found = bounds(scores, draws)
+    of = split or "evaluated"
+    found = bounds(scores, draws, classes=card.classes, of=of)
+    warnings += _lacking(card, cases, of)
     return Assessment(
-        metrics={n: {"value": i.value, "low": i.low, "high": i.high} for n, i in found.items()},
+        metrics={name: _plain(interval) for name, interval in found.items()},
         patients={
             name: dict(zip(card.outcomes, row, strict=True))
             for name, row in zip(scores.patients, card.chances(logits).tolist(), strict=True)
@@ -133,6 +139,27 @@ def assess(
         risks=_risks(card, scores),
         failed=unread,
     )
+
+
+def _plain(interval: Interval) -> dict[str, float | str | None]:
+    """Return a metric for JSON, with null and a reason for what is not defined."""
+    plain: dict[str, float | str | None] = {
+        "value": interval.value if interval.is_defined else None,
+        "low": interval.low if interval.has_bounds else None,
+        "high": interval.high if interval.has_bounds else None,
+    }
+    return plain | ({"reason": interval.reason} if interval.reason else {})
+
+
+def _lacking(card: Card, cases: Sequence[Case], of: str) -> tuple[str, ...]:
+    """Return which classes or events nobody of some cases has."""
+    names = EVENTS if card.survival is not None else card.classes
+    kinds = Counter(
+        int(case.target.event) if isinstance(case.target, FollowUp) else case.target
+        for case in cases
+    )
+    counts = {of: {name: kinds[number] for number, name in enumerate(names)}}
+    return gaps(counts, Task(card.task), unit_of(cases))
 
 
 def _risks(card: Card, scores: Scores) -> dict[str, float]:

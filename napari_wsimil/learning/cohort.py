@@ -15,6 +15,7 @@ from napari_wsimil.bags.stated import Confirmed
 from napari_wsimil.learning.cases import Case
 from napari_wsimil.learning.evaluation import Step
 from napari_wsimil.learning.folds import Fold, folds
+from napari_wsimil.learning.gaps import check_training
 from napari_wsimil.learning.outcomes import Task
 from napari_wsimil.models.record import RecordFormat
 from napari_wsimil.space.reading import READER_VERSION
@@ -25,7 +26,7 @@ from napari_wsimil.study.study import is_study, open_study
 from napari_wsimil.study.tables import RecordError, read_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Mapping
 
     from napari_wsimil.bags.bag import Bag, ClinicalTokens
     from napari_wsimil.bags.bag_facts import BagFacts
@@ -196,27 +197,45 @@ def split_manifest(
     fold: int = 0,
     seed: int = 0,
     task: Task = Task.CLASSIFICATION,
+    keys: Mapping[str, str] | None = None,
 ) -> Fold:
     """Return who trains, chooses and tests, by the names of patients, or of slides as cases.
 
     Where the manifest splits its patients that is taken; otherwise fold number `fold` of
     `count`, stratified by class or event. Patients of whom the manifest does not say what
-    the task asks are left out. All slides of a patient are in the same part.
+    the task asks are left out. All slides of a patient are in the same part. Folds hang on
+    `keys` of persons, as `arranged` returns them, else on their names.
 
     Raises
     ------
     RecordError
-        If only part of these patients have a split, or none trains.
+        If only part of these patients have a split, slides of one patient are in several, or
+        none trains.
     ValueError
-        If there are too few patients for the folds, or no such fold.
+        If there are too few patients for the folds, no such fold, or the training patients
+        are of one class or without any event.
     """
-    known = [patient for patient in manifest.patients if task.known_of(patient)]
     _check_parts(manifest)
+    found = _split(manifest, count, fold, seed, task, keys or {})
+    check_training(found, manifest, task)
+    return found
+
+
+def _split(
+    manifest: Manifest, count: int, fold: int, seed: int, task: Task, keys: Mapping[str, str]
+) -> Fold:
+    known = [patient for patient in manifest.patients if task.known_of(patient)]
     splits = {patient.split for patient in known}
     if splits <= {None}:
         if not 0 <= fold < count:
             raise ValueError(f"fold {fold} is none of 0 to {count - 1}")
-        return _cases_of(folds(_strata(known, task), count, seed=seed)[fold], known)
+        strata = _strata(known, task)
+        # sorted as folds sorts its patients: by key, and by name where keys are equal
+        called = {f"{keys.get(person, '')}\0{person}": person for person in strata}
+        targets = {key: strata[person] for key, person in called.items()}
+        found = folds(targets, count, seed=seed)[fold]
+        parts = (found.train, found.validation, found.test)
+        return _cases_of(Fold(*(tuple(called[key] for key in part) for part in parts)), known)
     if None in splits:
         lacking = next(patient.name for patient in known if patient.split is None)
         raise RecordError(f"{manifest.path}: patient {lacking!r} has a {task.column} and no split")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -75,10 +76,37 @@ class Scores:
         return log_risk(logits) if self._joint else -survival(logits).sum(dim=1)
 
     def metrics(self) -> dict[str, float]:
-        """Return the mean loss as "loss", and `metrics` of classes or "c_index" of survival."""
+        """Return the mean loss as "loss", and `metrics` of classes or "c_index" of survival.
+
+        A number that is not defined is NaN; `undefined` has the reason.
+        """
         if self.follow_ups:
             return {"loss": self._loss(), "c_index": c_index(self.follow_ups, self.risks)}
         return {"loss": self._loss()} | metrics(self.targets.numpy(), self.probabilities.numpy())
+
+    def undefined(self, classes: Sequence[str], of: str) -> str:
+        """Return why the metrics are not defined, empty if they are.
+
+        Parameters
+        ----------
+        classes
+            Their names.
+        of
+            What the set of cases is called, such as "test".
+        """
+        count = f"{len(self.patients)} {'slides' if self.persons else 'patients'}"
+        if self.follow_ups:
+            if not math.isnan(c_index(self.follow_ups, self.risks)):
+                return ""
+            if not any(one.event for one in self.follow_ups):
+                return f"no event in the {of} set ({count})"
+            return f"no two patients of the {of} set can be compared ({count})"
+        present = self.targets.unique().tolist()
+        return (
+            ""
+            if len(present) > 1
+            else f"only class {classes[present[0]]} in the {of} set ({count})"
+        )
 
     @property
     def _joint(self) -> bool:

@@ -23,8 +23,6 @@ from napari_wsimil.models.standardize import Moments
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
-    from torch import Tensor
-
     from napari_wsimil.bags.bag import Bag
     from napari_wsimil.learning.cases import Case
     from napari_wsimil.models.base import MILModel
@@ -63,7 +61,8 @@ class Epoch:
         Each term of the loss and their sum, "loss", averaged over the cases as they were
         trained on.
     validation
-        `Scores.metrics` of the validation cases; empty if there are none.
+        `Scores.metrics` of the validation cases; empty if there are none. The loss, by which
+        the weights are chosen, is always defined; another is NaN where it is not.
     scalars
         `Scores.scalars` of the validation cases: what the model tells of itself.
     seconds
@@ -143,7 +142,10 @@ def _epoch(
     epoch = Epoch("fit", number, steps.config.epochs, terms)
     if validation:
         scores = yield from evaluate(steps.model, validation, f"validate {number}")
-        epoch = replace(epoch, validation=scores.metrics(), scalars=scores.scalars)
+        metrics = scores.metrics()
+        if not math.isfinite(metrics["loss"]):
+            raise steps.diverged("the validation loss", metrics["loss"], number)
+        epoch = replace(epoch, validation=metrics, scalars=scores.scalars)
     return replace(epoch, seconds=perf_counter() - started)
 
 
@@ -197,14 +199,15 @@ class _Steps:
             terms = loss_of(self.model, outputs, group)
         loss = torch.stack(list(terms.values())).sum()
         if not math.isfinite(loss.item()):
-            raise self._diverged(f'the loss of patient "{group[0].patient}"', loss, number)
+            what = f'the loss of patient "{group[0].patient}"'
+            raise self.diverged(what, loss.item(), number)
         (weight * loss).backward()
         return {"loss": loss.item()} | {name: term.item() for name, term in terms.items()}
 
     def step(self, number: int) -> None:
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
         if not torch.isfinite(norm):
-            raise self._diverged("the gradient", norm, number)
+            raise self.diverged("the gradient", norm.item(), number)
         self._optimizer.step()
         self._schedule.step()
         self._optimizer.zero_grad()
@@ -232,16 +235,17 @@ class _Steps:
         values = tuple(value + spread * torch.randn_like(value) for value in record.values)
         return replace(bag, clinical=replace(record, values=values))
 
-    def _diverged(self, what: str, value: Tensor, number: int) -> TrainingError:
+    def diverged(self, what: str, value: float, number: int) -> TrainingError:
+        """Return the error that a loss or gradient is not finite."""
         again = (
-            f"{what} became {value.item()} in epoch {number}: "
+            f"{what} became {value} in epoch {number}: "
             f"train again with a learning rate below {self.config.lr:g}"
         )
         if not self.kept:
             return TrainingError(f"{again}; there was no good epoch before it to keep")
         return TrainingError(
             f"{again}; the best weights before it were kept",
-            f"training stopped in epoch {number}: a loss or gradient became {value.item()}",
+            f"training stopped in epoch {number}: a loss or gradient became {value}",
         )
 
     @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
+
+
+class FoldRule(StrEnum):
+    """What folds, and the order in which cases are learned, hang on."""
+
+    NAMES = "names"  # of patients, and the order of rows: runs that state no rule
+    SLIDES = "slides"  # the content of their slides, see `identity`
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,38 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+#: Fewest patients, and fewest of each class, of whom an interval is given. Three patients
+#: have ten different redraws and ten have 92,378; the only one of a class is in every redraw.
+#: Below that an interval is too narrow, down to the width 0.
+LEAST_CASES, LEAST_OF_CLASS = 10, 2
+
+
 @dataclass(frozen=True)
 class Interval:
-    """A metric and the bounds within which it lies over resampled patients."""
+    """A metric and the bounds within which it lies over resampled patients.
+
+    Attributes
+    ----------
+    value, low, high
+        NaN where they are not defined.
+    reason
+        Why there is no value, or no bounds; empty if there are.
+    """
 
     value: float
     low: float
     high: float
+    reason: str = ""
+
+    @property
+    def is_defined(self) -> bool:
+        """Whether there is a value."""
+        return not np.isnan(self.value)
+
+    @property
+    def has_bounds(self) -> bool:
+        """Whether there are bounds."""
+        return not np.isnan(self.low)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +81,9 @@ def metrics(targets: NDArray[np.int64], probabilities: NDArray[np.float64]) -> d
     Notes
     -----
     AUC is one class against the rest, averaged over the classes that have patients both
-    in and out of them; NaN where none has. Balanced accuracy is the mean recall of the
-    classes that occur; macro-F1 averages the classes that occur or were predicted.
+    in and out of them. Balanced accuracy is the mean recall of the classes that occur;
+    macro-F1 averages the classes that occur or were predicted. All are NaN, not defined,
+    where the patients are of one class.
     """
     _check(targets, probabilities)
     return _metrics(targets, probabilities)
@@ -108,21 +134,27 @@ def intervals(
     draws: int = 1000,
     level: float = 0.95,
     seed: int = 0,
+    names: Sequence[str] = (),
+    undefined: str = "",
 ) -> dict[str, Interval]:
     """Return each of `metrics` with its percentile bootstrap interval over patients.
 
     Patients are drawn with replacement within their class, so that every draw has all
     classes and every metric is defined; of slides, whose patients `persons` are, all of a
-    patient are drawn together.
+    patient are drawn together. `names` of the classes and `undefined` are for reasons, as
+    `bootstrap` takes them.
     """
     _check(targets, probabilities)
     return bootstrap(
         targets,
         lambda i: _metrics(targets[i], probabilities[i]),
+        order=np.lexsort((*probabilities.T, targets)),
         persons=persons,
         draws=draws,
         level=level,
         seed=seed,
+        names=names,
+        undefined=undefined,
     )
 
 
@@ -130,16 +162,20 @@ def bootstrap(
     strata: NDArray[np.int64],
     statistic: Callable[[NDArray[np.int64]], dict[str, float]],
     *,
+    order: NDArray[np.int64] | None = None,
     persons: Sequence[str] = (),
     draws: int = 1000,
     level: float = 0.95,
     seed: int = 0,
+    names: Sequence[str] = (),
+    undefined: str = "",
 ) -> dict[str, Interval]:
     """Return what `statistic` says of all patients, with percentile bootstrap intervals.
 
     Patients are drawn with replacement within their stratum, of slides within the strata that
     their slides have; draws in which a number is
-    NaN are left out of its interval, which is NaN if all are.
+    NaN are left out of its interval. There is none of fewer than `LEAST_CASES` patients, or
+    fewer than `LEAST_OF_CLASS` of a stratum.
 
     Parameters
     ----------
@@ -147,24 +183,62 @@ def bootstrap(
         (P,) the stratum of each patient.
     statistic
         Named numbers of the patients at (P,) indices; at other numbers of indices of slides.
+    order
+        (P,) indices in an order that no row and no name decides; as they come if None.
     persons
         (P,) whose slides these are, which are drawn together; empty if each is a patient.
+    names
+        Of the strata, for reasons; their numbers if empty.
+    undefined
+        The reason why a number is NaN.
     """
-    values = statistic(np.arange(len(strata)))
+    order = np.arange(len(strata)) if order is None else order
+    values = statistic(order)
     random = np.random.default_rng(seed)
-    whose = np.unique(persons, return_inverse=True)[1] if persons else np.arange(len(strata))
+    strata, whose = strata[order], _whose(persons, order)
+    few = _too_few(strata, whose, names)
     groups = _groups(strata, whose)
-    sampled = [statistic(_resample(groups, whose, random)) for _ in range(draws)]
+    none = few or all(np.isnan(value) for value in values.values())
+    drawn = (_resample(groups, whose, random) for _ in range(0 if none else draws))
+    sampled = [statistic(order[index]) for index in drawn]
     tails = (50 * (1 - level), 50 * (1 + level))
     return {
-        name: Interval(value, *_percentiles([draw[name] for draw in sampled], tails))
+        name: Interval(
+            value,
+            *_percentiles([draw[name] for draw in sampled], tails),
+            (undefined or "not defined") if np.isnan(value) else few,
+        )
         for name, value in values.items()
     }
 
 
-def _percentiles(numbers: list[float], tails: tuple[float, float]) -> list[float]:
+def _whose(persons: Sequence[str], order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the number of the person of each case in this order, counted as they come."""
+    numbers: dict[str, int] = {}
+    if not persons:
+        return np.arange(len(order))
+    return np.array([numbers.setdefault(persons[i], len(numbers)) for i in order])
+
+
+def _too_few(strata: NDArray[np.int64], whose: NDArray[np.int64], names: Sequence[str]) -> str:
+    """Return why there are no intervals, empty if there are."""
+    patients = len(np.unique(whose))
+    if patients < LEAST_CASES:
+        return f"no interval of fewer than {LEAST_CASES} patients ({patients})"
+    for stratum in np.unique(strata).tolist():
+        count = len(np.unique(whose[strata == stratum]))
+        if count < LEAST_OF_CLASS:
+            name = names[stratum] if names else str(stratum)
+            return f"no interval of fewer than {LEAST_OF_CLASS} patients of {name} ({count})"
+    return ""
+
+
+def _percentiles(numbers: list[float], tails: tuple[float, float]) -> tuple[float, float]:
     known = [number for number in numbers if not np.isnan(number)]
-    return np.percentile(known, tails).tolist() if known else [float("nan")] * 2
+    if not known:
+        return float("nan"), float("nan")
+    low, high = np.percentile(known, tails)
+    return float(low), float(high)
 
 
 def _groups(strata: NDArray[np.int64], whose: NDArray[np.int64]) -> list[NDArray[np.int64]]:
@@ -194,6 +268,8 @@ def _drawn(
 
 
 def _metrics(targets: NDArray[np.int64], probabilities: NDArray[np.float64]) -> dict[str, float]:
+    if len(np.unique(targets)) < 2:
+        return dict.fromkeys(("auc", "balanced_accuracy", "macro_f1"), float("nan"))
     table = confusion(targets, probabilities)
     right, are, called = table.diagonal(), table.sum(axis=1), table.sum(axis=0)
     seen = are + called > 0
@@ -211,7 +287,7 @@ def _auc(targets: NDArray[np.int64], probabilities: NDArray[np.float64]) -> floa
         for c, of_class in enumerate(members)
         if of_class.any() and not of_class.all()
     ]
-    return float(np.mean(scores)) if scores else float("nan")
+    return float(np.mean(scores))
 
 
 def _in_order(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:

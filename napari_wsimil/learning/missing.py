@@ -173,7 +173,10 @@ class Point:
     patients
         How many these are.
     mean, sd
-        Each of `Scores.metrics`, over the draws; NaN where there are no patients.
+        Each of `Scores.metrics`, over the draws in which it is defined; NaN where it is in
+        none, as where there are no patients or all are of one class.
+    draws
+        In how many draws each is defined.
     """
 
     rate: float
@@ -181,6 +184,7 @@ class Point:
     patients: int
     mean: dict[str, float]
     sd: dict[str, float]
+    draws: dict[str, int]
 
 
 def curve(
@@ -201,9 +205,11 @@ def _points(answers: Answers, rate: float, draws: int, seed: int) -> Iterator[Po
     for of, who in sides.items():
         found = [_metrics(answers.when(a), b) for a, b in zip(lost, who, strict=True)]
         table = {name: np.array([metrics[name] for metrics in found]) for name in found[0]}
-        mean = {name: float(values.mean()) for name, values in table.items()}
-        sd = {name: float(values.std()) for name, values in table.items()}
-        yield Point(rate, of, int(who[0].sum()), mean, sd)
+        known = {name: values[~np.isnan(values)] for name, values in table.items()}
+        draws_of = {name: len(values) for name, values in known.items()}
+        mean = {n: float(v.mean()) if len(v) else math.nan for n, v in known.items()}
+        sd = {n: float(v.std()) if len(v) else math.nan for n, v in known.items()}
+        yield Point(rate, of, int(who[0].sum()), mean, sd, draws_of)
 
 
 def _metrics(scores: Scores, who: NDArray[np.bool_]) -> dict[str, float]:

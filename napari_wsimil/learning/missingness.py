@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -45,7 +46,8 @@ class Missingness:
         How well the classes are told apart by "has it or not" alone, on the same patients:
         0.5 and above, a mean over the classes as in `metrics`; NaN of a single class.
     p, p_within
-        The share of shuffles that reach this AUC: over all patients, and within each site.
+        The share of shuffles that reach this AUC: over all patients, and within each site;
+        NaN of a single class.
     """
 
     name: str
@@ -156,4 +158,6 @@ def _shuffled(
 
 
 def _share(found: Sequence[float], least: float) -> float:
+    if math.isnan(least):
+        return math.nan
     return (1 + sum(value >= least for value in found)) / (1 + len(found))

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from napari_wsimil.study.manifest import Manifest, Patient
 
 
+#: What became of a case of survival, by whether the event happened.
+EVENTS = ("no event", "event")
+
+
 class Task(StrEnum):
     """What is learned of a patient."""
 

@@ -6,6 +6,7 @@ import inspect
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from napari_wsimil.learning.folds import FoldRule
 from napari_wsimil.learning.outcomes import Task, check_task
 from napari_wsimil.learning.settings import FitConfig
 from napari_wsimil.models import MODELS, model_class
@@ -39,6 +40,8 @@ class Plan:
         Gives a slide's bag its finer features, for models that need them.
     folds, fold
         Which fold of how many tests, where the manifest has no split.
+    fold_rule
+        What folds and the order of cases hang on.
     fit
         How the model is fitted; its seed also draws folds and first weights.
     mixed_scales
@@ -53,6 +56,7 @@ class Plan:
     closer: Closer | None = None
     folds: int = 5
     fold: int = 0
+    fold_rule: FoldRule = FoldRule.NAMES
     fit: FitConfig = field(default_factory=FitConfig)
     mixed_scales: bool = False
 

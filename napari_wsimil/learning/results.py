@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from napari_wsimil.learning.cases import unit_of
+from napari_wsimil.learning.gaps import gaps
 from napari_wsimil.learning.metrics import confusion, intervals, roc_curves
+from napari_wsimil.learning.outcomes import Task
 from napari_wsimil.learning.survival import c_index_interval
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import numpy as np
@@ -71,6 +75,8 @@ class Results:
         (C, C) patients, row the class, column the answer; None for survival.
     unit
         What is counted: "patients", or "slides" where each is a case of its own.
+    notes
+        Which class or event is missing in which part of the cohort, in sentences.
     """
 
     of: str
@@ -80,14 +86,17 @@ class Results:
     roc: tuple[Roc, ...] = ()
     confusion: NDArray[np.int64] | None = None
     unit: str = "patients"
+    notes: tuple[str, ...] = ()
 
 
 def results_of(of: str, scores: Scores, card: Card, manifest: Manifest) -> Results:
     """Return the results of some patients of a manifest."""
-    metrics, unit = bounds(scores), unit_of(manifest.patients)
+    unit = unit_of(manifest.patients)
+    metrics = bounds(scores, classes=card.classes, of=of)
+    notes = gaps(card.parts, Task(card.task), unit)
     patients = _patients(scores, card, manifest)
     if scores.follow_ups:
-        return Results(of, card.outcomes, metrics, patients, unit=unit)
+        return Results(of, card.outcomes, metrics, patients, unit=unit, notes=notes)
     targets, probabilities = scores.targets.numpy(), scores.probabilities.numpy()
     return Results(
         of,
@@ -97,19 +106,52 @@ def results_of(of: str, scores: Scores, card: Card, manifest: Manifest) -> Resul
         roc=roc_curves(targets, probabilities),
         confusion=confusion(targets, probabilities),
         unit=unit,
+        notes=notes,
     )
 
 
-def bounds(scores: Scores, draws: int = 1000) -> dict[str, Interval]:
-    """Return the metrics of classes, or of survival, with 95 % bootstrap intervals."""
+def bounds(
+    scores: Scores, draws: int = 1000, *, classes: Sequence[str] = (), of: str = "test"
+) -> dict[str, Interval]:
+    """Return the metrics of classes, or of survival, with 95 % bootstrap intervals.
+
+    Parameters
+    ----------
+    scores
+        Of the cases.
+    draws
+        Of the bootstrap.
+    classes, of
+        Names of the classes and of the set of cases, for the reasons why a number is missing.
+    """
+    classes = classes or [str(number) for number in range(scores.logits.shape[1])]
+    why = scores.undefined(classes, of)
     if scores.follow_ups:
-        return c_index_interval(scores.follow_ups, scores.risks, draws, scores.persons)
-    targets, probabilities = scores.targets.numpy(), scores.probabilities.numpy()
-    return intervals(targets, probabilities, persons=scores.persons, draws=draws)
+        return c_index_interval(scores.follow_ups, scores.risks, draws, scores.persons, why)
+    return intervals(
+        scores.targets.numpy(),
+        scores.probabilities.numpy(),
+        persons=scores.persons,
+        draws=draws,
+        names=[f"class {name}" for name in classes],
+        undefined=why,
+    )
+
+
+def figures(
+    scores: Scores, classes: Sequence[str], of: str
+) -> tuple[dict[str, float | None], dict[str, str]]:
+    """Return the metrics of a set as a card keeps them: None with a reason if not defined."""
+    known = {f"{of} {name}": value for name, value in scores.metrics().items()}
+    missing = [name for name, value in known.items() if math.isnan(value)]
+    why = scores.undefined(classes, of) if missing else ""
+    metrics = {name: None if name in missing else value for name, value in known.items()}
+    return metrics, dict.fromkeys(missing, f"not defined: {why}")
 
 
 def _patients(scores: Scores, card: Card, manifest: Manifest) -> tuple[PatientResult, ...]:
     slides = {patient.name: patient.slides[0].slide_path for patient in manifest.patients}
+    order = {patient.name: number for number, patient in enumerate(manifest.patients)}
     logits = scores.logits.double()
     chances = card.chances(logits)
     if card.survival is None:
@@ -118,7 +160,10 @@ def _patients(scores: Scores, card: Card, manifest: Manifest) -> tuple[PatientRe
     else:
         truths = [_followed(one, card.survival.unit) for one in scores.follow_ups]
         answers = [f"risk {risk:.3f}" for risk in card.survival.risk(logits).tolist()]
-    rows = zip(scores.patients, truths, answers, chances.tolist(), strict=True)
+    rows = sorted(
+        zip(scores.patients, truths, answers, chances.tolist(), strict=True),
+        key=lambda row: order[row[0]],
+    )
     return tuple(
         PatientResult(
             patient=name,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from napari_wsimil.learning.cases import unit_of
 from napari_wsimil.learning.closer import closer_for
 from napari_wsimil.learning.cohort import (
     as_predicted,
@@ -20,6 +21,9 @@ from napari_wsimil.learning.cohort import (
     read_cohort,
     split_manifest,
 )
+from napari_wsimil.learning.folds import FoldRule
+from napari_wsimil.learning.gaps import gaps, parts_of
+from napari_wsimil.learning.identity import arranged
 from napari_wsimil.learning.options import check_options
 from napari_wsimil.learning.outcomes import Task
 from napari_wsimil.learning.plan import Plan, check_plan, reads_records
@@ -66,6 +70,9 @@ class RunConfig(BaseModel):
         What is learned of a patient, and the unit of the manifest's times, for survival.
     folds, fold
         Which fold of how many tests, where the cohort has no split.
+    fold_rule
+        What folds and the order of cases hang on: the content of slides, or, where a run
+        states no rule, names of patients and the order of rows.
     fit
         How the model is fitted; its seed also draws folds and first weights.
     threads
@@ -88,6 +95,7 @@ class RunConfig(BaseModel):
     time_unit: str = ""
     folds: int = Field(default=Plan.folds, ge=3)
     fold: int = Field(default=Plan.fold, ge=0)
+    fold_rule: FoldRule = FoldRule.NAMES
     fit: FitConfig = FitConfig()
     threads: int = Field(ge=1)
     mixed_scales: bool = False
@@ -217,16 +225,27 @@ def plan_of(config: RunConfig) -> Plan:
         closer=closer_for(model_class(config.model), config.encoder_weights),
         folds=config.folds,
         fold=config.fold,
+        fold_rule=config.fold_rule,
         fit=config.fit,
         mixed_scales=config.mixed_scales,
     )
 
 
 def split_of(config: RunConfig, manifest: Manifest) -> Fold:
-    """Return who trains, chooses and tests; ValueError if the run does not go with the cohort."""
+    """Return who trains, chooses and tests; ValueError if the run does not go with the cohort.
+
+    By the rule of slides each slide's file is read once, for its key.
+    """
     manifest = _as_read(config, manifest)
     check_plan(plan_of(config), manifest)
-    return split_manifest(manifest, config.folds, config.fold, config.fit.seed, config.task)
+    ordered, keys = arranged(manifest, config.fold_rule, config.task, config.features)
+    return split_manifest(ordered, config.folds, config.fold, config.fit.seed, config.task, keys)
+
+
+def gaps_of(config: RunConfig, manifest: Manifest, fold: Fold) -> tuple[str, ...]:
+    """Return which class or event is missing in which part of a run, in sentences."""
+    cohort = _as_read(config, manifest)
+    return gaps(parts_of(fold, cohort, config.task), config.task, unit_of(cohort.patients))
 
 
 def train_run(config: RunConfig) -> Generator[Event, None, Trained]:
@@ -252,7 +271,15 @@ def _note(path: Path, cohort: Manifest, trained: Trained) -> str:
     )
     try:
         with open_study(path) as study:
-            study.runs.add(card.model, card.weights, trained.path, card.metrics, learned, chosen)
+            study.runs.add(
+                card.model,
+                card.weights,
+                trained.path,
+                card.metrics,
+                learned,
+                chosen,
+                reasons=card.reasons,
+            )
     except StudyError as error:
         return f"the study does not know of this model: {error}"
     return ""

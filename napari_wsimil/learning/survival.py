@@ -55,19 +55,24 @@ def c_index_interval(
     risks: Tensor,
     draws: int = 1000,
     persons: Sequence[str] = (),
+    undefined: str = "",
 ) -> dict[str, Interval]:
     """Return "c_index" with its 95 % bootstrap interval over patients.
 
     Patients with and without the event are drawn apart, so that each draw has as many;
-    `persons` are whose slides these are, if they are of slides.
+    `persons` are whose slides these are, if they are of slides; `undefined` is the reason
+    why there is no c-index.
     """
     times, events = _arrays(follow_ups)
     numbers = risks.double().numpy()
     return bootstrap(
         events.astype(np.int64),
         lambda i: {"c_index": concordance(times[i], events[i], numbers[i])},
+        order=np.lexsort((numbers, times, events)),
         persons=persons,
         draws=draws,
+        names=("the patients without the event", "the patients with the event"),
+        undefined=undefined,
     )
 
 

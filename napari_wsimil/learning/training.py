@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -23,17 +23,19 @@ from napari_wsimil.learning.feature_check import (
     training_features,
 )
 from napari_wsimil.learning.fit import Epoch, TrainingError
+from napari_wsimil.learning.gaps import parts_of
+from napari_wsimil.learning.identity import arranged
 from napari_wsimil.learning.outcomes import outcome_of
 from napari_wsimil.learning.plan import Plan as Plan
 from napari_wsimil.learning.plan import check_plan
 from napari_wsimil.learning.recipes import trainer
-from napari_wsimil.learning.results import results_of
+from napari_wsimil.learning.results import figures, results_of
 from napari_wsimil.learning.unfinished import Unfinished
 from napari_wsimil.models import create_model
 from napari_wsimil.models.record import RecordFormat
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
     from napari_wsimil.learning.cases import Case
     from napari_wsimil.learning.feature_check import SlideFeatures
@@ -127,17 +129,21 @@ def train_cohort(
     path = Path(path)
     check_target(path)
     check_plan(plan, manifest)
-    cohort = yield from _read(manifest, plan)
+    ordered, keys = arranged(manifest, plan.fold_rule, plan.task, plan.features)
+    cohort = yield from _read(ordered, plan, keys)
     model = _new_model(plan, cohort)
-    unfinished = Unfinished(path, model, card := cohort.describe(model, plan.fit.seed))
+    parts = parts_of(cohort.fold, manifest, plan.task)
+    card = cohort.describe(model, plan.fit.seed).model_copy(update={"parts": parts})
+    unfinished = Unfinished(path, model, card)
     yield Prepared(model, card, unfinished)
     failure = yield from _trained(plan, model, cohort, unfinished)
     scores = yield from evaluate(model, cohort.test, "test")
-    metrics = {f"test {n}": v for n, v in scores.metrics().items()} if cohort.test else {}
+    metrics, reasons = figures(scores, card.classes, "test") if cohort.test else ({}, {})
     metrics |= yield from _attention_top(model, cohort.validation or cohort.train)
     told = (card.data, model.remark, failure.kept if failure else "")
     survival = yield from _referenced(model, cohort)
-    facts = {"data": "; ".join(filter(None, told)), "metrics": metrics, "survival": survival}
+    facts: dict[str, Any] = {"data": "; ".join(filter(None, told)), "survival": survival}
+    facts |= {"metrics": metrics, "reasons": reasons}
     card = save_checkpoint(path, model, card.model_copy(update=facts))
     unfinished.remove()
     if failure:
@@ -182,8 +188,10 @@ class _Cohort:
         )
 
 
-def _read(manifest: Manifest, plan: Plan) -> Generator[Step, None, _Cohort]:
-    fold = split_manifest(manifest, plan.folds, plan.fold, plan.fit.seed, plan.task)
+def _read(
+    manifest: Manifest, plan: Plan, keys: Mapping[str, str]
+) -> Generator[Step, None, _Cohort]:
+    fold = split_manifest(manifest, plan.folds, plan.fold, plan.fit.seed, plan.task, keys)
     parts = [_members(manifest, names) for names in (fold.train, fold.validation, fold.test)]
     outcome = outcome_of(plan.task, manifest, parts[0], plan.time_unit)
     record = _record_format(manifest, parts[0])

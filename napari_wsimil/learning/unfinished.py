@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from napari_wsimil.learning.checkpoint import SUFFIX, save_checkpoint
+from napari_wsimil.learning.gaps import gaps
+from napari_wsimil.learning.outcomes import Task
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,7 +53,16 @@ class Unfinished:
         """
         told = f"{self._card.data}; {title(epoch)}, training not finished"
         metrics = {f"validation {name}": value for name, value in epoch.validation.items()}
-        facts = {"data": told, "metrics": metrics, "survival": survival}
+        missing = [name for name, value in metrics.items() if math.isnan(value)]
+        chosen = {"validation": self._card.parts.get("validation", {})}
+        lacking = gaps(chosen, Task(self._card.task))
+        why = "; ".join(lacking) or "no two validation patients can be compared"
+        facts = {
+            "data": told,
+            "metrics": metrics | dict.fromkeys(missing),
+            "reasons": dict.fromkeys(missing, f"not defined: {why}"),
+            "survival": survival,
+        }
         save_checkpoint(self.path, self._model, self._card.model_copy(update=facts))
         self.epoch = epoch
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import TYPE_CHECKING, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -14,7 +15,7 @@ from napari_wsimil.models.training_features import MPP_TOLERANCE, TrainingFeatur
 if TYPE_CHECKING:
     from torch import Tensor
 
-FORMAT = 3  # 2: survival and records; 3: training features
+FORMAT = 3  # 2: survival and records; 3: features, cases by part, reasons for missing metrics
 
 
 class Card(BaseModel):
@@ -52,7 +53,12 @@ class Card(BaseModel):
     features
         Ranges, statistics and hashes of the training features; None on older cards.
     metrics
-        Named results.
+        Named results; None where one is not defined, for which `reasons` has a sentence.
+    reasons
+        Why a metric is not defined, by its name.
+    parts
+        Training, validation and test cases by class, or with and without the event; empty of
+        models whose card did not keep them.
     seed, threads, versions, created
         What it takes to train it again; `created` is an ISO date given by the caller.
     weights
@@ -79,12 +85,23 @@ class Card(BaseModel):
     patients: tuple[str, ...] = ()
     salt: str = ""
     features: TrainingFeatures | None = None
-    metrics: dict[str, float] = {}
+    metrics: dict[str, float | None] = {}
+    reasons: dict[str, str] = {}
+    parts: dict[str, dict[str, int]] = {}
     seed: int
     threads: int = Field(ge=1)
     versions: dict[str, str]
     created: str
     weights: str = ""
+
+    @model_validator(mode="after")
+    def _keeps_no_nan(self) -> Self:
+        """Make NaN, which cards before format 3 may have, a metric that is not defined."""
+        for name, value in self.metrics.items():
+            if value is not None and math.isnan(value):
+                self.metrics[name] = None
+                self.reasons.setdefault(name, "not defined: its reason was not kept")
+        return self
 
     @model_validator(mode="after")
     def _agrees_with_config(self) -> Self:
@@ -119,10 +136,17 @@ class Card(BaseModel):
     def warnings(self) -> tuple[str, ...]:
         """Return sentences that whoever uses the model must see, whatever it is asked."""
         leaks = () if self.record is None else self.record.clinical.leaks
-        if not leaks:
-            return self.notes
         told = "the model was made to read what gives the outcome away"
-        return (*self.notes, f"{told}, {', '.join(leaks)}: it may have learned nothing else")
+        leaky = (f"{told}, {', '.join(leaks)}: it may have learned nothing else",)
+        unseen = self.untrained
+        lacking = (f"the model was trained on no case of class {' or '.join(unseen)}",)
+        return (*self.notes, *(leaky if leaks else ()), *(lacking if unseen else ()))
+
+    @property
+    def untrained(self) -> tuple[str, ...]:
+        """Return the classes of which no case was in training, as far as is known."""
+        counts = self.parts.get("training", {}) if self.survival is None else {}
+        return tuple(name for name, count in counts.items() if not count)
 
     def chances(self, logits: Tensor) -> Tensor:
         """Return the (..., C) probabilities that `outcomes` names, of (..., C) logits."""

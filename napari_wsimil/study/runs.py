@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from napari_wsimil.study.database import Database
 
 
+#: Beside the figures of a run, why some are not defined.
+_REASONS = "reasons"
+
+
 @dataclass(frozen=True)
 class Run:
     """A model that was trained on a study.
@@ -38,7 +43,9 @@ class Run:
         The checkpoint's file, and where it lay when it was written; None if that was neither
         in the study nor below one of its roots.
     figures
-        What training ended with, by name.
+        What training ended with, by name; None where a figure is not defined.
+    reasons
+        Why a figure is not defined, by its name.
     patients
         How many it was trained and selected on, those forgotten since among them.
     trained, selected
@@ -51,10 +58,11 @@ class Run:
     model: str
     name: str
     path: Path | None
-    figures: Mapping[str, float]
+    figures: Mapping[str, float | None]
     patients: int
     trained: tuple[str, ...]
     selected: tuple[str, ...]
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
 
 class Runs:
@@ -68,9 +76,10 @@ class Runs:
         method: str,
         model: str,
         path: Path | str,
-        figures: Mapping[str, float],
+        figures: Mapping[str, float | None],
         trained: Iterable[str],
         selected: Iterable[str],
+        reasons: Mapping[str, str] | None = None,
     ) -> None:
         """Keep a run that has ended; what the arguments are is said in `Run`.
 
@@ -93,7 +102,9 @@ class Runs:
                     model=model,
                     root=None if place is None else place.root,
                     path=path.name if place is None else place.path,
-                    figures=json.dumps(dict(figures)),
+                    figures=json.dumps(
+                        {**figures, **({_REASONS: dict(reasons)} if reasons else {})}
+                    ),
                     patients=len(picked),
                     members=_members(session, picked),
                 )
@@ -128,6 +139,8 @@ def _members(session: Session, picked: Mapping[str, bool]) -> list[StoredMember]
 
 def _run(row: StoredRun, roots: Mapping[str, Path]) -> Run:
     names = [(member.selected, member.patient.name) for member in row.members]
+    figures = json.loads(row.figures)
+    reasons = figures.pop(_REASONS, {})
     return Run(
         when=datetime.fromisoformat(row.at),
         who=row.who,
@@ -135,8 +148,9 @@ def _run(row: StoredRun, roots: Mapping[str, Path]) -> Run:
         model=row.model,
         name=row.path.rpartition("/")[2],
         path=None if row.root is None else resolved(Place(row.root, row.path), roots),
-        figures=json.loads(row.figures),
+        figures={n: None if v is None or math.isnan(v) else v for n, v in figures.items()},
         patients=row.patients,
         trained=tuple(name for selected, name in names if not selected),
         selected=tuple(name for selected, name in names if selected),
+        reasons=reasons,
     )

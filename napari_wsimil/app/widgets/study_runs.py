@@ -50,6 +50,9 @@ class StudyRuns(QWidget):
 
 
 def _cells(run: Run) -> tuple[str, ...]:
-    figures = ", ".join(f"{name} {value:.3g}" for name, value in run.figures.items())
+    figures = ", ".join(
+        f"{name} not defined" if value is None else f"{name} {value:.3g}"
+        for name, value in run.figures.items()
+    )
     when = run.when.astimezone().strftime("%Y-%m-%d")
     return when, run.method, run.name.removesuffix(".safetensors"), f"{run.patients:,}", figures

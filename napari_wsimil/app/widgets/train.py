@@ -22,9 +22,10 @@ from qtpy.QtWidgets import (
 
 from napari_wsimil.app import memory
 from napari_wsimil.app.session import LoadedModel
-from napari_wsimil.app.training_work import TrainingStep, save_run_job, train_job
+from napari_wsimil.app.training_work import TrainingStep, read_keys, save_run_job, train_job
 from napari_wsimil.app.widgets.docked import DockedWidget, allow
 from napari_wsimil.app.widgets.job import JobRow
+from napari_wsimil.app.widgets.latest import Latest
 from napari_wsimil.app.widgets.path_row import PathRow
 from napari_wsimil.app.widgets.train_cohort import CohortBox
 from napari_wsimil.app.widgets.train_model import ModelBox
@@ -32,8 +33,10 @@ from napari_wsimil.app.widgets.train_progress import ProgressBox
 from napari_wsimil.app.widgets.train_results import ResultsBox
 from napari_wsimil.app.work import model_job
 from napari_wsimil.learning.fit import TrainingError
+from napari_wsimil.learning.folds import FoldRule
+from napari_wsimil.learning.identity import unread_slides
 from napari_wsimil.learning.plan import reads_records
-from napari_wsimil.learning.run import checked_run, encoder_of, open_cohort, split_of
+from napari_wsimil.learning.run import checked_run, encoder_of, gaps_of, open_cohort, split_of
 from napari_wsimil.models import model_class
 from napari_wsimil.models.base import Need
 
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
     from napari_wsimil.study.manifest import Manifest
 
 _MEMORY = "train"
+_AT_ONCE = 20  # slides of which keys are read while the window waits
 _BUSY = "Something is running: wait for it, or cancel it"
 
 
@@ -61,6 +65,7 @@ class TrainWidget(DockedWidget):
         self._run: RunConfig | None = None
         self._prepared: Prepared | None = None
         self._read: tuple[object, Manifest | None, str, str] = (None, None, "", "")
+        self._keys = Latest(self)
         self.job = JobRow(pausable=True)
         self.cohort, self.model = CohortBox(), ModelBox()
         self.progress, self.results = ProgressBox(session.pane), ResultsBox()
@@ -128,7 +133,7 @@ class TrainWidget(DockedWidget):
             raise ValueError("Open a cohort first")
         if self.out.path is None:
             raise ValueError("Choose where the checkpoint goes")
-        values: dict[str, Any] = {"out": self.out.path}
+        values: dict[str, Any] = {"out": self.out.path, "fold_rule": FoldRule.SLIDES}
         return checked_run(values | self.cohort.values | self.model.values, "Training")
 
     def start(self) -> None:
@@ -247,12 +252,26 @@ class TrainWidget(DockedWidget):
     def _show_split(self, manifest: Manifest) -> str:
         """Show who trains, chooses and tests; return what a run still lacks, or nothing."""
         fold, why = None, self._read[2]
+        lacking: tuple[str, ...] = ()
+        if self._reads_keys(manifest):
+            self.cohort.show_split(manifest, None)
+            return "Reading the slides' fingerprints, which the folds hang on"
         try:
-            fold = split_of(self.config(), manifest)
+            run = self.config()
+            fold = split_of(run, manifest)
+            lacking = gaps_of(run, manifest, fold)
         except (ValueError, OSError) as error:
             why = _sentence(error)
-        self.cohort.show_split(manifest, fold)
+        self.cohort.show_split(manifest, fold, lacking)
         return why
+
+    def _reads_keys(self, manifest: Manifest) -> bool:
+        """Return whether the keys of many slides are read in the background, begun if need be."""
+        features = self.cohort.features.path
+        many = unread_slides(manifest, features) > _AT_ONCE
+        if many and not self._keys.busy:
+            self._keys.ask(lambda: read_keys(manifest, features), self._refresh_on_event, self._say)
+        return many
 
     def _allow_pin(self) -> None:
         bag, encoder = self._pane.bag, self._read[3]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,10 +27,10 @@ from napari_wsimil.app import memory
 from napari_wsimil.app.widgets.path_row import PathRow
 from napari_wsimil.app.widgets.train_features import FeatureNote
 from napari_wsimil.learning.cases import unit_of
-from napari_wsimil.learning.outcomes import Task
+from napari_wsimil.learning.outcomes import EVENTS, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from napari_wsimil.learning.folds import Fold
     from napari_wsimil.study.manifest import Manifest, Patient
@@ -205,9 +206,11 @@ class CohortBox(QGroupBox):
         self.mixed.setVisible(report is not None and bool(report.scales))
         self.changed.emit()
 
-    def show_split(self, manifest: Manifest, fold: Fold | None) -> None:
-        """Show how many patients of each class train, choose and test."""
-        self.split.setText("" if fold is None else _table(manifest, fold, self.task.currentData()))
+    def show_split(self, manifest: Manifest, fold: Fold | None, gaps: Sequence[str] = ()) -> None:
+        """Show how many patients of each class train, choose and test, and what is missing."""
+        table = "" if fold is None else _table(manifest, fold, self.task.currentData())
+        lines = (html.escape(sentence, quote=False) for sentence in gaps)
+        self.split.setText("<br>".join((table, *lines)))
         self.split.setVisible(fold is not None)
 
     def _show(self, field: QWidget, shown: bool) -> None:
@@ -239,9 +242,9 @@ def _table(manifest: Manifest, fold: Fold, task: Task) -> str:
     parts = [
         Counter(kinds[name] for name in part) for part in (fold.train, fold.validation, fold.test)
     ]
-    names = sorted(set().union(*parts))
+    classes = manifest.classes if task is Task.CLASSIFICATION else EVENTS
     rows: list[tuple[str, ...]] = [(unit_of(manifest.patients), "train", "choose", "test")]
-    rows += [(name, *(str(part[name]) for part in parts)) for name in names]
+    rows += [(name, *(str(part[name]) for part in parts)) for name in classes]
     rows += [("all", *(str(part.total()) for part in parts))]
     cells = ("".join(f"<td align='right'>{cell}</td>" for cell in row[1:]) for row in rows)
     lines = (f"<tr><td>{row[0]}</td>{cell}</tr>" for row, cell in zip(rows, cells, strict=True))
@@ -251,4 +254,4 @@ def _table(manifest: Manifest, fold: Fold, task: Task) -> str:
 def _kind(patient: Patient, task: Task) -> str:
     if task is Task.CLASSIFICATION:
         return patient.label or ""
-    return "event" if patient.event else "no event"
+    return EVENTS[bool(patient.event)]

@@ -166,6 +166,8 @@ def _draw_lines(axes: Axes, epochs: Sequence[Epoch], numbers: Numbers) -> None:
                 width = 1.8 if name.endswith("loss") else 1.2
                 axes.plot(x, values, color=color, label=label, linewidth=width, marker=".", ms=3)
                 label = None
+    if names and not axes.lines:
+        axes.text(0.5, 0.5, "not defined", ha="center", fontsize=8, transform=axes.transAxes)
     best = [i for i, epoch in enumerate(epochs) if epoch.best and epoch.validation]
     if best and names:
         axes.axvline(best[-1] + 1, color=COLORS[2], linewidth=0.8, linestyle=":")

@@ -48,6 +48,9 @@ class ConfusionAndRoc(Plot):
         for curve, color in zip(results.roc, COLORS * len(results.roc), strict=False):
             name = _short(results.outcomes[curve.label])
             axes.plot(curve.false, curve.true, color=color, linewidth=1.6, label=name)
+        if not results.roc:
+            words = "not defined:\none class alone"
+            axes.text(0.5, 0.5, words, ha="center", va="center", fontsize=8, color=text)
         axes.set_aspect("equal")
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
         axes.set_xlabel("false alarms", fontsize=8, color=text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 from napari_wsimil.app.training_work import TrainingStep
 from napari_wsimil.app.widgets.train_curves import Curves
 from napari_wsimil.app.widgets.train_epochs import EpochMaps
+from napari_wsimil.learning.gaps import gaps
+from napari_wsimil.learning.outcomes import Task
 from napari_wsimil.learning.unfinished import title
 
 if TYPE_CHECKING:
@@ -96,6 +99,8 @@ class ProgressBox(QWidget):
         words = f"<b>{card.model}</b>: {card.data}"
         if self._bag is not None and self._bag.encoder != card.encoder:
             words += "<br>The open slide's features are of another encoder: no maps of it."
+        for sentence in gaps(card.parts, Task(card.task)):
+            words += f"<br>{html.escape(sentence, quote=False)}"
         self.who.setText(words)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -23,6 +24,7 @@ from qtpy.QtWidgets import (
 from napari_wsimil.app.widgets.train_figures import ConfusionAndRoc
 
 if TYPE_CHECKING:
+    from napari_wsimil.learning.metrics import Interval
     from napari_wsimil.learning.results import PatientResult, Results
     from napari_wsimil.learning.training import Trained
 
@@ -154,5 +156,16 @@ def _summary(results: Results) -> str:
     lines = [_OF[results.of].format(len(results.patients), results.unit)]
     for name, one in results.metrics.items():
         title = _NAMES.get(name, name.replace("_", " "))
-        lines.append(f"{title} <b>{one.value:.3f}</b> (95 %: {one.low:.3f} to {one.high:.3f})")
+        lines.append(f"{title} {_words(one)}")
+    lines += [html.escape(note, quote=False) for note in results.notes]
     return "<br>".join(lines)
+
+
+def _words(one: Interval) -> str:
+    """Return a metric with its interval, or why there is none."""
+    reason = html.escape(one.reason, quote=False)
+    if not one.is_defined:
+        return f"not defined: {reason}"
+    if not one.has_bounds:
+        return f"<b>{one.value:.3f}</b> ({reason})"
+    return f"<b>{one.value:.3f}</b> (95 %: {one.low:.3f} to {one.high:.3f})"

@@ -1,0 +1,159 @@
+"""Identity: slides and patients told apart by content, whatever they are called.
+
+Folds, and the order in which cases are learned, hang on these keys. The key of a slide is
+the fingerprint of its image, which features of ours carry; where a features file carries
+none, the key is of the file's bytes; where there are no features yet, the image is asked.
+The key of a patient is of the keys of their slides. So new names, another order of rows and
+another encoder change no fold; features that carry no fingerprint do, once written anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from napari_wsimil.bags.hdf5 import open_h5, read_attrs
+from napari_wsimil.learning.cohort import feature_path
+from napari_wsimil.learning.folds import FoldRule
+from napari_wsimil.space.slide import open_slide
+from napari_wsimil.study.folder import SUFFIXES
+from napari_wsimil.study.tables import RecordError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from napari_wsimil.learning.outcomes import Task
+    from napari_wsimil.study.manifest import Manifest, Patient, SlideRow
+
+#: Bytes that are read at the beginning, middle and end of a file, and files of a folder.
+_BLOCK, _FILES = 2**16, 16
+
+#: Keys by path, time of the last change and size of the file.
+_known: dict[tuple[Path, int, int], str] = {}
+
+#: Files whose key could not be read.
+_failed: set[tuple[Path, int, int]] = set()
+
+
+def slide_key(slide: SlideRow, folder: Path | None) -> str:
+    """Return hex digits that stand for the content of a slide; read once per file.
+
+    Raises
+    ------
+    RecordError
+        If it has neither features nor an image.
+    ValueError, OSError
+        If its file cannot be read.
+    """
+    path, is_image = _source(slide, folder)
+    state = _state(path)
+    if state not in _known:
+        _failed.add(state)
+        _known[state] = _fingerprint(path) if is_image else _features_key(path)
+        _failed.discard(state)
+    return _known[state]
+
+
+def unread_slides(manifest: Manifest, folder: Path | None) -> int:
+    """Return of how many slides of a cohort the key would have to be read from a file."""
+    slides = (slide for patient in manifest.patients for slide in patient.slides)
+    return sum(_must_be_read(slide, folder) for slide in slides)
+
+
+def _must_be_read(slide: SlideRow, folder: Path | None) -> bool:
+    with suppress(RecordError, OSError):  # refused at once, without reading
+        state = _state(_source(slide, folder)[0])
+        return state not in _known and state not in _failed
+    return False
+
+
+def person_keys(patients: Iterable[Patient], folder: Path | None) -> dict[str, str]:
+    """Return a key for each person, of the keys of their slides; errors as `slide_key`."""
+    slides: dict[str, list[str]] = {}
+    for patient in patients:
+        keys = slides.setdefault(patient.person, [])
+        keys += [slide_key(slide, folder) for slide in patient.slides]
+    return {person: _hash(" ".join(sorted(keys)).encode()) for person, keys in slides.items()}
+
+
+def arranged(
+    manifest: Manifest, rule: FoldRule, task: Task, folder: Path | None
+) -> tuple[Manifest, dict[str, str]]:
+    """Return a cohort in an order that no name decides, and the key of each person.
+
+    By the rule of names the cohort stays as it is, and there are no keys. Patients of whom
+    the cohort does not say what the task asks come last.
+
+    Raises
+    ------
+    RecordError, ValueError, OSError
+        As `slide_key`.
+    """
+    if rule is FoldRule.NAMES:
+        return manifest, {}
+    known = [patient for patient in manifest.patients if task.known_of(patient)]
+    others = [patient for patient in manifest.patients if not task.known_of(patient)]
+    keys = person_keys(known, folder)
+    ordered = [_in_order(patient, folder) for patient in known]
+    # equal keys are of equal files; only then a name decides
+    ordered.sort(key=lambda p: (keys[p.person], [slide_key(s, folder) for s in p.slides], p.name))
+    return replace(manifest, patients=(*ordered, *others)), keys
+
+
+def _in_order(patient: Patient, folder: Path | None) -> Patient:
+    slides = sorted(patient.slides, key=lambda slide: (slide_key(slide, folder), slide.slide))
+    return replace(patient, slides=tuple(slides))
+
+
+def _source(slide: SlideRow, folder: Path | None) -> tuple[Path, bool]:
+    """Return the file that a slide's key is of, and whether that is its image."""
+    image = slide.slide_path if slide.slide_path and slide.slide_path.exists() else None
+    if slide.feature_path is None and folder is None and image is not None:
+        return image, True
+    path = feature_path(slide, folder)
+    if path.exists():
+        return path, False
+    if image is None:
+        raise RecordError(f"there are no features at {path}: extract them first")
+    return image, True
+
+
+def _state(path: Path) -> tuple[Path, int, int]:
+    stat = path.stat()
+    return path, stat.st_mtime_ns, stat.st_size
+
+
+def _fingerprint(path: Path) -> str:
+    with open_slide(path) as slide:
+        return slide.fingerprint
+
+
+def _features_key(path: Path) -> str:
+    """Return the fingerprint that a features file carries, else a hash of its bytes."""
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        some = files[:: max(1, len(files) // _FILES)]
+        return _hash(" ".join([str(len(files)), *map(_bytes_key, some)]).encode())
+    if path.suffix.lower() in SUFFIXES:
+        with suppress(ValueError, OSError), open_h5(path) as file:  # damage is told when it is read
+            if carried := read_attrs(file).get("slide"):
+                return str(carried)
+    return _bytes_key(path)
+
+
+def _bytes_key(path: Path) -> str:
+    """Return a hash of a file's size, beginning, middle and end."""
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        for start in sorted({0, max(0, size // 2 - _BLOCK // 2), max(0, size - _BLOCK)}):
+            file.seek(start)
+            digest.update(file.read(_BLOCK))
+    return digest.hexdigest()[:16]
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
