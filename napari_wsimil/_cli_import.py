@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 
 from napari_wsimil import _cli_options as opt
 from napari_wsimil import _cli_privacy
-from napari_wsimil._cli_console import follow, report, warn
+from napari_wsimil._cli_console import SOME_FAILED, follow, report, warn
 from napari_wsimil._cli_study import Folder, SchemaName, Why, verbs
 from napari_wsimil.study.tables import RecordError
 
@@ -41,6 +42,13 @@ DeclaredEncoder = Annotated[
 ]
 FeatureTable = Annotated[
     str, typer.Option(help="Which of LazySlide's tables of features, such as uni_tiles.")
+]
+Reading = Annotated[
+    str,
+    typer.Option(
+        help="How places are meant: stated, exchanged (x and y), centers, corners, "
+        "or a patch to the left, right, up, down."
+    ),
 ]
 Answers = Annotated[
     list[str] | None,
@@ -86,6 +94,7 @@ def import_(
     patch_size: opt.PatchSize = None,
     slide_mpp: opt.SlideMpp = None,
     feature_table: FeatureTable = "",
+    reading: Reading = "",
     why: Why = "",
     dry_run: DryRun = False,
     as_json: opt.Json = False,
@@ -97,8 +106,9 @@ def import_(
     is kept outside the study.
 
     Features stay where they are. Each file gets a passport: where its patches are said to
-    lie, and four checks of that against the slide. What a file cannot say is asked for:
-    answer with --encoder, --patch-size or --slide-mpp.
+    lie, and checks of that against the slide and of its values. What a file cannot say is
+    asked for: answer with --encoder, --patch-size, --slide-mpp or --reading. Files that cannot
+    be read or are refused are named, the others are linked, and the exit code is 3.
     """
     if table is not None and features is None:
         with _opened(folder) as study:
@@ -110,10 +120,13 @@ def import_(
                 report(_imported(study, plan, reason, named), as_json)
     elif features is not None and table is None:
         from napari_wsimil._cli_link import link_features
-        from napari_wsimil.bags.stated import Confirmed
+        from napari_wsimil.bags.stated import Confirmed, checked_reading
 
         said = Confirmed(patch_size, None, None, slide_mpp, encoder, feature_table)
-        report(link_features(folder, features, said, why, key, dry_run), as_json)
+        said = replace(said, reading=checked_reading(reading))
+        facts = link_features(folder, features, said, why, key, dry_run)
+        report(facts, as_json)
+        raise typer.Exit(SOME_FAILED if facts["refused"] or facts["failed"] else 0)
     else:
         raise RecordError("give one of --table and --features")
 

@@ -21,7 +21,12 @@ if TYPE_CHECKING:
     from napari_wsimil.bags.passport import Passport
 
 #: Which option answers a question.
-_OPTIONS = {"mpp": "--slide-mpp", "patch_size": "--patch-size", "encoder": "--encoder"}
+_OPTIONS = {
+    "mpp": "--slide-mpp",
+    "patch_size": "--patch-size",
+    "encoder": "--encoder",
+    "reading": "--reading",
+}
 
 #: Least median cosine at which two files of features may pass for those of one encoder.
 ALIKE = 0.99
@@ -86,6 +91,7 @@ def link_features(
             facts["linked already"] = list(found.same)
         refused = [match for match in survey.matches if match.passport.verdict == "refused"]
         facts["refused"] = {match.slide: _reason(match.passport) for match in refused}
+        facts["failed"] = {one.what: one.why for one in survey.mismatches if one.failed}
         return facts | {"mismatches": {one.what: one.why for one in survey.mismatches}}
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import foreign
+import h5py
+import numpy as np
 import pytest
 
 from napari_wsimil.bags.checks import Verdict
@@ -213,13 +215,13 @@ def test_the_command_line_links_and_asks_and_refuses(
         pass
     base = ["study", "import", tmp_path / "study", "--features", tmp_path / "features", "--json"]
 
-    def told(*options: object) -> dict[str, Any]:
+    def told(*options: object, code: int = 0) -> dict[str, Any]:
         capfd.readouterr()
-        assert main([str(one) for one in (*base, *options)]) == 0
+        assert main([str(one) for one in (*base, *options)]) == code
         found: dict[str, Any] = json.loads(capfd.readouterr().out)
         return found
 
-    asked = told()
+    asked = told(code=3)
     assert asked["linked"] == []
     assert asked["refused"] == {"a": "--slide-mpp: how many µm has a level-0 pixel of the slide?"}
     assert asked["mismatches"] == {"b": "no features"}
@@ -232,3 +234,68 @@ def test_the_command_line_links_and_asks_and_refuses(
         assert study.patient("Pa").slides[0].feature_facts == "mpp=0.25; encoder=uni2"
     assert main([str(one) for one in base[:3]]) == 2
     assert "give one of --table and --features" in capfd.readouterr().err
+
+
+def test_good_files_are_linked_beside_damaged_and_refused_ones(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    files = tmp_path / "features"
+    files.mkdir()
+    rng = np.random.default_rng(0)
+    for name in "abcdefg":
+        path = foreign.trident(files / f"{name}.h5")
+        with h5py.File(path, "r+") as file:
+            file["features"][...] = rng.normal(size=(12, 5))
+    data = bytearray((files / "a.h5").read_bytes())
+    for at in range(1000, 3000, 60):
+        data[at] ^= 0x5A
+    (files / "rotten.h5").write_bytes(bytes(data))
+    (files / "f.h5").write_bytes((files / "g.h5").read_bytes())
+    names = ["a", "b", "c", "d", "e", "f", "g", "rotten"]
+    with study_of(tmp_path / "study", *names):
+        pass
+    command = ["study", "import", tmp_path / "study", "--features", files, "--json"]
+    assert main([str(one) for one in command]) == 3
+    out, err = capfd.readouterr()
+    facts = json.loads(out)
+    assert facts["linked"] == ["a", "b", "c", "d", "e"]
+    assert list(facts["failed"]) == ["rotten.h5"]
+    assert "damaged" in facts["failed"]["rotten.h5"]
+    assert [line for line in err.splitlines() if "rotten" in line and "damaged" in line]
+    assert facts["refused"] == {
+        "f": "values: the features equal those of g: one of the files is misnamed",
+        "g": "values: the features equal those of f: one of the files is misnamed",
+    }
+
+
+def test_features_of_a_slide_that_is_linked_already_are_not_linked_to_another(
+    tmp_path: Path,
+) -> None:
+    for name, folder in (("a", "first"), ("b", "second")):
+        (tmp_path / folder).mkdir()
+        foreign.trident(tmp_path / folder / f"{name}.h5")
+    with study_of(tmp_path / "study", "a", "b") as study:
+        assert link(study, tmp_path / "first")[1].linked == ("a",)
+        found, linked = link(study, tmp_path / "second")
+        assert linked.linked == ()
+        assert "features equal those of a" in found.matches[0].passport.facts["checks"]["values"]  # type: ignore[index]
+        assert link(study, tmp_path / "first")[1].same == ("a",)
+
+
+def test_features_far_longer_than_those_of_the_same_encoder_are_warned_of(
+    tmp_path: Path,
+) -> None:
+    rng = np.random.default_rng(0)
+    for name in "abcd":
+        path = foreign.trident(tmp_path / f"{name}.h5")
+        with h5py.File(path, "r+") as file:
+            file["features"][...] = rng.normal(size=(12, 5)) * (100 if name == "c" else 1)
+    with study_of(tmp_path / "study", *"abcd") as study:
+        found, linked = link(study, tmp_path)
+        assert linked.linked == tuple("abcd")
+        said = {m.slide: m.passport.facts["checks"]["values"] for m in found.matches}  # type: ignore[index]
+        assert said["c"].startswith("warned: features have a median length of")
+        assert all(text.startswith("passed") for name, text in said.items() if name != "c")
+        kept = study.links()["c"].facts
+        assert str(kept["values check"]).startswith("warned")
+        assert kept["median_norm"] > 100  # type: ignore[operator]

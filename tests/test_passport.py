@@ -54,9 +54,10 @@ def read(path: Path, slide: Slide | None = None, **confirmed: Any) -> Passport:
     return passport(read_stated(path, given), given, slide)
 
 
-def test_a_file_that_fits_passes_all_four(tmp_path: Path, slide: Slide) -> None:
+def test_a_file_that_fits_passes_all_checks(tmp_path: Path, slide: Slide) -> None:
     found = read(foreign.trident(tmp_path / "a.h5"), slide)
-    assert verdicts(found) == dict.fromkeys(("edges", "stride", "tissue", "number"), "passed")
+    names = ("edges", "stride", "tissue", "number", "places", "values", "reading")
+    assert verdicts(found) == dict.fromkeys(names, "passed")
     assert found.verdict is Verdict.PASSED
     assert (found.origin, found.patch_size, found.patch_um) == ((512, 512), 512, 128)
     assert (found.mpp, found.mpp_source) == (0.25, "the slide (header)")
@@ -68,6 +69,7 @@ def test_without_a_slide_edges_and_tissue_are_not_tested(tmp_path: Path) -> None
     found = read(foreign.trident(tmp_path / "a.h5"))
     assert verdicts(found) == {
         "edges": "not tested", "stride": "passed", "tissue": "not tested", "number": "passed",
+        "places": "passed", "values": "passed", "reading": "not tested",
     }  # fmt: skip
     assert found.verdict is Verdict.UNTESTED
     sized = read(foreign.trident(tmp_path / "b.h5", level0_width=2000, level0_height=4000))
@@ -114,7 +116,12 @@ def test_patches_half_over_glass_are_warned_of(tmp_path: Path, slide: Slide) -> 
     )
     assert verdicts(found)["tissue"] == "warned"  # a third lies on tissue
     assert found.checks[2].value == pytest.approx(4 / 12)
-    assert found.verdict is Verdict.WARNED
+    (question,) = [question for question in found.questions if question.needed]
+    assert question.fact == "reading"
+    assert "as stated 0.20" in question.text
+    assert found.verdict is Verdict.REFUSED
+    path = tmp_path / "a.h5"
+    assert read(path, slide, reading="stated").verdict is Verdict.WARNED
 
 
 def test_steps_that_contradict_the_file_are_refused_and_a_persons_are_warned_of(

@@ -51,7 +51,8 @@ def features_job(path: Path, slide: Slide, facts: str = "") -> Generator[Step, N
     if bag.grid is not None:
         check_places(bag.grid, slide)
     yield Step("checking their places")
-    shown = passport(stated, confirmed, slide, look=bag.slide != slide.fingerprint)
+    look, rows = bag.slide != slide.fingerprint, bag.features.numpy()
+    shown = passport(stated, confirmed, slide, look, rows)
     for check in shown.checks:
         if check.verdict is Verdict.REFUSED:
             raise ValueError(f"{path.name}: {check.name} check: {check.sentence}")
@@ -73,7 +74,7 @@ def blank_job(path: Path, facts: str = "") -> Generator[Step, None, Laid]:
     grid = made_up_grid(len(bag)) if bag.grid is None else bag.grid
     slide = blank_slide(grid, identity_of(bag.features.numpy()), bag.synthetic)
     laid = replace(bag, grid=grid, slide=slide.fingerprint)
-    return Laid(slide, laid, passport(stated, confirmed))
+    return Laid(slide, laid, passport(stated, confirmed, features=bag.features.numpy()))
 
 
 def passport_words(shown: Passport) -> str:

@@ -42,7 +42,7 @@ class Check:
     Attributes
     ----------
     name
-        "edges", "stride", "tissue" or "number".
+        "edges", "stride", "tissue", "number", "places", "values" or "reading".
     value, limit
         What was found and what it is held against; None where nothing was.
     verdict, sentence
@@ -70,20 +70,20 @@ def check_edges(
     """
     if size is None:
         return Check("edges", None, None, Verdict.UNTESTED, "no slide to hold the places against")
-    over = _overreach(where, size)
+    over = overreach(where, size)
     reach = float((where.corners + where.patch_size).max())
     limit = float(max(size))
     if over <= _EDGE_TOLERANCE:
         text = f"all patches lie within {size[0]} × {size[1]} level-0 px"
         return Check("edges", reach, limit, Verdict.PASSED, text)
-    fits = [name for name, at in others.items() if _overreach(at, size) <= _EDGE_TOLERANCE]
+    fits = [name for name, at in others.items() if overreach(at, size) <= _EDGE_TOLERANCE]
     text = f"patches reach {over:.0f} px over the edge of {size[0]} × {size[1]} level-0 px: " + (
         f"they fit if read {' or '.join(fits)}" if fits else "of another slide, level or unit?"
     )
     return Check("edges", reach, limit, Verdict.REFUSED, text)
 
 
-def _overreach(where: Located, size: tuple[int, int]) -> float:
+def overreach(where: Located, size: tuple[int, int]) -> float:
     """Return by how many pixels patches leave the slide, 0 if they do not."""
     low, high = where.corners.min(axis=0), where.corners.max(axis=0) + where.patch_size
     return float(max(0.0, np.maximum(high - size, -low).max()))
@@ -146,3 +146,14 @@ def check_number(features: int, places: int | None) -> Check:
         )
     text = f"{features} features for {places} places: not of the same slide or run"
     return Check("number", features, places, Verdict.REFUSED, text)
+
+
+def check_repeats(where: Located) -> Check:
+    """Return whether no two patches have the same place."""
+    _, counts = np.unique(np.round(where.corners), axis=0, return_counts=True)
+    shared = int((counts - 1).sum())
+    n = len(where.corners)
+    if not shared:
+        return Check("places", 0, 0, Verdict.PASSED, f"{n} patches have {n} places")
+    text = f"{shared} of {n} patches have the place of another: were files joined twice?"
+    return Check("places", shared, 0, Verdict.REFUSED, text)

@@ -136,7 +136,8 @@ def bag_as(stated: Stated, confirmed: Confirmed, slide: Resolution | None = None
     """
     encoder = f"{confirmed.encoder}{UNVERIFIED}" if confirmed.encoder else stated.encoder
     where = locate(stated, confirmed, slide)
-    if where is not None and stated.tool in (Tool.OWN, Tool.TRIDENT) and not where.sizes_confirmed:
+    own = stated.tool in (Tool.OWN, Tool.TRIDENT) and confirmed.reading in ("", "stated")
+    if where is not None and own and not where.sizes_confirmed:
         return _as_stated(stated.path, encoder, where)
     grid = None if where is None else where.grid(stated.slide_size)
     if grid is not None and confirmed.stride is not None:

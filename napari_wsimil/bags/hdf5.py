@@ -4,33 +4,82 @@ from __future__ import annotations
 
 import math
 import os
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import h5py
 import numpy as np
 
+from napari_wsimil.bags.global_heap import check_heaps
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
+#: What h5py is known to raise where bytes of a file are wrong.
+_DAMAGE = (
+    OSError,
+    ValueError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    MemoryError,
+    SystemError,
+)
+#: Types of attributes that are read: numbers, texts, and truth values, which are enums.
+_PLAIN = (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING, h5py.h5t.ENUM)
+#: Bytes of the largest attribute that is read.
+_LARGEST_ATTRIBUTE = 2**24
 #: Deflate packs no tighter than this; what says it holds more than that is sparse.
 _TIGHTEST = 1032
 
 
-def open_h5(path: Path | str, mode: Literal["r", "r+"] = "r") -> h5py.File:
-    """Return an open HDF5 file, a context manager.
+class H5Error(ValueError):
+    """An HDF5 file is damaged or of no layout that is read; the message names it."""
+
+
+@contextmanager
+def open_h5(path: Path | str) -> Iterator[h5py.File]:
+    """Open an HDF5 file for reading; a context manager.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is not HDF5, or broken, or something at its root is a link: to another file
-        it would be followed unasked.
+        If it is not HDF5, or something at its root is a link: to another file it would be
+        followed unasked. Also if it turns out to be damaged inside the `with` block.
     """
+    with damage_named(path), open_file(path) as file:
+        yield file
+
+
+@contextmanager
+def damage_named(path: Path | str) -> Iterator[None]:
+    """Turn whatever h5py raises at damaged bytes into an `H5Error` that names the file."""
+    try:
+        yield
+    except H5Error:
+        raise
+    except _DAMAGE as error:
+        named = str(path) in str(error)
+        if named and isinstance(error, OSError):
+            raise
+        why = " ".join(str(error).split()) or type(error).__name__
+        damaged = f"{path}: damaged ({why}): write it again, or restore it from a backup"
+        raise H5Error(str(error) if named else damaged) from error
+
+
+def open_file(path: Path | str, mode: Literal["r", "r+"] = "r") -> h5py.File:
+    """Return an open HDF5 file; otherwise as `open_h5`, damage inside is not named."""
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file")
+    check_heaps(path)
     try:
         file = h5py.File(path, mode)
     except OSError as error:
@@ -56,8 +105,27 @@ def _refuse_links(path: Path, file: h5py.File) -> None:
 
 
 def read_attrs(item: h5py.Group | h5py.Dataset) -> dict[str, Any]:
-    """Return attributes as plain values: bytes as text, `'None'` as None."""
-    return {name: _plain(value) for name, value in item.attrs.items()}
+    """Return attributes as plain values: bytes as text, `'None'` as None.
+
+    References to other objects are passed over.
+
+    Raises
+    ------
+    ValueError
+        If one is of a type or size that no tool writes: h5py would crash on it.
+    """
+    names = [name for name in item.attrs if _is_value(name, item.attrs.get_id(name))]
+    return {name: _plain(item.attrs[name]) for name in names}
+
+
+def _is_value(name: str, attribute: h5py.h5a.AttrID) -> bool:
+    kind = attribute.get_type()
+    if kind.get_class() == h5py.h5t.VLEN and kind.get_super().get_class() == h5py.h5t.REFERENCE:
+        return False
+    size = math.prod(attribute.shape or ()) * kind.get_size()
+    if kind.get_class() not in _PLAIN or size > _LARGEST_ATTRIBUTE:
+        raise ValueError(f"attribute {name} is of a type or size that is not read")
+    return True
 
 
 def number(path: Path, attrs: dict[str, Any], name: str, least: float = 1) -> float:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_wsimil.bags.place_readings import read_places
 from napari_wsimil.bags.stated import Confirmed, Stated, Tool, Unit
 from napari_wsimil.space.grid import PatchGrid, modal_stride
 
@@ -116,6 +117,7 @@ def locate(stated: Stated, confirmed: Confirmed, slide: Resolution | None = None
     if stated.centered:
         corners = corners - size // 2
     own = confirmed.stride or (stated.step * scale if stated.step else None)
+    corners = read_places(corners, size, own or size, confirmed.reading)
     return Located(
         corners=corners,
         patch_size=size,

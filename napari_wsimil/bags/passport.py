@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -12,11 +13,14 @@ from napari_wsimil.bags.checks import (
     Verdict,
     check_edges,
     check_number,
+    check_repeats,
     check_stride,
     check_tissue,
 )
 from napari_wsimil.bags.located import Question, level0_mpp, locate, questions
-from napari_wsimil.bags.stated import Confirmed, Stated, Tool, Unit
+from napari_wsimil.bags.place_readings import check_reading, other_places
+from napari_wsimil.bags.stated import READINGS, Confirmed, Stated, Tool, Unit
+from napari_wsimil.bags.values import check_values, values_of
 from napari_wsimil.space.grid import modal_stride
 from napari_wsimil.space.tissue import find_tissue
 
@@ -28,6 +32,8 @@ if TYPE_CHECKING:
     from napari_wsimil.bags.located import Located
     from napari_wsimil.space.slide import Slide
 
+#: Readings that are named where the file's own leaves the slide.
+_NAMED = ("exchanged", "centers", "corners")
 #: Share by which a file's µm per pixel may differ from the slide's.
 _MPP_TOLERANCE = 0.02
 #: Sides of the thumbnail on which tissue is looked for, in pixels.
@@ -35,11 +41,12 @@ _THUMBNAIL = 1024
 _SAME_SLIDE = Check(
     "tissue", None, None, Verdict.PASSED, "the file has the fingerprint of this very slide"
 )
+_SAME_READING = replace(_SAME_SLIDE, name="reading")
 
 
 @dataclass(frozen=True)
 class Passport:
-    """What is known of a file of features and its places, and the four checks.
+    """What is known of a file of features and its places, and the checks of both.
 
     Attributes
     ----------
@@ -60,11 +67,16 @@ class Passport:
     mpp, mpp_source
         µm per level-0 pixel, and who says so.
     checks
-        Edges (a), stride (b), tissue (c), number (d).
+        Edges (a), stride (b), tissue (c), number (d), places, values, and the reading of
+        the places.
     questions
         What the file does not say and nobody has answered yet.
     notes
         What was taken for granted.
+    content
+        SHA-256 of the features, in hex; empty where they cannot be read.
+    norm
+        Median length of the features; None where they cannot be read.
     """
 
     tool: Tool
@@ -85,6 +97,8 @@ class Passport:
     checks: tuple[Check, ...]
     questions: tuple[Question, ...] = ()
     notes: tuple[str, ...] = ()
+    content: str = ""
+    norm: float | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -115,6 +129,8 @@ class Passport:
             "encoder_source": self.encoder_source,
             "mpp_um": self.mpp,
             "mpp_source": self.mpp_source,
+            "content_sha256": self.content or None,
+            "median_norm": self.norm,
             "checks": checks,
             "asked": {question.fact: question.text for question in self.questions},
             "notes": self.notes,
@@ -126,6 +142,7 @@ def passport(
     confirmed: Confirmed | None = None,
     slide: Slide | None = None,
     look: bool = True,
+    features: NDArray[np.float32] | None = None,
 ) -> Passport:
     """Return the passport of a file of features, checked against its slide if there is one.
 
@@ -136,6 +153,8 @@ def passport(
     look
         Whether to look for tissue under the patches, which reads a thumbnail. It need not be
         where the file has the slide's fingerprint.
+    features
+        (N, D), where they were read before.
     """
     confirmed = confirmed or Confirmed()
     resolution = None if slide is None else slide.resolution
@@ -143,6 +162,9 @@ def passport(
     asked = any(question.needed for question in open_questions)
     where = None if asked else locate(stated, confirmed, resolution)
     mpp, source = level0_mpp(stated, confirmed, resolution)
+    checks = _checks(stated, where, mpp, slide, look, confirmed.reading)
+    values, content, norm = _values(stated, features)
+    doubt = () if confirmed.reading else _doubt(checks, where, stated.centered)
     encoder, encoder_source = _encoder(stated, confirmed)
     return Passport(
         tool=stated.tool,
@@ -160,10 +182,42 @@ def passport(
         verified=stated.verified and not confirmed.encoder,
         mpp=mpp,
         mpp_source=source,
-        checks=_checks(stated, where, mpp, slide, look),
-        questions=open_questions,
+        checks=(*checks[:-1], values, checks[-1]),
+        questions=(*open_questions, *doubt),
         notes=stated.notes + _remarks(stated, where, slide),
+        content=content,
+        norm=norm,
     )
+
+
+def _values(
+    stated: Stated, features: NDArray[np.float32] | None
+) -> tuple[Check, str, float | None]:
+    """Return the check of the features, their hash and median length."""
+    try:
+        rows = stated.load() if features is None else features
+    except (ValueError, OSError) as error:
+        return Check("values", None, None, Verdict.REFUSED, str(error)), "", None
+    found = values_of(rows)
+    content = hashlib.sha256(np.ascontiguousarray(rows, dtype=np.float32).data).hexdigest()
+    return check_values(found), content, found.norm
+
+
+def _doubt(
+    checks: tuple[Check, ...], where: Located | None, centered: bool
+) -> tuple[Question, ...]:
+    """Return the question of how the places are meant, where another reading fits better."""
+    by_name = {check.name: check for check in checks}
+    why = by_name["reading"].sentence if by_name["reading"].verdict is Verdict.WARNED else ""
+    if where is not None and by_name["edges"].verdict is Verdict.REFUSED and not why:
+        meant = other_places(where, centered)
+        names = [READINGS[name] for name in _NAMED if name in meant]
+        why = by_name["edges"].sentence
+        if not any(name in why for name in names):
+            return ()
+    if not why:
+        return ()
+    return (Question("reading", f"how are the places meant ({', '.join(READINGS)})? {why}"),)
 
 
 def _first(corners: NDArray[np.float64]) -> tuple[float, float]:
@@ -180,24 +234,37 @@ def _encoder(stated: Stated, confirmed: Confirmed) -> tuple[str, str]:
 
 
 def _checks(
-    stated: Stated, where: Located | None, mpp: float | None, slide: Slide | None, look: bool
+    stated: Stated,
+    where: Located | None,
+    mpp: float | None,
+    slide: Slide | None,
+    look: bool,
+    reading: str,
 ) -> tuple[Check, ...]:
     number = check_number(stated.shape[0], None if stated.corners is None else len(stated.corners))
     if where is None or not len(where.corners):
         why = "features have no places" if stated.corners is None else "a needed answer is missing"
-        names = ("edges", "stride", "tissue")
-        return (*(Check(n, None, None, Verdict.UNTESTED, why) for n in names), number)
+        before, after = ("edges", "stride", "tissue"), ("places", "reading")
+        return (*_untested(before, why), number, *_untested(after, why))
     others = _other_readings(where, stated.unit, mpp, stated.bounds or _bounds(slide))
     size = stated.slide_size if slide is None else slide.dimensions
     stride = modal_stride(np.round(where.corners).astype(np.int64))
     tissue = None if slide is None or not look else find_tissue(slide, _THUMBNAIL)
-    edges = check_edges(where, size, others)
+    meant = {} if reading else other_places(where, stated.centered)
+    named = {READINGS[name]: at for name, at in meant.items() if name in _NAMED}
+    edges = check_edges(where, size, {**others, **named})
     return (
         _same_size(edges, stated, slide),
         check_stride(where, stride),
         check_tissue(where, tissue, others) if look else _SAME_SLIDE,
         number,
+        check_repeats(where),
+        check_reading(where, tissue, size, stated.centered, reading) if look else _SAME_READING,
     )
+
+
+def _untested(names: tuple[str, ...], why: str) -> list[Check]:
+    return [Check(name, None, None, Verdict.UNTESTED, why) for name in names]
 
 
 def _same_size(edges: Check, stated: Stated, slide: Slide | None) -> Check:

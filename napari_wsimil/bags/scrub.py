@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import h5py
 
-from napari_wsimil.bags.hdf5 import open_h5
+from napari_wsimil.bags.hdf5 import open_h5, read_attrs
+from napari_wsimil.bags.seal import SEAL
 from napari_wsimil.bags.store import save_bag
 
 if TYPE_CHECKING:
@@ -43,4 +44,5 @@ def _attributes(path: Path) -> set[tuple[str, str]]:
         return set()
     with open_h5(path) as file:
         items = (file, *file.values())
-        return {(name, str(value)) for item in items for name, value in item.attrs.items()}
+        pairs = (pair for item in items for pair in read_attrs(item).items())
+        return {(name, str(value)) for name, value in pairs if name != SEAL}

@@ -98,6 +98,26 @@ class Stated:
     notes: tuple[str, ...] = ()
 
 
+#: Readings of places that can be confirmed, see `bags.place_readings`.
+READINGS = {
+    "stated": "as the file states them",
+    "exchanged": "with x and y exchanged",
+    "centers": "as centers of patches",
+    "corners": "as corners of patches",
+    "left": "one patch to the left",
+    "right": "one patch to the right",
+    "up": "one patch up",
+    "down": "one patch down",
+}
+
+
+def checked_reading(text: str) -> str:
+    """Return the name of a reading, or nothing; ValueError if there is no such reading."""
+    if text and text not in READINGS:
+        raise ValueError(f"{text!r} is none of {', '.join(READINGS)}")
+    return text
+
+
 #: What can be confirmed in a text, and how it is read.
 _TYPES: dict[str, Callable[[str], object]] = {
     "patch_size": int,
@@ -106,6 +126,7 @@ _TYPES: dict[str, Callable[[str], object]] = {
     "mpp": float,
     "encoder": str,
     "table": str,
+    "reading": checked_reading,
 }
 
 
@@ -127,6 +148,8 @@ class Confirmed:
         Which of several tables of features in one file is meant.
     patches
         CLAM's file of patches of the same slide.
+    reading
+        How its places are meant, a name in `READINGS`; empty where nobody confirmed it.
     """
 
     patch_size: int | None = None
@@ -136,6 +159,7 @@ class Confirmed:
     encoder: str = ""
     table: str = ""
     patches: Path | None = None
+    reading: str = ""
 
     @property
     def text(self) -> str:

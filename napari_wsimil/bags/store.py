@@ -20,8 +20,17 @@ import torch
 from napari_wsimil import __version__
 from napari_wsimil.bags.bag import Bag
 from napari_wsimil.bags.encoder_card import onnx_hint
-from napari_wsimil.bags.hdf5 import number, open_h5, read_attrs, read_numbers, reserve
+from napari_wsimil.bags.hdf5 import (
+    damage_named,
+    number,
+    open_file,
+    open_h5,
+    read_attrs,
+    read_numbers,
+    reserve,
+)
 from napari_wsimil.bags.places import stored_grid, whole_coords
+from napari_wsimil.bags.seal import check_sealed, is_sealed, seal
 from napari_wsimil.space.reading import UNKNOWN, Reading
 
 if TYPE_CHECKING:
@@ -102,7 +111,7 @@ class BagFile:
             _create(path, grid, dim, provenance)
         with open_h5(path) as file:
             _check_same(file, path, grid, dim, provenance)
-        self._file = open_h5(path, "r+")
+        self._file = open_file(path, "r+")
 
     def __len__(self) -> int:
         return _rows(self._file)
@@ -127,11 +136,14 @@ class BagFile:
             dataset = self._file[name]
             dataset.resize(end, axis=0)
             dataset[done:end] = block
+        if end == len(self._grid):
+            seal(self._file)
         self._file.flush()
 
     def read(self) -> NDArray[np.float32]:
         """Return all (n, D) rows written so far."""
-        return np.asarray(self._file["features"][: len(self)], dtype=np.float32)
+        with damage_named(self.path):
+            return np.asarray(self._file["features"][: len(self)], dtype=np.float32)
 
 
 def save_bag(path: Path | str, bag: Bag, name: str = "") -> None:
@@ -202,14 +214,17 @@ def load_bag(path: Path | str, partial: bool = False) -> Bag:
         features = read_numbers(path, file["features"]).astype(np.float32, copy=False)
         coords = whole_coords(path, file["coords"])
         encoder = root.get("encoder") or read_attrs(file["features"]).get("encoder") or ""
+        sealed = is_sealed(file)
     if "patches" in root:
         rows = min(len(features), len(coords))
         _check_finished(path, rows, int(number(path, root, "patches", least=0)), partial)
         features, coords = features[:rows], coords[:rows]
+    grid = stored_grid(path, coords, attrs)
+    check_sealed(path, sealed)
     return bag_of(
         path,
         features,
-        stored_grid(path, coords, attrs),
+        grid,
         encoder=str(encoder),
         slide=str(root.get("slide") or ""),
         synthetic=bool(root.get("synthetic", False)),

@@ -5,11 +5,13 @@ from __future__ import annotations
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
+from napari_wsimil.bags.checks import Verdict
 from napari_wsimil.bags.exchange import read_stated, with_patches
 from napari_wsimil.bags.passport import passport
 from napari_wsimil.bags.stated import SUFFIXES, Confirmed
+from napari_wsimil.bags.values import odd_norms
 from napari_wsimil.space.geometry import SlideError
 from napari_wsimil.space.slide import open_slide
 
@@ -46,11 +48,37 @@ class Match:
 
 
 @dataclass(frozen=True)
+class LinkedFeatures:
+    """Features of a slide, as far as others are compared with them.
+
+    Attributes
+    ----------
+    slide, encoder, dim
+        The slide's name, the encoder's, and D.
+    content, norm
+        As in `Passport`; empty and 0 where they are not known.
+    """
+
+    slide: str
+    encoder: str
+    dim: int
+    content: str
+    norm: float
+
+    @classmethod
+    def of(cls, match: Match) -> Self:
+        """Return those of a match."""
+        shown = match.passport
+        return cls(match.slide, shown.encoder, shown.dim, shown.content, shown.norm or 0.0)
+
+
+@dataclass(frozen=True)
 class Mismatch:
-    """What does not fit: a slide or a file by name, and why."""
+    """What does not fit: a slide or a file by name, why, and whether it cannot be read."""
 
     what: str
     why: str
+    failed: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,6 +111,7 @@ def survey_features(
     slides: Sequence[SlideLike],
     confirmed: Confirmed | None = None,
     names: Mapping[str, str] | None = None,
+    linked: Sequence[LinkedFeatures] = (),
 ) -> Generator[Surveyed, None, Survey]:
     """Yield after every file; return which of a folder's files are of which slides.
 
@@ -100,6 +129,8 @@ def survey_features(
     names
         Names of slides by those that files may have in their stead, such as the identifiers
         that a study's pseudonyms stand for.
+    linked
+        Features that slides have already: equal ones of another slide are refused.
 
     Raises
     ------
@@ -123,11 +154,52 @@ def survey_features(
             try:
                 matches.append(inspect(path, rows[slide], given))
             except (ValueError, OSError) as error:
-                lost.append(Mismatch(path.name, str(error)))
+                lost.append(Mismatch(path.name, str(error), failed=True))
         yield Surveyed(done, len(named))
+    matches = _compared(matches, linked)
     found = {slide for slide in named.values() if slide is not None}
     lost += [Mismatch(row.slide, "no features") for row in slides if row.slide not in found]
     return Survey(tuple(matches), tuple(lost))
+
+
+def _compared(matches: Sequence[Match], linked: Sequence[LinkedFeatures]) -> list[Match]:
+    """Return matches with what is odd beside each other and beside what is linked already."""
+    own = [LinkedFeatures.of(match) for match in matches]
+    new = {one.slide for one in own}
+    every = [*own, *(one for one in linked if one.slide not in new)]
+    remarks = dict(zip((one.slide for one in every), _odd_norms(every), strict=True))
+    return [_remarked(match, every, remarks[match.slide]) for match in matches]
+
+
+def _remarked(match: Match, every: Sequence[LinkedFeatures], remark: str) -> Match:
+    """Return a match whose passport says whose features it repeats, or a remark on its values."""
+    shown = match.passport
+    equal = [
+        one.slide
+        for one in every
+        if shown.content and one.content == shown.content and one.slide != match.slide
+    ]
+    values = next(check for check in shown.checks if check.name == "values")
+    if equal:
+        text = f"the features equal those of {', '.join(equal)}: one of the files is misnamed"
+        other = replace(values, verdict=Verdict.REFUSED, sentence=text)
+    elif remark and values.verdict is not Verdict.REFUSED:
+        other = replace(values, verdict=Verdict.WARNED, sentence=remark)
+    else:
+        return match
+    checks = tuple(other if check is values else check for check in shown.checks)
+    return replace(match, passport=replace(shown, checks=checks))
+
+
+def _odd_norms(every: Sequence[LinkedFeatures]) -> list[str]:
+    """Return a sentence for each whose features are far longer or shorter than the others'."""
+    remarks = [""] * len(every)
+    for kind in {(one.encoder, one.dim) for one in every}:
+        places = [i for i, one in enumerate(every) if (one.encoder, one.dim) == kind]
+        places = [i for i in places if every[i].norm]
+        for i, remark in zip(places, odd_norms([every[i].norm for i in places]), strict=True):
+            remarks[i] = remark
+    return remarks
 
 
 def inspect(path: Path | str, slide: SlideLike, confirmed: Confirmed) -> Match:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_wsimil.bags.checks import Verdict
-from napari_wsimil.bags.survey import survey_features
+from napari_wsimil.bags.survey import LinkedFeatures, survey_features
 from napari_wsimil.study.links import CONFIRMED, Link
 from napari_wsimil.study.pseudonyms import default_key, read_key
 
@@ -43,7 +43,21 @@ def survey_study(
     key = None if key is None else Path(key)
     slides = [slide for patient in study.manifest().patients for slide in patient.slides]
     names = read_key(key or default_key(study.identity), study.folder).slides
-    return (yield from survey_features(folder, slides, confirmed, names))
+    return (yield from survey_features(folder, slides, confirmed, names, _linked(study)))
+
+
+def _linked(study: Study) -> list[LinkedFeatures]:
+    """Return the features that slides of a study have, as far as their links tell."""
+    return [
+        LinkedFeatures(
+            slide=link.slide,
+            encoder=link.encoder,
+            dim=int(link.facts.get("dim") or 0),
+            content=str(link.facts.get("content_sha256") or ""),
+            norm=float(link.facts.get("median_norm") or 0),
+        )
+        for link in study.links().values()
+    ]
 
 
 def links_of(survey: Survey) -> tuple[Link, ...]:

@@ -38,6 +38,7 @@ _TITLES = ("slide", "checks", "encoder", "what the file says")
 _SAID = {
     "patch_size": ("Patch size", "level-0 px"),
     "mpp": ("Pixel size", "µm per level-0 pixel"),
+    "reading": ("Places", "stated, exchanged, centers, corners, left, right, up, down"),
     "encoder": ("Encoder", "declared by you, nothing verifies it"),
 }
 _COLORS = {"refused": QColor("#d55e00"), "warned": QColor("#e69f00")}
