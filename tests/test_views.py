@@ -16,8 +16,10 @@ from napari_wsimil.app.display import Display
 from napari_wsimil.app.layers import Layers
 from napari_wsimil.app.outline_layers import area_layer, chosen_layer, path_layer
 from napari_wsimil.app.overlays import map_layer
-from napari_wsimil.app.view import View
-from napari_wsimil.app.words import caption, reading
+from napari_wsimil.app.readout import Readout
+from napari_wsimil.app.session import Session
+from napari_wsimil.app.view import Cursor, View
+from napari_wsimil.app.words import caption
 from napari_wsimil.explain.difference import difference
 from napari_wsimil.explain.scale import Stretch
 from napari_wsimil.models.base import Explanation, ExplanationKind
@@ -65,7 +67,7 @@ def test_a_click_outside_of_the_patches_says_so_and_picks_nothing(asked: Docks) 
     asked.click(7)
     asked.presenter.picking.pick(1.0, 1.0)
     assert asked.pane.picked is None
-    assert "not looked at" in asked.viewer.status
+    assert asked.presenter.describe(1.0, 1.0) == "x 1 µm, y 1 µm · outside the tissue"
     assert "Click a patch" in asked.explain.patches.card.words.text()
 
 
@@ -400,9 +402,14 @@ def test_the_rank_of_an_order_is_when_a_patch_was_looked_at(slide: Slide) -> Non
     found = predicted(slide)
     order = Explanation("order", ExplanationKind.ORDER, torch.tensor([2.0, 1, np.nan, 3, np.nan]))
     object.__setattr__(found, "explanations", (order, *found.explanations))
-    assert reading(found, Display(), 1).endswith("order 1 step · rank 1")
-    assert reading(found, Display(), 3).endswith("order 3 step · rank 3")
-    assert reading(found, Display(map_index=1), 2).endswith("not looked at")
+    session = Session()
+    session.pane.slide, session.pane.prediction = slide, found
+    places = [Cursor(float(x) + 1, float(y) + 1) for x, y in COORDS]
+    readout = Readout(session)
+    assert readout.describe(places[1]).endswith("order: 1 step · rank 1")
+    assert readout.describe(places[3]).endswith("order: 3 step · rank 3")
+    session.pane.display = Display(map_index=1)
+    assert readout.describe(places[2]).endswith("not looked at")
 
 
 def test_a_threshold_and_overlapping_patches_are_told(slide: Slide) -> None:

@@ -46,7 +46,7 @@ def test_a_real_slide_gets_a_map_with_its_words(asked: Docks) -> None:
     attention = asked.pane.prediction.explanations[0].scores[7] * len(grid)
     assert seen == pytest.approx(float(attention), rel=1e-5)
     assert f"patch 8 of {len(grid)}" in asked.presenter.describe(y, x)
-    assert asked.presenter.describe(0.0, 0.0) == "x 0 µm, y 0 µm · not looked at"
+    assert asked.presenter.describe(0.0, 0.0) == "x 0 µm, y 0 µm · outside the tissue"
     text = asked.viewer.canvas.overlays.text.text.replace("\n", " ")
     assert "× uniform" in text
     assert "not tumor probability" in text

@@ -13,6 +13,7 @@ from napari_wsimil.app.session import Session
 from napari_wsimil.app.widgets.beside import BesideWidget
 from napari_wsimil.app.widgets.explain import ExplainWidget
 from napari_wsimil.app.widgets.overview import Overview
+from napari_wsimil.app.widgets.readout import ReadoutBar, show_readout
 from napari_wsimil.app.widgets.record import RecordWidget
 from napari_wsimil.app.widgets.slide import SlideWidget
 from napari_wsimil.app.widgets.study import StudyWidget
@@ -42,10 +43,11 @@ class _Desk:
 
     def __init__(self, viewer: Viewer) -> None:
         self.session = Session()
-        self.presenter = Presenter(viewer, self.session.pane)
+        self.presenter = Presenter(viewer, self.session)
         self.has_beside = False
         self._viewer = viewer
         self._overview: Overview | None = None
+        self.readout: ReadoutBar | None = None
         self.session.pane.events.side.connect(self._offer_beside)
         self.session.beside.events.prediction.connect(self._offer_beside)
         guard_figures(viewer)
@@ -57,10 +59,11 @@ class _Desk:
             dock = BesideDock(self._viewer)
             self._viewer.window.add_dock_widget(dock, name="Beside", area="bottom")
 
-    def lay_overview(self, window: QWidget) -> None:
-        """Lay the overview over the canvas, once a dock is shown in its window."""
-        if self._overview is None and isinstance(window, QMainWindow):
+    def furnish(self, window: QWidget) -> None:
+        """Add overview and read-out to a window, once a dock is shown in it."""
+        if isinstance(window, QMainWindow) and self.readout is None:
             self._overview = Overview(self.session.pane, window.centralWidget())
+            self.readout = show_readout(window, self.session, self.presenter.readout)
 
 
 def _desk(viewer: Viewer) -> _Desk:
@@ -77,7 +80,7 @@ class SlideDock(SlideWidget):
     def __init__(self, napari_viewer: Viewer) -> None:
         desk = _desk(napari_viewer)
         super().__init__(desk.session)
-        self.docked.connect(desk.lay_overview)
+        self.docked.connect(desk.furnish)
 
 
 class ExplainDock(ExplainWidget):
@@ -86,7 +89,7 @@ class ExplainDock(ExplainWidget):
     def __init__(self, napari_viewer: Viewer) -> None:
         desk = _desk(napari_viewer)
         super().__init__(desk.session)
-        self.docked.connect(desk.lay_overview)
+        self.docked.connect(desk.furnish)
         self.slides.slide_wanted.connect(partial(_open_row, napari_viewer))
 
 
@@ -94,7 +97,9 @@ class RecordDock(RecordWidget):
     """The Record dock of a viewer."""
 
     def __init__(self, napari_viewer: Viewer) -> None:
-        super().__init__(session_of(napari_viewer))
+        desk = _desk(napari_viewer)
+        super().__init__(desk.session)
+        self.docked.connect(desk.furnish)
 
 
 class BesideDock(BesideWidget):
@@ -110,7 +115,9 @@ class StudyDock(StudyWidget):
     """The Study dock of a viewer."""
 
     def __init__(self, napari_viewer: Viewer) -> None:
-        super().__init__(session_of(napari_viewer))
+        desk = _desk(napari_viewer)
+        super().__init__(desk.session)
+        self.docked.connect(desk.furnish)
         self.case_wanted.connect(partial(_open_case, napari_viewer))
 
 
@@ -118,7 +125,9 @@ class TrainDock(TrainWidget):
     """The Train dock of a viewer."""
 
     def __init__(self, napari_viewer: Viewer) -> None:
-        super().__init__(session_of(napari_viewer))
+        desk = _desk(napari_viewer)
+        super().__init__(desk.session)
+        self.docked.connect(desk.furnish)
         self.slide_wanted.connect(partial(_open, napari_viewer))
 
 

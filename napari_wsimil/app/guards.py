@@ -61,6 +61,16 @@ def guard_layer(layer: Layer) -> None:
     layer.as_layer_data_tuple = as_layer_data_tuple
 
 
+def quiet(layer: Layer) -> None:
+    """Let napari's status bar only name `layer`: the read-out has position and value."""
+    plain: Callable[[], dict[str, str]] = layer.get_status
+
+    def get_status(*_: object, **__: object) -> dict[str, str]:
+        return {**plain(), "coordinates": " ", "coords": "", "value": ""}  # "": napari adds help
+
+    layer.get_status = get_status
+
+
 def guard_figures(viewer: Viewer) -> None:
     """Let exporting a figure of a large slide end with a sentence."""
     window = viewer.window

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from napari.layers import Layer
 
+from napari_wsimil.app.guards import quiet
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -66,6 +68,7 @@ class Layers:
         self.remove(role)
         selected = set(self._viewer.layers.selection)
         added = Layer.create(*layer)
+        quiet(added)
         place = self._place(role)
         self._by_role[role] = added
         self._viewer.layers.insert(place, added)

@@ -12,6 +12,9 @@ from napari_wsimil.space.raster import rasterize
 if TYPE_CHECKING:
     from napari_wsimil.space.grid import PatchGrid
 
+#: Most lookups that are kept: the map on the main canvas and one of another model's patches.
+_RECENT = 2
+
 
 class Lookup:
     """Finds patches of one grid by place.
@@ -37,3 +40,16 @@ class Lookup:
         inside = 0 <= row < raster.index.shape[0] and 0 <= column < raster.index.shape[1]
         patch = int(raster.index[row, column]) if inside else -1
         return None if patch < 0 else patch
+
+
+class Lookups:
+    """Keeps the lookups of the grids used last."""
+
+    def __init__(self) -> None:
+        self._recent: list[Lookup] = []
+
+    def of(self, grid: PatchGrid) -> Lookup:
+        """Return the lookup of a grid, made at its first use."""
+        lookup = next((one for one in self._recent if one.grid is grid), None) or Lookup(grid)
+        self._recent = [lookup, *(one for one in self._recent if one is not lookup)][:_RECENT]
+        return lookup

@@ -51,7 +51,6 @@ class Picking:
         patch = lookup.at(x, y)
         self._pane.picked = patch
         if patch is None:
-            self._viewer.status = "no patch here: this place was not looked at"
             return
         x_corner, y_corner = lookup.grid.coords[patch].tolist()
         side = lookup.grid.patch_size

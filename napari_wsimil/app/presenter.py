@@ -11,14 +11,16 @@ from qtpy.QtCore import QTimer
 from napari_wsimil.app.camera import Camera
 from napari_wsimil.app.guards import guard_layer, is_slide
 from napari_wsimil.app.layers import Layers
-from napari_wsimil.app.lookup import Lookup
 from napari_wsimil.app.map_view import MapView
 from napari_wsimil.app.memory import with_remembered_mpp
 from napari_wsimil.app.overlays import hatch_layer, tissue_layer
 from napari_wsimil.app.path_view import PathView
 from napari_wsimil.app.picking import Picking
+from napari_wsimil.app.pointer import Pointer
+from napari_wsimil.app.readout import Readout
 from napari_wsimil.app.slide_layers import LayerTuple, slide_layers
-from napari_wsimil.app.words import caption, reading
+from napari_wsimil.app.view import Cursor
+from napari_wsimil.app.words import caption
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
     from napari_wsimil.app.display import Display
-    from napari_wsimil.app.session import Pane
+    from napari_wsimil.app.lookup import Lookup
+    from napari_wsimil.app.session import Session
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.space.slide import Slide
 
@@ -39,21 +42,21 @@ _REST_MS = 1000
 
 
 class Presenter:
-    """Puts what a pane holds into a viewer's layers; touches no layer of anyone else.
+    """Puts what a session's first pane holds into a viewer's layers; touches no other layer.
 
     Parameters
     ----------
     viewer
         Where the layers go.
-    pane
-        What is shown.
+    session
+        Its first pane is shown.
     """
 
-    def __init__(self, viewer: ViewerModel, pane: Pane) -> None:
+    def __init__(self, viewer: ViewerModel, session: Session) -> None:
         self.viewer = viewer
-        self.pane = pane
+        self.pane = pane = session.pane
+        self.readout = Readout(session)
         self._layers = Layers(viewer)
-        self._lookup: Lookup | None = None
         self._settling: Slide | None = None
         self._resting = QTimer()
         self._resting.setSingleShot(True)
@@ -73,7 +76,7 @@ class Presenter:
         events.stale.connect(self._tell_caveat)
         viewer.layers.events.removed.connect(self._forget)
         viewer.layers.events.inserted.connect(self._adopt)
-        viewer.mouse_move_callbacks.append(self._tell_patch)
+        self._pointer = Pointer(viewer, self._point)
         viewer.bind_key(HIDE_KEY, self._hide_while_held, overwrite=True)
         for layer in list(viewer.layers):
             self._take(layer)
@@ -165,11 +168,7 @@ class Presenter:
         """Return what finds the patches of the prediction by place, None without one."""
         prediction = self.pane.prediction
         grid = None if prediction is None else prediction.bag.grid
-        if grid is None:
-            return None
-        if self._lookup is None or self._lookup.grid is not grid:
-            self._lookup = Lookup(grid)
-        return self._lookup
+        return None if grid is None else self.readout.lookups.of(grid)
 
     # words
 
@@ -181,21 +180,17 @@ class Presenter:
         overlay.position = "top_left"
         overlay.visible = bool(overlay.text)
 
-    def _tell_patch(self, _: object, event: Any) -> None:
-        text = self.describe(*event.position[-2:])
-        if text:
-            self.viewer.status = text
+    def _point(self, place: tuple[float, float] | None, _: object) -> None:
+        """Tell the pane where the mouse is."""
+        self.pane.cursor = None if place is None else self._cursor(*place)
+
+    def _cursor(self, y: float, x: float) -> Cursor:
+        mpp = (self.pane.slide.resolution.mpp if self.pane.slide else None) or 1.0
+        return Cursor(x / mpp, y / mpp)
 
     def describe(self, y: float, x: float) -> str:
-        """Return what is known of a world position: where it is, and of the patch there."""
-        slide, shown, lookup = self.pane.slide, self.pane.shown, self.lookup()
-        if slide is None:
-            return ""
-        mpp, unit = slide.resolution.mpp or 1.0, "µm" if slide.resolution.known else "px"
-        words = [f"x {x:,.0f} {unit}, y {y:,.0f} {unit}"]
-        if shown is not None and lookup is not None:
-            words.append(reading(shown, self.pane.display, lookup.at(x / mpp, y / mpp)))
-        return " · ".join(words)
+        """Return the read-out of a world position."""
+        return self.readout.describe(self._cursor(y, x))
 
     def _hide_while_held(self, _: object) -> Iterator[None]:
         self.pane.display = replace(self.pane.display, visible=False)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from napari_wsimil.app.case import Case
-    from napari_wsimil.app.view import View
+    from napari_wsimil.app.view import Cursor, View
     from napari_wsimil.bags.bag import Bag
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.models.base import Explanation, MILModel
@@ -85,6 +85,8 @@ class Pane:
         The patch that was clicked, and the one that is to be looked at closely.
     view, wanted
         What the canvas shows, kept by who draws it, and what it is to show.
+    cursor
+        Where the mouse is; None while it is on no canvas.
     looks
         How many looks of a trajectory are shown; None where all are.
     side
@@ -126,6 +128,7 @@ class Pane:
     focus: int | None = None
     view: View | None = None
     wanted: View | None = None
+    cursor: Cursor | None = None
     looks: int | None = None
     side: tuple[str, ...] = ()
     finely: bool = False

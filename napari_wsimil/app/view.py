@@ -12,6 +12,23 @@ UM_AT_ONE = 10.0
 
 
 @dataclass(frozen=True)
+class Cursor:
+    """Where the mouse is on a slide.
+
+    Attributes
+    ----------
+    x, y
+        In level-0 pixels; pixel 0 reaches from -0.5 to 0.5.
+    cell
+        Which of the maps beside the main canvas it is over; None on the main canvas.
+    """
+
+    x: float
+    y: float
+    cell: int | None = None
+
+
+@dataclass(frozen=True)
 class View:
     """What a canvas shows.
 

@@ -56,23 +56,22 @@ def _piled(prediction: Prediction) -> list[str]:
     return ["patches overlap: a color is their mean"] if piled else []
 
 
-def reading(prediction: Prediction, display: Display, patch: int | None) -> str:
-    """Return number, value and rank of a patch in the shown map."""
-    if patch is None:
-        return "not looked at"
-    shown = prediction.explanations[display.map_index]
-    scale = scaled(prediction, display.map_index, display.stretch)
-    words = [f"patch {patch + 1} of {len(prediction.bag)}"]
-    if np.isnan(scale.values[patch]):
-        words.append(f"{scale.title}: {scale.absent}")
-    else:
-        words.append(f"{scale.title} {scale.values[patch]:.3g} {scale.unit}")
-        words.append(f"rank {place_of(shown, patch)}")
-    return " · ".join([*words, *_unseen(prediction, shown, patch)])
+def numbered(patch: int, patches: int) -> str:
+    """Return the number of a patch, the first being 1."""
+    return f"patch {patch + 1} of {patches}"
 
 
-def _unseen(prediction: Prediction, shown: Explanation, patch: int) -> list[str]:
-    """Return what is said of a patch that a model which looks step by step did not look at."""
+def value_words(scale: Scale, patch: int, place: int) -> str:
+    """Return value and rank of a patch in one map."""
+    value = scale.values[patch]
+    if np.isnan(value):
+        return f"{scale.title}: {scale.absent}"
+    unit = f"({scale.unit})" if scale.unit[:1].isdigit() else scale.unit
+    return f"{scale.title}: {value:.3g} {unit} · rank {place}"
+
+
+def unseen(prediction: Prediction, shown: Explanation, patch: int) -> list[str]:
+    """Return the note on a patch that a step-by-step model did not look at."""
     orders = [one for one in prediction.explanations if one.kind is ExplanationKind.ORDER]
     if not orders or shown.kind is ExplanationKind.ORDER:
         return []
@@ -86,7 +85,7 @@ def values_of(prediction: Prediction, display: Display, patch: int) -> str:
     """
     shown = prediction.explanations[display.map_index]
     lines = [f"<b>patch {patch + 1}</b> of {len(prediction.bag)}", *_place(prediction, patch)]
-    lines += _unseen(prediction, shown, patch)
+    lines += unseen(prediction, shown, patch)
     rows = (_row(prediction, display, patch, i) for i in range(len(prediction.explanations)))
     return f"{'<br>'.join(lines)}<table cellspacing=2>{''.join(rows)}</table>"
 

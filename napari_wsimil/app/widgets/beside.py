@@ -12,22 +12,24 @@ from qtpy.compat import isalive
 from qtpy.QtCore import QEvent, QTimer
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
+from napari_wsimil.app.cells import cells_beside
 from napari_wsimil.app.map_view import STYLE, restyle
 from napari_wsimil.app.overlays import map_layer
+from napari_wsimil.app.pointer import Pointer
 from napari_wsimil.app.slide_layers import slide_layers
+from napari_wsimil.app.view import Cursor
 from napari_wsimil.explain.scale import scaled
 
 if TYPE_CHECKING:
     from qtpy.QtCore import QObject
 
+    from napari_wsimil.app.cells import Cell
     from napari_wsimil.app.display import Display
-    from napari_wsimil.app.session import Pane, Session
+    from napari_wsimil.app.session import Session
     from napari_wsimil.app.slide_layers import LayerTuple
     from napari_wsimil.app.view import View
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.space.slide import Slide
-
-    Cell = tuple[Slide, Prediction, Display]
 
 _HEIGHT = 150  # px on screen, at least
 _SMALL = 8  # points
@@ -62,6 +64,7 @@ class BesideWidget(QWidget):
             for event in ("prediction", "extras", "display", "side", "slide"):
                 pane.events[event].connect(self._show)
         session.pane.events.view.connect(self._follow)
+        self._pointer = Pointer(self.model, self._point)
         self._show()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
@@ -92,7 +95,7 @@ class BesideWidget(QWidget):
         """Draw what is wanted; where only colors change, in the layers that are there."""
         if not isalive(self):
             return
-        cells = [*_sides(self._session.pane), *_main_map(self._session.beside)]
+        cells = cells_beside(self._session)
         if _layout(cells) == _layout(self._drawn):
             self._redraw(cells)
             return
@@ -149,6 +152,14 @@ class BesideWidget(QWidget):
             restyle(layer, shade)
         self._drawn = cells
 
+    def _point(self, place: tuple[float, float] | None, cell: tuple[int, int] | None) -> None:
+        """Tell the session where the mouse is, and over which map."""
+        if place is None or cell is None:
+            self._session.pane.cursor = None
+        else:
+            y, x = place
+            self._session.pane.cursor = Cursor(x / self._mpp, y / self._mpp, cell[1])
+
     # cameras
 
     def _follow(self, _: object = None) -> None:
@@ -188,23 +199,6 @@ class BesideWidget(QWidget):
     def _mpp(self) -> float:
         slide = self._session.pane.slide
         return (slide.resolution.mpp if slide else None) or 1.0
-
-
-def _sides(pane: Pane) -> list[Cell]:
-    """Return the cells of a pane's maps that are to lie beside, as they would be shown alone."""
-    slide, shown = pane.slide, pane.shown
-    if slide is None or shown is None or shown.bag.grid is None:
-        return []
-    names = [one.name for one in shown.explanations]
-    wanted = [names.index(name) for name in pane.side if name in names]
-    return [(slide, shown, pane.display.of(number)) for number in wanted]
-
-
-def _main_map(pane: Pane) -> list[Cell]:
-    slide, shown = pane.slide, pane.shown
-    if slide is None or shown is None or shown.bag.grid is None:
-        return []
-    return [(slide, shown, pane.display)]
 
 
 def _labeled(slide: Slide, prediction: Prediction, display: Display) -> LayerTuple:

@@ -61,6 +61,11 @@ class Overview(QWidget):
         share = UM_AT_ONE / magnification / view.um
         self._pane.wanted = view.moved(view.x, view.y, share)
 
+    def enterEvent(self, event: QEvent) -> None:
+        """Tell that the mouse has left the canvas, which does not learn it."""
+        super().enterEvent(event)
+        self._pane.cursor = None
+
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """Stay in the corner of what it lies over."""
         if event.type() == QEvent.Type.Resize and isalive(self):
