@@ -57,6 +57,13 @@ def slide_key(slide: SlideRow, folder: Path | None) -> str:
     return _known[state]
 
 
+def _key_or_none(slide: SlideRow, folder: Path | None) -> str:
+    """Return the key of a slide, empty where its file cannot be read."""
+    with suppress(RecordError, ValueError, OSError):
+        return slide_key(slide, folder)
+    return ""
+
+
 def unread_slides(manifest: Manifest, folder: Path | None) -> int:
     """Return of how many slides of a cohort the key would have to be read from a file."""
     slides = (slide for patient in manifest.patients for slide in patient.slides)
@@ -71,11 +78,11 @@ def _must_be_read(slide: SlideRow, folder: Path | None) -> bool:
 
 
 def person_keys(patients: Iterable[Patient], folder: Path | None) -> dict[str, str]:
-    """Return a key for each person, of the keys of their slides; errors as `slide_key`."""
+    """Return a key for each person, of the keys of their slides."""
     slides: dict[str, list[str]] = {}
     for patient in patients:
         keys = slides.setdefault(patient.person, [])
-        keys += [slide_key(slide, folder) for slide in patient.slides]
+        keys += [_key_or_none(slide, folder) for slide in patient.slides]
     return {person: _hash(" ".join(sorted(keys)).encode()) for person, keys in slides.items()}
 
 
@@ -85,12 +92,8 @@ def arranged(
     """Return a cohort in an order that no name decides, and the key of each person.
 
     By the rule of names the cohort stays as it is, and there are no keys. Patients of whom
-    the cohort does not say what the task asks come last.
-
-    Raises
-    ------
-    RecordError, ValueError, OSError
-        As `slide_key`.
+    the cohort does not say what the task asks come last. Features that cannot be read give no
+    key: training reads all of them and refuses these together, by name.
     """
     if rule is FoldRule.NAMES:
         return manifest, {}
@@ -99,12 +102,14 @@ def arranged(
     keys = person_keys(known, folder)
     ordered = [_in_order(patient, folder) for patient in known]
     # equal keys are of equal files; only then a name decides
-    ordered.sort(key=lambda p: (keys[p.person], [slide_key(s, folder) for s in p.slides], p.name))
+    ordered.sort(
+        key=lambda p: (keys[p.person], [_key_or_none(s, folder) for s in p.slides], p.name)
+    )
     return replace(manifest, patients=(*ordered, *others)), keys
 
 
 def _in_order(patient: Patient, folder: Path | None) -> Patient:
-    slides = sorted(patient.slides, key=lambda slide: (slide_key(slide, folder), slide.slide))
+    slides = sorted(patient.slides, key=lambda slide: (_key_or_none(slide, folder), slide.slide))
     return replace(patient, slides=tuple(slides))
 
 
