@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import openslide
 import pytest
+from dicoms import write_dicom
+from pydicom.uid import generate_uid
 
 from napari_wsimil.space.readers.content import content_digest
 from napari_wsimil.space.readers.openslide import OpenSlideReader
@@ -28,19 +30,23 @@ def test_a_changed_byte_at_head_middle_or_tail_is_another_file(tmp_path: Path, p
     assert content_digest(tmp_path / "a") != content_digest(tmp_path / "b")
 
 
-def test_a_folder_is_known_by_its_first_dicom(
+class Bare(openslide.OpenSlide):
+    """An OpenSlide that has no hash of its own, as of some formats."""
+
+    @property
+    def properties(self) -> dict[str, str]:
+        hashes = (openslide.PROPERTY_NAME_QUICKHASH1,)
+        return {name: text for name, text in super().properties.items() if name not in hashes}
+
+
+def test_a_folder_is_known_by_the_finest_dicom_of_its_slide(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bare = SimpleNamespace(
-        properties={},
-        level_dimensions=((9, 9),),
-        level_downsamples=(1.0,),
-        dimensions=(9, 9),
-        associated_images={},
-    )
-    monkeypatch.setattr("openslide.OpenSlide", lambda _: bare)
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "1.dcm").write_bytes(name.encode())
+    monkeypatch.setattr("openslide.OpenSlide", Bare)
+    for name, gray in (("one", 90), ("two", 91)):
+        series = generate_uid()
+        for size, file in ((64, "1.dcm"), (128, "2.dcm")):
+            pixels = np.full((size, size, 3), gray, np.uint8)
+            write_dicom(tmp_path / name / file, pixels, series, (0.064 / size, 0.064 / size))
     one, two = (OpenSlideReader(tmp_path / name).identity for name in ("one", "two"))
-    assert one == content_digest(tmp_path / "one" / "1.dcm") != two
+    assert one == content_digest(tmp_path / "one" / "2.dcm") != two

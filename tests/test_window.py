@@ -270,7 +270,7 @@ def test_saving_and_exporting_a_slide_is_refused_with_a_sentence(
     docks.idle()
     with pytest.raises(TooLargeError, match="not saved as one picture"):
         docks.viewer.layers["slide 3957"].save(str(tmp_path / "slide.tif"))
-    with pytest.raises(TooLargeError, match="8880 × 11868"):
+    with pytest.raises(TooLargeError, match="8880 × 11872"):
         docks.viewer.export_figure(scale_factor=4)
 
 
