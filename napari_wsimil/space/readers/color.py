@@ -213,7 +213,9 @@ def _from_jpeg_2000(page: TiffPage) -> Converter | None:
         raise _contradiction(page, "compression 33005 is RGB")
     writer_known = aperio or page.parent.is_ome or "Bio-Formats" in page.software
     if page.compression == _APERIO_YCBCR and not (ycbcr or writer_known or transformed):
-        raise _contradiction(page, "compression 33003 is YCbCr of Aperio or RGB of Bio-Formats")
+        raise _contradiction(
+            page, "compression 33003 is YCbCr of Aperio or RGB of Bio-Formats, and it names neither"
+        )
     return _from_ycbcr(_BT601, _FULL_RANGE) if ycbcr else None
 
 
