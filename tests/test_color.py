@@ -226,6 +226,7 @@ def gray_cases() -> Iterator[Case]:
                 compression=number,
                 palette=rest.pop("palette", None),
                 extra=rest.pop("extra", None),
+                planar=rest.pop("planar", 1),
             )
             return Case(f"{encode.__name__} {name}", samples, header, encode, truth, **rest)
 
@@ -233,6 +234,7 @@ def gray_cases() -> Iterator[Case]:
         yield case("inverted", 255 - gray, GRAY, 0, peers="OpenSlide Pillow")
         yield case("gray 16", wide(gray), GRAY, 1, peers="OpenSlide")
         yield case("inverted 16", 65535 - wide(gray), GRAY, 0, peers="OpenSlide")
+        yield case("gray apart", gray, GRAY, 1, planar=2, peers="OpenSlide")
         yield case("palette", gray, palette[gray[..., 0]], 3, palette=palette, peers="Pillow")
         two = np.concatenate([gray, ALPHA], axis=2)
         yield case("gray, alpha", two, GRAY, 1, extra=(2,), refused="further channels")
@@ -242,6 +244,14 @@ def gray_cases() -> Iterator[Case]:
         yield Case(
             f"subsampled {units}", ycbcr(RGB), header, subsampled(*units), RGB, refused, "OpenSlide"
         )
+    for name, tags in (
+        ("no green", {"coefficients": (0.5, 0.0, 0.5)}),
+        ("no range", {"reference": (9, 9, 128, 255, 128, 255)}),
+        ("two coefficients", {"coefficients": (0.3, 0.6)}),
+    ):
+        header = Header(photometric=6, subsampling=(1, 1), **tags)
+        reason = "tag 529" if name == "two coefficients" else "YCbCrCoefficients"
+        yield Case(name, ycbcr(RGB), header, refused=reason)
     yield Case("subsampled unstated", ycbcr(RGB), Header(photometric=6), subsampled(2, 2))
 
 
@@ -278,6 +288,10 @@ def jpeg_cases() -> Iterator[Case]:
     transparent = np.concatenate([RGB, ALPHA], axis=2)
     header = Header(extra=(2,), **full)
     yield Case("alpha", transparent, header, JPEG_4, ON_WHITE, peers="OpenSlide")
+    header = Header(photometric=5, planar=2, **full)
+    yield Case("apart CMYK", cmyk, header, jpeg(), refused="CMYK.*PlanarConfiguration 2")
+    header = Header(photometric=6, planar=2, **full, subsampling=(1, 1))
+    yield Case("apart YCbCr", ycbcr(RGB), header, jpeg(), peers="OpenSlide")
     yield Case("obsolete", RGB, Header(compression=6), plain, refused="obsolete compression 6")
 
 
@@ -305,6 +319,8 @@ def codec_cases() -> Iterator[Case]:
     header = Header(compression=33005, extra=(2,))
     yield Case("33005 alpha", transparent, header, jpeg_2000(), ON_WHITE)
     yield Case("WebP", RGB, Header(compression=50001), webp)
+    header = Header(compression=50001, extra=(2,))
+    yield Case("WebP alpha", transparent, header, webp, ON_WHITE)
     header = Header(photometric=6, compression=50001)
     yield Case("WebP YCbCr", RGB, header, webp, refused="compression 50001 is of RGB")
 

@@ -28,7 +28,7 @@ class Header:
     planar: int = 1
     extra: tuple[int, ...] | None = None
     subsampling: tuple[int, int] | None = None
-    coefficients: tuple[float, float, float] | None = None
+    coefficients: tuple[float, ...] | None = None
     reference: tuple[int, ...] | None = None
     palette: NDArray[np.uint8] | None = None
     sample_format: int | None = None

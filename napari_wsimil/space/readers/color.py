@@ -76,7 +76,8 @@ def rgb_converter(page: TiffPage) -> Converter | None:
         OpenSlide reads these colors.
     """
     _check_samples(page)
-    if page.bitspersample != 8 or page.planarconfig != 1:
+    apart = page.planarconfig != 1 and page.samplesperpixel > 1
+    if page.bitspersample != 8 or apart:
         raise _openslide_or_refuse(page)
     if page.compression in _JPEG:
         convert = _from_jpeg(page)
@@ -126,11 +127,12 @@ def _openslide_or_refuse(page: TiffPage) -> SlideError:
     kind = f"{page.bitspersample}-bit {_name(page)}, PlanarConfiguration {int(page.planarconfig)}"
     if page.extrasamples:
         kind += f", ExtraSamples {_extra(page)}"
-    gray = page.photometric in (_GRAY, _INVERTED_GRAY)
+    gray, jpeg = page.photometric in (_GRAY, _INVERTED_GRAY), page.compression in _JPEG
+    cmyk = page.photometric == _CMYK and not jpeg
     read = {
-        16: gray or _is_rgb(page),
-        8: _is_rgb(page) or page.photometric == _CMYK or page.subsampling == (1, 1),
-        **dict.fromkeys((1, 2, 4), gray or page.photometric == _PALETTE),
+        16: (gray or _is_rgb(page)) and not jpeg,
+        8: _is_rgb(page) or cmyk or page.subsampling == (1, 1),
+        **dict.fromkeys((1, 2, 4), (gray or page.photometric == _PALETTE) and not jpeg),
     }
     codec = page.compression in JPEG_2000 | _RGB_CODECS
     if not codec and _extra(page) != _UNSPECIFIED and read.get(page.bitspersample):
@@ -213,7 +215,9 @@ def _from_jpeg_2000(page: TiffPage) -> Converter | None:
         raise _contradiction(page, "compression 33005 is RGB")
     writer_known = aperio or page.parent.is_ome or "Bio-Formats" in page.software
     if page.compression == _APERIO_YCBCR and not (ycbcr or writer_known or transformed):
-        raise _contradiction(page, "compression 33003 is YCbCr of Aperio or RGB of Bio-Formats")
+        raise _contradiction(
+            page, "compression 33003 is YCbCr of Aperio or RGB of Bio-Formats, and it names neither"
+        )
     return _from_ycbcr(_BT601, _FULL_RANGE) if ycbcr else None
 
 
@@ -295,12 +299,15 @@ def _numbers(page: TiffPage, tag: int, default: tuple[float, ...]) -> tuple[floa
     stored = page.tags.valueof(tag)
     if stored is None:
         return default
-    if len(stored) == 2 * len(default):
-        pairs = zip(stored[::2], stored[1::2], strict=True)
-        stored = [float(Fraction(*pair)) for pair in pairs]
-    if len(stored) != len(default):
-        raise _contradiction(page, f"tag {tag} has {len(stored)} numbers")
-    return tuple(map(float, stored))
+    try:
+        if len(stored) == 2 * len(default):
+            pairs = zip(stored[::2], stored[1::2], strict=True)
+            stored = [Fraction(*pair) for pair in pairs]
+        if len(stored) == len(default):
+            return tuple(map(float, stored))
+    except (TypeError, ValueError, ZeroDivisionError):
+        pass  # as for another count of numbers
+    raise _contradiction(page, f"its tag {tag} is {stored}, not {len(default)} numbers")
 
 
 def _name(page: TiffPage) -> str:
