@@ -222,7 +222,9 @@ def _completed(connection: sqlite3.Connection) -> sqlite3.Connection:
         if table.name not in there:
             made = str(CreateTable(table).compile(dialect=sqlite.dialect()))
             connection.execute(made.replace("CREATE TABLE", "CREATE TEMP TABLE", 1))
-    for name, columns in _lacking(connection.execute).items():
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    # what a newer version has not any more is not there, and not unknown
+    for name, columns in (_lacking(connection.execute) if version < VERSION else {}).items():
         nulls = ", ".join(f"NULL AS {column.name}" for column in columns)
         connection.execute(f"CREATE TEMP VIEW {name} AS SELECT *, {nulls} FROM main.{name}")
     return connection
