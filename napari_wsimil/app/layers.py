@@ -49,12 +49,31 @@ class Layers:
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
         self._by_role: dict[str, Layer] = {}
+        self._under: dict[str, list[Layer]] = {}
+        self._over: dict[str, list[Layer]] = {}
+        viewer.layers.events.moved.connect(lambda _: self.expect({}, {}))
 
     def __contains__(self, layer: Layer) -> bool:
         return any(layer is ours for ours in self._by_role.values())
 
     def __iter__(self) -> Iterator[str]:
         return iter(list(self._by_role))
+
+    def expect(self, under: dict[str, list[Layer]], over: dict[str, list[Layer]]) -> None:
+        """Take the layers of others that lay under and over each role, for its next layer."""
+        self._under, self._over = dict(under), dict(over)
+
+    def around(self) -> tuple[dict[str, list[Layer]], dict[str, list[Layer]]]:
+        """Return by role the layers of others under and over it, as it is or last was."""
+        for role, layer in self._by_role.items():
+            self._note(role, layer)
+        return dict(self._under), dict(self._over)
+
+    def _note(self, role: str, layer: Layer) -> None:
+        every = list(self._viewer.layers)
+        at = every.index(layer)
+        self._under[role] = [one for one in every[:at] if one not in self]
+        self._over[role] = [one for one in every[at + 1 :] if one not in self]
 
     def get(self, role: str) -> Layer | None:
         """Return the layer of a role, if there is one."""
@@ -124,6 +143,7 @@ class Layers:
         layer = self._by_role.pop(role, None)
         if layer is not None and layer in self._viewer.layers:
             selected = set(self._viewer.layers.selection) - {layer}
+            self._note(role, layer)
             self._viewer.layers.remove(layer)
             self._viewer.layers.selection = selected & set(self._viewer.layers)
 
@@ -139,6 +159,8 @@ class Layers:
         rank, layers = ROLES.index(role), self._viewer.layers
         below = [self._by_role[r] for r in ROLES[:rank] if r in self._by_role]
         above = [self._by_role[r] for r in ROLES[rank:] if r in self._by_role]
+        below += [layer for layer in self._under.pop(role, ()) if layer in layers]
+        above += [layer for layer in self._over.pop(role, ()) if layer in layers]
         if below:
             return int(max(layers.index(layer) for layer in below)) + 1
         if above:

@@ -19,6 +19,7 @@ from napari_wsimil.app.picking import Picking
 from napari_wsimil.app.pointer import Pointer
 from napari_wsimil.app.readout import Readout
 from napari_wsimil.app.slide_layers import LayerTuple, slide_layers
+from napari_wsimil.app.user_layers import UserLayers
 from napari_wsimil.app.view import Cursor
 from napari_wsimil.app.words import caption
 
@@ -42,7 +43,9 @@ _REST_MS = 1000
 
 
 class Presenter:
-    """Puts what a session's first pane holds into a viewer's layers; touches no other layer.
+    """Puts what a session's first pane holds into a viewer's layers.
+
+    Layers of others are put away with the slide they were added on, see `UserLayers`.
 
     Parameters
     ----------
@@ -57,6 +60,7 @@ class Presenter:
         self.pane = pane = session.pane
         self.readout = Readout(session)
         self._layers = Layers(viewer)
+        self._user = UserLayers(viewer, self._layers, session.shelves)
         self._settling: Slide | None = None
         self._resting = QTimer()
         self._resting.setSingleShot(True)
@@ -89,11 +93,13 @@ class Presenter:
     # the slide
 
     def _show_slide(self, slide: Slide | None) -> None:
+        self._user.put_away(slide)
         for role in self._layers:
             self._layers.remove(role)
         self._map.show()
         self._settling = slide
         if slide is None:
+            self._user.bring_back(None)
             self._tell_caveat()
             return
         underlay, image = slide_layers(slide)
@@ -101,6 +107,7 @@ class Presenter:
         QTimer.singleShot(_SETTLE_MS, partial(self._lay_under, slide, underlay))
         self.viewer.canvas.overlays.scale_bar.visible = slide.resolution.known
         self.viewer.reset_view()
+        self._user.bring_back(slide)
         self._tell_caveat()
 
     def _lay_under(self, slide: Slide, underlay: LayerTuple) -> None:
@@ -115,8 +122,10 @@ class Presenter:
     def _take(self, layer: Layer) -> None:
         """Show a slide that napari itself opened as if it had been opened in the Slide dock.
 
-        napari's own layers of it go: they tell the name of the file.
+        napari's own layers of it go: they tell the name of the file. Other layers get the units
+        of the slide.
         """
+        self._user.take(layer)
         if is_slide(layer) and layer not in self._layers:
             QTimer.singleShot(0, partial(self._show_instead, layer.metadata["slide"]))
 

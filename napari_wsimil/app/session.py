@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from napari_wsimil.app.case import Case
+    from napari_wsimil.app.user_layers import Shelf
     from napari_wsimil.app.view import Cursor, View
     from napari_wsimil.bags.bag import Bag
     from napari_wsimil.explain.predict import Prediction
@@ -291,16 +292,18 @@ class Session:
     """The panes of one window: the docks work on the first, the second lies beside it.
 
     `study` is the one that is open, `kept` the answer or review that was kept in it last, each
-    with an event when it is another.
+    with an event when it is another. `shelves` are the layers that users added on slides that
+    are not open, by the slide's fingerprint.
     """
 
     events: ClassVar[SignalGroupDescriptor] = SignalGroupDescriptor(
-        equality_operators={"study": operator.is_, "kept": operator.is_}
+        equality_operators=dict.fromkeys(("study", "kept", "shelves"), operator.is_)
     )
 
     panes: list[Pane] = field(default_factory=lambda: [Pane(), Pane()])
     study: Study | None = None
     kept: Answer | Review | None = None
+    shelves: dict[str, Shelf] = field(default_factory=dict, repr=False)
 
     @property
     def pane(self) -> Pane:

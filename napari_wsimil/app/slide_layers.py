@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pint
 
 from napari_wsimil.space.blank import is_blank
 
@@ -76,3 +77,9 @@ def units_of(slide: Slide) -> dict[str, Any]:
         "units": ("um" if slide.resolution.known else "pixel",) * 2,
         "axis_labels": ("y", "x"),
     }
+
+
+def in_um(unit: pint.Unit) -> float:
+    """Return the µm in a unit of length; NaN for any other unit."""
+    quantity = pint.get_application_registry().Quantity(1.0, unit)
+    return float(quantity.to("um").magnitude) if quantity.check("[length]") else float("nan")

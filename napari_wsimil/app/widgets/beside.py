@@ -77,6 +77,7 @@ class BesideWidget(QWidget):
         """Make the canvas at its first use: it takes a moment that a start need not wait for."""
         if self._canvas is None:
             self._canvas = QtViewer(self.model)
+            self._canvas.setAcceptDrops(False)  # layers dropped here would go with the next map
             self.layout().addWidget(self._canvas)
             self.window().installEventFilter(self)
 

@@ -74,6 +74,8 @@ class SlideWidget(DockedWidget):
         self.facts.setWordWrap(True)
         self.names = QCheckBox("Show file name")
         self.names.setToolTip("File names can name a patient: they are hidden unless asked for")
+        self.put_away = QLabel()
+        self.put_away.setToolTip(_PUT_AWAY)
         self.mpp = QDoubleSpinBox()
         self.mpp.setRange(*PLAUSIBLE_MPP)
         self.mpp.setDecimals(4)
@@ -91,6 +93,7 @@ class SlideWidget(DockedWidget):
         inside.addWidget(self.open_button)
         inside.addWidget(self.facts)
         inside.addWidget(self.names)
+        inside.addWidget(self.put_away)
         inside.addLayout(row)
         return box
 
@@ -236,6 +239,8 @@ class SlideWidget(DockedWidget):
         self.mpp.setVisible(not stated)
         self.mpp_button.setVisible(self.mpp.isVisibleTo(self))
         self.names.setVisible(slide is not None)
+        self.put_away.setText(_put_away_text(self._session))
+        self.put_away.setVisible(bool(self._session.shelves))
         blank = slide is not None and is_blank(slide)
         known = slide is not None and slide.resolution.known
         why = "There is no slide, only its features" if blank else "Open a slide first"
@@ -259,6 +264,17 @@ class SlideWidget(DockedWidget):
 
 
 _NO_SLIDE = "No slide is open."
+_PUT_AWAY = (
+    "Layers that you add stay with their slide and come back with it. They last until this\n"
+    "window closes: save them first with File, Save Selected Layers"
+)
+
+
+def _put_away_text(session: Session) -> str:
+    """Return how many layers of other slides are put away."""
+    layers = sum(len(shelf.layers) for shelf in session.shelves.values())
+    slides = len(session.shelves)
+    return f"Put away: {layers} layer{'s' * (layers != 1)} of {slides} slide{'s' * (slides != 1)}"
 
 
 def _slide_facts(slide: Slide, names: bool) -> str:
