@@ -124,6 +124,16 @@ def test_a_level_whose_place_cannot_be_told_is_left_out_and_named(
         np.testing.assert_allclose(middle(thumbnail) * downsample, MARKED.middle, atol=1)
 
 
+def test_a_level_filled_up_by_one_pixel_keeps_its_whole_factor(tmp_path: Path) -> None:
+    series, levels = generate_uid(), MARKED.levels()
+    write_dicom(tmp_path / "0.dcm", levels[0], series, (MM, MM))
+    more = np.pad(levels[1], ((0, 1), (0, 1), (0, 0)))
+    write_dicom(tmp_path / "1.dcm", more, series, (2 * MM, 2 * MM))
+    with open_slide(tmp_path) as slide:
+        assert (slide.levels[1].factors, slide.levels[1].width) == ((2, 2), 205)
+        assert slide.reader.notes == ()
+
+
 def test_levels_without_spacing_lie_by_their_size(tmp_path: Path) -> None:
     series = generate_uid()
     for number, pixels in enumerate(MARKED.levels()):

@@ -71,6 +71,7 @@ def test_a_mark_is_found_within_a_pixel_on_every_path(marked: Marked, folder: Pa
     path = write_svs(folder / "marked.svs", marked.levels())
     with open_slide(path) as slide:
         assert [(level.width, level.height) for level in slide.levels] == marked.sizes
+        assert slide.notes() == ()
         for name, place, pixel in _sightings(slide, marked, folder):
             off = np.abs(place - marked.middle).max()
             assert off <= pixel * (1 + 1e-6), f"{name}: {off:.1f} px off, a pixel is {pixel:.2f}"
@@ -207,6 +208,7 @@ def test_the_levels_of_an_elongated_slide_have_one_whole_factor(folder: Path) ->
         ((2000, 1000), (800, 400), (2.5, 2.5)),
         ((98_304, 60_001), (98_304 // 3 + 7, 20_005), (98_304 / 32_775, 98_304 / 32_775)),
         ((1000, 1000), (500, 250), (2, 4)),
+        ((1000, 1000), (553, 512), (1000 / 553, 1000 / 512)),
         ((1000, 20_000), (512, 10_240), (1000 / 512, 20_000 / 10_240)),
     ],
 )
@@ -214,6 +216,14 @@ def test_one_factor_that_explains_both_sizes_is_the_levels_factor(
     finest: tuple[int, int], size: tuple[int, int], factors: tuple[float, float]
 ) -> None:
     assert level_factors(finest, size) == factors
+
+
+def test_a_factor_between_the_two_ratios_counts_as_one() -> None:
+    """721.5 columns filled up and 148.96 rows cut: neither axis' ratio explains the other."""
+    x, y = level_factors((1453, 300), (722, 148))
+    assert x == y
+    assert math.ceil(1453 / x) == 722
+    assert math.floor(300 / y) == 148
 
 
 def test_what_a_cut_level_lacks_is_its_last_pixel_and_never_glass(folder: Path) -> None:
@@ -236,6 +246,10 @@ def test_a_level_of_two_factors_has_both(folder: Path) -> None:
     path = write_svs(folder / "two.svs", [fine, fine[::2, ::4]])
     with open_slide(path) as slide:
         assert slide.levels[1].factors == (4.0, 2.0)
+        assert slide.notes() == (
+            "level 1 (100 × 200 px): its size makes it 4 × 2 times as coarse, so it may be "
+            "padded or misplaced",
+        )
         np.testing.assert_array_equal(
             middle(slide.read_region(40, 100, 50, 100, level=1)), [20, 70]
         )

@@ -100,11 +100,11 @@ class Slide:
         """
         if len(self.images) == 1:
             return self.reader.notes
-        described = [image.described(names) for image in self.images]
-        opened = described.pop(self.image)
+        texts = [image.described(names) for image in self.images]
+        shown = texts.pop(self.image)
         where = "folder" if self.path.is_dir() else "file"
         count = f"1 of {len(self.images)} images in the {where} is open"
-        return f"{count}: {opened}; not {', '.join(described)}", *self.reader.notes
+        return f"{count}: {shown}; not {', '.join(texts)}", *self.reader.notes
 
     @cached_property
     def fingerprint(self) -> str:

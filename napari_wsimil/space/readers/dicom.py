@@ -163,8 +163,8 @@ def _spacing(header: Dataset, size: Size) -> tuple[float, float] | None:
     elif header.get("ImagedVolumeWidth") and header.get("ImagedVolumeHeight"):
         width, height = float(header.ImagedVolumeWidth), float(header.ImagedVolumeHeight)
         spacing = width / size[0], height / size[1]
-    believed = spacing is not None and all(0 < side < math.inf for side in spacing)
-    return spacing if believed else None
+    valid = spacing is not None and all(0 < side < math.inf for side in spacing)
+    return spacing if valid else None
 
 
 def _item(header: Dataset, name: str) -> Any:
@@ -212,16 +212,19 @@ def _factors(finest: Matrix, matrix: Matrix) -> tuple[tuple[float, float], str]:
             return by_size, ""
         raise ValueError(f"it states no pixel spacing, and its size {_differing(by_size)}")
     (x0, y0), (x, y) = finest.spacing, matrix.spacing
-    stated = _whole(x / x0), _whole(y / y0)
-    needed = [whole / factor for whole, factor in zip(finest.size, stated, strict=True)]
-    off = [side - exact for side, exact in zip(matrix.size, needed, strict=True)]
+    by_spacing = _whole(x / x0), _whole(y / y0)
+    sides = [whole / factor for whole, factor in zip(finest.size, by_spacing, strict=True)]
+    off = [side - exact for side, exact in zip(matrix.size, sides, strict=True)]
     if max(map(abs, off)) <= 1:
-        return by_size, ""
-    square = abs(stated[0] / stated[1] - 1) * max(matrix.size) <= 1
-    width, height = (math.ceil(exact - 1e-6) for exact in needed)
+        whole = by_spacing[0] == by_spacing[1] == round(by_spacing[0])
+        return by_spacing if whole else by_size, ""
+    square = abs(by_spacing[0] / by_spacing[1] - 1) * max(matrix.size) <= 1
+    width, height = (math.ceil(exact - 1e-6) for exact in sides)
     if square and min(off) >= -1:
-        return stated, f"by its pixel spacing {width} × {height} px are slide, the rest padding"
-    spacing = f"its pixel spacing makes it {stated[0]:.6g} × {stated[1]:.6g} times as coarse"
+        return by_spacing, f"by its pixel spacing {width} × {height} px are slide, the rest padding"
+    spacing = (
+        f"its pixel spacing makes it {by_spacing[0]:.6g} × {by_spacing[1]:.6g} times as coarse"
+    )
     if one:
         return by_size, f"{spacing}, its size {by_size[0]:.6g} times, which is taken"
     raise ValueError(f"{spacing}, and its size {_differing(by_size)}")

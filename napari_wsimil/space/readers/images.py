@@ -58,22 +58,22 @@ class TiffImages:
 
 def tiff_images(tiff: TiffFile) -> TiffImages:
     """Return the images of an open TIFF, in the order of the file."""
-    listed = [
+    numbers = [
         number
         for number, series in enumerate(tiff.series)
         if number == 0 or series.kind not in _SCANNERS or not _ASIDE.search(series.name)
     ]
-    stated = _ome_sides(tiff) if tiff.ome_metadata else None
+    ome = _ome_sides(tiff) if tiff.ome_metadata else None
     images, sides = [], []
-    for number in listed:
+    for number in numbers:
         series = tiff.series[number]
-        pair = _tag_sides(series) if stated is None else stated[number]
+        pair = _tag_sides(series) if ome is None else ome[number]
         square = None not in pair and abs((pair[0] or 0) - (pair[1] or 0)) <= 0.01 * (pair[0] or 0)
         name = series.name or f"image {number + 1}"
         images.append(SlideImage(name, _size(series), pair[0] if square else None))
         sides.append(pair)
-    main = max(range(len(listed)), key=lambda one: _rank(tiff.series[listed[one]]))
-    return TiffImages(tuple(listed), tuple(images), tuple(sides), main)
+    main = max(range(len(numbers)), key=lambda one: _rank(tiff.series[numbers[one]]))
+    return TiffImages(tuple(numbers), tuple(images), tuple(sides), main)
 
 
 def images_of_file(path: Path) -> TiffImages | None:

@@ -11,6 +11,8 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari_wsimil.space.geometry import Level
 
 Size = tuple[int, int]
@@ -20,8 +22,8 @@ def level_factors(finest: Size, size: Size) -> tuple[float, float]:
     """Return the level-0 pixels per pixel of a level, along x and y.
 
     One factor for both axes where one gives the level's size, cut or filled to whole pixels:
-    the exact ratio of the sizes, a power of two, a whole number or the ratio of the longer
-    axis, in this order. Otherwise the ratio of each axis.
+    the exact ratio of the sizes, a power of two, a whole number, the ratio of the longer axis
+    or any other, in this order. Otherwise the ratio of each axis.
 
     Parameters
     ----------
@@ -32,10 +34,30 @@ def level_factors(finest: Size, size: Size) -> tuple[float, float]:
     if ratios[0] == ratios[1]:
         return ratios
     longer = ratios[0] if finest[0] >= finest[1] else ratios[1]
-    for factor in (*_powers_of_two(longer), *_whole(longer), longer):
+    candidates = *_powers_of_two(longer), *_whole(longer), longer, _between(finest, size)
+    for factor in candidates:
         if factor >= 1 and all(map(_explains, (factor, factor), finest, size)):
             return float(factor), float(factor)
     return ratios
+
+
+def level_notes(sizes: Sequence[Size]) -> tuple[str, ...]:
+    """Return what must be known of levels that are placed by their sizes, for people."""
+    notes = ((number, size, _disagreement(sizes[0], size)) for number, size in enumerate(sizes))
+    return tuple(f"{level_name(number, size)}: {text}" for number, size, text in notes if text)
+
+
+def level_name(number: int, size: Size) -> str:
+    """Return what a level is called in a sentence."""
+    return f"level {number} ({size[0]} × {size[1]} px)"
+
+
+def _disagreement(finest: Size, size: Size) -> str:
+    """Return what to say of a level whose axes disagree by more than a pixel, else nothing."""
+    x, y = level_factors(finest, size)
+    if x == y:
+        return ""
+    return f"its size makes it {x:.4g} × {y:.4g} times as coarse, so it may be padded or misplaced"
 
 
 def moves(level: Level, downsample: float) -> bool:
@@ -57,6 +79,13 @@ def _explains(factor: float, finest: int, side: int) -> bool:
     if abs(exact - nearest) < 1e-9 * exact:
         return side == nearest
     return side in (math.floor(exact), math.ceil(exact))
+
+
+def _between(finest: Size, size: Size) -> float:
+    """Return the middle of the factors that give both sides to less than a pixel, if any do."""
+    low = max(whole / (side + 1) for whole, side in zip(finest, size, strict=True))
+    high = min(whole / max(side - 1, 0.5) for whole, side in zip(finest, size, strict=True))
+    return (low + high) / 2
 
 
 def _powers_of_two(ratio: float) -> list[int]:

@@ -31,7 +31,7 @@ from napari_wsimil.space.readers.dicom import (
     slides_of,
 )
 from napari_wsimil.space.readers.images import images_of_file
-from napari_wsimil.space.readers.levels import level_factors, moves
+from napari_wsimil.space.readers.levels import level_factors, level_name, level_notes, moves
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -58,6 +58,9 @@ class OpenSlideReader:
         except openslide.OpenSlideError as error:
             raise SlideError(f"OpenSlide says: {error}") from error
         self._file = _File(slide)
+        if any(not 0 < side <= _MAX_SIDE for side in slide.dimensions):
+            self.close()
+            raise SlideError(f"a slide of {slide.dimensions} px is not plausible")
         stated = slide.properties
         self.vendor = stated.get(openslide.PROPERTY_NAME_VENDOR, "openslide")
         try:
@@ -65,15 +68,12 @@ class OpenSlideReader:
                 matrices = matrices or list(read_matrices(file.parent))
                 self._stored, self.notes = _dicom_levels(slide, matrices)
             else:
-                self._stored, self.notes = _levels(slide), ()
+                self._stored, self.notes = _levels(slide)
             self.images, self.image = _images(slide, self.vendor, file, slides)
         except SlideError:
             self.close()
             raise
         self.levels = tuple(stored.placed.level for stored in self._stored)
-        if any(not 0 < side <= _MAX_SIDE for side in slide.dimensions):
-            self.close()
-            raise SlideError(f"a slide of {slide.dimensions} px is not plausible")
         names = (openslide.PROPERTY_NAME_MPP_X, openslide.PROPERTY_NAME_MPP_Y)
         x, y = (float(stated[name]) if name in stated else None for name in names)
         derived = self.vendor == "generic-tiff"
@@ -157,16 +157,17 @@ class _Stored:
     divisor: float
 
 
-def _levels(slide: openslide.OpenSlide) -> list[_Stored]:
+def _levels(slide: openslide.OpenSlide) -> tuple[list[_Stored], tuple[str, ...]]:
     """Return every level with the factor its format states, else with those of its size."""
-    finest, levels = slide.dimensions, []
+    finest, levels, by_size = slide.dimensions, [], True
     for number, size in enumerate(slide.level_dimensions):
         divisor = slide.level_downsamples[number]
         mean = (finest[0] / size[0] + finest[1] / size[1]) / 2
-        stated = not math.isclose(divisor, mean, rel_tol=1e-12)
-        factors = (divisor, divisor) if stated else level_factors(finest, size)
+        own = not math.isclose(divisor, mean, rel_tol=1e-12)
+        factors = (divisor, divisor) if own else level_factors(finest, size)
+        by_size = by_size and not own
         levels.append(_Stored(Placed(Level(*size, factors, _TILE), (0, 0)), number, divisor))
-    return levels
+    return levels, level_notes(slide.level_dimensions) if by_size else ()
 
 
 def _dicom_levels(
@@ -177,11 +178,14 @@ def _dicom_levels(
     matrices = {
         matrix.size: matrix for matrix in every if matrix.series == series and matrix.volume
     }
+    if slide.dimensions not in matrices:
+        raise SlideError("the header of the finest DICOM level cannot be read")
     levels, notes = [], []
     for number, size in enumerate(slide.level_dimensions):
-        if not {size, slide.dimensions} <= matrices.keys():
-            raise SlideError(f"the header of a level of {size[0]} × {size[1]} px cannot be read")
-        name = f"level {number} ({size[0]} × {size[1]} px)"
+        name = level_name(number, size)
+        if size not in matrices:
+            notes.append(f"{name} is not used: its header cannot be read")
+            continue
         try:
             placed = place_level(matrices[slide.dimensions], matrices[size], _TILE)
         except ValueError as reason:
@@ -233,13 +237,13 @@ def _images(
     alone = SlideImage(file.name, slide.dimensions, None if mpp is None else float(mpp))
     if vendor != "generic-tiff":
         return (alone,), 0
-    listed = images_of_file(file)
-    if listed is None:
+    listing = images_of_file(file)
+    if listing is None:
         return (alone,), 0
-    main = listed.images[listed.main]
+    main = listing.images[listing.main]
     if main.size != slide.dimensions:
         raise SlideError(
             f"OpenSlide reads the first image, {alone.described(False)}, not the largest, "
             f"{main.described(False)}: save that one alone, or as RGB"
         )
-    return listed.images, listed.main
+    return listing.images, listing.main

@@ -25,7 +25,7 @@ from napari_wsimil.space.readers import PARSER_ERRORS
 from napari_wsimil.space.readers.color import JPEG_2000, ColorError, rgb_converter
 from napari_wsimil.space.readers.content import content_digest
 from napari_wsimil.space.readers.images import quiet_parser, tiff_images
-from napari_wsimil.space.readers.levels import level_factors, moves
+from napari_wsimil.space.readers.levels import level_factors, level_notes, moves
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,8 +39,6 @@ MAX_BLOCK = 256 * 2**20
 
 class TiffSlideReader:
     """Tiles of an RGB TIFF that tiffslide can parse. See `Reader`."""
-
-    notes: tuple[str, ...] = ()
 
     def __init__(self, path: Path | str) -> None:
         self._path = path = Path(path)
@@ -66,29 +64,30 @@ class TiffSlideReader:
         self.vendor = str(stated.get("tiffslide.vendor") or "tiff")
         if "tiffslide.series-composition" in stated:
             raise SlideError("several scanned areas in one file are left to OpenSlide")
-        found = tiff_images(tiff)
-        self.images, self.image = found.images, found.main
-        number = found.series[found.main]
+        listing = tiff_images(tiff)
+        self.images, self.image = listing.images, listing.main
+        number = listing.series[listing.main]
         self._pages = [_page(level) for level in tiff.series[number].levels]
         self._to_rgb = [rgb_converter(page) for page in self._pages]
         for page in self._pages:
             _check(page, os.path.getsize(self._path))
         self.levels = tuple(_level(page, self._pages[0]) for page in self._pages)
+        self.notes = level_notes([(level.width, level.height) for level in self.levels])
         first = stated.get("tiffslide.series-index")
         if number == first and not tiff.is_ome:
             self.resolution = _resolution(stated, self.vendor)
         else:
             source = MppSource.OME if tiff.is_ome else MppSource.DERIVED
-            self.resolution = stated_resolution(*found.sides[found.main], source)
-        opened = replace(self.images[self.image], mpp=self.resolution.mpp)
+            self.resolution = stated_resolution(*listing.sides[listing.main], source)
+        slide_image = replace(self.images[self.image], mpp=self.resolution.mpp)
         self.images = tuple(
-            opened if n == found.main else one for n, one in enumerate(found.images)
+            slide_image if n == listing.main else one for n, one in enumerate(listing.images)
         )
         self.properties: Mapping[str, str] = {
             name: str(value) for name, value in stated.items() if value is not None
         }
         aside = () if first is None else self._slide.associated_images
-        self.associated = tuple(name for name in aside if name != opened.name.lower())
+        self.associated = tuple(name for name in aside if name != slide_image.name.lower())
         self.identity = content_digest(self._path)
         changes = {"color": any(self._to_rgb), "levels": any(map(self._moved, self.levels))}
         self.changes: Mapping[str, int] = {kind: 2 for kind, changed in changes.items() if changed}
