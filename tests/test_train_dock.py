@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -244,6 +245,25 @@ def test_a_finished_training_is_judged_on_the_test_patients(ready: Dock) -> None
     ready.train.results.names.setChecked(False)
     assert [f"Jane Doe {7 + int(table.item(r, 0).text()[8:])}" for r in range(4)] == order
     assert not kept(ready).exists()
+
+
+def test_the_slides_of_a_large_cohort_are_read_beside_the_window(
+    dock: Dock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_wsimil.learning import identity
+
+    opened, threads = identity.open_h5, []
+
+    def noted(path: Path) -> Any:
+        threads.append(threading.current_thread())
+        return opened(path)
+
+    monkeypatch.setattr(identity, "open_h5", noted)
+    dock.set_up(write_folder(tmp_path / "bags", 30), tmp_path / "m.safetensors")
+    dock.wait(lambda: dock.train.start_button.isEnabled())
+    assert len(threads) == 30  # each file once
+    assert threading.main_thread() not in threads
+    assert dock.train.cohort.split.text()
 
 
 def test_a_test_set_of_one_class_is_said_before_the_start_and_has_no_scores(

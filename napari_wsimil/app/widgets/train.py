@@ -268,10 +268,10 @@ class TrainWidget(DockedWidget):
     def _reads_keys(self, manifest: Manifest) -> bool:
         """Return whether the keys of many slides are read in the background, begun if need be."""
         features = self.cohort.features.path
-        many = unread_slides(manifest, features) > _AT_ONCE
-        if many and not self._keys.busy:
+        unread = unread_slides(manifest, features)
+        if unread > _AT_ONCE and not self._keys.busy:
             self._keys.ask(lambda: read_keys(manifest, features), self._refresh_on_event, self._say)
-        return many
+        return unread > _AT_ONCE or (unread > 0 and self._keys.busy)
 
     def _allow_pin(self) -> None:
         bag, encoder = self._pane.bag, self._read[3]
