@@ -318,3 +318,22 @@ def test_an_option_for_one_slide_is_refused_for_a_cohort(run: Run, cohort: Path)
     code, _, err = run("predict", cohort.with_name("m.safetensors"), cohort, "--patch-size", 256)
     assert code == 2
     assert "--patch-size 256 is for one slide" in err
+
+
+def test_an_import_tells_of_one_tcga_patient_under_two_names(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    table, study = tmp_path / "patients.csv", tmp_path / "study"
+    rows = ["patient_id,slide_id,label", "TCGA-A1-A0SK-01,a,x", "TCGA-A1-A0SK-11,b,y"]
+    rows += ["P3,TCGA-A1-A0SB-01Z-00-DX1,x", "P4,tcga-a1-a0sb-01Z-00-DX2,x", "P5,e,y"]
+    table.write_text("\n".join(rows))
+    assert main(["study", "create", str(study)]) == 0
+    command = ["study", "import", str(study), "--table", str(table), "--keep-names"]
+    capfd.readouterr()
+    assert main([*command, "--dry-run"]) == 0
+    said = "one patient under several names? (2): TCGA-A1-A0SK-01, TCGA-A1-A0SK-11; P3, P4"
+    assert said in capfd.readouterr().out
+    assert main(command) == 0
+    assert f"warning: patients who share a TCGA barcode, {said}" in capfd.readouterr().err
+    assert main(command) == 0
+    assert said in capfd.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari_wsimil.study.barcodes import one_patient_twice
 from napari_wsimil.study.field import Absent, Kind
 
 if TYPE_CHECKING:
@@ -86,9 +87,20 @@ def who_lines(plan: ImportPlan) -> Iterator[str]:
     yield from _list("patients without a slide", links.without)
     yield from _list("slides of the study that are of nobody in the table", links.of_nobody)
     yield from _list("slides that several patients claim, left out", links.contested)
+    yield from barcode_lines(plan)
     if plan.outcome:
         times = " / ".join(column.header for column in plan.outcome.times)
         yield f"outcome: {times} with {plan.outcome.event.header}"
+
+
+def barcode_lines(plan: ImportPlan) -> Iterator[str]:
+    """Yield which patients of the table, or of it and the study, bear one TCGA barcode."""
+    known = {case.name: case.slides for case in plan.cases}
+    same = set(plan.links.cases.values())
+    names = [*plan.merged.rows, *(name for name in known if name not in same)]
+    twice = one_patient_twice(names, {**known, **plan.links.slides})
+    title = "patients who share a TCGA barcode, one patient under several names?"
+    yield from _list(title, twice, "; ")
 
 
 def disagreement_lines(plan: ImportPlan) -> Iterator[str]:
