@@ -36,7 +36,7 @@ class Verbs(TyperGroup):
         except (ValueError, OSError) as error:
             if ctx.params.get("debug"):
                 raise
-            raise typer.TyperException(_sentence(error)) from error
+            raise typer.TyperException(sentence(error)) from error
 
 
 def follow(work: Generator[object, None, Result], title: str) -> Result:
@@ -127,7 +127,8 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def _sentence(error: Exception) -> str:
+def sentence(error: Exception) -> str:
+    """Return an error's words in one line; of a file the system refused, its name and why."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error)

@@ -90,6 +90,13 @@ def class_names(text: str) -> list[str]:
     return names
 
 
+def check_one_slide(path: Path, given: Mapping[str, object]) -> None:
+    """Raise ValueError if an option for one slide is given for patients of a cohort."""
+    for option, value in given.items():
+        if value is not None:
+            raise ValueError(f"{option} {value} is for one slide, not for patients of {path}")
+
+
 def check_one_or_many(
     path: Path | None, one: Mapping[str, object], many: Mapping[str, object]
 ) -> None:

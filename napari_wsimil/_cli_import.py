@@ -185,8 +185,10 @@ def _check(plan: ImportPlan, dry_run: bool, as_json: bool) -> None:
 
 
 def _imported(study: Study, plan: ImportPlan, why: str, key: Key | None) -> dict[str, Any]:
+    from napari_wsimil.study.import_report import barcode_lines
     from napari_wsimil.study.importing import import_table
 
+    warn(list(barcode_lines(plan)))
     added = follow(import_table(study, plan, why, key), "importing")
     warn(added.conflicts)
     return _came(added)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from napari_wsimil._cli_console import warn
+from napari_wsimil._cli_console import sentence, warn
 from napari_wsimil.explain.patient import driver, slide_shares
 from napari_wsimil.explain.predict import predict_patient
 from napari_wsimil.learning.checkpoint import load_checkpoint
@@ -14,10 +15,14 @@ from napari_wsimil.study.opened import Unit
 from napari_wsimil.study.study import open_study
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from torch import Tensor
 
+    from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.explain.predict import PatientPrediction
+    from napari_wsimil.models.base import MILModel
     from napari_wsimil.models.card import Card
     from napari_wsimil.study.manifest import Patient
 
@@ -35,14 +40,83 @@ def patient_facts(
     Raises
     ------
     ValueError
-        If there is no such patient, or the study's records are not those the model reads.
+        If there is no such patient, the study's records are not those the model reads, or no
+        slide can be read.
     """
     model, card = load_checkpoint(checkpoint)
     patient, unit = _patient(cohort, name, card)
-    bags = BagFiles(patient.slides, features, closer=closer_for(type(model), weights))
+    facts = _asked(model, card, patient, unit, features, weights)
+    warn(facts["warnings"])
+    return facts
+
+
+def cohort_facts(
+    checkpoint: Path, cohort: Path, features: Path | None, weights: Path | None
+) -> dict[str, Any]:
+    """Return what a model says of every patient of a cohort who has slides.
+
+    A patient of whom nothing can be said has the reason under "failed".
+
+    Raises
+    ------
+    ValueError
+        If the cohort has no patient with slides, or its records are not those the model reads.
+    """
+    model, card = load_checkpoint(checkpoint)
+    patients, unit = _patients(cohort, card)
+    told: dict[str, Any] = {}
+    for patient in patients:
+        try:
+            told[patient.name] = _asked(model, card, patient, unit, features, weights)
+        except (ValueError, OSError) as error:
+            told[patient.name] = {"failed": sentence(error)}
+    if not told:
+        raise ValueError(f"{cohort} has no patient with slides")
+    return {"patients": told}
+
+
+def some_failed(facts: Mapping[str, Any]) -> bool:
+    """Return whether a slide or a patient among the facts of some failed."""
+    several = facts.get("patients", {"": facts}).values()
+    return any("failed" in one or one.get("failed slides") for one in several)
+
+
+def _asked(
+    model: MILModel,
+    card: Card,
+    patient: Patient,
+    unit: Unit,
+    features: Path | None,
+    weights: Path | None,
+) -> dict[str, Any]:
+    """Return what a model says of a patient's slides, those that cannot be read aside."""
+    files = BagFiles(patient.slides, features, closer=closer_for(type(model), weights))
+    bags, failed = _read(files)
+    patient = replace(patient, slides=tuple(s for s in patient.slides if s.slide not in failed))
     record = patient.record if card.record else None
-    found = predict_patient(model, card, patient.name, tuple(bags), record)
-    warn(found.warnings)
+    found = predict_patient(model, card, patient.name, bags, record)
+    facts = _facts(card, patient, unit, found)
+    if failed:
+        left = f"{len(failed)} of {len(files)} slides could not be read: not part of the answer"
+        facts |= {"failed slides": failed, "warnings": (*found.warnings, left)}
+    return facts
+
+
+def _read(files: BagFiles) -> tuple[tuple[Bag, ...], dict[str, str]]:
+    """Return the bags of a patient, and by slide why there is none; ValueError without any."""
+    bags: list[Bag] = []
+    failed: dict[str, str] = {}
+    for number, slide in enumerate(files.slides):
+        try:
+            bags.append(files[number])
+        except (ValueError, OSError) as error:
+            failed[slide.slide] = sentence(error)
+    if failed and not bags:
+        raise ValueError("; ".join(failed.values()))
+    return tuple(bags), failed
+
+
+def _facts(card: Card, patient: Patient, unit: Unit, found: PatientPrediction) -> dict[str, Any]:
     shares = zip(patient.slides, slide_shares(found), strict=True)
     slides = {
         row.slide: {"probabilities": _named(card, share.own)}
@@ -61,6 +135,19 @@ def patient_facts(
         "driven_by": None if most is None else patient.slides[most].slide,
         "warnings": found.warnings,
     }
+
+
+def _patients(cohort: Path, card: Card) -> tuple[list[Patient], Unit]:
+    """Return the patients of a cohort who have slides, and what predictions are of."""
+    if cohort.is_dir():
+        with open_study(cohort) as study:
+            if card.record is not None:
+                card.record.check(study.schema)
+            found, unit = study.manifest().patients, study.unit
+    else:
+        schema = card.record.clinical if card.record else None
+        found, unit = read_cohort(cohort, schema).patients, Unit.PATIENT
+    return [patient for patient in found if patient.slides], unit
 
 
 def _patient(cohort: Path, name: str, card: Card) -> tuple[Patient, Unit]:

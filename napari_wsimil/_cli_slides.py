@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from napari_wsimil._cli_console import follow, remark, warn
+from napari_wsimil._cli_console import follow, remark, sentence, warn
 from napari_wsimil.app.case import Case
 from napari_wsimil.app.opening import Opening
 from napari_wsimil.bags.encoders import create_encoder
@@ -80,6 +81,14 @@ class SlideJob:
         """Return whether its features are there, by whomever."""
         return self.target is not None and is_finished(self.target)
 
+    @property
+    def seems_finished(self) -> bool:
+        """Return `finished`; True where the features are damaged, as nothing is encoded then."""
+        try:
+            return self.finished
+        except (ValueError, OSError):
+            return True
+
 
 def patches_of(card: Card, weights: Path | None = None) -> Patches:
     """Return how the slides were cut and encoded that a model learned from.
@@ -100,24 +109,44 @@ def patches_of(card: Card, weights: Path | None = None) -> Patches:
 def extract_slides(jobs: Sequence[SlideJob], patches: Patches) -> Iterator[Bag]:
     """Yield the bag of each slide, all by one encoder; what is finished is only read.
 
+    The first slide that fails ends it.
+    """
+    for _, bag in encoded(jobs, patches):
+        if isinstance(bag, Exception):
+            raise bag
+        yield bag
+
+
+def encoded(
+    jobs: Sequence[SlideJob], patches: Patches
+) -> Iterator[tuple[bool, Bag | ValueError | OSError]]:
+    """Yield of each slide whether it was finished before, and its bag or why there is none.
+
     What the encoder is, and the cost as measured on the first slide, is told first.
     """
     encoder = create_encoder(patches.encoder, patches.weights, patches.download)
     _tell_encoder(encoder, patches)
-    left = sum(not job.finished for job in jobs)
+    left = sum(not job.seems_finished for job in jobs)
     told = False
     for job in jobs:
-        with open_slide(job.path, mpp=job.mpp) as slide, _core_to_spare():
-            warn([f"{job.path.name}: {note}" for note in slide.notes(names=True)])
-            bag = _finished_bag(job, slide, encoder, patches)
-            if bag is None:
-                tissue = find_tissue(slide)
-                grid = make_grid(slide, tissue, patches.mpp, patches.pixels, patches.overlap)
-                if not told:
-                    _tell_cost(slide, grid, encoder, left)
-                told = True
-                bag = _extract(job, slide, grid, encoder)
-        yield bag
+        try:
+            with open_slide(job.path, mpp=job.mpp) as slide, _core_to_spare():
+                warn([f"{job.path.name}: {note}" for note in slide.notes(names=True)])
+                bag = _finished_bag(job, slide, encoder, patches)
+                was_finished = bag is not None
+                if bag is None:
+                    tissue = find_tissue(slide)
+                    grid = make_grid(slide, tissue, patches.mpp, patches.pixels, patches.overlap)
+                    if not told:
+                        _tell_cost(slide, grid, encoder, left)
+                    told = True
+                    bag = _extract(job, slide, grid, encoder)
+        except (ValueError, OSError) as error:
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                raise  # no slide after this one would fare better
+            yield False, error
+            continue
+        yield was_finished, bag
 
 
 def _extract(job: SlideJob, slide: Slide, grid: PatchGrid, encoder: PatchEncoder) -> Bag:
@@ -177,40 +206,30 @@ def _core_to_spare() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def slides_of(path: Path, out: Path, mpp: float | None) -> Iterator[tuple[str, SlideJob]]:
-    """Yield name and job of one slide, or of each in a manifest or study, with features in `out`.
-
-    Raises
-    ------
-    ValueError
-        If a slide of a manifest has no slide_path.
-    """
-    if path.suffix.lower() != ".csv" and not is_study(path):
-        yield path.stem, SlideJob(path, out / f"{path.stem}.h5", mpp)
-        return
-    for patient in read_cohort(path, None).patients:
-        for row in patient.slides:
-            if row.slide_path is None:
-                raise ValueError(f"{path}: slide {row.slide!r} has no slide_path to extract from")
-            yield row.slide, SlideJob(row.slide_path, out / f"{row.slide}.h5", row.mpp or mpp)
-
-
 def extract_missing(
     manifest: Manifest,
     folder: Path | None,
     patches: Patches,
     task: Task = Task.CLASSIFICATION,
 ) -> None:
-    """Extract the slides, whose features are missing or not finished, of a task's patients."""
+    """Extract the slides, whose features are missing or not finished, of a task's patients.
+
+    Raises
+    ------
+    ValueError
+        If some slides cannot be encoded, once all others are; names all of them.
+    """
     jobs = [
         SlideJob(slide.slide_path, feature_path(slide, folder), slide.mpp)
         for patient in manifest.patients
         for slide in (patient.slides if task.known_of(patient) else ())
         if slide.slide_path is not None
     ]
-    missing = [job for job in jobs if not job.finished]
-    for _ in extract_slides(missing, patches) if missing else ():
-        pass
+    missing = [job for job in jobs if not job.seems_finished]
+    found = (bag for _, bag in encoded(missing, patches)) if missing else ()
+    failed = [sentence(bag) for bag in found if isinstance(bag, Exception)]
+    if failed:
+        raise ValueError(f"{len(failed)} slides cannot be encoded: {'; '.join(failed)}")
 
 
 def bag_for(

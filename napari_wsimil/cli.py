@@ -31,7 +31,9 @@ def _root(
 ) -> None:
     """Whole-slide images, and where multiple-instance-learning models looked in them.
 
-    Results go to stdout, progress to stderr; an error is one line and exit code 2. Positions
+    Results go to stdout, progress to stderr; an error is one line and exit code 2. Where some
+    slides or patients of many failed, each is named with the reason, the others are done, and
+    the exit code is 3 (1 of `whatif`). Positions
     and sizes are level-0 pixels unless a name says otherwise. Nothing touches the network.
     """
 
@@ -142,8 +144,12 @@ def extract(
     The hours and gigabytes it takes on this machine are told first. A run that was stopped
     goes on where it ended. With --check nothing is written: it tells how alike the encoder's
     features are to those that a file has of the same patches, before both are mixed.
+
+    Of a cohort each slide has its own outcome: done, skipped or failed, with the reason. The
+    others go on where one fails, and the exit code is 3.
     """
-    from napari_wsimil._cli_slides import Patches, extract_slides, slides_of
+    from napari_wsimil._cli_extract import extract_cohort, is_cohort, slides_of
+    from napari_wsimil._cli_slides import Patches, SlideJob, extract_slides
 
     wanted = Patches(encoder, weights, mpp, pixels, overlap, download)
     if check is not None:
@@ -155,10 +161,15 @@ def extract(
         raise ValueError(
             "extract needs --out, a folder for the features, or --check a file of some"
         )
-    slides = dict(slides_of(path, out, slide_mpp))
-    bags = extract_slides(list(slides.values()), wanted)
-    counts = {name: len(bag) for name, bag in zip(slides, bags, strict=True)}
-    report({"folder": out, "patches": counts}, as_json)
+    if not is_cohort(path):
+        (bag,) = extract_slides([SlideJob(path, out / f"{path.stem}.h5", slide_mpp)], wanted)
+        report({"folder": out, "patches": {path.stem: len(bag)}}, as_json)
+        return
+    outcomes = extract_cohort(slides_of(path, out, slide_mpp), wanted)
+    counts = {name: one.patches for name, one in outcomes.items() if one.patches is not None}
+    table = {name: one.text for name, one in outcomes.items()}
+    report({"folder": out, "patches": counts, "outcomes": table}, as_json)
+    raise typer.Exit(SOME_FAILED if any(one.failed for one in outcomes.values()) else 0)
 
 
 @app.command(
@@ -325,13 +336,28 @@ def predict(
 
     A slide is encoded first, at the µm per pixel and patch size the model learned with.
     With --patient the path is a manifest or a study: the patient's slides are pooled, and it
-    is told what each says alone and changes, and which drove the answer.
+    is told what each says alone and changes, and which drove the answer. Of a manifest or a
+    study without --patient all patients are asked about; where slides or patients cannot be
+    read these are named, the others go on, and the exit code is 3.
     """
-    if patient is not None:
-        from napari_wsimil._cli_patient import patient_facts
+    from napari_wsimil._cli_extract import is_cohort
+    from napari_wsimil._cli_given import check_one_slide
 
-        report(patient_facts(checkpoint, path, patient, features, weights), as_json)
-        return
+    if patient is not None or is_cohort(path):
+        given = {"--slide-mpp": slide_mpp, "--patch-size": patch_size, "--manifest": manifest}
+        check_one_slide(path, given)
+    if patient is not None:
+        from napari_wsimil._cli_patient import patient_facts, some_failed
+
+        told = patient_facts(checkpoint, path, patient, features, weights)
+        report(told, as_json)
+        raise typer.Exit(SOME_FAILED if some_failed(told) else 0)
+    if is_cohort(path):
+        from napari_wsimil._cli_patient import cohort_facts, some_failed
+
+        told = cohort_facts(checkpoint, path, features, weights)
+        report(told, as_json)
+        raise typer.Exit(SOME_FAILED if some_failed(told) else 0)
     from napari_wsimil._cli_slides import predicted
 
     found = predicted(checkpoint, path, weights, slide_mpp, patch_size, manifest)

@@ -275,3 +275,65 @@ def test_a_prediction_warns_of_features_that_do_not_differ(run: Run, cohort: Pat
     bag = make_bag(9, 20)
     save_bag(path, replace(bag, features=bag.features[:1].repeat(20, 1)))
     assert "hardly differ between patches" in run("predict", model, path)[2]
+
+
+def test_a_slide_that_cannot_be_read_is_named_and_the_patients_others_are_asked(
+    run: Run, cohort: Path
+) -> None:
+    assert train(run, cohort)[0] == 0
+    model = cohort.with_name("m.safetensors")
+    save_bag(cohort.with_name("more.h5"), make_bag(40))
+    cohort.write_text(cohort.read_text() + "\nJane Doe 9,more,more.h5,test,tumor")
+    alone = run("predict", model, cohort.with_name("p9.h5"))[1]["probabilities"]
+    cohort.with_name("more.h5").write_bytes(b"rotten")
+    code, facts, err = run("predict", model, cohort, "--patient", "Jane Doe 9")
+    assert code == 3
+    assert facts["probabilities"] == pytest.approx(alone)
+    assert list(facts["slides"]) == ["p9"]
+    assert "more.h5: not a readable HDF5 file" in facts["failed slides"]["more"]
+    assert "1 of 2 slides could not be read: not part of the answer" in err
+
+
+def test_all_patients_of_a_cohort_are_asked_and_each_has_an_outcome(run: Run, cohort: Path) -> None:
+    assert train(run, cohort)[0] == 0
+    model = cohort.with_name("m.safetensors")
+    code, facts, _ = run("predict", model, cohort)
+    assert (code, len(facts["patients"])) == (0, 12)
+    whole = facts["patients"]["Jane Doe 8"]
+    assert (
+        whole["probabilities"]
+        == run("predict", model, cohort.with_name("p8.h5"))[1]["probabilities"]
+    )
+    cohort.with_name("p9.h5").write_bytes(b"rotten")
+    code, facts, _ = run("predict", model, cohort)
+    assert (code, len(facts["patients"])) == (3, 12)
+    assert "p9.h5: not a readable" in facts["patients"]["Jane Doe 9"]["failed"]
+    assert facts["patients"]["Jane Doe 8"] == whole
+    code, _, err = run("predict", model, cohort, "--patient", "Jane Doe 9")
+    assert code == 2
+    assert "p9.h5: not a readable" in err
+
+
+def test_an_option_for_one_slide_is_refused_for_a_cohort(run: Run, cohort: Path) -> None:
+    code, _, err = run("predict", cohort.with_name("m.safetensors"), cohort, "--patch-size", 256)
+    assert code == 2
+    assert "--patch-size 256 is for one slide" in err
+
+
+def test_an_import_tells_of_one_tcga_patient_under_two_names(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    table, study = tmp_path / "patients.csv", tmp_path / "study"
+    rows = ["patient_id,slide_id,label", "TCGA-A1-A0SK-01,a,x", "TCGA-A1-A0SK-11,b,y"]
+    rows += ["P3,TCGA-A1-A0SB-01Z-00-DX1,x", "P4,tcga-a1-a0sb-01Z-00-DX2,x", "P5,e,y"]
+    table.write_text("\n".join(rows))
+    assert main(["study", "create", str(study)]) == 0
+    command = ["study", "import", str(study), "--table", str(table), "--keep-names"]
+    capfd.readouterr()
+    assert main([*command, "--dry-run"]) == 0
+    said = "one patient under several names? (2): TCGA-A1-A0SK-01, TCGA-A1-A0SK-11; P3, P4"
+    assert said in capfd.readouterr().out
+    assert main(command) == 0
+    assert f"warning: patients who share a TCGA barcode, {said}" in capfd.readouterr().err
+    assert main(command) == 0
+    assert said in capfd.readouterr().err

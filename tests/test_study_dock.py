@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import openpyxl
 import pytest
+from cohorts import make_bag
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QDialog
 from studies import of_a_later_version, small_study
@@ -22,6 +23,7 @@ from napari_wsimil.app.widgets.study_new import NewStudyDialog
 from napari_wsimil.app.widgets.study_schema import SchemaDialog
 from napari_wsimil.app.window import wait_until
 from napari_wsimil.bags.stated import Confirmed
+from napari_wsimil.bags.store import save_bag
 from napari_wsimil.bags.survey import Survey
 from napari_wsimil.study import pseudonyms
 from napari_wsimil.study.draft import FIELD, NOTHING, is_use
@@ -598,6 +600,34 @@ def test_features_are_linked_after_their_passports_are_shown(
     assert dock.pane.case.patient == "P7"
     assert dock.pane.bag is not None
     assert dock.pane.bag.encoder.startswith("uni")
+
+
+def test_good_features_are_linked_beside_a_damaged_file_that_is_named(
+    dock: Dock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "features").mkdir()
+    for seed, name in enumerate("abcde"):
+        save_bag(tmp_path / "features" / f"{name}.h5", make_bag(seed))
+    data = bytearray((tmp_path / "features" / "a.h5").read_bytes())
+    data[600:3000:50] = bytes(byte ^ 0x5A for byte in data[600:3000:50])
+    (tmp_path / "features" / "rotten.h5").write_bytes(bytes(data))
+    with small_study(tmp_path / "study") as study:
+        names = (*"abcde", "rotten")
+        study.add([Patient(f"Q{name}", (SlideRow(name),)) for name in names], "test")
+
+    def exec_(dialog: LinksDialog) -> int:
+        assert dialog.table.rowCount() == 5
+        lost = dialog.tabs.widget(1).toPlainText().splitlines()
+        assert len([line for line in lost if line.startswith("rotten.h5: ")]) == 1
+        return QDialog.DialogCode.Accepted
+
+    monkeypatch.setattr(LinksDialog, "exec_", exec_)
+    dock.study.open(tmp_path / "study")
+    dock.idle()
+    dock.study.find_features(tmp_path / "features", Confirmed())
+    dock.idle()
+    assert dock.study.news.text() == "Features linked: 5 new. Not linked: 1 not readable."
+    assert set(dock.session.study.links()) == set("abcde")
 
 
 def test_what_is_typed_of_features_must_be_a_number(filled: Dock, tmp_path: Path) -> None:

@@ -64,7 +64,12 @@ def link_job(study: Study, found: Found, why: str) -> Generator[Step, None, str]
     yield Step("linking features")
     linked = study.link(links_of(found.survey), why)
     words = f"Features linked: {len(linked.linked)} new"
-    return f"{words}, {len(linked.same)} there already." if linked.same else f"{words}."
+    words += f", {len(linked.same)} there already." if linked.same else "."
+    left = len(found.survey.matches) - len(found.usable)
+    failed = sum(one.failed for one in found.survey.mismatches)
+    for count, why in ((left, "refused by a check"), (failed, "not readable")):
+        words += f" Not linked: {count} {why}." if count else ""
+    return words
 
 
 def passport_rows(found: Found) -> list[tuple[str, str, str, str]]:

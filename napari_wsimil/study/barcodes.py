@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
     from napari_wsimil.study.manifest import SlideRow
 
 #: Project, tissue source site and participant: TCGA-A1-A0SK.
@@ -22,3 +25,23 @@ def participant_of(patient: str, slide: SlideRow) -> str:
     """Return the participant in the name of a slide, its files or its patient, in this order."""
     stems = (path.stem for path in (slide.slide_path, slide.feature_path) if path is not None)
     return next(filter(None, map(participant, (slide.slide, *stems, patient))), "")
+
+
+def one_patient_twice(
+    patients: Iterable[str], slides: Mapping[str, Sequence[SlideRow]]
+) -> tuple[str, ...]:
+    """Return "A, B" for patients of several names who share a TCGA barcode.
+
+    Parameters
+    ----------
+    patients
+        Their names.
+    slides
+        By the names of patients.
+    """
+    names: defaultdict[str, list[str]] = defaultdict(list)
+    for patient in dict.fromkeys(patients):
+        found = {participant_of(patient, slide) for slide in slides.get(patient, ())}
+        for barcode in (found | {participant(patient)}) - {""}:
+            names[barcode].append(patient)
+    return tuple(", ".join(some) for some in names.values() if len(some) > 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from napari_wsimil.study.barcodes import one_patient_twice
 from napari_wsimil.study.field import Absent, Kind
 
 if TYPE_CHECKING:
@@ -93,9 +94,20 @@ def who_lines(plan: ImportPlan) -> Iterator[str]:
         told = ", ".join(f"{label} {count}" for label, count in sorted(counts.items()))
         lacking = len(rows) - counts.total()
         yield f"classes of slides: {told or 'none'}; {lacking} slides without one of their own"
+    yield from barcode_lines(plan)
     if plan.outcome:
         times = " / ".join(column.header for column in plan.outcome.times)
         yield f"outcome: {times} with {plan.outcome.event.header}"
+
+
+def barcode_lines(plan: ImportPlan) -> Iterator[str]:
+    """Yield which patients of the table, or of it and the study, bear one TCGA barcode."""
+    known = {case.name: case.slides for case in plan.cases}
+    same = set(plan.links.cases.values())
+    names = [*plan.merged.rows, *(name for name in known if name not in same)]
+    twice = one_patient_twice(names, {**known, **plan.links.slides})
+    title = "patients who share a TCGA barcode, one patient under several names?"
+    yield from _list(title, twice, "; ")
 
 
 def disagreement_lines(plan: ImportPlan) -> Iterator[str]:
