@@ -60,8 +60,10 @@ def macro_first(tmp_path: Path) -> Path:
     return write_ome(tmp_path / "macro_first.ome.tif", parts)
 
 
-NAMED = "1 of 2 images in the file is open: P-77 (900 × 800 px); not macro of P-77 (500 × 300 px)"
-NAMELESS = "1 of 2 images in the file is open: 900 × 800 px; not 500 × 300 px"
+NAMED = (
+    "1 of 2 images in the file is open: P-77 (900 × 800 px); not open: macro of P-77 (500 × 300 px)"
+)
+NAMELESS = "1 of 2 images in the file is open: 900 × 800 px; not open: 500 × 300 px"
 
 
 def test_the_slide_opens_and_not_the_macro_before_it(macro_first: Path) -> None:
@@ -77,6 +79,15 @@ def test_the_slide_opens_and_not_the_macro_before_it(macro_first: Path) -> None:
         assert slide.notes() == (NAMELESS,)
         patch = slide.read_patch(400, 400, 100, 50).astype(int)
         assert np.abs(patch - PINK).max() < 12
+
+
+def test_a_file_of_many_images_is_described_in_one_line(tmp_path: Path) -> None:
+    parts = [(f"scene {n}", pink(200 + n, 200), 0.5) for n in range(9)]
+    with open_slide(write_ome(tmp_path / "many.ome.tif", parts)) as slide:
+        assert slide.image == 8
+        (note,) = slide.notes(names=True)
+    assert note.startswith("1 of 9 images in the file is open: scene 8 (208 × 200 px); not open:")
+    assert note.endswith("scene 4 (204 × 200 px), 3 more")
 
 
 def test_a_macro_is_no_slide_however_large(tmp_path: Path) -> None:
@@ -151,7 +162,8 @@ def test_the_largest_slide_of_a_dicom_folder_opens(two_studies: Path) -> None:
             SlideImage("c.dcm", (500, 400), 0.5),
         )
         assert slide.notes(names=True) == (
-            "1 of 2 images in the folder is open: c.dcm (500 × 400 px); not a.dcm (300 × 200 px)",
+            "1 of 2 images in the folder is open: c.dcm (500 × 400 px); "
+            "not open: a.dcm (300 × 200 px)",
         )
     with open_slide(two_studies / "a.dcm") as slide:
         assert (slide.dimensions, slide.notes()) == ((300, 200), ())

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Slide", "SlideError", "open_slide"]
 
+#: As many of the images that are not open are described in a sentence.
+_NAMED = 5
+
 
 @dataclass(frozen=True, eq=False)
 class Slide:
@@ -103,7 +106,8 @@ class Slide:
         shown = texts.pop(self.image)
         where = "folder" if self.path.is_dir() else "file"
         count = f"1 of {len(self.images)} images in the {where} is open"
-        return f"{count}: {shown}; not {', '.join(texts)}", *self.reader.notes
+        others = [*texts[:_NAMED], *([f"{len(texts) - _NAMED} more"] if texts[_NAMED:] else [])]
+        return f"{count}: {shown}; not open: {', '.join(others)}", *self.reader.notes
 
     @cached_property
     def fingerprint(self) -> str:

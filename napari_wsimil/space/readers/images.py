@@ -114,8 +114,9 @@ def _size(series: TiffPageSeries) -> tuple[int, int]:
 
 def _tag_sides(series: TiffPageSeries) -> Sides:
     """Return µm per pixel along x and y by the resolution tags of a series' first page."""
-    page = series.keyframe
-    tags = page.tags
+    if series.keyframe is None:
+        return None, None
+    tags = series.keyframe.tags
     unit = _UNITS.get(int(tags.valueof(296, default=2)))
     if unit is None or 282 not in tags or 283 not in tags:
         return None, None
