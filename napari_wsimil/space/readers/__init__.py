@@ -50,7 +50,7 @@ class Reader(Protocol):
     identity
         Text that is equal for two files with the same content.
     notes
-        What was corrected or left out on opening, for people; names no file.
+        Sentences on corrected or unused levels; they contain no file name.
     images
         The images of the file or folder that could be its slide, in their order there.
     image

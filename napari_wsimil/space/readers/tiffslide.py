@@ -86,7 +86,7 @@ class TiffSlideReader:
         self.identity = content_digest(self._path)
 
     def _stated(self) -> Mapping[str, object]:
-        """Return the header as tiffslide states it, which knows the first image alone."""
+        """Return tiffslide's header, which describes the first image alone."""
         try:
             stated: Mapping[str, object] = self._slide.properties
         except NotImplementedError:
