@@ -26,7 +26,7 @@ def write_dicom(
     spacing: tuple[float, float] | None = (0.0005, 0.0005),
     **options: Any,
 ) -> Path:
-    """Write one image of a slide, tiled full, and return its path.
+    """Write one tiled image of a slide; return its path.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Slides with one mark of tissue whose levels are cut to whole pixels, for tests."""
+"""Slides with one mark and levels cut to whole pixels."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Marked:
         return [self.size, *((x(self.size[0] / f), y(self.size[1] / f)) for f, (x, y) in pairs)]
 
     def pixels(self, factor: float, size: tuple[int, int]) -> NDArray[np.uint8]:
-        """Return a level: each pixel the mean of what it covers."""
+        """Return a level, each pixel averaged by area."""
         left, top, right, bottom = self.mark
         x, y = _covered(size[0], factor, left, right), _covered(size[1], factor, top, bottom)
         share = (y[:, None] * x)[..., None]
@@ -68,7 +68,7 @@ class Marked:
 
 
 def write_svs(path: Path, levels: Sequence[NDArray[np.uint8]], mpp: float | None = None) -> Path:
-    """Write levels as an Aperio slide without loss; the second page is its thumbnail."""
+    """Write levels as a lossless Aperio slide with a thumbnail."""
     height, width = levels[0].shape[:2]
     header = f"Aperio Image Library v1\r\n{width}x{height} [0,0 {width}x{height}] (64x64)"
     header += f"|AppMag = 20|MPP = {mpp}" if mpp else "|AppMag = 20"
@@ -82,7 +82,7 @@ def write_svs(path: Path, levels: Sequence[NDArray[np.uint8]], mpp: float | None
 
 
 def elongated() -> Marked:
-    """A slide as scanners cut it: 700 × 10,000 px with levels of 175, 43 and 10 columns."""
+    """700 × 10,000 px with levels of 175, 43 and 10 columns."""
     return Marked(
         (700, 10_000),
         (192, 8_448, 576, 9_216),
@@ -92,14 +92,14 @@ def elongated() -> Marked:
 
 
 def _covered(side: int, factor: float, low: int, high: int) -> NDArray[np.float64]:
-    """Return the share of each pixel of a level that lies between two level-0 places."""
+    """Return the share of each pixel between two level-0 places."""
     start = np.arange(side) * factor
     inside = np.minimum(start + factor, high) - np.maximum(start, low)
     return np.clip(inside / factor, 0, 1)
 
 
 def middle(picture: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return the (x, y) of the middle of the stain, in pixels of a picture, to parts of one."""
+    """Return the centroid (x, y) of the stain in pixels."""
     stain = np.maximum(0, picture[..., 0].astype(float) - picture[..., 1])
     assert stain.any(), "nothing is there"
     rows, columns = stain.sum(axis=1), stain.sum(axis=0)
@@ -108,7 +108,7 @@ def middle(picture: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 def middle_of(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return the (x, y) of the middle of what is True, in pixels of a mask."""
+    """Return the (x, y) of the middle of a mask."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     assert len(rows), "nothing is there"
     return np.array([columns[0] + columns[-1] + 1, rows[0] + rows[-1] + 1]) / 2

@@ -31,7 +31,7 @@ def test_a_changed_byte_at_head_middle_or_tail_is_another_file(tmp_path: Path, p
 
 
 class Bare(openslide.OpenSlide):
-    """An OpenSlide that has no hash of its own, as of some formats."""
+    """An OpenSlide without a hash of its own."""
 
     @property
     def properties(self) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Levels of a DICOM slide lie where their pixel spacing and origin put them."""
+"""DICOM levels are placed by pixel spacing and origin."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TURNED = [0, -1, 0, -1, 0, 0]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A slide whose coarser levels are filled up with black to whole frames."""
+    """A slide whose coarser levels are padded with black."""
     series = generate_uid()
     for number, (factor, pixels) in enumerate(zip((1, 2, 4), MARKED.levels(), strict=True)):
         whole = padded(pixels) if number else pixels
@@ -41,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_openslide_places_padded_levels_by_their_padded_size(folder: Path) -> None:
-    """So a slide of this kind is what it is said to be: 410 / 256 px are 1.6, not 2."""
+    """The case is real: 410 / 256 px are 1.6, not 2."""
     with openslide.OpenSlide(folder / "0.dcm") as other:
         assert other.level_dimensions == ((410, 350), (256, 192), (128, 128))
         assert other.level_downsamples[1] == pytest.approx((410 / 256 + 350 / 192) / 2)
@@ -75,7 +75,7 @@ def test_info_says_what_was_corrected_and_nothing_of_the_patient(folder: Path) -
 
 
 def test_a_level_that_begins_elsewhere_lies_there(tmp_path: Path) -> None:
-    """Level 1 begins 40 columns and 16 rows before level 0, which is turned on the glass."""
+    """Level 1 begins 40 columns and 16 rows before level 0."""
     fine = MARKED.levels()[0]
     wide = np.pad(fine, ((16, 40), (40, 24), (0, 0)), constant_values=245)[::2, ::2]
     series = generate_uid()

@@ -1,4 +1,4 @@
-"""Of several images in a file or folder the slide opens, and the others are named."""
+"""The slide opens, not another image of its file or folder."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def pink(width: int, height: int) -> NDArray[np.uint8]:
 
 
 def write_ome(path: Path, parts: list[Part], compression: str = "jpeg") -> Path:
-    """Write images in one OME-TIFF, each with its name and µm per pixel."""
+    """Write named images with µm per pixel as one OME-TIFF."""
     with tifffile.TiffWriter(path, ome=True) as tiff:
         for name, pixels, mpp in parts:
             stated: dict[str, Any] = {"axes": "YXS" if pixels.ndim == 3 else "YX", "Name": name}
@@ -60,8 +60,10 @@ def macro_first(tmp_path: Path) -> Path:
     return write_ome(tmp_path / "macro_first.ome.tif", parts)
 
 
-NAMED = "1 of 2 images in the file is open: P-77 (900 × 800 px); not macro of P-77 (500 × 300 px)"
-NAMELESS = "1 of 2 images in the file is open: 900 × 800 px; not 500 × 300 px"
+NAMED = (
+    "1 of 2 images in the file is open: P-77 (900 × 800 px); not open: macro of P-77 (500 × 300 px)"
+)
+NAMELESS = "1 of 2 images in the file is open: 900 × 800 px; not open: 500 × 300 px"
 
 
 def test_the_slide_opens_and_not_the_macro_before_it(macro_first: Path) -> None:
@@ -79,6 +81,15 @@ def test_the_slide_opens_and_not_the_macro_before_it(macro_first: Path) -> None:
         assert np.abs(patch - PINK).max() < 12
 
 
+def test_a_file_of_many_images_is_described_in_one_line(tmp_path: Path) -> None:
+    parts = [(f"scene {n}", pink(200 + n, 200), 0.5) for n in range(9)]
+    with open_slide(write_ome(tmp_path / "many.ome.tif", parts)) as slide:
+        assert slide.image == 8
+        (note,) = slide.notes(names=True)
+    assert note.startswith("1 of 9 images in the file is open: scene 8 (208 × 200 px); not open:")
+    assert note.endswith("scene 4 (204 × 200 px), 3 more")
+
+
 def test_a_macro_is_no_slide_however_large(tmp_path: Path) -> None:
     parts = [("slide", pink(300, 300), 0.5), ("Macro image", pink(900, 400), 9.0)]
     with open_slide(write_ome(tmp_path / "a.ome.tif", parts)) as slide:
@@ -86,7 +97,7 @@ def test_a_macro_is_no_slide_however_large(tmp_path: Path) -> None:
 
 
 def test_pixels_that_are_no_slides_are_passed_over(tmp_path: Path) -> None:
-    """A mask of one band, larger than the slide, and a picture of sixteen bits before it."""
+    """A larger one-band mask, and a 16-bit picture before it."""
     deep, mask = np.full((200, 300), 900, np.uint16), np.zeros((1200, 1200), np.uint8)
     parts = [("scan", deep, 1.0), ("mask", mask, 0.25), ("stain", pink(700, 600), 0.5)]
     with open_slide(write_ome(tmp_path / "b.ome.tif", parts, "zlib")) as slide:
@@ -122,7 +133,7 @@ def test_one_image_has_nothing_to_say(coded_slide: Path, small_slide: Path, data
 
 
 def test_the_first_image_does_not_open_where_the_slide_cannot_be_read(macro_first: Path) -> None:
-    """OpenSlide would open the macro of a file that ends within the slide."""
+    """OpenSlide alone would open the macro of such a file."""
     whole = macro_first.read_bytes()
     macro_first.write_bytes(whole[: int(len(whole) * 0.9)])
     refused = r"cut off.*first image, 500 × 300 px, not the largest, 900 × 800 px"
@@ -132,7 +143,7 @@ def test_the_first_image_does_not_open_where_the_slide_cannot_be_read(macro_firs
 
 @pytest.fixture
 def two_studies(tmp_path: Path) -> Path:
-    """A small slide of one series and, later by name, a larger one of another, in two levels."""
+    """A small slide of one series, a larger one of another."""
     folder = tmp_path / "case"
     one, two = generate_uid(), generate_uid()
     write_dicom(folder / "a.dcm", pink(300, 200), one, (0.001, 0.001))
@@ -151,7 +162,8 @@ def test_the_largest_slide_of_a_dicom_folder_opens(two_studies: Path) -> None:
             SlideImage("c.dcm", (500, 400), 0.5),
         )
         assert slide.notes(names=True) == (
-            "1 of 2 images in the folder is open: c.dcm (500 × 400 px); not a.dcm (300 × 200 px)",
+            "1 of 2 images in the folder is open: c.dcm (500 × 400 px); "
+            "not open: a.dcm (300 × 200 px)",
         )
     with open_slide(two_studies / "a.dcm") as slide:
         assert (slide.dimensions, slide.notes()) == ((300, 200), ())

@@ -1,4 +1,4 @@
-"""A mark at level 0 is found within a pixel of the level, on every path and along both axes."""
+"""A mark at level 0 is found within a pixel of each level."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ CUTS = st.sampled_from((math.floor, math.ceil))
 
 @st.composite
 def marked_slides(draw: st.DrawFn) -> Marked:
-    """Slides up to 60 times as long as wide, levels cut down or filled up along each axis."""
+    """Elongated slides, level sizes rounded down or up per axis."""
     short, long = draw(st.integers(150, 400)), draw(st.integers(800, 5000))
     size = draw(st.sampled_from(((short, long), (long, short))))
     step = draw(st.sampled_from((2.0, 4.0, 3.0, 2.5)) | st.floats(1.7, 5.0))
@@ -81,7 +81,7 @@ Sighting = tuple[str, "NDArray[np.float64]", float]
 
 
 def _sightings(slide: Slide, marked: Marked, folder: Path) -> Iterator[Sighting]:
-    """Yield each path, where it shows the middle of the mark, and a pixel of its level."""
+    """Yield each path, the mark's middle there and a pixel's size."""
     for number, factor in enumerate((1.0, *marked.factors)):
         yield from _stored(slide, marked, number, factor)
     yield from _displayed(slide)
@@ -107,7 +107,7 @@ def _stored(slide: Slide, marked: Marked, number: int, factor: float) -> Iterato
 
 
 def _displayed(slide: Slide) -> Iterator[Sighting]:
-    """Yield the layers that napari gets, placed by its own numbers."""
+    """Yield the layers, placed as napari places them."""
     underlay, image = (Layer.create(*layer) for layer in slide_layers(slide))
     yield "underlay", _world(underlay, middle(underlay.data)), float(underlay.scale[0])
     assert isinstance(image, Image)
@@ -145,7 +145,7 @@ def _found(slide: Slide, folder: Path) -> Iterator[Sighting]:
 
 
 def _exported(slide: Slide, grid: PatchGrid, folder: Path) -> Iterator[tuple[str, Any]]:
-    """Yield the middle of the grid as the raster, the map and the exports state it."""
+    """Yield the middle of the grid by raster, map and exports."""
     shown = _predicted(slide, grid)
     raster = rasterize(grid, np.ones(len(grid)))
     yield "raster", np.array(raster.origin) + middle_of(raster.index >= 0) * raster.step
@@ -168,7 +168,7 @@ def _predicted(slide: Slide, grid: PatchGrid) -> Prediction:
 
 
 def _world(layer: Layer, place: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return a place in pixels of a layer, from its corner, as level-0 pixels of the slide."""
+    """Return a place on a layer in level-0 pixels."""
     return np.array(layer.data_to_world(tuple(place[::-1] - 0.5)))[::-1] + 0.5
 
 
@@ -177,7 +177,7 @@ def _bounds(low: NDArray[Any], high: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def test_the_levels_of_an_elongated_slide_have_one_whole_factor(folder: Path) -> None:
-    """Size over size is 16.28 × 16.0 and 70 × 64; the mark lies on whole pixels of each."""
+    """Size over size is 16.28 × 16.0 and 70 × 64."""
     marked = elongated()
     with open_slide(write_svs(folder / "elongated.svs", marked.levels())) as slide:
         assert [level.factors for level in slide.levels] == [(f, f) for f in (1, 4, 16, 64)]
@@ -193,6 +193,13 @@ def test_the_levels_of_an_elongated_slide_have_one_whole_factor(folder: Path) ->
         assert (patch == patch[0, 0]).all()
         beside = slide.read_patch(x - 16, y, 16, 1)
         assert beside.min() > 240
+
+
+def test_ordinary_slides_keep_their_exact_factors(data: Path) -> None:
+    for name, factors in (("boxes.tiff", [1, 2, 4, 8]), ("CMU-1-Small-Region.svs", [1])):
+        with open_slide(data / "slides" / name) as slide:
+            assert [level.factors for level in slide.levels] == [(f, f) for f in factors]
+            assert slide.notes() == ()
 
 
 @pytest.mark.parametrize(
@@ -219,7 +226,7 @@ def test_one_factor_that_explains_both_sizes_is_the_levels_factor(
 
 
 def test_a_factor_between_the_two_ratios_counts_as_one() -> None:
-    """721.5 columns filled up and 148.96 rows cut: neither axis' ratio explains the other."""
+    """Neither axis' ratio explains the other: 721.5 up, 148.96 down."""
     x, y = level_factors((1453, 300), (722, 148))
     assert x == y
     assert math.ceil(1453 / x) == 722
@@ -227,7 +234,7 @@ def test_a_factor_between_the_two_ratios_counts_as_one() -> None:
 
 
 def test_what_a_cut_level_lacks_is_its_last_pixel_and_never_glass(folder: Path) -> None:
-    """A 103-px slide has 25 px at a quarter; its last three columns are under none of them."""
+    """Of 103 px, 25 at a quarter miss the last three."""
     fine = np.full((200, 103, 3), 90, np.uint8)
     coarse = np.full((50, 25, 3), 90, np.uint8)
     with open_slide(write_svs(folder / "cut.svs", [fine, coarse])) as slide:
@@ -240,7 +247,7 @@ def test_what_a_cut_level_lacks_is_its_last_pixel_and_never_glass(folder: Path) 
 
 
 def test_a_level_of_two_factors_has_both(folder: Path) -> None:
-    """Rows at a half, columns at a quarter: no picture of it is square, but patches are."""
+    """Rows at a half, columns at a quarter."""
     fine = np.full((400, 400, 3), 245, np.uint8)
     fine[200:280, 80:160] = (200, 60, 150)
     path = write_svs(folder / "two.svs", [fine, fine[::2, ::4]])
@@ -261,7 +268,7 @@ def test_a_level_of_two_factors_has_both(folder: Path) -> None:
 
 
 def test_openslide_is_asked_in_its_own_frame(folder: Path) -> None:
-    """It divides level-0 places by a mean of 16.14 and more; rows come from 8,448 / 16 on."""
+    """It divides level-0 places by a mean of 16.14."""
     marked = elongated()
     path = write_svs(folder / "theirs.svs", marked.levels())
     with Slide(path, reader := OpenSlideReader(path), reader.resolution, TileCache(2**26)) as slide:

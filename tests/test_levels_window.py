@@ -1,4 +1,4 @@
-"""In the window a mark is where it lies on the slide, whichever level shows it."""
+"""The window shows a mark in its place at every level."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SLIDES = {
 def test_every_level_shows_the_mark_in_its_place(
     name: str, make_napari_viewer: Callable[[], Viewer], qtbot: QtBot, tmp_path: Path
 ) -> None:
-    """Zoomed in on the mark with the level held fast, to a screen pixel or the level's own."""
+    """With the level locked, to a screen pixel or the level's own."""
     marked, pixel = SLIDES[name]
     viewer = make_napari_viewer(show=True)
     with open_slide(write_svs(tmp_path / "slide.svs", marked.levels())) as slide:

@@ -73,7 +73,7 @@ def test_tiles_lie_in_the_order_of_openslide(data: Path, name: str, step: int) -
 
 
 def test_downsamples_are_real_numbers(coded_slide: Path) -> None:
-    """249 × 174 px are 1000 × 700 px over 1000 / 249, cut to whole pixels; a quarter is not."""
+    """A quarter would be 250 × 175 px, not 249 × 174."""
     with open_slide(coded_slide) as slide:
         assert slide.levels[1].factors == (1000 / 249, 1000 / 249)
 

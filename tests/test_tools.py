@@ -100,7 +100,7 @@ def test_lazyslides_rows_find_their_tiles_by_number(tmp_path: Path) -> None:
 
 
 def test_lazyslides_step_is_in_the_frame_of_its_tiles(tmp_path: Path) -> None:
-    """A level's downsample is a mean of two axes there: 2.07 where tiles are 512 for 256 px."""
+    """A level's downsample is a mean of two axes there."""
     path = foreign.lazyslide(tmp_path / "a.zarr", new=True)
     attrs = json.loads((path / "zarr.json").read_text())
     attrs["attributes"]["tile_spec"]["tiles"]["base_downsample"] = 2.07

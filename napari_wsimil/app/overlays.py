@@ -122,7 +122,7 @@ def hatch_layer(slide: Slide, tissue: Tissue, grid: PatchGrid) -> LayerTuple:
 
 
 def _middles(side: int, step: float) -> NDArray[np.int64]:
-    """Return the cells in the middle of every `step` of them."""
+    """Return one cell per step, the middle one."""
     middles = (np.arange(math.ceil(side / step - 1e-6)) + 0.5) * step
     return np.minimum(middles.astype(np.int64), side - 1)
 

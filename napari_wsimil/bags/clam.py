@@ -88,7 +88,7 @@ def _stated_sizes(path: Path, attrs: dict[str, Any]) -> dict[str, int]:
 
 
 def _factor(path: Path, attrs: dict[str, Any], pixels: int) -> float | None:
-    """Return the level-0 pixels per pixel of the level, None where two axes disagree.
+    """Return the level's factor; None where its axes disagree.
 
     CLAM states size over size for each axis, which on the short axis of an elongated slide is
     not the level's factor; with the level's own size beside it, that can be told.

@@ -48,7 +48,7 @@ class Level:
 
     @property
     def downsample(self) -> float:
-        """Return the mean of the factors, to compare levels by; places need `factors`."""
+        """Return the mean factor; use `factors` for places."""
         return (self.factors[0] + self.factors[1]) / 2
 
     @property
@@ -57,18 +57,18 @@ class Level:
         return -(-self.width // self.tile[0]), -(-self.height // self.tile[1])
 
     def place(self, x: float, y: float) -> tuple[float, float]:
-        """Return a level-0 place in pixels of this level, real numbers."""
+        """Return a level-0 place in pixels of this level."""
         return (x - self.origin[0]) / self.factors[0], (y - self.origin[1]) / self.factors[1]
 
 
 @dataclass(frozen=True)
 class SlideImage:
-    """One of the images of a file or folder that could be opened as a slide.
+    """A candidate slide of a file or folder.
 
     Attributes
     ----------
     name
-        What the file calls it, or its file's name in a folder; may identify a patient.
+        The image's name in the file, or a folder's file name; may identify a patient.
     size
         (width, height) in pixels of its finest level.
     mpp
@@ -80,7 +80,7 @@ class SlideImage:
     mpp: float | None
 
     def described(self, names: bool) -> str:
-        """Return its size, after its name if names may be shown."""
+        """Return the size, with the name if requested."""
         size = f"{self.size[0]} × {self.size[1]} px"
         return f"{self.name} ({size})" if names else size
 

@@ -125,7 +125,7 @@ def level_arrays(pyramid: Pyramid) -> tuple[LevelArray, ...]:
 
 
 def display_levels(pyramid: Pyramid) -> tuple[LevelArray, ...]:
-    """Return every level of `pyramid` as napari needs it, finest first.
+    """Return the levels for napari, finest first.
 
     napari takes the ratio of two levels' shapes for their factor, and levels are cut to whole
     pixels. So these arrays begin at the slide's corner and reach beyond its right and lower
@@ -145,7 +145,7 @@ def display_levels(pyramid: Pyramid) -> tuple[LevelArray, ...]:
 
 
 def _common_side(side: int, factors: list[float]) -> int:
-    """Return the side, from `side` on, that comes closest to a whole number of every pixel."""
+    """Return the smallest side from `side` on that best fits all factors."""
     sides = side + np.arange(math.ceil(max(factors)))
     pixels = sides[:, None] / np.array(factors)
     off = np.abs(pixels - np.maximum(1, pixels.round())).max(axis=1).round(3)

@@ -89,7 +89,10 @@ class Pyramid:
         return out
 
     def covering(self, level: Level) -> tuple[int, int]:
-        """Return how many columns and rows of a level the slide has, one more at most."""
+        """Return the columns and rows that cover the slide.
+
+        At most one more than the level stores.
+        """
         finest = self.steps[0].level
         right, bottom = level.place(finest.width, finest.height)
         columns, rows = math.ceil(right - 1e-6), math.ceil(bottom - 1e-6)
@@ -99,7 +102,7 @@ class Pyramid:
         )
 
     def _inside(self, index: int, region: Region, store: bool) -> NDArray[np.uint8]:
-        """Return the pixels of a region that lies within its level."""
+        """Return the pixels of a region inside its level."""
         level = self.steps[index].level
         x1, y1 = region.x + region.width, region.y + region.height
         out = np.empty((region.height, region.width, 3), np.uint8)
@@ -154,14 +157,14 @@ def _virtual(level: Level, coarser: float | None) -> Iterator[Step]:
 
 
 def _half(level: Level) -> Level:
-    """Return a level at half the resolution; an odd last column or row makes one of its own."""
+    """Return a level at half the resolution, odd sizes rounded up."""
     x, y = level.factors
     size = -(-level.width // 2), -(-level.height // 2)
     return Level(*size, (2 * x, 2 * y), _VIRTUAL_TILE, level.origin)
 
 
 def _shown(start: int, length: int, side: int, covering: int) -> tuple[NDArray[np.int64], slice]:
-    """Return which of a level's pixels an interval shows, and where in it they come."""
+    """Return the level's pixels in an interval, and their slice."""
     first, stop = max(start, 0), min(start + length, covering)
     pixels = np.minimum(np.arange(first, stop), side - 1)
     return pixels, slice(first - start, first - start + len(pixels))

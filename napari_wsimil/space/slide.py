@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Slide", "SlideError", "open_slide"]
 
+#: As many of the images that are not open are described in a sentence.
+_NAMED = 5
+
 
 @dataclass(frozen=True, eq=False)
 class Slide:
@@ -82,16 +85,16 @@ class Slide:
 
     @property
     def images(self) -> tuple[SlideImage, ...]:
-        """Return the images of the file or folder that could be its slide, in their order."""
+        """Return the candidate slides of the file or folder."""
         return self.reader.images
 
     @property
     def image(self) -> int:
-        """Return which of `images` this is: the largest, macro and label images aside."""
+        """Return the number of the open image: the largest."""
         return self.reader.image
 
     def notes(self, names: bool = False) -> tuple[str, ...]:
-        """Return what must be known of how it was opened: other images, corrected levels.
+        """Return sentences on images not open and corrected levels.
 
         Parameters
         ----------
@@ -104,7 +107,8 @@ class Slide:
         shown = texts.pop(self.image)
         where = "folder" if self.path.is_dir() else "file"
         count = f"1 of {len(self.images)} images in the {where} is open"
-        return f"{count}: {shown}; not {', '.join(texts)}", *self.reader.notes
+        others = [*texts[:_NAMED], *([f"{len(texts) - _NAMED} more"] if texts[_NAMED:] else [])]
+        return f"{count}: {shown}; not open: {', '.join(others)}", *self.reader.notes
 
     @cached_property
     def fingerprint(self) -> str:
@@ -206,7 +210,7 @@ class Slide:
         return _resized(pixels, box, (columns, rows)), downsample
 
     def _squares(self, side: float) -> tuple[int, int]:
-        """Return how many columns and rows of squares of `side` level-0 pixels cover it."""
+        """Return the columns and rows of squares that cover it."""
         columns, rows = (max(1, ceil(whole / side - 1e-6)) for whole in self.dimensions)
         return columns, rows
 
@@ -246,7 +250,7 @@ class Slide:
 def _cover(
     level: Level, x: float, y: float, width: float, height: float
 ) -> tuple[Region, tuple[float, float, float, float]]:
-    """Return the pixels of a level that cover a rectangle of level-0 pixels.
+    """Return the level pixels that cover a level-0 rectangle.
 
     Beside them its left, top, right and lower border in pixels of that region.
     """
@@ -260,7 +264,7 @@ def _cover(
 def _resized(
     pixels: NDArray[np.uint8], box: tuple[float, float, float, float], size: tuple[int, int]
 ) -> NDArray[np.uint8]:
-    """Return a part of a picture as (width, height) pixels, averaged by area."""
+    """Resize a part of a picture, averaged by area."""
     left, top, right, bottom = box
     if np.allclose(box, (0, 0, *size), rtol=0, atol=1e-6) and pixels.shape[1::-1] == size:
         return pixels

@@ -124,7 +124,7 @@ class _Map(QWidget):
         super().__init__()
         self._pane = pane
         self._picture: QPixmap | None = None
-        self._whole = (1.0, 1.0)  # what the picture shows, in level-0 pixels
+        self._whole = (1.0, 1.0)  # extent of the picture in level-0 pixels
         self.setToolTip("The whole slide; click or drag to go there")
         self.setCursor(Qt.CursorShape.CrossCursor)
 
@@ -182,6 +182,6 @@ class _Map(QWidget):
         self._pane.wanted = view.moved(place.x() / x, place.y() / y)
 
     def _scale(self) -> tuple[float, float]:
-        """Return pixels of this picture per level-0 pixel, along x and y."""
+        """Return picture pixels per level-0 pixel along x and y."""
         width, height = self._whole
         return self.width() / width, self.height() / height

@@ -53,7 +53,7 @@ class Reader(Protocol):
     changes
         What of this file earlier readers read otherwise, see `Reading`.
     notes
-        What was corrected or left out on opening, for people; names no file.
+        Sentences on corrected or unused levels; they contain no file name.
     images
         The images of the file or folder that could be its slide, in their order there.
     image

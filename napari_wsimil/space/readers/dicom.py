@@ -1,4 +1,6 @@
-"""DICOM: where the pixel matrix of each level lies, which OpenSlide tells of level 0 alone.
+"""DICOM: pixel spacing and origin of every level.
+
+OpenSlide states them for level 0 alone.
 
 Only the tags below are read, none that names a patient.
 """
@@ -78,7 +80,7 @@ class Placed:
     skip
         How many columns and rows of the stored matrix come before it.
     note
-        What was corrected, for people; empty if nothing.
+        A sentence on a correction; empty if there was none.
     """
 
     level: Level
@@ -87,7 +89,7 @@ class Placed:
 
 
 def read_matrices(folder: Path) -> Iterator[Matrix]:
-    """Yield the pixel matrix of every DICOM image in a folder, by file name."""
+    """Yield the matrix of every DICOM file in a folder."""
     for path in sorted(folder.iterdir()):
         if not path.is_file():
             continue
@@ -100,7 +102,7 @@ def read_matrices(folder: Path) -> Iterator[Matrix]:
 
 
 def read_matrix(path: Path) -> Matrix | None:
-    """Return the pixel matrix of a DICOM file, None if it has none that can be read."""
+    """Return the matrix of a DICOM file; None if unreadable."""
     import pydicom
 
     try:
@@ -111,7 +113,7 @@ def read_matrix(path: Path) -> Matrix | None:
 
 
 def slides_of(matrices: Iterable[Matrix]) -> list[Matrix]:
-    """Return the finest level of every series that has levels, in the order of the files."""
+    """Return the finest level of every series."""
     finest: dict[str, Matrix] = {}
     for matrix in matrices:
         before = finest.get(matrix.series)
@@ -153,7 +155,10 @@ def _matrix(path: Path, header: Dataset) -> Matrix:
 
 
 def _spacing(header: Dataset, size: Size) -> tuple[float, float] | None:
-    """Return mm per pixel along x and y, as stated or by the size of the imaged volume."""
+    """Return mm per pixel along x and y.
+
+    From the pixel spacing, else from the size of the imaged volume.
+    """
     groups = _item(header, "SharedFunctionalGroupsSequence")
     measures = None if groups is None else _item(groups, "PixelMeasuresSequence")
     spacing: tuple[float, float] | None = None
@@ -168,13 +173,13 @@ def _spacing(header: Dataset, size: Size) -> tuple[float, float] | None:
 
 
 def _item(header: Dataset, name: str) -> Any:
-    """Return the first item of a sequence, None if there is none."""
+    """Return the first item of a sequence, or None."""
     sequence = header.get(name)
     return sequence[0] if sequence else None
 
 
 def place_level(finest: Matrix, matrix: Matrix, tile: tuple[int, int]) -> Placed:
-    """Return a level of a slide in its place, by its pixel spacing and origin.
+    """Place a level by its pixel spacing and origin.
 
     Raises
     ------
@@ -199,7 +204,7 @@ def place_level(finest: Matrix, matrix: Matrix, tile: tuple[int, int]) -> Placed
 
 
 def _factors(finest: Matrix, matrix: Matrix) -> tuple[tuple[float, float], str]:
-    """Return level-0 pixels per pixel along x and y, and what was corrected.
+    """Return the factors along x and y, and a note.
 
     A matrix may be padded beyond the slide, so its pixel spacing counts before its size; a
     spacing that leaves a matrix too small for the slide is wrong where one factor explains
@@ -235,13 +240,13 @@ def _differing(factors: tuple[float, float]) -> str:
 
 
 def _whole(factor: float) -> float:
-    """Return the whole number that a ratio of two rounded spacings stands for, if any does."""
+    """Round a ratio of two spacings that is nearly whole."""
     nearest = float(round(factor))
     return nearest if abs(factor - nearest) < 1e-5 * factor else factor
 
 
 def _offset(finest: Matrix, matrix: Matrix, factors: tuple[float, float]) -> tuple[float, float]:
-    """Return the (x, y) at which a matrix begins, in level-0 pixels.
+    """Return the level-0 (x, y) of a matrix's corner.
 
     Up to half a pixel is none: some files state the corner of the first pixel, some its
     middle.

@@ -1,4 +1,4 @@
-"""Images of a TIFF: which of several is the slide, and the pixel size of each."""
+"""Images of a TIFF, their pixel sizes, and the slide among them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tifffile import TiffPageSeries
 
-#: What an image is called that shows a whole glass or its label, whatever its size.
+#: Names of images of the whole glass or of its label.
 _ASIDE = re.compile(r"\b(macro|label|overview|thumbnail|map)\b", re.IGNORECASE)
 #: Kinds of TIFF that say themselves which image is which; others list images side by side.
 _SCANNERS = {"svs", "ndpi", "philips", "scn", "bif", "qpi", "sis", "indica", "avs"}
@@ -57,7 +57,7 @@ class TiffImages:
 
 
 def tiff_images(tiff: TiffFile) -> TiffImages:
-    """Return the images of an open TIFF, in the order of the file."""
+    """Return the images of an open TIFF in file order."""
     numbers = [
         number
         for number, series in enumerate(tiff.series)
@@ -77,7 +77,7 @@ def tiff_images(tiff: TiffFile) -> TiffImages:
 
 
 def images_of_file(path: Path) -> TiffImages | None:
-    """Return the images of a TIFF that another library opened; None if it cannot be read."""
+    """Return the images of a TIFF file; None if unreadable."""
     try:
         with quiet_parser(), TiffFile(path) as tiff:
             return tiff_images(tiff)
@@ -113,9 +113,10 @@ def _size(series: TiffPageSeries) -> tuple[int, int]:
 
 
 def _tag_sides(series: TiffPageSeries) -> Sides:
-    """Return µm per pixel along x and y by the resolution tags of a series' first page."""
-    page = series.keyframe
-    tags = page.tags
+    """Return µm per pixel by the TIFF's resolution tags."""
+    if series.keyframe is None:
+        return None, None
+    tags = series.keyframe.tags
     unit = _UNITS.get(int(tags.valueof(296, default=2)))
     if unit is None or 282 not in tags or 283 not in tags:
         return None, None
@@ -129,7 +130,7 @@ def _ratio(value: Sequence[int]) -> float:
 
 
 def _ome_sides(tiff: TiffFile) -> list[Sides]:
-    """Return µm per pixel of every series as OME-XML states them for its own image.
+    """Return µm per pixel of every series by OME-XML.
 
     Where it describes more images than there are, an image is known by its size.
     """
@@ -143,7 +144,7 @@ def _ome_sides(tiff: TiffFile) -> list[Sides]:
 
 
 def _common(pairs: list[Sides]) -> Sides:
-    """Return what all of several images state, nothing if they differ."""
+    """Return the sides that all images share, else nothing."""
     return pairs[0] if len(set(pairs)) == 1 else (None, None)
 
 

@@ -1,4 +1,4 @@
-"""Levels: how many level-0 pixels a pixel of a coarser level covers along each axis.
+"""Levels: factors between level 0 and coarser levels.
 
 A file states the sizes of its levels, not their factors, and a size is cut or filled to whole
 pixels: 700 px at a sixteenth are 43.75 px, stored as 43 or 44. Size over size is then 16.28 or
@@ -19,7 +19,7 @@ Size = tuple[int, int]
 
 
 def level_factors(finest: Size, size: Size) -> tuple[float, float]:
-    """Return the level-0 pixels per pixel of a level, along x and y.
+    """Return level-0 pixels per level pixel along x and y.
 
     One factor for both axes where one gives the level's size, cut or filled to whole pixels:
     the exact ratio of the sizes, a power of two, a whole number, the ratio of the longer axis
@@ -42,18 +42,18 @@ def level_factors(finest: Size, size: Size) -> tuple[float, float]:
 
 
 def level_notes(sizes: Sequence[Size]) -> tuple[str, ...]:
-    """Return what must be known of levels that are placed by their sizes, for people."""
+    """Return a sentence on each level whose axes disagree."""
     notes = ((number, size, _disagreement(sizes[0], size)) for number, size in enumerate(sizes))
     return tuple(f"{level_name(number, size)}: {text}" for number, size, text in notes if text)
 
 
 def level_name(number: int, size: Size) -> str:
-    """Return what a level is called in a sentence."""
+    """Return the name of a level for messages."""
     return f"level {number} ({size[0]} × {size[1]} px)"
 
 
 def _disagreement(finest: Size, size: Size) -> str:
-    """Return what to say of a level whose axes disagree by more than a pixel, else nothing."""
+    """Return a sentence if the axes disagree by a pixel or more."""
     x, y = level_factors(finest, size)
     if x == y:
         return ""
@@ -73,7 +73,7 @@ def moves(level: Level, downsample: float) -> bool:
 
 
 def _explains(factor: float, finest: int, side: int) -> bool:
-    """Return whether `side` is `finest` over `factor`, cut or filled to whole pixels."""
+    """Return whether `side` is `finest / factor`, rounded down or up."""
     exact = finest / factor
     nearest = round(exact)
     if abs(exact - nearest) < 1e-9 * exact:
@@ -82,19 +82,22 @@ def _explains(factor: float, finest: int, side: int) -> bool:
 
 
 def _between(finest: Size, size: Size) -> float:
-    """Return the middle of the factors that give both sides to less than a pixel, if any do."""
+    """Return the middle of the factors that explain both sides.
+
+    Meaningless where there are none; check the result.
+    """
     low = max(whole / (side + 1) for whole, side in zip(finest, size, strict=True))
     high = min(whole / max(side - 1, 0.5) for whole, side in zip(finest, size, strict=True))
     return (low + high) / 2
 
 
 def _powers_of_two(ratio: float) -> list[int]:
-    """Return the powers of two beside a ratio, the nearer first."""
+    """Return the two nearest powers of two, nearest first."""
     low = 2 ** math.floor(math.log2(max(ratio, 1)))
     return sorted((low, 2 * low), key=lambda factor: abs(math.log(factor / ratio)))
 
 
 def _whole(ratio: float) -> list[int]:
-    """Return the whole numbers beside a ratio, the nearer first."""
+    """Return the two nearest whole numbers, nearest first."""
     low = math.floor(ratio)
     return sorted((low, low + 1), key=lambda factor: abs(factor - ratio))

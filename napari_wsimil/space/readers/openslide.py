@@ -150,7 +150,7 @@ class _File:
 
 @dataclass(frozen=True)
 class _Stored:
-    """A level in its place, its number in OpenSlide, and what that divides level-0 places by."""
+    """A level, its number in OpenSlide and OpenSlide's downsample."""
 
     placed: Placed
     number: int
@@ -158,7 +158,7 @@ class _Stored:
 
 
 def _levels(slide: openslide.OpenSlide) -> tuple[list[_Stored], tuple[str, ...]]:
-    """Return every level with the factor its format states, else with those of its size."""
+    """Return the levels, placed by format or size, and notes."""
     finest, levels, by_size = slide.dimensions, [], True
     for number, size in enumerate(slide.level_dimensions):
         divisor = slide.level_downsamples[number]
@@ -173,7 +173,7 @@ def _levels(slide: openslide.OpenSlide) -> tuple[list[_Stored], tuple[str, ...]]
 def _dicom_levels(
     slide: openslide.OpenSlide, every: Sequence[Matrix]
 ) -> tuple[list[_Stored], tuple[str, ...]]:
-    """Return the levels of a DICOM slide whose places are known, and notes on the others."""
+    """Return the placed levels of a DICOM slide, and notes."""
     series = slide.properties["dicom.SeriesInstanceUID"]
     matrices = {
         matrix.size: matrix for matrix in every if matrix.series == series and matrix.volume
@@ -198,7 +198,7 @@ def _dicom_levels(
 
 
 def _start(pixel: int, divisor: float) -> tuple[int, int]:
-    """Return the level-0 place to read a level from, and how many pixels come before `pixel`.
+    """Return the level-0 place to read from, and pixels to skip.
 
     OpenSlide takes whole level-0 places only and blends two pixels where it lands between
     them, so reading begins where it lands on one most nearly.
@@ -221,7 +221,7 @@ def _largest(folder: Path, slides: Sequence[Matrix]) -> Path:
 def _images(
     slide: openslide.OpenSlide, vendor: str, file: Path, slides: Sequence[Matrix]
 ) -> tuple[tuple[SlideImage, ...], int]:
-    """Return the slides of a file or folder, and which of them is open.
+    """Return the candidate slides and the number of the open one.
 
     OpenSlide opens the first image of a TIFF whose kind it does not know.
 

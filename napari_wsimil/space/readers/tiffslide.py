@@ -97,7 +97,7 @@ class TiffSlideReader:
         return moves(level, (finest.width / level.width + finest.height / level.height) / 2)
 
     def _stated(self) -> Mapping[str, object]:
-        """Return the header as tiffslide states it, which knows the first image alone.
+        """Return tiffslide's header, which describes the first image alone.
 
         Colors that cannot be known are reported before any other error.
         """
