@@ -197,7 +197,7 @@ def test_weights_that_are_no_numbers_are_named(path: Path, model: MILModel) -> N
 
 def test_a_newer_format_is_told_to_update(path: Path, model: MILModel) -> None:
     rewrite(path, model.state_dict(), format=99, something="new")
-    with pytest.raises(CheckpointError, match="format 99, this program knows 2"):
+    with pytest.raises(CheckpointError, match="format 99, this program knows 3"):
         load_checkpoint(path)
 
 

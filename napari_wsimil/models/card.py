@@ -13,7 +13,7 @@ from napari_wsimil.models.survival import Survival  # noqa: TC001
 if TYPE_CHECKING:
     from torch import Tensor
 
-FORMAT = 2  # 2: survival and records
+FORMAT = 3  # 2: survival and records; 3: readers and notes
 
 
 class Card(BaseModel):
