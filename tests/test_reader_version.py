@@ -244,9 +244,12 @@ def test_an_evaluation_counts_slides_of_another_color(
         where = folder / f"{name}.tif" if placed else ""
         rows.append(f"Q{number},{name},{where},test,{('normal', 'tumor')[number]}")
     (tmp_path / "cohort.csv").write_text("\n".join(rows))
+    model, card = load_checkpoint(checkpoint)
+    save_checkpoint(checkpoint, model, card.model_copy(update={"notes": ("a note",)}))
     where = (checkpoint, tmp_path / "cohort.csv", "--features", tmp_path, "--split", "test")
     code, _, err = run("evaluate", *where, "--draws", 100)
     assert code == 0, err
+    assert "warning: a note" in err
     assert (f"1 of 2 slides: the features were {EARLIER}" in err) == placed
     assert (f"2 of 2 slides: the features {UNSURE}" in err) == (not placed)
 

@@ -15,7 +15,7 @@ from napari_wsimil.models.training_features import MPP_TOLERANCE, TrainingFeatur
 if TYPE_CHECKING:
     from torch import Tensor
 
-FORMAT = 3  # 2: survival and records; 3: features, cases by part, reasons for missing metrics
+FORMAT = 3  # 2: survival and records; 3: readers, notes, features, parts, reasons
 
 
 class Card(BaseModel):
