@@ -72,7 +72,7 @@ def patient_facts(study: Study, name: str) -> dict[str, Any]:
 
 
 def _by_slide_facts(manifest: Manifest) -> dict[str, Any]:
-    """Return whose the labels are that are counted: the slides' own, or their patients'."""
+    """Return how many labels are the slides' own, and how many their patients'."""
     slides = [(slide, p) for p in manifest.patients for slide in p.slides]
     own = sum(slide.label is not None for slide, _ in slides)
     taken = sum(slide.label is None and p.label is not None for slide, p in slides)

@@ -298,7 +298,7 @@ def test_a_study_of_slides_is_trained_and_judged_slide_by_slide(dock: Dock, tmp_
             study.add([Patient(f"p{k}", slides, CLASSES[k % 2], part)], "test")
     dock.set_up(tmp_path / "study", tmp_path / "model.safetensors")
     assert "12 patients, 24 slides, each a case of its own" in dock.train.cohort.name.text()
-    assert "<td>slides</td>" in dock.train.cohort.split.text()
+    dock.wait(lambda: "<td>slides</td>" in dock.train.cohort.split.text())
     dock.train.start()
     dock.idle()
     results = dock.train.results

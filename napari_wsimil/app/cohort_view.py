@@ -228,14 +228,14 @@ def _own(patient: Patient, name: str) -> str:
 
 
 def _stating(patient: Patient, name: str) -> tuple[Patient, ...]:
-    """Return whom a column is read of: the slides if one has a value of its own."""
+    """Return the cases that state a column: the slides if one has a value of its own."""
     if name in _SLIDES_OWN and any(getattr(s, name) is not None for s in patient.slides):
         return patient.slide_cases
     return (patient,)
 
 
 def _of_slides(patient: Patient, name: str) -> str:
-    """Return what each slide has, if slides differ; empty if they do not."""
+    """Return the value of each slide if slides differ, else an empty text."""
     if name not in _SLIDES_OWN:
         return ""
     words = {case.name: _own_word(case, name) for case in _stating(patient, name)}

@@ -150,7 +150,7 @@ def import_job(
 def export_table_job(
     study: Study, path: Path, time_unit: str, cbioportal: bool
 ) -> Generator[Step, None, tuple[str, ...]]:
-    """Write a study's cohort; return what a reader of the table must know."""
+    """Write a study's cohort; return notes for readers of the table."""
     yield Step("writing the table")
     return export_table(study, path, time_unit=time_unit, cbioportal=cbioportal)
 

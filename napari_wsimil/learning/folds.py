@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class FoldRule(StrEnum):
-    """What folds, and the order in which cases are learned, hang on."""
+    """Basis of folds and of the order in which cases are learned."""
 
     NAMES = "names"  # of patients, and the order of rows: runs that state no rule
     SLIDES = "slides"  # the content of their slides, see `identity`

@@ -1,4 +1,4 @@
-"""Gaps: which class or event is missing in which part of a cohort, and what follows from it."""
+"""Gaps: classes and events that are missing in a part of a cohort, and the consequences."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def check_training(fold: Fold, manifest: Manifest, task: Task) -> None:
 
 
 def gaps(parts: Parts, task: Task, unit: str = "patients") -> tuple[str, ...]:
-    """Return what a reader of results must know of parts that lack a class or are small.
+    """Return notes on parts that lack a class or are small, for readers of results.
 
     Parameters
     ----------
@@ -65,8 +65,8 @@ def gaps(parts: Parts, task: Task, unit: str = "patients") -> tuple[str, ...]:
     unit
         What is counted: "patients" or "slides".
     """
-    told = _class_gaps if task is Task.CLASSIFICATION else _event_gaps
-    sentences = [s for part, counts in parts.items() for s in told(part, counts, unit)]
+    of_part = _class_gaps if task is Task.CLASSIFICATION else _event_gaps
+    sentences = [s for part, counts in parts.items() for s in of_part(part, counts, unit)]
     if "validation" in parts and not any(parts["validation"].values()):
         sentences.append(f"no validation {unit}: the weights of the last epoch are kept")
     test = sum(parts.get("test", {}).values())

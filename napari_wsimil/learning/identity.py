@@ -1,4 +1,4 @@
-"""Identity: slides and patients told apart by content, whatever they are called.
+"""Identity: keys of slides and patients by content, whatever they are called.
 
 Folds, and the order in which cases are learned, hang on these keys. The key of a slide is
 the fingerprint of its image, which features of ours carry; where a features file carries
@@ -143,7 +143,7 @@ def _features_key(path: Path) -> str:
         some = files[:: max(1, len(files) // _FILES)]
         return _hash(" ".join([str(len(files)), *map(_bytes_key, some)]).encode())
     if path.suffix.lower() in SUFFIXES:
-        with suppress(ValueError, OSError), open_h5(path) as file:  # damage is told when it is read
+        with suppress(ValueError, OSError), open_h5(path) as file:  # damage shows at reading
             if carried := read_attrs(file).get("slide"):
                 return str(carried)
     return _bytes_key(path)

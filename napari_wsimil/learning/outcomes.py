@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from napari_wsimil.study.manifest import Manifest, Patient
 
 
-#: What became of a case of survival, by whether the event happened.
+#: The two kinds of cases of survival: without and with the event.
 EVENTS = ("no event", "event")
 
 

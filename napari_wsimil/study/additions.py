@@ -136,7 +136,7 @@ class Addition:
         return {name: text for name, text in texts.items() if text}
 
     def _check_unit(self, patient: Patient) -> None:
-        """Raise RecordError if slides have what a study of patients would ignore."""
+        """Raise RecordError if slides have values that a study of patients would ignore."""
         own = [n for n in _OWN for slide in patient.slides if getattr(slide, n) is not None]
         if own and not self.by_slide:
             raise RecordError(

@@ -8,13 +8,14 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING
 
 from napari_wsimil.study.headers import DAYS, stem
+from napari_wsimil.study.tables import Table, TableRow
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
 _TIME_COLUMN = re.compile(r"([A-Z0-9_]+)_(DAYS|WEEKS|MONTHS|YEARS|TIME)")
 
-#: What an outcome of unknown kind is called where a name is needed.
+#: The name of an outcome of unknown kind where a name is needed.
 UNKNOWN = "OUTCOME"
 
 #: What cBioPortal calls an outcome, and its words for the event and for its absence.
@@ -95,6 +96,22 @@ def exported_endpoint(columns: Mapping[str, Collection[str]]) -> Endpoint | None
         if one.columns[1] in columns and {*columns[one.columns[1]]} <= {"", "0", "1"}
     ]
     return pairs[0] if len(pairs) == 1 else None
+
+
+def with_outcome(table: Table) -> tuple[Table, Endpoint]:
+    """Return a table with `time` and `event`, and which outcome they are of."""
+    cells = {header: {row.cells[header] for row in table.rows} for header in table.columns}
+    endpoint = None if {"time", "event"} & {*table.columns} else exported_endpoint(cells)
+    if endpoint is None:
+        return table, Endpoint()
+    time, event = endpoint.columns
+    rows = (
+        TableRow(
+            row.path, row.line, {**row.cells, "time": row.cells[time], "event": row.cells[event]}
+        )
+        for row in table.rows
+    )
+    return Table(table.path, (*table.columns, "time", "event"), tuple(rows)), endpoint
 
 
 def endpoint_of(header: str, unit: str = "") -> Endpoint:

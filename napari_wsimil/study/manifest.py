@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_wsimil.space.geometry import PLAUSIBLE_MPP
-from napari_wsimil.study.endpoint import Endpoint, exported_endpoint
+from napari_wsimil.study.endpoint import Endpoint, with_outcome
 from napari_wsimil.study.field import MARKERS
 from napari_wsimil.study.tables import RecordError, Table, TableRow, read_table, write_table
 
@@ -166,19 +166,7 @@ class Patient:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A cohort: patients in the order of the file.
-
-    Attributes
-    ----------
-    path
-        The file, or the folder of the study.
-    patients
-        With their slides.
-    schema
-        Of their records; None if the records were not read.
-    endpoint
-        Which outcome `time` and `event` are of.
-    """
+    """A cohort: patients in the order of the file; `time` and `event` are of its endpoint."""
 
     path: Path
     patients: tuple[Patient, ...]
@@ -221,7 +209,7 @@ def read_manifest(path: str | Path, schema: ClinicalSchema | None = None) -> Man
     OSError
         If the file cannot be read.
     """
-    table, endpoint = _with_outcome(_renamed(read_table(path)))
+    table, endpoint = with_outcome(_renamed(read_table(path)))
     _check_columns(table, schema)
     groups: dict[str, list[Patient]] = {}
     first: dict[str, int] = {}
@@ -253,22 +241,6 @@ def _renamed(table: Table) -> Table:
         for row in table.rows
     )
     return Table(table.path, tuple(names.get(c, c) for c in table.columns), tuple(rows))
-
-
-def _with_outcome(table: Table) -> tuple[Table, Endpoint]:
-    """Return a table with `time` and `event`, and which outcome they are of."""
-    cells = {header: {row.cells[header] for row in table.rows} for header in table.columns}
-    endpoint = None if {"time", "event"} & {*table.columns} else exported_endpoint(cells)
-    if endpoint is None:
-        return table, Endpoint()
-    time, event = endpoint.columns
-    rows = (
-        TableRow(
-            row.path, row.line, {**row.cells, "time": row.cells[time], "event": row.cells[event]}
-        )
-        for row in table.rows
-    )
-    return Table(table.path, (*table.columns, "time", "event"), tuple(rows)), endpoint
 
 
 def _check_columns(table: Table, schema: ClinicalSchema | None) -> None:
