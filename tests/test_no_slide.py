@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -146,7 +147,12 @@ def test_features_without_a_slide_train(features: Path, placeless: Path, tmp_pat
 
     rows = ["patient_id,slide_id,feature_path,split,label"]
     for number, split in enumerate(("train", "train", "validation", "test")):
-        path = (features, placeless)[number // 2]
+        path = tmp_path / f"s{number}.h5"
+        shutil.copy((features, placeless)[number // 2], path)
+        with h5py.File(path, "r+") as file:
+            file["features"][...] += number
+            file.attrs.pop("content_sha256", None)  # features of an earlier version
+            file["features"].attrs.pop("sealed", None)
         rows.append(f"P{number},s{number},{path},{split},{'AB'[number % 2]}")
     (tmp_path / "cohort.csv").write_text("\n".join(rows))
     torch.manual_seed(0)

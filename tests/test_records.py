@@ -84,7 +84,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ldh = 200 + 100 * (k % 2) + k if k != 3 else ""
         smoker = ("yes", "no", "unknown")[k % 3]
         rows.append(f"p{k},s{k},s{k}.h5,{split},{label},{40 + k},{smoker},{ldh},a")
-    rows.append("silent,s16,s15.h5,test,A,,,,")
+    save_bag(folder / "s16.h5", make_bag(16))
+    rows.append("silent,s16,s16.h5,test,A,,,,")
     (folder / "cohort.csv").write_text("\n".join(rows))
     assert main(train_command(folder, folder / "live.safetensors")) == 0
     return folder

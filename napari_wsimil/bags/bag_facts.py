@@ -44,11 +44,6 @@ class BagFacts:
     norm: float
     spread: float
 
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """Return the content hash, and the slide's fingerprint where it is known."""
-        return (self.content, self.slide) if self.slide else (self.content,)
-
 
 def statistics_of(features: Tensor, most: int = 0) -> tuple[float, float]:
     """Return `norm` and `spread` of (N, D) features, of `most` rows at most if it is given."""

@@ -186,7 +186,7 @@ def _compared(
     if not renamed:
         return tuple(cases), remarks
     text = (
-        f"the model was trained on features, slides or TCGA barcodes of {len(renamed)} "
+        f"the model was trained on features or TCGA barcodes of {len(renamed)} "
         f"patients under other names"
     )
     if not leave_out:

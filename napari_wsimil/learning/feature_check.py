@@ -1,8 +1,9 @@
 """Feature check: encoders, scales and duplicates among the features of a cohort.
 
 Features of several encoders are refused, and so are several µm per pixel or patch sizes
-unless they are accepted. Two patients that share features, a slide or a TCGA barcode are
-one patient twice, so training on one tells the answer for the other: refused too.
+unless they are accepted. Two patients that share features or a TCGA barcode are one patient
+twice, so training on one tells the answer for the other: refused too. Two patients can share
+a slide file, as in a tissue microarray: that is counted.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class SlideFeatures:
     @property
     def keys(self) -> tuple[str, ...]:
         """Return what two slides of different patients must not share."""
-        return (*self.facts.keys, self.barcode) if self.barcode else self.facts.keys
+        return (self.facts.content, self.barcode) if self.barcode else (self.facts.content,)
 
 
 def slide_features(patient: Patient, facts: Sequence[BagFacts]) -> list[SlideFeatures]:
@@ -92,7 +93,7 @@ def report_features(rows: Sequence[SlideFeatures]) -> FeatureReport:
     return FeatureReport(
         problem="; ".join(shared_slides(rows)),
         scales=tuple(scale_problems([row.facts for row in rows])),
-        remarks=(*_unknown(rows), *_repeated(rows)),
+        remarks=(*_unknown(rows), *_repeated(rows), *_one_file(rows)),
     )
 
 
@@ -107,8 +108,8 @@ def check_features(rows: Sequence[SlideFeatures], mixed: bool = False) -> tuple[
     Raises
     ------
     ValueError
-        If features are of several encoders or scales, or two patients share features, a
-        slide or a TCGA barcode.
+        If features are of several encoders or scales, or two patients share features or a
+        TCGA barcode.
     """
     report = report_features(rows)
     if report.problem:
@@ -169,11 +170,11 @@ def compare_features(
     if problems and not mixed:
         raise ValueError(f"{'; '.join(problems)}: {_ACCEPT}")
     shared = tuple(shared_slides(rows))
-    return (*problems, *_unknown(rows), *_repeated(rows), *shared)
+    return (*problems, *_unknown(rows), *_repeated(rows), *shared, *_known_slides(card, rows))
 
 
 def known_persons(card: Card, rows: Sequence[SlideFeatures]) -> set[str]:
-    """Return the patients whose features, slides or TCGA barcodes a model was trained on."""
+    """Return the patients whose features or TCGA barcodes a model was trained on."""
     if card.features is None:
         return set()
     known = set(card.features.known)
@@ -184,7 +185,7 @@ def known_persons(card: Card, rows: Sequence[SlideFeatures]) -> set[str]:
 
 def training_features(rows: Sequence[SlideFeatures], salt: str) -> TrainingFeatures:
     """Return what a card keeps of the features of its training."""
-    known = [pseudonym(key, salt) for row in rows for key in row.keys]
+    known = [pseudonym(key, salt) for row in rows for key in (*row.keys, row.facts.slide) if key]
     return TrainingFeatures.of([row.facts for row in rows], known)
 
 
@@ -192,7 +193,6 @@ def shared_slides(rows: Sequence[SlideFeatures]) -> list[str]:
     """Return a sentence each for what slides of different patients have in common."""
     keys: dict[str, Callable[[SlideFeatures], str]] = {
         "equal features": lambda row: row.facts.content,
-        "the same slide file": lambda row: row.facts.slide,
         "one TCGA patient's barcode": lambda row: row.barcode,
     }
     found: list[str] = []
@@ -228,6 +228,26 @@ def _unknown(rows: Sequence[SlideFeatures]) -> tuple[str, ...]:
         f"the µm per pixel of {len(unknown)} of {_slides(len(rows))} is unknown and was not "
         f"compared; their patches are {_between((min(sizes), max(sizes)))} level-0 px wide",
     )
+
+
+def _one_file(rows: Sequence[SlideFeatures]) -> tuple[str, ...]:
+    pairs = {(row.facts.slide, row.person) for row in rows if row.facts.slide}
+    shared = [slide for slide, n in Counter(slide for slide, _ in pairs).items() if n > 1]
+    if not shared:
+        return ()
+    files = "1 slide file is" if len(shared) == 1 else f"{len(shared)} slide files are"
+    persons = sum(slide in shared for slide, _ in pairs)
+    return (f"{files} shared by {persons} patients: right for a tissue microarray only",)
+
+
+def _known_slides(card: Card, rows: Sequence[SlideFeatures]) -> tuple[str, ...]:
+    """Return how many slides of patients the model does not know it has seen in training."""
+    if card.features is None:
+        return ()
+    known, slides = set(card.features.known), [r for r in rows if not card.trained_on(r.person)]
+    seen = sum(pseudonym(row.facts.slide, card.salt) in known for row in slides if row.facts.slide)
+    text = f"the model was trained on the slide files of {_slides(seen)} of other patients here"
+    return (text,) if seen else ()
 
 
 def _repeated(rows: Sequence[SlideFeatures]) -> tuple[str, ...]:
