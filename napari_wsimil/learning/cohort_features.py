@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_wsimil.learning.cohort import BagFiles, read_bags
@@ -11,7 +12,6 @@ from napari_wsimil.learning.feature_check import report_features, slide_features
 
 if TYPE_CHECKING:
     from collections.abc import Generator
-    from pathlib import Path
 
     from napari_wsimil.learning.feature_check import FeatureReport, SlideFeatures
     from napari_wsimil.learning.outcomes import Task
@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 
 
 def survey_cohort(
-    manifest: Manifest, folder: Path | None, task: Task
+    manifest: Manifest, folder: Path | str | None, task: Task
 ) -> Generator[Step, None, FeatureReport]:
     """Yield after every patient; return what is wrong with the features of a cohort.
 
     The patients are those a task is learned of. Every file is read once and none is kept.
     """
+    folder = None if folder is None else Path(folder)
     patients = [patient for patient in manifest.patients if task.known_of(patient)]
     rows: list[SlideFeatures] = []
     failed: list[str] = []
