@@ -69,7 +69,9 @@ def damage_named(path: Path | str) -> Iterator[None]:
         named = str(path) in str(error)
         if named and isinstance(error, OSError):
             raise
-        why = " ".join(str(error).split()) or type(error).__name__
+        # errors of h5py's own code describe the program, not the file
+        slip = isinstance(error, (TypeError, AttributeError, SystemError))
+        why = "its structure is broken" if slip else " ".join(str(error).split())
         damaged = f"{path}: damaged ({why}): write it again, or restore it from a backup"
         raise H5Error(str(error) if named else damaged) from error
 
