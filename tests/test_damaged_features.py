@@ -108,7 +108,7 @@ def test_a_foreign_file_with_bytes_changed_never_ends_the_program(
         path, options = foreign.stamp2(tmp_path / "whole.h5", 0.5), {"mpp": 0.5}
     else:
         path = tmp_path / "whole.h5"
-        save_bag(path, make_bag(1))
+        save_bag(path, make_bag(1, 200))
     arguments = [str(path), str(tmp_path / "x.h5"), str(_SEEDS[tool])]
     done = subprocess.run(
         [sys.executable, "-c", _SCRIPT, *arguments, repr(options)],
@@ -157,3 +157,16 @@ def test_an_attribute_that_h5py_would_crash_on_is_refused(tmp_path: Path) -> Non
         file["coords"].attrs.create("patch_size", np.zeros(1, np.dtype([("a", "i4")]))[0])
     with pytest.raises(ValueError, match=r"a\.h5: damaged \(attribute patch_size is of a type"):
         open_bag(path)
+
+
+@pytest.mark.parametrize("size", [0, 2**40])
+def test_a_heap_that_the_library_would_read_for_ever_is_named(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "a.h5"
+    save_bag(path, make_bag(1))
+    data = bytearray(path.read_bytes())
+    first = data.index(b"GCOL\x01\0\0\0") + 16
+    data[first : first + 2] = bytes(2)  # index 0: free space, whose size counts its header
+    data[first + 8 : first + 16] = size.to_bytes(8, "little")
+    path.write_bytes(bytes(data))
+    with pytest.raises(ValueError, match=r"a\.h5: damaged at byte"):
+        load_bag(path)
