@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import foreign
@@ -16,8 +17,6 @@ from napari_wsimil.bags.exchange import open_bag
 from napari_wsimil.bags.store import is_finished, load_bag, save_bag
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from napari_wsimil.bags.bag import Bag
 
 #: Opens damaged copies in a process of its own: h5py crashed or looped on some before.
@@ -119,6 +118,28 @@ def test_a_foreign_file_with_bytes_changed_never_ends_the_program(
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(done.stdout) > 0
+
+
+@pytest.mark.parametrize("tool", ["slideflow", "lazyslide"])
+def test_tensors_and_zarr_folders_with_bytes_changed_are_read_or_named(
+    tmp_path: Path, tool: str
+) -> None:
+    options: dict[str, Any] = {}
+    if tool == "slideflow":
+        path, options = foreign.slideflow(tmp_path / "s", "a", 0.5), {"mpp": 0.5}
+    else:
+        path = foreign.lazyslide(tmp_path / "s" / "a.zarr")
+    for file in filter(Path.is_file, (tmp_path / "s").rglob("*")):
+        whole = file.read_bytes()
+        for seed in range(25 if tool == "slideflow" else 3):
+            file.write_bytes(flipped(file, seed, 1 + seed % 5))
+            named = ""
+            try:
+                open_bag(path, **options)
+            except (ValueError, OSError) as error:
+                named = str(error)
+            assert not named or str(path.parent) in named
+            file.write_bytes(whole)
 
 
 def test_a_number_that_changed_is_noticed(tmp_path: Path) -> None:
