@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SlideOutcome:
-    """What came of the extraction of one slide.
+    """Outcome of the extraction of one slide.
 
     Attributes
     ----------
@@ -69,7 +69,7 @@ def slides_of(path: Path, out: Path, mpp: float | None) -> dict[str, SlideJob | 
 def extract_cohort(
     jobs: Mapping[str, SlideJob | None], patches: Patches
 ) -> dict[str, SlideOutcome]:
-    """Return what came of each slide of a cohort; one that fails does not end the others.
+    """Return the outcome of each slide of a cohort; failures do not end the others.
 
     Raises
     ------
@@ -78,9 +78,9 @@ def extract_cohort(
     OSError
         If the disk is full.
     """
-    found = _outcomes([job for job in jobs.values() if job is not None], patches)
+    outcomes = _outcomes([job for job in jobs.values() if job is not None], patches)
     return {
-        name: SlideOutcome(skipped="no slide_path") if job is None else next(found)
+        name: SlideOutcome(skipped="no slide_path") if job is None else next(outcomes)
         for name, job in jobs.items()
     }
 

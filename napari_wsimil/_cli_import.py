@@ -123,8 +123,8 @@ def import_(
         from napari_wsimil.bags.stated import Confirmed, checked_reading
 
         said = Confirmed(patch_size, None, None, slide_mpp, encoder, feature_table)
-        said = replace(said, reading=checked_reading(reading))
-        facts = link_features(folder, features, said, why, key, dry_run)
+        confirmed = replace(said, reading=checked_reading(reading))
+        facts = link_features(folder, features, confirmed, why, key, dry_run)
         report(facts, as_json)
         raise typer.Exit(SOME_FAILED if facts["refused"] or facts["failed"] else 0)
     else:

@@ -53,9 +53,9 @@ def patient_facts(
 def cohort_facts(
     checkpoint: Path, cohort: Path, features: Path | None, weights: Path | None
 ) -> dict[str, Any]:
-    """Return what a model says of every patient of a cohort who has slides.
+    """Return the predictions for every patient of a cohort with slides.
 
-    A patient of whom nothing can be said has the reason under "failed".
+    A patient without a prediction has the reason under "failed".
 
     Raises
     ------
@@ -64,15 +64,15 @@ def cohort_facts(
     """
     model, card = load_checkpoint(checkpoint)
     patients, unit = _patients(cohort, card)
-    told: dict[str, Any] = {}
+    answers: dict[str, Any] = {}
     for patient in patients:
         try:
-            told[patient.name] = _asked(model, card, patient, unit, features, weights)
+            answers[patient.name] = _asked(model, card, patient, unit, features, weights)
         except (ValueError, OSError) as error:
-            told[patient.name] = {"failed": sentence(error)}
-    if not told:
+            answers[patient.name] = {"failed": sentence(error)}
+    if not answers:
         raise ValueError(f"{cohort} has no patient with slides")
-    return {"patients": told}
+    return {"patients": answers}
 
 
 def some_failed(facts: Mapping[str, Any]) -> bool:
@@ -89,16 +89,16 @@ def _asked(
     features: Path | None,
     weights: Path | None,
 ) -> dict[str, Any]:
-    """Return what a model says of a patient's slides, those that cannot be read aside."""
+    """Return the predictions for a patient's slides; unreadable ones are listed apart."""
     files = BagFiles(patient.slides, features, closer=closer_for(type(model), weights))
     bags, failed = _read(files)
     patient = replace(patient, slides=tuple(s for s in patient.slides if s.slide not in failed))
     record = patient.record if card.record else None
-    found = predict_patient(model, card, patient.name, bags, record)
-    facts = _facts(card, patient, unit, found)
+    prediction = predict_patient(model, card, patient.name, bags, record)
+    facts = _facts(card, patient, unit, prediction)
     if failed:
         left = f"{len(failed)} of {len(files)} slides could not be read: not part of the answer"
-        facts |= {"failed slides": failed, "warnings": (*found.warnings, left)}
+        facts |= {"failed slides": failed, "warnings": (*prediction.warnings, left)}
     return facts
 
 
@@ -138,16 +138,16 @@ def _facts(card: Card, patient: Patient, unit: Unit, found: PatientPrediction) -
 
 
 def _patients(cohort: Path, card: Card) -> tuple[list[Patient], Unit]:
-    """Return the patients of a cohort who have slides, and what predictions are of."""
+    """Return the patients of a cohort with slides, and the unit of predictions."""
     if cohort.is_dir():
         with open_study(cohort) as study:
             if card.record is not None:
                 card.record.check(study.schema)
-            found, unit = study.manifest().patients, study.unit
+            patients, unit = study.manifest().patients, study.unit
     else:
         schema = card.record.clinical if card.record else None
-        found, unit = read_cohort(cohort, schema).patients, Unit.PATIENT
-    return [patient for patient in found if patient.slides], unit
+        patients, unit = read_cohort(cohort, schema).patients, Unit.PATIENT
+    return [patient for patient in patients if patient.slides], unit
 
 
 def _patient(cohort: Path, name: str, card: Card) -> tuple[Patient, Unit]:

@@ -226,8 +226,8 @@ def extract_missing(
         if slide.slide_path is not None
     ]
     missing = [job for job in jobs if not job.seems_finished]
-    found = (bag for _, bag in encoded(missing, patches)) if missing else ()
-    failed = [sentence(bag) for bag in found if isinstance(bag, Exception)]
+    bags = (bag for _, bag in encoded(missing, patches)) if missing else ()
+    failed = [sentence(bag) for bag in bags if isinstance(bag, Exception)]
     if failed:
         raise ValueError(f"{len(failed)} slides cannot be encoded: {'; '.join(failed)}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import foreign
@@ -16,8 +17,6 @@ from napari_wsimil.bags.exchange import open_bag
 from napari_wsimil.bags.store import is_finished, load_bag, save_bag
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from napari_wsimil.bags.bag import Bag
 
 #: Opens damaged copies in a process of its own: h5py crashed or looped on some before.
@@ -108,7 +107,7 @@ def test_a_foreign_file_with_bytes_changed_never_ends_the_program(
         path, options = foreign.stamp2(tmp_path / "whole.h5", 0.5), {"mpp": 0.5}
     else:
         path = tmp_path / "whole.h5"
-        save_bag(path, make_bag(1))
+        save_bag(path, make_bag(1, 200))
     arguments = [str(path), str(tmp_path / "x.h5"), str(_SEEDS[tool])]
     done = subprocess.run(
         [sys.executable, "-c", _SCRIPT, *arguments, repr(options)],
@@ -119,6 +118,28 @@ def test_a_foreign_file_with_bytes_changed_never_ends_the_program(
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(done.stdout) > 0
+
+
+@pytest.mark.parametrize("tool", ["slideflow", "lazyslide"])
+def test_tensors_and_zarr_folders_with_bytes_changed_are_read_or_named(
+    tmp_path: Path, tool: str
+) -> None:
+    options: dict[str, Any] = {}
+    if tool == "slideflow":
+        path, options = foreign.slideflow(tmp_path / "s", "a", 0.5), {"mpp": 0.5}
+    else:
+        path = foreign.lazyslide(tmp_path / "s" / "a.zarr")
+    for file in filter(Path.is_file, (tmp_path / "s").rglob("*")):
+        whole = file.read_bytes()
+        for seed in range(25 if tool == "slideflow" else 3):
+            file.write_bytes(flipped(file, seed, 1 + seed % 5))
+            named = ""
+            try:
+                open_bag(path, **options)
+            except (ValueError, OSError) as error:
+                named = str(error)
+            assert not named or str(path.parent) in named
+            file.write_bytes(whole)
 
 
 def test_a_number_that_changed_is_noticed(tmp_path: Path) -> None:
@@ -157,3 +178,16 @@ def test_an_attribute_that_h5py_would_crash_on_is_refused(tmp_path: Path) -> Non
         file["coords"].attrs.create("patch_size", np.zeros(1, np.dtype([("a", "i4")]))[0])
     with pytest.raises(ValueError, match=r"a\.h5: damaged \(attribute patch_size is of a type"):
         open_bag(path)
+
+
+@pytest.mark.parametrize("size", [0, 2**40])
+def test_a_heap_that_the_library_would_read_for_ever_is_named(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "a.h5"
+    save_bag(path, make_bag(1))
+    data = bytearray(path.read_bytes())
+    first = data.index(b"GCOL\x01\0\0\0") + 16
+    data[first : first + 2] = bytes(2)  # index 0: free space, whose size counts its header
+    data[first + 8 : first + 16] = size.to_bytes(8, "little")
+    path.write_bytes(bytes(data))
+    with pytest.raises(ValueError, match=r"a\.h5: damaged at byte"):
+        load_bag(path)

@@ -90,7 +90,7 @@ def train_job(config: RunConfig, bag: Bag | None = None) -> Generator[Step, None
 def checked_features(
     manifest: Manifest, folder: Path | None, task: Task, wanted: Callable[[], bool]
 ) -> FeatureReport | None:
-    """Return what is wrong with a cohort's features; None once it is not wanted any more."""
+    """Return problems of a cohort's features; None once they are not wanted any more."""
     from napari_wsimil.learning.cohort_features import survey_cohort
 
     work = survey_cohort(manifest, folder, task)

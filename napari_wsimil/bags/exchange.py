@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_wsimil.bags.clam import beside, state_clam
-from napari_wsimil.bags.hdf5 import open_h5, read_attrs
+from napari_wsimil.bags.hdf5 import damage_named, open_h5, read_attrs
 from napari_wsimil.bags.lazyslide import is_lazyslide, state_lazyslide
 from napari_wsimil.bags.located import locate
 from napari_wsimil.bags.slideflow import state_tensor
@@ -17,6 +17,9 @@ from napari_wsimil.bags.store import bag_of, load_bag
 from napari_wsimil.bags.trident import state_trident
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from napari_wsimil.bags.bag import Bag
     from napari_wsimil.bags.located import Located
     from napari_wsimil.space.geometry import Resolution
@@ -110,7 +113,18 @@ def read_stated(path: Path | str, confirmed: Confirmed | None = None) -> Stated:
         If it is none of these, is broken, or leads out of itself.
     """
     path = Path(path)
-    confirmed = confirmed or Confirmed()
+    with damage_named(path):
+        stated = _stated(path, confirmed or Confirmed())
+    load = stated.load
+
+    def named() -> NDArray[np.float32]:
+        with damage_named(path):
+            return load()
+
+    return replace(stated, load=named)
+
+
+def _stated(path: Path, confirmed: Confirmed) -> Stated:
     if is_lazyslide(path):
         return state_lazyslide(path, confirmed.table)
     if path.is_dir():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import zipfile
+import zlib
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-#: What h5py is known to raise where bytes of a file are wrong.
+#: Errors of h5py, and of readers of zip and zarr, where bytes of a file are wrong.
 _DAMAGE = (
     OSError,
     ValueError,
@@ -29,6 +31,9 @@ _DAMAGE = (
     ArithmeticError,
     MemoryError,
     SystemError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
 )
 #: Types of attributes that are read: numbers, texts, and truth values, which are enums.
 _PLAIN = (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING, h5py.h5t.ENUM)
@@ -39,7 +44,7 @@ _TIGHTEST = 1032
 
 
 class H5Error(ValueError):
-    """An HDF5 file is damaged or of no layout that is read; the message names it."""
+    """A file of features is damaged or of no layout that is read; the message names it."""
 
 
 @contextmanager
@@ -60,13 +65,15 @@ def open_h5(path: Path | str) -> Iterator[h5py.File]:
 
 @contextmanager
 def damage_named(path: Path | str) -> Iterator[None]:
-    """Turn whatever h5py raises at damaged bytes into an `H5Error` that names the file."""
+    """Turn errors at damaged bytes into an `H5Error` that names the file, or one beside it."""
+    path = Path(path)
     try:
         yield
     except H5Error:
         raise
     except _DAMAGE as error:
-        named = str(path) in str(error)
+        near = str(path.parent) if path.parent.name else str(path)
+        named = str(path) in str(error) or near in str(error)
         if named and isinstance(error, OSError):
             raise
         # errors of h5py's own code describe the program, not the file

@@ -1,4 +1,4 @@
-"""ONNX files: the weight files that a model names, found without loading the model.
+"""ONNX files: the weight files that a model names, listed without loading the model.
 
 An ONNX file may keep its tensors in other files, named by `external_data` (onnx.proto3).
 Two encoders can then share one .onnx file to the byte. The file is protocol buffers;

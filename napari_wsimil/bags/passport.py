@@ -198,9 +198,9 @@ def _values(
         rows = stated.load() if features is None else features
     except (ValueError, OSError) as error:
         return Check("values", None, None, Verdict.REFUSED, str(error)), "", None
-    found = values_of(rows)
+    values = values_of(rows)
     content = hashlib.sha256(np.ascontiguousarray(rows, dtype=np.float32).data).hexdigest()
-    return check_values(found), content, found.norm
+    return check_values(values), content, values.norm
 
 
 def _doubt(

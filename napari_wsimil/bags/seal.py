@@ -54,7 +54,7 @@ def seal_of(file: h5py.File) -> str:
 
 
 def is_sealed(file: h5py.File) -> bool:
-    """Return whether a file is what was written; older files, without a seal, pass."""
+    """Return whether a file is unchanged; older files, without a seal, pass."""
     sealed = read_attrs(file).get(SEAL)
     if sealed is None:
         return _SEALED not in read_attrs(file["features"])
@@ -62,7 +62,7 @@ def is_sealed(file: h5py.File) -> bool:
 
 
 def check_sealed(path: Path, sealed: bool) -> None:
-    """Raise ValueError if a file is not what was written."""
+    """Raise ValueError if a file was changed since it was written."""
     if not sealed:
         raise ValueError(
             f"{path}: damaged or edited: its content is not what was written. Extract it anew, "

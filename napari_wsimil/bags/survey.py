@@ -163,7 +163,7 @@ def survey_features(
 
 
 def _compared(matches: Sequence[Match], linked: Sequence[LinkedFeatures]) -> list[Match]:
-    """Return matches with what is odd beside each other and beside what is linked already."""
+    """Return matches compared with each other and with features linked already."""
     own = [LinkedFeatures.of(match) for match in matches]
     new = {one.slide for one in own}
     every = [*own, *(one for one in linked if one.slide not in new)]
@@ -172,7 +172,7 @@ def _compared(matches: Sequence[Match], linked: Sequence[LinkedFeatures]) -> lis
 
 
 def _remarked(match: Match, every: Sequence[LinkedFeatures], remark: str) -> Match:
-    """Return a match whose passport says whose features it repeats, or a remark on its values."""
+    """Return a match; its passport names equal features, or has a remark on values."""
     shown = match.passport
     equal = [
         one.slide
@@ -192,7 +192,7 @@ def _remarked(match: Match, every: Sequence[LinkedFeatures], remark: str) -> Mat
 
 
 def _odd_norms(every: Sequence[LinkedFeatures]) -> list[str]:
-    """Return a sentence for each whose features are far longer or shorter than the others'."""
+    """Return a sentence for features far longer or shorter than the others'."""
     remarks = [""] * len(every)
     for kind in {(one.encoder, one.dim) for one in every}:
         places = [i for i, one in enumerate(every) if (one.encoder, one.dim) == kind]

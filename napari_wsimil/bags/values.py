@@ -1,4 +1,4 @@
-"""Values: whether features can be what an encoder made of different patches."""
+"""Values: whether features can be an encoder's output for different patches."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST_REPEATED = 0.1
 FEW_REPEATED = 0.01
 #: Files are warned of where more than this share of values is the same largest one.
 SATURATED = 0.01
-#: Files are warned of whose features are longer or shorter by this factor than others'.
+#: Features longer or shorter than other files' by this factor are warned of.
 NORM_FACTOR = 5.0
 #: So many files of an encoder tell how long its features are.
 FEWEST_FILES = 3
@@ -68,13 +68,13 @@ def values_of(features: NDArray[np.float32]) -> Values:
     )
 
 
-def check_values(found: Values) -> Check:
+def check_values(counts: Values) -> Check:
     """Return whether features are finite, differ between patches, and are not cut off."""
-    n = found.patches
+    n = counts.patches
     refusals = {
-        "have NaN or infinite features": found.broken,
-        "have features that are all 0": found.zero if found.zero == n else 0,
-        "have the features of another patch": found.repeated,
+        "have NaN or infinite features": counts.broken,
+        "have features that are all 0": counts.zero if counts.zero == n else 0,
+        "have the features of another patch": counts.repeated,
     }
     shares = {text: count / n for text, count in refusals.items() if count and n}
     limits = {"have the features of another patch": MOST_REPEATED}
@@ -84,15 +84,15 @@ def check_values(found: Values) -> Check:
         text = "; ".join(f"{refusals[one]} of {n} patches {one}" for one in bad)
         return Check("values", worst, MOST_REPEATED, Verdict.REFUSED, text)
     notes = []
-    if found.zero:
-        notes.append(f"{found.zero} of {n} patches have features that are all 0")
-    if n and found.repeated / n > FEW_REPEATED:
-        notes.append(f"{found.repeated} of {n} patches have the features of another patch")
-    if found.saturated > SATURATED:
-        notes.append(f"{found.saturated:.0%} of the values are the largest one: cut off?")
+    if counts.zero:
+        notes.append(f"{counts.zero} of {n} patches have features that are all 0")
+    if n and counts.repeated / n > FEW_REPEATED:
+        notes.append(f"{counts.repeated} of {n} patches have the features of another patch")
+    if counts.saturated > SATURATED:
+        notes.append(f"{counts.saturated:.0%} of the values are the largest one: cut off?")
     if notes:
         return Check("values", worst, MOST_REPEATED, Verdict.WARNED, "; ".join(notes))
-    text = f"features are finite and differ between patches; median length {found.norm:.4g}"
+    text = f"features are finite and differ between patches; median length {counts.norm:.4g}"
     return Check("values", worst, MOST_REPEATED, Verdict.PASSED, text)
 
 

@@ -1,4 +1,4 @@
-"""Features of a cohort: read once before training, to report what is wrong with them."""
+"""Features of a cohort: read once before training, to report problems with them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def survey_cohort(
     manifest: Manifest, folder: Path | str | None, task: Task
 ) -> Generator[Step, None, FeatureReport]:
-    """Yield after every patient; return what is wrong with the features of a cohort.
+    """Yield after every patient; return problems and remarks on its features.
 
     The patients are those a task is learned of. Every file is read once and none is kept.
     """

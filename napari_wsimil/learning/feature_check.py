@@ -53,7 +53,7 @@ class SlideFeatures:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Return what two slides of different patients must not share."""
+        """Return hashes and names that slides of different patients must not share."""
         return (self.facts.content, self.barcode) if self.barcode else (self.facts.content,)
 
 
@@ -67,7 +67,7 @@ def slide_features(patient: Patient, facts: Sequence[BagFacts]) -> list[SlideFea
 
 @dataclass(frozen=True)
 class FeatureReport:
-    """Problems and remarks found among the features of a cohort.
+    """Problems and remarks on the features of a cohort.
 
     Attributes
     ----------
@@ -85,7 +85,7 @@ class FeatureReport:
 
 
 def report_features(rows: Sequence[SlideFeatures]) -> FeatureReport:
-    """Return what is wrong with the features of a cohort, and what to know of them."""
+    """Return problems and remarks on the features of a cohort."""
     encoders = Counter(row.facts.encoder or "an encoder nobody named" for row in rows)
     if len(encoders) > 1:
         listed = ", ".join(f"{name} ({_slides(n)})" for name, n in sorted(encoders.items()))
@@ -121,26 +121,26 @@ def check_features(rows: Sequence[SlideFeatures], mixed: bool = False) -> tuple[
 
 def scale_problems(facts: Sequence[BagFacts]) -> list[str]:
     """Return a sentence each where features are of several µm per pixel or patch sizes."""
-    found = []
+    problems = []
     mpp = [one.mpp for one in facts if one.mpp is not None]
     if mpp and any(abs(one / median(mpp) - 1) > MPP_TOLERANCE for one in mpp):
         counts = Counter(float(f"{one:.3g}") for one in mpp)
-        found.append(f"the features are of several µm per pixel, {_counted(counts)}")
+        problems.append(f"the features are of several µm per pixel, {_counted(counts)}")
     pixels = Counter(one.pixels for one in facts if one.pixels is not None)
     if len(pixels) > 1:
-        found.append(f"the features are of several patch sizes in pixels, {_counted(pixels)}")
-    return found
+        problems.append(f"the features are of several patch sizes in pixels, {_counted(pixels)}")
+    return problems
 
 
 def card_problems(card: Card, facts: Sequence[BagFacts]) -> list[str]:
     """Return a sentence each where features differ in scale from those a model learned."""
-    learned, found = card.features, []
+    learned, problems = card.features, []
     mpp = [one.mpp for one in facts if one.mpp is not None]
     odd = [one for one in mpp if not card.admits_mpp(one)]
     if odd:
         counts = Counter(float(f"{one:.3g}") for one in odd)
         stated = f"{card.mpp:g}" if learned is None else _between(learned.mpp)
-        found.append(
+        problems.append(
             f"the features of {len(odd)} of {_slides(len(facts))} are of other µm per pixel, "
             f"{_counted(counts)}, the model learned at {stated}"
         )
@@ -149,11 +149,11 @@ def card_problems(card: Card, facts: Sequence[BagFacts]) -> list[str]:
     )
     if sizes:
         stated = f"{card.pixels}" if learned is None else _between(learned.pixels)
-        found.append(
+        problems.append(
             f"the patches of {sizes.total()} of {_slides(len(facts))} are of other sizes in "
             f"pixels, {_counted(sizes)}, the model learned on {stated}"
         )
-    return found
+    return problems
 
 
 def compare_features(
@@ -184,18 +184,18 @@ def known_persons(card: Card, rows: Sequence[SlideFeatures]) -> set[str]:
 
 
 def training_features(rows: Sequence[SlideFeatures], salt: str) -> TrainingFeatures:
-    """Return what a card keeps of the features of its training."""
+    """Return the training features as a card keeps them."""
     known = [pseudonym(key, salt) for row in rows for key in (*row.keys, row.facts.slide) if key]
     return TrainingFeatures.of([row.facts for row in rows], known)
 
 
 def shared_slides(rows: Sequence[SlideFeatures]) -> list[str]:
-    """Return a sentence each for what slides of different patients have in common."""
+    """Return a sentence for each key that slides of different patients share."""
     keys: dict[str, Callable[[SlideFeatures], str]] = {
         "equal features": lambda row: row.facts.content,
         "one TCGA patient's barcode": lambda row: row.barcode,
     }
-    found: list[str] = []
+    problems: list[str] = []
     reported: set[tuple[SlideFeatures, ...]] = set()
     for name, key in keys.items():
         groups: defaultdict[str, list[SlideFeatures]] = defaultdict(list)
@@ -205,8 +205,8 @@ def shared_slides(rows: Sequence[SlideFeatures]) -> list[str]:
         shared = [tuple(some) for some in groups.values() if len({r.person for r in some}) > 1]
         new = [some for some in shared if some not in reported]
         reported.update(new)
-        found += [_shared(name, new)] if new else []
-    return found
+        problems += [_shared(name, new)] if new else []
+    return problems
 
 
 def _shared(what: str, groups: Sequence[Sequence[SlideFeatures]]) -> str:

@@ -30,7 +30,7 @@ def participant_of(patient: str, slide: SlideRow) -> str:
 def one_patient_twice(
     patients: Iterable[str], slides: Mapping[str, Sequence[SlideRow]]
 ) -> tuple[str, ...]:
-    """Return "A, B" for patients of several names who share a TCGA barcode.
+    """Return "A, B" for patients of several names with one TCGA barcode.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def one_patient_twice(
     """
     names: defaultdict[str, list[str]] = defaultdict(list)
     for patient in dict.fromkeys(patients):
-        found = {participant_of(patient, slide) for slide in slides.get(patient, ())}
-        for barcode in (found | {participant(patient)}) - {""}:
+        barcodes = {participant_of(patient, slide) for slide in slides.get(patient, ())}
+        for barcode in (barcodes | {participant(patient)}) - {""}:
             names[barcode].append(patient)
     return tuple(", ".join(some) for some in names.values() if len(some) > 1)

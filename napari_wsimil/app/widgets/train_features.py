@@ -1,4 +1,4 @@
-"""FeatureNote: what is wrong with the features of a cohort, found in the background."""
+"""FeatureNote: problems of the features of a cohort, detected in the background."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 class FeatureNote(QWidget):
-    """Reads the features of a cohort once it is chosen, and shows what is to be known.
+    """Reads the features of a cohort once it is chosen, and shows problems and remarks.
 
     Attributes
     ----------
     report
-        What was found; None while the features are read.
+        The result; None while the features are read.
     """
 
     changed = Signal()
