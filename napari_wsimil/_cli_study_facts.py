@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from napari_wsimil.study.endpoint import NOT_STATED, Endpoint
 from napari_wsimil.study.field import Absent
+from napari_wsimil.study.time_to_event import outcome_of_patient, tally
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     from napari_wsimil.study.runs import Run
     from napari_wsimil.study.schema import ClinicalSchema, Record
     from napari_wsimil.study.study import Study
+    from napari_wsimil.study.time_to_event import Tally
 
 
 def study_facts(study: Study) -> dict[str, Any]:
@@ -38,11 +42,31 @@ def study_facts(study: Study) -> dict[str, Any]:
         "features": {"known": len(data), "there": sum(path.exists() for path in data)},
         "labels": _counted(labels),
         "splits": _counted(splits),
+        "endpoint": endpoint_facts(manifest.endpoint),
+        **outcome_facts(tally(map(outcome_of_patient, manifest.patients))),
         "models_trained": len(study.runs.read()),
         "predictions": len(study.predictions.read()),
         "reviews": len(study.reviews.read()),
         "journal": study.journal,
         **chain_facts(study.ledger),
+    }
+
+
+def endpoint_facts(endpoint: Endpoint | None) -> dict[str, str]:
+    """Return name, unit and origin of a study's times; "not stated" where nobody said."""
+    known = asdict(endpoint or Endpoint())
+    return {part: text or NOT_STATED for part, text in known.items()}
+
+
+def outcome_facts(counts: Tally | None) -> dict[str, Any]:
+    """Return how many patients have an outcome and an event, and why others have none."""
+    if counts is None:
+        return {}
+    return {
+        "with_outcome": counts.known,
+        "events": counts.events,
+        "time_zero": counts.zero,
+        "without_outcome": dict(counts.without),
     }
 
 
@@ -55,6 +79,7 @@ def patient_facts(study: Study, name: str) -> dict[str, Any]:
         "split": patient.split.value if patient.split else "",
         "time": patient.time,
         "event": patient.event,
+        "no_outcome": patient.no_outcome,
         "record": texts_of(study.schema, patient.record) if patient.record else {},
         "slides": {},
         "reviews": [review_facts(review) for review in study.reviews.read(name)],

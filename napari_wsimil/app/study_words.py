@@ -5,6 +5,9 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING
 
+from napari_wsimil.study.endpoint import Endpoint
+from napari_wsimil.study.time_to_event import NOT_NAMED, outcome_of_patient, tally, tally_words
+
 if TYPE_CHECKING:
     from napari_wsimil.study.additions import Added
     from napari_wsimil.study.manifest import Manifest
@@ -20,9 +23,19 @@ def study_facts(study: Study, manifest: Manifest) -> str:
     fields = 0 if manifest.schema is None else len(manifest.schema.fields)
     counts = f"{len(manifest.patients):,} patients · {slides:,} slides · {fields:,} fields"
     lines = [f"<b>{html.escape(study.name)}</b>, predicted by {study.unit}", counts]
+    lines += _outcomes(manifest)
     if study.read_only:
         lines.append(f"<b>Read-only</b>: {html.escape(study.read_only, quote=False)}")
     return "<br>".join(lines)
+
+
+def _outcomes(manifest: Manifest) -> list[str]:
+    """Return endpoint and counts of outcomes, nothing where a study has no times."""
+    counts = tally(map(outcome_of_patient, manifest.patients))
+    if not counts.known:
+        return []
+    endpoint = html.escape(str(manifest.endpoint or Endpoint()))
+    return [f"Outcome: {endpoint}", *map(html.escape, tally_words(counts))]
 
 
 def added_words(added: Added) -> str:
@@ -30,6 +43,8 @@ def added_words(added: Added) -> str:
     counts = {"new": added.new, "completed": added.completed, "there already": added.same}
     said = [f"{len(some):,} {word}" for word, some in counts.items() if some]
     words = f"Patients: {', '.join(said) or 'none'}."
+    if added.outcomes and (added.outcomes.known or set(added.outcomes.without) != {NOT_NAMED}):
+        words += "".join(f"<br>{html.escape(line)}." for line in tally_words(added.outcomes))
     if added.conflicts:
         first = "<br>".join(html.escape(said, quote=False) for said in added.conflicts[:_SHOWN])
         words += f"<br><b>{len(added.conflicts):,} were passed over:</b><br>{first}"

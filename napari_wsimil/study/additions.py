@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from napari_wsimil.study.manifest import Patient, SlideRow
     from napari_wsimil.study.schema import ClinicalSchema
+    from napari_wsimil.study.time_to_event import Tally
 
 #: No name of a patient or a slide is longer.
 LONGEST_NAME = 200
@@ -52,12 +53,20 @@ class Added:
         Those that were there just so.
     conflicts
         A sentence for each that contradicts what is there; nothing of it was taken.
+    outcomes
+        Counts of their outcomes; None where they come from no table.
     """
 
     new: tuple[str, ...]
     completed: tuple[str, ...]
     same: tuple[str, ...]
     conflicts: tuple[str, ...]
+    outcomes: Tally | None = None
+
+    @property
+    def taken(self) -> frozenset[str]:
+        """The names of all who are in the study now."""
+        return frozenset((*self.new, *self.completed, *self.same))
 
 
 @dataclass
@@ -95,7 +104,12 @@ class Addition:
             self.notes, append(self.session, [entry for _, entry in self.notes]), strict=True
         ):
             record.version = entry.number
-        return Added(**{kind: tuple(said) for kind, said in found.items()})
+        return Added(
+            new=tuple(found["new"]),
+            completed=tuple(found["completed"]),
+            same=tuple(found["same"]),
+            conflicts=tuple(found["conflicts"]),
+        )
 
     def _look_up(self) -> None:
         query = select(StoredPatient).options(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from napari_wsimil.study.cells import says
@@ -12,12 +13,13 @@ from napari_wsimil.study.duplicates import Merged, merge, stated
 from napari_wsimil.study.field import Absent
 from napari_wsimil.study.linking import Links, link
 from napari_wsimil.study.manifest import COLUMNS, Patient
-from napari_wsimil.study.outcome import Outcome, marked, outcome_of
+from napari_wsimil.study.outcome import Outcome, as_outcome, marked, outcome_of
 from napari_wsimil.study.questions import Asked, Question
 from napari_wsimil.study.roles import Roles, roles_of
 from napari_wsimil.study.rows import by_patient, notes_on, slides_of, split_of
 from napari_wsimil.study.schema import ClinicalSchema, Record
 from napari_wsimil.study.tables import RecordError
+from napari_wsimil.study.time_to_event import Tally, TimeToEvent, tally, time_to_event
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -118,10 +120,32 @@ class ImportPlan:
         left_out = self._left_out()
         called = self.links.cases if as_cases else {}
         return tuple(
-            self._patient(called.get(name, name), self.links.slides.get(name, ()), rows)
+            self._patient(
+                called.get(name, name),
+                self.links.slides.get(name, ()),
+                rows,
+                self.outcomes.get(name, TimeToEvent()),
+            )
             for name, rows in self.merged.rows.items()
             if name not in left_out
         )
+
+    @cached_property
+    def outcomes(self) -> Mapping[str, TimeToEvent]:
+        """Time and event of each patient who is not left out, or why there is none.
+
+        Empty without an outcome, and until it is known in which value the event happened.
+        """
+        if self.outcome is None or not self.outcome.event.happened:
+            return {}
+        left_out = self._left_out()
+        named = ((name, rows) for name, rows in self.merged.rows.items() if name not in left_out)
+        return {name: time_to_event(self.outcome, rows) for name, rows in named}
+
+    @property
+    def tally(self) -> Tally:
+        """How many patients have an outcome, how many an event, and why others have none."""
+        return tally(self.outcomes.values())
 
     def _left_out(self) -> set[str]:
         if self.answers.get("conflicts") != NO_PATIENTS:
@@ -129,21 +153,24 @@ class ImportPlan:
         return {conflict.patient for conflict in self.merged.conflicts}
 
     def _patient(
-        self, name: str, slides: tuple[SlideRow, ...], rows: Sequence[TableRow]
+        self,
+        name: str,
+        slides: tuple[SlideRow, ...],
+        rows: Sequence[TableRow],
+        outcome: TimeToEvent,
     ) -> Patient:
-        columns = (*self.fields, *(self.outcome.columns if self.outcome else ()))
-        values = {column.header: _value(column, rows) for column in columns}
+        values = {column.header: _value(column, rows) for column in self.fields}
         by_name = {c.field.name: values[c.header] for c in self.fields if c.field is not None}
         record = {f.name: by_name.get(f.name, Absent.MISSING) for f in self.schema.fields}
-        time, event = (self.outcome and self.outcome.of(values)) or (None, None)
         return Patient(
             name,
             slides,
             self._label(rows),
             split_of(rows[0]),
-            time,
-            event,
+            outcome.time,
+            outcome.event,
             Record(record),
+            no_outcome=outcome.problem,
         )
 
     def _label(self, rows: Sequence[TableRow]) -> str | None:
@@ -203,7 +230,7 @@ def _plan(
     merged = merge(rows, _speaking(columns, roles), [roles.slide] if roles.slide else [])
     columns = _resolved(columns, merged, asked)
     outcome = outcome_of(columns, asked)
-    columns = tuple(_named(column, outcome) for column in columns)
+    columns = tuple(as_outcome(_named(column, outcome), outcome) for column in columns)
     named = {name: slides_of(some, roles) for name, some in rows.items()}
     links = link(named, cases)
     return ImportPlan(

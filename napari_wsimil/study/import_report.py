@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari_wsimil.study.draft import is_use
 from napari_wsimil.study.field import Absent, Kind
+from napari_wsimil.study.readings import EVENT_COLUMN, TIME_COLUMN
+from napari_wsimil.study.time_to_event import tally_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -86,9 +89,35 @@ def who_lines(plan: ImportPlan) -> Iterator[str]:
     yield from _list("patients without a slide", links.without)
     yield from _list("slides of the study that are of nobody in the table", links.of_nobody)
     yield from _list("slides that several patients claim, left out", links.contested)
-    if plan.outcome:
-        times = " / ".join(column.header for column in plan.outcome.times)
-        yield f"outcome: {times} with {plan.outcome.event.header}"
+    yield from outcome_lines(plan)
+
+
+def outcome_lines(plan: ImportPlan) -> Iterator[str]:
+    """Yield the outcome, counts of it, and the patients that have none for each reason."""
+    outcome = plan.outcome
+    if outcome is None and any(question.key.startswith("outcome") for question in plan.open):
+        yield "the outcome is an open question"
+        return
+    if outcome is None:
+        yield (
+            f"no outcome is imported: name its columns as {TIME_COLUMN!r} and {EVENT_COLUMN!r} "
+            "if the table has one"
+        )
+        return
+    times = " / ".join(column.header for column in outcome.times)
+    start = f" from {outcome.start.header}" if outcome.start else ""
+    yield f"outcome: {times}{start} with {outcome.event.header} ({outcome.endpoint})"
+    if not outcome.event.happened:
+        yield f"outcomes are counted once {f'{outcome.event.header}: event'!r} is answered"
+        return
+    yield from tally_words(plan.tally)
+    for reason in plan.tally.without:
+        names = (_row_of(plan, n) for n, one in plan.outcomes.items() if one.problem == reason)
+        yield from _list(f"without an outcome, {reason}", names)
+
+
+def _row_of(plan: ImportPlan, patient: str) -> str:
+    return f"{patient} (row {plan.merged.rows[patient][0].line})"
 
 
 def disagreement_lines(plan: ImportPlan) -> Iterator[str]:
@@ -101,6 +130,10 @@ def disagreement_lines(plan: ImportPlan) -> Iterator[str]:
 
 
 def _questions(plan: ImportPlan) -> Iterator[str]:
+    others = [q for q in plan.questions if not is_use(q) and q not in plan.open]
+    if others:
+        yield "answered, or taken for granted; change what is wrong:"
+    yield from (f"  {q.key}={q.answer(plan.answers)}" for q in others)
     if not plan.open:
         yield "nothing is open"
         return

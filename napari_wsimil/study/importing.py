@@ -12,6 +12,7 @@ from napari_wsimil.study.formats import open_table, other_sheets
 from napari_wsimil.study.import_plan import ImportPlan, plan_import
 from napari_wsimil.study.ledger import Act
 from napari_wsimil.study.tables import RecordError
+from napari_wsimil.study.time_to_event import outcome_of_patient, tally
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -97,9 +98,11 @@ def import_table(
         key.save()
     yield 0.3
     schema = plan.schema if plan.schema != study.schema else None
-    added = study.add(patients, why, schema=schema, file=_sha256(plan.table.path))
+    file, endpoint = _sha256(plan.table.path), plan.outcome.endpoint if plan.outcome else None
+    added = study.add(patients, why, schema=schema, file=file, endpoint=endpoint)
     yield 1.0
-    return added
+    outcomes = (outcome_of_patient(p) for p in patients if p.name in added.taken)
+    return replace(added, outcomes=tally(outcomes))
 
 
 def export_table(

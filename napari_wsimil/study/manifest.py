@@ -24,6 +24,7 @@ from napari_wsimil.study.tables import RecordError, Table, TableRow, read_table,
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from napari_wsimil.study.endpoint import Endpoint
     from napari_wsimil.study.schema import ClinicalSchema, Record
 
 #: The columns of a manifest besides clinical ones, in the order they are written.
@@ -111,6 +112,8 @@ class Patient:
         The clinical record; None if the manifest was read without a schema.
     of
         Whose slide it is; empty where the case is the patient.
+    no_outcome
+        Why the patient has no time and event; empty where they have them, or nothing is known.
     """
 
     name: str
@@ -121,6 +124,7 @@ class Patient:
     event: bool | None = None
     record: Record | None = None
     of: str = ""
+    no_outcome: str = ""
 
     @property
     def person(self) -> str:
@@ -130,11 +134,12 @@ class Patient:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A cohort: patients in the order of the file."""
+    """A cohort: patients in the order of the file, and the endpoint of their times, if known."""
 
     path: Path
     patients: tuple[Patient, ...]
     schema: ClinicalSchema | None = None
+    endpoint: Endpoint | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Self
 
@@ -17,6 +18,7 @@ from napari_wsimil.study.forgetting import Forgotten, erase, is_forgotten
 from napari_wsimil.study.ledger import Ledger
 from napari_wsimil.study.links import Link, Linked, read_links, write_links
 from napari_wsimil.study.manifest import Manifest, Patient
+from napari_wsimil.study.outcome_facts import note_outcomes, read_outcome_facts
 from napari_wsimil.study.predictions import Predictions
 from napari_wsimil.study.records import Records, held
 from napari_wsimil.study.reviews import Reviews
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from napari_wsimil.study.database import Database
+    from napari_wsimil.study.endpoint import Endpoint
 
 
 class Unit(StrEnum):
@@ -114,14 +117,18 @@ class Study:
         """
         with self._database.reading() as session:
             schema, roots = self._schema(session), roots_of(session, self.folder)
+            facts = read_outcome_facts(session)
             patients = [patient_of(row, schema, roots) for row in rows_of(session)]
-        return Manifest(self.folder, tuple(patients), schema)
+        known = (replace(p, no_outcome=facts.without.get(p.name, "")) for p in patients)
+        return Manifest(self.folder, tuple(known), schema, facts.endpoint)
 
     def patient(self, name: str) -> Patient:
         """Return a patient; RecordError if the study has none of that name."""
         with self._database.reading() as session:
             for row in rows_of(session, name):
-                return patient_of(row, self._schema(session), roots_of(session, self.folder))
+                reason = read_outcome_facts(session).without.get(name, "")
+                known = patient_of(row, self._schema(session), roots_of(session, self.folder))
+                return replace(known, no_outcome=reason)
         raise RecordError(f"there is no patient {name!r} in {self.folder}")
 
     def add(
@@ -131,6 +138,7 @@ class Study:
         *,
         schema: ClinicalSchema | None = None,
         file: str = "",
+        endpoint: Endpoint | None = None,
     ) -> Added:
         """Take patients in and return what came of each.
 
@@ -145,23 +153,35 @@ class Study:
             Of the study from then on, if it is to have another.
         file
             SHA-256 in hex of the table they come from, which the ledger then keeps.
+        endpoint
+            Of their times, if it is known.
 
         Raises
         ------
         RecordError
-            If a name or a value is not valid; nothing is changed then.
+            If a name or a value is not valid, or the study's times are of another endpoint;
+            nothing is changed then.
         StudyError
             If the study cannot be written.
         """
         images = [s.slide_path for p in patients for s in p.slides if s.slide_path]
         data = [s.feature_path for p in patients for s in p.slides if s.feature_path]
         with self._database.writing() as session:
+            known = read_outcome_facts(session).endpoint
+            if (
+                known is not None
+                and endpoint is not None
+                and any(p.event is not None for p in patients)
+            ):
+                known.merged(endpoint)
             if schema is not None:
                 self._change_schema(session, schema, f"{why}: its fields")
             places = placed(session, self.folder, images, "slides")
             places |= placed(session, self.folder, data, "features")
             addition = Addition(session, self._schema(session), places, self.ledger.who, why)
             added = addition.run(patients)
+            of_them = [patient for patient in patients if patient.name in added.taken]
+            note_outcomes(session, of_them, endpoint, (self.ledger.who, why))
             if file:
                 append(session, [drafted(self.ledger.who, Act.IMPORTED, why=why, file=file)])
             return added
