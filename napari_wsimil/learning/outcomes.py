@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -91,6 +92,23 @@ def check_task(task: Task, manifest: Manifest, unit: str) -> None:
         raise ValueError(f"{manifest.path}: {task.value} needs time and event, there are none")
     elif not unit:
         raise ValueError(f"{manifest.path}: say the unit of its times, such as months")
+    elif manifest.endpoint and manifest.endpoint.unit not in ("", unit):
+        raise ValueError(
+            f"{manifest.path}: its times are in {manifest.endpoint.unit}, not in {unit!r}: "
+            f"train with the time unit {manifest.endpoint.unit}"
+        )
+
+
+def lacking_outcome(task: Task, manifest: Manifest) -> str:
+    """Return how many patients are left out, and why, in a sentence; empty if none is."""
+    left = [patient for patient in manifest.patients if not task.known_of(patient)]
+    if not left:
+        return ""
+    reasons = Counter(patient.no_outcome or f"no {task.column}" for patient in left)
+    if task is Task.CLASSIFICATION:
+        reasons = Counter({f"no {task.column}": len(left)})
+    words = ", ".join(f"{reason}: {n}" for reason, n in reasons.most_common())
+    return f"{len(left)} of {len(manifest.patients)} patients are left out ({words})"
 
 
 def outcome_of(task: Task, manifest: Manifest, train: Sequence[Patient], unit: str) -> Outcome:
