@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import openpyxl
 import pyarrow
 import pyarrow.parquet
+from openpyxl.utils import get_column_letter
 
 from napari_wsimil.study.archives import ARCHIVES, clinical_files
 from napari_wsimil.study.inert import bare
+from napari_wsimil.study.shown import DIGITS, Shown, shown_float, shown_in_cell
 from napari_wsimil.study.tables import (
     Heading,
     RecordError,
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 _Numbered: TypeAlias = Iterator[tuple[int, list[str]]]
+
+#: Digits that a floating-point number of 32 bits keeps.
+_SINGLE_DIGITS = 7
 
 #: cBioPortal's rows above the header: display names, descriptions, types, priorities.
 _CBIOPORTAL_ROWS = 4
@@ -178,8 +183,9 @@ def _read_spreadsheet(path: Path, name: str) -> Table:
         sheets = {sheet.title: sheet for sheet in book.worksheets}
         name = _chosen(path, tuple(sheets), name)
         try:
-            cells = _sheet_cells(sheets[name].iter_rows(values_only=True))
-            table = _bared(table_of(path, cells))
+            shown: dict[tuple[int, int], Shown] = {}
+            cells = _sheet_cells(sheets[name].iter_rows(), shown)
+            table = _as_shown(_bared(table_of(path, cells)), shown)
         except RecordError as error:
             raise RecordError(f"{error}{other_sheets(name, tuple(sheets))}") from error
     table = _of_several(table, name, tuple(sheets), "sheets")
@@ -204,16 +210,33 @@ def other_sheets(name: str, names: tuple[str, ...]) -> str:
     return f" (this is {name!r} of {known}: choose one with --sheet)" if len(names) > 1 else ""
 
 
-def _sheet_cells(rows: Iterable[tuple[Any, ...]]) -> _Numbered:
+def _sheet_cells(rows: Iterable[tuple[Any, ...]], shown: dict[tuple[int, int], Shown]) -> _Numbered:
+    """Yield line numbers and cells; put what cells are as identifiers into `shown`."""
     width = 0
     for line, row in enumerate(rows, 1):
-        cells = [_text(value) for value in row]
+        cells = [_text(cell.value) for cell in row]
+        for place, cell in enumerate(row):
+            if cell.value is not None and (
+                not isinstance(cell.value, str) or cell.value[:1] == "#"
+            ):
+                name = f"{get_column_letter(place + 1)}{line}"
+                one = shown_in_cell(name, cell.value, cell.number_format)
+                if one is not None and (one.doubt or one.text != cells[place]):
+                    shown[line, place] = one
         if not any(cells):
             continue
         width = width or max(i for i, cell in enumerate(cells, 1) if cell)
         beyond = next((cell for cell in cells[width:] if cell), None)
         kept = cells if beyond is not None else cells[:width]
         yield line, kept + [""] * (width - len(kept))
+
+
+def _as_shown(table: Table, shown: Mapping[tuple[int, int], Shown]) -> Table:
+    by_column: dict[str, dict[int, Shown]] = {}
+    for (line, place), one in shown.items():
+        if place < len(table.columns):
+            by_column.setdefault(table.columns[place], {})[line] = one
+    return replace(table, shown=by_column)
 
 
 def _formulas(path: Path) -> tuple[str, ...]:
@@ -242,7 +265,21 @@ def _read_parquet(path: Path) -> Table:
             )
     columns = [[_text(value) for value in column.to_pylist()] for column in content.columns]
     rows = ((number, list(cells)) for number, cells in enumerate(zip(*columns, strict=True), 2))
-    return table_of(path, iter([(1, content.column_names), *rows]))
+    table = table_of(path, iter([(1, content.column_names), *rows]))
+    return _as_shown(table, _floats(content))
+
+
+def _floats(content: pyarrow.Table) -> dict[tuple[int, int], Shown]:
+    """Return floating-point numbers that are no plain identifiers, by line and column."""
+    found: dict[tuple[int, int], Shown] = {}
+    for place, column in enumerate(content.columns):
+        if not pyarrow.types.is_floating(column.type):
+            continue
+        digits = DIGITS if column.type.bit_width == 64 else _SINGLE_DIGITS
+        for line, value in enumerate(column.to_pylist(), 2):
+            if value is not None and (one := shown_float(f"row {line}", value, digits)):
+                found[line, place] = one
+    return found
 
 
 def _bared(table: Table) -> Table:

@@ -11,6 +11,7 @@ from napari_wsimil.study.cells import says
 from napari_wsimil.study.draft import Column, ask_of_na, draft
 from napari_wsimil.study.duplicates import Merged, merge, stated
 from napari_wsimil.study.field import Absent
+from napari_wsimil.study.identifiers import with_identifiers
 from napari_wsimil.study.linking import Links, link
 from napari_wsimil.study.manifest import COLUMNS, Patient
 from napari_wsimil.study.outcome import Outcome, as_outcome, marked, outcome_of
@@ -226,7 +227,7 @@ def _plan(
     known = _known_fields(table, schema)
     columns = tuple(_column(table, c, counts[c], roles, known, asked) for c in table.columns)
     columns = marked(columns, table.rows, roles.label)
-    rows, nameless = by_patient(table, roles)
+    rows, nameless = by_patient(with_identifiers(table, roles, asked), roles)
     merged = merge(rows, _speaking(columns, roles), [roles.slide] if roles.slide else [])
     columns = _resolved(columns, merged, asked)
     outcome = outcome_of(columns, asked)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_wsimil.space.geometry import PLAUSIBLE_MPP
+from napari_wsimil.study.cells import may_be_nobody
 from napari_wsimil.study.field import MARKERS
 from napari_wsimil.study.tables import RecordError, Table, TableRow, read_table, write_table
 
@@ -224,7 +225,7 @@ def _patient(row: TableRow, schema: ClinicalSchema | None) -> Patient:
     if (time is None) != (event is None):
         raise row.error("time", f"and event {row.text('event')!r}: one needs the other")
     slide = SlideRow(
-        row.name("slide_id"),
+        _name(row, "slide_id"),
         row.file("slide_path"),
         row.file("feature_path"),
         row.number("mpp_override", *PLAUSIBLE_MPP),
@@ -232,7 +233,7 @@ def _patient(row: TableRow, schema: ClinicalSchema | None) -> Patient:
     )
     label = row.text("label")
     return Patient(
-        name=row.name("patient_id"),
+        name=_name(row, "patient_id"),
         slides=(slide,),
         label=None if label.casefold() in MARKERS else label,
         split=_split(row),
@@ -240,6 +241,12 @@ def _patient(row: TableRow, schema: ClinicalSchema | None) -> Patient:
         event=event,
         record=_record(row, schema),
     )
+
+
+def _name(row: TableRow, column: str) -> str:
+    if may_be_nobody(name := row.name(column)):
+        raise row.error(column, "may name nobody: write another name, or leave the row out")
+    return name
 
 
 def _event(row: TableRow) -> bool | None:

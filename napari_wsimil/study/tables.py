@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from napari_wsimil.study.shown import Shown
+
 #: The most characters of a cell; what is longer is no clinical value.
 LONGEST = 100_000
 
@@ -99,6 +101,8 @@ class Table:
         By column; empty but for files that describe their columns.
     sheet, sheets
         Which of the file's tables this is, and which there are; empty where it is one table.
+    shown
+        By column and line, the cells of typed files that are no plain text, as identifiers.
     """
 
     path: Path
@@ -108,6 +112,7 @@ class Table:
     headings: Mapping[str, Heading] = field(default_factory=dict)
     sheet: str = ""
     sheets: tuple[str, ...] = ()
+    shown: Mapping[str, Mapping[int, Shown]] = field(default_factory=dict)
 
 
 def read_table(path: str | Path) -> Table:
