@@ -167,7 +167,7 @@ class ImportPlan:
             name,
             slides,
             self._label(rows),
-            split_of(rows[0]),
+            split_of(rows[0], self.roles),
             outcome.time,
             outcome.event,
             Record(record),
@@ -288,7 +288,8 @@ def _named(column: Column, outcome: Outcome | None) -> Column:
 
 def _speaking(columns: Sequence[Column], roles: Roles) -> list[Column]:
     """Return the columns that say something of a patient: fields, class and split."""
-    return [c for c in columns if c.field is not None or c.header in (roles.label, "split")]
+    own = (roles.label, roles.split, "split")
+    return [c for c in columns if c.field is not None or c.header in own]
 
 
 def _resolved(columns: tuple[Column, ...], merged: Merged, asked: Asked) -> tuple[Column, ...]:

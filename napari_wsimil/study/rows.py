@@ -72,8 +72,10 @@ def notes_on(rows: Mapping[str, Sequence[TableRow]], nameless: Sequence[int]) ->
     return notes
 
 
-def split_of(row: TableRow) -> Split | None:
+def split_of(row: TableRow, roles: Roles) -> Split | None:
     """Return the part of the cohort a row states, None if it states none."""
+    if roles.split is not None:
+        return roles.parts.get(row.cells[roles.split])
     text = row.text("split").lower()
     words = {"": None, "val": Split.VALIDATION, **{split.value: split for split in Split}}
     if text not in words:
