@@ -8,8 +8,11 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
+from cohorts import make_bag
 
 from napari_wsimil.app.sharing import share
+from napari_wsimil.bags.store import save_bag
 from napari_wsimil.cli import main
 from napari_wsimil.learning.outcomes import Task, check_task, lacking_outcome
 from napari_wsimil.study.endpoint import Endpoint
@@ -150,6 +153,12 @@ SPELLED = {
         "patient_id,time,status",
         lambda died, days: f"{days},{int(died) + 1}",
         {"status: event": "2"},
+        Endpoint(),
+    ),
+    "lifelines": (
+        "patient_id,duration,event",
+        lambda died, days: f"{days},{int(died)}",
+        {"event: event": "1"},
         Endpoint(),
     ),
     "T and F": (
@@ -319,6 +328,37 @@ def test_contacts_in_another_unit_are_converted(tmp_path: Path) -> None:
     header = "patient_id,vital_status,days_to_death,last_follow_up_months"
     path = _table(tmp_path, header, ["a,Alive,,12", "b,Dead,100,"])
     assert [p.time for p in _plan(path, DEAD).patients()] == [pytest.approx(365.25), 100.0]
+
+
+def test_every_further_state_of_a_status_is_asked(tmp_path: Path) -> None:
+    header = "PATIENT_ID,OS_MONTHS,VITAL_STATUS"
+    rows = ["a,5,Living", "b,6,Died of Disease", "c,7,Died of Other Causes", "d,8,Lost", "e,9,Lost"]
+    path = _table(tmp_path, header, rows)
+    plan = _plan(path, {"VITAL_STATUS: event": "Died of Disease"})
+    keys = ["VITAL_STATUS: Died of Other Causes", "VITAL_STATUS: Lost"]
+    assert [question.key for question in plan.open] == keys
+    assert plan.open[1].counts == {"Lost": 2}
+    plan = plan.answered(dict(zip(keys, ("event", "unknown"), strict=True)))
+    assert [(p.event, p.no_outcome) for p in plan.patients()] == [
+        (False, ""),
+        (True, ""),
+        (True, ""),
+        (None, "status not stated"),
+        (None, "status not stated"),
+    ]
+
+
+def test_codes_of_a_status_beside_the_event_are_censored_unless_it_is_said(tmp_path: Path) -> None:
+    path = _table(tmp_path, "patient_id,time,status", ["a,5,0", "b,6,1", "c,7,2"])
+    plan = _plan(path, {"status: event": "2"})
+    assert [p.event for p in plan.patients()] == [False, False, True]
+    other = plan.answered({"status: 1": "event"})
+    assert [p.event for p in other.patients()] == [False, True, True]
+
+
+def test_a_status_is_no_event_where_a_table_has_no_time(tmp_path: Path) -> None:
+    plan = _plan(_table(tmp_path, "patient_id,status,ldh", ["a,1,5", "b,0,6"]))
+    assert plan.open == ()
 
 
 def test_spellings_of_a_status_that_differ_in_case_are_one(tmp_path: Path) -> None:
@@ -523,6 +563,24 @@ def test_a_copy_that_is_shared_has_the_endpoint_and_the_reasons(tmp_path: Path) 
         assert sorted(p.no_outcome for p in manifest.patients) == ["", "", "negative time"]
 
 
+def test_a_copy_that_is_shared_has_no_header_of_a_table(tmp_path: Path) -> None:
+    rows = ["a,2010-01-01,2010-01-31,1", "b,2010-03-01,2011-03-01,0"]
+    path = _table(tmp_path, "patient_id,operated by Jones,last_seen,gone", rows)
+    answers = {
+        "outcome: time": "last_seen",
+        "outcome: event": "gone",
+        "outcome: origin": "operated by Jones",
+        "gone: event": "1",
+    }
+    with create_study(tmp_path / "s", NO_FIELDS) as study:
+        _import(study, path, answers)
+        assert study.manifest().endpoint == Endpoint("", "days", "operated by Jones")
+        for _ in share(study, tmp_path / "copy", tmp_path / "key.json"):
+            pass
+    with open_study(tmp_path / "copy") as copy:
+        assert copy.manifest().endpoint == Endpoint("", "days")
+
+
 def test_a_study_made_before_opens_without_an_endpoint(tmp_path: Path) -> None:
     _study(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / "s" / DATABASE)) as connection, connection:
@@ -535,6 +593,30 @@ def test_a_study_made_before_opens_without_an_endpoint(tmp_path: Path) -> None:
             (6.0, ""),
             (None, ""),
         ]
+
+
+def test_training_says_who_is_left_out_and_takes_the_studys_unit_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.set_num_threads(1)
+    header = "patient_id,slide_id,feature_path,split,OS_STATUS,OS_MONTHS"
+    parts = ("train",) * 8 + ("validation",) * 2 + ("test",) * 2
+    rows = []
+    for number, part in enumerate(parts):
+        save_bag(tmp_path / f"p{number}.h5", make_bag(number))
+        time = {0: "-1", 1: ""}.get(number, str(number))
+        rows.append(f"p{number},s{number},p{number}.h5,{part},{int(number % 2 == 0)},{time}")
+    study, out = str(tmp_path / "s"), str(tmp_path / "m.safetensors")
+    assert main(["study", "create", study]) == 0
+    arguments = ["study", "import", study, "--table", str(_table(tmp_path, header, rows))]
+    assert main([*arguments, "--keep-names", "--answer", "OS_STATUS: event=1"]) == 0
+    capsys.readouterr()
+    train = ["train", study, "-o", out, "--model", "abmil", "--task", "cox", "--epochs", "1"]
+    assert main([*train, "--time-unit", "days"]) == 2
+    assert "its times are in months, not in 'days'" in capsys.readouterr().err
+    assert main([*train, "--time-unit", "months"]) == 0
+    told = capsys.readouterr().err
+    assert "2 of 12 patients are left out (negative time: 1, no time at all: 1)" in told
 
 
 def test_a_study_is_not_trained_in_another_unit_than_its_own(tmp_path: Path) -> None:

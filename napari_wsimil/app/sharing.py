@@ -117,7 +117,8 @@ def _copied(
     attributes: set[str] = set()
     files = with_features(manifest, given.slides_key)
     with create_study(folder, given.schema, name=name, who=WHO) as copy:
-        copy.add(given.patients, "a scrubbed copy of another study", endpoint=manifest.endpoint)
+        endpoint = manifest.endpoint.without_header() if manifest.endpoint else None
+        copy.add(given.patients, "a scrubbed copy of another study", endpoint=endpoint)
         links = []
         for done, (slide, row) in enumerate(files.items(), 1):
             target = folder / "features" / f"{slide}.h5"

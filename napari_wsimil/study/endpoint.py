@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 from napari_wsimil.study.headers import DAYS
@@ -81,6 +81,10 @@ class Endpoint:
                 )
         parts = {f.name: getattr(self, f.name) or getattr(other, f.name) for f in fields(self)}
         return Endpoint(**parts)
+
+    def without_header(self) -> Endpoint:
+        """Return the endpoint without the header of a table as its origin."""
+        return self if self.origin in ORIGINS else replace(self, origin="")
 
     @classmethod
     def of_dict(cls, content: Mapping[str, object]) -> Endpoint:

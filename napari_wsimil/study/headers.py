@@ -76,7 +76,7 @@ _IDENTIFIER = re.compile(
     r"\b(id|ids|uuid|uid|guid|barcode|md5|url|link|path|code ?book|serial|accession)\b"
 )
 _TIME_WORDS = re.compile(
-    r"\b(months?|days?|weeks?|years?|mos?|time|futime|status|fustat|event|censor\w*|indicator|"
+    r"\b(months?|days?|weeks?|years?|mos?|time|futime|duration|status|fustat|event|censor\w*|indicator|"
     r"ind|to|in)\b"
 )
 #: Parts of the GDC's and Firehose's names that say of which of their tables a column is.
@@ -158,7 +158,7 @@ def names_age(header: str) -> bool:
 def names_time(header: str) -> bool:
     """Return whether a header names a time until an event, though it may give no unit."""
     words = plain(header)
-    if re.search(r"\b(time|futime)\b", words):
+    if unit_of(header) in DAYS or re.search(r"\b(time|futime|duration)\b", words):
         return stem(header) == ANY or is_outcome(header)
     return words in _ENDPOINTS.split("|")
 

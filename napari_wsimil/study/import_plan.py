@@ -99,7 +99,8 @@ class ImportPlan:
 
     def revised(self, answers: Mapping[str, str]) -> ImportPlan:
         """Return the plan with these answers alone; what does not fit any more is dropped."""
-        asked = Asked({key: answer for key, answer in answers.items() if answer}, strict=False)
+        given = {key: answer for key, answer in answers.items() if answer}
+        asked = Asked(given, self.table.columns, strict=False)
         return _plan(self.table, asked, self.given, self.cases)
 
     def patients(self, *, as_cases: bool = True) -> tuple[Patient, ...]:
@@ -209,7 +210,7 @@ def plan_import(
         If an answer is none of its question's, or a patient's or slide's name cannot be
         one; the message names file, row, column and value.
     """
-    asked = Asked(answers or {})
+    asked = Asked(answers or {}, table.columns)
     plan = _plan(table, asked, schema, cases)
     asked.check()
     return plan

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 from napari_wsimil.study import cells
 from napari_wsimil.study.field import Absent, Kind
 from napari_wsimil.study.headers import (
+    ANY,
     names_censoring,
     names_count,
     names_event,
     names_stage,
+    names_time,
     plain,
+    stem,
     unit_of,
 )
 from napari_wsimil.study.number_reading import numbers_of
@@ -38,14 +41,18 @@ _SEVERAL = 10
 
 _EVENT_VALUE = re.compile(r"[01]\s*:.*|alive|dead|living|deceased", re.IGNORECASE)
 _FLAG_VALUE = re.compile(
-    r"[01](?:\.0)?|yes|no|true|false|[tfyn]|(un)?censored|(no )?event|died|"
+    r"[01](?:\.0)?|yes|no|true|false|ja|nein|[tfynj]|(un)?censored|(no )?event|died|"
     r"recurred|relapsed?|progress(ed|ion)|disease ?free|event ?free",
     re.IGNORECASE,
 )
 #: R's codes of a status, 1 censored and 2 dead, or 0 censored, 1 another event and 2 dead.
 _STATUS_CODE = re.compile(r"[0-2](?:\.0)?")
+#: States in which a patient is censored, whoever says so.
+_CENSORED = re.compile(r"0\s*:.*|alive|living|censored|no( event)?", re.IGNORECASE)
 #: Values a status may have, at most, before it names no event.
-_MOST_STATES, MOST_NAMED_STATES = 3, 12
+_MOST_STATES, _MOST_VITAL_STATES, MOST_NAMED_STATES = 3, 8, 12
+_MEANINGS: dict[str, Value] = {"censored": False, "event": True, "unknown": Absent.UNKNOWN}
+_MEANINGS_OF = {value: meaning for meaning, value in _MEANINGS.items()}
 _FLAGS = ({"0", "1"}, {"yes", "no"}, {"true", "false"}, {"y", "n"})
 _WHOLE = {"0.0": "0", "1.0": "1"}
 _TRUE = ("1", "yes", "true", "y")
@@ -138,10 +145,25 @@ def event_of(header: str, known: Counter[str], asked: Asked) -> Reading | None:
     answer = asked.ask(question)
     if answer == NO_EVENT:
         return None
-    n = counts.get(answer, 0)
-    remark = (f"happened where {answer!r} ({n} of {known.total()}), else censored",)
-    values = {cell: _state(cell) == _state(answer) for cell in known}
+    others = [cell for cell in spelled if cell != answer] if answer and len(spelled) > 2 else []
+    meant = {_state(cell): _meaning(header, cell, counts[cell], asked) for cell in others}
+    meant[_state(answer)] = True
+    values: dict[str, Value] = {cell: meant.get(_state(cell), False) for cell in known}
+    happened = sum(known[cell] for cell, value in values.items() if value is True)
+    remark = (f"happened where {answer!r} ({happened} of {known.total()}), else censored",)
+    if meant.keys() - {_state(answer)}:
+        words = ", ".join(f"{cell}: {_MEANINGS_OF[meant[_state(cell)]]}" for cell in others)
+        remark = (f"happened where {answer!r} ({counts.get(answer, 0)}); {words}",)
     return Reading(Kind.BOOLEAN, values, remarks=remark if answer else ())
+
+
+def _meaning(header: str, cell: str, count: int, asked: Asked) -> Value:
+    """Return whether the event happened in a state beyond the first two, having asked."""
+    text = f"What does {cell!r} of {header!r} mean?"
+    is_plain = _CENSORED.fullmatch(cell) or _STATUS_CODE.fullmatch(cell)
+    default = "censored" if is_plain else ""
+    question = Question(f"{header}: {cell}", text, tuple(_MEANINGS), default, {cell: count}, header)
+    return _MEANINGS.get(asked.ask(question), Absent.UNKNOWN)
 
 
 def _state(cell: str) -> str:
@@ -155,11 +177,15 @@ def _names_states(header: str, states: Mapping[str, str], asked: Asked) -> bool:
     words = all(_EVENT_VALUE.fullmatch(state) for state in states)
     if len(states) == 1:
         return words and not unit_of(header)
+    if "vital" in plain(header).split() and any(map(_EVENT_VALUE.fullmatch, states)):
+        return len(states) <= _MOST_VITAL_STATES
     if len(states) > _MOST_STATES:
         return False
     if words:
         return True
     if not names_event(header) or _counts(header):
+        return False
+    if stem(header) == ANY and not any(map(names_time, asked.columns)):
         return False
     codes = all(_STATUS_CODE.fullmatch(state) for state in states)
     pair = len(states) == 2 or plain(header) in ("status", "fustat")

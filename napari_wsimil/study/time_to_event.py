@@ -64,12 +64,12 @@ class Tally:
 def tally_words(counts: Tally) -> Iterator[str]:
     """Yield the counts in sentences: patients with an outcome, and those without, by reason."""
     events = _of(counts.events, "event")
-    yield f"{counts.known} patients with an outcome: {events}, {counts.censored} censored"
+    yield f"{_of(counts.known, 'patient')} with an outcome: {events}, {counts.censored} censored"
     if counts.zero:
         yield f"{counts.zero} of them have the time 0, which is kept as it is"
     if counts.without:
         reasons = ", ".join(f"{why}: {n}" for why, n in counts.without.items())
-        yield f"{sum(counts.without.values())} patients without an outcome ({reasons})"
+        yield f"{_of(sum(counts.without.values()), 'patient')} without an outcome ({reasons})"
 
 
 def _of(count: int, noun: str) -> str:
