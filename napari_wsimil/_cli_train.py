@@ -11,7 +11,7 @@ from napari_wsimil._cli_given import check_folds, check_time_unit, check_weights
 from napari_wsimil._cli_slides import Patches, extract_missing
 from napari_wsimil.learning.closer import CloserLook, cost_of
 from napari_wsimil.learning.options import fit_config, parsed_options
-from napari_wsimil.learning.outcomes import Task
+from napari_wsimil.learning.outcomes import Task, lacking_outcome
 from napari_wsimil.learning.plan import check_plan
 from napari_wsimil.learning.run import RunConfig, checked_run, cohort_of, plan_of, read_run
 
@@ -72,6 +72,8 @@ def prepare(run: RunConfig, given: Mapping[str, Any]) -> None:
     cohort, plan = cohort_of(run), plan_of(run)
     check_folds(cohort, plan.task, folds=given["folds"], fold=given["fold"])
     check_plan(plan, cohort)
+    if lacking := lacking_outcome(plan.task, cohort):
+        remark(lacking)
     extract_missing(cohort, run.features, Patches(), plan.task)
     if isinstance(plan.closer, CloserLook):
         remark(str(cost_of(cohort, plan, plan.closer)))
