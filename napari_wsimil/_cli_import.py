@@ -12,6 +12,7 @@ from napari_wsimil import _cli_options as opt
 from napari_wsimil import _cli_privacy
 from napari_wsimil._cli_console import SOME_FAILED, follow, report, warn
 from napari_wsimil._cli_study import Folder, SchemaName, Why, verbs
+from napari_wsimil._cli_study_facts import outcome_facts
 from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ CBioPortal = Annotated[bool, typer.Option("--cbioportal", help="Write cBioPortal
     epilog=opt.examples(
         "napari-wsimil study import lymphoma --table patients.xlsx --dry-run",
         '… --table t.csv --answer NA=missing --answer "OS_STATUS: event=1:DECEASED"',
+        '… --table t.csv --answer "outcome: time=fu" --answer "outcome: event=state" --dry-run',
         "… --features trident/20x_256px_0px_overlap/features_uni_v1 --dry-run",
         "… --features clam/h5_files --encoder resnet50",
     ),
@@ -208,6 +210,7 @@ def _came(added: Added) -> dict[str, Any]:
         "completed": len(added.completed),
         "same": len(added.same),
         "passed_over": len(added.conflicts),
+        **outcome_facts(added.outcomes),
     }
 
 
@@ -222,6 +225,7 @@ def _show(plan: ImportPlan, as_json: bool) -> None:
     facts: dict[str, Any] = {
         "patients": len(plan.merged.rows),
         "fields": [column.header for column in plan.fields],
+        **outcome_facts(plan.tally),
         "plan": lines,
         "open": {question.key: list(question.options) for question in plan.open},
     }

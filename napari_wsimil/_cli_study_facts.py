@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from napari_wsimil.study.endpoint import NOT_STATED
 from napari_wsimil.study.field import Absent
+from napari_wsimil.study.time_to_event import tally_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from napari_wsimil.study.endpoint import Endpoint
     from napari_wsimil.study.ledger import Ledger
     from napari_wsimil.study.manifest import Manifest, Patient, SlideRow
     from napari_wsimil.study.predictions import Answer
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
     from napari_wsimil.study.runs import Run
     from napari_wsimil.study.schema import ClinicalSchema, Record
     from napari_wsimil.study.study import Study
+    from napari_wsimil.study.time_to_event import Tally
 
 
 def study_facts(study: Study) -> dict[str, Any]:
@@ -42,11 +47,33 @@ def study_facts(study: Study) -> dict[str, Any]:
         "labels": _counted(labels),
         "splits": _counted(splits),
         **(_by_slide_facts(manifest) if by_slide else {}),
+        "endpoint": endpoint_facts(manifest.endpoint),
+        **outcome_facts(tally_of(manifest.patients, by_slide=by_slide)),
         "models_trained": len(study.runs.read()),
         "predictions": len(study.predictions.read()),
         "reviews": len(study.reviews.read()),
         "journal": study.journal,
         **chain_facts(study.ledger),
+    }
+
+
+def endpoint_facts(endpoint: Endpoint) -> dict[str, str]:
+    """Return kind, unit and origin of a study's times, or "not stated"."""
+    return {part: text or NOT_STATED for part, text in asdict(endpoint).items()}
+
+
+def outcome_facts(counts: Tally | None) -> dict[str, Any]:
+    """Return how many patients or slides have an outcome and an event, and why others do not."""
+    if counts is None:
+        return {}
+    patients = counts.patients and {"outcomes_of_patients": outcome_facts(counts.patients)}
+    return {
+        "outcomes_per": counts.noun,
+        "with_outcome": counts.known,
+        "events": counts.events,
+        "time_zero": counts.zero,
+        "without_outcome": dict(counts.without),
+        **(patients or {}),
     }
 
 
@@ -59,6 +86,7 @@ def patient_facts(study: Study, name: str) -> dict[str, Any]:
         "split": patient.split.value if patient.split else "",
         "time": patient.time,
         "event": patient.event,
+        "no_outcome": patient.no_outcome,
         "record": texts_of(study.schema, patient.record) if patient.record else {},
         "slides": {},
         "reviews": [review_facts(review) for review in study.reviews.read(name)],
@@ -87,6 +115,7 @@ def _own_facts(slide: SlideRow, case: Patient) -> dict[str, Any]:
         "split": case.split.value if case.split else "",
         "time": case.time,
         "event": case.event,
+        "no_outcome": case.no_outcome,
     }
 
 

@@ -12,7 +12,7 @@ from napari_wsimil._cli_slides import Patches, extract_missing
 from napari_wsimil.learning.closer import CloserLook, cost_of
 from napari_wsimil.learning.folds import FoldRule
 from napari_wsimil.learning.options import fit_config, parsed_options
-from napari_wsimil.learning.outcomes import Task
+from napari_wsimil.learning.outcomes import Task, lacking_outcome
 from napari_wsimil.learning.run import (
     RunConfig,
     checked_run,
@@ -82,6 +82,8 @@ def prepare(run: RunConfig, given: Mapping[str, Any]) -> None:
     check_folds(cohort, plan.task, folds=given["folds"], fold=given["fold"])
     fold = split_of(run, cohort)
     warn(gaps_of(run, cohort, fold))
+    if lacking := lacking_outcome(plan.task, cohort):
+        remark(lacking)
     extract_missing(cohort, run.features, Patches(), plan.task)
     if isinstance(plan.closer, CloserLook):
         remark(str(cost_of(cohort, plan, plan.closer)))

@@ -72,3 +72,19 @@ def test_an_export_comes_back(
     shown = capsys.readouterr()
     assert code == 0, shown.err
     assert json.loads(shown.out)["same"] == 2
+
+
+def test_the_state_of_an_event_that_an_export_writes_is_shown_and_can_be_changed(
+    study: str, table: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["study", "import", study, "--table", table, "--keep-names", *ANSWERS]) == 0
+    out = str(tmp_path / "out.csv")
+    assert main(["study", "export", study, out]) == 0
+    capsys.readouterr()
+    arguments = ["study", "import", study, "--table", out, "--keep-names", "--dry-run"]
+    assert main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert "OS_STATUS: event=1" in shown
+    assert "2 patients with an outcome: 1 event, 1 censored" in shown
+    assert main([*arguments, "--answer", "OS_STATUS: event=0", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["events"] == 1

@@ -15,7 +15,7 @@ from napari_wsimil.app.study_words import study_facts
 from napari_wsimil.cli import main
 from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.learning.run import checked_run, cohort_of, split_of
-from napari_wsimil.study.endpoint import Endpoint, endpoint_of
+from napari_wsimil.study.endpoint import Endpoint, kind_of
 from napari_wsimil.study.field import Field, Kind
 from napari_wsimil.study.formats import open_table
 from napari_wsimil.study.import_plan import plan_import
@@ -205,7 +205,7 @@ def test_the_window_and_a_shared_copy_name_the_outcome(tmp_path: Path) -> None:
     ],
 )
 def test_headers_name_an_outcome_or_none(header: str, kind: str) -> None:
-    assert endpoint_of(header).kind == kind
+    assert kind_of(header) == kind
 
 
 def test_a_clinical_field_of_two_outcomes_is_no_outcome_of_a_manifest(tmp_path: Path) -> None:

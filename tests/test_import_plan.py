@@ -14,7 +14,7 @@ from napari_wsimil.study.formats import open_table
 from napari_wsimil.study.import_plan import FIRST_ROW, NO_COLUMNS, NO_PATIENTS, plan_import
 from napari_wsimil.study.import_report import report_lines
 from napari_wsimil.study.manifest import Patient, SlideRow
-from napari_wsimil.study.readings import NO_EVENT
+from napari_wsimil.study.readings import NO_EVENT, OTHER_COLUMNS
 from napari_wsimil.study.schema import ClinicalSchema
 from napari_wsimil.study.schema_file import read_schema
 from napari_wsimil.study.stages import stage_of
@@ -246,7 +246,12 @@ def test_which_of_two_outcomes_is_the_studys_is_asked(tmp_path: Path) -> None:
     plan = _plan(tmp_path, header, *rows)
     plan = plan.answered({"OS_STATUS: event": "1:DECEASED", "DFS_STATUS: event": "1:Recurred"})
     (question,) = plan.open
-    assert question.options == ("OS_MONTHS + OS_STATUS", "DFS_MONTHS + DFS_STATUS", "none")
+    assert question.options == (
+        "OS_MONTHS + OS_STATUS",
+        "DFS_MONTHS + DFS_STATUS",
+        "none",
+        OTHER_COLUMNS,
+    )
     patients = plan.answered({"outcome": "DFS_MONTHS + DFS_STATUS"}).patients()
     assert [(p.time, p.event) for p in patients] == [(12.0, False), (9.0, True)]
 

@@ -147,7 +147,9 @@ def test_without_a_study_buttons_say_what_is_first(dock: Dock) -> None:
 
 def test_an_import_shows_pseudonyms_and_counts(filled: Dock, tmp_path: Path) -> None:
     assert "3 patients" in filled.study.facts.text()
-    assert filled.study.news.text() == "Patients: 3 new."
+    counts = "3 patients with an outcome: 1 event, 2 censored."
+    assert filled.study.news.text() == f"Patients: 3 new.<br>{counts}"
+    assert "outcome: OS in months<br>3 patients with an outcome" in filled.study.facts.text()
     assert [filled.patient(row) for row in range(3)] == ["P0001", "P0002", "P0003"]
     assert filled.shown(0, "ldh [U/L]") == "unknown"
     assert filled.shown(0, "event") == "happened"
@@ -197,6 +199,42 @@ def test_a_column_can_be_left_out_by_its_mark(filled: Dock, tmp_path: Path) -> N
     wait_until(lambda: not dialog.busy)
     assert [column.header for column in dialog.plan.fields] == ["albumin"]
     assert dialog.columns.table.item(1, 0).checkState() == Qt.CheckState.Unchecked
+
+
+def test_the_dialog_takes_time_and_event_that_nothing_recognizes(
+    dock: Dock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text("patient_id,fu,state\nAnna,5,1\nBert,6,2\nCarl,-7,2\n")
+    seen: list[str] = []
+
+    def exec_(dialog: ImportDialog) -> int:
+        for key, answer in (
+            ("outcome", "other columns"),
+            ("outcome: time", "fu"),
+            ("outcome: event", "state"),
+            ("state: event", "1"),
+            ("outcome: unit", "days"),
+        ):
+            box = dialog.questions.boxes[key]
+            box.setCurrentIndex(box.findData(answer))
+            box.activated.emit(box.currentIndex())
+            wait_until(lambda: not dialog.busy)
+        seen.append(dialog.people.toPlainText())
+        return QDialog.DialogCode.Accepted
+
+    monkeypatch.setattr(ImportDialog, "exec_", exec_)
+    dock.study.create(tmp_path / "study", NO_FIELDS, "trial", Unit.PATIENT)
+    dock.idle()
+    dock.study.plan_import(path)
+    dock.idle()
+    assert "without an outcome, negative time (1): Carl (row 4)" in seen[0]
+    assert "2 patients with an outcome: 1 event, 1 censored." in dock.study.news.text()
+    assert [(p.time, p.event) for p in dock.session.study.manifest().patients] == [
+        (5.0, True),
+        (6.0, False),
+        (None, None),
+    ]
 
 
 @pytest.fixture

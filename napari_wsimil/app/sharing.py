@@ -117,8 +117,8 @@ def _copied(
     attributes: set[str] = set()
     files = with_features(manifest, given.slides_key)
     with create_study(folder, given.schema, name=name, unit=unit, who=WHO) as copy:
-        why = "a scrubbed copy of another study"
-        copy.add(given.patients, why, endpoint=manifest.endpoint)
+        why, endpoint = "a scrubbed copy of another study", manifest.endpoint.without_header()
+        copy.add(given.patients, why, endpoint=endpoint)
         links = []
         for done, (slide, row) in enumerate(files.items(), 1):
             target = folder / "features" / f"{slide}.h5"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING
 
+from napari_wsimil.study.time_to_event import NOT_NAMED, tally_of, tally_words
+
 if TYPE_CHECKING:
     from napari_wsimil.study.additions import Added
     from napari_wsimil.study.manifest import Manifest
@@ -20,12 +22,19 @@ def study_facts(study: Study, manifest: Manifest) -> str:
     fields = 0 if manifest.schema is None else len(manifest.schema.fields)
     counts = f"{len(manifest.patients):,} patients · {slides:,} slides · {fields:,} fields"
     lines = [f"<b>{html.escape(study.name)}</b>, predicted by {study.unit}", counts]
-    cases = (case for patient in manifest.patients for case in (patient, *patient.slide_cases))
-    if any(case.time is not None for case in cases):
-        lines.append(f"outcome: {html.escape(str(manifest.endpoint))}")
+    lines += _outcomes(manifest, by_slide=study.unit == "slide")
     if study.read_only:
         lines.append(f"<b>Read-only</b>: {html.escape(study.read_only, quote=False)}")
     return "<br>".join(lines)
+
+
+def _outcomes(manifest: Manifest, *, by_slide: bool) -> list[str]:
+    """Return endpoint and counts of outcomes, nothing where a study has no times."""
+    counts = tally_of(manifest.patients, by_slide=by_slide)
+    if not counts.known and not (counts.patients and counts.patients.known):
+        return []
+    endpoint = html.escape(str(manifest.endpoint))
+    return [f"outcome: {endpoint}", *map(html.escape, tally_words(counts))]
 
 
 def added_words(added: Added) -> str:
@@ -33,6 +42,8 @@ def added_words(added: Added) -> str:
     counts = {"new": added.new, "completed": added.completed, "there already": added.same}
     said = [f"{len(some):,} {word}" for word, some in counts.items() if some]
     words = f"Patients: {', '.join(said) or 'none'}."
+    if added.outcomes and (added.outcomes.known or set(added.outcomes.without) != {NOT_NAMED}):
+        words += "".join(f"<br>{html.escape(line)}." for line in tally_words(added.outcomes))
     if added.conflicts:
         first = "<br>".join(html.escape(said, quote=False) for said in added.conflicts[:_SHOWN])
         words += f"<br><b>{len(added.conflicts):,} were passed over:</b><br>{first}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -96,7 +97,23 @@ def check_task(task: Task, manifest: Manifest, unit: str) -> None:
     elif not unit:
         raise ValueError(f"{manifest.path}: say the unit of its times, such as months")
     elif manifest.endpoint.unit not in ("", unit):
-        raise ValueError(f"{manifest.path}: the times are {manifest.endpoint}, not in {unit!r}")
+        raise ValueError(
+            f"{manifest.path}: the times are {manifest.endpoint}, not in {unit!r}: "
+            f"train with the time unit {manifest.endpoint.unit}"
+        )
+
+
+def lacking_outcome(task: Task, manifest: Manifest) -> str:
+    """Return how many cases are left out, and why, in a sentence; empty if none is."""
+    left = [case for case in manifest.patients if not task.known_of(case)]
+    if not left:
+        return ""
+    reasons = Counter(case.no_outcome or f"no {task.column}" for case in left)
+    if task is Task.CLASSIFICATION:
+        reasons = Counter({f"no {task.column}": len(left)})
+    words = ", ".join(f"{reason}: {n}" for reason, n in reasons.most_common())
+    noun = "slides" if any(case.of for case in manifest.patients) else "patients"
+    return f"{len(left)} of {len(manifest.patients)} {noun} are left out ({words})"
 
 
 def outcome_of(task: Task, manifest: Manifest, train: Sequence[Patient], unit: str) -> Outcome:

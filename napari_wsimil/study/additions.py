@@ -11,13 +11,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import selectinload
 
 from napari_wsimil.study.condition import StudyError
-from napari_wsimil.study.endpoint import Endpoint, endpoint_text, read_endpoint
 from napari_wsimil.study.entry import Act, Entry, append, drafted, per_field
 from napari_wsimil.study.links import CONFIRMED
 from napari_wsimil.study.records import cells_of, exact_texts, held
 from napari_wsimil.study.roots import Place
 from napari_wsimil.study.stored import (
-    Fact,
     StoredEntry,
     StoredFeatures,
     StoredPatient,
@@ -34,6 +32,7 @@ if TYPE_CHECKING:
 
     from napari_wsimil.study.manifest import Patient, SlideRow
     from napari_wsimil.study.schema import ClinicalSchema
+    from napari_wsimil.study.time_to_event import Tally
 
 #: No name of a patient or a slide is longer.
 LONGEST_NAME = 200
@@ -55,12 +54,20 @@ class Added:
         Those that were there just so.
     conflicts
         A sentence for each that contradicts what is there; nothing of it was taken.
+    outcomes
+        Counts of outcomes of patients, or of slides; None where they come from no table.
     """
 
     new: tuple[str, ...]
     completed: tuple[str, ...]
     same: tuple[str, ...]
     conflicts: tuple[str, ...]
+    outcomes: Tally | None = None
+
+    @property
+    def taken(self) -> frozenset[str]:
+        """The names of all who are in the study now."""
+        return frozenset((*self.new, *self.completed, *self.same))
 
 
 @dataclass
@@ -101,7 +108,12 @@ class Addition:
             self.notes, append(self.session, [entry for _, entry in self.notes]), strict=True
         ):
             record.version = entry.number
-        return Added(**{kind: tuple(said) for kind, said in found.items()})
+        return Added(
+            new=tuple(found["new"]),
+            completed=tuple(found["completed"]),
+            same=tuple(found["same"]),
+            conflicts=tuple(found["conflicts"]),
+        )
 
     def _look_up(self) -> None:
         query = select(StoredPatient).options(
@@ -249,52 +261,6 @@ def _parted(row: StoredPatient | None, patient: Patient) -> str:
         f"{patient.name}: slides would be in more than one split ({found}), and a test would "
         "know the patient: give all slides of a patient one split"
     )
-
-
-def keep_endpoint(
-    session: Session, new: Endpoint, patients: Sequence[Patient], who: str, why: str
-) -> None:
-    """Keep which outcome the times of new patients are of, with an entry in the ledger.
-
-    A study that has times already and does not know their outcome learns it only from a
-    source that states all of these times.
-
-    Raises
-    ------
-    RecordError
-        If new times are of another outcome, or in another unit, than those of the study.
-    """
-    timed = select(StoredPatient).where(StoredPatient.time.is_not(None))
-    stored: dict[str, tuple[float | None, bool | None]]
-    stored = {row.name: (row.time, row.event) for row in session.scalars(timed)}
-    of_slides = select(StoredSlide).where(StoredSlide.time.is_not(None))
-    stored |= {f"slide {s.name}": (s.time, s.event) for s in session.scalars(of_slides)}
-    rows = (row for p in patients for row in p.slides if row.time is not None)
-    given: dict[str, tuple[float | None, bool | None]]
-    given = {p.name: (p.time, p.event) for p in patients if p.time is not None}
-    given |= {f"slide {row.slide}": (row.time, row.event) for row in rows}
-    kept = session.get(Fact, "outcome")
-    old = read_endpoint(kept.value if kept else None)
-    if stored and any(stored.get(name) != pair for name, pair in given.items()):
-        _check_endpoint(old, new)
-    merged = old.completed(new) if stored else new
-    if not given or merged == old or any(given.get(n) != pair for n, pair in stored.items()):
-        return
-    session.merge(Fact(name="outcome", value=endpoint_text(merged)))
-    before = "" if old == Endpoint() else str(old)
-    append(
-        session, per_field(drafted(who, Act.IMPORTED, why=why), {"outcome": (before, str(merged))})
-    )
-
-
-def _check_endpoint(old: Endpoint, new: Endpoint) -> None:
-    pairs = ((old.kind, new.kind), (old.unit, new.unit))
-    moved = old.origin and new.origin and old.origin != new.origin
-    if moved or any(known and known != other for known, other in pairs):
-        raise RecordError(
-            f"the study's times are {old}, those of the table {new}: a study has one outcome "
-            f"in one unit. Import times in columns {' and '.join(old.columns)}, or leave them out"
-        )
 
 
 def _stored_place(row: StoredSlide | StoredFeatures | None) -> Place | None:

@@ -37,6 +37,9 @@ SOURCE_WORDS: Mapping[str, Absent] = {
 #: What people mean both "not available" and "not applicable" by, casefolded.
 AMBIGUOUS = ("na", "n/a", "n.a.", "#n/a", "[na]")
 
+#: What programs write where there is no name, casefolded, beside the words for absence.
+_NO_NAMES = ("none", "<na>", "nat", "#n/a", "(null)", "(blank)")
+
 _BRACKET = re.compile(r"(\d+(?:\.\d+)?)\s*(?:-|–|to)\s*(\d+(?:\.\d+)?)")
 _BEYOND = re.compile(r"(<=|>=|<|>|≤|≥|under|over|below|above)\s*(\d+(?:\.\d+)?)", re.IGNORECASE)
 _PLUS = re.compile(r"(\d+(?:\.\d+)?)\s*\+")
@@ -58,6 +61,11 @@ def absence(cell: str) -> Absent | None:
 def says(cell: str) -> bool:
     """Return whether a cell states something: it has no word for absence, nor "NA"."""
     return absence(cell) is None and cell.casefold() not in AMBIGUOUS
+
+
+def may_be_nobody(cell: str) -> bool:
+    """Return whether a cell that should name somebody may name nobody: NA, nan, None."""
+    return not says(cell) or cell.casefold() in _NO_NAMES
 
 
 def number(cell: str) -> float | None:

@@ -9,11 +9,28 @@ from typing import TYPE_CHECKING
 
 from napari_wsimil.study.cells import AMBIGUOUS, absence
 from napari_wsimil.study.field import Absent, Field, Kind
-from napari_wsimil.study.headers import group_of, is_outcome, names_age, names_identifier
+from napari_wsimil.study.headers import (
+    group_of,
+    is_outcome,
+    names_age,
+    names_censoring,
+    names_event,
+    names_identifier,
+)
 from napari_wsimil.study.number_reading import numbers_of, plausible_range
 from napari_wsimil.study.questions import Question
 from napari_wsimil.study.reading import Reading
-from napari_wsimil.study.readings import days_of, event_of, reading_of
+from napari_wsimil.study.readings import (
+    CENSORED_TIME_COLUMN,
+    EVENT_COLUMN,
+    NO_EVENT,
+    ORIGIN_COLUMN,
+    TIME_COLUMN,
+    column_named,
+    days_of,
+    event_of,
+    reading_of,
+)
 from napari_wsimil.study.stages import is_unassessed, stage_of
 from napari_wsimil.study.tables import Heading, RecordError
 
@@ -51,6 +68,12 @@ class Column:
         How often each word for absence is there.
     remarks
         What else was understood, in sentences.
+    happened
+        Whether an event happened, by cell; empty where the column says nothing of one.
+    times
+        The cells of a column of numbers as numbers, also those that its field refuses.
+    unit
+        Unit of the times.
     """
 
     header: str
@@ -59,6 +82,9 @@ class Column:
     values: Mapping[str, Value] = dataclasses.field(default_factory=dict)
     absences: Mapping[str, int] = dataclasses.field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    happened: Mapping[str, bool] = dataclasses.field(default_factory=dict)
+    times: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    unit: str = ""
 
 
 def draft(
@@ -91,12 +117,39 @@ def draft(
         return _as_field(column, known_field, known, asked)
     if not known:
         return replace(column, why="empty" if set(absent) <= {""} else "nothing is known in it")
-    reading = reading_of(header, known, asked)
+    reading = _as_outcome_column(header, known, asked) or reading_of(header, known, asked)
     if reading is None:
         why = f"{len(known)} different words: identifiers or free text"
         return replace(column, why=why)
-    column = _with_values(column, reading, known, asked)
+    column = _with_outcome(_with_values(column, reading, known, asked), reading, asked)
     return _kept(column, _drafted(header, reading, heading or Heading()), known, asked)
+
+
+def _as_outcome_column(header: str, known: Counter[str], asked: Asked) -> Reading | None:
+    """Return the reading of a column that was answered as the time or event of the outcome."""
+    if column_named(EVENT_COLUMN, asked) == header:
+        return event_of(header, known, asked)
+    keys = (TIME_COLUMN, CENSORED_TIME_COLUMN, ORIGIN_COLUMN)
+    if header not in {column_named(key, asked) for key in keys}:
+        return None
+    return days_of(header, known, asked) or numbers_of(header, known, asked)
+
+
+def _with_outcome(column: Column, reading: Reading, asked: Asked) -> Column:
+    """Return the column with its times, or whether an event happened, by cell."""
+    if reading.kind is Kind.NUMBER:
+        times = {c: v for c, v in reading.values.items() if isinstance(v, float)}
+        return replace(column, times=times, unit=reading.unit)
+    key = f"{column.header}: event"
+    question = next((one for one in asked.questions if one.key == key), None)
+    if question is not None:
+        has_event = question.answer(asked.answers) not in ("", NO_EVENT)
+    else:  # the flag of a schema, which was asked about when it was drafted
+        has_event = column.field is not None and names_event(column.header)
+    if not has_event:
+        return column
+    happened = {c: v for c, v in reading.values.items() if isinstance(v, bool)}
+    return replace(column, happened=happened)
 
 
 def is_use(question: Question) -> bool:
@@ -172,10 +225,19 @@ def _as_field(column: Column, known_field: Field, known: Counter[str], asked: As
     reading = _reading_as(column.header, known_field, known, asked)
     fitting = {cell: v for cell, v in reading.values.items() if _fits(known_field, v)}
     column = _with_values(column, replace(reading, values=fitting), known, asked)
+    column = replace(column, field=known_field)
+    column = _with_outcome(column, _event_beside(column.header, reading, known, asked), asked)
     if reading.unit and reading.unit != known_field.unit:
         told = f"{reading.unit} taken for {known_field.unit or 'no unit'}, as the schema has it"
         column = replace(column, remarks=(*column.remarks, told))
-    return replace(column, field=known_field)
+    return column
+
+
+def _event_beside(header: str, reading: Reading, known: Counter[str], asked: Asked) -> Reading:
+    """Return the event that a column of categories of a schema states too, else its reading."""
+    if reading.kind not in (Kind.CATEGORY, Kind.ORDINAL):
+        return reading
+    return event_of(header, known, asked) or reading
 
 
 def _reading_as(header: str, known_field: Field, known: Counter[str], asked: Asked) -> Reading:
@@ -184,14 +246,28 @@ def _reading_as(header: str, known_field: Field, known: Counter[str], asked: Ask
         return numbers_of(header, known, asked, known_field.unit) or empty
     if known_field.kind is Kind.DATE:
         return days_of(header, known, asked) or empty
+    if known_field.kind is Kind.BOOLEAN and not _is_spelled(header, known):
+        event = event_of(header, known, asked, "1" if _is_exported(header, known) else "")
+        if event is not None:
+            return event
     values = {c: v for c in known if (v := _word(known_field, c)) is not None}
     spelled = [f"{c} means {v}" for c, v in values.items() if str(v).casefold() != c.casefold()]
     empty = replace(
         empty, remarks=(", ".join(spelled[:6]),) if spelled and _named(known_field) else ()
     )
-    if known_field.kind is Kind.BOOLEAN and len(values) < len(known):
-        return event_of(header, known, asked) or replace(empty, values=values)
     return replace(empty, values=values)
+
+
+def _is_spelled(header: str, known: Counter[str]) -> bool:
+    """Return whether yes and no can be of the field: 1 may as well mean censored."""
+    words = all(cell.casefold() in ("yes", "no", "true", "false") for cell in known)
+    return words and not names_censoring(header)
+
+
+def _is_exported(header: str, known: Counter[str]) -> bool:
+    """Return whether a flag that a study has is one of its exports, where 1 is the event."""
+    is_named = header.isupper() and header.endswith("_STATUS") and not names_censoring(header)
+    return is_named and "1" in known and set(known) <= {"0", "1"}
 
 
 def _word(known_field: Field, cell: str) -> Value | None:

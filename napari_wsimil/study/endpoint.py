@@ -1,44 +1,72 @@
-"""Endpoint: which outcome the times of a cohort are of, and their unit."""
+"""Endpoint: kind, unit and origin of the times of a cohort, such as OS in days."""
 
 from __future__ import annotations
 
-import json
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
-from napari_wsimil.study.headers import DAYS, stem
-from napari_wsimil.study.tables import Table, TableRow
+from napari_wsimil.study.headers import DAYS, VITAL, stem
+from napari_wsimil.study.tables import RecordError, Table, TableRow
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-_TIME_COLUMN = re.compile(r"([A-Z0-9_]+)_(DAYS|WEEKS|MONTHS|YEARS|TIME)")
+#: The answer that a kind, a unit or an origin is not stated.
+NOT_STATED = "not stated"
 
-#: The name of an outcome of unknown kind where a name is needed.
+#: The kinds of oncology's endpoints, and their names.
+ENDPOINTS = {
+    "OS": "overall survival",
+    "DSS": "disease-specific survival",
+    "CSS": "cancer-specific survival",
+    "PFS": "progression-free survival",
+    "PFI": "progression-free interval",
+    "DFS": "disease-free survival",
+    "DFI": "disease-free interval",
+    "EFS": "event-free survival",
+    "RFS": "relapse-free survival",
+    "MFS": "metastasis-free survival",
+    "DMFS": "distant-metastasis-free survival",
+    "TTP": "time to progression",
+}
+
+UNITS = tuple(DAYS)
+ORIGINS = (
+    "diagnosis",
+    "surgery",
+    "start of treatment",
+    "randomization",
+    "enrollment",
+    "sample collection",
+)
+
+#: The name of an endpoint of unknown kind where one is needed.
 UNKNOWN = "OUTCOME"
 
-#: What cBioPortal calls an outcome, and its words for the event and for its absence.
+#: cBioPortal's words for the event and for its absence.
 _PORTAL = {
-    "OS": ("Overall survival", "DECEASED", "LIVING"),
-    "DSS": ("Disease-specific survival", "DEAD WITH TUMOR", "ALIVE OR DEAD TUMOR FREE"),
-    "DFS": ("Disease-free survival", "Recurred/Progressed", "DiseaseFree"),
-    "PFS": ("Progression-free survival", "PROGRESSION", "CENSORED"),
+    "OS": ("DECEASED", "LIVING"),
+    "DSS": ("DEAD WITH TUMOR", "ALIVE OR DEAD TUMOR FREE"),
+    "DFS": ("Recurred/Progressed", "DiseaseFree"),
+    "PFS": ("PROGRESSION", "CENSORED"),
 }
+_TIME_COLUMN = re.compile(r"([A-Z0-9_]+)_(DAYS|WEEKS|MONTHS|YEARS|TIME)")
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """The outcome of a cohort.
+    """The event that the times of a cohort lead to; a part is empty where it is not stated.
 
     Attributes
     ----------
     kind
-        Its abbreviation in capitals, such as "OS" or "PFS"; empty if unknown.
+        Its abbreviation in capitals: one of `ENDPOINTS`, or the name that columns of a table
+        have in common, such as "RECURRENCE".
     unit
-        Unit of the times: days, weeks, months or years; empty if unknown.
+        Unit of the times, one of `UNITS`.
     origin
-        The date that times are counted from; empty if not stated.
+        The date that times are counted from, one of `ORIGINS`, or the header of a column of dates.
     """
 
     kind: str = ""
@@ -59,29 +87,60 @@ class Endpoint:
 
     @property
     def title(self) -> str:
-        """The name of the outcome, for people."""
+        """The name of the endpoint, for people."""
         if not self.kind:
             return "Outcome of unknown kind"
-        return _PORTAL[self.kind][0] if self.kind in _PORTAL else self.kind
+        return ENDPOINTS[self.kind].capitalize() if self.kind in ENDPOINTS else self.kind
 
     @property
     def words(self) -> tuple[str, str]:
         """The words for an event and for none, as cBioPortal writes them."""
-        _, event, none = _PORTAL.get(self.kind, ("", "EVENT", "CENSORED"))
+        event, none = _PORTAL.get(self.kind, ("EVENT", "CENSORED"))
         return f"1:{event}", f"0:{none}"
 
     def __str__(self) -> str:
         origin = f" from {self.origin}" if self.origin else ""
         return f"{self.kind or 'unknown kind'} in {self.unit or 'an unknown unit'}{origin}"
 
-    def completed(self, other: Endpoint) -> Endpoint:
-        """Return the endpoint, with what another one states where it is silent."""
-        pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
-        return Endpoint(*(ours or theirs for ours, theirs in pairs))
+    def completed(self, other: Endpoint, *, adds_times: bool = False) -> Endpoint:
+        """Return the endpoint, with the parts that another one states where it is silent.
+
+        Parameters
+        ----------
+        other
+            The endpoint of other times.
+        adds_times
+            Whether these times join those of the endpoint: then they must be of the same
+            kind and unit, and not of unknown ones.
+
+        Raises
+        ------
+        RecordError
+            If both state a part differently.
+        """
+        parts = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
+        for name, (ours, theirs) in parts.items():
+            required = adds_times and name != "origin"
+            if ours and ours != theirs and (theirs or required):
+                raise RecordError(
+                    f"the study's times are {self}, those of the table {other}: a study has one "
+                    f"outcome in one unit. Import times in columns {' and '.join(self.columns)}, "
+                    "or import the table without its outcome"
+                )
+        return Endpoint(**{name: ours or theirs for name, (ours, theirs) in parts.items()})
+
+    def without_header(self) -> Endpoint:
+        """Return the endpoint without the header of a table as its origin."""
+        return self if self.origin in ORIGINS else replace(self, origin="")
+
+    @classmethod
+    def of_dict(cls, content: Mapping[str, object]) -> Endpoint:
+        """Return the endpoint in JSON that was read; other keys are ignored."""
+        return cls(**{f.name: str(content.get(f.name, "")) for f in fields(cls)})
 
 
 def exported_endpoint(columns: Mapping[str, Collection[str]]) -> Endpoint | None:
-    """Return the outcome whose columns an export wrote; None for none, or several.
+    """Return the endpoint whose columns an export wrote; None for none, or several.
 
     Parameters
     ----------
@@ -114,18 +173,8 @@ def with_outcome(table: Table) -> tuple[Table, Endpoint]:
     return Table(table.path, (*table.columns, "time", "event"), tuple(rows)), endpoint
 
 
-def endpoint_of(header: str, unit: str = "") -> Endpoint:
-    """Return the outcome that a column of events or times is of, as its header names it."""
-    kind = re.sub(r"[^A-Z0-9]+", "_", stem(header).upper()).strip("_")
-    return Endpoint("" if kind == UNKNOWN else kind, unit if unit in DAYS else "")
-
-
-def read_endpoint(text: str | None) -> Endpoint:
-    """Return the outcome that a study keeps; keys of a later version are ignored."""
-    content = json.loads(text) if text else {}
-    return Endpoint(**{f.name: content[f.name] for f in fields(Endpoint) if f.name in content})
-
-
-def endpoint_text(endpoint: Endpoint) -> str:
-    """Return an outcome as a study keeps it."""
-    return json.dumps(asdict(endpoint))
+def kind_of(header: str) -> str:
+    """Return the kind of endpoint that a header names, "OS" of vital_status, "" for none."""
+    family = stem(header)
+    kind = "OS" if family == VITAL else re.sub(r"[^A-Z0-9]+", "_", family.upper()).strip("_")
+    return "" if kind == UNKNOWN else kind

@@ -14,7 +14,7 @@ import pyarrow
 import pyarrow.parquet
 from openpyxl.cell import WriteOnlyCell
 
-from napari_wsimil.study.endpoint import UNKNOWN, Endpoint, endpoint_of
+from napari_wsimil.study.endpoint import UNKNOWN, Endpoint, kind_of
 from napari_wsimil.study.field import Absent, Field, Kind
 from napari_wsimil.study.headers import DAYS
 from napari_wsimil.study.inert import inert
@@ -113,7 +113,7 @@ def write_cohort_table(
 
 def _stated(kept: Endpoint, outcome: str, unit: str) -> Endpoint:
     """Return the outcome of a cohort with what a person stated of it."""
-    stated = Endpoint(endpoint_of(outcome).kind, unit)
+    stated = Endpoint(kind_of(outcome), unit)
     if unit and unit not in DAYS:
         raise RecordError(f"time unit {unit!r} is none of {', '.join(DAYS)}")
     for known, given in ((kept.kind, stated.kind), (kept.unit, stated.unit)):

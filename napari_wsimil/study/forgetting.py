@@ -11,6 +11,7 @@ from sqlalchemy import select, update
 from napari_wsimil.study.cases import patient_of, rows_of
 from napari_wsimil.study.entry import Act, append, drafted
 from napari_wsimil.study.ledger import read_entries
+from napari_wsimil.study.outcome_facts import forget_reasons
 from napari_wsimil.study.stored import StoredEntry
 from napari_wsimil.study.tables import RecordError
 
@@ -96,6 +97,7 @@ def erase(
     inside = {path for path in paths - others if path.is_relative_to(folder) and path.is_file()}
     departed = _departed(session, patient)
     session.delete(gone)
+    forget_reasons(session, patient, [row.slide for row in known.slides])
     session.flush()
     numbers = _erase_entries(session, patient)
     who, why = tombstone

@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import openpyxl
 import pyarrow
 import pyarrow.parquet
+from openpyxl.utils import get_column_letter
 
 from napari_wsimil.study.archives import ARCHIVES, clinical_files
 from napari_wsimil.study.inert import bare
+from napari_wsimil.study.shown import DIGITS, Shown, shown_float, shown_in_cell
 from napari_wsimil.study.tables import (
     Heading,
     RecordError,
@@ -32,6 +34,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 _Numbered: TypeAlias = Iterator[tuple[int, list[str]]]
+
+#: Cells as identifiers, by column and line.
+_Cells: TypeAlias = dict[str, dict[int, Shown]]
+
+#: Digits that a floating-point number of 32 bits keeps.
+_SINGLE_DIGITS = 7
 
 #: cBioPortal's rows above the header: display names, descriptions, types, priorities.
 _CBIOPORTAL_ROWS = 4
@@ -97,7 +105,7 @@ def _text_table(path: Path, raw: bytes) -> Table:
         return _read_cbioportal(path, lines, notes)
     delimiter, told = _delimiter(path, lines[0] if lines else "")
     table = _bared(table_of(path, csv_cells(path, io.StringIO(text, newline=""), delimiter)))
-    return replace(table, notes=(*notes, *told))
+    return replace(table, notes=(*notes, *told, *table.notes))
 
 
 def _read_cbioportal(path: Path, lines: list[str], notes: tuple[str, ...]) -> Table:
@@ -109,7 +117,7 @@ def _read_cbioportal(path: Path, lines: list[str], notes: tuple[str, ...]) -> Ta
         column: Heading(*texts) for column, *texts in zip(table.columns, *said, strict=False)
     }
     note = "cBioPortal's file of patients: names, descriptions and types are its own"
-    return replace(table, notes=(*notes, note), headings=headings)
+    return replace(table, notes=(*notes, note, *table.notes), headings=headings)
 
 
 def _decoded(path: Path, raw: bytes) -> tuple[str, tuple[str, ...]]:
@@ -179,8 +187,9 @@ def _read_spreadsheet(path: Path, name: str) -> Table:
         sheets = {sheet.title: sheet for sheet in book.worksheets}
         name = _chosen(path, tuple(sheets), name)
         try:
-            cells = _sheet_cells(sheets[name].iter_rows(values_only=True))
-            table = _bared(table_of(path, cells))
+            shown: _Cells = {}
+            cells = _sheet_cells(sheets[name].iter_rows(), shown)
+            table = replace(_bared(table_of(path, cells)), shown=shown)
         except RecordError as error:
             raise RecordError(f"{error}{other_sheets(name, tuple(sheets))}") from error
     table = _of_several(table, name, tuple(sheets), "sheets")
@@ -205,16 +214,30 @@ def other_sheets(name: str, names: tuple[str, ...]) -> str:
     return f" (this is {name!r} of {known}: choose one with --sheet)" if len(names) > 1 else ""
 
 
-def _sheet_cells(rows: Iterable[tuple[Any, ...]]) -> _Numbered:
+def _sheet_cells(rows: Iterable[tuple[Any, ...]], shown: _Cells) -> _Numbered:
+    """Yield line numbers and cells; put what cells are as identifiers into `shown`."""
     width = 0
+    header: list[str] = []
     for line, row in enumerate(rows, 1):
-        cells = [_text(value) for value in row]
+        cells = [_text(cell.value) for cell in row]
         if not any(cells):
             continue
         width = width or max(i for i, cell in enumerate(cells, 1) if cell)
+        for column, cell, text in zip(header, row, cells, strict=False):
+            if (one := _shown(cell, line)) and (one.doubt or one.text != text):
+                shown.setdefault(column.strip(), {})[line] = one
+        header = header or cells
         beyond = next((cell for cell in cells[width:] if cell), None)
         kept = cells if beyond is not None else cells[:width]
         yield line, kept + [""] * (width - len(kept))
+
+
+def _shown(cell: Any, line: int) -> Shown | None:
+    """Return a cell that is no plain text as an identifier, else None."""
+    if cell.value is None or (isinstance(cell.value, str) and cell.value[:1] != "#"):
+        return None
+    place = f"{get_column_letter(cell.column)}{line}"
+    return shown_in_cell(place, cell.value, cell.number_format)
 
 
 def _formulas(path: Path) -> tuple[str, ...]:
@@ -243,7 +266,21 @@ def _read_parquet(path: Path) -> Table:
             )
     columns = [[_text(value) for value in column.to_pylist()] for column in content.columns]
     rows = ((number, list(cells)) for number, cells in enumerate(zip(*columns, strict=True), 2))
-    return table_of(path, iter([(1, content.column_names), *rows]))
+    table = table_of(path, iter([(1, content.column_names), *rows]))
+    return replace(table, shown=_floats(content))
+
+
+def _floats(content: pyarrow.Table) -> _Cells:
+    """Return floating-point numbers that are no plain identifiers."""
+    shown: _Cells = {}
+    for name, column in zip(content.column_names, content.columns, strict=True):
+        if not pyarrow.types.is_floating(column.type):
+            continue
+        digits = DIGITS if column.type.bit_width == 64 else _SINGLE_DIGITS
+        for line, value in enumerate(column.to_pylist(), 2):
+            if value is not None and (one := shown_float(f"row {line}", value, digits)):
+                shown.setdefault(name.strip(), {})[line] = one
+    return shown
 
 
 def _bared(table: Table) -> Table:

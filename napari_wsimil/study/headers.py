@@ -7,14 +7,20 @@ import re
 #: Units of time in days; a month is a twelfth of 365.25 days.
 DAYS = {"days": 1.0, "weeks": 7.0, "months": 365.25 / 12, "years": 365.25}
 
+#: What `stem` returns of death and last contact, and of a header that fits any endpoint.
+VITAL, ANY = "vital", ""
+
 #: What columns of patients and slides are called, best first, normalized as `plain` does.
 PATIENT = (
     "patient id",
     "patient",
     "case submitter id",
     "bcr patient barcode",
+    "patient bcr patient barcode",
     "submitter id",
+    "cases submitter id",
     "case id",
+    "cases case id",
     "subject id",
     "participant id",
     "patienten id",
@@ -42,7 +48,8 @@ _UNIT_LIKE = re.compile(
 
 _GROUPS = (
     ("follow-up", r"surviv|death|deceased|vital|follow ?up|recur|relapse|progress|disease "
-                  r"free|last (known|alive)|\b(os|dss|dfs|dfi|pfs|pfi)\b|(neoplasm|tumor) status"),
+                  r"free|last (known|alive|contact)|\b(futime|fustat)\b|(neoplasm|tumor) status|"
+                  r"\b(os|dss|css|dfs|dfi|pfs|pfi|efs|rfs|mfs|dmfs|ttp)\b"),
     ("treatment", r"therap|treatment|surg|chemo|radiation|margin|neoadjuvant|drug"),
     ("stage", r"stage|staging|ajcc|grad(e|ing)|\b[ptnm]{1,2}\b|tnm|metasta|lymph ?node|\baln\b"),
     ("receptors", r"\b(er|pr|her ?2|ki ?67|pd ?l1)\b|estrogen|progesterone|molecular"),
@@ -54,35 +61,44 @@ _GROUPS = (
     ("tumor", r"tumou?r|histolog|neoplasm|cancer|diagnos|morpholog|primary site|lateral|organ"),
 )  # fmt: skip
 
+_ENDPOINTS = "os|dss|css|dfs|dfi|pfs|pfi|efs|rfs|mfs|dmfs|ttp"
 _OUTCOME = re.compile(
     r"surviv|death|deceased|\bdead\b|vital|follow ?up|recur|relapse|progression|disease free|"
-    r"last (known|alive)|\b(os|dss|dfs|dfi|pfs|pfi|efs)\b|neoplasm status|cause of|response|"
-    r"\b(event|censor\w*)\b|new tumou?r event|tmb label|\b(label|outcome|target)\b"
+    rf"last (known|alive|contact)|\b({_ENDPOINTS})\b|neoplasm status|cause of|response|"
+    r"\b(event|censor\w*|futime|fustat)\b|new tumou?r event|tmb label|\b(label|outcome|target)\b"
 )
 _EVENT = re.compile(
     r"surviv|death|deceased|\bdead\b|vital|recur|relapse|progress|disease free|"
-    r"\b(os|dss|dfs|dfi|pfs|pfi|efs)\b|\b(event|censor\w*|zensiert|ereignis|verstorben)\b"
+    rf"\b({_ENDPOINTS})\b|^(status|fustat)$|"
+    r"\b(event|censor\w*|zensiert|ereignis|verstorben)\b"
 )
 _IDENTIFIER = re.compile(
     r"\b(id|ids|uuid|uid|guid|barcode|md5|url|link|path|code ?book|serial|accession)\b"
 )
 _TIME_WORDS = re.compile(
-    r"\b(months?|days?|weeks?|years?|mos?|time|status|event|censor\w*|indicator|to|in)\b"
+    r"\b(months?|days?|weeks?|years?|mos?|time|futime|duration|status|fustat|event|censor\w*|indicator|"
+    r"ind|to|in)\b"
 )
-#: Survival from any cause is called many things; the GDC has two times of it.
-_FAMILY = {
-    "overall survival": "os",
-    "survival": "os",
-    "vital": "os",
-    "death": "os",
-    "dead": "os",
-    "deceased": "os",
-    "last follow up": "os",
-    "disease free": "dfs",
-    "disease free survival": "dfs",
-    "progression free": "pfs",
-    "progression free survival": "pfs",
-}
+#: Parts of the GDC's and Firehose's names that say of which of their tables a column is.
+_TABLES = re.compile(
+    r"^(demographic|diagnoses|cases|patient|follow ups) | (demographic|diagnoses)$"
+)
+#: The endpoint that the words of a header mean. Death and last contact, "vital", give overall
+#: survival together; a time or an event without a word of its own goes with any.
+_FAMILIES = (
+    (rf"\b({_ENDPOINTS})\b", ""),
+    (r"overall", "os"),
+    (r"disease specific", "dss"),
+    (r"cancer specific", "css"),
+    (r"disease free interval", "dfi"),
+    (r"disease free", "dfs"),
+    (r"progression free interval", "pfi"),
+    (r"progression free", "pfs"),
+    (r"event free", "efs"),
+    (r"(relapse|recurrence) free", "rfs"),
+    (r"^(vital|death|dead|deceased|last (follow ?up|contact|known alive))$", VITAL),
+    (r"^(survival|follow ?up|fu)?$", ANY),
+)
 
 
 def plain(header: str) -> str:
@@ -139,7 +155,31 @@ def names_age(header: str) -> bool:
     return bool(re.search(r"\b(age|alter)\b", plain(header)))
 
 
+def names_time(header: str) -> bool:
+    """Return whether a header names a time until an event, though it may give no unit."""
+    words = plain(header)
+    if unit_of(header) in DAYS or re.search(r"\b(time|futime|duration)\b", words):
+        return stem(header) == ANY or is_outcome(header)
+    return words in _ENDPOINTS.split("|")
+
+
+def names_death_time(header: str) -> bool:
+    """Return whether a header names the time from somewhere to death."""
+    return bool(re.search(r"\bdeath\b", plain(header))) and unit_of(header) in DAYS
+
+
+def names_censoring(header: str) -> bool:
+    """Return whether a header names the contrary of an event: that a patient is censored."""
+    return bool(re.search(r"\bcensor\w*|zensiert", plain(header)))
+
+
 def stem(header: str) -> str:
-    """Return what a time and its event have in common: "os" of OS_MONTHS and OS_STATUS."""
-    left = " ".join(_TIME_WORDS.sub(" ", plain(header)).split())
-    return _FAMILY.get(left, left)
+    """Return the endpoint that a time or an event is of: "os" of OS_MONTHS and OS_STATUS."""
+    words = _TABLES.sub("", plain(header))
+    if re.fullmatch(r"days to follow ?up", words):  # the GDC's newer name of the last one
+        return VITAL
+    left = " ".join(_TIME_WORDS.sub(" ", words).split())
+    for pattern, family in _FAMILIES:
+        if match := re.search(pattern, left):
+            return family if match.lastindex is None or pattern[0] == "^" else match[1]
+    return left

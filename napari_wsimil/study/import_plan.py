@@ -4,33 +4,35 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from napari_wsimil.study.draft import Column, ask_of_na, draft
 from napari_wsimil.study.duplicates import Merged, value_of
 from napari_wsimil.study.field import Absent
+from napari_wsimil.study.identifiers import with_identifiers
 from napari_wsimil.study.linking import Links, link
 from napari_wsimil.study.manifest import COLUMNS, Patient
-from napari_wsimil.study.outcome import Outcome, marked, outcome_of
+from napari_wsimil.study.outcome import Outcome, as_outcome, marked, outcome_of
 from napari_wsimil.study.questions import Asked, Question
 from napari_wsimil.study.roles import Roles, roles_of
 from napari_wsimil.study.rows import by_patient, notes_on, slide_name, slides_of
 from napari_wsimil.study.schema import ClinicalSchema, Record
 from napari_wsimil.study.slide_rows import (
     DISAGREE,
+    label_of,
     merged_rows,
     split_stated,
-    stated_of,
     with_own,
     without_varying,
 )
 from napari_wsimil.study.tables import RecordError
+from napari_wsimil.study.time_to_event import Tally, TimeToEvent, tally_of, time_to_event
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from napari_wsimil.study.field import Field
-    from napari_wsimil.study.manifest import SlideRow
     from napari_wsimil.study.tables import Table, TableRow
 
 #: Answers to what becomes of patients whose rows disagree.
@@ -108,7 +110,8 @@ class ImportPlan:
 
     def revised(self, answers: Mapping[str, str]) -> ImportPlan:
         """Return the plan with these answers alone; what does not fit any more is dropped."""
-        asked = Asked({key: answer for key, answer in answers.items() if answer}, strict=False)
+        given = {key: answer for key, answer in answers.items() if answer}
+        asked = Asked(given, self.table.columns, strict=False)
         return _plan(self.table, asked, self.given, self.cases, slides_own=self.slides_own)
 
     def patients(self, *, as_cases: bool = True) -> tuple[Patient, ...]:
@@ -127,30 +130,58 @@ class ImportPlan:
         if self.open:
             keys = ", ".join(repr(question.key) for question in self.open)
             raise RecordError(f"{self.table.path.name}: first answer {keys}")
-        left_out = self._left_out()
         called = self.links.cases if as_cases else {}
-        return tuple(
-            self._patient(called.get(name, name), self.links.slides.get(name, ()), rows)
-            for name, rows in self.merged.rows.items()
-            if name not in left_out
-        )
+        patients = map(self._patient, self._taken)
+        return tuple(replace(one, name=called.get(one.name, one.name)) for one in patients)
 
-    def _left_out(self) -> set[str]:
-        if self.answers.get("conflicts") != NO_PATIENTS:
-            return set()
-        return {conflict.patient for conflict in self.merged.conflicts}
+    @property
+    def is_apart(self) -> bool:
+        """Whether slides have a label and outcome of their own."""
+        return self.slides_own and self.roles.slide is not None
 
-    def _patient(
-        self, name: str, slides: tuple[SlideRow, ...], rows: Sequence[TableRow]
-    ) -> Patient:
+    @cached_property
+    def timed(self) -> tuple[Patient, ...]:
+        """Patients who are not left out, with slides and outcomes, and no more of them.
+
+        Empty without an outcome, and until it is known in which value the event happened.
+        """
+        return tuple(map(self._timed, self._taken)) if _is_known(self.outcome) else ()
+
+    @property
+    def tally(self) -> Tally:
+        """How many patients have an outcome, how many an event, and why others have none.
+
+        Counts of slides where they have outcomes of their own.
+        """
+        return tally_of(self.timed, by_slide=self.is_apart)
+
+    @property
+    def _taken(self) -> tuple[str, ...]:
+        """The names of the patients who are not left out."""
+        leaves_out = self.answers.get("conflicts") == NO_PATIENTS
+        left_out = {one.patient for one in self.merged.conflicts} if leaves_out else set()
+        return tuple(name for name in self.merged.rows if name not in left_out)
+
+    def _own_rows(self, name: str) -> Sequence[TableRow]:
+        """Return the rows that state label and outcome of a patient."""
+        rows = self.merged.rows[name]
+        return [row for row in rows if not slide_name(row, self.roles)] if self.is_apart else rows
+
+    def _timed(self, name: str) -> Patient:
+        one, rows = TimeToEvent(), self._own_rows(name)
+        if self.outcome is not None and rows:
+            one = time_to_event(self.outcome, rows)
+        slides = self.links.slides.get(name, ())
+        return Patient(name, slides, time=one.time, event=one.event, no_outcome=one.problem)
+
+    def _patient(self, name: str) -> Patient:
+        rows = self.merged.rows[name]
         values = {column.header: value_of(column, rows) for column in self.fields}
-        split = split_stated(rows, self.columns)
         by_name = {c.field.name: values[c.header] for c in self.fields if c.field is not None}
         record = {f.name: by_name.get(f.name, Absent.MISSING) for f in self.schema.fields}
-        if self.slides_own:
-            rows = [row for row in rows if not slide_name(row, self.roles)]
-        label, time, event = stated_of(rows, self.roles, self.outcome)
-        return Patient(name, slides, label, split, time, event, Record(record))
+        label = label_of(self._own_rows(name), self.roles)
+        split = split_stated(rows, self.roles, self.columns)
+        return replace(self._timed(name), label=label, split=split, record=Record(record))
 
 
 def plan_import(
@@ -185,7 +216,7 @@ def plan_import(
         If an answer is none of its question's, or a patient's or slide's name cannot be
         one; the message names file, row, column and value.
     """
-    asked = Asked(answers or {})
+    asked = Asked(answers or {}, table.columns)
     plan = _plan(table, asked, schema, cases, slides_own=slides_own)
     asked.check()
     return plan
@@ -208,22 +239,20 @@ def _plan(
     known = _known_fields(table, schema)
     columns = tuple(_column(table, c, counts[c], roles, known, asked) for c in table.columns)
     columns = marked(columns, table.rows, roles.label)
-    rows, nameless = by_patient(table, roles)
+    rows, nameless = by_patient(with_identifiers(table, roles, asked), roles)
     apart = slides_own and roles.slide is not None
-    outcome = outcome_of(columns, asked) if apart else None
+    outcome = outcome_of(columns, asked)
     merged = merged_rows(rows, columns, roles, outcome, slides_own=apart)
     columns = _resolved(columns, merged, asked)
-    dropped = {column.header for column in columns if column.why == DISAGREE}
     if apart:
         columns = without_varying(columns, rows, outcome)
-        outcome = None if outcome and dropped & {c.header for c in outcome.columns} else outcome
-    else:
-        outcome = outcome_of(columns, asked)
+    dropped = {column.header for column in columns if column.why == DISAGREE}
     roles = replace(roles, label=None if roles.label in dropped else roles.label)
-    columns = tuple(_named(column, outcome) for column in columns)
+    columns = tuple(as_outcome(_named(column, outcome), outcome) for column in columns)
     named = {name: slides_of(some, roles) for name, some in rows.items()}
     if apart:
-        named = {n: with_own(n, some, rows, roles, outcome, columns) for n, some in named.items()}
+        split = {n: split_stated(some, roles, columns) for n, some in rows.items()}
+        named = {n: with_own(s, split[n], rows[n], roles, outcome) for n, s in named.items()}
     links = link(named, cases)
     return ImportPlan(
         table,
@@ -292,6 +321,11 @@ def _resolved(columns: tuple[Column, ...], merged: Merged, asked: Asked) -> tupl
     return tuple(
         replace(c, field=None, why=DISAGREE) if c.header in by_column else c for c in columns
     )
+
+
+def _is_known(outcome: Outcome | None) -> bool:
+    """Return whether there is an outcome, and it is known in which value the event happened."""
+    return outcome is not None and bool(outcome.event.happened)
 
 
 def _schema(

@@ -6,7 +6,11 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from napari_wsimil.study.barcodes import one_patient_twice
+from napari_wsimil.study.draft import is_use
 from napari_wsimil.study.field import Absent, Kind
+from napari_wsimil.study.readings import EVENT_COLUMN, TIME_COLUMN
+from napari_wsimil.study.rows import slide_name
+from napari_wsimil.study.time_to_event import outcome_of_patient, tally_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -14,6 +18,7 @@ if TYPE_CHECKING:
     from napari_wsimil.study.draft import Column
     from napari_wsimil.study.field import Field
     from napari_wsimil.study.import_plan import ImportPlan
+    from napari_wsimil.study.manifest import Patient
     from napari_wsimil.study.questions import Question
 
 #: How many names a list has before the rest is counted.
@@ -88,16 +93,60 @@ def who_lines(plan: ImportPlan) -> Iterator[str]:
     yield from _list("patients without a slide", links.without)
     yield from _list("slides of the study that are of nobody in the table", links.of_nobody)
     yield from _list("slides that several patients claim, left out", links.contested)
-    if plan.slides_own and plan.roles.slide:
-        rows = [slide for slides in links.slides.values() for slide in slides]
-        counts = Counter(slide.label for slide in rows if slide.label is not None)
-        told = ", ".join(f"{label} {count}" for label, count in sorted(counts.items()))
-        lacking = len(rows) - counts.total()
-        yield f"classes of slides: {told or 'none'}; {lacking} slides without one of their own"
+    if plan.is_apart:
+        yield _classes_of_slides(plan)
     yield from barcode_lines(plan)
-    if plan.outcome:
-        times = " / ".join(column.header for column in plan.outcome.times)
-        yield f"outcome: {times} with {plan.outcome.event.header}"
+    yield from outcome_lines(plan)
+
+
+def _classes_of_slides(plan: ImportPlan) -> str:
+    rows = [slide for slides in plan.links.slides.values() for slide in slides]
+    counts = Counter(slide.label for slide in rows if slide.label is not None)
+    classes = ", ".join(f"{label} {count}" for label, count in sorted(counts.items()))
+    without = len(rows) - counts.total()
+    return f"classes of slides: {classes or 'none'}; {without} slides without one of their own"
+
+
+def outcome_lines(plan: ImportPlan) -> Iterator[str]:
+    """Yield the outcome, counts of it, and the cases that have none for each reason."""
+    outcome = plan.outcome
+    if outcome is None and any(question.key.startswith("outcome") for question in plan.open):
+        yield "the outcome is an open question"
+        return
+    if outcome is None:
+        yield (
+            f"no outcome is imported: name its columns as {TIME_COLUMN!r} and {EVENT_COLUMN!r} "
+            "if the table has one"
+        )
+        return
+    times = " / ".join(column.header for column in outcome.times)
+    start = f" from {outcome.start.header}" if outcome.start else ""
+    yield f"outcome: {times}{start} with {outcome.event.header} ({outcome.endpoint})"
+    if not outcome.event.happened:
+        yield f"outcomes are counted once {f'{outcome.event.header}: event'!r} is answered"
+        return
+    yield from tally_words(plan.tally)
+    reasons: dict[str, list[str]] = {}
+    for case, place in _cases(plan):
+        if problem := outcome_of_patient(case).problem:
+            reasons.setdefault(problem, []).append(place)
+    for reason in sorted(reasons, key=lambda reason: -len(reasons[reason])):
+        yield from _list(f"without an outcome, {reason}", reasons[reason])
+
+
+def _cases(plan: ImportPlan) -> Iterator[tuple[Patient, str]]:
+    """Yield the cases whose outcome is counted, and their names with the first row of each."""
+    for patient in plan.timed:
+        rows = plan.merged.rows[patient.name]
+        lines = {slide_name(row, plan.roles): row.line for row in reversed(rows)}
+        if not plan.is_apart:
+            yield patient, f"{patient.name} (row {rows[0].line})"
+            continue
+        for case in patient.slide_cases:
+            line = lines.get(case.name)
+            yield case, f"{case.name} (row {line})" if line else f"{case.name} (not in the table)"
+        if patient.no_outcome:
+            yield patient, f"patient {patient.name} (row {lines['']})"
 
 
 def barcode_lines(plan: ImportPlan) -> Iterator[str]:
@@ -120,6 +169,10 @@ def disagreement_lines(plan: ImportPlan) -> Iterator[str]:
 
 
 def _questions(plan: ImportPlan) -> Iterator[str]:
+    others = [q for q in plan.questions if not is_use(q) and q not in plan.open]
+    if others:
+        yield "answered, or taken for granted; change what is wrong:"
+    yield from (f"  {q.key}={q.answer(plan.answers)}" for q in others)
     if not plan.open:
         yield "nothing is open"
         return

@@ -13,6 +13,7 @@ from napari_wsimil.study.import_plan import ImportPlan, plan_import
 from napari_wsimil.study.ledger import Act
 from napari_wsimil.study.opened import Unit
 from napari_wsimil.study.tables import RecordError
+from napari_wsimil.study.time_to_event import tally_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -103,7 +104,8 @@ def import_table(
     file = _sha256(plan.table.path)
     added = study.add(patients, why, schema=schema, endpoint=endpoint, file=file)
     yield 1.0
-    return added
+    taken = [patient for patient in patients if patient.name in added.taken]
+    return replace(added, outcomes=tally_of(taken, by_slide=plan.is_apart))
 
 
 def export_table(

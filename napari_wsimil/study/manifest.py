@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_wsimil.space.geometry import PLAUSIBLE_MPP
+from napari_wsimil.study.cells import may_be_nobody
 from napari_wsimil.study.endpoint import Endpoint, with_outcome
 from napari_wsimil.study.field import MARKERS
 from napari_wsimil.study.tables import RecordError, Table, TableRow, read_table, write_table
+from napari_wsimil.study.time_to_event import NO_STATUS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,6 +80,8 @@ class SlideRow:
         "patch_size=512; encoder=uni"; see `Confirmed` in `bags`.
     label, split, time, event
         The slide's own, where predictions are of slides; None where it has its patient's.
+    no_outcome
+        Why its rows of a table state no outcome. Where they state no status it has its patient's.
     """
 
     slide: str
@@ -89,6 +93,7 @@ class SlideRow:
     split: Split | None = None
     time: float | None = None
     event: bool | None = None
+    no_outcome: str = ""
 
     def lies_at(self, path: Path | str) -> bool:
         """Return whether a file is its image or its features, or is called after it."""
@@ -123,6 +128,8 @@ class Patient:
         The clinical record; None if the manifest was read without a schema.
     of
         Whose slide it is; empty where the case is the patient.
+    no_outcome
+        Why the patient has no time and event; empty where they have them, or nothing is known.
     """
 
     name: str
@@ -133,6 +140,7 @@ class Patient:
     event: bool | None = None
     record: Record | None = None
     of: str = ""
+    no_outcome: str = ""
 
     @property
     def person(self) -> str:
@@ -151,7 +159,9 @@ class Patient:
         return tuple(self._slide_case(slide) for slide in self.slides)
 
     def _slide_case(self, slide: SlideRow) -> Patient:
-        timed = self if slide.time is None else slide
+        is_silent = slide.time is None and slide.no_outcome in ("", NO_STATUS)
+        timed = self if is_silent else slide
+        reason = (is_silent and self.no_outcome) or slide.no_outcome
         return replace(
             self,
             name=slide.slide,
@@ -161,6 +171,7 @@ class Patient:
             time=timed.time,
             event=timed.event,
             of=self.name,
+            no_outcome=reason if timed.time is None else "",
         )
 
 
@@ -258,7 +269,7 @@ def _patient(row: TableRow, schema: ClinicalSchema | None) -> Patient:
     if (time is None) != (event is None):
         raise row.error("time", f"and event {row.text('event')!r}: one needs the other")
     slide = SlideRow(
-        row.name("slide_id"),
+        _name(row, "slide_id"),
         row.file("slide_path"),
         row.file("feature_path"),
         row.number("mpp_override", *PLAUSIBLE_MPP),
@@ -266,7 +277,7 @@ def _patient(row: TableRow, schema: ClinicalSchema | None) -> Patient:
     )
     label = row.text("label")
     return Patient(
-        name=row.name("patient_id"),
+        name=_name(row, "patient_id"),
         slides=(slide,),
         label=None if label.casefold() in MARKERS else label,
         split=_split(row),
@@ -274,6 +285,12 @@ def _patient(row: TableRow, schema: ClinicalSchema | None) -> Patient:
         event=event,
         record=_record(row, schema),
     )
+
+
+def _name(row: TableRow, column: str) -> str:
+    if may_be_nobody(name := row.name(column)):
+        raise row.error(column, "may name nobody: write another name, or leave the row out")
+    return name
 
 
 def _event(row: TableRow) -> bool | None:

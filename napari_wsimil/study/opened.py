@@ -10,15 +10,20 @@ from typing import TYPE_CHECKING, Self
 import yaml
 from sqlalchemy import select
 
-from napari_wsimil.study.additions import Added, Addition, keep_endpoint
+from napari_wsimil.study.additions import Added, Addition
 from napari_wsimil.study.cases import patient_of, rows_of
 from napari_wsimil.study.condition import Health, StudyError
-from napari_wsimil.study.endpoint import Endpoint, read_endpoint
+from napari_wsimil.study.endpoint import Endpoint
 from napari_wsimil.study.entry import Act, append, drafted, per_field
 from napari_wsimil.study.forgetting import Forgotten, erase, is_forgotten
 from napari_wsimil.study.ledger import Ledger
 from napari_wsimil.study.links import Link, Linked, read_links, write_links
 from napari_wsimil.study.manifest import Manifest, Patient
+from napari_wsimil.study.outcome_facts import (
+    keep_endpoint,
+    keep_reasons,
+    read_outcome_facts,
+)
 from napari_wsimil.study.predictions import Predictions
 from napari_wsimil.study.records import Records, held
 from napari_wsimil.study.reviews import Reviews
@@ -101,7 +106,7 @@ class Study:
     def endpoint(self) -> Endpoint:
         """Which outcome the patients' times are of, and their unit, as far as known."""
         with self._database.reading() as session:
-            return _endpoint(session)
+            return read_outcome_facts(session).endpoint
 
     @property
     def roots(self) -> dict[str, Path]:
@@ -121,15 +126,16 @@ class Study:
         """
         with self._database.reading() as session:
             schema, roots = self._schema(session), roots_of(session, self.folder)
-            patients = [patient_of(row, schema, roots) for row in rows_of(session)]
-            endpoint = _endpoint(session)
-        return Manifest(self.folder, tuple(patients), schema, endpoint)
+            facts = read_outcome_facts(session)
+            patients = [facts.of(patient_of(row, schema, roots)) for row in rows_of(session)]
+        return Manifest(self.folder, tuple(patients), schema, facts.endpoint)
 
     def patient(self, name: str) -> Patient:
         """Return a patient; RecordError if the study has none of that name."""
         with self._database.reading() as session:
             for row in rows_of(session, name):
-                return patient_of(row, self._schema(session), roots_of(session, self.folder))
+                known = patient_of(row, self._schema(session), roots_of(session, self.folder))
+                return read_outcome_facts(session).of(known)
         raise RecordError(f"there is no patient {name!r} in {self.folder}")
 
     def add(
@@ -172,10 +178,11 @@ class Study:
                 self._change_schema(session, schema, f"{why}: its fields")
             places = placed(session, self.folder, images, "slides")
             places |= placed(session, self.folder, data, "features")
-            keep_endpoint(session, endpoint or Endpoint(), patients, self.ledger.who, why)
+            keep_endpoint(session, endpoint or Endpoint(), patients, (self.ledger.who, why))
             schema, who = self._schema(session), self.ledger.who
             by_slide = self.unit is Unit.SLIDE
             added = Addition(session, schema, places, who, why, by_slide).run(patients)
+            keep_reasons(session, [one for one in patients if one.name in added.taken])
             if file:
                 append(session, [drafted(self.ledger.who, Act.IMPORTED, why=why, file=file)])
             return added
@@ -272,10 +279,6 @@ class Study:
         if self._read is None or self._read[0] != text:
             self._read = text, _schema_in(text, self.folder)
         return self._read[1]
-
-
-def _endpoint(session: Session) -> Endpoint:
-    return read_endpoint(session.scalar(select(Fact.value).where(Fact.name == "outcome")))
 
 
 def _schema_in(text: str, folder: Path) -> ClinicalSchema:

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from napari_wsimil.study.cells import says
-from napari_wsimil.study.endpoint import Endpoint, endpoint_of
+from napari_wsimil.study.endpoint import ENDPOINTS, NOT_STATED, ORIGINS, UNITS, Endpoint, kind_of
 from napari_wsimil.study.field import Absent, Kind
-from napari_wsimil.study.headers import DAYS, names_event, plain, stem
+from napari_wsimil.study.headers import (
+    ANY,
+    DAYS,
+    VITAL,
+    is_outcome,
+    names_death_time,
+    names_time,
+    stem,
+)
 from napari_wsimil.study.questions import Question
-from napari_wsimil.study.readings import NO_EVENT
+from napari_wsimil.study.readings import (
+    CENSORED_TIME_COLUMN,
+    EVENT_COLUMN,
+    MOST_NAMED_STATES,
+    ORIGIN_COLUMN,
+    OTHER_COLUMNS,
+    TIME_COLUMN,
+)
 from napari_wsimil.study.roles import NO_COLUMN
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from napari_wsimil.study.draft import Column
     from napari_wsimil.study.field import Value
@@ -33,36 +48,59 @@ class Outcome:
     ----------
     event
         Whether it happened at the end of the time.
-    times
-        Of which the first that states a time counts: the GDC writes one for the dead and
-        another for the living.
+    event_times
+        Times of those in whom it happened, where a table has columns of their own for these,
+        as the GDC has for death; else empty.
+    censored_times
+        Times of the others, or of all.
+    statuses
+        Other columns that state the same event.
+    start
+        Dates that times are counted from, where the times are dates.
+    endpoint
+        Its kind, unit and origin.
     """
 
     event: Column
-    times: tuple[Column, ...]
+    event_times: tuple[Column, ...]
+    censored_times: tuple[Column, ...]
+    statuses: tuple[Column, ...] = ()
+    start: Column | None = None
+    endpoint: Endpoint = field(default_factory=Endpoint)
+
+    @property
+    def times(self) -> tuple[Column, ...]:
+        """The columns of times, those of the event first."""
+        return (*self.event_times, *self.censored_times)
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """The event's and the times' columns."""
-        return (self.event, *self.times)
+        """The columns of the event, of its times and of the dates they begin at."""
+        return (self.event, *self.times, *((self.start,) if self.start else ()))
+
+    @property
+    def stated_columns(self) -> tuple[Column, ...]:
+        """All columns that state the outcome, with further ones of the same event."""
+        return (*self.columns, *self.statuses)
+
+    @property
+    def name(self) -> str:
+        """The columns of time and event, as the question of the outcome has them."""
+        return " / ".join(c.header for c in self.times) + f" + {self.event.header}"
 
     @property
     def unit(self) -> str:
         """Unit of the times, empty where none is known."""
-        return self.times[0].field.unit if self.times[0].field else ""
+        return next((column.unit for column in self.times if column.unit in DAYS), "")
 
     @property
-    def endpoint(self) -> Endpoint:
-        """Which outcome this is, as the headers name it, and its unit."""
-        named = (endpoint_of(column.header, self.unit) for column in self.columns)
-        return next((one for one in named if one.kind), endpoint_of("", self.unit))
+    def may_move_on(self) -> bool:
+        """Whether several times of a patient are contacts, of which the last one counts."""
+        return all(stem(column.header) == VITAL for column in self.censored_times)
 
-    def of(self, values: Mapping[str, Value]) -> tuple[float, bool] | None:
-        """Return time and event of a patient's values by header, None if one is not known."""
-        event = values[self.event.header]
-        stated = (values[column.header] for column in self.times)
-        time = next((t for t in stated if isinstance(t, float) and t >= 0), None)
-        return None if time is None or not isinstance(event, bool) else (time, event)
+    def factor(self, column: Column) -> float:
+        """Return the number that converts times of a column to the outcome's unit."""
+        return DAYS[column.unit] / DAYS[self.unit] if column.unit in DAYS else 1.0
 
 
 def marked(
@@ -92,48 +130,145 @@ def _marked(column: Column, rows: Sequence[TableRow], label: str) -> Column:
     if not repeats or len(named) < 2 or any(len(names) > 1 for names in classes.values()):
         return column
     told = f"each of its values goes with one class of {label!r}: it gives the label away"
-    field = known.model_copy(update={"outcome": True})
-    return replace(column, field=field, remarks=(*column.remarks, told))
+    given_away = known.model_copy(update={"outcome": True})
+    return replace(column, field=given_away, remarks=(*column.remarks, told))
 
 
 def outcome_of(columns: Sequence[Column], asked: Asked) -> Outcome | None:
     """Return the outcome of a study, having asked where a table has several; None for none."""
-    found = {_name(o): o for column in columns if (o := _candidate(column, columns, asked))}
-    if not found:
-        return None
-    options = (*found, NO_COLUMN)
-    default = options[0] if len(found) == 1 else ""
+    candidates = {o.name: o for column in columns for o in _candidates(column, columns, asked)}
+    by_column = TIME_COLUMN in asked.answers or EVENT_COLUMN in asked.answers
+    options = (*candidates, NO_COLUMN, OTHER_COLUMNS)
+    default = NO_COLUMN if not candidates else options[0] if len(candidates) == 1 else ""
     text = "Which time and event are the study's outcome?"
-    return found.get(asked.ask(Question("outcome", text, options, default)))
+    question = Question("outcome", text, options, OTHER_COLUMNS if by_column else default)
+    answer = asked.ask(question)
+    outcome = candidates.get(answer)
+    if answer == OTHER_COLUMNS:
+        outcome = _from_columns(columns, asked)
+    return None if outcome is None else _with_endpoint(outcome, asked)
 
 
-def _candidate(column: Column, columns: Sequence[Column], asked: Asked) -> Outcome | None:
-    keys = {question.key for question in asked.questions}
+def _from_columns(columns: Sequence[Column], asked: Asked) -> Outcome | None:
+    """Return the outcome of the columns that are named as time and event; None if not yet."""
+    dated = [c.header for c in columns if c.field and c.field.kind is Kind.DATE]
+    timed = (*(c.header for c in columns if c.times), *dated)
+    few = tuple(c.header for c in columns if 0 < _count(c) <= MOST_NAMED_STATES)
+    headers = {column.header: column for column in columns}
+
+    def choose(key: str, text: str, options: tuple[str, ...], default: str = "") -> Column | None:
+        header = asked.answers.get(key, "")
+        # A column of this answer is read as such, whatever it was taken for before.
+        more = (header,) if header in headers and header not in options else ()
+        return headers.get(asked.ask(Question(key, text, (*options, *more), default)))
+
+    time = choose(TIME_COLUMN, "Which column has the time?", timed)
+    event = choose(EVENT_COLUMN, "Which column says whether the event happened?", few)
+    text = "Which column has the time of patients without the event, if it is another one?"
+    other = choose(CENSORED_TIME_COLUMN, text, (NO_COLUMN, *timed), NO_COLUMN)
+    if time is None or event is None:
+        return None
+    at_event, until = ((time,), (other,)) if other else ((), (time,))
+    if time.header not in dated:
+        return Outcome(event, at_event, until)
+    start = choose(ORIGIN_COLUMN, "Which column has the date that times begin at?", tuple(dated))
+    return Outcome(event, at_event, until, start=start)
+
+
+def _with_endpoint(outcome: Outcome, asked: Asked) -> Outcome:
+    """Return the outcome with its endpoint, having asked for what no header states."""
+
+    def choose(key: str, text: str, options: tuple[str, ...], default: str) -> str:
+        answer = asked.ask(Question(key, text, (NOT_STATED, *options), default or NOT_STATED))
+        return "" if answer == NOT_STATED else answer
+
+    kind = _kind([column.header for column in (outcome.event, *outcome.times)])
+    kinds = tuple(dict.fromkeys((*ENDPOINTS, *filter(None, (kind,)))))
+    kind = choose("outcome: name", "Which endpoint is the outcome?", kinds, kind)
+    unit, origin = outcome.unit, ""
+    if outcome.start is not None:
+        unit, origin = "days", outcome.start.header
+    elif not unit:
+        unit = choose("outcome: unit", "In what unit are the outcome's times?", UNITS, "")
+    if outcome.start is None and ORIGIN_COLUMN not in {q.key for q in asked.questions}:
+        origin = choose(ORIGIN_COLUMN, "From where do the outcome's times count?", ORIGINS, "")
+    return replace(outcome, endpoint=Endpoint(kind, unit, origin))
+
+
+def _kind(headers: Sequence[str]) -> str:
+    """Return the kind of endpoint that headers name, one of their own if all agree, else ""."""
+    kinds = {kind_of(header) for header in headers}
+    if len(kinds - {""}) != 1:
+        return ""
+    (kind,) = kinds - {""}
+    return kind if kind in ENDPOINTS or len(kinds) == 1 else ""
+
+
+def _candidates(column: Column, columns: Sequence[Column], asked: Asked) -> tuple[Outcome, ...]:
+    """Return the outcomes that a column of events may be of, by the names of the others."""
     key = f"{column.header}: event"
-    if column.field is None or column.field.kind is not Kind.BOOLEAN:
+    pending = key in {q.key for q in asked.questions} and not asked.answers.get(key)
+    if not (column.happened or pending):
+        return ()
+    times = [c for c in columns if c.header != column.header and _is_time(c)]
+    family = stem(column.header)
+    alike = [c for c in times if stem(c.header) == family]
+    across = [c for c in times if {family, stem(c.header)} <= _OVERALL]
+    generic = [c for c in times if ANY in (family, stem(c.header)) and _may_be_any(c)]
+    matches = alike or across or generic
+    statuses = tuple(c for c in columns if c is not column and c.happened and _same(column, c))
+    vital = _of_death([c for c in matches if stem(c.header) == VITAL])
+    outcomes = [Outcome(column, (), (c,), statuses) for c in matches if stem(c.header) != VITAL]
+    return (*((Outcome(column, *vital, statuses),) if vital else ()), *outcomes)
+
+
+def _of_death(
+    columns: Sequence[Column],
+) -> tuple[tuple[Column, ...], tuple[Column, ...]] | None:
+    """Return columns of times as those to death and those to the last contact; None for none.
+
+    Of several columns for the same, such as days and months, those in the first one's unit.
+    """
+    deaths = [c for c in columns if names_death_time(c.header)]
+    contacts = [c for c in columns if c not in deaths]
+    unit = next((column.unit for column in (*deaths, *contacts) if column.times), None)
+    if unit is None:
         return None
-    if key not in keys and not (column.field.outcome and names_event(column.header)):
-        return None
-    if asked.answers.get(key) == NO_EVENT:
-        return None
-    times = [c for c in columns if _is_time(c) and _same(column.header, c.header)]
-    times.sort(key=lambda c: "death" not in plain(c.header))
-    alike = tuple(
-        t for t in times if t.field and times[0].field and t.field.unit == times[0].field.unit
-    )
-    return Outcome(column, alike) if alike else None
+    parts = []
+    for part in (deaths, contacts):
+        own = tuple(column for column in part if column.unit == unit or not column.times)
+        parts.append(own or tuple(c for c in part if c.unit == part[0].unit))
+    return parts[0], parts[1]
+
+
+def _count(column: Column) -> int:
+    """Return how many different values a column has."""
+    return sum(not isinstance(value, Absent) for value in column.values.values())
 
 
 def _is_time(column: Column) -> bool:
-    known = column.field
-    if known is None or known.kind is not Kind.NUMBER:
-        return False
-    return known.unit in DAYS or plain(column.header) == "time"
+    if not column.times:  # nobody died in a table, yet the time to death is another column
+        return bool(column.absences) and not _count(column) and names_death_time(column.header)
+    return column.unit in DAYS or names_time(column.header)
 
 
-def _same(event: str, time: str) -> bool:
-    return stem(event) == stem(time)
+def _may_be_any(column: Column) -> bool:
+    return is_outcome(column.header) or names_time(column.header)
 
 
-def _name(outcome: Outcome) -> str:
-    return " / ".join(c.header for c in outcome.times) + f" + {outcome.event.header}"
+def _same(one: Column, other: Column) -> bool:
+    """Return whether two columns of events state the same event."""
+    families = {stem(one.header), stem(other.header)}
+    return families <= _OVERALL or (len(families) == 1 and families != {ANY})
+
+
+def as_outcome(column: Column, outcome: Outcome | None) -> Column:
+    """Return the column, its field marked if the outcome is read from it: no model's input."""
+    headers = {c.header for c in outcome.columns} if outcome else set()
+    if column.field is None or column.header not in headers or column.field.outcome:
+        return column
+    return replace(column, field=column.field.model_copy(update={"outcome": True}))
+
+
+#: The families of headers that are overall survival, if they are found together.
+_OVERALL = {"os", VITAL}

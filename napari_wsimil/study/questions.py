@@ -60,12 +60,16 @@ class Asked:
     ----------
     answers
         By the keys of questions.
+    columns
+        Those of the table: whether a status is an event depends on its times.
     strict
         Whether an answer that is none of its question's is refused; else it is dropped.
     """
 
-    def __init__(self, answers: Mapping[str, str], *, strict: bool = True) -> None:
-        self.answers, self.strict = dict(answers), strict
+    def __init__(
+        self, answers: Mapping[str, str], columns: tuple[str, ...] = (), *, strict: bool = True
+    ) -> None:
+        self.answers, self.columns, self.strict = dict(answers), columns, strict
         self.questions: list[Question] = []
 
     @property

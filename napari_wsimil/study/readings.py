@@ -8,9 +8,14 @@ from typing import TYPE_CHECKING
 from napari_wsimil.study import cells
 from napari_wsimil.study.field import Absent, Kind
 from napari_wsimil.study.headers import (
+    ANY,
+    names_censoring,
     names_count,
     names_event,
     names_stage,
+    names_time,
+    plain,
+    stem,
     unit_of,
 )
 from napari_wsimil.study.number_reading import numbers_of
@@ -35,7 +40,19 @@ _FEW = 0.2
 _SEVERAL = 10
 
 _EVENT_VALUE = re.compile(r"[01]\s*:.*|alive|dead|living|deceased", re.IGNORECASE)
-_FLAG_VALUE = re.compile(r"[01](?:\.0)?|yes|no|true|false", re.IGNORECASE)
+_FLAG_VALUE = re.compile(
+    r"[01](?:\.0)?|yes|no|true|false|ja|nein|[tfynj]|(un)?censored|(no )?event|died|"
+    r"recurred|relapsed?|progress(ed|ion)|disease ?free|event ?free",
+    re.IGNORECASE,
+)
+#: R's codes of a status, 1 censored and 2 dead, or 0 censored, 1 another event and 2 dead.
+_STATUS_CODE = re.compile(r"[0-2](?:\.0)?")
+#: States in which a patient is censored, whoever says so.
+_CENSORED = re.compile(r"0\s*:.*|alive|living|censored|no( event)?", re.IGNORECASE)
+#: Values a status may have, at most, before it names no event.
+_MOST_STATES, _MOST_VITAL_STATES, MOST_NAMED_STATES = 3, 8, 12
+_MEANINGS: dict[str, Value] = {"censored": False, "event": True, "unknown": Absent.UNKNOWN}
+_MEANINGS_OF = {value: meaning for meaning, value in _MEANINGS.items()}
 _FLAGS = ({"0", "1"}, {"yes", "no"}, {"true", "false"}, {"y", "n"})
 _WHOLE = {"0.0": "0", "1.0": "1"}
 _TRUE = ("1", "yes", "true", "y")
@@ -107,35 +124,111 @@ def _levels(stages: Iterable[Stage]) -> tuple[str, ...]:
     return ordered(present | usual)
 
 
-def event_of(header: str, known: Counter[str], asked: Asked) -> Reading | None:
+def event_of(header: str, known: Counter[str], asked: Asked, default: str = "") -> Reading | None:
     """Return whether an event happened in a column; None if it says nothing of one.
 
-    In which value it happened is asked: 1 may as well mean censored.
+    In which value it happened is asked: 1 may as well mean censored. `default` is the value
+    where it is known.
     """
-    if not 2 <= len(known) <= 3:
+    states: dict[str, str] = {}
+    for cell, _ in known.most_common():
+        states.setdefault(_state(cell), cell)
+    if not states or not _names_states(header, states, asked):
         return None
-    words = all(_EVENT_VALUE.fullmatch(cell) for cell in known)
-    flags = names_event(header) and all(_FLAG_VALUE.fullmatch(cell) for cell in known)
-    if not (words or flags):
-        return None
+    spelled = [cell for cell in known if states[_state(cell)] == cell]
+    counts = {cell: sum(known[c] for c in known if _state(c) == _state(cell)) for cell in spelled}
     text = f"In which value of {header!r} did the event happen? (Else the patient is censored.)"
-    options = (*known, NO_EVENT)
-    question = Question(f"{header}: event", text, options, "", dict(known), header)
+    if names_censoring(header):
+        text += f" Where 1 is censored, event = 1 - {header}: answer 0."
+    never = (IN_NONE,) if len(spelled) == 1 else ()
+    none = () if column_named(EVENT_COLUMN, asked) == header else (NO_EVENT,)
+    question = Question(
+        f"{header}: event", text, (*spelled, *never, *none), default, counts, header
+    )
     answer = asked.ask(question)
     if answer == NO_EVENT:
         return None
-    told = (f"happened where {answer!r} ({known[answer]} of {known.total()}), else censored",)
-    return Reading(Kind.BOOLEAN, {c: c == answer for c in known}, remarks=told if answer else ())
+    others = [cell for cell in spelled if cell != answer] if answer and len(spelled) > 2 else []
+    meant = {_state(cell): _meaning(header, cell, counts[cell], asked) for cell in others}
+    meant[_state(answer)] = True
+    values: dict[str, Value] = {cell: meant.get(_state(cell), False) for cell in known}
+    happened = sum(known[cell] for cell, value in values.items() if value is True)
+    remark = (f"happened where {answer!r} ({happened} of {known.total()}), else censored",)
+    if meant.keys() - {_state(answer)}:
+        words = ", ".join(f"{cell}: {_MEANINGS_OF[meant[_state(cell)]]}" for cell in others)
+        remark = (f"happened where {answer!r} ({counts.get(answer, 0)}); {words}",)
+    return Reading(Kind.BOOLEAN, values, remarks=remark if answer else ())
 
+
+def _meaning(header: str, cell: str, count: int, asked: Asked) -> Value:
+    """Return whether the event happened in a state beyond the first two, having asked."""
+    text = f"What does {cell!r} of {header!r} mean?"
+    is_plain = _CENSORED.fullmatch(cell) or _STATUS_CODE.fullmatch(cell)
+    default = "censored" if is_plain else ""
+    question = Question(f"{header}: {cell}", text, tuple(_MEANINGS), default, {cell: count}, header)
+    return _MEANINGS.get(asked.ask(question), Absent.UNKNOWN)
+
+
+def _state(cell: str) -> str:
+    return _WHOLE.get(cell, cell.casefold())
+
+
+def _names_states(header: str, states: Mapping[str, str], asked: Asked) -> bool:
+    """Return whether the values of a column are states in which an event may have happened."""
+    if column_named(EVENT_COLUMN, asked) == header:
+        return len(states) <= MOST_NAMED_STATES
+    words = all(_EVENT_VALUE.fullmatch(state) for state in states)
+    if len(states) == 1:
+        return words and not unit_of(header)
+    if "vital" in plain(header).split() and any(map(_EVENT_VALUE.fullmatch, states)):
+        return len(states) <= _MOST_VITAL_STATES
+    if len(states) > _MOST_STATES:
+        return False
+    if words:
+        return True
+    if not names_event(header) or _counts(header):
+        return False
+    if stem(header) == ANY and not any(map(names_time, asked.columns)):
+        return False
+    codes = all(_STATUS_CODE.fullmatch(state) for state in states)
+    pair = len(states) == 2 or plain(header) in ("status", "fustat")
+    return all(_FLAG_VALUE.fullmatch(state) for state in states) or (codes and pair)
+
+
+#: The questions whose answers name the columns of an outcome that nothing else recognizes.
+EVENT_COLUMN, TIME_COLUMN, CENSORED_TIME_COLUMN, ORIGIN_COLUMN = (
+    "outcome: event",
+    "outcome: time",
+    "outcome: time if censored",
+    "outcome: origin",
+)
+
+#: The answer that the outcome is in columns that are named one by one.
+OTHER_COLUMNS = "other columns"
+
+
+def column_named(key: str, asked: Asked) -> str:
+    """Return the header that one of these questions was answered with, empty for none."""
+    if asked.answers.get("outcome", OTHER_COLUMNS) != OTHER_COLUMNS:
+        return ""
+    return asked.answers.get(key, "")
+
+
+#: The answer that an event happened in no row of a column.
+IN_NONE = "in no row"
 
 #: The answer that a column says nothing of an event.
 NO_EVENT = "no event"
 
 
+def _counts(header: str) -> bool:
+    """Return whether 0 and 1 in a column are numbers: counts, or times."""
+    return bool(unit_of(header)) or names_count(header) or "time" in plain(header).split()
+
+
 def _flags(header: str, known: Counter[str], asked: Asked) -> Reading | None:
     words = {cell: _WHOLE.get(cell, cell.casefold()) for cell in known}
-    counted = unit_of(header) or names_count(header)
-    if counted or not any(set(words.values()) <= pair for pair in _FLAGS):
+    if _counts(header) or not any(set(words.values()) <= pair for pair in _FLAGS):
         return None
     return Reading(Kind.BOOLEAN, {cell: word in _TRUE for cell, word in words.items()})
 
@@ -147,22 +240,22 @@ def _staged(header: str, known: Counter[str], asked: Asked) -> Reading | None:
 
 def _numbers(header: str, known: Counter[str], asked: Asked) -> Reading | None:
     odd = {c: n for c, n in known.items() if cells.number(c) is None and not cells.has_comma(c)}
-    plain = known.total() - sum(odd.values())
+    numeric = known.total() - sum(odd.values())
     brackets = sum(n for cell, n in odd.items() if cells.bracket(cell) is not None)
-    if plain + brackets < (1 - _FEW) * known.total() or not plain + brackets:
+    if numeric + brackets < (1 - _FEW) * known.total() or not numeric + brackets:
         return None
-    if plain + brackets < known.total() and len(known) < _SEVERAL:
+    if numeric + brackets < known.total() and len(known) < _SEVERAL:
         return None  # codes such as 0, 1, equivocal
-    if brackets and (ordinal := _brackets(header, known, plain, asked)) is not None:
+    if brackets and (ordinal := _brackets(header, known, numeric, asked)) is not None:
         return ordinal
     return numbers_of(header, known, asked)
 
 
-def _brackets(header: str, known: Counter[str], plain: int, asked: Asked) -> Reading | None:
+def _brackets(header: str, known: Counter[str], numeric: int, asked: Asked) -> Reading | None:
     found = {cell: n for cell, n in known.items() if cells.bracket(cell) is not None}
     text = f"{header!r} has brackets such as {next(iter(found))}: what are they?"
-    numeric = plain and not all(cells.is_score(cell) for cell in found)
-    default = "numbers" if numeric else "ordered categories"
+    ends = numeric and not all(cells.is_score(cell) for cell in found)
+    default = "numbers" if ends else "ordered categories"
     options = ("numbers", "ordered categories")
     answer = asked.ask(Question(f"{header}: brackets", text, options, default, found, header))
     if answer == "numbers":

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from napari_wsimil.space.geometry import PLAUSIBLE_MPP
 from napari_wsimil.study.field import MARKERS
+from napari_wsimil.study.identifiers import lookalikes
 from napari_wsimil.study.manifest import SlideRow, Split
 
 if TYPE_CHECKING:
@@ -57,20 +57,22 @@ def slides_of(rows: Sequence[TableRow], roles: Roles) -> list[SlideRow]:
 
 
 def notes_on(rows: Mapping[str, Sequence[TableRow]], nameless: Sequence[int]) -> list[str]:
-    """Return what to say of rows without a patient, and of names that differ in case alone."""
+    """Return what to say of rows without a patient, and of names that look alike."""
     notes = []
     if nameless:
         lines = ", ".join(map(str, nameless[:8]))
         notes.append(f"{len(nameless)} rows name no patient and are passed over: {lines}")
-    folded = Counter(name.casefold() for name in rows)
-    for name in [name for name, n in folded.items() if n > 1][:8]:
-        alike = [other for other in rows if other.casefold() == name]
-        notes.append(f"{' and '.join(map(repr, alike))} are taken for different patients")
+    notes += [
+        f"{' and '.join(map(repr, alike))} are taken for different patients"
+        for alike in lookalikes(tuple(rows))[:8]
+    ]
     return notes
 
 
-def split_of(row: TableRow) -> Split | None:
+def split_of(row: TableRow, roles: Roles) -> Split | None:
     """Return the part of the cohort a row states, None if it states none."""
+    if roles.split is not None:
+        return roles.parts.get(row.cells[roles.split])
     text = row.text("split").lower()
     words = {"": None, "val": Split.VALIDATION, **{split.value: split for split in Split}}
     if text not in words:

@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from napari_wsimil.study.cells import says
-from napari_wsimil.study.duplicates import Merged, merge, value_of
+from napari_wsimil.study.duplicates import Merged, merge
 from napari_wsimil.study.rows import by_slide, split_of
+from napari_wsimil.study.time_to_event import TimeToEvent, time_to_event
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,7 +32,7 @@ def merged_rows(
     slides_own: bool,
 ) -> Merged:
     """Return rows by patient; label and outcome of slides disagree within one slide only."""
-    timed = outcome.columns if outcome else ()
+    timed = outcome.stated_columns if outcome else ()
     of_slides = {roles.label, *(column.header for column in timed)} if slides_own else set()
     speaking = _speaking(columns, roles)
     slides = [roles.slide] if roles.slide else []
@@ -55,14 +56,15 @@ def merged_rows(
 
 def _speaking(columns: Sequence[Column], roles: Roles) -> list[Column]:
     """Return the columns that say something of a patient: fields, class and split."""
-    return [c for c in columns if c.field is not None or c.header in (roles.label, "split")]
+    own = (roles.label, roles.split, "split")
+    return [c for c in columns if c.field is not None or c.header in own]
 
 
 def without_varying(
     columns: Sequence[Column], rows: Mapping[str, Sequence[TableRow]], outcome: Outcome | None
 ) -> tuple[Column, ...]:
     """Return the columns; one of an outcome that slides of a patient differ in is no field."""
-    headers = {column.header for column in outcome.columns} if outcome else set()
+    headers = {column.header for column in outcome.stated_columns} if outcome else set()
     own = [column for column in columns if column.header in headers]
     varying = {conflict.column for conflict in merge(rows, own, ()).conflicts}
     why = "the outcome of slides"
@@ -70,36 +72,34 @@ def without_varying(
 
 
 def with_own(
-    patient: str,
     slides: Sequence[SlideRow],
-    rows: Mapping[str, Sequence[TableRow]],
+    split: Split | None,
+    rows: Sequence[TableRow],
     roles: Roles,
     outcome: Outcome | None,
-    columns: Sequence[Column],
 ) -> list[SlideRow]:
-    """Return slides of a patient with the label and outcome of their rows, and one split."""
-    named, split = by_slide(rows[patient], roles), split_stated(rows[patient], columns)
-    found = []
-    for slide in slides:
-        label, time, event = stated_of(named[slide.slide], roles, outcome)
-        found.append(replace(slide, label=label, split=split, time=time, event=event))
-    return found
+    """Return slides of a patient with label and outcome of their rows, and the patient's split."""
+    named = by_slide(rows, roles)
+    return [_with_own(replace(s, split=split), named[s.slide], roles, outcome) for s in slides]
 
 
-def stated_of(
-    rows: Sequence[TableRow], roles: Roles, outcome: Outcome | None
-) -> tuple[str | None, float | None, bool | None]:
-    """Return the label, time and event that some rows state."""
+def _with_own(
+    slide: SlideRow, rows: Sequence[TableRow], roles: Roles, outcome: Outcome | None
+) -> SlideRow:
+    own = TimeToEvent() if outcome is None else time_to_event(outcome, rows)
+    label = label_of(rows, roles)
+    return replace(slide, label=label, time=own.time, event=own.event, no_outcome=own.problem)
+
+
+def label_of(rows: Sequence[TableRow], roles: Roles) -> str | None:
+    """Return the first class that some rows state; None if they state none."""
     cells = (row.cells[roles.label] for row in rows if roles.label)
-    label = next((cell for cell in cells if says(cell)), None)
-    if outcome is None or not rows:
-        return label, None, None
-    values = {column.header: value_of(column, rows) for column in outcome.columns}
-    return label, *(outcome.of(values) or (None, None))
+    return next((cell for cell in cells if says(cell)), None)
 
 
-def split_stated(rows: Sequence[TableRow], columns: Sequence[Column]) -> Split | None:
+def split_stated(rows: Sequence[TableRow], roles: Roles, columns: Sequence[Column]) -> Split | None:
     """Return the first split that rows of a patient state; None if it is left out."""
-    if any(column.header == "split" and column.why == DISAGREE for column in columns):
+    own = ("split", roles.split)
+    if any(column.header in own and column.why == DISAGREE for column in columns):
         return None
-    return next(filter(None, map(split_of, rows)), None)
+    return next(filter(None, (split_of(row, roles) for row in rows)), None)

@@ -5,15 +5,24 @@ from __future__ import annotations
 import csv
 import math
 import os
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from napari_wsimil.study.shown import Shown
 
 #: The most characters of a cell; what is longer is no clinical value.
 LONGEST = 100_000
+
+#: What pandas calls an index that had no name.
+_INDEX = re.compile(r"Unnamed: \d+(\.\d+)?|__index_level_\d+__")
+
+#: Columns of a split file.
+_PARTS = {"train", "val", "valid", "validation", "test"}
 
 
 class RecordError(ValueError):
@@ -99,6 +108,8 @@ class Table:
         By column; empty but for files that describe their columns.
     sheet, sheets
         Which of the file's tables this is, and which there are; empty where it is one table.
+    shown
+        By column and line, the cells of typed files that are no plain text, as identifiers.
     """
 
     path: Path
@@ -108,6 +119,7 @@ class Table:
     headings: Mapping[str, Heading] = field(default_factory=dict)
     sheet: str = ""
     sheets: tuple[str, ...] = ()
+    shown: Mapping[str, Mapping[int, Shown]] = field(default_factory=dict)
 
 
 def read_table(path: str | Path) -> Table:
@@ -156,11 +168,74 @@ def table_of(path: Path, records: Iterable[tuple[int, list[str]]]) -> Table:
     ------
     RecordError
         If there is no header, a column is named twice or not at all, a cell is too long for
-        a value, or a row's number of cells is not the header's.
+        a value, or a row's number of cells is not the header's; or the table is a split.
     """
     numbered = iter(records)
     columns = _header(path, next(numbered, (1, []))[1])
-    return Table(path, columns, tuple(_row(path, line, columns, cells) for line, cells in numbered))
+    rows = tuple(_row(path, line, columns, cells) for line, cells in numbered)
+    return _without_index(Table(path, columns, rows))
+
+
+def _without_index(table: Table) -> Table:
+    """Return a table without columns of no name that number its rows, or are empty.
+
+    pandas writes such an index, under no name or as "Unnamed: 0".
+
+    Raises
+    ------
+    RecordError
+        If a column of no name has something else.
+    """
+    numbered = enumerate(table.columns, 1)
+    notes = {c: note for number, c in numbered if (note := _index_note(table, number, c))}
+    if not notes:
+        return table
+    columns = tuple(column for column in table.columns if column not in notes)
+    rows = (
+        TableRow(row.path, row.line, {column: row.cells[column] for column in columns})
+        for row in table.rows
+    )
+    return replace(table, columns=columns, rows=tuple(rows), notes=tuple(notes.values()))
+
+
+def _index_note(table: Table, number: int, column: str) -> str:
+    """Return that a column is dropped as an index, in a sentence; empty if it stays."""
+    is_nameless = column == _nameless(number)
+    if not (is_nameless or _INDEX.fullmatch(column)):
+        return ""
+    cells = [row.cells[column] for row in table.rows]
+    name = "no name" if is_nameless else f"the name {column!r}"
+    if not any(cells):
+        return f"column {number} has {name} and is empty: it is dropped" if is_nameless else ""
+    if _numbers_rows(cells):
+        return f"column {number} has {name} and numbers the rows: it is dropped"
+    if is_nameless:
+        first = next(filter(None, cells))
+        raise RecordError(
+            f"{table.path}: column {number} has no name, and does not number the rows (its first "
+            f"value is {first!r}): name the column, or delete it"
+        )
+    return ""
+
+
+def _numbers_rows(cells: Sequence[str]) -> bool:
+    counted = [str(number) for number in range(len(cells) + 1)]
+    return list(cells) in (counted[:-1], counted[1:])
+
+
+def _nameless(number: int) -> str:
+    return f"\0column {number}"
+
+
+def _refuse_split(path: Path, columns: Sequence[str]) -> None:
+    """Raise RecordError if columns are those of a file of CLAM that lists the slides of parts."""
+    names = {column.casefold() for column in columns if column and not _INDEX.fullmatch(column)}
+    if len(names) > 1 and "train" in names and names <= _PARTS:
+        shown = ", ".join(filter(None, columns))
+        raise RecordError(
+            f"{path} looks like a split file: its columns are {shown}, and a cell names a slide "
+            "of a part. A table of patients has a row for each patient or slide"
+        )
 
 
 def write_table(path: str | Path, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
@@ -172,15 +247,15 @@ def write_table(path: str | Path, columns: Iterable[str], rows: Iterable[Iterabl
 
 
 def _header(path: Path, cells: list[str]) -> tuple[str, ...]:
+    """Return the names of columns; one without a name is called by its position for now."""
     columns = tuple(cell.strip() for cell in cells)
     if not any(columns):
         raise RecordError(f"{path} is empty: the first row must name the columns")
+    _refuse_split(path, columns)
     for number, column in enumerate(columns, 1):
-        if not column:
-            raise RecordError(f"{path}: column {number} has no name")
-        if column in columns[: number - 1]:
+        if column and column in columns[: number - 1]:
             raise RecordError(f"{path}: two columns are named {column!r}")
-    return columns
+    return tuple(column or _nameless(number) for number, column in enumerate(columns, 1))
 
 
 def _row(path: Path, line: int, columns: tuple[str, ...], cells: list[str]) -> TableRow:

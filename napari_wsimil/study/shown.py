@@ -1,0 +1,135 @@
+"""Shown: the text that a spreadsheet shows in a cell, and doubts about it as an identifier."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from typing import Any
+
+#: Excel keeps this many digits of a number; float64 keeps as many of every number.
+DIGITS = 15
+
+#: Digits of a number that the format "General" shows in full.
+_GENERAL_DIGITS = 11
+
+_ERROR = re.compile(r"#(REF!|VALUE!|NAME\?|DIV/0!|NUM!|NULL!)")
+_GENERAL = ("General", "@", "")
+_ISO_DATE = re.compile(r"yyyy\\?-mm\\?-dd(;@)?", re.IGNORECASE)
+#: Digits of a number format, and characters around them that are shown as they are.
+_PARTS = re.compile(r'(?P<digit>[0#])|"(?P<quoted>[^"]*)"|\\(?P<escaped>.)|(?P<literal>[-+ ()$:])')
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A cell that is no plain text, as an identifier.
+
+    Attributes
+    ----------
+    place
+        The cell: "A2", or "row 2".
+    text
+        The text it shows; the stored value where that is in doubt; empty where digits are lost.
+    doubt
+        Why this may not be the identifier, continuing "A2 …"; empty if it is.
+    """
+
+    place: str
+    text: str
+    doubt: str = ""
+
+
+def shown_in_cell(place: str, value: Any, number_format: str) -> Shown | None:
+    """Return a spreadsheet's cell as an identifier; None for text and for an empty cell."""
+    if isinstance(value, bool):
+        return Shown(place, str(value).upper())
+    if isinstance(value, datetime | date | time | timedelta):
+        return _date(place, value, number_format)
+    if isinstance(value, int | float):
+        return _number(place, value, number_format.split(";")[0])
+    return shown_error(place, value) if isinstance(value, str) else None
+
+
+def shown_error(place: str, text: str) -> Shown | None:
+    """Return the cell of a formula that failed, as an identifier; None for other text."""
+    return Shown(place, "", f"is the error {text}") if _ERROR.fullmatch(text) else None
+
+
+def shown_float(place: str, value: float, digits: int) -> Shown | None:
+    """Return a floating-point number of a typed file as an identifier; None if it is plain.
+
+    Parameters
+    ----------
+    place
+        The cell.
+    value
+        The number; NaN is an empty cell.
+    digits
+        How many digits the file's type keeps of every number.
+    """
+    if value != value:
+        return None
+    if abs(value) >= 10**digits:
+        reason = f"is {value:g}, a floating-point number, which keeps {digits} digits"
+        return Shown(place, "", reason)
+    if value.is_integer():
+        return None
+    return Shown(place, str(value), f"is {value}, a number with decimals")
+
+
+def _date(place: str, value: date | time | timedelta, number_format: str) -> Shown:
+    text = str(value)
+    if isinstance(value, datetime) and not (value.hour or value.minute or value.second):
+        text = value.date().isoformat()
+    if _ISO_DATE.fullmatch(number_format):
+        return Shown(place, text)
+    return Shown(place, text, f"is a date or time ({text}), shown as {number_format!r}")
+
+
+def _number(place: str, value: float, number_format: str) -> Shown:
+    if value != int(value):
+        return Shown(place, str(value), f"is {value}, a number with decimals")
+    whole = int(value)
+    if len(str(abs(whole))) > DIGITS:
+        reason = f"is the number {whole}, of which Excel keeps {DIGITS} digits"
+        return Shown(place, "", reason)
+    if number_format in _GENERAL and len(str(abs(whole))) > _GENERAL_DIGITS:
+        return Shown(place, str(whole), f"is the number {whole}, shown as {whole:.5E}")
+    if number_format in _GENERAL:
+        return Shown(place, str(whole))
+    text = _formatted(whole, number_format)
+    if text is None:
+        return Shown(place, str(whole), f"is the number {whole}, shown as {number_format!r}")
+    return Shown(place, text)
+
+
+def _formatted(value: int, number_format: str) -> str | None:
+    """Return a whole number in a format of digits and literals alone; None for another format."""
+    parts = list(_PARTS.finditer(number_format))
+    digits = sum(part["digit"] is not None for part in parts)
+    if value < 0 or (value == 0 and "0" not in number_format) or not digits:
+        return None
+    if sum(len(part[0]) for part in parts) != len(number_format):
+        return None
+    left = str(value).rjust(digits)
+    text = [left[: len(left) - digits]] if len(left) > digits else []
+    left = left[-digits:]
+    place, is_padded = 0, False
+    for part in parts:
+        if part["digit"] is None:
+            text.append(part["quoted"] or part["escaped"] or part["literal"] or "")
+            continue
+        is_padded = is_padded or part["digit"] == "0"
+        sign = left[place]
+        text.append(sign if sign != " " else "0" if is_padded else "")
+        place += 1
+    return _with_digits_first(text, parts, len(str(value)) > digits)
+
+
+def _with_digits_first(text: list[str], parts: list[re.Match[str]], is_longer: bool) -> str:
+    """Return the text; digits for which there is no place stand before the first digit."""
+    if not is_longer:
+        return "".join(text)
+    beyond, shown = text[0], text[1:]
+    first = next(i for i, part in enumerate(parts) if part["digit"] is not None)
+    return "".join((*shown[:first], beyond, *shown[first:]))
