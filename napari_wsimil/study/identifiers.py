@@ -35,7 +35,7 @@ _DECIMALS = re.compile(r"(\d+)\.0+")
 _MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
 _DAY = re.compile(rf"\d{{1,4}}-({_MONTHS})|({_MONTHS})-\d{{1,4}}", re.IGNORECASE)
 
-#: Cells that a question names.
+#: Cells that a question names beside the first.
 _PLACES = 5
 
 
@@ -82,11 +82,12 @@ def _shown_in_text(row: TableRow, header: str) -> Shown:
 def _ask(
     header: str, kind: str, cells: Mapping[int, Shown], options: tuple[str, ...], asked: Asked
 ) -> str:
-    places = [f"{cell.place} {cell.doubt}" for cell in cells.values()]
-    more = ", …" if len(places) > _PLACES else ""
+    first, *others = cells.values()
+    also = f"; also {', '.join(c.place for c in others[:_PLACES])}" if others else ""
+    more = ", …" if len(others) > _PLACES else ""
     text = (
-        f"{len(cells)} identifiers in {header!r} are {kind}: {', '.join(places[:_PLACES])}{more}. "
-        "Better: make the column text in the spreadsheet, enter them again, and import that. Else?"
+        f"{len(cells)} identifiers in {header!r} are {kind}: {first.place} {first.doubt}{also}"
+        f"{more}. Format the column as text, enter them again and import that, or choose:"
     )
     counts = dict(Counter(cell.text for cell in cells.values() if cell.text))
     return asked.ask(Question(f"{header}: {kind} identifiers", text, options, "", counts, header))
