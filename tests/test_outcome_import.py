@@ -304,6 +304,17 @@ def test_two_statuses_that_disagree_are_no_outcome(tmp_path: Path) -> None:
     assert "without an outcome, statuses disagree (1): b (row 3)" in _report(plan)
 
 
+def test_a_time_to_death_contradicts_that_a_patient_is_alive(tmp_path: Path) -> None:
+    rows = ["a,0,5,150", "b,1,6,", "c,0,7,"]
+    path = _table(tmp_path, "patient_id,OS,OS_MONTHS,days_to_death", rows)
+    plan = _plan(path, {"OS: event": "1"})
+    assert [(p.time, p.no_outcome) for p in plan.patients()] == [
+        (None, "censored, yet with a time of the event"),
+        (6.0, ""),
+        (7.0, ""),
+    ]
+
+
 @pytest.mark.parametrize("answer", [FIRST_ROW, NO_COLUMNS])
 def test_rows_that_disagree_on_the_outcome_leave_one_patient_without_it(
     tmp_path: Path, answer: str

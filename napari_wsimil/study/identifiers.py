@@ -45,7 +45,7 @@ def with_identifiers(table: Table, roles: Roles, asked: Asked) -> Table:
     What cannot be known is asked: numbers of which digits are lost, dates, numbers in a
     format that says otherwise, and "NA". A cell that is passed over becomes empty.
     """
-    for header in filter(None, (roles.patient, roles.slide)):
+    for header in dict.fromkeys(filter(None, (roles.patient, roles.slide))):
         cells = _identified(table, header, asked)
         rows = (
             TableRow(row.path, row.line, {**row.cells, header: cells.get(row.line, "")})

@@ -55,6 +55,8 @@ class Outcome:
         Times of the others, or of all.
     statuses
         Other columns that state the same event.
+    deaths
+        Other columns of times to death, which contradict that a patient is alive.
     start
         Dates that times are counted from, where the times are dates.
     endpoint
@@ -65,6 +67,7 @@ class Outcome:
     event_times: tuple[Column, ...]
     censored_times: tuple[Column, ...]
     statuses: tuple[Column, ...] = ()
+    deaths: tuple[Column, ...] = ()
     start: Column | None = None
     endpoint: Endpoint = field(default_factory=Endpoint)
 
@@ -205,7 +208,9 @@ def _candidates(column: Column, columns: Sequence[Column], asked: Asked) -> tupl
     matches = alike or across or generic
     statuses = tuple(c for c in columns if c is not column and c.happened and _same(column, c))
     vital = _of_death([c for c in matches if stem(c.header) == VITAL])
-    outcomes = [Outcome(column, (), (c,), statuses) for c in matches if stem(c.header) != VITAL]
+    deaths = tuple(c for c in times if family in _OVERALL and names_death_time(c.header))
+    others = [c for c in matches if stem(c.header) != VITAL]
+    outcomes = [Outcome(column, (), (c,), statuses, deaths) for c in others]
     return (*((Outcome(column, *vital, statuses),) if vital else ()), *outcomes)
 
 

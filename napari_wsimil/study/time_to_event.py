@@ -104,16 +104,21 @@ def time_to_event(outcome: Outcome, rows: Sequence[TableRow]) -> TimeToEvent:
     until = _times(outcome, outcome.censored_times, rows)
     if min((*at_event, *until), default=0.0) < 0:
         return TimeToEvent(problem=NEGATIVE)
-    if problem := _problem(outcome, event, at_event, until):
+    dies = any(
+        row.cells[column.header] in column.times for column in outcome.deaths for row in rows
+    )
+    if problem := _problem(outcome, event, dies, at_event, until):
         if problem in (NO_TIME, NO_EVENT_TIME) and _lacks_origin(outcome, rows):
             problem = NO_ORIGIN
         return TimeToEvent(problem=problem)
     return TimeToEvent(max(at_event if event and outcome.event_times else until), event)
 
 
-def _problem(outcome: Outcome, event: bool, at_event: set[float], until: set[float]) -> str:
+def _problem(
+    outcome: Outcome, event: bool, dies: bool, at_event: set[float], until: set[float]
+) -> str:
     """Return what speaks against an outcome, empty if nothing does."""
-    if outcome.event_times and not event and at_event:
+    if not event and (at_event or dies):
         return CENSORED_WITH_EVENT_TIME
     counts = at_event if event and outcome.event_times else until
     if not counts and event and outcome.event_times:
