@@ -60,9 +60,9 @@ class Endpoint:
     origin: str = ""
 
     def __str__(self) -> str:
-        named = self.name or "endpoint not stated"
+        name = self.name or "endpoint not stated"
         unit = f"in {self.unit}" if self.unit else "unit not stated"
-        return ", ".join(filter(None, (named, unit, self.origin and f"from {self.origin}")))
+        return ", ".join(filter(None, (name, unit, self.origin and f"from {self.origin}")))
 
     def merged(self, other: Endpoint) -> Endpoint:
         """Return the endpoint completed by another one.

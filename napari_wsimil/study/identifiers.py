@@ -8,10 +8,10 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from napari_wsimil.study.cell_text import CellText, text_of_error
 from napari_wsimil.study.cells import may_be_nobody
 from napari_wsimil.study.field import MARKERS
 from napari_wsimil.study.questions import Question
-from napari_wsimil.study.shown import Shown, shown_error
 from napari_wsimil.study.tables import TableRow
 
 if TYPE_CHECKING:
@@ -57,11 +57,11 @@ def with_identifiers(table: Table, roles: Roles, asked: Asked) -> Table:
 
 def _identified(table: Table, header: str, asked: Asked) -> dict[int, str]:
     """Return the identifiers in a column by line."""
-    known = table.shown.get(header, {})
-    shown = {r.line: known.get(r.line) or _shown_in_text(r, header) for r in table.rows}
-    lost = {line: cell for line, cell in shown.items() if cell.doubt and not cell.text}
-    doubtful = {line: cell for line, cell in shown.items() if cell.doubt and cell.text}
-    cells = {line: cell.text for line, cell in shown.items()}
+    known = table.cell_texts.get(header, {})
+    texts = {r.line: known.get(r.line) or _text_of_row(r, header) for r in table.rows}
+    lost = {line: cell for line, cell in texts.items() if cell.doubt and not cell.text}
+    doubtful = {line: cell for line, cell in texts.items() if cell.doubt and cell.text}
+    cells = {line: cell.text for line, cell in texts.items()}
     if lost:
         _ask(header, "lost", lost, (PASS_OVER,), asked)
     if doubtful:
@@ -70,17 +70,19 @@ def _identified(table: Table, header: str, asked: Asked) -> dict[int, str]:
     return _without_decimals(header, _without_nobody(header, cells, asked), asked)
 
 
-def _shown_in_text(row: TableRow, header: str) -> Shown:
+def _text_of_row(row: TableRow, header: str) -> CellText:
     text = row.cells[header]
     if _SCIENTIFIC.fullmatch(text):
-        return Shown(f"row {row.line}", text, f"is {text}, perhaps a number that lost its digits")
+        return CellText(
+            f"row {row.line}", text, f"is {text}, perhaps a number that lost its digits"
+        )
     if _DAY.fullmatch(text):
-        return Shown(f"row {row.line}", text, f"is {text}, perhaps a name that became a date")
-    return shown_error(f"row {row.line}", text) or Shown(f"row {row.line}", text)
+        return CellText(f"row {row.line}", text, f"is {text}, perhaps a name that became a date")
+    return text_of_error(f"row {row.line}", text) or CellText(f"row {row.line}", text)
 
 
 def _ask(
-    header: str, kind: str, cells: Mapping[int, Shown], options: tuple[str, ...], asked: Asked
+    header: str, kind: str, cells: Mapping[int, CellText], options: tuple[str, ...], asked: Asked
 ) -> str:
     first, *others = cells.values()
     also = f"; also {', '.join(c.place for c in others[:_PLACES])}" if others else ""

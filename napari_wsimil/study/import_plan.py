@@ -99,8 +99,8 @@ class ImportPlan:
 
     def revised(self, answers: Mapping[str, str]) -> ImportPlan:
         """Return the plan with these answers alone; what does not fit any more is dropped."""
-        given = {key: answer for key, answer in answers.items() if answer}
-        asked = Asked(given, self.table.columns, strict=False)
+        known = {key: answer for key, answer in answers.items() if answer}
+        asked = Asked(known, self.table.columns, strict=False)
         return _plan(self.table, asked, self.given, self.cases)
 
     def patients(self, *, as_cases: bool = True) -> tuple[Patient, ...]:
@@ -141,8 +141,8 @@ class ImportPlan:
         if self.outcome is None or not self.outcome.event.happened:
             return {}
         left_out = self._left_out()
-        named = ((name, rows) for name, rows in self.merged.rows.items() if name not in left_out)
-        return {name: time_to_event(self.outcome, rows) for name, rows in named}
+        patients = ((name, rows) for name, rows in self.merged.rows.items() if name not in left_out)
+        return {name: time_to_event(self.outcome, rows) for name, rows in patients}
 
     @property
     def tally(self) -> Tally:

@@ -149,8 +149,8 @@ def outcome_of(columns: Sequence[Column], asked: Asked) -> Outcome | None:
 
 def _from_columns(columns: Sequence[Column], asked: Asked) -> Outcome | None:
     """Return the outcome of the columns that are named as time and event; None if not yet."""
-    dated = [c.header for c in columns if c.field and c.field.kind is Kind.DATE]
-    timed = (*(c.header for c in columns if c.times), *dated)
+    date_headers = [c.header for c in columns if c.field and c.field.kind is Kind.DATE]
+    time_headers = (*(c.header for c in columns if c.times), *date_headers)
     few = tuple(c.header for c in columns if 0 < _count(c) <= MOST_NAMED_STATES)
     headers = {column.header: column for column in columns}
 
@@ -160,16 +160,18 @@ def _from_columns(columns: Sequence[Column], asked: Asked) -> Outcome | None:
         more = (header,) if header in headers and header not in options else ()
         return headers.get(asked.ask(Question(key, text, (*options, *more), default)))
 
-    time = choose(TIME_COLUMN, "Which column has the time?", timed)
+    time = choose(TIME_COLUMN, "Which column has the time?", time_headers)
     event = choose(EVENT_COLUMN, "Which column says whether the event happened?", few)
     text = "Which column has the time of patients without the event, if it is another one?"
-    other = choose(CENSORED_TIME_COLUMN, text, (NO_COLUMN, *timed), NO_COLUMN)
+    other = choose(CENSORED_TIME_COLUMN, text, (NO_COLUMN, *time_headers), NO_COLUMN)
     if time is None or event is None:
         return None
     at_event, until = ((time,), (other,)) if other else ((), (time,))
-    if time.header not in dated:
+    if time.header not in date_headers:
         return Outcome(event, at_event, until)
-    start = choose(ORIGIN_COLUMN, "Which column has the date that times begin at?", tuple(dated))
+    start = choose(
+        ORIGIN_COLUMN, "Which column has the date that times begin at?", tuple(date_headers)
+    )
     return Outcome(event, at_event, until, start=start)
 
 

@@ -49,7 +49,7 @@ def note_outcomes(
 ) -> None:
     """Keep the endpoint of patients who were added, and the reasons of those without times.
 
-    An endpoint is kept where it holds for every time in the study; with an entry in the ledger.
+    An endpoint is kept where it holds for every time in the study, with a ledger entry.
 
     Parameters
     ----------
@@ -64,17 +64,19 @@ def note_outcomes(
     """
     patients = tuple(patients)
     before = read_outcome_facts(session)
-    timed = set(session.scalars(select(StoredPatient.name).where(StoredPatient.time.is_not(None))))
-    kept = before.endpoint
-    if endpoint is not None and timed and timed <= {patient.name for patient in patients}:
-        kept = endpoint if kept is None else kept.merged(endpoint)
+    with_times = set(
+        session.scalars(select(StoredPatient.name).where(StoredPatient.time.is_not(None)))
+    )
+    kept_endpoint = before.endpoint
+    if endpoint is not None and with_times and with_times <= {patient.name for patient in patients}:
+        kept_endpoint = endpoint if kept_endpoint is None else kept_endpoint.merged(endpoint)
     reasons = {p.name: p.no_outcome for p in patients if p.no_outcome}
-    without = {n: why for n, why in {**before.without, **reasons}.items() if n not in timed}
-    if kept != before.endpoint:
+    without = {n: why for n, why in {**before.without, **reasons}.items() if n not in with_times}
+    if kept_endpoint != before.endpoint:
         who, why = entry
-        change = {_FACT: (str(before.endpoint or ""), str(kept))}
+        change = {_FACT: (str(before.endpoint or ""), str(kept_endpoint))}
         append(session, per_field(drafted(who, Act.IMPORTED, why=why), change))
-    _write(session, OutcomeFacts(kept, without), before)
+    _write(session, OutcomeFacts(kept_endpoint, without), before)
 
 
 def forget_outcome(session: Session, patient: str) -> None:

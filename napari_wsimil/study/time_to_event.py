@@ -117,7 +117,7 @@ def time_to_event(outcome: Outcome, rows: Sequence[TableRow]) -> TimeToEvent:
 def _problem(
     outcome: Outcome, event: bool, dies: bool, at_event: set[float], until: set[float]
 ) -> str:
-    """Return what speaks against an outcome, empty if nothing does."""
+    """Return the reason against an outcome, empty if there is none."""
     if not event and (at_event or dies):
         return CENSORED_WITH_EVENT_TIME
     counts = at_event if event and outcome.event_times else until
