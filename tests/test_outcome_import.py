@@ -22,7 +22,7 @@ from napari_wsimil.study.import_report import report_lines
 from napari_wsimil.study.importing import import_table, plan_for
 from napari_wsimil.study.readings import IN_NONE, OTHER_COLUMNS
 from napari_wsimil.study.schema_file import NO_FIELDS, named_schema
-from napari_wsimil.study.study import DATABASE, create_study, open_study
+from napari_wsimil.study.study import DATABASE, StudyError, create_study, open_study
 from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
@@ -604,6 +604,18 @@ def test_a_study_made_before_opens_without_an_endpoint(tmp_path: Path) -> None:
             (6.0, ""),
             (None, ""),
         ]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"endpoint": 5, "without": {}}', "{}"])
+def test_damaged_facts_on_the_outcome_are_named(tmp_path: Path, text: str) -> None:
+    _study(tmp_path).close()
+    with closing(sqlite3.connect(tmp_path / "s" / DATABASE)) as connection, connection:
+        connection.execute("UPDATE facts SET value = ? WHERE name = 'outcome'", (text,))
+    with (
+        open_study(tmp_path / "s") as study,
+        pytest.raises(StudyError, match="facts on its outcome are damaged"),
+    ):
+        study.manifest()
 
 
 def test_training_says_who_is_left_out_and_takes_the_studys_unit_alone(

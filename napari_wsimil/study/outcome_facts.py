@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
+from napari_wsimil.study.condition import StudyError
 from napari_wsimil.study.endpoint import Endpoint
 from napari_wsimil.study.entry import Act, append, drafted, per_field
 from napari_wsimil.study.stored import Fact, StoredPatient
@@ -32,13 +33,24 @@ class OutcomeFacts:
 
 
 def read_outcome_facts(session: Session) -> OutcomeFacts:
-    """Return the facts; without an endpoint where no import has stated one."""
+    """Return the facts; without an endpoint where no import has stated one.
+
+    Raises
+    ------
+    StudyError
+        If they are damaged.
+    """
     text = session.scalar(select(Fact.value).where(Fact.name == _FACT))
     if text is None:
         return OutcomeFacts()
-    content = json.loads(text)
-    endpoint = Endpoint.of_dict(content["endpoint"]) if content["endpoint"] else None
-    return OutcomeFacts(endpoint, dict(content["without"]))
+    try:
+        content = json.loads(text)
+        endpoint, without = content["endpoint"], dict(content["without"])
+        return OutcomeFacts(None if endpoint is None else Endpoint.of_dict(endpoint), without)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StudyError(
+            f"the study's facts on its outcome are damaged: take them from a backup ({error})"
+        ) from error
 
 
 def note_outcomes(
