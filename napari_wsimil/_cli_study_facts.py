@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from napari_wsimil.study.runs import Run
     from napari_wsimil.study.schema import ClinicalSchema, Record
     from napari_wsimil.study.study import Study
-    from napari_wsimil.study.time_to_event import Tally
 
 
 def study_facts(study: Study) -> dict[str, Any]:
@@ -43,7 +42,7 @@ def study_facts(study: Study) -> dict[str, Any]:
         "labels": _counted(labels),
         "splits": _counted(splits),
         "endpoint": endpoint_facts(manifest.endpoint),
-        **outcome_facts(tally(map(outcome_of_patient, manifest.patients))),
+        **tally(map(outcome_of_patient, manifest.patients)).to_dict(),
         "models_trained": len(study.runs.read()),
         "predictions": len(study.predictions.read()),
         "reviews": len(study.reviews.read()),
@@ -56,18 +55,6 @@ def endpoint_facts(endpoint: Endpoint | None) -> dict[str, str]:
     """Return name, unit and origin of a study's times; "not stated" where nobody said."""
     known = asdict(endpoint or Endpoint())
     return {part: text or NOT_STATED for part, text in known.items()}
-
-
-def outcome_facts(counts: Tally | None) -> dict[str, Any]:
-    """Return how many patients have an outcome and an event, and why others have none."""
-    if counts is None:
-        return {}
-    return {
-        "with_outcome": counts.known,
-        "events": counts.events,
-        "time_zero": counts.zero,
-        "without_outcome": dict(counts.without),
-    }
 
 
 def patient_facts(study: Study, name: str) -> dict[str, Any]:

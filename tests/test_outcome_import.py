@@ -20,6 +20,7 @@ from napari_wsimil.study.formats import open_table
 from napari_wsimil.study.import_plan import FIRST_ROW, NO_COLUMNS, plan_import
 from napari_wsimil.study.import_report import report_lines
 from napari_wsimil.study.importing import import_table, plan_for
+from napari_wsimil.study.manifest import read_manifest
 from napari_wsimil.study.readings import IN_NONE, OTHER_COLUMNS
 from napari_wsimil.study.schema_file import NO_FIELDS, named_schema
 from napari_wsimil.study.study import DATABASE, StudyError, create_study, open_study
@@ -640,6 +641,23 @@ def test_training_says_who_is_left_out_and_takes_the_studys_unit_alone(
     assert main([*train, "--time-unit", "months"]) == 0
     told = capsys.readouterr().err
     assert "2 of 12 patients are left out (negative time: 1, no time at all: 1)" in told
+
+
+def test_info_on_a_manifest_counts_outcomes_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = _table(tmp_path, "patient_id,slide_id,time,event", ["a,s1,5,1", "b,s2,0,0", "c,s3,,"])
+    assert main(["info", str(path), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["with_outcome"], facts["events"], facts["time_zero"]) == (2, 1, 1)
+    assert facts["without_outcome"] == {"no time and event": 1}
+
+
+@pytest.mark.parametrize("row", ["a,s1,5,", "a,s1,,1", "a,s1,-5,1", "a,s1,5,2", "a,s1,5,T"])
+def test_a_manifest_of_a_contradiction_is_refused_with_its_row(tmp_path: Path, row: str) -> None:
+    path = _table(tmp_path, "patient_id,slide_id,time,event", [row])
+    with pytest.raises(RecordError, match=r"row 2, column '(time|event)'"):
+        read_manifest(path)
 
 
 def test_a_study_is_not_trained_in_another_unit_than_its_own(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from napari_wsimil.study.tables import TableRow
 
 #: Reasons for which a patient has no outcome.
-NOT_NAMED = "no outcome imported"
+NOT_NAMED = "no time and event"
 NO_STATUS = "status not stated"
 NO_TIME = "no time at all"
 NO_EVENT_TIME = "event without its time"
@@ -59,6 +59,15 @@ class Tally:
     def known(self) -> int:
         """How many patients have an outcome."""
         return self.events + self.censored
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the counts as the command line prints them."""
+        return {
+            "with_outcome": self.known,
+            "events": self.events,
+            "time_zero": self.zero,
+            "without_outcome": dict(self.without),
+        }
 
 
 def tally_words(counts: Tally) -> Iterator[str]:
