@@ -139,6 +139,7 @@ def _checkpoint(path: Path, identifying: bool) -> Facts:
 
 def _manifest(path: Path, identifying: bool) -> Facts:
     from napari_wsimil.study.manifest import Split, read_manifest
+    from napari_wsimil.study.time_to_event import outcome_of_patient, tally
 
     manifest = read_manifest(path)
     patients = manifest.patients
@@ -149,6 +150,7 @@ def _manifest(path: Path, identifying: bool) -> Facts:
         "classes": {c: sum(p.label == c for p in patients) for c in manifest.classes},
         "unlabeled": sum(patient.label is None for patient in patients),
         "splits": {split.value: len(manifest.part(split)) for split in Split},
+        **tally(map(outcome_of_patient, patients)).to_dict(),
     }
     if identifying:
         facts["patient_ids"] = [patient.name for patient in patients]

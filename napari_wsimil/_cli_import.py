@@ -12,7 +12,6 @@ from napari_wsimil import _cli_options as opt
 from napari_wsimil import _cli_privacy
 from napari_wsimil._cli_console import SOME_FAILED, follow, report, warn
 from napari_wsimil._cli_study import Folder, SchemaName, Why, verbs
-from napari_wsimil._cli_study_facts import outcome_facts
 from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
@@ -210,7 +209,7 @@ def _came(added: Added) -> dict[str, Any]:
         "completed": len(added.completed),
         "same": len(added.same),
         "passed_over": len(added.conflicts),
-        **outcome_facts(added.outcomes),
+        **(added.outcomes.to_dict() if added.outcomes else {}),
     }
 
 
@@ -225,7 +224,7 @@ def _show(plan: ImportPlan, as_json: bool) -> None:
     facts: dict[str, Any] = {
         "patients": len(plan.merged.rows),
         "fields": [column.header for column in plan.fields],
-        **outcome_facts(plan.tally),
+        **plan.tally.to_dict(),
         "plan": lines,
         "open": {question.key: list(question.options) for question in plan.open},
     }

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from napari_wsimil.study.runs import Run
     from napari_wsimil.study.schema import ClinicalSchema, Record
     from napari_wsimil.study.study import Study
-    from napari_wsimil.study.time_to_event import Tally
 
 
 def study_facts(study: Study) -> dict[str, Any]:
@@ -48,7 +47,7 @@ def study_facts(study: Study) -> dict[str, Any]:
         "splits": _counted(splits),
         **(_by_slide_facts(manifest) if by_slide else {}),
         "endpoint": endpoint_facts(manifest.endpoint),
-        **outcome_facts(tally_of(manifest.patients, by_slide=by_slide)),
+        **tally_of(manifest.patients, by_slide=by_slide).to_dict(),
         "models_trained": len(study.runs.read()),
         "predictions": len(study.predictions.read()),
         "reviews": len(study.reviews.read()),
@@ -60,21 +59,6 @@ def study_facts(study: Study) -> dict[str, Any]:
 def endpoint_facts(endpoint: Endpoint) -> dict[str, str]:
     """Return kind, unit and origin of a study's times, or "not stated"."""
     return {part: text or NOT_STATED for part, text in asdict(endpoint).items()}
-
-
-def outcome_facts(counts: Tally | None) -> dict[str, Any]:
-    """Return how many patients or slides have an outcome and an event, and why others do not."""
-    if counts is None:
-        return {}
-    patients = counts.patients and {"outcomes_of_patients": outcome_facts(counts.patients)}
-    return {
-        "outcomes_per": counts.noun,
-        "with_outcome": counts.known,
-        "events": counts.events,
-        "time_zero": counts.zero,
-        "without_outcome": dict(counts.without),
-        **(patients or {}),
-    }
 
 
 def patient_facts(study: Study, name: str) -> dict[str, Any]:

@@ -102,9 +102,10 @@ def test_seventeen_digits_merge_nobody(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["study", "create", study]) == 0
     arguments = ["study", "import", study, "--table", str(path), "--keep-names"]
     assert main(arguments) == 2
-    told = capsys.readouterr()
-    assert "6 identifiers in 'patient_id' are lost: A2 is the number 12345678901234560" in told.out
-    assert "answer 'patient_id: lost identifiers'" in told.err
+    shown = capsys.readouterr()
+    assert "6 identifiers in 'patient_id' are lost: A2 is the number 12345678901234560" in shown.out
+    assert "; also A3, A4, A5, A6, A7. Format the column as text" in shown.out
+    assert "answer 'patient_id: lost identifiers'" in shown.err
     assert main([*arguments, "--answer", f"patient_id: lost identifiers={PASS_OVER}"]) == 0
     with open_study(study) as opened:
         assert [patient.name for patient in opened.manifest().patients] == ["kept"]

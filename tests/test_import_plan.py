@@ -326,6 +326,16 @@ def test_slides_are_linked_by_barcode_and_the_rest_is_listed(tmp_path: Path) -> 
     assert plan.links.of_nobody == ("stray",)
 
 
+def test_names_that_differ_in_case_alone_keep_their_own_slides(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("patient_id,age\np1,5\nP1,6\nq2,7\n")
+    names = ("p1-a", "P1-b", "Q2-c")
+    cases = [Patient(f"C{i}", (SlideRow(name),)) for i, name in enumerate(names)]
+    plan = plan_import(open_table(path), cases=cases)
+    slides = {name: [s.slide for s in some] for name, some in plan.links.slides.items()}
+    assert slides == {"p1": ["p1-a"], "P1": ["P1-b"], "q2": ["Q2-c"]}
+
+
 def test_a_patient_is_called_as_the_case_whose_file_is_theirs(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("patient_id,age\nTCGA-A1-A0SK,5\nP0003,6\nX,7\n")

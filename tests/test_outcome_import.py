@@ -20,9 +20,10 @@ from napari_wsimil.study.formats import open_table
 from napari_wsimil.study.import_plan import FIRST_ROW, NO_COLUMNS, plan_import
 from napari_wsimil.study.import_report import report_lines
 from napari_wsimil.study.importing import import_table, plan_for
+from napari_wsimil.study.manifest import read_manifest
 from napari_wsimil.study.readings import IN_NONE, OTHER_COLUMNS
 from napari_wsimil.study.schema_file import NO_FIELDS, named_schema
-from napari_wsimil.study.study import DATABASE, create_study, open_study
+from napari_wsimil.study.study import DATABASE, StudyError, create_study, open_study
 from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
@@ -302,6 +303,17 @@ def test_two_statuses_that_disagree_are_no_outcome(tmp_path: Path) -> None:
     plan = _plan(path, answers)
     assert [p.time for p in plan.patients()] == [5.0, None, 7.0]
     assert "without an outcome, statuses disagree (1): b (row 3)" in _report(plan)
+
+
+def test_a_time_to_death_contradicts_that_a_patient_is_alive(tmp_path: Path) -> None:
+    rows = ["a,0,5,150", "b,1,6,", "c,0,7,"]
+    path = _table(tmp_path, "patient_id,OS,OS_MONTHS,days_to_death", rows)
+    plan = _plan(path, {"OS: event": "1"})
+    assert [(p.time, p.no_outcome) for p in plan.patients()] == [
+        (None, "censored, yet with a time of the event"),
+        (6.0, ""),
+        (7.0, ""),
+    ]
 
 
 @pytest.mark.parametrize("answer", [FIRST_ROW, NO_COLUMNS])
@@ -597,6 +609,18 @@ def test_a_study_made_before_opens_without_an_endpoint(tmp_path: Path) -> None:
         ]
 
 
+@pytest.mark.parametrize("text", ["{", "[]", '{"without": 5}'])
+def test_damaged_facts_on_the_outcome_are_named(tmp_path: Path, text: str) -> None:
+    _study(tmp_path).close()
+    with closing(sqlite3.connect(tmp_path / "s" / DATABASE)) as connection, connection:
+        connection.execute("UPDATE facts SET value = ? WHERE name = 'outcome'", (text,))
+    with (
+        open_study(tmp_path / "s") as study,
+        pytest.raises(StudyError, match="facts on its outcome are damaged"),
+    ):
+        study.manifest()
+
+
 def test_training_says_who_is_left_out_and_takes_the_studys_unit_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -619,6 +643,23 @@ def test_training_says_who_is_left_out_and_takes_the_studys_unit_alone(
     assert main([*train, "--time-unit", "months"]) == 0
     told = capsys.readouterr().err
     assert "2 of 12 patients are left out (negative time: 1, no time at all: 1)" in told
+
+
+def test_info_on_a_manifest_counts_outcomes_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = _table(tmp_path, "patient_id,slide_id,time,event", ["a,s1,5,1", "b,s2,0,0", "c,s3,,"])
+    assert main(["info", str(path), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["with_outcome"], facts["events"], facts["time_zero"]) == (2, 1, 1)
+    assert facts["without_outcome"] == {"no time and event": 1}
+
+
+@pytest.mark.parametrize("row", ["a,s1,5,", "a,s1,,1", "a,s1,-5,1", "a,s1,5,2", "a,s1,5,T"])
+def test_a_manifest_of_a_contradiction_is_refused_with_its_row(tmp_path: Path, row: str) -> None:
+    path = _table(tmp_path, "patient_id,slide_id,time,event", [row])
+    with pytest.raises(RecordError, match=r"row 2, column '(time|event)'"):
+        read_manifest(path)
 
 
 def test_a_study_is_not_trained_in_another_unit_than_its_own(tmp_path: Path) -> None:

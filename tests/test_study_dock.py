@@ -221,6 +221,7 @@ def test_the_dialog_takes_time_and_event_that_nothing_recognizes(
             box.activated.emit(box.currentIndex())
             wait_until(lambda: not dialog.busy)
         seen.append(dialog.people.toPlainText())
+        seen.append(dialog.summary.text())
         return QDialog.DialogCode.Accepted
 
     monkeypatch.setattr(ImportDialog, "exec_", exec_)
@@ -229,6 +230,7 @@ def test_the_dialog_takes_time_and_event_that_nothing_recognizes(
     dock.study.plan_import(path)
     dock.idle()
     assert "without an outcome, negative time (1): Carl (row 4)" in seen[0]
+    assert "1 patient without an outcome (negative time: 1)" in seen[1]
     assert "2 patients with an outcome: 1 event, 1 censored." in dock.study.news.text()
     assert [(p.time, p.event) for p in dock.session.study.manifest().patients] == [
         (5.0, True),

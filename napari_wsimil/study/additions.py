@@ -66,7 +66,7 @@ class Added:
 
     @property
     def taken(self) -> frozenset[str]:
-        """The names of all who are in the study now."""
+        """Names of the patients who are in the study now."""
         return frozenset((*self.new, *self.completed, *self.same))
 
 

@@ -19,8 +19,8 @@ import pyarrow.parquet
 from openpyxl.utils import get_column_letter
 
 from napari_wsimil.study.archives import ARCHIVES, clinical_files
+from napari_wsimil.study.cell_text import DIGITS, CellText, text_in_cell, text_of_float
 from napari_wsimil.study.inert import bare
-from napari_wsimil.study.shown import DIGITS, Shown, shown_float, shown_in_cell
 from napari_wsimil.study.tables import (
     Heading,
     RecordError,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _Numbered: TypeAlias = Iterator[tuple[int, list[str]]]
 
 #: Cells as identifiers, by column and line.
-_Cells: TypeAlias = dict[str, dict[int, Shown]]
+_Cells: TypeAlias = dict[str, dict[int, CellText]]
 
 #: Digits that a floating-point number of 32 bits keeps.
 _SINGLE_DIGITS = 7
@@ -187,9 +187,9 @@ def _read_spreadsheet(path: Path, name: str) -> Table:
         sheets = {sheet.title: sheet for sheet in book.worksheets}
         name = _chosen(path, tuple(sheets), name)
         try:
-            shown: _Cells = {}
-            cells = _sheet_cells(sheets[name].iter_rows(), shown)
-            table = replace(_bared(table_of(path, cells)), shown=shown)
+            cell_texts: _Cells = {}
+            cells = _sheet_cells(sheets[name].iter_rows(), cell_texts)
+            table = replace(_bared(table_of(path, cells)), cell_texts=cell_texts)
         except RecordError as error:
             raise RecordError(f"{error}{other_sheets(name, tuple(sheets))}") from error
     table = _of_several(table, name, tuple(sheets), "sheets")
@@ -214,8 +214,8 @@ def other_sheets(name: str, names: tuple[str, ...]) -> str:
     return f" (this is {name!r} of {known}: choose one with --sheet)" if len(names) > 1 else ""
 
 
-def _sheet_cells(rows: Iterable[tuple[Any, ...]], shown: _Cells) -> _Numbered:
-    """Yield line numbers and cells; put what cells are as identifiers into `shown`."""
+def _sheet_cells(rows: Iterable[tuple[Any, ...]], cell_texts: _Cells) -> _Numbered:
+    """Yield line numbers and cells; put what cells are as identifiers into `cell_texts`."""
     width = 0
     header: list[str] = []
     for line, row in enumerate(rows, 1):
@@ -224,20 +224,20 @@ def _sheet_cells(rows: Iterable[tuple[Any, ...]], shown: _Cells) -> _Numbered:
             continue
         width = width or max(i for i, cell in enumerate(cells, 1) if cell)
         for column, cell, text in zip(header, row, cells, strict=False):
-            if (one := _shown(cell, line)) and (one.doubt or one.text != text):
-                shown.setdefault(column.strip(), {})[line] = one
+            if (one := _cell_text(cell, line)) and (one.doubt or one.text != text):
+                cell_texts.setdefault(column.strip(), {})[line] = one
         header = header or cells
         beyond = next((cell for cell in cells[width:] if cell), None)
         kept = cells if beyond is not None else cells[:width]
         yield line, kept + [""] * (width - len(kept))
 
 
-def _shown(cell: Any, line: int) -> Shown | None:
+def _cell_text(cell: Any, line: int) -> CellText | None:
     """Return a cell that is no plain text as an identifier, else None."""
     if cell.value is None or (isinstance(cell.value, str) and cell.value[:1] != "#"):
         return None
     place = f"{get_column_letter(cell.column)}{line}"
-    return shown_in_cell(place, cell.value, cell.number_format)
+    return text_in_cell(place, cell.value, cell.number_format)
 
 
 def _formulas(path: Path) -> tuple[str, ...]:
@@ -267,20 +267,20 @@ def _read_parquet(path: Path) -> Table:
     columns = [[_text(value) for value in column.to_pylist()] for column in content.columns]
     rows = ((number, list(cells)) for number, cells in enumerate(zip(*columns, strict=True), 2))
     table = table_of(path, iter([(1, content.column_names), *rows]))
-    return replace(table, shown=_floats(content))
+    return replace(table, cell_texts=_floats(content))
 
 
 def _floats(content: pyarrow.Table) -> _Cells:
     """Return floating-point numbers that are no plain identifiers."""
-    shown: _Cells = {}
+    cell_texts: _Cells = {}
     for name, column in zip(content.column_names, content.columns, strict=True):
         if not pyarrow.types.is_floating(column.type):
             continue
         digits = DIGITS if column.type.bit_width == 64 else _SINGLE_DIGITS
         for line, value in enumerate(column.to_pylist(), 2):
-            if value is not None and (one := shown_float(f"row {line}", value, digits)):
-                shown.setdefault(name.strip(), {})[line] = one
-    return shown
+            if value is not None and (one := text_of_float(f"row {line}", value, digits)):
+                cell_texts.setdefault(name.strip(), {})[line] = one
+    return cell_texts
 
 
 def _bared(table: Table) -> Table:

@@ -8,10 +8,10 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from napari_wsimil.study.cell_text import CellText, text_of_error
 from napari_wsimil.study.cells import may_be_nobody
 from napari_wsimil.study.field import MARKERS
 from napari_wsimil.study.questions import Question
-from napari_wsimil.study.shown import Shown, shown_error
 from napari_wsimil.study.tables import TableRow
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _DECIMALS = re.compile(r"(\d+)\.0+")
 _MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
 _DAY = re.compile(rf"\d{{1,4}}-({_MONTHS})|({_MONTHS})-\d{{1,4}}", re.IGNORECASE)
 
-#: Cells that a question names.
+#: Cells that a question names beside the first.
 _PLACES = 5
 
 
@@ -45,7 +45,7 @@ def with_identifiers(table: Table, roles: Roles, asked: Asked) -> Table:
     What cannot be known is asked: numbers of which digits are lost, dates, numbers in a
     format that says otherwise, and "NA". A cell that is passed over becomes empty.
     """
-    for header in filter(None, (roles.patient, roles.slide)):
+    for header in dict.fromkeys(filter(None, (roles.patient, roles.slide))):
         cells = _identified(table, header, asked)
         rows = (
             TableRow(row.path, row.line, {**row.cells, header: cells.get(row.line, "")})
@@ -57,11 +57,11 @@ def with_identifiers(table: Table, roles: Roles, asked: Asked) -> Table:
 
 def _identified(table: Table, header: str, asked: Asked) -> dict[int, str]:
     """Return the identifiers in a column by line."""
-    known = table.shown.get(header, {})
-    shown = {r.line: known.get(r.line) or _shown_in_text(r, header) for r in table.rows}
-    lost = {line: cell for line, cell in shown.items() if cell.doubt and not cell.text}
-    doubtful = {line: cell for line, cell in shown.items() if cell.doubt and cell.text}
-    cells = {line: cell.text for line, cell in shown.items()}
+    known = table.cell_texts.get(header, {})
+    texts = {r.line: known.get(r.line) or _text_of_row(r, header) for r in table.rows}
+    lost = {line: cell for line, cell in texts.items() if cell.doubt and not cell.text}
+    doubtful = {line: cell for line, cell in texts.items() if cell.doubt and cell.text}
+    cells = {line: cell.text for line, cell in texts.items()}
     if lost:
         _ask(header, "lost", lost, (PASS_OVER,), asked)
     if doubtful:
@@ -70,23 +70,26 @@ def _identified(table: Table, header: str, asked: Asked) -> dict[int, str]:
     return _without_decimals(header, _without_nobody(header, cells, asked), asked)
 
 
-def _shown_in_text(row: TableRow, header: str) -> Shown:
+def _text_of_row(row: TableRow, header: str) -> CellText:
     text = row.cells[header]
     if _SCIENTIFIC.fullmatch(text):
-        return Shown(f"row {row.line}", text, f"is {text}, perhaps a number that lost its digits")
+        return CellText(
+            f"row {row.line}", text, f"is {text}, perhaps a number that lost its digits"
+        )
     if _DAY.fullmatch(text):
-        return Shown(f"row {row.line}", text, f"is {text}, perhaps a name that became a date")
-    return shown_error(f"row {row.line}", text) or Shown(f"row {row.line}", text)
+        return CellText(f"row {row.line}", text, f"is {text}, perhaps a name that became a date")
+    return text_of_error(f"row {row.line}", text) or CellText(f"row {row.line}", text)
 
 
 def _ask(
-    header: str, kind: str, cells: Mapping[int, Shown], options: tuple[str, ...], asked: Asked
+    header: str, kind: str, cells: Mapping[int, CellText], options: tuple[str, ...], asked: Asked
 ) -> str:
-    places = [f"{cell.place} {cell.doubt}" for cell in cells.values()]
-    more = ", …" if len(places) > _PLACES else ""
+    first, *others = cells.values()
+    also = f"; also {', '.join(c.place for c in others[:_PLACES])}" if others else ""
+    more = ", …" if len(others) > _PLACES else ""
     text = (
-        f"{len(cells)} identifiers in {header!r} are {kind}: {', '.join(places[:_PLACES])}{more}. "
-        "Better: make the column text in the spreadsheet, enter them again, and import that. Else?"
+        f"{len(cells)} identifiers in {header!r} are {kind}: {first.place} {first.doubt}{also}"
+        f"{more}. Format the column as text, enter them again and import that, or choose:"
     )
     counts = dict(Counter(cell.text for cell in cells.values() if cell.text))
     return asked.ask(Question(f"{header}: {kind} identifiers", text, options, "", counts, header))

@@ -89,25 +89,39 @@ def link(named: Mapping[str, Sequence[SlideRow]], cases: Iterable[Patient] = ())
 
 
 class _Names:
-    """The names of patients and slides of a table, found by what a name begins with."""
+    """The names of patients and slides of a table, by what the name of a slide begins with.
+
+    Case counts only between names that differ in nothing else.
+    """
 
     def __init__(self, patients: Iterable[str], slides: Mapping[str, list[str]]) -> None:
-        self._patients = {patient.casefold(): patient for patient in patients}
-        self._slides: dict[str, tuple[str | None, str | None]] = {
-            slide.casefold(): (slide, owners[0]) for slide, owners in slides.items()
-        }
+        self._patients: dict[str, list[str]] = {}
+        for patient in patients:
+            self._patients.setdefault(patient.casefold(), []).append(patient)
+        self._slides: dict[str, list[str]] = {}
+        for slide in slides:
+            self._slides.setdefault(slide.casefold(), []).append(slide)
+        self._owners = {slide: owners[0] for slide, owners in slides.items()}
 
     def of(self, case: str, slide: SlideRow) -> tuple[str | None, str | None]:
         """Return the name under which the table has a slide, and the patient of it."""
         files = [p.stem for p in (slide.slide_path, slide.feature_path) if p is not None]
         for text in (slide.slide, *files):
-            if (said := _longest(self._slides, text)) is not None:
-                return said
-        owners = (self._patients.get(case.casefold()), *self._beginning((slide.slide, *files)))
+            if (name := _in_case(_longest(self._slides, text), text)) is not None:
+                return name, self._owners[name]
+        own = _in_case(self._patients.get(case.casefold()), case)
+        owners = (own, *self._beginning((slide.slide, *files)))
         return None, next((owner for owner in owners if owner is not None), None)
 
     def _beginning(self, texts: Iterable[str]) -> Iterable[str | None]:
-        return (_longest(self._patients, text) for text in texts)
+        return (_in_case(_longest(self._patients, text), text) for text in texts)
+
+
+def _in_case(names: Sequence[str] | None, text: str) -> str | None:
+    """Return the only one of some names, else the one with which a text begins, or None."""
+    if names is None or len(names) == 1:
+        return names[0] if names else None
+    return next((name for name in names if text.startswith(name)), None)
 
 
 def _found(claims: _Claims, names: _Names, case: str, slide: SlideRow) -> bool:

@@ -55,6 +55,8 @@ class Outcome:
         Times of the others, or of all.
     statuses
         Other columns that state the same event.
+    deaths
+        Other columns of times to death, which contradict that a patient is alive.
     start
         Dates that times are counted from, where the times are dates.
     endpoint
@@ -65,6 +67,7 @@ class Outcome:
     event_times: tuple[Column, ...]
     censored_times: tuple[Column, ...]
     statuses: tuple[Column, ...] = ()
+    deaths: tuple[Column, ...] = ()
     start: Column | None = None
     endpoint: Endpoint = field(default_factory=Endpoint)
 
@@ -81,7 +84,7 @@ class Outcome:
     @property
     def stated_columns(self) -> tuple[Column, ...]:
         """All columns that state the outcome, with further ones of the same event."""
-        return (*self.columns, *self.statuses)
+        return (*self.columns, *self.statuses, *self.deaths)
 
     @property
     def name(self) -> str:
@@ -151,8 +154,8 @@ def outcome_of(columns: Sequence[Column], asked: Asked) -> Outcome | None:
 
 def _from_columns(columns: Sequence[Column], asked: Asked) -> Outcome | None:
     """Return the outcome of the columns that are named as time and event; None if not yet."""
-    dated = [c.header for c in columns if c.field and c.field.kind is Kind.DATE]
-    timed = (*(c.header for c in columns if c.times), *dated)
+    date_headers = [c.header for c in columns if c.field and c.field.kind is Kind.DATE]
+    time_headers = (*(c.header for c in columns if c.times), *date_headers)
     few = tuple(c.header for c in columns if 0 < _count(c) <= MOST_NAMED_STATES)
     headers = {column.header: column for column in columns}
 
@@ -162,16 +165,18 @@ def _from_columns(columns: Sequence[Column], asked: Asked) -> Outcome | None:
         more = (header,) if header in headers and header not in options else ()
         return headers.get(asked.ask(Question(key, text, (*options, *more), default)))
 
-    time = choose(TIME_COLUMN, "Which column has the time?", timed)
+    time = choose(TIME_COLUMN, "Which column has the time?", time_headers)
     event = choose(EVENT_COLUMN, "Which column says whether the event happened?", few)
     text = "Which column has the time of patients without the event, if it is another one?"
-    other = choose(CENSORED_TIME_COLUMN, text, (NO_COLUMN, *timed), NO_COLUMN)
+    other = choose(CENSORED_TIME_COLUMN, text, (NO_COLUMN, *time_headers), NO_COLUMN)
     if time is None or event is None:
         return None
     at_event, until = ((time,), (other,)) if other else ((), (time,))
-    if time.header not in dated:
+    if time.header not in date_headers:
         return Outcome(event, at_event, until)
-    start = choose(ORIGIN_COLUMN, "Which column has the date that times begin at?", tuple(dated))
+    start = choose(
+        ORIGIN_COLUMN, "Which column has the date that times begin at?", tuple(date_headers)
+    )
     return Outcome(event, at_event, until, start=start)
 
 
@@ -218,7 +223,9 @@ def _candidates(column: Column, columns: Sequence[Column], asked: Asked) -> tupl
     matches = alike or across or generic
     statuses = tuple(c for c in columns if c is not column and c.happened and _same(column, c))
     vital = _of_death([c for c in matches if stem(c.header) == VITAL])
-    outcomes = [Outcome(column, (), (c,), statuses) for c in matches if stem(c.header) != VITAL]
+    deaths = tuple(c for c in times if family in _OVERALL and names_death_time(c.header))
+    others = [c for c in matches if stem(c.header) != VITAL]
+    outcomes = [Outcome(column, (), (c,), statuses, deaths) for c in others]
     return (*((Outcome(column, *vital, statuses),) if vital else ()), *outcomes)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
+from napari_wsimil.study.condition import StudyError
 from napari_wsimil.study.endpoint import Endpoint
 from napari_wsimil.study.entry import Act, append, drafted, per_field
 from napari_wsimil.study.stored import Fact, StoredPatient, StoredSlide
@@ -54,11 +55,22 @@ class OutcomeFacts:
 
 
 def read_outcome_facts(session: Session) -> OutcomeFacts:
-    """Return the facts of a study; keys of a later version are ignored."""
+    """Return the facts of a study; keys of a later version are ignored.
+
+    Raises
+    ------
+    StudyError
+        If they are damaged.
+    """
     text = session.scalar(select(Fact.value).where(Fact.name == _FACT))
-    content = json.loads(text) if text else {}
-    without, slides = content.get("without", {}), content.get("without_of_slides", {})
-    return OutcomeFacts(Endpoint.of_dict(content), without, slides)
+    try:
+        content = json.loads(text) if text else {}
+        without, slides = content.get("without", {}), content.get("without_of_slides", {})
+        return OutcomeFacts(Endpoint.of_dict(content), dict(without), dict(slides))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise StudyError(
+            f"the study's facts on its outcome are damaged: take them from a backup ({error})"
+        ) from error
 
 
 def keep_endpoint(

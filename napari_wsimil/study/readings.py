@@ -52,7 +52,7 @@ _CENSORED = re.compile(r"0\s*:.*|alive|living|censored|no( event)?", re.IGNORECA
 #: Values a status may have, at most, before it names no event.
 _MOST_STATES, _MOST_VITAL_STATES, MOST_NAMED_STATES = 3, 8, 12
 _MEANINGS: dict[str, Value] = {"censored": False, "event": True, "unknown": Absent.UNKNOWN}
-_MEANINGS_OF = {value: meaning for meaning, value in _MEANINGS.items()}
+_WORDS_OF = {value: meaning for meaning, value in _MEANINGS.items()}
 _FLAGS = ({"0", "1"}, {"yes", "no"}, {"true", "false"}, {"y", "n"})
 _WHOLE = {"0.0": "0", "1.0": "1"}
 _TRUE = ("1", "yes", "true", "y")
@@ -148,16 +148,23 @@ def event_of(header: str, known: Counter[str], asked: Asked, default: str = "") 
     answer = asked.ask(question)
     if answer == NO_EVENT:
         return None
-    others = [cell for cell in spelled if cell != answer] if answer and len(spelled) > 2 else []
-    meant = {_state(cell): _meaning(header, cell, counts[cell], asked) for cell in others}
-    meant[_state(answer)] = True
-    values: dict[str, Value] = {cell: meant.get(_state(cell), False) for cell in known}
-    happened = sum(known[cell] for cell, value in values.items() if value is True)
-    remark = (f"happened where {answer!r} ({happened} of {known.total()}), else censored",)
-    if meant.keys() - {_state(answer)}:
-        words = ", ".join(f"{cell}: {_MEANINGS_OF[meant[_state(cell)]]}" for cell in others)
-        remark = (f"happened where {answer!r} ({counts.get(answer, 0)}); {words}",)
-    return Reading(Kind.BOOLEAN, values, remarks=remark if answer else ())
+    if not answer:
+        return Reading(Kind.BOOLEAN, dict.fromkeys(known, False))
+    return _happened(question, known, asked)
+
+
+def _happened(question: Question, known: Counter[str], asked: Asked) -> Reading:
+    """Return whether the event happened in each cell, having asked for states beyond two."""
+    header, answer, counts = question.column, question.answer(asked.answers), question.counts
+    others = [cell for cell in counts if cell != answer] if len(counts) > 2 else []
+    meanings = {_state(cell): _meaning(header, cell, counts[cell], asked) for cell in others}
+    meanings[_state(answer)] = True
+    values: dict[str, Value] = {cell: meanings.get(_state(cell), False) for cell in known}
+    remark = f"happened where {answer!r} ({counts.get(answer, 0)} of {known.total()})"
+    words = [f"{cell} is {_WORDS_OF[meanings[_state(cell)]]}" for cell in others]
+    return Reading(
+        Kind.BOOLEAN, values, remarks=(", ".join((remark, *(words or ["else censored"]))),)
+    )
 
 
 def _meaning(header: str, cell: str, count: int, asked: Asked) -> Value:

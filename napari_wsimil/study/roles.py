@@ -87,8 +87,8 @@ def roles_of(table: Table, counts: Mapping[str, Counter[str]], asked: Asked) -> 
     slide = asked.ask(_question("slide", "names the slides", slides, table, SLIDE))
     few = (c for c in table.columns if 2 <= len(counts[c]) <= MOST_CATEGORIES + 4)
     label = asked.ask(_question("label", "has the classes", (NO_COLUMN, *few), table, ("label",)))
-    taken = (patient, slide, label, *OWN)
-    split, parts = _split([c for c in table.columns if c not in taken], counts, asked)
+    others = (patient, slide, label, *OWN)
+    split, parts = _split([c for c in table.columns if c not in others], counts, asked)
     return Roles(
         patient or None,
         None if slide == NO_COLUMN else slide,
@@ -102,7 +102,7 @@ def roles_of(table: Table, counts: Mapping[str, Counter[str]], asked: Asked) -> 
 def _split(
     columns: Sequence[str], counts: Mapping[str, Counter[str]], asked: Asked
 ) -> tuple[str | None, dict[str, Split]]:
-    """Return a column that parts the cohort and what its cells mean, having asked."""
+    """Ask for a column that splits the cohort; return it and the parts of its cells."""
     for header in columns:
         cells = {c: _TRUTH.get(c.casefold(), c.casefold()) for c in counts[header] if says(c)}
         options = _split_options(header, set(cells.values()))
@@ -117,7 +117,7 @@ def _split(
 
 
 def _split_options(header: str, words: set[str]) -> dict[str, dict[str, Split]]:
-    """Return what a column may mean as parts of the cohort, by answer; nothing if it is none."""
+    """Return the parts that a column may state, by answer; empty if it states none."""
     if len(words) < 2:
         return {}
     if plain(header) in _TRAIN and words == {"0", "1"}:

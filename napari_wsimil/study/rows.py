@@ -57,7 +57,7 @@ def slides_of(rows: Sequence[TableRow], roles: Roles) -> list[SlideRow]:
 
 
 def notes_on(rows: Mapping[str, Sequence[TableRow]], nameless: Sequence[int]) -> list[str]:
-    """Return what to say of rows without a patient, and of names that look alike."""
+    """Return notes on rows without a patient and on names that look alike."""
     notes = []
     if nameless:
         lines = ", ".join(map(str, nameless[:8]))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from napari_wsimil.study.shown import Shown
+    from napari_wsimil.study.cell_text import CellText
 
 #: The most characters of a cell; what is longer is no clinical value.
 LONGEST = 100_000
@@ -108,7 +108,7 @@ class Table:
         By column; empty but for files that describe their columns.
     sheet, sheets
         Which of the file's tables this is, and which there are; empty where it is one table.
-    shown
+    cell_texts
         By column and line, the cells of typed files that are no plain text, as identifiers.
     """
 
@@ -119,7 +119,7 @@ class Table:
     headings: Mapping[str, Heading] = field(default_factory=dict)
     sheet: str = ""
     sheets: tuple[str, ...] = ()
-    shown: Mapping[str, Mapping[int, Shown]] = field(default_factory=dict)
+    cell_texts: Mapping[str, Mapping[int, CellText]] = field(default_factory=dict)
 
 
 def read_table(path: str | Path) -> Table:
@@ -186,8 +186,8 @@ def _without_index(table: Table) -> Table:
     RecordError
         If a column of no name has something else.
     """
-    numbered = enumerate(table.columns, 1)
-    notes = {c: note for number, c in numbered if (note := _index_note(table, number, c))}
+    positions = enumerate(table.columns, 1)
+    notes = {c: note for number, c in positions if (note := _index_note(table, number, c))}
     if not notes:
         return table
     columns = tuple(column for column in table.columns if column not in notes)
@@ -219,8 +219,8 @@ def _index_note(table: Table, number: int, column: str) -> str:
 
 
 def _numbers_rows(cells: Sequence[str]) -> bool:
-    counted = [str(number) for number in range(len(cells) + 1)]
-    return list(cells) in (counted[:-1], counted[1:])
+    numbers = [str(number) for number in range(len(cells) + 1)]
+    return list(cells) in (numbers[:-1], numbers[1:])
 
 
 def _nameless(number: int) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from napari_wsimil.study.tables import TableRow
 
 #: Reasons for which a patient has no outcome.
-NOT_NAMED = "no outcome imported"
+NOT_NAMED = "no time and event"
 NO_STATUS = "status not stated"
 NO_TIME = "no time at all"
 NO_EVENT_TIME = "event without its time"
@@ -65,6 +65,18 @@ class Tally:
     def known(self) -> int:
         """How many patients or slides have an outcome."""
         return self.events + self.censored
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the counts as the command line prints them."""
+        patients = self.patients
+        return {
+            "outcomes_per": self.noun,
+            "with_outcome": self.known,
+            "events": self.events,
+            "time_zero": self.zero,
+            "without_outcome": dict(self.without),
+            **({"outcomes_of_patients": patients.to_dict()} if patients else {}),
+        }
 
 
 def tally_words(counts: Tally) -> Iterator[str]:
@@ -126,16 +138,21 @@ def time_to_event(outcome: Outcome, rows: Sequence[TableRow]) -> TimeToEvent:
     until = _times(outcome, outcome.censored_times, rows)
     if min((*at_event, *until), default=0.0) < 0:
         return TimeToEvent(problem=NEGATIVE)
-    if problem := _problem(outcome, event, at_event, until):
+    dies = any(
+        row.cells[column.header] in column.times for column in outcome.deaths for row in rows
+    )
+    if problem := _problem(outcome, event, dies, at_event, until):
         if problem in (NO_TIME, NO_EVENT_TIME) and _lacks_origin(outcome, rows):
             problem = NO_ORIGIN
         return TimeToEvent(problem=problem)
     return TimeToEvent(max(at_event if event and outcome.event_times else until), event)
 
 
-def _problem(outcome: Outcome, event: bool, at_event: set[float], until: set[float]) -> str:
-    """Return what speaks against an outcome, empty if nothing does."""
-    if outcome.event_times and not event and at_event:
+def _problem(
+    outcome: Outcome, event: bool, dies: bool, at_event: set[float], until: set[float]
+) -> str:
+    """Return the reason against an outcome, empty if there is none."""
+    if not event and (at_event or dies):
         return CENSORED_WITH_EVENT_TIME
     counts = at_event if event and outcome.event_times else until
     if not counts and event and outcome.event_times:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ from napari_wsimil.app.widgets.import_columns import ImportColumns
 from napari_wsimil.app.widgets.import_questions import ImportQuestions
 from napari_wsimil.app.widgets.latest import Latest
 from napari_wsimil.study.import_report import disagreement_lines, who_lines
+from napari_wsimil.study.time_to_event import tally_words
 
 if TYPE_CHECKING:
     from napari_wsimil.study.import_plan import ImportPlan
@@ -159,7 +161,8 @@ class ImportDialog(QDialog):
         table, open_ = plan.table, len(plan.open)
         lines = [f"<b>{len(table.rows):,} rows</b> of {len(table.columns):,} columns"]
         lines += [f"<b>{len(plan.merged.rows):,} patients</b>", f"{len(plan.fields):,} fields"]
-        notes = "".join(f"<br>{note}." for note in plan.notes)
+        counts = tally_words(plan.tally) if plan.timed else ()
+        notes = "".join(f"<br>{html.escape(note)}." for note in (*plan.notes, *counts))
         self.summary.setText(" · ".join(lines) + notes)
         self.questions.show_plan(plan)
         self.columns.show_plan(plan)

@@ -1,4 +1,4 @@
-"""Shown: the text that a spreadsheet shows in a cell, and doubts about it as an identifier."""
+"""CellText: the text that a spreadsheet shows in a cell, and doubts about it as an identifier."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PARTS = re.compile(r'(?P<digit>[0#])|"(?P<quoted>[^"]*)"|\\(?P<escaped>.)|(?P<l
 
 
 @dataclass(frozen=True)
-class Shown:
+class CellText:
     """A cell that is no plain text, as an identifier.
 
     Attributes
@@ -39,23 +39,23 @@ class Shown:
     doubt: str = ""
 
 
-def shown_in_cell(place: str, value: Any, number_format: str) -> Shown | None:
+def text_in_cell(place: str, value: Any, number_format: str) -> CellText | None:
     """Return a spreadsheet's cell as an identifier; None for text and for an empty cell."""
     if isinstance(value, bool):
-        return Shown(place, str(value).upper())
+        return CellText(place, str(value).upper())
     if isinstance(value, datetime | date | time | timedelta):
         return _date(place, value, number_format)
     if isinstance(value, int | float):
         return _number(place, value, number_format.split(";")[0])
-    return shown_error(place, value) if isinstance(value, str) else None
+    return text_of_error(place, value) if isinstance(value, str) else None
 
 
-def shown_error(place: str, text: str) -> Shown | None:
+def text_of_error(place: str, text: str) -> CellText | None:
     """Return the cell of a formula that failed, as an identifier; None for other text."""
-    return Shown(place, "", f"is the error {text}") if _ERROR.fullmatch(text) else None
+    return CellText(place, "", f"is the error {text}") if _ERROR.fullmatch(text) else None
 
 
-def shown_float(place: str, value: float, digits: int) -> Shown | None:
+def text_of_float(place: str, value: float, digits: int) -> CellText | None:
     """Return a floating-point number of a typed file as an identifier; None if it is plain.
 
     Parameters
@@ -71,36 +71,36 @@ def shown_float(place: str, value: float, digits: int) -> Shown | None:
         return None
     if abs(value) >= 10**digits:
         reason = f"is {value:g}, a floating-point number, which keeps {digits} digits"
-        return Shown(place, "", reason)
+        return CellText(place, "", reason)
     if value.is_integer():
         return None
-    return Shown(place, str(value), f"is {value}, a number with decimals")
+    return CellText(place, str(value), f"is {value}, a number with decimals")
 
 
-def _date(place: str, value: date | time | timedelta, number_format: str) -> Shown:
+def _date(place: str, value: date | time | timedelta, number_format: str) -> CellText:
     text = str(value)
     if isinstance(value, datetime) and not (value.hour or value.minute or value.second):
         text = value.date().isoformat()
     if _ISO_DATE.fullmatch(number_format):
-        return Shown(place, text)
-    return Shown(place, text, f"is a date or time ({text}), shown as {number_format!r}")
+        return CellText(place, text)
+    return CellText(place, text, f"is a date or time ({text}), shown as {number_format!r}")
 
 
-def _number(place: str, value: float, number_format: str) -> Shown:
+def _number(place: str, value: float, number_format: str) -> CellText:
     if value != int(value):
-        return Shown(place, str(value), f"is {value}, a number with decimals")
+        return CellText(place, str(value), f"is {value}, a number with decimals")
     whole = int(value)
     if len(str(abs(whole))) > DIGITS:
         reason = f"is the number {whole}, of which Excel keeps {DIGITS} digits"
-        return Shown(place, "", reason)
+        return CellText(place, "", reason)
     if number_format in _GENERAL and len(str(abs(whole))) > _GENERAL_DIGITS:
-        return Shown(place, str(whole), f"is the number {whole}, shown as {whole:.5E}")
+        return CellText(place, str(whole), f"is the number {whole}, shown as {whole:.5E}")
     if number_format in _GENERAL:
-        return Shown(place, str(whole))
+        return CellText(place, str(whole))
     text = _formatted(whole, number_format)
     if text is None:
-        return Shown(place, str(whole), f"is the number {whole}, shown as {number_format!r}")
-    return Shown(place, text)
+        return CellText(place, str(whole), f"is the number {whole}, shown as {number_format!r}")
+    return CellText(place, text)
 
 
 def _formatted(value: int, number_format: str) -> str | None:
