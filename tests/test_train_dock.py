@@ -571,6 +571,8 @@ def test_a_patient_in_training_and_test_cannot_be_started(dock: Dock, tmp_path: 
 
 def test_a_cohort_that_is_gone_is_told(dock: Dock, tmp_path: Path) -> None:
     dock.set_up(tmp_path / "gone.csv", tmp_path / "m.safetensors")
+    assert dock.tip == "a .csv file: No such file or directory"
+    dock.slide.names.setChecked(True)
     assert "gone.csv" in dock.tip
     assert not dock.train.start_button.isEnabled()
 
@@ -684,6 +686,7 @@ def test_a_features_file_that_vanishes_in_mid_run_is_named(
     ready: Dock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cohort_module, "IN_MEMORY", 0)
+    ready.slide.names.setChecked(True)
     ready.train.model.settings.field("epochs").value = MANY
     ready.train.start()
     ready.until_epoch(2)

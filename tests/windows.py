@@ -10,6 +10,7 @@ import torch
 
 from napari_wsimil.app import memory
 from napari_wsimil.app.analysis import analyze_job
+from napari_wsimil.app.names import NAMES
 from napari_wsimil.app.work import Step, model_job
 from napari_wsimil.bags.encoders import create_encoder
 from napari_wsimil.bags.store import save_bag
@@ -101,6 +102,7 @@ class Docks:
 @pytest.fixture(autouse=True)
 def own_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "_file", lambda: tmp_path / "memory.json")
+    monkeypatch.setattr(NAMES, "shown", False)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtWidgets import QMainWindow, QWidget
 
 from napari_wsimil.app.guards import guard_conversions, guard_figures
+from napari_wsimil.app.notices import hide_names
 from napari_wsimil.app.presenter import Presenter
 from napari_wsimil.app.session import Session
 from napari_wsimil.app.widgets.beside import BesideWidget
@@ -50,6 +51,7 @@ class _Desk:
         self.readout: ReadoutBar | None = None
         self.session.pane.events.side.connect(self._offer_beside)
         self.session.beside.events.prediction.connect(self._offer_beside)
+        hide_names()
         guard_figures(viewer)
         guard_conversions(viewer)
 

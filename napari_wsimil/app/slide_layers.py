@@ -10,11 +10,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pint
 
 from napari_wsimil.space.blank import is_blank
 
 if TYPE_CHECKING:
+    import pint
+
     from napari_wsimil.space.slide import Slide
 
 LayerTuple = tuple[Any, dict[str, Any], str]
@@ -81,5 +82,5 @@ def units_of(slide: Slide) -> dict[str, Any]:
 
 def in_um(unit: pint.Unit) -> float:
     """Return the µm in a unit of length; NaN for any other unit."""
-    quantity = pint.get_application_registry().Quantity(1.0, unit)
+    quantity = 1.0 * unit
     return float(quantity.to("um").magnitude) if quantity.check("[length]") else float("nan")

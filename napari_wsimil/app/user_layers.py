@@ -164,7 +164,8 @@ def match_units(layer: Layer, slide: Slide) -> None:
     own, unit = np.array([in_um(one) for one in layer.units[-2:]]), units_of(slide)["units"]
     if np.isnan(own).all():
         plain = np.array_equal(layer.affine.affine_matrix, np.eye(layer.ndim + 1))
-        plain = plain and not np.any(layer.translate[-2:]) and np.all(layer.scale[-2:] == 1)
+        shift, scale = layer.translate[-2:].tolist(), layer.scale[-2:].tolist()
+        plain = plain and shift == [0, 0] and scale == [1, 1]
         own[:] = _world(slide) if plain else 1.0
     if np.isfinite(own).all():
         _stretch(layer, own)

@@ -12,6 +12,7 @@ from qtpy.QtCore import QEvent, QObject, QTimer, Signal
 from qtpy.QtWidgets import QOpenGLWidget
 
 from napari_wsimil.app.following import SOURCE, Preparing, Question, Revised, answers, question
+from napari_wsimil.app.names import NAMES
 from napari_wsimil.app.widgets.job import JobWorker, drive
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ class Follower(QObject):
             self._ready = _Ready(self._asked.model, self._asked.bag, revisable)
 
     def _tell(self, error: BaseException) -> None:
-        words = str(error) or type(error).__name__
+        words = NAMES.words(error)
         self._late.stop()
         self._pane.stale = f"older than the record: {words}"
         self.failed.emit(words)

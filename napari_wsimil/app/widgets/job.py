@@ -10,6 +10,8 @@ from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import QEvent, QObject, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
+from napari_wsimil.app.names import NAMES
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
@@ -176,7 +178,7 @@ class JobRow(QWidget):
         has it otherwise.
         """
         self.error = error
-        words = str(error) or type(error).__name__
+        words = NAMES.words(error)
         show_error(words)
         if self._failed is not None:
             self._failed(words)

@@ -8,6 +8,8 @@ from napari.qt.threading import FunctionWorker
 from qtpy.compat import isalive
 from qtpy.QtCore import QObject
 
+from napari_wsimil.app.names import NAMES
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -64,7 +66,7 @@ class Latest(QObject):
 
     def _tell(self, error: BaseException) -> None:
         if self._asked is not None and self._next is None:
-            self._asked[2](str(error) or type(error).__name__)
+            self._asked[2](NAMES.words(error))
 
     def _end(self) -> None:
         self._worker = self._asked = None

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from qtpy.compat import isalive
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QPushButton, QWidget
 
 from napari_wsimil.app import memory
+from napari_wsimil.app.names import NAMES
+
+_HIDDEN = "File names can name a patient: show them in the Slide dock"
 
 
 class PathRow(QWidget):
@@ -43,6 +47,7 @@ class PathRow(QWidget):
         row.addWidget(self.name, 1)
         row.addWidget(self.clear_button)
         self.button.clicked.connect(self._ask)
+        NAMES.events.shown.connect(self._show)
         self.clear_button.clicked.connect(lambda: self.choose(None))
         self.choose(None)
 
@@ -53,10 +58,16 @@ class PathRow(QWidget):
     def choose(self, path: Path | None) -> None:
         """Take a path, or none."""
         self._path = path
-        self.name.setText(self._empty if path is None else path.name)
-        self.name.setToolTip("" if path is None else str(path))
-        self.clear_button.setVisible(path is not None)
+        self._show()
         self.changed.emit()
+
+    def _show(self, _: object = None) -> None:
+        if isalive(self):
+            path, shown = self._path, NAMES.shown or self._to_write
+            name = self._empty if path is None else path.name if shown else NAMES.of(path)
+            self.name.setText(name)
+            self.name.setToolTip("" if path is None else str(path) if shown else _HIDDEN)
+            self.clear_button.setVisible(path is not None)
 
     def _ask(self) -> None:
         start = str(self._path or memory.last_folder())

@@ -9,6 +9,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QMenu, QToolButton, QWidget
 
 from napari_wsimil.app import memory
+from napari_wsimil.app.names import NAMES
 from napari_wsimil.study.field import Absent
 from napari_wsimil.study.scenario import Scenario, read_scenario, write_scenario
 from napari_wsimil.study.tables import RecordError
@@ -52,7 +53,7 @@ class ScenarioButton(QToolButton):
         try:
             write_scenario(Scenario(path.stem, case.schema.name, changes), path)
         except OSError as error:
-            self.failed.emit(str(error))
+            self.failed.emit(NAMES.words(error))
 
     def open(self, path: Path) -> None:
         """Try a scenario on, on the patient's own record."""
@@ -63,7 +64,7 @@ class ScenarioButton(QToolButton):
             scenario = read_scenario(path)
             record = scenario.apply(case.schema, case.record)
         except (RecordError, OSError) as error:
-            self.failed.emit(str(error))
+            self.failed.emit(NAMES.words(error))
             return
         self.opened.emit(record, scenario.name)
 

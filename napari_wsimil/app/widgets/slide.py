@@ -26,6 +26,7 @@ from qtpy.QtWidgets import (
 
 from napari_wsimil.app import memory
 from napari_wsimil.app.case import newer, show_alone
+from napari_wsimil.app.names import NAMES
 from napari_wsimil.app.patient_work import row_job
 from napari_wsimil.app.widgets.docked import DockedWidget, allow, while_shown
 from napari_wsimil.app.widgets.features import FeatureBox
@@ -72,7 +73,8 @@ class SlideWidget(DockedWidget):
         self.open_button = QPushButton("Open slide…")
         self.facts = QLabel()
         self.facts.setWordWrap(True)
-        self.names = QCheckBox("Show file name")
+        self.names = QCheckBox("Show file names")
+        self.names.setChecked(NAMES.shown)
         self.names.setToolTip("File names can name a patient: they are hidden unless asked for")
         self.put_away = QLabel()
         self.put_away.setToolTip(_PUT_AWAY)
@@ -128,7 +130,8 @@ class SlideWidget(DockedWidget):
 
     def _connect(self) -> None:
         self.open_button.clicked.connect(self._ask_slide)
-        self.names.toggled.connect(self._refresh)
+        self.names.toggled.connect(partial(setattr, NAMES, "shown"))
+        NAMES.events.shown.connect(self._follow_names)
         self.mpp_button.clicked.connect(self._set_mpp)
         self.tissue_button.clicked.connect(self._find_tissue)
         self.grid_button.clicked.connect(self._lay_patches)
@@ -229,6 +232,12 @@ class SlideWidget(DockedWidget):
         if isalive(self):
             self._refresh()
 
+    def _follow_names(self, shown: bool) -> None:
+        """Show or hide names as another window does."""
+        if isalive(self):
+            self.names.setChecked(shown)
+            self._refresh()
+
     def _refresh(self) -> None:
         slide, busy = self._pane.slide, self.job.busy
         trouble = html.escape(self._trouble)
@@ -238,7 +247,6 @@ class SlideWidget(DockedWidget):
         stated = slide is None or slide.resolution.source is MppSource.HEADER or is_blank(slide)
         self.mpp.setVisible(not stated)
         self.mpp_button.setVisible(self.mpp.isVisibleTo(self))
-        self.names.setVisible(slide is not None)
         self.put_away.setText(_put_away_text(self._session))
         self.put_away.setVisible(bool(self._session.shelves))
         blank = slide is not None and is_blank(slide)

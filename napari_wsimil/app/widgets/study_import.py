@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_wsimil.app.names import NAMES
 from napari_wsimil.app.widgets.docked import allow
 from napari_wsimil.app.widgets.import_columns import ImportColumns
 from napari_wsimil.app.widgets.import_questions import ImportQuestions
@@ -64,7 +65,7 @@ class ImportDialog(QDialog):
         self.busy = False
         self._answers = dict(plan.answers)
         self._latest = Latest(self)
-        self.setWindowTitle(f"Import {plan.table.path.name}")
+        self.setWindowTitle(f"Import {NAMES.of(plan.table.path)}")
         screen = QApplication.primaryScreen().availableGeometry()
         self.resize(min(980, screen.width() - 40), min(680, screen.height() - 80))
         self.summary = QLabel()

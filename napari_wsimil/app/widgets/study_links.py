@@ -25,6 +25,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_wsimil.app.link_work import confirmed_of, passport_rows
+from napari_wsimil.app.names import NAMES
 from napari_wsimil.app.widgets.docked import allow
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class LinksDialog(QDialog):
     def __init__(self, found: Found, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.confirmed: Confirmed = found.confirmed
-        self.setWindowTitle(f"Features in {found.folder.name}")
+        self.setWindowTitle(f"Features in {NAMES.of(found.folder)}")
         screen = QApplication.primaryScreen().availableGeometry()
         self.resize(min(980, screen.width() - 40), min(640, screen.height() - 80))
         self._build_table(found)

@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_wsimil.app import memory
+from napari_wsimil.app.names import NAMES
 from napari_wsimil.app.session import LoadedModel
 from napari_wsimil.app.training_work import TrainingStep, read_keys, save_run_job, train_job
 from napari_wsimil.app.widgets.docked import DockedWidget, allow
@@ -109,6 +110,7 @@ class TrainWidget(DockedWidget):
         self.results.save_button.clicked.connect(self._ask_run)
         self.results.slide_wanted.connect(self.slide_wanted)
         self._pane.events.bag.connect(self._refresh_on_event)
+        NAMES.events.shown.connect(self._refresh_on_event)
 
     def _recall(self) -> None:
         """Fill in what was trained last, if it is still a run."""
@@ -245,8 +247,9 @@ class TrainWidget(DockedWidget):
         if path is None:
             return None, "Open a cohort first"
         schema, features = chosen.get("record_schema"), chosen.get("features")
-        if (path, schema, features) != self._read[0]:
-            self._read = ((path, schema, features), *_read(path, schema, features))
+        key = (path, schema, features, NAMES.shown)  # the reason may name a file
+        if key != self._read[0]:
+            self._read = (key, *_read(path, schema, features))
         return self._read[1:3]
 
     def _show_split(self, manifest: Manifest) -> str:
@@ -309,9 +312,12 @@ def _read(
 
 
 def _sentence(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error) or type(error).__name__
+    if not isinstance(error, OSError) or not error.strerror:
+        return NAMES.words(error)
+    if not error.filename:
+        return error.strerror
+    name = error.filename if NAMES.shown else NAMES.of(Path(error.filename))
+    return f"{name}: {error.strerror}"
 
 
 def _short(encoder: str) -> str:

@@ -24,6 +24,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_wsimil.app import memory
+from napari_wsimil.app.names import NAMES
 from napari_wsimil.app.widgets.path_row import PathRow
 from napari_wsimil.app.widgets.train_features import FeatureNote
 from napari_wsimil.learning.cases import unit_of
@@ -233,7 +234,7 @@ def _facts(manifest: Manifest) -> str:
     slides = sum(len(patient.slides) for patient in manifest.patients)
     persons = len({patient.person for patient in manifest.patients})
     alone = ", each a case of its own" if unit_of(manifest.patients) == "slides" else ""
-    return f"<b>{manifest.path.name}</b>: {persons} patients, {slides} slides{alone}"
+    return f"<b>{NAMES.of(manifest.path)}</b>: {persons} patients, {slides} slides{alone}"
 
 
 def _table(manifest: Manifest, fold: Fold, task: Task) -> str:

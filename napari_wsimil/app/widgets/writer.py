@@ -9,6 +9,8 @@ from napari.qt.threading import FunctionWorker
 from qtpy.compat import isalive
 from qtpy.QtCore import QObject, Signal
 
+from napari_wsimil.app.names import NAMES
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -51,7 +53,7 @@ class Writer(QObject):
 
     def _tell(self, error: BaseException) -> None:
         if isalive(self):
-            self.failed.emit(str(error) or type(error).__name__)
+            self.failed.emit(NAMES.words(error))
 
     def _end(self) -> None:
         self._worker = None
