@@ -612,7 +612,7 @@ def test_equal_features_of_two_patients_cannot_be_started(dock: Dock, tmp_path: 
     dock.set_up(cohort, tmp_path / "m.safetensors")
     dock.wait(lambda: dock.train.cohort.feature_note.report is not None)
     assert not dock.train.start_button.isEnabled()
-    assert "2 patients have equal features as another (p1 and p9)" in dock.tip
+    assert "2 patients have the same features (p1 and p9)" in dock.tip
     assert "features that cannot be read (1): " in dock.tip
     assert "p3.h5" in dock.tip
 
