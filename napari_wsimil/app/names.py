@@ -62,7 +62,7 @@ def unnamed(words: str, paths: Iterable[Path] = ()) -> str:
         Files and folders that they may name, whose names may hold blanks.
     """
     names = {name for path in paths for name in _names(path)}
-    for name in sorted(names, key=len, reverse=True):
+    for name in sorted((name for name in names if name in words), key=len, reverse=True):
         words = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", _FILE, words)
     words = _NAME.sub(_FILE, _PATH.sub(_FILE, words))
     return _FILE.capitalize() + words[len(_FILE) :] if words.startswith(_FILE) else words
