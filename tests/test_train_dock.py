@@ -302,6 +302,7 @@ def test_a_study_of_slides_is_trained_and_judged_slide_by_slide(dock: Dock, tmp_
     dock.wait(lambda: "<td>slides</td>" in dock.train.cohort.split.text())
     dock.train.start()
     dock.idle()
+    assert "8 test slides: no intervals below 10" in dock.train.progress.who.text()
     results = dock.train.results
     assert "8 test slides" in results.said.text()
     assert results.table.horizontalHeaderItem(0).text() == "slide"
