@@ -139,7 +139,7 @@ def test_equal_features_of_two_patients_are_refused(run: Run, cohort: Path, othe
     save_bag(cohort.with_name(f"p{other}.h5"), make_bag(1))  # one trains too, or one tests
     code, _, err = train(run, cohort)
     assert code == 2
-    assert f"2 patients have equal features as another (p1 and p{other})" in err
+    assert f"2 patients have the same features (p1 and p{other})" in err
 
 
 def test_a_slide_file_of_several_patients_is_counted_and_recognized(run: Run, cohort: Path) -> None:
@@ -168,7 +168,7 @@ def test_one_tcga_patient_under_two_names_is_refused(run: Run, cohort: Path) -> 
     rename(cohort, "p8", "tcga-a1-a0sk-01Z-00-DX2")
     code, _, err = train(run, cohort)
     assert code == 2
-    assert "2 patients have one TCGA patient's barcode as another (TCGA-A1-A0SK-01Z" in err
+    assert "2 patients have the same TCGA barcode (TCGA-A1-A0SK-01Z" in err
     rename(cohort, "tcga-a1-a0sk-01Z-00-DX2", "TCGA-A1-A0SX-01Z-00-DX2")
     assert train(run, cohort)[0] == 0
 

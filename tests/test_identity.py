@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,7 +28,6 @@ from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from napari_wsimil.models.card import Card
 
@@ -156,6 +156,26 @@ def test_the_key_is_the_fingerprint_that_features_carry_and_the_image_has(
     assert slide_key(SlideRow("t"), tmp_path) != first
     with pytest.raises(RecordError, match="no features at"):
         slide_key(SlideRow("nowhere"), tmp_path)
+
+
+def test_the_file_of_a_slide_is_asked_once_for_a_split(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cohort = write_cohort(tmp_path / "one", range(COUNT), "a", fingerprints=True)
+    out = tmp_path / "m.safetensors"
+    run = checked_run(
+        {"cohort": cohort, "out": out, "threads": 1, "folds": 3, "fold_rule": "slides"}
+    )
+    calls: list[str] = []
+    stat = Path.stat
+    monkeypatch.setattr(
+        Path, "stat", lambda path, **known: calls.append(path.name) or stat(path, **known)
+    )
+    split_of(run, manifest := cohort_of(run))
+    calls.clear()
+    split_of(run, manifest)
+    # whether it is there, and its state
+    assert max(map(calls.count, set(calls))) <= 2
 
 
 def write_phantom_slide(path: Path) -> None:

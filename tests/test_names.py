@@ -118,6 +118,10 @@ def test_words_keep_their_sense_without_names() -> None:
     assert unnamed("DOE, JANE.ome.tif: not a TIFF", [path]) == "The file: not a TIFF"
     assert unnamed("cannot open '/data/ward 7/DOE, JANE.ome.tif'", [path]).endswith("'the file'")
     assert unnamed("no slide DOE, JANE in it", [path]) == "no slide the file in it"
+    beside = "/data/ward 7/ROE.h5 and /data/ward_8/ROE_JOHN/a.h5: damaged"
+    assert unnamed(beside, [path]) == "The file and the file: damaged"
+    name = Path("DOE, JANE.ome.tif")  # whose folder is another one's parent too
+    assert unnamed(f"{Path.cwd().parent}/x/{name}: damaged", [name]) == "The file: damaged"
     assert unnamed("the model reads no record", [Path("model.pt")]) == "the model reads no record"
     assert unnamed("at 0.5 µm/px, 20 / 30, 95 %, v1.2") == "at 0.5 µm/px, 20 / 30, 95 %, v1.2"
     assert unnamed("see /home/doe/x.svs, please") == "see the file, please"

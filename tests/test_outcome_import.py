@@ -220,6 +220,30 @@ def test_a_column_of_censoring_says_that_its_contrary_is_the_event(tmp_path: Pat
     assert question.counts == {"0": 14, "1": 26}
 
 
+@pytest.mark.parametrize(
+    ("header", "censored", "event", "yes"),
+    [
+        ("censorship", "1", "0", "censored"),
+        ("censored", "T", "F", "censored"),
+        ("censoring", "censored", "uncensored", "censored"),
+        ("disease_free_status", "yes", "no", "censored"),
+        ("PFS_STATUS", "1", "2", "event"),
+        ("PFS_STATUS", "0:CENSORED", "1:PROGRESSION", "event"),
+    ],
+)
+def test_a_record_states_the_flag_of_its_column_though_that_is_the_contrary_of_the_event(
+    tmp_path: Path, header: str, censored: str, event: str, yes: str
+) -> None:
+    path = _table(tmp_path, f"id,months,{header}", [f"a,5,{censored}", f"b,6,{event}"])
+    answers = {"patient": "id", "outcome: time": "months", "outcome: event": header}
+    plan = _plan(path, answers | {f"{header}: event": event})
+    patients = plan.answered({q.key: q.options[0] for q in plan.open}).patients()
+    assert [p.event for p in patients] == [False, True]
+    assert [p.record[header] for p in patients] == [yes == "censored", yes == "event"]
+    again = _plan(path, plan.answers, schema=plan.schema).patients()
+    assert [p.record[header] for p in again] == [yes == "censored", yes == "event"]
+
+
 def test_of_the_columns_of_tcga_cdr_time_and_event_of_one_name_go_together(tmp_path: Path) -> None:
     header = "bcr_patient_barcode,vital_status,death_days_to,last_contact_days_to,OS,OS.time,DSS"
     path = _cohort(

@@ -15,7 +15,8 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QDialog
 from studies import of_a_later_version, small_study
 
-from napari_wsimil.app.link_work import Found
+from napari_wsimil.app.link_work import Found, mismatch_lines, survey_job
+from napari_wsimil.app.names import NAMES
 from napari_wsimil.app.widgets import study_ask
 from napari_wsimil.app.widgets.study_import import ImportDialog
 from napari_wsimil.app.widgets.study_links import LinksDialog
@@ -25,6 +26,7 @@ from napari_wsimil.app.window import wait_until
 from napari_wsimil.bags.stated import Confirmed
 from napari_wsimil.bags.store import save_bag
 from napari_wsimil.bags.survey import Survey
+from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.study import pseudonyms
 from napari_wsimil.study.draft import FIELD, NOTHING, is_use
 from napari_wsimil.study.field import Absent
@@ -658,7 +660,8 @@ def test_good_features_are_linked_beside_a_damaged_file_that_is_named(
     def exec_(dialog: LinksDialog) -> int:
         assert dialog.table.rowCount() == 5
         lost = dialog.tabs.widget(1).toPlainText().splitlines()
-        assert len([line for line in lost if line.startswith("rotten.h5: ")]) == 1
+        assert len([line for line in lost if line.startswith("a .h5 file: damaged")]) == 1
+        assert "rotten.h5" not in "".join(lost)
         return QDialog.DialogCode.Accepted
 
     monkeypatch.setattr(LinksDialog, "exec_", exec_)
@@ -667,6 +670,9 @@ def test_good_features_are_linked_beside_a_damaged_file_that_is_named(
     dock.study.find_features(tmp_path / "features", Confirmed())
     dock.idle()
     assert dock.study.news.text() == "Features linked: 5 new. Not linked: 1 not readable."
+    found = finish(survey_job(dock.session.study, tmp_path / "features", Confirmed()))
+    monkeypatch.setattr(NAMES, "shown", True)
+    assert len([line for line in mismatch_lines(found) if line.startswith("rotten.h5: ")]) == 1
     assert set(dock.session.study.links()) == set("abcde")
 
 

@@ -15,6 +15,7 @@ from qtpy.QtCore import Qt
 from studies import of_a_later_version, planted_study
 
 from napari_wsimil.app import memory
+from napari_wsimil.app.names import NAMES
 from napari_wsimil.app.training_work import TrainingStep, train_job
 from napari_wsimil.app.work import Step
 from napari_wsimil.bags.store import save_bag
@@ -301,6 +302,7 @@ def test_a_study_of_slides_is_trained_and_judged_slide_by_slide(dock: Dock, tmp_
     dock.wait(lambda: "<td>slides</td>" in dock.train.cohort.split.text())
     dock.train.start()
     dock.idle()
+    assert "8 test slides: no intervals below 10" in dock.train.progress.who.text()
     results = dock.train.results
     assert "8 test slides" in results.said.text()
     assert results.table.horizontalHeaderItem(0).text() == "slide"
@@ -605,15 +607,20 @@ def test_mixed_scales_are_told_before_the_start_and_can_be_accepted(
     assert not dock.train.cohort.mixed.isVisibleTo(dock.train)
 
 
-def test_equal_features_of_two_patients_cannot_be_started(dock: Dock, tmp_path: Path) -> None:
+def test_equal_features_of_two_patients_cannot_be_started(
+    dock: Dock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cohort = write_manifest(tmp_path, SPLITS)
-    save_bag(tmp_path / "p9.h5", make_bag(1))
+    save_bag(tmp_path / "p11.h5", make_bag(1))
     (tmp_path / "p3.h5").write_bytes(b"rotten")
     dock.set_up(cohort, tmp_path / "m.safetensors")
     dock.wait(lambda: dock.train.cohort.feature_note.report is not None)
     assert not dock.train.start_button.isEnabled()
-    assert "2 patients have equal features as another (p1 and p9)" in dock.tip
-    assert "features that cannot be read (1): " in dock.tip
+    assert "2 patients have the same features (p1 and the file)" in dock.tip
+    assert "features that cannot be read (1): the file" in dock.tip
+    assert "p3.h5" not in dock.tip + dock.train.why.text()
+    monkeypatch.setattr(NAMES, "shown", True)
+    assert "2 patients have the same features (p1 and p11)" in dock.tip
     assert "p3.h5" in dock.tip
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_wsimil.app.names import NAMES, unnamed
 from napari_wsimil.app.work import Step
 from napari_wsimil.bags.checks import Verdict
 from napari_wsimil.bags.stated import Confirmed
@@ -12,9 +14,8 @@ from napari_wsimil.learning.feature_links import links_of, survey_study
 
 if TYPE_CHECKING:
     from collections.abc import Generator
-    from pathlib import Path
 
-    from napari_wsimil.bags.survey import Match, Survey
+    from napari_wsimil.bags.survey import Match, Mismatch, Survey
     from napari_wsimil.study.opened import Study
 
 
@@ -86,6 +87,23 @@ def passport_rows(found: Found) -> list[tuple[str, str, str, str]]:
         said = "\n".join([what, *asked, *checks, *shown.notes])
         rows.append((match.slide, shown.verdict.value, encoder, said))
     return rows
+
+
+def mismatch_lines(found: Found) -> list[str]:
+    """Return a line for each file and slide that does not fit, without hidden file names."""
+    mismatches = found.survey.mismatches
+    if NAMES.shown or not any(Path(one.what).suffix for one in mismatches):
+        return [f"{one.what}: {one.why}" for one in mismatches]
+    hint = "Check Show file names in the Slide dock, then link again, to see which files these are."
+    return [*(_unnamed(one, found.folder) for one in mismatches), hint]
+
+
+def _unnamed(mismatch: Mismatch, folder: Path) -> str:
+    path = folder / mismatch.what
+    if not path.suffix:  # a slide, which has a pseudonym
+        return f"{mismatch.what}: {mismatch.why}"
+    reason = unnamed(mismatch.why, {path}).removeprefix("The file: ")
+    return f"{NAMES.of(path)}: {reason}"
 
 
 def confirmed_of(texts: dict[str, str]) -> Confirmed:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _FILE = "the file"
+_MARK = "\0"  # stands for it until all names are replaced: it has no blank
 _SUFFIXES = (
     "svs|tiff?|ndpi|scn|bif|mrxs|vms|vmu|svslide|dcm|qptiff|btf|zarr|png|jpe?g|h5|hdf5|pt|pth|"
     "npy|npz|csv|tsv|xlsx|xls|parquet|json|geojson|xml|ya?ml|safetensors|onnx|bin|zip|tar|gz"
@@ -24,6 +25,8 @@ _SUFFIXES = (
 #: Paths and file names whatever they belong to: an absolute path, a word with a known ending.
 _PATH = re.compile(r"(?<![\w.~])(?:[A-Za-z]:\\|~?/)[^\s:'\",;]*[^\s:'\",;.]")
 _NAME = re.compile(rf"[\w\-.+%()]*[\w\-)]\.(?:{_SUFFIXES})\b", re.IGNORECASE)
+#: Another file in the same folder, or below it.
+_BELOW = r"(?:[\\/][^\s:'\",;]*[^\s:'\",;.])?"
 #: A word like "model" is not replaced where it is the stem of a file: it may be the sentence's.
 _PLAIN = re.compile(r"[a-z]*")
 
@@ -62,9 +65,10 @@ def unnamed(words: str, paths: Iterable[Path] = ()) -> str:
         Files and folders that they may name, whose names may hold blanks.
     """
     names = {name for path in paths for name in _names(path)}
-    for name in sorted(names, key=len, reverse=True):
-        words = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", _FILE, words)
-    words = _NAME.sub(_FILE, _PATH.sub(_FILE, words))
+    for name in sorted((name for name in names if name in words), key=len, reverse=True):
+        rest = _BELOW if Path(name).is_absolute() else ""
+        words = re.sub(rf"(?<!\w){re.escape(name)}{rest}(?!\w)", _MARK, words)
+    words = _NAME.sub(_MARK, _PATH.sub(_MARK, words)).replace(_MARK, _FILE)
     return _FILE.capitalize() + words[len(_FILE) :] if words.startswith(_FILE) else words
 
 

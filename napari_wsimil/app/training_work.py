@@ -5,15 +5,16 @@ from __future__ import annotations
 import copy
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_wsimil.app.names import unnamed
 from napari_wsimil.app.pace import Pace
 from napari_wsimil.app.session import LoadedModel
 from napari_wsimil.app.work import Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
-    from pathlib import Path
 
     from napari_wsimil.bags.bag import Bag
     from napari_wsimil.explain.predict import Prediction
@@ -87,9 +88,17 @@ def train_job(config: RunConfig, bag: Bag | None = None) -> Generator[Step, None
     return Finished(trained, predict(trained.model, trained.card, teller.pinned))
 
 
+@dataclass(frozen=True)
+class CheckedFeatures:
+    """Problems of a cohort's features, and why nothing can be trained, without names of files."""
+
+    report: FeatureReport
+    unnamed: str
+
+
 def checked_features(
     manifest: Manifest, folder: Path | None, task: Task, wanted: Callable[[], bool]
-) -> FeatureReport | None:
+) -> CheckedFeatures | None:
     """Return problems of a cohort's features; None once they are not wanted any more."""
     from napari_wsimil.learning.cohort_features import survey_cohort
 
@@ -99,8 +108,15 @@ def checked_features(
             next(work)
         except StopIteration as stop:
             report: FeatureReport = stop.value
-            return report
+            return CheckedFeatures(report, unnamed(report.problem, _files(manifest)))
     return None
+
+
+def _files(manifest: Manifest) -> set[Path]:
+    """Return the files of a cohort's slides; a slide is often called as its file is."""
+    slides = [slide for patient in manifest.patients for slide in patient.slides]
+    paths = {path for slide in slides for path in (slide.slide_path, slide.feature_path) if path}
+    return paths | {Path(slide.slide) for slide in slides}
 
 
 def read_keys(manifest: Manifest, folder: Path | None) -> None:

@@ -192,8 +192,8 @@ def training_features(rows: Sequence[SlideFeatures], salt: str) -> TrainingFeatu
 def shared_slides(rows: Sequence[SlideFeatures]) -> list[str]:
     """Return a sentence for each key that slides of different patients share."""
     keys: dict[str, Callable[[SlideFeatures], str]] = {
-        "equal features": lambda row: row.facts.content,
-        "one TCGA patient's barcode": lambda row: row.barcode,
+        "features": lambda row: row.facts.content,
+        "TCGA barcode": lambda row: row.barcode,
     }
     problems: list[str] = []
     reported: set[tuple[SlideFeatures, ...]] = set()
@@ -213,7 +213,7 @@ def _shared(what: str, groups: Sequence[Sequence[SlideFeatures]]) -> str:
     persons = len({row.person for some in groups for row in some})
     names = [" and ".join(row.slide for row in some) for some in groups]
     return (
-        f"{persons} patients have {what} as another ({_listed(names)}): one patient under "
+        f"{persons} patients have the same {what} ({_listed(names)}): one patient under "
         "several names, or a wrong file? Give these slides one patient, or leave one out"
     )
 

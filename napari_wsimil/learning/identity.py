@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from napari_wsimil.bags.hdf5 import open_h5, read_attrs
 from napari_wsimil.learning.cohort import feature_path
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     from napari_wsimil.learning.outcomes import Task
     from napari_wsimil.study.manifest import Manifest, Patient, SlideRow
+
+#: Slides with their keys.
+_Keyed: TypeAlias = "list[tuple[str, SlideRow]]"
 
 #: Bytes that are read at the beginning, middle and end of a file, and files of a folder.
 _BLOCK, _FILES = 2**16, 16
@@ -79,10 +82,13 @@ def _must_be_read(slide: SlideRow, folder: Path | None) -> bool:
 
 def person_keys(patients: Iterable[Patient], folder: Path | None) -> dict[str, str]:
     """Return a key for each person, of the keys of their slides."""
+    return _keys_of_persons([(patient, _ordered(patient, folder)) for patient in patients])
+
+
+def _keys_of_persons(rows: Iterable[tuple[Patient, _Keyed]]) -> dict[str, str]:
     slides: dict[str, list[str]] = {}
-    for patient in patients:
-        keys = slides.setdefault(patient.person, [])
-        keys += [_key_or_none(slide, folder) for slide in patient.slides]
+    for patient, keyed in rows:
+        slides.setdefault(patient.person, []).extend(key for key, _ in keyed)
     return {person: _hash(" ".join(sorted(keys)).encode()) for person, keys in slides.items()}
 
 
@@ -99,18 +105,18 @@ def arranged(
         return manifest, {}
     known = [patient for patient in manifest.patients if task.known_of(patient)]
     others = [patient for patient in manifest.patients if not task.known_of(patient)]
-    keys = person_keys(known, folder)
-    ordered = [_in_order(patient, folder) for patient in known]
+    rows = [(patient, _ordered(patient, folder)) for patient in known]
+    keys = _keys_of_persons(rows)
     # equal keys are of equal files; only then a name decides
-    ordered.sort(
-        key=lambda p: (keys[p.person], [_key_or_none(s, folder) for s in p.slides], p.name)
-    )
+    rows.sort(key=lambda row: (keys[row[0].person], [key for key, _ in row[1]], row[0].name))
+    ordered = (replace(patient, slides=tuple(s for _, s in keyed)) for patient, keyed in rows)
     return replace(manifest, patients=(*ordered, *others)), keys
 
 
-def _in_order(patient: Patient, folder: Path | None) -> Patient:
-    slides = sorted(patient.slides, key=lambda slide: (_key_or_none(slide, folder), slide.slide))
-    return replace(patient, slides=tuple(slides))
+def _ordered(patient: Patient, folder: Path | None) -> _Keyed:
+    """Return the slides of a patient with their keys, in the order of these."""
+    keyed = [(_key_or_none(slide, folder), slide) for slide in patient.slides]
+    return sorted(keyed, key=lambda pair: (pair[0], pair[1].slide))
 
 
 def _source(slide: SlideRow, folder: Path | None) -> tuple[Path, bool]:

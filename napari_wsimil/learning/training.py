@@ -63,11 +63,14 @@ class Prepared:
         Its card so far.
     unfinished
         Where the best weights so far are kept.
+    unit
+        What cases are: "patients" or "slides".
     """
 
     model: MILModel
     card: Card
     unfinished: Unfinished
+    unit: str = "patients"
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,8 +137,9 @@ def train_cohort(
     model = _new_model(plan, cohort)
     parts = parts_of(cohort.fold, manifest, plan.task)
     card = cohort.describe(model, plan.fit.seed).model_copy(update={"parts": parts})
-    unfinished = Unfinished(path, model, card)
-    yield Prepared(model, card, unfinished)
+    unit = unit_of(manifest.patients)
+    unfinished = Unfinished(path, model, card, unit)
+    yield Prepared(model, card, unfinished, unit)
     failure = yield from _trained(plan, model, cohort, unfinished)
     scores = yield from evaluate(model, cohort.test, "test")
     metrics, reasons = figures(scores, card.classes, "test") if cohort.test else ({}, {})

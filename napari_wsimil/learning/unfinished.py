@@ -29,6 +29,8 @@ class Unfinished:
         What is trained.
     card
         Of the model, as far as it is known before training.
+    unit
+        What cases are: "patients" or "slides".
 
     Attributes
     ----------
@@ -38,10 +40,10 @@ class Unfinished:
         Whose weights lie there; None before the first.
     """
 
-    def __init__(self, target: Path, model: MILModel, card: Card) -> None:
+    def __init__(self, target: Path, model: MILModel, card: Card, unit: str = "patients") -> None:
         self.path = target.with_name(f"{target.stem}.unfinished{SUFFIX}")
         self.epoch: Epoch | None = None
-        self._model, self._card = model, card
+        self._model, self._card, self._unit = model, card, unit
 
     def keep(self, epoch: Epoch, survival: Survival | None) -> None:
         """Write the weights of an epoch in place of those before; the card says of which.
@@ -55,8 +57,8 @@ class Unfinished:
         metrics = {f"validation {name}": value for name, value in epoch.validation.items()}
         missing = [name for name, value in metrics.items() if math.isnan(value)]
         chosen = {"validation": self._card.parts.get("validation", {})}
-        lacking = gaps(chosen, Task(self._card.task))
-        why = "; ".join(lacking) or "no two validation patients can be compared"
+        lacking = gaps(chosen, Task(self._card.task), self._unit)
+        why = "; ".join(lacking) or f"no two validation {self._unit} can be compared"
         facts = {
             "data": told,
             "metrics": metrics | dict.fromkeys(missing),

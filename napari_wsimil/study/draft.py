@@ -30,6 +30,7 @@ from napari_wsimil.study.readings import (
     days_of,
     event_of,
     reading_of,
+    stated_flags,
 )
 from napari_wsimil.study.stages import is_unassessed, stage_of
 from napari_wsimil.study.tables import Heading, RecordError
@@ -122,7 +123,15 @@ def draft(
         why = f"{len(known)} different words: identifiers or free text"
         return replace(column, why=why)
     column = _with_outcome(_with_values(column, reading, known, asked), reading, asked)
+    column = _with_flags(column, reading.kind)
     return _kept(column, _drafted(header, reading, heading or Heading()), known, asked)
+
+
+def _with_flags(column: Column, kind: Kind) -> Column:
+    """Return the column; a flag says what its cells state, whichever of them is the event."""
+    if kind is not Kind.BOOLEAN or not column.happened:
+        return column
+    return replace(column, values={**column.values, **stated_flags(column.header, column.happened)})
 
 
 def _as_outcome_column(header: str, known: Counter[str], asked: Asked) -> Reading | None:
@@ -227,6 +236,7 @@ def _as_field(column: Column, known_field: Field, known: Counter[str], asked: As
     column = _with_values(column, replace(reading, values=fitting), known, asked)
     column = replace(column, field=known_field)
     column = _with_outcome(column, _event_beside(column.header, reading, known, asked), asked)
+    column = _with_flags(column, known_field.kind)
     if reading.unit and reading.unit != known_field.unit:
         told = f"{reading.unit} taken for {known_field.unit or 'no unit'}, as the schema has it"
         column = replace(column, remarks=(*column.remarks, told))
@@ -259,9 +269,9 @@ def _reading_as(header: str, known_field: Field, known: Counter[str], asked: Ask
 
 
 def _is_spelled(header: str, known: Counter[str]) -> bool:
-    """Return whether yes and no can be of the field: 1 may as well mean censored."""
+    """Return whether yes and no are of the field alone, and of no event that may have happened."""
     words = all(cell.casefold() in ("yes", "no", "true", "false") for cell in known)
-    return words and not names_censoring(header)
+    return words and not names_event(header)
 
 
 def _is_exported(header: str, known: Counter[str]) -> bool:

@@ -55,7 +55,9 @@ _MEANINGS: dict[str, Value] = {"censored": False, "event": True, "unknown": Abse
 _WORDS_OF = {value: meaning for meaning, value in _MEANINGS.items()}
 _FLAGS = ({"0", "1"}, {"yes", "no"}, {"true", "false"}, {"y", "n"})
 _WHOLE = {"0.0": "0", "1.0": "1"}
-_TRUE = ("1", "yes", "true", "y")
+_TRUE = ("1", "yes", "true", "y", "t", "j", "ja")
+#: Further pairs that are yes and no in a column of an event alone.
+_EVENT_FLAGS = (*_FLAGS, {"t", "f"}, {"j", "n"}, {"ja", "nein"})
 
 #: The levels of a scale that everybody knows, whether a table has them or not.
 _LEVELS = {
@@ -233,11 +235,29 @@ def _counts(header: str) -> bool:
     return bool(unit_of(header)) or names_count(header) or "time" in plain(header).split()
 
 
+def stated_flags(header: str, happened: Mapping[str, bool]) -> dict[str, Value]:
+    """Return yes and no of an event's column as its cells state them.
+
+    A `censorship` of 1 is yes, though the event did not happen. Words of a column that names
+    censoring are yes where a patient is censored; else a column is yes where the event happened.
+    """
+    if flags := _plain_flags(happened, _EVENT_FLAGS):
+        return flags
+    is_contrary = names_censoring(header)
+    return {cell: event is not is_contrary for cell, event in happened.items()}
+
+
+def _plain_flags(known: Iterable[str], pairs: Iterable[set[str]]) -> dict[str, Value]:
+    """Return whether each cell is yes; empty if one is neither yes nor no."""
+    words = {cell: _state(cell) for cell in known}
+    if not any(set(words.values()) <= pair for pair in pairs):
+        return {}
+    return {cell: word in _TRUE for cell, word in words.items()}
+
+
 def _flags(header: str, known: Counter[str], asked: Asked) -> Reading | None:
-    words = {cell: _WHOLE.get(cell, cell.casefold()) for cell in known}
-    if _counts(header) or not any(set(words.values()) <= pair for pair in _FLAGS):
-        return None
-    return Reading(Kind.BOOLEAN, {cell: word in _TRUE for cell, word in words.items()})
+    values = {} if _counts(header) else _plain_flags(known, _FLAGS)
+    return Reading(Kind.BOOLEAN, values) if values else None
 
 
 def _staged(header: str, known: Counter[str], asked: Asked) -> Reading | None:

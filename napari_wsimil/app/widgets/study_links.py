@@ -24,7 +24,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_wsimil.app.link_work import confirmed_of, passport_rows
+from napari_wsimil.app.link_work import confirmed_of, mismatch_lines, passport_rows
 from napari_wsimil.app.names import NAMES
 from napari_wsimil.app.widgets.docked import allow
 
@@ -101,6 +101,7 @@ class LinksDialog(QDialog):
             value = getattr(found.confirmed, name)
             line.setText(f"{value}" if value else "")
             line.setPlaceholderText(found.asked.get(name, f"as the files say; {unit}"))
+            line.setToolTip(line.placeholderText())
             self.form.addRow(title, line)
         self.again_button = QPushButton("Check again")
         self.again_button.setToolTip("With what you say of all files of the folder")
@@ -112,7 +113,7 @@ class LinksDialog(QDialog):
     def _lay_out(self, found: Found) -> None:
         lost = QPlainTextEdit()
         lost.setReadOnly(True)
-        lost.setPlainText("\n".join(f"{m.what}: {m.why}" for m in found.survey.mismatches))
+        lost.setPlainText("\n".join(mismatch_lines(found)))
         self.tabs = QTabWidget()
         self.tabs.addTab(self.table, f"Files of slides ({len(found.survey.matches)})")
         self.tabs.addTab(lost, f"What does not fit ({len(found.survey.mismatches)})")

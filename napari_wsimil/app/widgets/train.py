@@ -65,7 +65,7 @@ class TrainWidget(DockedWidget):
         self._pane = session.pane
         self._run: RunConfig | None = None
         self._prepared: Prepared | None = None
-        self._read: tuple[object, Manifest | None, str, str] = (None, None, "", "")
+        self._read: tuple[tuple[object, ...], Manifest | None, str, str] = ((), None, "", "")
         self._keys = Latest(self)
         self.job = JobRow(pausable=True)
         self.cohort, self.model = CohortBox(), ModelBox()
@@ -247,8 +247,8 @@ class TrainWidget(DockedWidget):
         if path is None:
             return None, "Open a cohort first"
         schema, features = chosen.get("record_schema"), chosen.get("features")
-        key = (path, schema, features, NAMES.shown)  # the reason may name a file
-        if key != self._read[0]:
+        key, known, why = (path, schema, features, NAMES.shown), self._read[0], self._read[2]
+        if key[:3] != known[:3] or (why and key != known):  # the reason may name a file
             self._read = (key, *_read(path, schema, features))
         return self._read[1:3]
 

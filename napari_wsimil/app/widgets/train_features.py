@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
+from napari_wsimil.app.names import NAMES
 from napari_wsimil.app.training_work import checked_features
 from napari_wsimil.app.widgets.latest import Latest
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from napari_wsimil.app.training_work import CheckedFeatures
     from napari_wsimil.learning.feature_check import FeatureReport
     from napari_wsimil.learning.outcomes import Task
     from napari_wsimil.study.manifest import Manifest
@@ -32,6 +34,7 @@ class FeatureNote(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.report: FeatureReport | None = None
+        self._unnamed = ""
         self._chosen: object = None
         self._latest = Latest(self)
         self.label = QLabel()
@@ -57,7 +60,7 @@ class FeatureNote(QWidget):
             return
         self._say("Checking the features …")
 
-        def work() -> FeatureReport | None:
+        def work() -> CheckedFeatures | None:
             return checked_features(manifest, folder, task, lambda: self._chosen == chosen)
 
         self._latest.ask(work, self._take, self._say)
@@ -67,11 +70,12 @@ class FeatureNote(QWidget):
         if self.report is None:
             return ""
         if self.report.problem or mixed or not self.report.scales:
-            return self.report.problem
+            return self.report.problem if NAMES.shown else self._unnamed
         return f"{'; '.join(self.report.scales)}: extract them anew at one, or accept mixed scales"
 
-    def _take(self, report: FeatureReport | None) -> None:
-        self.report = report
+    def _take(self, checked: CheckedFeatures | None) -> None:
+        self.report = report = None if checked is None else checked.report
+        self._unnamed = "" if checked is None else checked.unnamed
         notes = () if report is None else (*report.scales, *report.remarks)
         self._say("<br>".join(f"Features: {note}" for note in notes))
         self.changed.emit()

@@ -99,7 +99,7 @@ class ProgressBox(QWidget):
         words = f"<b>{card.model}</b>: {card.data}"
         if self._bag is not None and self._bag.encoder != card.encoder:
             words += "<br>The open slide's features are of another encoder: no maps of it."
-        for sentence in gaps(card.parts, Task(card.task)):
+        for sentence in gaps(card.parts, Task(card.task), prepared.unit):
             words += f"<br>{html.escape(sentence, quote=False)}"
         self.who.setText(words)
 
