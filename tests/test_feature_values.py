@@ -13,6 +13,7 @@ from cohorts import SPLITS, make_bag, write_manifest
 from napari_wsimil.bags.store import load_bag, save_bag
 from napari_wsimil.cli import main
 from napari_wsimil.learning.checkpoint import load_checkpoint
+from napari_wsimil.space.reading import Reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,6 +66,18 @@ def test_training_counts_features_that_no_encoder_gives(run: Run, cohort: Path) 
     assert "warning: 1 of 12 slides has features far longer or shorter than the others'" in err
     _, card = load_checkpoint(cohort.with_name("m.safetensors"))
     assert "1 of 12 slides has features that are all 0" in card.data
+
+
+def test_training_counts_slides_that_may_be_read_differently_now(run: Run, cohort: Path) -> None:
+    for k in (1, 2, 3):
+        save_bag(cohort.with_name(f"p{k}.h5"), replace(make_bag(k), reading=Reading(1)))
+    save_bag(cohort.with_name("p4.h5"), replace(make_bag(4), reading=Reading(1, {"color": 2})))
+    code, _, err = train(run, cohort)
+    assert code == 0
+    assert "warning: 3 of 12 slides: the features were made by an earlier reader" in err
+    _, card = load_checkpoint(cohort.with_name("m.safetensors"))
+    (note,) = card.notes
+    assert note.startswith("1 of 8 slides: the features were made with the earlier color")
 
 
 def test_info_warns_of_values_and_places_that_cannot_be_right(run: Run, tmp_path: Path) -> None:

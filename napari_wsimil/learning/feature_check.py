@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, TypeVar
 
+from napari_wsimil.bags.bag import reading_caveats
 from napari_wsimil.bags.values import odd_norms
 from napari_wsimil.models.card import pseudonym
 from napari_wsimil.models.training_features import MPP_TOLERANCE, TrainingFeatures
@@ -91,10 +92,11 @@ def report_features(rows: Sequence[SlideFeatures]) -> FeatureReport:
     if len(encoders) > 1:
         listed = ", ".join(f"{name} ({_slides(n)})" for name, n in sorted(encoders.items()))
         return FeatureReport(f"the features are of several encoders, {listed}: extract them anew")
+    unsure = reading_caveats((row.facts.reading for row in rows), sure=False)
     return FeatureReport(
         problem="; ".join(shared_slides(rows)),
         scales=tuple(scale_problems([row.facts for row in rows])),
-        remarks=(*_unknown(rows), *_repeated(rows), *_one_file(rows), *_odd_values(rows)),
+        remarks=(*_unknown(rows), *_repeated(rows), *_one_file(rows), *unsure, *_odd_values(rows)),
     )
 
 
