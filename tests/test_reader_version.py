@@ -89,10 +89,11 @@ def checkpoint(folder: Path, tmp_path: Path) -> Path:
 
 
 def of_version_1(source: Path, target: Path, rows: int | None = None) -> Path:
-    """Write features as the program did before it kept versions, or their first rows."""
+    """Write features as the program did before versions and seals, or their first rows."""
     target.write_bytes(source.read_bytes())
     with h5py.File(target, "r+") as file:
         del file.attrs["reader_version"], file.attrs["reader_changes"]
+        del file.attrs["content_sha256"], file["features"].attrs["sealed"]
         if rows is not None:
             file["features"].resize(rows, axis=0)
             file["coords"].resize(rows, axis=0)
