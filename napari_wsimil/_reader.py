@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,11 +23,13 @@ def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[LayerT
 
 def read_slides(path: str | list[str]) -> list[LayerTuple]:
     """Return the layers of one slide or of several; napari shows no error with a file's name."""
-    from napari_wsimil.app.notices import hide_names
     from napari_wsimil.app.slide_layers import slide_layers
     from napari_wsimil.space.slide import open_slide
 
-    hide_names()
+    if "napari" in sys.modules:  # else nothing shows errors
+        from napari_wsimil.app.notices import hide_names
+
+        hide_names()
     slides = [open_slide(one) for one in (path if isinstance(path, list) else [path])]
     for slide in slides:
         for note in slide.notes():
