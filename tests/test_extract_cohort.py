@@ -106,10 +106,9 @@ def test_an_extraction_begun_again_skips_what_is_there_and_names_what_is_damaged
 
 
 def test_training_names_all_slides_that_cannot_be_encoded(run: Run, cohort: Path) -> None:
-    header, *rows = cohort.read_text().split()
-    splits = ("train", "train", "train", "validation", "test")  # too few patients for folds
-    parted = [f"{row},{split}" for row, split in zip(rows, splits, strict=True)]
-    cohort.write_text("\n".join([f"{header},split", *parted]))
+    parts = ("split", "train", "train", "validation", "test", "test")
+    lines = zip(cohort.read_text().splitlines(), parts, strict=True)
+    cohort.write_text("\n".join(f"{line},{part}" for line, part in lines))
     where = ("-o", cohort.with_name("m.safetensors"), "--features", cohort.with_name("out"))
     code, _, err = run("train", cohort, *where)
     assert code == 2
