@@ -87,6 +87,7 @@ def _level(level: Any) -> Facts:
 
 
 def _features(path: Path) -> Facts:
+    from napari_wsimil.bags.checks import Verdict
     from napari_wsimil.bags.exchange import read_stated, with_patches
     from napari_wsimil.bags.passport import passport
     from napari_wsimil.bags.stated import Confirmed, Tool
@@ -97,6 +98,8 @@ def _features(path: Path) -> Facts:
     if stated.tool not in (Tool.OWN, Tool.TRIDENT):
         return {"kind": "features", **passport(stated, confirmed).facts}
     bag = load_bag(path, partial=True)
+    checks = passport(stated, confirmed, features=bag.features.numpy()).checks
+    doubts = [one.sentence for one in checks if one.verdict in (Verdict.WARNED, Verdict.REFUSED)]
     facts: Facts = {
         "kind": "features",
         "patches": len(bag),
@@ -105,7 +108,7 @@ def _features(path: Path) -> Facts:
         "slide_fingerprint": bag.slide or None,
         "synthetic": bag.synthetic,
         "reader_version": bag.reading.version or None,
-        "warnings": list(filter(None, [bag.reading.caveat])),
+        "warnings": [*filter(None, [bag.reading.caveat]), *doubts],
     }
     if bag.grid is not None:
         facts |= {

@@ -160,7 +160,7 @@ def test_equal_features_twice_of_one_patient_are_counted(run: Run, cohort: Path)
     cohort.write_text(cohort.read_text() + "\nJane Doe 1,again,again.h5,train,tumor")
     code, _, err = train(run, cohort)
     assert code == 0
-    assert "warning: 1 slide of a patient repeat the features of another one" in err
+    assert "warning: 1 slide has the features of another slide of the same patient" in err
 
 
 def test_one_tcga_patient_under_two_names_is_refused(run: Run, cohort: Path) -> None:

@@ -129,7 +129,7 @@ def test_a_run_does_not_go_on_after_rows_of_another_color(
     code, _, err = run("extract", folder / "clear.tif", "-o", tmp_path, *CUT)
     assert code == 2
     assert "clear.h5: cannot go on with this file" in err
-    assert "another color of this slide (reader version 1, now 2)" in err
+    assert "version 2 reads the color of this slide differently" in err
     assert target.read_bytes() == before
 
 
@@ -212,7 +212,7 @@ def test_the_card_has_the_versions_it_learned_from(folder: Path, checkpoint: Pat
     model, card = load_checkpoint(checkpoint)
     assert card.readers == (READER_VERSION,)
     earlier: Card = card.model_copy(update={"readers": (1,)})
-    for name, said in (("clear", "gives another color of this one"), ("plain", "")):
+    for name, said in (("clear", "reads the color of this slide differently"), ("plain", "")):
         warnings = predict(model, earlier, load_bag(folder / f"{name}.h5")).warnings
         assert len(warnings) == bool(said)
         assert said in "".join(warnings)

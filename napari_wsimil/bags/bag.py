@@ -87,10 +87,16 @@ class Bag:
         return len(self.features)
 
 
-def reading_caveats(readings: Iterable[Reading]) -> tuple[str, ...]:
-    """Return how features differ from those made now, each with its number of slides."""
+def reading_caveats(readings: Iterable[Reading], sure: bool | None = None) -> tuple[str, ...]:
+    """Return how features differ from those made now, each with its number of slides.
+
+    Parameters
+    ----------
+    sure
+        Count only slides with known (True) or unknown (False) changes; all if None.
+    """
     readings = tuple(readings)
-    counts = Counter(reading.caveat for reading in readings)
+    counts = Counter(r.caveat for r in readings if sure in (None, r.changes is not None))
     return tuple(
         f"{count} of {len(readings)} slides: {caveat}" for caveat, count in counts.items() if caveat
     )

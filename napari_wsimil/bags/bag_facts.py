@@ -30,6 +30,8 @@ class BagFacts:
         Median Euclidean length of the rows.
     spread
         Standard deviation across patches, averaged over the D features.
+    patches
+        N, how many rows there are.
     """
 
     encoder: str
@@ -43,6 +45,7 @@ class BagFacts:
     content: str
     norm: float
     spread: float
+    patches: int
 
 
 def statistics_of(features: Tensor, most: int = 0) -> tuple[float, float]:
@@ -71,4 +74,5 @@ def facts_of(bag: Bag) -> BagFacts:
         content=features_digest((bag,)),
         norm=norm,
         spread=spread,
+        patches=len(bag),
     )

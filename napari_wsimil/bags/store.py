@@ -325,10 +325,10 @@ def _check_same(
     changed = provenance.reading.changed(reading.version)
     if changed is None or changed:
         raise ValueError(
-            f"{path}: cannot go on with this file: its rows were made with another "
-            f"{' and '.join(changed or ('reader',))} of this slide (reader version "
-            f"{reading.version}, now {provenance.reading.version}): give another path, or "
-            "delete the file"
+            f"{path}: cannot go on with this file: reader version {reading.version} made its "
+            f"rows, and version {provenance.reading.version} reads the "
+            f"{' and '.join(changed or ('color or the levels',))} of this slide differently: give "
+            "another path, or delete the file"
         )
 
 

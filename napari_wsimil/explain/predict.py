@@ -317,8 +317,8 @@ def _reading_warnings(card: Card, bag: Bag) -> list[str]:
     named = " and ".join(sorted(set(kinds)))
     return [
         *([caveat] if caveat else []),
-        f"the model learned from slides read by another reader, which gives another {named} of "
-        "this one: train it again on features extracted now",
+        f"the model learned from an earlier or later reader version, which reads the {named} of "
+        "this slide differently: train it again on features extracted now",
     ]
 
 

@@ -85,7 +85,7 @@ def describe(
         survival=survival,
         record=record,
         readers=tuple(sorted({one.reading.version for one in facts} - {0})),
-        notes=reading_caveats(one.reading for one in facts if one.reading.changes is not None),
+        notes=reading_caveats((one.reading for one in facts), sure=True),
         data=data,
         synthetic=any(one.synthetic for one in facts),
         patients=tuple(sorted({pseudonym(case.person, salt) for case in cases})),

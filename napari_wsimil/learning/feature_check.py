@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, TypeVar
 
+from napari_wsimil.bags.bag import reading_caveats
+from napari_wsimil.bags.values import odd_norms
 from napari_wsimil.models.card import pseudonym
 from napari_wsimil.models.training_features import MPP_TOLERANCE, TrainingFeatures
 from napari_wsimil.study.barcodes import participant_of
@@ -90,10 +92,11 @@ def report_features(rows: Sequence[SlideFeatures]) -> FeatureReport:
     if len(encoders) > 1:
         listed = ", ".join(f"{name} ({_slides(n)})" for name, n in sorted(encoders.items()))
         return FeatureReport(f"the features are of several encoders, {listed}: extract them anew")
+    unsure = reading_caveats((row.facts.reading for row in rows), sure=False)
     return FeatureReport(
         problem="; ".join(shared_slides(rows)),
         scales=tuple(scale_problems([row.facts for row in rows])),
-        remarks=(*_unknown(rows), *_repeated(rows), *_one_file(rows)),
+        remarks=(*_unknown(rows), *_repeated(rows), *_one_file(rows), *unsure, *_odd_values(rows)),
     )
 
 
@@ -169,8 +172,8 @@ def compare_features(
     problems = card_problems(card, [row.facts for row in rows])
     if problems and not mixed:
         raise ValueError(f"{'; '.join(problems)}: {_ACCEPT}")
-    shared = tuple(shared_slides(rows))
-    return (*problems, *_unknown(rows), *_repeated(rows), *shared, *_known_slides(card, rows))
+    remarks = (*_unknown(rows), *_repeated(rows), *shared_slides(rows), *_known_slides(card, rows))
+    return (*problems, *remarks, *_far_values(card, rows))
 
 
 def known_persons(card: Card, rows: Sequence[SlideFeatures]) -> set[str]:
@@ -255,7 +258,54 @@ def _repeated(rows: Sequence[SlideFeatures]) -> tuple[str, ...]:
     count = sum(n - 1 for n in counts.values())
     if not count:
         return ()
-    return (f"{_slides(count)} of a patient repeat the features of another one of the patient",)
+    have = "has" if count == 1 else "have"
+    return (f"{_slides(count)} {have} the features of another slide of the same patient",)
+
+
+def _odd_values(rows: Sequence[SlideFeatures]) -> tuple[str, ...]:
+    """Return how many slides have features that no working encoder gives.
+
+    Slides are counted and not named, for a card keeps these sentences.
+    """
+    zero = sum(not row.facts.norm for row in rows)
+    differing = [row.facts for row in rows if row.facts.norm]
+    equal = sum(one.patches > 1 and not one.spread for one in differing)
+    norms = [one.norm for one in differing]
+    odd = [norm for norm, remark in zip(norms, odd_norms(norms), strict=True) if remark]
+    counts = {
+        "features that are all 0": zero,
+        "equal features in every patch": equal,
+        f"features far longer or shorter than the others' (median length {_span(odd)}, of all "
+        f"{_span([median(norms or [0])])})": len(odd),
+    }
+    return tuple(
+        f"{count} of {_slides(len(rows))} {'has' if count == 1 else 'have'} {text}: check files "
+        "with napari-wsimil info"
+        for text, count in counts.items()
+        if count
+    )
+
+
+def _far_values(card: Card, rows: Sequence[SlideFeatures]) -> tuple[str, ...]:
+    """Return how many slides have features far from those of training, if this is known."""
+    learned = card.features
+    if learned is None:
+        return ()
+    facts = [row.facts for row in rows]
+    far = [one for one in facts if learned.remarks(one.norm, one.spread, one.patches)]
+    if not far:
+        return ()
+    return (
+        f"the features of {len(far)} of {_slides(len(rows))} are far from those of training: "
+        f"median length {_span([one.norm for one in far])}, in training {_span(learned.norm)}; "
+        f"spread {_span([one.spread for one in far])}, in training {_span(learned.spread)}",
+    )
+
+
+def _span(values: Sequence[float]) -> str:
+    """Return the lowest and highest of some values, with three digits."""
+    low, high = (f"{end:.3g}" for end in (min(values, default=0), max(values, default=0)))
+    return low if low == high else f"{low} to {high}"
 
 
 def _counted(counts: Counter[Value]) -> str:

@@ -69,9 +69,9 @@ class Reading:
         age = "earlier" if self.version < READER_VERSION else "later"
         if kinds is None:
             return (
-                f"the features were made by an {age} reader (version {self.version}, now "
-                f"{READER_VERSION}), which read the color or the levels of some slides otherwise: "
-                "open them with their slide to see if it is one"
+                f"the features were made by {'an' if age == 'earlier' else 'a'} {age} reader "
+                f"(version {self.version}, now {READER_VERSION}), which reads the color or the "
+                "levels of some slides differently: open them with their slide to see if it is one"
             )
         if not kinds:
             return ""

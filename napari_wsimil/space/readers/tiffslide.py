@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 #: A stored block above this many bytes once decoded is refused.
 MAX_BLOCK = 256 * 2**20
+#: Errors that describe code of a parser, not the file: a value was of another type or size.
+_SLIPS = (ArithmeticError, AttributeError, LookupError, TypeError)
 
 
 class TiffSlideReader:
@@ -177,6 +179,9 @@ class _File:
 
 
 def _first_line(error: BaseException) -> str:
+    """Return the first line of an error, or "it is damaged" for errors of code."""
+    if isinstance(error, _SLIPS):
+        return "it is damaged"
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
