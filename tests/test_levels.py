@@ -132,7 +132,7 @@ def _displayed(slide: Slide) -> Iterator[Sighting]:
 def _found(slide: Slide, folder: Path) -> Iterator[Sighting]:
     tissue = find_tissue(slide)
     pixel = 1.25 * tissue.downsample  # a size leaves its factor open by a pixel, edges are whole
-    yield "tissue", middle_of(tissue.mask) * pixel, pixel
+    yield "tissue", middle_of(tissue.mask) * tissue.downsample, pixel
     border = Layer.create(*tissue_layer(slide, tissue))
     yield "tissue layer", _world(border, middle_of(border.data[..., 3] > 0)), pixel
     outline = np.concatenate(tissue.contours)
