@@ -102,6 +102,10 @@ class Docks:
 @pytest.fixture(autouse=True)
 def own_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "_file", lambda: tmp_path / "memory.json")
+
+
+@pytest.fixture(autouse=True)
+def hidden_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(NAMES, "shown", False)
 
 
