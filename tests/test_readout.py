@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from qtpy.QtCore import QPoint
+from qtpy.QtCore import QEvent, QObject, QPoint
 from qtpy.QtGui import QCursor
-from qtpy.QtWidgets import QApplication, QMainWindow
+from qtpy.QtWidgets import QApplication, QMainWindow, QWidget
 from windows import Docks
 
 from napari_wsimil.app.widgets.readout import ReadoutBar
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Seconds after which napari's own status text has long been written.
 _LATER = 0.1
+#: Seconds that a move may take to reach the canvas; none comes if the mouse is there already.
+_LONGEST = 3.0
 #: Seconds below which handling events drew no frame.
 _QUICK = 0.01
 
@@ -64,13 +66,33 @@ def settle() -> None:
         quick = time.monotonic() - start < _QUICK
 
 
+class Moves(QObject):
+    """Counts the moves of the mouse that reach a canvas."""
+
+    def __init__(self, canvas: QWidget) -> None:
+        super().__init__(canvas)
+        self.count = 0
+        canvas.installEventFilter(self)
+
+    def eventFilter(self, _: QObject, event: QEvent) -> bool:
+        self.count += event.type() == QEvent.Type.MouseMove
+        return False
+
+
 def move(canvas: QtViewer, x: float, y: float) -> None:
-    """Move the mouse of the screen to a pixel of a canvas."""
+    """Move the mouse of the screen to a pixel of a canvas, by way of its corner.
+
+    A canvas drops moves that follow each other within 10 ms, and a busy screen is late with them.
+    """
     native = canvas.canvas.native
-    QCursor.setPos(native.mapToGlobal(QPoint(5, 5)))  # else it may not move at all
-    settle()  # a canvas drops moves that follow each other within 10 ms
-    QCursor.setPos(native.mapToGlobal(QPoint(round(x), round(y))))
-    settle()
+    moves = Moves(native)
+    for place in (QPoint(5, 5), QPoint(round(x), round(y))):
+        before, end = moves.count, time.monotonic() + _LONGEST
+        QCursor.setPos(native.mapToGlobal(place))
+        while moves.count == before and time.monotonic() < end:
+            QApplication.processEvents()
+        settle()
+    native.removeEventFilter(moves)
 
 
 def over(docks: Docks, x: float, y: float) -> str:
