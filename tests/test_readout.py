@@ -101,7 +101,11 @@ def over(docks: Docks, x: float, y: float) -> str:
     canvas = docks.viewer.window._qt_viewer
     left = width / 2 + (x - camera.center[-1]) * camera.zoom
     top = height / 2 + (y - camera.center[-2]) * camera.zoom
-    move(canvas, left, top)
+    for _ in range(3):  # a canvas may drop a move
+        move(canvas, left, top)
+        cursor = docks.pane.cursor
+        if cursor is not None and abs(cursor.x * 0.499 - x) < 3 / camera.zoom:
+            break
     return bar_of(docks).text()
 
 
