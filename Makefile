@@ -33,6 +33,7 @@ lint: $(STAMP)-test $(STAMP)-lint
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/typos
+	$(BIN)/python scripts/check_words.py
 
 bench: $(STAMP)-test
 	$(BIN)/python benchmarks/viewing.py
