@@ -97,6 +97,16 @@ def as_wal(folder: Path) -> sqlite3.Connection:
     return connection
 
 
+def damage(folder: Path, table: str) -> None:
+    """Overwrite the first page of a table of a study with junk."""
+    with closing(sqlite3.connect(folder / "study.db")) as connection:
+        query = "SELECT rootpage FROM sqlite_master WHERE name = ?"
+        (page,) = connection.execute(query, (table,)).fetchone()
+    content = bytearray((folder / "study.db").read_bytes())
+    content[(page - 1) * 4096 : page * 4096] = b"junk" * 1024
+    (folder / "study.db").write_bytes(content)
+
+
 def of_a_later_version(folder: Path) -> None:
     """Make a closed study one that this program may only read."""
     with closing(sqlite3.connect(folder / "study.db")) as connection:

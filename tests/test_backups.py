@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from cohorts import make_bag
-from studies import SCHEMA, as_version_2, as_wal, beside, record, small_study
+from studies import SCHEMA, as_version_2, as_wal, beside, damage, record, small_study
 
 from napari_wsimil.app.sharing import share
 from napari_wsimil.bags.store import save_bag
@@ -74,16 +74,6 @@ def ldh_in(database: Path) -> str:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         (cells,) = connection.execute(select).fetchone()
     return str(cells)
-
-
-def damage(folder: Path, table: str) -> None:
-    """Overwrite the first page of a table with junk."""
-    with closing(sqlite3.connect(folder / "study.db")) as connection:
-        query = "SELECT rootpage FROM sqlite_master WHERE name = ?"
-        (page,) = connection.execute(query, (table,)).fetchone()
-    content = bytearray((folder / "study.db").read_bytes())
-    content[(page - 1) * PAGE : page * PAGE] = b"junk" * (PAGE // 4)
-    (folder / "study.db").write_bytes(content)
 
 
 def test_the_first_write_of_a_day_is_preceded_by_a_backup(folder: Path, clock: SetClock) -> None:

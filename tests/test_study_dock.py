@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import sqlite3
 import threading
-from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import openpyxl
@@ -13,7 +11,7 @@ import pytest
 from cohorts import make_bag
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QDialog, QInputDialog
-from studies import of_a_later_version, small_study
+from studies import damage, of_a_later_version, small_study
 
 from napari_wsimil.app.link_work import Found, mismatch_lines, survey_job
 from napari_wsimil.app.names import NAMES
@@ -695,7 +693,9 @@ def test_a_damaged_study_is_restored_from_the_dock(
     dock.study.open(tmp_path / "study")
     dock.idle()
     assert dock.study.buttons.restore.isHidden()
-    dock.study.open(_damaged(tmp_path / "copy", tmp_path / "study", "runs"))
+    shutil.copytree(tmp_path / "study", tmp_path / "copy")
+    damage(tmp_path / "copy", "runs")
+    dock.study.open(tmp_path / "copy")
     dock.idle()
     assert "is damaged. Restore a backup" in dock.study.facts.text()
     assert not dock.study.buttons.table.isEnabled()
@@ -736,18 +736,6 @@ def test_a_study_too_damaged_to_open_is_restored_from_the_dock(
     dock.idle()
     assert dock.session.study.read_only == ""
     assert dock.study.buttons.restore.isHidden()
-
-
-def _damaged(folder: Path, study: Path, table: str) -> Path:
-    """Return a copy of a study with junk in a table."""
-    shutil.copytree(study, folder)
-    with closing(sqlite3.connect(folder / "study.db")) as connection:
-        query = "SELECT rootpage FROM sqlite_master WHERE name = ?"
-        (page,) = connection.execute(query, (table,)).fetchone()
-    content = bytearray((folder / "study.db").read_bytes())
-    content[(page - 1) * 4096 : page * 4096] = b"junk" * 1024
-    (folder / "study.db").write_bytes(content)
-    return folder
 
 
 def test_the_sheet_of_a_workbook_is_chosen_in_the_dialog(

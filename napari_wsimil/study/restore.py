@@ -101,7 +101,7 @@ def _choose(path: Path, name: str) -> Backup:
     backups = list_backups(path.parent)
     if not backups:
         raise StudyError(
-            f"{path.parent} has no backups. See docs/how-to/recover-a-study.md for "
+            f"{path.parent} has no backups. The documentation (Recover a damaged study) shows "
             "SQLite's `.recover`."
         )
     for backup in backups:
