@@ -10,6 +10,7 @@ import typer
 from napari_wsimil import _cli_options as opt
 from napari_wsimil._cli_console import report, warn
 from napari_wsimil._cli_study_facts import (
+    backup_facts,
     chain_facts,
     naming_facts,
     patient_facts,
@@ -57,7 +58,10 @@ PredictionsToo = Annotated[
 Newest = Annotated[int | None, typer.Option(min=1, help="How many of the last; all if none.")]
 RootName = Annotated[str, typer.Argument(help="Name of the root, as show tells it.")]
 RootFolder = Annotated[Path, typer.Argument(help="Where its files are now.")]
-Sound = Annotated[Path, typer.Argument(metavar="NEW", help="Folder of the new study.")]
+BackupName = Annotated[
+    str, typer.Option("--from", metavar="BACKUP", help="File name in backups/; else the newest.")
+]
+ListBackups = Annotated[bool, typer.Option("--list", help="List the backups; restore nothing.")]
 KeyFile = Annotated[
     Path | None,
     typer.Option("--key", help="File of names, outside the study; among your data if none."),
@@ -245,19 +249,36 @@ def root(
         report({"roots": study.roots}, as_json)
 
 
-@verbs.command(epilog=opt.examples("napari-wsimil study rescue lymphoma lymphoma-rescued"))
-def rescue(folder: Folder, new: Sound, as_json: opt.Json = False) -> None:
-    """Make a new, sound study of what can be read of a damaged one, and tell what is lost.
+@verbs.command(epilog=opt.examples("napari-wsimil study restore lymphoma", "… lymphoma --list"))
+def restore(
+    folder: Folder,
+    backup: BackupName = "",
+    only_list: ListBackups = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Restore a study from a backup.
 
-    The damaged study stays as it is. Features and other files stay in its folder, where the
-    new one finds them.
+    A damaged study gets its newest backup; one without damage goes back to the backup that you
+    name. The replaced database is kept in backups/.
     """
-    from napari_wsimil.study.rescue import rescue_study
+    from napari_wsimil.study.restore import restore_study
+    from napari_wsimil.study.study import open_study
 
-    found = rescue_study(folder, new)
-    with found.study as study:
-        lost: dict[str, Any] = {"lost": list(found.lost), "files_left_in": found.left}
-        report(study_facts(study) | lost, as_json)
+    if only_list:
+        report({"backups": backup_facts(folder)}, as_json)
+        return
+    restored = restore_study(folder, backup)
+    facts: dict[str, Any] = {"restored": restored.backup.path.name, "replaced": restored.replaced}
+    with open_study(folder) as study:
+        report(facts | study_facts(study), as_json)
+
+
+@verbs.command(hidden=True)
+def rescue(folder: Folder, new: Annotated[str, typer.Argument()] = "") -> None:
+    """Name the verb that replaced this one."""
+    raise ValueError(
+        f"`study rescue` was removed. Restore a backup: `napari-wsimil study restore {folder}`."
+    )
 
 
 def _warn(study: Study) -> None:

@@ -51,8 +51,21 @@ def study_facts(study: Study) -> dict[str, Any]:
         "models_trained": len(study.runs.read()),
         "predictions": len(study.predictions.read()),
         "reviews": len(study.reviews.read()),
-        "journal": study.journal,
         **chain_facts(study.ledger),
+    }
+
+
+def backup_facts(folder: Path) -> dict[str, Any]:
+    """Return the backups of a study by file name, newest first."""
+    from napari_wsimil.study.backups import list_backups
+
+    return {
+        backup.path.name: {
+            "when": f"{backup.when:%Y-%m-%d %H:%M:%S} UTC",
+            "reason": backup.reason.value,
+            "bytes": backup.path.stat().st_size,
+        }
+        for backup in list_backups(folder)
     }
 
 
@@ -188,7 +201,5 @@ def _counted(words: Sequence[str]) -> dict[str, int]:
 
 
 def chain_facts(ledger: Ledger) -> dict[str, str]:
-    """Return whether the chain of a ledger holds, and what it lost before a rescue."""
-    cuts = ledger.cuts()
-    holds = f"its chain holds, but for entries {cuts}" if cuts else "its chain holds"
-    return {"ledger": ledger.check() or holds}
+    """Return whether the chain of a ledger holds."""
+    return {"ledger": ledger.check() or "its chain holds"}

@@ -89,6 +89,24 @@ def as_version_2(folder: Path) -> None:
         connection.execute("PRAGMA user_version = 2")
 
 
+def as_wal(folder: Path) -> sqlite3.Connection:
+    """Give a closed study a write-ahead log, and return the connection that keeps it."""
+    connection = sqlite3.connect(folder / "study.db", isolation_level=None)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("UPDATE records SET cells = replace(cells, '180', '200')")
+    return connection
+
+
+def damage(folder: Path, table: str) -> None:
+    """Overwrite the first page of a table of a study with junk."""
+    with closing(sqlite3.connect(folder / "study.db")) as connection:
+        query = "SELECT rootpage FROM sqlite_master WHERE name = ?"
+        (page,) = connection.execute(query, (table,)).fetchone()
+    content = bytearray((folder / "study.db").read_bytes())
+    content[(page - 1) * 4096 : page * 4096] = b"junk" * 1024
+    (folder / "study.db").write_bytes(content)
+
+
 def of_a_later_version(folder: Path) -> None:
     """Make a closed study one that this program may only read."""
     with closing(sqlite3.connect(folder / "study.db")) as connection:

@@ -8,9 +8,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import select
 from studies import small_study
 
+from napari_wsimil.study.database import open_database
+from napari_wsimil.study.entry import append, drafted
 from napari_wsimil.study.ledger import Act, Effect
+from napari_wsimil.study.stored import StoredEntry
 from napari_wsimil.study.study import open_study
 
 if TYPE_CHECKING:
@@ -119,6 +123,25 @@ def test_an_entry_put_in_between_is_noticed(folder: Path) -> None:
         "FROM ledger WHERE number = 3"
     )
     assert "entry 4" in tamper(folder, shift, back, copy)
+
+
+def test_a_rescue_of_an_earlier_version_declares_lost_entries(folder: Path) -> None:
+    gap = "DELETE FROM ledger WHERE number IN (3, 4)"
+    assert "entry 3 of the ledger is gone" in tamper(folder, gap)
+    database = open_database(folder / "study.db")
+    with database.writing() as session:
+        hashes = session.scalars(select(StoredEntry.hash).order_by(StoredEntry.number))
+        pin = hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+        append(session, [drafted("ada", Act.RESCUED, new=pin, erased=(3, 4))])
+    database.close()
+    with open_study(folder) as study:
+        assert study.ledger.check() == ""
+    connection = sqlite3.connect(folder / "study.db")
+    connection.execute("DELETE FROM ledger WHERE number = 5")
+    connection.commit()
+    connection.close()
+    with open_study(folder) as study:
+        assert study.ledger.check() == "entry 5 of the ledger is gone"
 
 
 def test_a_damaged_entry_does_not_hide_the_others(folder: Path) -> None:

@@ -71,14 +71,18 @@ INSIDE = {
     "space/phantom/pyramid.py": {"write_tiff"},
     "space/readers/dicom.py": {"read_matrices", "read_matrix"},
     "space/readers/images.py": {"images_of_file"},
-    "study/condition.py": {"examine", "spoken"},
+    "study/backups.py": {"Backups.__init__", "make_private_folder", "private_mode"},
+    "study/condition.py": {
+        "DamagedStudyError.__init__",
+        "damage_message",
+        "examine",
+        "study_error",
+    },
     "study/database.py": {"Database.__init__", "create_database", "open_database"},
-    "study/disks.py": {"file_system"},
     "study/links.py": {"write_links"},
     "study/opened.py": {"Study.__init__"},
     "study/roots.py": {"place_of", "new_roots", "roots_of", "placed"},
     "study/runs.py": {"Runs.__init__"},
-    "study/salvage.py": {"copied", "salvaged"},
     "study/tables.py": {"csv_cells", "table_of"},
 }
 

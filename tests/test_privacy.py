@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 import pytest
 from cohorts import CLASSES, SPLITS, make_bag
-from studies import SCHEMA, beside, record
+from studies import SCHEMA, as_wal, beside, record
 
 from napari_wsimil.app.forgetting import forget
 from napari_wsimil.app.sharing import share
@@ -365,15 +365,30 @@ def test_who_was_forgotten_does_not_come_back_under_the_name(study: Study) -> No
 
 def test_a_study_open_elsewhere_is_swept_later(study: Study) -> None:
     with open_study(study.folder, wait_s=0.05) as mine:
-        reader = sqlite3.connect(study.folder / "study.db", isolation_level=None)
+        reader = as_wal(study.folder)
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM ledger").fetchall()
-        with pytest.raises(StudyError):
+        with pytest.raises(StudyError, match="old pages stay in its journal"):
             mine.forget("Erika Mustermann", "consent withdrawn")
         reader.close()
         assert len(mine.manifest().patients) == 1
         mine.forget("Erika Mustermann", "again")
         assert b"1234.5" not in contents(study.folder)
+
+
+def test_while_another_program_reads_nobody_is_forgotten(study: Study) -> None:
+    features = study.folder / "features" / "Doe-1987.h5"
+    with open_study(study.folder, wait_s=0.05) as mine:
+        reader = sqlite3.connect(study.folder / "study.db", isolation_level=None)
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM ledger").fetchall()
+        with pytest.raises(StudyError, match="or reading it: nothing was changed, try again"):
+            mine.forget("Erika Mustermann", "consent withdrawn")
+        assert len(mine.manifest().patients) == 2
+        assert features.exists()
+        reader.close()
+        mine.forget("Erika Mustermann", "consent withdrawn")
+        assert not features.exists()
 
 
 def test_models_of_a_forgotten_patient_and_where_files_went_are_named(

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import shutil
-import sqlite3
 import threading
-from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import openpyxl
 import pytest
 from cohorts import make_bag
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QDialog
-from studies import of_a_later_version, small_study
+from qtpy.QtWidgets import QDialog, QInputDialog
+from studies import damage, of_a_later_version, small_study
 
 from napari_wsimil.app.link_work import Found, mismatch_lines, survey_job
 from napari_wsimil.app.names import NAMES
@@ -686,38 +684,58 @@ def test_what_is_typed_of_features_must_be_a_number(filled: Dock, tmp_path: Path
     assert not dialog.link_button.isEnabled()
 
 
-def test_a_damaged_study_is_rescued_from_the_dock(
+def test_a_damaged_study_is_restored_from_the_dock(
     dock: Dock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small_study(tmp_path / "study").close()
+    with open_study(tmp_path / "study") as study:
+        study.link([], "a backup of both patients")
     dock.study.open(tmp_path / "study")
     dock.idle()
-    assert dock.study.buttons.rescue.isHidden()
-    dock.study.open(_damaged(tmp_path / "copy", tmp_path / "study"))
+    assert dock.study.buttons.restore.isHidden()
+    shutil.copytree(tmp_path / "study", tmp_path / "copy")
+    damage(tmp_path / "copy", "runs")
+    dock.study.open(tmp_path / "copy")
     dock.idle()
-    assert "is damaged" in dock.study.facts.text()
-    assert not dock.study.buttons.export.isEnabled()
-    assert not dock.study.buttons.rescue.isHidden()
-    monkeypatch.setattr(study_ask, "ask_rescue", lambda _: tmp_path / "new")
-    dock.study.buttons.rescue.click()
+    assert "is damaged. Restore a backup" in dock.study.facts.text()
+    assert not dock.study.buttons.table.isEnabled()
+    assert not dock.study.buttons.restore.isHidden()
+    offered = []
+
+    def choose(*arguments: Any, **_: Any) -> tuple[str, bool]:
+        offered.extend(arguments[3])
+        return arguments[3][0], True
+
+    monkeypatch.setattr(QInputDialog, "getItem", choose)
+    dock.study.buttons.restore.click()
     dock.idle()
-    assert dock.session.study.folder == tmp_path / "new"
+    assert "UTC (import)" in offered[0]
+    assert dock.session.study.folder == tmp_path / "copy"
     assert dock.session.study.read_only == ""
-    assert "root slides is lost" in dock.study.news.text()
-    assert dock.study.buttons.rescue.isHidden()
-    assert dock.study.buttons.export.isEnabled()
+    assert len(dock.study.cases.manifest.patients) == 2
+    assert "Restored the backup of" in dock.study.news.text()
+    assert "backups/replaced-" in dock.study.news.text()
+    assert dock.study.buttons.restore.isHidden()
+    assert dock.study.buttons.table.isEnabled()
 
 
-def _damaged(folder: Path, study: Path) -> Path:
-    """Return a copy of a study whose roots are junk."""
-    shutil.copytree(study, folder)
-    with closing(sqlite3.connect(folder / "study.db")) as connection:
-        query = "SELECT rootpage FROM sqlite_master WHERE name = 'roots'"
-        (page,) = connection.execute(query).fetchone()
-    content = bytearray((folder / "study.db").read_bytes())
-    content[(page - 1) * 4096 : page * 4096] = b"junk" * 1024
-    (folder / "study.db").write_bytes(content)
-    return folder
+def test_a_study_too_damaged_to_open_is_restored_from_the_dock(
+    dock: Dock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_study(tmp_path / "study").close()
+    (tmp_path / "study" / "study.db").write_bytes(b"junk" * 4096)
+    dock.study.open(tmp_path / "study")
+    dock.idle()
+    assert dock.session.study is None
+    assert not dock.study.buttons.restore.isHidden()
+    monkeypatch.setattr(study_ask, "ask_backup", lambda *_: None)
+    dock.study.buttons.restore.click()  # canceled
+    assert dock.session.study is None
+    monkeypatch.setattr(study_ask, "ask_backup", lambda *_: "")
+    dock.study.buttons.restore.click()
+    dock.idle()
+    assert dock.session.study.read_only == ""
+    assert dock.study.buttons.restore.isHidden()
 
 
 def test_the_sheet_of_a_workbook_is_chosen_in_the_dialog(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from napari_wsimil.bags.scrub import left_out, save_scrubbed
 from napari_wsimil.learning.cohort import bag_of_slide, feature_path
 from napari_wsimil.learning.evaluation import Step
+from napari_wsimil.study.backups import BACKUPS
 from napari_wsimil.study.disguise import disguised, with_features
 from napari_wsimil.study.entry import Act
 from napari_wsimil.study.links import Link
@@ -54,8 +55,8 @@ def share(study: Study, out: Path, key: Path | None = None) -> Generator[Step, N
     """Yield after every file of features; return the scrubbed copy of a study.
 
     The copy has new pseudonyms in a random order, days in place of dates, features written
-    anew, and a ledger of its own. Slides, models, maps and exports are not in it, nor runs,
-    predictions and reviews. It takes its name when it is whole, and the study's ledger keeps
+    anew, and a ledger of its own. Slides, models, maps, exports and backups are not in it, nor
+    runs, predictions and reviews. It takes its name when it is whole, and the study's ledger keeps
     where it went.
 
     Parameters
@@ -88,6 +89,7 @@ def share(study: Study, out: Path, key: Path | None = None) -> Generator[Step, N
         identity, attributes, count = yield from work
         kept = Key(key or default_key(identity), given.patients_key, given.slides_key)
         kept.save()
+        shutil.rmtree(part / BACKUPS)
         os.replace(part, out)
     finally:
         shutil.rmtree(part, ignore_errors=True)

@@ -9,8 +9,9 @@ from napari_wsimil.study.time_to_event import NOT_NAMED, tally_of, tally_words
 
 if TYPE_CHECKING:
     from napari_wsimil.study.additions import Added
+    from napari_wsimil.study.backups import Backup
     from napari_wsimil.study.manifest import Manifest
-    from napari_wsimil.study.rescue import Rescued
+    from napari_wsimil.study.restore import Restored
     from napari_wsimil.study.study import Study
 
 _SHOWN = 4
@@ -50,11 +51,15 @@ def added_words(added: Added) -> str:
     return words
 
 
-def rescued_words(rescued: Rescued) -> str:
-    """Return what is lost of a damaged study, and where files of the new one still lie."""
-    lost = "<br>".join(html.escape(said, quote=False) for said in rescued.lost)
-    words = f"<b>Lost:</b><br>{lost}" if lost else "Nothing is known to be lost."
-    if rescued.left is not None:
-        left = html.escape(str(rescued.left), quote=False)
-        words += f"<br>Features and other files still lie in {left}: keep it."
-    return words
+def restored_message(restored: Restored) -> str:
+    """Return the restored backup, and where the replaced database is."""
+    message = f"Restored the backup of {backup_label(restored.backup)}."
+    if restored.replaced is not None:
+        replaced = html.escape(restored.replaced.name, quote=False)
+        message += f"<br>The replaced database is kept as backups/{replaced}."
+    return message
+
+
+def backup_label(backup: Backup) -> str:
+    """Return time and reason of a backup, such as "2026-01-31 14:22:05 UTC (import)"."""
+    return f"{backup.when:%Y-%m-%d %H:%M:%S} UTC ({backup.reason})"

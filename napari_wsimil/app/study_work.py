@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from napari_wsimil.app.case import Case
-from napari_wsimil.app.study_words import rescued_words
+from napari_wsimil.app.study_words import restored_message
 from napari_wsimil.app.work import Step
 from napari_wsimil.study.formats import workbook_sheets
 from napari_wsimil.study.importing import export_table, import_table, plan_for
 from napari_wsimil.study.pseudonyms import default_key, read_key
-from napari_wsimil.study.rescue import rescue_study
+from napari_wsimil.study.restore import restore_study
 from napari_wsimil.study.study import create_study, open_study, study_of_folder
 from napari_wsimil.study.tables import RecordError
 
@@ -72,14 +72,10 @@ class Sought:
 
 @dataclass(frozen=True)
 class Chain:
-    """A ledger, newest entry first, why its chain is broken, and what it lost before a rescue.
-
-    Both are empty if it holds and is whole.
-    """
+    """A ledger, newest entry first, and the fault of its chain; empty if it holds."""
 
     entries: tuple[Entry, ...]
     fault: str
-    cuts: str = ""
 
 
 def open_study_job(folder: Path) -> Generator[Step, None, Opened]:
@@ -103,12 +99,12 @@ def folder_job(slides: Path, folder: Path) -> Generator[Step, None, Opened]:
     return (yield from read_job(study_of_folder(slides, folder)))
 
 
-def rescue_job(folder: Path, new: Path) -> Generator[Step, None, Opened]:
-    """Return the study made of what can be read of a damaged one, and what is lost of it."""
-    yield Step("saving what can be read")
-    found = rescue_study(folder, new)
-    opened = yield from read_job(found.study)
-    return replace(opened, news=rescued_words(found))
+def restore_job(folder: Path, name: str) -> Generator[Step, None, Opened]:
+    """Return a study, restored from the backup of a name."""
+    yield Step("restoring the backup")
+    restored = restore_study(folder, name)
+    opened = yield from open_study_job(folder)
+    return replace(opened, news=restored_message(restored))
 
 
 def read_job(study: Study) -> Generator[Step, None, Opened]:
@@ -158,7 +154,7 @@ def export_table_job(
 def chain_job(study: Study) -> Generator[Step, None, Chain]:
     """Return a study's ledger, its chain checked."""
     yield Step("checking the ledger")
-    return Chain(study.ledger.entries()[::-1], study.ledger.check(), study.ledger.cuts())
+    return Chain(study.ledger.entries()[::-1], study.ledger.check())
 
 
 def runs_job(study: Study) -> Generator[Step, None, tuple[Run, ...]]:

@@ -238,7 +238,7 @@ class Addition:
 
     def _note(self, row: StoredPatient, changes: Mapping[str, tuple[str, str]]) -> None:
         if row.record is None:
-            raise StudyError(f"patient {row.name} has lost the record: take it from a backup")
+            raise StudyError(f"patient {row.name} has lost the record: restore a backup")
         record = held(self.schema, row.record).record
         entry = drafted(self.who, Act.IMPORTED, patient=row.name, why=self.why)
         entries = per_field(replace(entry, record=record.digest()), changes)

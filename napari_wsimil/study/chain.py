@@ -1,27 +1,21 @@
-"""Chain: whether a ledger's entries hang together, and what was lost of it before a rescue.
+"""Chain: whether a ledger's entries hang together.
 
-A rescued ledger keeps the numbers and hashes of the entries that were saved. The entry of the
-rescue names those that are gone, and pins those before it, so that the chain shows changes to
-them as before.
+Studies that an earlier version rescued may lack entries: the entry of the rescue declares their
+numbers, and pins the hashes of those before it.
 """
 
 from __future__ import annotations
 
 import hashlib
-from itertools import groupby
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select
-
 from napari_wsimil.study.entry import Act, entry_of, fault, is_intact
-from napari_wsimil.study.stored import StoredEntry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from sqlalchemy.orm import Session
-
     from napari_wsimil.study.entry import Entry
+    from napari_wsimil.study.stored import StoredEntry
 
 
 def first_fault(rows: Sequence[StoredEntry]) -> str:
@@ -38,31 +32,15 @@ def first_fault(rows: Sequence[StoredEntry]) -> str:
         is_cut = row.number > before + 1 and row.number not in rescues
         if wrong := fault(row, row.previous if is_cut else previous, erased):
             return f"entry {row.number} of the ledger {wrong}"
-        if row.number in rescues and rescues[row.number].new != pinned(rows[:place]):
+        if row.number in rescues and rescues[row.number].new != _pinned(rows[:place]):
             return f"entry {row.number} of the ledger took over other entries than stand before it"
         previous, before = row.hash, row.number
     return ""
 
 
-def pinned(rows: Iterable[StoredEntry]) -> str:
-    """Return the SHA-256 in hex of the hashes of rows, which a rescue keeps of those before it."""
+def _pinned(rows: Iterable[StoredEntry]) -> str:
+    """Return the SHA-256 in hex of the hashes of rows, as a rescue kept them."""
     return hashlib.sha256("\n".join(row.hash for row in rows).encode()).hexdigest()
-
-
-def cuts(session: Session) -> str:
-    """Return which entries were lost before the ledger was rescued, in words; empty if none."""
-    rescues = StoredEntry.content.contains(f'"act": "{Act.RESCUED}"')
-    rows = session.scalars(select(StoredEntry).where(rescues).order_by(StoredEntry.number))
-    entries = [entry_of(row) for row in rows if is_intact(row)]
-    told = (f"{spans(e.erased)} (entry {e.number} tells)" for e in entries if e.erased)
-    return ", ".join(told)
-
-
-def spans(numbers: Iterable[int]) -> str:
-    """Return numbers in words: 1, 3 to 5."""
-    runs = groupby(enumerate(sorted(numbers)), key=lambda pair: pair[1] - pair[0])
-    ends = [[number for _, number in run] for _, run in runs]
-    return ", ".join(f"{e[0]}" if len(e) == 1 else f"{e[0]} to {e[-1]}" for e in ends)
 
 
 def _declares(entry: Entry) -> bool:

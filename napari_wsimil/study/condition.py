@@ -1,4 +1,4 @@
-"""Condition: whether the database of a study can be written, read, or partly read."""
+"""Condition: whether the database of a study can be written or read, or is damaged."""
 
 from __future__ import annotations
 
@@ -22,13 +22,43 @@ class StudyError(RecordError):
     """A study cannot be opened, read or written; the message says why and what to do."""
 
 
+class DamagedStudyError(StudyError):
+    """A study's database is damaged.
+
+    Attributes
+    ----------
+    folder
+        The study's.
+    """
+
+    def __init__(self, path: Path, problem: str = "is damaged") -> None:
+        super().__init__(damage_message(path, problem))
+        self.folder = path.parent
+
+
 class Health(Enum):
     """What can be done with a database."""
 
     SOUND = auto()  # read and written
     READABLE = auto()  # read in place
     UNREACHABLE = auto()  # read, once it is copied: its journal needs a folder to write in
-    DAMAGED = auto()  # read in part
+    DAMAGED = auto()  # read as far as SQLite can
+
+
+def damage_message(path: Path, problem: str = "is damaged") -> str:
+    """Return a sentence that names a damaged database and the remedy."""
+    return f"{path} {problem}. Restore a backup: `napari-wsimil study restore {path.parent}`."
+
+
+def is_sound(connection: sqlite3.Connection) -> bool:
+    """Return whether SQLite's quick check finds no fault."""
+    (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    return bool(answer == "ok")
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Return whether an error of SQLite means that the file is damaged."""
+    return getattr(error, "sqlite_errorname", "").startswith(_DAMAGED)
 
 
 def examine(path: Path, wait_s: float) -> tuple[Health, str]:
@@ -44,20 +74,25 @@ def examine(path: Path, wait_s: float) -> tuple[Health, str]:
         return _probed(path, wait_s)
     except sqlite3.Error as error:
         code = error.sqlite_errorname
-        if code.startswith(_DAMAGED):
-            return Health.DAMAGED, f"{path} is damaged"
+        if is_damage(error):
+            return Health.DAMAGED, damage_message(path)
         if code.startswith(_UNWRITABLE):
             return Health.UNREACHABLE, f"{path} may not be written"
-        raise StudyError(spoken(path, error)) from error
+        raise study_error(path, error) from error
 
 
-def spoken(path: Path, error: sqlite3.Error) -> str:
-    """Return what an error of SQLite means for who uses the study."""
+def study_error(path: Path, error: sqlite3.Error) -> StudyError:
+    """Return the error for a user of the study that an error of SQLite stands for."""
+    return DamagedStudyError(path) if is_damage(error) else StudyError(_message(path, error))
+
+
+def _message(path: Path, error: sqlite3.Error) -> str:
     code = getattr(error, "sqlite_errorname", "")
     if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return f"{path}: another program is writing to the study: nothing was changed, try again"
-    if code.startswith(_DAMAGED):
-        return f"{path} is damaged: open the study again to see what can be saved"
+        return (
+            f"{path}: another program is writing to the study, or reading it: nothing was "
+            "changed, try again"
+        )
     if code.startswith(_UNWRITABLE):
         return f"{path} may not be written: nothing was changed"
     if code.startswith("SQLITE_FULL"):
@@ -74,9 +109,9 @@ def _refuse_other(path: Path) -> None:
             f"{path.parent} is no study: it has no {path.name}; `study create` makes one"
         ) from error
     if not head:
-        raise StudyError(f"{path} is empty: nothing of it can be saved, take it from a backup")
+        raise DamagedStudyError(path, "is empty")
     if head[:16] != _MAGIC:
-        raise StudyError(f"{path} is no SQLite database, or its beginning is destroyed")
+        raise DamagedStudyError(path, "is no SQLite database, or its beginning is destroyed")
     if int.from_bytes(head[68:72], "big") != APPLICATION:
         raise StudyError(f"{path} is the database of another program")
 
@@ -86,9 +121,8 @@ def _probed(path: Path, wait_s: float) -> tuple[Health, str]:
     connection = sqlite3.connect(uri, uri=True, timeout=wait_s, isolation_level=None)
     try:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-        if found != "ok":
-            return Health.DAMAGED, f"{path} is damaged"
+        if not is_sound(connection):
+            return Health.DAMAGED, damage_message(path)
         if version > VERSION:
             return Health.READABLE, (
                 f"{path} was made by a newer version of this program (format {version}, "

@@ -6,8 +6,11 @@ read cannot change under it, and a process that dies in the middle leaves nothin
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import create_engine, event
@@ -17,16 +20,16 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 from sqlalchemy.schema import CreateColumn, CreateTable
 
-from napari_wsimil.study.condition import Health, StudyError, examine, spoken
-from napari_wsimil.study.disks import file_system, journal_on
-from napari_wsimil.study.salvage import copied, salvaged
+from napari_wsimil.study.backups import Backups, Reason, utc_now
+from napari_wsimil.study.condition import Health, StudyError, examine, study_error
 from napari_wsimil.study.stored import APPLICATION, VERSION, Base
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
 
     from sqlalchemy import Column, Connection, Engine
+
+    from napari_wsimil.study.backups import Clock
 
 #: Seconds to wait for another program that writes.
 WAIT_S = 5.0
@@ -41,24 +44,16 @@ class Database:
         The file.
     read_only
         Why it cannot be written, in a sentence; empty if it can.
-    journal
-        Which journal it has, and why, in a sentence.
-    health, lost
-        What can be done with the file, and what is known to be lost of a damaged one.
+    health
+        State of the file when it was opened.
     """
 
     def __init__(
-        self,
-        path: Path,
-        engine: Engine,
-        read_only: str,
-        journal: str,
-        health: Health = Health.SOUND,
-        lost: tuple[str, ...] = (),
+        self, path: Path, engine: Engine, read_only: str, health: Health, backups: Backups
     ) -> None:
-        self.path, self.read_only, self.journal = path, read_only, journal
-        self.health, self.lost = health, lost
-        self._reader, self._writer = engine, engine.execution_options(writes=True)
+        self.path, self.read_only, self.health = path, read_only, health
+        self._reader = engine
+        self._backups, self._has_rollback_journal = backups, False
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
@@ -77,22 +72,79 @@ class Database:
             yield session
 
     @contextmanager
-    def writing(self) -> Iterator[Session]:
+    def writing(self, before: Reason | None = None) -> Iterator[Session]:
         """Give a session whose changes are kept together at the end, or, on an error, not at all.
+
+        Parameters
+        ----------
+        before
+            Reason for a backup; without one the first write of a day is backed up before.
 
         Raises
         ------
         StudyError
-            If the database cannot be written; says why.
+            If the database or its backup cannot be written; says why.
         """
         if self.read_only:
             raise StudyError(f"nothing was changed: {self.read_only}")
+        with self._locked() as session, self._backups.before(before):
+            yield session
+
+    @contextmanager
+    def erasing(self) -> Iterator[Session]:
+        """Give a session as `writing` does, after a backup; nobody can read meanwhile.
+
+        So no reader can stop the transaction after files outside of it were deleted.
+
+        Raises
+        ------
+        StudyError
+            As `writing`.
+        """
+        with self.writing(Reason.ERASE):
+            pass
+        with self._locked("EXCLUSIVE") as session:
+            yield session
+
+    def renew_backups(self) -> None:
+        """Replace all backups by one new one, so that nothing erased is left in any.
+
+        Raises
+        ------
+        StudyError
+            If the database or its backup cannot be written; says why.
+        """
+        with self._locked():
+            self._backups.renew()
+
+    @contextmanager
+    def _locked(self, lock: str = "IMMEDIATE") -> Iterator[Session]:
+        """Give a session that has the write lock."""
+        self._leave_wal()
+        writer = self._reader.execution_options(lock=lock)
         with (
             _in_words(self.path),
-            Session(self._writer, expire_on_commit=False) as session,
+            Session(writer, expire_on_commit=False) as session,
             session.begin(),
         ):
+            session.connection()
             yield session
+
+    def _leave_wal(self) -> None:
+        """Change a write-ahead log to a rollback journal, safe on network shares.
+
+        While another program has the study open, its journal stays until a later write.
+        """
+        if self._has_rollback_journal:
+            return
+        self._reader.dispose()  # idle connections keep a write-ahead log open
+        with (
+            _in_words(self.path),
+            closing(_connected(self.path, 0)) as connection,
+            suppress(sqlite3.OperationalError),
+        ):
+            (mode,) = connection.execute("PRAGMA journal_mode = DELETE").fetchone()
+            self._has_rollback_journal = mode == "delete"
 
     def sweep(self) -> None:
         """Leave nothing of what was deleted in the file, its free pages and its journal.
@@ -150,12 +202,11 @@ def create_database(path: Path, fill: Callable[[Session], None]) -> None:
         unborn.unlink(missing_ok=True)
 
 
-def open_database(path: Path, wait_s: float = WAIT_S) -> Database:
+def open_database(path: Path, wait_s: float = WAIT_S, clock: Clock = utc_now) -> Database:
     """Return a study's database, read-only where it cannot be written; it then says why.
 
-    Where the file is damaged, what can be read of it is copied to memory. One of an older
-    version gets the tables and columns it lacks; where it cannot be written they are there
-    without values.
+    A damaged one is read as far as SQLite can. One of an older version gets the tables and
+    columns it lacks; where it cannot be written they are there without values.
 
     Parameters
     ----------
@@ -163,6 +214,8 @@ def open_database(path: Path, wait_s: float = WAIT_S) -> Database:
         The file.
     wait_s
         Seconds to wait for other programs that write, here and in every transaction.
+    clock
+        Dates the backups.
 
     Raises
     ------
@@ -170,30 +223,39 @@ def open_database(path: Path, wait_s: float = WAIT_S) -> Database:
         If there is none, it is none of ours, or nothing of it can be read.
     """
     health, why = examine(path, wait_s)
-    if health is Health.DAMAGED:
-        found = salvaged(path, why)
-        return _in_memory(path, found.memory, found.why, health, found.lost)
+    backups = Backups(path, clock)
     if health is Health.UNREACHABLE:
-        return _in_memory(path, copied(path), why, health)
-    kind, journal = journal_on(file_system(path.parent))
+        memory = _completed(_copied(path))
+        return Database(path, _engine(lambda: memory, 1), why, health, backups)
     if health is Health.SOUND:
-        why = _brought_up(path, wait_s)
+        why = _brought_up(path, wait_s, backups)
     if why:
         connect = lambda: _completed(_connected(path, wait_s, "ro"))  # noqa: E731
-        return Database(path, _engine(connect), why, journal, health)
-    journal = _journaled(path, kind, journal, wait_s)
-    return Database(path, _engine(lambda: _connected(path, wait_s)), why, journal, health)
+        return Database(path, _engine(connect), why, health, backups)
+    return Database(path, _engine(lambda: _connected(path, wait_s)), why, health, backups)
 
 
-def _in_memory(
-    path: Path, memory: sqlite3.Connection, why: str, health: Health, lost: tuple[str, ...] = ()
-) -> Database:
-    _completed(memory)
-    journal = "none: this is a copy in memory"
-    return Database(path, _engine(lambda: memory, 1), why, journal, health, lost)
+def _copied(path: Path) -> sqlite3.Connection:
+    """Return a copy in memory of a database whose journal needs a folder to write in.
+
+    Raises
+    ------
+    StudyError
+        If it cannot be read.
+    """
+    memory = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
+    with TemporaryDirectory() as folder:
+        copy = Path(folder) / path.name
+        for ending in ("", "-wal", "-journal"):
+            part = path.with_name(path.name + ending)
+            if part.exists():
+                shutil.copyfile(part, copy.with_name(copy.name + ending))
+        with _in_words(path), closing(sqlite3.connect(copy)) as connection:
+            connection.backup(memory)
+    return memory
 
 
-def _brought_up(path: Path, wait_s: float) -> str:
+def _brought_up(path: Path, wait_s: float, backups: Backups) -> str:
     """Give an older study the tables and columns it lacks; return why that failed, if it did."""
     with closing(_connected(path, wait_s)) as connection:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -201,7 +263,11 @@ def _brought_up(path: Path, wait_s: float) -> str:
         return ""
     engine = _engine(lambda: _connected(path, wait_s))
     try:
-        with _in_words(path), engine.execution_options(writes=True).begin() as transaction:
+        with (
+            _in_words(path),
+            engine.execution_options(lock="IMMEDIATE").begin() as transaction,
+            backups.before(Reason.MIGRATION),
+        ):
             Base.metadata.create_all(transaction)
             for table, columns in _lacking(transaction.exec_driver_sql).items():
                 for column in columns:
@@ -267,21 +333,8 @@ def _engine(connect: Callable[[], sqlite3.Connection], connections: int = 5) -> 
 
 
 def _begin(connection: Connection) -> None:
-    writes = connection.get_execution_options().get("writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
-def _journaled(path: Path, kind: str, sentence: str, wait_s: float) -> str:
-    connection = _connected(path, wait_s)
-    try:
-        (found,) = connection.execute(f"PRAGMA journal_mode = {kind}").fetchone()
-    except sqlite3.OperationalError:  # another program has it open in the other mode
-        (found,) = connection.execute("PRAGMA journal_mode").fetchone()
-    finally:
-        connection.close()
-    if found == kind:
-        return sentence
-    return f"{found} journal, while another program has the study open; then {sentence}"
+    lock = connection.get_execution_options().get("lock", "DEFERRED")
+    connection.exec_driver_sql(f"BEGIN {lock}")
 
 
 @contextmanager
@@ -291,6 +344,6 @@ def _in_words(path: Path) -> Iterator[None]:
     except DBAPIError as error:
         if not isinstance(error.orig, sqlite3.Error):
             raise
-        raise StudyError(spoken(path, error.orig)) from error
+        raise study_error(path, error.orig) from error
     except sqlite3.Error as error:
-        raise StudyError(spoken(path, error)) from error
+        raise study_error(path, error) from error

@@ -43,7 +43,8 @@ class Act(StrEnum):
     LABEL_SHOWN = "label shown"
     REVIEWED = "reviewed"
     FORGOTTEN = "forgotten"
-    RESCUED = "rescued"
+    RESCUED = "rescued"  # by an earlier version; read only
+    RESTORED = "restored"
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,8 @@ class Entry:
     step
         Number of the first of the entries that were written at once.
     erased
-        Numbers of the entries whose content this one erased; of RESCUED those that were lost,
-        and `new` then pins the others.
+        Numbers of the entries whose content this one erased; RESCUED lists the lost ones, and
+        `new` pins the others.
     previous, hash
         The link before, and this one.
     """
@@ -129,15 +130,13 @@ class Entry:
         return {n: v for n, v in said.items() if n not in links and v not in ("", None, ())}
 
 
-def append(session: Session, entries: Iterable[Entry], *, given: int = 0) -> tuple[Entry, ...]:
+def append(session: Session, entries: Iterable[Entry]) -> tuple[Entry, ...]:
     """Write entries at the end of the chain, as one step, and return them as they stand there.
 
-    Number, step and hashes are given here; the session holds the write lock. No number up to
-    `given` is given again.
+    Number, step and hashes are given here; the session holds the write lock.
     """
     last = session.scalar(select(StoredEntry).order_by(StoredEntry.number.desc()).limit(1))
     number, previous = (last.number, last.hash) if last else (0, "")
-    number = max(number, given)
     first = number + 1
     written = []
     for entry in entries:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select, text
 
-from napari_wsimil.study.chain import cuts, first_fault
+from napari_wsimil.study.chain import first_fault
 from napari_wsimil.study.entry import Act as Act
 from napari_wsimil.study.entry import Effect as Effect
 from napari_wsimil.study.entry import Entry as Entry
@@ -119,11 +119,6 @@ class Ledger:
         if not found and last is not None and last > end:
             found = f"entry {end + 1} of the ledger is gone: {last} were written"
         return found
-
-    def cuts(self) -> str:
-        """Return which entries were lost before a rescue, in words; empty if none were."""
-        with self._database.reading() as session:
-            return cuts(session)
 
 
 def read_entries(

@@ -11,8 +11,9 @@ import yaml
 from sqlalchemy import select
 
 from napari_wsimil.study.additions import Added, Addition
+from napari_wsimil.study.backups import Reason
 from napari_wsimil.study.cases import patient_of, rows_of
-from napari_wsimil.study.condition import Health, StudyError
+from napari_wsimil.study.condition import DamagedStudyError, Health
 from napari_wsimil.study.endpoint import Endpoint
 from napari_wsimil.study.entry import Act, append, drafted, per_field
 from napari_wsimil.study.forgetting import Forgotten, erase, is_forgotten
@@ -60,10 +61,8 @@ class Study:
         What it is called, what predictions are of, and 32 hex digits that stay its own.
     read_only
         Why it cannot be changed, in a sentence; empty if it can.
-    journal
-        Which journal its database keeps, and why, in a sentence.
     is_damaged
-        Whether part of it is lost; a sound study of the rest is made by `rescue_study`.
+        Whether its database is damaged; `restore_study` restores a backup.
     records, ledger
         The patients' values, and what was done.
     runs, predictions, reviews
@@ -74,7 +73,7 @@ class Study:
     def __init__(self, folder: Path, database: Database, who: str) -> None:
         self.folder, self._database = folder, database
         self._read: tuple[str, ClinicalSchema] | None = None
-        self.read_only, self.journal = database.read_only, database.journal
+        self.read_only = database.read_only
         self.is_damaged = database.health is Health.DAMAGED
         self.ledger = Ledger(database, who)
         self.records = Records(database, self.ledger, self._schema)
@@ -173,7 +172,7 @@ class Study:
         """
         images = [s.slide_path for p in patients for s in p.slides if s.slide_path]
         data = [s.feature_path for p in patients for s in p.slides if s.feature_path]
-        with self._database.writing() as session:
+        with self._database.writing(Reason.IMPORT) as session:
             if schema is not None:
                 self._change_schema(session, schema, f"{why}: its fields")
             places = placed(session, self.folder, images, "slides")
@@ -195,7 +194,7 @@ class Study:
         StudyError
             If the study cannot be written.
         """
-        with self._database.writing() as session:
+        with self._database.writing(Reason.IMPORT) as session:
             places = placed(session, self.folder, [link.path for link in links], "features")
             return write_links(session, links, places, self.ledger.who, why)
 
@@ -214,7 +213,7 @@ class Study:
         StudyError
             If the study cannot be written.
         """
-        with self._database.writing() as session:
+        with self._database.writing(Reason.SCHEMA) as session:
             self._change_schema(session, schema, why)
 
     def set_root(self, name: str, folder: Path | str, why: str) -> None:
@@ -241,8 +240,8 @@ class Study:
     def forget(self, patient: str, why: str) -> Forgotten:
         """Erase a patient's values, files and history, and return what went and what did not.
 
-        A tombstone with the name stays in the ledger, whose chain still holds. Whoever was
-        forgotten already is only swept for again.
+        A tombstone with the name stays in the ledger, whose chain still holds. All backups
+        are deleted and one new is made. Whoever was forgotten already is only swept for again.
 
         Raises
         ------
@@ -254,13 +253,16 @@ class Study:
         """
         if not why.strip():
             raise RecordError(f"say why {patient} is to be forgotten")
-        with self._database.writing() as session:
+        with self._database.erasing() as session:
             found = Forgotten(patient)
             if not is_forgotten(session, patient):
                 schema, roots = self._schema(session), roots_of(session, self.folder)
                 stone = (self.ledger.who, why)
                 found = erase(session, schema, roots, self.folder, patient, stone)
-        self._database.sweep()
+        try:
+            self._database.sweep()
+        finally:
+            self._database.renew_backups()
         return found
 
     def _change_schema(self, session: Session, schema: ClinicalSchema, why: str) -> None:
@@ -275,19 +277,17 @@ class Study:
     def _schema(self, session: Session) -> ClinicalSchema:
         text = session.scalar(select(Fact.value).where(Fact.name == "schema"))
         if text is None:
-            raise StudyError(f"{self.folder}: its schema is lost: take it from a backup")
+            raise DamagedStudyError(self._database.path, "has lost its schema")
         if self._read is None or self._read[0] != text:
-            self._read = text, _schema_in(text, self.folder)
+            self._read = text, _schema_in(text, self._database.path)
         return self._read[1]
 
 
-def _schema_in(text: str, folder: Path) -> ClinicalSchema:
+def _schema_in(text: str, database: Path) -> ClinicalSchema:
     try:
-        return validated(yaml.safe_load(text), f"the schema of {folder}")
+        return validated(yaml.safe_load(text), f"the schema of {database.parent}")
     except (yaml.YAMLError, RecordError) as error:
-        raise StudyError(
-            f"{folder}: its schema is damaged: take it from a backup ({error})"
-        ) from error
+        raise DamagedStudyError(database, f"has a damaged schema ({error})") from error
 
 
 def _check_fits(schema: ClinicalSchema, row: StoredPatient) -> None:

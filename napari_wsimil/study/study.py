@@ -1,6 +1,7 @@
 """Study: a folder of patients, slides and clinical records, with a ledger of what was done.
 
-`study.db` holds who and what; `features/`, `models/`, `maps/` and `exports/` lie beside it.
+`study.db` holds who and what; `features/`, `models/`, `maps/`, `exports/` and `backups/` lie
+beside it.
 The schema is kept in the database, as YAML text: a change of it is one transaction with its
 entry in the ledger, which a file beside could go past.
 """
@@ -13,6 +14,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_wsimil.study.backups import utc_now
 from napari_wsimil.study.cases import cases_in
 from napari_wsimil.study.condition import StudyError as StudyError
 from napari_wsimil.study.database import WAIT_S, create_database, open_database
@@ -25,6 +27,7 @@ from napari_wsimil.study.stored import Fact
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from napari_wsimil.study.backups import Clock
     from napari_wsimil.study.schema import ClinicalSchema
 
 #: The database within a study, and the folders beside it.
@@ -102,7 +105,9 @@ def study_of_folder(slides: Path | str, folder: Path | str, *, who: str | None =
     return study
 
 
-def open_study(folder: str | Path, *, who: str | None = None, wait_s: float = WAIT_S) -> Study:
+def open_study(
+    folder: str | Path, *, who: str | None = None, wait_s: float = WAIT_S, clock: Clock = utc_now
+) -> Study:
     """Return the study in a folder; read-only, which it then explains, where it must be.
 
     Parameters
@@ -113,6 +118,8 @@ def open_study(folder: str | Path, *, who: str | None = None, wait_s: float = WA
         Who stands in the ledger; the user of the operating system if None.
     wait_s
         Seconds to wait for other programs that write.
+    clock
+        Dates the backups.
 
     Raises
     ------
@@ -120,7 +127,7 @@ def open_study(folder: str | Path, *, who: str | None = None, wait_s: float = WA
         If there is no study, or nothing of it can be read.
     """
     folder = Path(os.path.abspath(folder))
-    return Study(folder, open_database(folder / DATABASE, wait_s), who or user_name())
+    return Study(folder, open_database(folder / DATABASE, wait_s, clock), who or user_name())
 
 
 def is_study(path: str | Path) -> bool:

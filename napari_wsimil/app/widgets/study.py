@@ -30,6 +30,7 @@ from napari_wsimil.app.widgets.study_slides import StudySlides
 from napari_wsimil.app.widgets.table_corrector import TableCorrector
 from napari_wsimil.app.widgets.writer import Writer
 from napari_wsimil.bags.stated import Confirmed
+from napari_wsimil.study.condition import DamagedStudyError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -62,6 +63,7 @@ class StudyWidget(DockedWidget):
         super().__init__(parent)
         self._session, self._pane = session, session.pane
         self._news = ""
+        self._damaged: Path | None = None
         self._said = Said({}, {})
         self.job, self.buttons, self._writer = JobRow(), StudyButtons(), Writer(self)
         self.facts, self.news = QLabel(), QLabel()
@@ -76,7 +78,7 @@ class StudyWidget(DockedWidget):
         self.tabs.addTab(self.ledger, "Ledger")
         above = QHBoxLayout()
         above.addWidget(self.facts, 1)
-        for button in (self.buttons.fields, self.buttons.rescue):
+        for button in (self.buttons.fields, self.buttons.restore):
             above.addWidget(button)
         self.column.addLayout(above)
         for part in (self.buttons, self.job, self.news):
@@ -96,7 +98,7 @@ class StudyWidget(DockedWidget):
         buttons.features.clicked.connect(self._ask_features)
         buttons.export.clicked.connect(self._ask_export)
         buttons.fields.clicked.connect(self._ask_fields)
-        buttons.rescue.clicked.connect(self._ask_rescue)
+        buttons.restore.clicked.connect(self._ask_backup)
         self.cohort.chosen.connect(lambda name: self.slides.show_patient(self.cases.patient(name)))
         self.cohort.wanted.connect(self.open_case)
         self._writer.failed.connect(self.cohort.refuse)
@@ -133,14 +135,19 @@ class StudyWidget(DockedWidget):
         """Make a study of the slides in a folder and open it, in the background."""
         self._run_opening(study_work.folder_job(slides, folder))
 
-    def rescue(self, new: Path) -> None:
-        """Make a sound study of what could be read of this one, and open it, in the background."""
+    def restore(self, folder: Path, backup: str) -> None:
+        """Restore a backup of a study and open the study, in the background."""
         if (study := self._session.study) is not None:
-            self._run_opening(study_work.rescue_job(study.folder, new))
+            study.close()  # it connects again if needed
+        self._run_opening(study_work.restore_job(folder, backup))
 
     def _run_opening(self, job: Generator[Step, None, Opened]) -> None:
         if self._may_leave():
-            self.job.run(job, self._show_opened)
+            self.job.run(job, self._show_opened, failed=self._offer_restore)
+
+    def _offer_restore(self, _: str) -> None:
+        if isinstance(self.job.error, DamagedStudyError):
+            self._damaged = self.job.error.folder
 
     def _may_leave(self) -> bool:
         return self.cohort.may_leave() and self._pane.may_leave()
@@ -161,6 +168,7 @@ class StudyWidget(DockedWidget):
             self._pane.show_case(None)
             before.close()
         self._session.study = opened.study
+        self._damaged = opened.study.folder if opened.study.is_damaged else None
         self.cases.manifest = opened.manifest
         self._said = Said(opened.answers, opened.reviews)
         self.cases.renew()
@@ -261,9 +269,10 @@ class StudyWidget(DockedWidget):
         if (folder := study_ask.ask_study(self)) is not None:
             self.open(folder)
 
-    def _ask_rescue(self) -> None:
-        if (folder := study_ask.ask_rescue(self)) is not None:
-            self.rescue(folder)
+    def _ask_backup(self) -> None:
+        folder = self._damaged
+        if folder is not None and (backup := study_ask.ask_backup(folder, self)) is not None:
+            self.restore(folder, backup)
 
     def _ask_slides(self) -> None:
         if (folders := study_ask.ask_slides(self)) is not None:
@@ -327,4 +336,4 @@ class StudyWidget(DockedWidget):
         self._refresh()
 
     def _refresh(self) -> None:
-        self.buttons.refresh(self._session.study, busy=self.job.busy)
+        self.buttons.refresh(self._session.study, self._damaged, busy=self.job.busy)

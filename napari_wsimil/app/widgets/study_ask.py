@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QFileDialog
+from qtpy.QtWidgets import QFileDialog, QInputDialog
 
 from napari_wsimil.app import memory
+from napari_wsimil.app.study_words import backup_label
 from napari_wsimil.app.widgets.study_export import ExportDialog
 from napari_wsimil.app.widgets.study_new import NewStudyDialog
+from napari_wsimil.study.backups import list_backups
 from napari_wsimil.study.schema_file import NO_FIELDS, named_schema
 
 if TYPE_CHECKING:
@@ -60,11 +62,17 @@ def ask_slides(parent: QWidget) -> tuple[Path, Path] | None:
     return (Path(slides), Path(folder)) if folder else None
 
 
-def ask_rescue(parent: QWidget) -> Path | None:
-    """Return the folder for what is saved of a damaged study, None if nobody chose one."""
-    title = "Folder for what can be saved of the study"
-    folder = QFileDialog.getExistingDirectory(parent, title, memory.last_folder())
-    return Path(folder) if folder else None
+def ask_backup(folder: Path, parent: QWidget) -> str | None:
+    """Return the file name of the chosen backup of a study; empty if it has none."""
+    oldest_first = reversed(list_backups(folder))
+    backups = {backup_label(backup): backup.path.name for backup in oldest_first}
+    if not backups:
+        return ""
+    label = "Changes after the backup are kept in a copy only."
+    chosen, is_chosen = QInputDialog.getItem(
+        parent, "Restore a backup", label, [*reversed(backups)], editable=False
+    )
+    return backups[chosen] if is_chosen else None
 
 
 def ask_features(parent: QWidget) -> Path | None:

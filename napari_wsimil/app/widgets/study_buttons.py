@@ -9,6 +9,8 @@ from qtpy.QtWidgets import QGridLayout, QPushButton, QWidget
 from napari_wsimil.app.widgets.docked import allow
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from napari_wsimil.study.study import Study
 
 _NONE, _BUSY = "Open a study first", "Something is running: wait for it, or cancel it"
@@ -26,7 +28,7 @@ class StudyButtons(QWidget):
         self.table = QPushButton("Import table…")
         self.export = QPushButton("Export table…")
         self.fields = QPushButton("Fields…")  # beside the study's facts
-        self.rescue = QPushButton("Rescue…")  # there, too
+        self.restore = QPushButton("Restore…")  # there, too
         grid = QGridLayout(self)
         grid.setContentsMargins(0, 0, 0, 0)
         grid.setSpacing(4)
@@ -38,8 +40,8 @@ class StudyButtons(QWidget):
             for place, button in enumerate(buttons):
                 grid.addWidget(button, row, place)
 
-    def refresh(self, study: Study | None, *, busy: bool) -> None:
-        """Say what can be done now with the study that is open, if one is."""
+    def refresh(self, study: Study | None, damaged: Path | None, *, busy: bool) -> None:
+        """Enable the actions for the open study; `damaged` is the folder to restore, if any."""
         allow(self.new, not busy, _BUSY, "A folder for patients, slides, records and a ledger")
         allow(self.open, not busy, _BUSY, "A folder that holds a study")
         allow(self.slides, not busy, _BUSY, "A new study in which each slide of a folder is a case")
@@ -49,8 +51,7 @@ class StudyButtons(QWidget):
         does = "Of TRIDENT, CLAM, STAMP, LazySlide, Slideflow; checked first, and left in place"
         allow(self.features, not why, why, does)
         allow(self.export, not why, why, "Under the names of the study, without paths")
-        is_damaged = study is not None and study.is_damaged
-        self.rescue.setVisible(is_damaged)
-        allow(self.rescue, not busy, _BUSY, "A new, sound study of what could be read of this one")
-        self.fields.setVisible(study is not None and not is_damaged)
+        self.restore.setVisible(damaged is not None)
+        allow(self.restore, not busy, _BUSY, f"Restore a backup of {damaged}")
+        self.fields.setVisible(study is not None and not study.is_damaged)
         allow(self.fields, not why, why, "Types, units, ranges and groups of the records' fields")

@@ -123,11 +123,7 @@ class StudyLedger(QWidget):
         self.model.show(chain.entries)
         self.model.search(self.search.text())
         self.table.resizeColumnsToContents()
-        since = (
-            f" since a rescue, before which entries {chain.cuts} were lost" if chain.cuts else ""
-        )
-        count = f"{len(chain.entries):,} entries"
-        holds = f"The chain of {count} holds: none was changed or removed{since}."
+        holds = f"The chain of {len(chain.entries):,} entries holds: no sign of tampering."
         self.state.setText(f"<b>The chain is broken</b>: {chain.fault}." if chain.fault else holds)
         self.state.setStyleSheet("color: #d55e00" if chain.fault else "")
 
