@@ -143,7 +143,7 @@ def main(arguments: list[str] | None = None) -> int:
         above = count > LIMITS[rule]
         failed |= above
         print(f"{rule}: {count:g} (limit {LIMITS[rule]:g}){' TOO MANY' if above else ''}")
-        if above or (options.list and rule.startswith(options.list)):
+        if above or (options.list is not None and rule.startswith(options.list)):
             print("\n".join(f"  {place}" for place in findings.places[rule]))
     return int(failed)
 
