@@ -66,7 +66,7 @@ INSIDE = {
     "bags/stamp.py": {"state_stamp"},
     "bags/store.py": {"stored_reading", "bag_of"},
     "bags/trident.py": {"state_trident", "table_shape"},
-    "learning/identity.py": {"arranged", "person_keys", "slide_key", "unread_slides"},
+    "learning/identity.py": {"arranged", "slide_key", "unread_slides"},
     "learning/unfinished.py": {"Unfinished.__init__"},
     "space/phantom/pyramid.py": {"write_tiff"},
     "space/readers/dicom.py": {"read_matrices", "read_matrix"},
