@@ -56,7 +56,6 @@ HOUSE = Path(napari_wsimil.__file__).parent
 #: take the path of an open file to name it in an error.
 INSIDE = {
     "bags/clam.py": {"state_clam", "beside"},
-    "bags/global_heap.py": {"check_heaps"},
     "bags/hdf5.py": {"number", "maybe_number", "read_numbers", "reserve"},
     "bags/lazyslide.py": {"state_lazyslide"},
     "bags/onnx_files.py": {"external_files", "hash_onnx"},

@@ -200,9 +200,7 @@ class Step:
 
 
 @torch.inference_mode()
-def explore(
-    model: MILModel, card: Card, bag: Bag, record: Record | None = None
-) -> Generator[Step, None, Prediction]:
+def explore(model: MILModel, card: Card, bag: Bag) -> Generator[Step, None, Prediction]:
     """Yield each look of a model that looks step by step; return what it says in the end.
 
     The end is what `predict` returns. Closed before, the last step yielded still tells what
@@ -210,7 +208,7 @@ def explore(
 
     Parameters
     ----------
-    model, card, bag, record
+    model, card, bag
         As for `predict`; the model is put in eval mode.
 
     Raises
@@ -221,7 +219,7 @@ def explore(
     if not isinstance(model, Explorer):
         raise ValueError(f"{card.model} does not look step by step: it says all at once")
     check_encoder(card, bag)
-    bag = with_record(card, bag, record)
+    bag = with_record(card, bag, None)
     model.eval()
     episode, total = model.episode(bag), model.steps(bag)
     looks: list[Look] = []
@@ -229,7 +227,7 @@ def explore(
         try:
             looks.append(next(episode))
         except StopIteration as end:
-            return prediction_of(card, bag, end.value, record)
+            return prediction_of(card, bag, end.value)
         yield Step(model, card, bag, len(looks), total, looks)
 
 
