@@ -230,7 +230,10 @@ def test_bags_of_a_patient_have_the_tokens_whenever_they_are_read(study: Path) -
 
 @pytest.mark.parametrize(
     ("model", "schema", "names"),
-    [("persam-live", False, "name the schema"), ("abmil", True, "abmil reads no clinical records")],
+    [
+        ("persam-live", False, "name the schema"),
+        ("abmil", True, "does not use clinical records. Drop the schema, or choose bd, persam"),
+    ],
 )
 def test_records_and_models_that_do_not_go_together_are_refused(
     study: Path, tmp_path: Path, run: Run, model: str, schema: bool, names: str

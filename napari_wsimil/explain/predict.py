@@ -266,7 +266,7 @@ def prediction_of(
         logits=output.logits,
         probabilities=card.chances(output.logits),
         explanations=output.explanations,
-        scalars=_told(card, output) | _risk(card, output.logits),
+        scalars=_scalars(card, output) | _risk(card, output.logits),
         warnings=(*card.warnings, *_warnings(card, bag), *_record_warnings(card, record)),
         trajectory=output.trajectory,
         record=None if card.record is None else record,
@@ -274,11 +274,20 @@ def prediction_of(
     )
 
 
-def _told(card: Card, output: MILOutput) -> dict[str, float]:
-    """Return what a model tells of itself, of survival without what is of classes alone."""
-    if card.survival is None:
-        return output.scalars
-    return {name: told for name, told in output.scalars.items() if not reads_classes(name)}
+def _scalars(card: Card, output: MILOutput) -> dict[str, float]:
+    """Return the model's scalars; survival models omit class-only ones."""
+    scalars = output.scalars
+    if card.survival is not None:
+        scalars = {name: value for name, value in scalars.items() if not reads_classes(name)}
+    return {_with_class(name, card.classes): value for name, value in scalars.items()}
+
+
+def _with_class(name: str, classes: Sequence[str]) -> str:
+    """Return a scalar's name with the class itself in place of its index, as in "phi: 2"."""
+    text, colon, index = name.rpartition(": ")
+    if not colon or not index.isdecimal() or int(index) >= len(classes):
+        return name
+    return f"{text}: {classes[int(index)]}"
 
 
 def _risk(card: Card, logits: Tensor) -> dict[str, float]:
