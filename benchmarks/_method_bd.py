@@ -31,12 +31,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from _missing import RATES, ask, fill, hide, mean_tokens
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.learning.fit import fit
-from napari_wsimil.learning.missing import RATES, ask, fill, hide, mean_tokens
 from napari_wsimil.learning.planted_records import (
     GROUPS,
     LESIONS,
@@ -51,12 +51,12 @@ from napari_wsimil.models import create_model
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from _missing import Answers
     from numpy.typing import NDArray
     from torch import Tensor
 
     from napari_wsimil.learning.cases import Case
     from napari_wsimil.learning.fit import FitConfig
-    from napari_wsimil.learning.missing import Answers
     from napari_wsimil.models.base import MILModel
 
     Figures = dict[str, float]

@@ -107,11 +107,8 @@ class Record:
         self.path = path
         self.head = {"machine": machine(PACKAGES), "quick": quick}
         self.runs: dict[str, dict[str, Figures]] = {}
-        if path is not None and path.exists():
-            found = json.loads(path.read_text())
-            if found["quick"] != quick:
-                raise SystemExit(f"{path} is of runs with quick {found['quick']}: delete it first")
-            self.runs = found["runs"]
+        if path is not None and path.exists() and path.stat().st_size:
+            self.runs = read_runs(path, quick)
 
     def add(self, name: str, seed: int, figures: Figures) -> None:
         """Keep the figures of a run, on disk too."""
@@ -132,6 +129,24 @@ class Record:
             for name, seeds in self.runs.items()
         }
         return self.head | means | {"medians": medians, "runs": self.runs}
+
+
+def read_runs(path: Path, quick: bool) -> dict[str, dict[str, Figures]]:
+    """Return the runs that an earlier call wrote.
+
+    Raises
+    ------
+    SystemExit
+        If the file is none of this benchmark, or of runs with another `quick`.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        runs, was_quick = content["runs"], content["quick"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise SystemExit(f"{path} was not written by this benchmark: name another file") from error
+    if was_quick != quick:
+        raise SystemExit(f"{path} is of runs with quick {was_quick}: delete it first")
+    return runs
 
 
 def columns(seeds: dict[str, Figures]) -> dict[str, list[float]]:

@@ -33,6 +33,8 @@ class Verbs(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except BrokenPipeError:
+            raise  # `main` ends quietly
         except (ValueError, OSError) as error:
             if ctx.params.get("debug"):
                 raise

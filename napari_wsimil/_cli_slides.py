@@ -103,6 +103,11 @@ def patches_of(card: Card, weights: Path | None = None) -> Patches:
             "the model learned at an unknown µm per pixel: extract features first, and give them"
         )
     name = card.encoder.partition("@")[0]
+    if not name:
+        raise ValueError(
+            "the model learned from features of an unnamed encoder: extract features first, "
+            "and give them"
+        )
     return Patches(name, weights, card.mpp, card.pixels, card.overlap or 0.0)
 
 
@@ -142,7 +147,7 @@ def encoded(
                     told = True
                     bag = _extract(job, slide, grid, encoder)
         except (ValueError, OSError) as error:
-            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EPIPE):
                 raise  # no slide after this one would fare better
             yield False, error
             continue

@@ -90,9 +90,9 @@ def patient_facts(study: Study, name: str) -> dict[str, Any]:
     }
     for slide, case in zip(patient.slides, patient.slide_cases, strict=True):
         link = links.get(slide.slide)
-        said: dict[str, Any] = {"encoder": link.encoder, "verified": link.verified} if link else {}
+        encoder = {"encoder": link.encoder or None, "verified": link.verified} if link else {}
         own = _own_facts(slide, case) if study.unit == "slide" else {}
-        known["slides"][slide.slide] = own | said
+        known["slides"][slide.slide] = own | encoder
     return known
 
 

@@ -230,7 +230,7 @@ def many_cases(
         if split is None or patient.split == split
     ]
     if not patients:
-        raise ValueError(f"{manifest} has no patient of the split {split!r}")
+        raise ValueError(f"{manifest} has no patient of the split '{split}'")
     shown = [patient for patient in patients if patient.slides]
     subjects = [(p.name, p.record, BagFiles(p.slides, features)) for p in shown]
     work = rerun(model, card, subjects, lambda one: scenario.apply(schema, one), noisy=noisy)

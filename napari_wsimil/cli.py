@@ -39,7 +39,11 @@ def _root(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Return the exit code of a command line: 0, or 2 after an error told in one line."""
+    """Return the exit code of a command line: 0, or 2 after an error told in one line.
+
+    Where the reader of stdout is gone, as `head` is after its lines, Typer ends the program
+    with exit code 1 and without a word.
+    """
     try:
         code = app(arguments, prog_name="napari-wsimil", standalone_mode=False)
     except typer.TyperException as error:

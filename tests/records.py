@@ -13,7 +13,7 @@ from napari_wsimil.models.card import Card
 from napari_wsimil.models.record import RecordFormat
 from napari_wsimil.space.grid import PatchGrid
 from napari_wsimil.study.field import Field, Kind
-from napari_wsimil.study.schema import ClinicalSchema
+from napari_wsimil.study.schema import ClinicalSchema, validated
 
 if TYPE_CHECKING:
     from napari_wsimil.models import MILModel
@@ -36,6 +36,13 @@ WARD = ClinicalSchema(
     inputs=("age", "smoker", "site", "stage", "ldh", "lymphocytes", "leukocytes"),
     rules=("lymphocytes <= leukocytes",),
 )
+
+
+def with_inputs(
+    schema: ClinicalSchema, names: tuple[str, ...], forced: tuple[str, ...] = ()
+) -> ClinicalSchema:
+    """Return the schema with these fields as the inputs of a model."""
+    return validated(schema.model_dump() | {"inputs": names, "forced": forced}, schema.name)
 
 
 def make_cohort(count: int = 40) -> tuple[Record, ...]:

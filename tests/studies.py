@@ -16,11 +16,13 @@ from cohorts import CLASSES, SPLITS, make_bag
 from napari_wsimil.bags.store import save_bag
 from napari_wsimil.study.field import Absent, Field, Kind
 from napari_wsimil.study.manifest import Patient, SlideRow, Split
+from napari_wsimil.study.records import CHANGES
 from napari_wsimil.study.schema import ClinicalSchema, Record
 from napari_wsimil.study.stored import VERSION
 from napari_wsimil.study.study import Study, Unit, create_study
 
 if TYPE_CHECKING:
+    from napari_wsimil.study.entry import Entry
     from napari_wsimil.study.field import Value
 
 SCHEMA = ClinicalSchema(
@@ -70,6 +72,11 @@ def planted_study(folder: Path, unit: Unit = Unit.PATIENT) -> Study:
         patients.append(Patient(f"P{k}", (row,), CLASSES[k % 2], Split(SPLITS[k]), record=known))
     study.add(patients, "import")
     return study
+
+
+def record_history(study: Study, patient: str) -> tuple[Entry, ...]:
+    """Return the entries that changed a patient's record, oldest first."""
+    return tuple(e for e in study.ledger.entries(patient) if e.act in CHANGES)
 
 
 def as_version_1(folder: Path) -> None:

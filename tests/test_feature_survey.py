@@ -20,7 +20,7 @@ from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.learning.feature_links import links_of, survey_study
 from napari_wsimil.study.entry import Act
 from napari_wsimil.study.field import Field, Kind
-from napari_wsimil.study.manifest import Patient, SlideRow, read_manifest, write_manifest
+from napari_wsimil.study.manifest import Patient, SlideRow, read_manifest
 from napari_wsimil.study.pseudonyms import Key
 from napari_wsimil.study.schema import ClinicalSchema
 from napari_wsimil.study.study import create_study, open_study
@@ -172,11 +172,14 @@ def test_a_study_links_in_place_and_its_slides_open_with_what_was_confirmed(
         assert link(study, tmp_path / "far", mpp=0.25, encoder="uni2")[1].same == ("a",)
 
 
-def test_what_was_confirmed_survives_the_study_as_a_table(tmp_path: Path) -> None:
+def test_confirmed_facts_survive_the_study_as_a_table(tmp_path: Path) -> None:
     foreign.clam(tmp_path / "clam", "a")
     with study_of(tmp_path / "study", "a") as study:
         link(study, tmp_path / "clam")
-        write_manifest(study.manifest(), tmp_path / "cohort.csv")
+        kept = study.manifest().patients[0].slides[0]
+    columns = "patient_id,slide_id,feature_path,feature_facts"
+    cells = f"Pa,a,{kept.feature_path},{kept.feature_facts}"
+    (tmp_path / "cohort.csv").write_text(f"{columns}\n{cells}\n")
     row = read_manifest(tmp_path / "cohort.csv").patients[0].slides[0]
     assert row.feature_facts == "patch_size=512; pixels=256"  # from CLAM's file of patches
     (tmp_path / "clam" / "patches" / "a.h5").unlink()

@@ -97,11 +97,7 @@ def test_cbioportal_rows_above_the_header_describe_its_columns(tmp_path: Path) -
     table = open_table(path)
     assert table.columns == ("PATIENT_ID", "AGE")
     heading = table.headings["AGE"]
-    assert (heading.title, heading.description, heading.datatype) == (
-        "Age at diagnosis",
-        "In years",
-        "NUMBER",
-    )
+    assert (heading.title, heading.description) == ("Age at diagnosis", "In years")
     assert table.rows[0].line == 6
     assert _cells(path) == [("P-1", '54 "'), ("P-2", "[Not Available]")]
 

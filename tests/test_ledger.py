@@ -148,3 +148,20 @@ def test_a_damaged_entry_does_not_hide_the_others(folder: Path) -> None:
     tamper(folder, "UPDATE ledger SET content = '{' WHERE number = 4")
     with open_study(folder) as study:
         assert [entry.number for entry in study.ledger.entries()] == [1, 2, 3, 5, 6]
+
+
+@pytest.mark.parametrize("action", ["downloaded", "submitted", "label shown"])
+def test_retired_actions_of_older_studies_are_read(tmp_path: Path, action: str) -> None:
+    with small_study(tmp_path) as study:
+        study.ledger.note(Act(action), patient="P1", destination="far away", identifying=True)
+    with open_study(tmp_path) as study:
+        entry = study.ledger.entries()[-1]
+        assert study.ledger.check() == ""
+        assert (entry.act.value, entry.told()["act"]) == (action, action)
+        assert study.forget("P1", why="asked to").departed == ("far away",)
+
+
+def test_unknown_actions_are_refused() -> None:
+    with pytest.raises(ValueError, match="'renamed' is not a valid Act"):
+        Act("renamed")
+    assert "downloaded" not in list(Act)

@@ -103,9 +103,8 @@ def _stored(slide: Slide, marked: Marked, number: int, factor: float) -> Iterato
     patch = slide.read_patch(*corner.tolist(), math.ceil(pixels * factor), pixels)
     step = math.ceil(pixels * factor) / pixels
     yield f"patch at {factor:g}", corner + middle(patch) * step, factor
-    whole = np.asarray(slide.pyramid[number])
-    yield f"dask array of level {number}", middle(whole) * factor, factor
-    longest = max(whole.shape)
+    level = slide.levels[number]
+    longest = max(level.width, level.height)
     thumbnail, downsample = slide.thumbnail(longest)
     assert max(thumbnail.shape) <= longest
     yield f"thumbnail of {longest} px", middle(thumbnail) * downsample, max(factor, downsample)
@@ -135,8 +134,6 @@ def _found(slide: Slide, folder: Path) -> Iterator[Sighting]:
     yield "tissue", middle_of(tissue.mask) * tissue.downsample, pixel
     border = Layer.create(*tissue_layer(slide, tissue))
     yield "tissue layer", _world(border, middle_of(border.data[..., 3] > 0)), pixel
-    outline = np.concatenate(tissue.contours)
-    yield "contours", (outline.min(axis=0) + outline.max(axis=0)) / 2, pixel
     fine = max(2, int(tissue.downsample))
     grid = lay_grid(slide, tissue, fine, fine, 8, min_tissue=0.5)
     yield "grid", _bounds(grid.coords, grid.coords + fine), pixel + fine / 2

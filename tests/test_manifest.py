@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from napari_wsimil.study.field import Absent, Field, Kind
-from napari_wsimil.study.manifest import Manifest, Split, read_manifest, write_manifest
+from napari_wsimil.study.manifest import Manifest, Split, read_manifest
 from napari_wsimil.study.schema import ClinicalSchema
 from napari_wsimil.study.tables import RecordError
 
@@ -61,15 +61,6 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert first.slides[0].slide_path == tmp_path / "slides" / "a.svs"
     assert second.slides[0].feature_path == tmp_path / "features" / "c.h5"
     assert third.slides[0].slide_path == Path("/far/d.svs")
-
-
-def test_a_manifest_reads_back_as_it_was_written_elsewhere(tmp_path: Path) -> None:
-    manifest = read(tmp_path, COHORT, SCHEMA)
-    elsewhere = tmp_path / "deeper" / "copy.csv"
-    elsewhere.parent.mkdir()
-    write_manifest(manifest, elsewhere)
-    assert read_manifest(elsewhere, SCHEMA).patients == manifest.patients
-    assert "../slides/a.svs" in elsewhere.read_text()
 
 
 def test_without_a_schema_clinical_columns_are_left_alone(tmp_path: Path) -> None:

@@ -54,6 +54,22 @@ IDLE["sasha"] |= {
 #: Models that can say where a patch looks.
 ANSWERS = {"longmil", "querent"}
 
+#: Models that read clinical records, and those that pool slides by a rule of their own.
+READS_RECORDS = {"bd", "persam", "persam-live"}
+PERSONAL = {"persam", "persam-live"}
+
+#: Models by the kind of their maps; a head that is not linear has no evidence.
+WITH_EVIDENCE = set(MODELS) - {"bd", "persam", "persam-live"}
+WITH_ATTENTION = set(MODELS) - {"maxpool", "meanpool"}
+WITH_PROBABILITIES = {"persam", "persam-live", "querent", "vib"}
+
+PROBABILITIES = (ExplanationKind.PROBABILITY, ExplanationKind.SIGMOID)
+
+
+def only(names: set[str]) -> pytest.MarkDecorator:
+    """Run a test for these models of the registry alone."""
+    return pytest.mark.parametrize("model", [n for n in MODELS if n in names], indirect=True)
+
 
 @pytest.fixture(params=list(MODELS))
 def model(request: pytest.FixtureRequest) -> MILModel:
@@ -83,8 +99,8 @@ def bag() -> Bag:
     return make_bag()
 
 
-def evidence(output: MILOutput) -> list[Explanation]:
-    return [m for m in output.explanations if m.kind is ExplanationKind.EVIDENCE]
+def maps_of(output: MILOutput, *kinds: ExplanationKind) -> list[Explanation]:
+    return [m for m in output.explanations if m.kind in kinds]
 
 
 def total(terms: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -104,12 +120,26 @@ def test_maps_have_names_of_their_own_and_carry_no_gradient(model: MILModel, bag
     assert not any(map_.scores.requires_grad for map_ in maps)
 
 
+def test_models_give_the_kinds_of_maps_that_are_listed_here(model: MILModel, bag: Bag) -> None:
+    name, output = name_of(model), model(bag)
+    assert bool(maps_of(output, ExplanationKind.EVIDENCE)) == (name in WITH_EVIDENCE)
+    assert bool(maps_of(output, ExplanationKind.ATTENTION)) == (name in WITH_ATTENTION)
+    assert bool(maps_of(output, *PROBABILITIES)) == (name in WITH_PROBABILITIES)
+    assert (Need.RECORD in model.needs) == (name in READS_RECORDS)
+    assert isinstance(model, Personalized) == (name in PERSONAL)
+
+
 def test_a_map_of_a_class_ends_in_its_index(model: MILModel, bag: Bag) -> None:
-    for map_ in model(bag).explanations:
-        if map_.kind is ExplanationKind.EVIDENCE:
-            assert map_.class_index is not None
-        if map_.class_index is not None:
-            assert map_.name.endswith(f": {map_.class_index}")
+    maps = model(bag).explanations
+    of_classes = [map_ for map_ in maps if map_.class_index is not None]
+    assert of_classes
+    assert all(map_.name.endswith(f": {map_.class_index}") for map_ in of_classes)
+
+
+@only(WITH_EVIDENCE)
+def test_evidence_is_of_a_class(model: MILModel, bag: Bag) -> None:
+    maps = maps_of(model(bag), ExplanationKind.EVIDENCE)
+    assert all(map_.class_index is not None for map_ in maps)
 
 
 def test_scores_follow_their_patches(model: MILModel, bag: Bag) -> None:
@@ -121,37 +151,35 @@ def test_scores_follow_their_patches(model: MILModel, bag: Bag) -> None:
         torch.testing.assert_close(new.per_patch(), expected, equal_nan=True)
 
 
+@only(WITH_ATTENTION)
 def test_attention_is_a_distribution(model: MILModel, bag: Bag) -> None:
-    for map_ in model(bag).explanations:
-        if map_.kind is ExplanationKind.ATTENTION:
-            seen = map_.scores[~map_.scores.isnan()]  # NaN: not among what is attended to
-            assert (seen >= 0).all()
-            torch.testing.assert_close(seen.sum(), torch.tensor(1.0))
+    for map_ in maps_of(model(bag), ExplanationKind.ATTENTION):
+        seen = map_.scores[~map_.scores.isnan()]  # NaN: not among what is attended to
+        assert (seen >= 0).all()
+        torch.testing.assert_close(seen.sum(), torch.tensor(1.0))
 
 
+@only(WITH_PROBABILITIES)
 def test_probabilities_lie_between_0_and_1(model: MILModel, bag: Bag) -> None:
-    for map_ in model(bag).explanations:
-        if map_.kind in (ExplanationKind.PROBABILITY, ExplanationKind.SIGMOID):
-            assert ((map_.scores >= 0) & (map_.scores <= 1)).all()
+    for map_ in maps_of(model(bag), *PROBABILITIES):
+        assert ((map_.scores >= 0) & (map_.scores <= 1)).all()
 
 
+@only(WITH_EVIDENCE)
 def test_evidence_sums_to_the_logit_less_its_bias(model: MILModel, bag: Bag) -> None:
-    if not evidence(model(bag)):
-        return  # a head that is not linear has none
     model.head.bias.data = torch.tensor([0.5, -1.0, 2.0])
     output = model(bag)
-    maps = evidence(output)
+    maps = maps_of(output, ExplanationKind.EVIDENCE)
     assert [m.class_index for m in maps] == list(range(C))
     for map_ in maps:
         expected = output.logits[map_.class_index] - model.head.bias[map_.class_index]
         torch.testing.assert_close(map_.scores.nansum(), expected)
 
 
+@only(CONTEXT_FREE)  # in the others a patch alone has another embedding
 def test_a_patch_logit_is_what_a_slide_of_that_patch_alone_would_get(
     model: MILModel, bag: Bag
 ) -> None:
-    if name_of(model) not in CONTEXT_FREE:
-        return  # alone, a patch has another embedding
     model.head.bias.data = torch.tensor([0.5, -1.0, 2.0])
     maps = [m for m in model(bag).explanations if m.name.startswith("patch logit")]
     alone = model(take_patches(bag, torch.tensor([7]))).logits
@@ -207,9 +235,8 @@ def test_what_a_model_needs_is_asked_for_by_name(model: MILModel, bag: Bag, need
         assert torch.equal(model(without).logits, model(bag).logits)
 
 
+@only(READS_RECORDS)
 def test_a_record_of_another_schema_is_refused(model: MILModel, bag: Bag) -> None:
-    if Need.RECORD not in model.needs:
-        return
     other = ClinicalTokens((torch.zeros(7),), torch.ones(1, dtype=torch.bool))
     with pytest.raises(ValueError, match="groups of 7 numbers.*5, 3"):
         model(replace(bag, clinical=other))
@@ -279,9 +306,8 @@ def test_a_patient_of_one_slide_is_that_slide(model: MILModel, bag: Bag) -> None
     assert all(torch.equal(terms[name], same[name]) for name in terms)
 
 
+@only(set(MODELS) - PERSONAL)
 def test_a_patient_of_two_slides_is_their_mean(model: MILModel) -> None:
-    if isinstance(model, Personalized):
-        return  # they have a rule of their own
     outputs = [model(make_bag(20, seed)) for seed in (3, 4)]
     pooled = model.pool(outputs)
     torch.testing.assert_close(pooled.logits, (outputs[0].logits + outputs[1].logits) / 2)
@@ -302,19 +328,18 @@ def test_a_query_is_answered_only_by_models_that_have_queries(model: MILModel, b
     assert answered == model.answers_queries == (name_of(model) in ANSWERS)
 
 
+@only(ANSWERS)
 @pytest.mark.parametrize("query", [[], [-1], [N]])
 def test_a_query_that_names_no_patch_is_refused(
     model: MILModel, bag: Bag, query: list[int]
 ) -> None:
-    if name_of(model) not in ANSWERS:
-        return
     with pytest.raises(ValueError, match=f"patches 0 to {N - 1}"):
         model.explain(bag, query=torch.tensor(query, dtype=torch.int64))
 
 
+@only(READS_RECORDS)
 def test_a_record_that_is_no_number_is_refused(model: MILModel, bag: Bag) -> None:
-    if Need.RECORD not in model.needs or bag.clinical is None:
-        return
+    assert bag.clinical is not None
     values = (bag.clinical.values[0], torch.full((GROUPS[1],), torch.nan))
     with pytest.raises(ValueError, match="group 2 of the record has NaN"):
         model(replace(bag, clinical=replace(bag.clinical, values=values)))

@@ -167,9 +167,9 @@ def test_differences_have_one_scale_around_zero_whatever_they_hold(
 
 
 def test_levels_are_of_absolute_maps_alone() -> None:
-    difference = level_difference(of([0.25, 0.5]), of([0.75, 0.25]), limit=0.1)
+    difference = level_difference(of([0.25, 0.5]), of([0.75, 0.25]))
     assert difference.scores.tolist() == [0.5, -0.25]
-    assert difference.limit == 0.1
+    assert difference.limit == LEVEL_LIMIT
     with pytest.raises(ValueError, match="probability, sigmoid"):
         level_difference(of([0.5], ATTENTION), of([0.5], ATTENTION))
 

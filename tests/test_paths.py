@@ -56,7 +56,6 @@ HOUSE = Path(napari_wsimil.__file__).parent
 #: take the path of an open file to name it in an error.
 INSIDE = {
     "bags/clam.py": {"state_clam", "beside"},
-    "bags/global_heap.py": {"check_heaps"},
     "bags/hdf5.py": {"number", "maybe_number", "read_numbers", "reserve"},
     "bags/lazyslide.py": {"state_lazyslide"},
     "bags/onnx_files.py": {"external_files", "hash_onnx"},
@@ -66,7 +65,7 @@ INSIDE = {
     "bags/stamp.py": {"state_stamp"},
     "bags/store.py": {"stored_reading", "bag_of"},
     "bags/trident.py": {"state_trident", "table_shape"},
-    "learning/identity.py": {"arranged", "person_keys", "slide_key", "unread_slides"},
+    "learning/identity.py": {"arranged", "slide_key", "unread_slides"},
     "learning/unfinished.py": {"Unfinished.__init__"},
     "space/phantom/pyramid.py": {"write_tiff"},
     "space/readers/dicom.py": {"read_matrices", "read_matrix"},

@@ -24,7 +24,6 @@ from napari_wsimil.space.phantom import (
     Phantom,
     SlideRecipe,
     Truth,
-    fine_truth,
     leaning,
     load_recipe,
     load_truth,
@@ -219,15 +218,6 @@ def test_patch_truth_counts_the_lesion_pixels_of_each_patch(
     found = patch_truth(phantom.truth, grid, kind)
     np.testing.assert_allclose(found, slow, atol=5e-3)
     assert found.max() > 0.5
-
-
-def test_fine_truth_is_sixteen_parts_row_by_row(phantom: Phantom) -> None:
-    grid = grid_over(RECIPE, 224, 224)
-    parts = fine_truth(phantom.truth, grid)
-    assert parts.shape == (len(grid), 16)
-    np.testing.assert_allclose(parts.mean(1), patch_truth(phantom.truth, grid), atol=1e-9)
-    first = PatchGrid(grid.coords + np.array([56, 0]), 56, 56, 56)
-    np.testing.assert_allclose(parts[:, 1], patch_truth(phantom.truth, first), atol=1e-9)
 
 
 def test_a_slide_without_lesions_has_none_in_any_patch() -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from records import with_inputs
 
 from napari_wsimil._cli_models import model_facts
 from napari_wsimil.bags.bag import Bag
@@ -155,13 +156,13 @@ def test_a_format_comes_back_from_json_with_the_same_tokens(study: Path) -> None
 
 def test_a_schema_without_inputs_makes_no_format(study: Path) -> None:
     with pytest.raises(RecordError, match="ward: no field is an input"):
-        RecordFormat.fit(ward(study).allowing(()), [])
+        RecordFormat.fit(with_inputs(ward(study), ()), [])
 
 
 def test_another_schema_is_refused_naming_the_fields(study: Path) -> None:
     found = RecordFormat.fit(ward(study), [])
     found.check(ward(study))
-    found.check(ward(study).allowing(()))  # the same fields, whatever else may be shown
+    found.check(with_inputs(ward(study), ()))  # the same fields, whatever else may be shown
     fields = ward(study).fields
     other = ClinicalSchema(
         name="other", fields=(fields[0].model_copy(update={"unit": "days"}), fields[1])
@@ -198,7 +199,7 @@ def test_statistics_are_of_training_records_alone(study: Path) -> None:
 def test_a_card_whose_groups_are_not_its_models_is_refused(study: Path, tmp_path: Path) -> None:
     model, card = load_checkpoint(study / "live.safetensors")
     assert card.record is not None
-    fewer = RecordFormat.fit(ward(study).allowing(("age",)), [])
+    fewer = RecordFormat.fit(with_inputs(ward(study), ("age",)), [])
     with pytest.raises(ValueError, match="card says groups 4, its config 8,4"):
         Card.model_validate(card.model_dump() | {"record": fewer})
     save_checkpoint(tmp_path / "again.safetensors", model, card)
@@ -229,7 +230,10 @@ def test_bags_of_a_patient_have_the_tokens_whenever_they_are_read(study: Path) -
 
 @pytest.mark.parametrize(
     ("model", "schema", "names"),
-    [("persam-live", False, "name the schema"), ("abmil", True, "abmil reads no clinical records")],
+    [
+        ("persam-live", False, "name the schema"),
+        ("abmil", True, "does not use clinical records. Drop the schema, or choose bd, persam"),
+    ],
 )
 def test_records_and_models_that_do_not_go_together_are_refused(
     study: Path, tmp_path: Path, run: Run, model: str, schema: bool, names: str

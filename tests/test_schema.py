@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from records import with_inputs
 
 import napari_wsimil
 from napari_wsimil.space.phantom.record import BLOOD, INTERVIEW, VARIABLES
@@ -138,8 +139,8 @@ def test_what_gives_the_outcome_away_is_an_input_by_force_alone() -> None:
     count = Field(name="metastases", kind=Kind.NUMBER, group="tumor", outcome=True)
     plain = ClinicalSchema(name="x", fields=(count,))
     with pytest.raises(RecordError, match="'metastases' gives the outcome away"):
-        plain.allowing(("metastases",))
-    assert plain.allowing(("metastases",), forced=("metastases",)).leaks == ("metastases",)
+        with_inputs(plain, ("metastases",))
+    assert with_inputs(plain, ("metastases",), forced=("metastases",)).leaks == ("metastases",)
     assert plain.leaks == ()
 
 
@@ -244,9 +245,9 @@ def test_statistics_of_another_schema_are_refused(schema: ClinicalSchema) -> Non
 
 
 def test_only_named_fields_become_inputs(schema: ClinicalSchema) -> None:
-    assert schema.allowing(("site",)).groups == ("tumor",)
+    assert with_inputs(schema, ("site",)).groups == ("tumor",)
     with pytest.raises(RecordError, match="'weight' is no field"):
-        schema.allowing(("weight",))
+        with_inputs(schema, ("weight",))
 
 
 @pytest.mark.parametrize(

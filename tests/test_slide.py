@@ -7,7 +7,6 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-import dask
 import numpy as np
 import openslide
 import pytest
@@ -136,15 +135,6 @@ def test_a_slice_builds_a_graph_over_its_own_tiles_only(coded_slide: Path) -> No
         assert len(dict(part.__dask_graph__())) <= 4
         part.compute()
         assert slide.cache.used == 2 * 64 * 64 * 3
-
-
-def test_plain_dask_arrays_compute(coded_slide: Path) -> None:
-    with open_slide(coded_slide) as slide, dask.config.set(scheduler="synchronous"):
-        assert [array.shape for array in slide.pyramid] == [(700, 1000, 3), (174, 249, 3)]
-        np.testing.assert_array_equal(
-            slide.pyramid[1][20:60, 30:90].compute(),
-            slide.read_region(0, 0, 249, 174, level=1)[20:60, 30:90],
-        )
 
 
 def test_a_fine_level_is_never_pulled_whole_into_memory(wide_slide: Path) -> None:

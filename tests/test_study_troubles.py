@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from studies import SCHEMA, as_wal, beside, record, small_study
+from studies import SCHEMA, as_wal, beside, record, record_history, small_study
 
 from napari_wsimil.study.ledger import Act
 from napari_wsimil.study.manifest import Patient
@@ -44,7 +44,7 @@ def test_an_edit_that_is_killed_leaves_nothing(tmp_path: Path, stage: str) -> No
     with open_study(tmp_path / "study") as study:
         assert study.read_only == ""
         assert study.patient("P2").record == record(ldh=180.0)
-        assert len(study.records.history("P2")) == 1
+        assert len(record_history(study, "P2")) == 1
         assert study.ledger.check() == ""
 
 
@@ -72,7 +72,7 @@ def test_edits_killed_at_any_moment_are_there_wholly_or_not(tmp_path: Path) -> N
         child.wait(60)
         with open_study(tmp_path / "study") as study:
             values = study.patient("P2").record
-            entries = study.records.history("P2")
+            entries = record_history(study, "P2")
             assert study.ledger.check() == ""
         number = int(entries[-1].why)
         assert number >= int(told)  # what was acknowledged is there

@@ -102,15 +102,6 @@ def test_area_is_in_square_millimeters_or_unknown() -> None:
     assert Tissue(mask, 40.5).area_mm2 is None
 
 
-def test_outlines_are_in_level_0_pixels() -> None:
-    mask = np.zeros((10, 12), dtype=bool)
-    mask[2:5, 3:9] = True
-    (outline,) = Tissue(mask, 10.5).contours
-    assert_allclose(outline.min(axis=0), (3 * 10.5, 2 * 10.5))
-    assert_allclose(outline.max(axis=0), (9 * 10.5, 5 * 10.5))
-    assert_array_equal(outline[0], outline[-1])
-
-
 def test_share_is_the_area_of_tissue_even_within_a_pixel_of_the_mask() -> None:
     mask = np.zeros((4, 4), dtype=bool)
     mask[1:3, 1:3] = True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +18,6 @@ from napari_wsimil.learning.checkpoint import load_checkpoint
 from napari_wsimil.learning.evaluation import Scores, finish
 from napari_wsimil.learning.gaps import gaps
 from napari_wsimil.learning.metrics import intervals
-from napari_wsimil.learning.missing import Answers, curve
 from napari_wsimil.learning.missingness import missingness
 from napari_wsimil.learning.outcomes import Task
 from napari_wsimil.learning.results import bounds
@@ -247,22 +245,7 @@ def test_without_validation_the_last_weights_are_kept_and_said() -> None:
     )
 
 
-def test_a_curve_of_missing_records_averages_the_draws_that_are_defined() -> None:
-    targets = torch.tensor([0, 0, 0, 1])
-    scores = Scores(("a", "b", "c", "d"), targets, torch.randn(4, 2))
-    answers = Answers(scores, replace(scores, logits=-scores.logits), np.ones(4, dtype=bool))
-    points = {p.of: p for p in curve(answers, rates=(0.5,), draws=8)}
-    left = points["with"]
-    assert 0 < left.draws["auc"] < 8  # in the other draws all who are left are of one class
-    assert not math.isnan(left.mean["auc"])
-    assert points["all"].draws["auc"] == 8
-    none = {p.of: p for p in curve(answers, rates=(0.0,), draws=2)}["without"]
-    assert none.draws["auc"] == 0
-    assert math.isnan(none.mean["auc"])
-
-
 def test_missingness_of_a_single_class_has_no_p() -> None:
     found = missingness("x", np.array([True, False]), ["a", "a"], shuffles=9)
     assert math.isnan(found.auc)
     assert math.isnan(found.p)
-    assert math.isnan(found.p_within)

@@ -212,7 +212,7 @@ def test_a_group_or_all_can_be_taken_away(place: Path, capfd: pytest.CaptureFixt
     told = run(capfd, *case, "--missing", "blood", "--no-noise")[1]
     assert told["changes"].keys() == {"stage", "ldh", "lymphocytes", "leukocytes"}
     assert {one["after"] for one in told["changes"].values()} == {"missing"}
-    assert told["scalars"]["phi: 1"].keys() == {"before", "after"}
+    assert told["scalars"][f"phi: {CLASSES[1]}"].keys() == {"before", "after"}
     told = run(capfd, *case, "--missing", "all", "--set", "ldh=300", "--no-noise")[1]
     assert told["changes"]["age"]["after"] == "missing"
     assert told["changes"]["ldh"]["after"] == "300"

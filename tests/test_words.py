@@ -37,7 +37,7 @@ class Twice:
     (tmp_path / "two.py").write_text("class Twice:\n    pass\n")
     checked = run("--list", "", str(tmp_path))
     assert checked.returncode == 1
-    assert checked.stdout.count("one.py:1: ") == 2 + 1  # two clauses and one long line
+    assert checked.stdout.count("one.py:1: ") == 3 + 1  # three clauses and one long line
     assert "one.py:4: asked" in checked.stdout
     assert "one.py:5: found" in checked.stdout
     assert "Twice, also" in checked.stdout

@@ -64,9 +64,10 @@ def require_encoder(made_by: str, wanted: str) -> None:
         Identities; empty where nobody named the encoder.
     """
     if made_by != wanted:
+        hint = onnx_hint(made_by, wanted)
         raise ValueError(
-            f"the features were made by {_named(made_by)}, this model takes those of "
-            f"{_named(wanted)}: extract them again with that encoder{onnx_hint(made_by, wanted)}"
+            f"the features were made by {encoder_name(made_by)}, this model takes those of "
+            f"{encoder_name(wanted)}: extract them again with that encoder{hint}"
         )
 
 
@@ -80,7 +81,8 @@ def onnx_hint(*identities: str) -> str:
     )
 
 
-def _named(identity: str) -> str:
+def encoder_name(identity: str) -> str:
+    """Return an encoder's identity for messages, also where nobody named it."""
     return f'the encoder "{identity}"' if identity else "an encoder nobody named"
 
 

@@ -76,14 +76,11 @@ def open_bag(
     return open_confirmed(Path(path), given)
 
 
-def open_confirmed(path: Path | str, confirmed: Confirmed, slide: Resolution | None = None) -> Bag:
-    """Return the bag in a file, with what a person confirmed of it; otherwise as `open_bag`.
-
-    `slide` is the pixel size of the slide that it is laid on, if there is one.
-    """
+def open_confirmed(path: Path | str, confirmed: Confirmed) -> Bag:
+    """Return the bag in a file, with what a person confirmed of it; otherwise as `open_bag`."""
     path = Path(path)
     confirmed = with_patches(path, confirmed)
-    return bag_as(read_stated(path, confirmed), confirmed, slide)
+    return bag_as(read_stated(path, confirmed), confirmed)
 
 
 def is_features(path: Path | str) -> bool:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from napari_wsimil.space.grid import PatchGrid
     from napari_wsimil.space.slide import Slide
 
+#: Patches in a call of the encoder.
+BATCH = 32
 #: Patches on which an estimate is measured, after one call to warm up.
 SAMPLE = 24
 
@@ -66,7 +68,7 @@ def extract_features(
     grid: PatchGrid,
     encoder: PatchEncoder,
     path: Path | str | None = None,
-    batch: int = 32,
+    batch: int = BATCH,
     threads: int | None = None,
 ) -> Generator[Progress, None, Bag]:
     """Return a generator that yields `Progress` and returns the slide's `Bag`.
@@ -122,14 +124,14 @@ def extract_features(
     )
 
 
-def estimate(slide: Slide, grid: PatchGrid, encoder: PatchEncoder, batch: int = 32) -> Estimate:
+def estimate(slide: Slide, grid: PatchGrid, encoder: PatchEncoder) -> Estimate:
     """Return hours and gigabytes of an extraction, from a few patches all over the slide."""
     chosen = np.linspace(0, len(grid) - 1, min(len(grid), SAMPLE)).astype(int)
     sample = replace(grid, coords=grid.coords[chosen])
-    for _ in islice(_encoded(slide, sample, encoder, 0, batch, None), 1):
+    for _ in islice(_encoded(slide, sample, encoder, 0, BATCH, None), 1):
         pass
     start = time.perf_counter()
-    for _ in _encoded(slide, sample, encoder, 0, batch, None):
+    for _ in _encoded(slide, sample, encoder, 0, BATCH, None):
         pass
     rate = len(sample) / (time.perf_counter() - start)
     row_bytes = 4 * encoder.card.dim + 2 * 8

@@ -9,7 +9,7 @@ from weakref import finalize
 import numpy as np
 import torch
 
-from napari_wsimil.bags.encoder_card import onnx_hint
+from napari_wsimil.bags.encoder_card import encoder_name, onnx_hint
 from napari_wsimil.space.slide import open_slide
 
 if TYPE_CHECKING:
@@ -153,7 +153,8 @@ def _places(bag: Bag, slide: Slide, encoder: PatchEncoder) -> PatchGrid:
         raise ValueError("the bag has no places, so there is nowhere to look closer")
     if bag.encoder != encoder.card.identity:
         raise ValueError(
-            f"the bag's features are of {bag.encoder}, not of {encoder.card.identity}: both "
+            f"the bag's features are of {encoder_name(bag.encoder)}, not of "
+            f"{encoder_name(encoder.card.identity)}: both "
             "resolutions need the same encoder" + onnx_hint(bag.encoder, encoder.card.identity)
         )
     if bag.slide and bag.slide != slide.fingerprint:

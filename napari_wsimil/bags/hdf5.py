@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 import os
 import zipfile
 import zlib
@@ -12,8 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import h5py
 import numpy as np
-
-from napari_wsimil.bags.global_heap import check_heaps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +40,10 @@ _PLAIN = (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING, h5py.h5t.ENUM)
 _LARGEST_ATTRIBUTE = 2**24
 #: Deflate packs no tighter than this; what says it holds more than that is sparse.
 _TIGHTEST = 1032
+#: Signature, version 1 and three reserved bytes of a collection.
+_HEAP_START = b"GCOL\x01\0\0\0"
+#: Bytes before the first object, and those of the header of each.
+_HEAP_HEADER = 16
 
 
 class H5Error(ValueError):
@@ -88,7 +91,7 @@ def open_file(path: Path | str, mode: Literal["r", "r+"] = "r") -> h5py.File:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file")
-    check_heaps(path)
+    _check_heaps(path)
     try:
         file = h5py.File(path, mode)
     except OSError as error:
@@ -208,3 +211,36 @@ def reserve(path: Path, size: int) -> None:
         ) from error
     finally:
         os.close(handle)
+
+
+def _check_heaps(path: Path) -> None:
+    """Raise ValueError if an object of a global heap cannot be stepped over.
+
+    Texts in attributes are stored in collections of objects that begin with "GCOL" (HDF5
+    file format specification, III.E). On an object of no size the HDF5 library loops for
+    ever, which no caller can stop.
+    """
+    if path.stat().st_size < len(_HEAP_START):
+        return
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        place = data.find(_HEAP_START)
+        while place >= 0:
+            if not _is_whole_heap(data, place):
+                raise ValueError(f"{path}: damaged at byte {place}: restore it from a backup")
+            place = data.find(_HEAP_START, place + len(_HEAP_START))
+
+
+def _is_whole_heap(data: mmap.mmap, start: int) -> bool:
+    """Return whether the objects of a collection fill it one after the other."""
+    end = start + int.from_bytes(data[start + 8 : start + 16], "little")
+    place = start + _HEAP_HEADER
+    while place + _HEAP_HEADER <= end:
+        if place + _HEAP_HEADER > len(data):
+            return False
+        index = int.from_bytes(data[place : place + 2], "little")
+        size = int.from_bytes(data[place + 8 : place + 16], "little")
+        step = size if index == 0 else _HEAP_HEADER + -(-size // 8) * 8
+        if step < _HEAP_HEADER or place + step > end:
+            return False
+        place += step
+    return end <= len(data)

@@ -97,9 +97,7 @@ def movement(before: Explanation, after: Explanation) -> Movement:
     )
 
 
-def share_difference(
-    before: Explanation, after: Explanation, limit: float = SHARE_LIMIT
-) -> Explanation:
+def share_difference(before: Explanation, after: Explanation) -> Explanation:
     """Return where a map gained and lost, (q - p) N of its shares p before and q after.
 
     1 is the share that each of N patches would have of an even map. What is brighter all over
@@ -109,8 +107,6 @@ def share_difference(
     ----------
     before, after
         The same map of two answers.
-    limit
-        Where the color bar ends; the same for every map that is to be compared.
 
     Raises
     ------
@@ -120,20 +116,16 @@ def share_difference(
     p, q = _shares(before, after)
     gained = torch.from_numpy((q - p) * len(p)).float()
     unit = "signed even shares" if before.kind in SIGNED else "even shares"
-    return _difference(after, "moved", gained, f"{unit}: after less before", limit)
+    return _difference(after, "moved", gained, f"{unit}: after less before", SHARE_LIMIT)
 
 
-def level_difference(
-    before: Explanation, after: Explanation, limit: float = LEVEL_LIMIT
-) -> Explanation:
+def level_difference(before: Explanation, after: Explanation) -> Explanation:
     """Return how much brighter each patch is, absolute scores after less those before.
 
     Parameters
     ----------
     before, after
         The same map of two answers, of a kind in `ABSOLUTE`.
-    limit
-        Where the color bar ends; explanatory attention, of three sigmoids, may be far below 1.
 
     Raises
     ------
@@ -142,7 +134,7 @@ def level_difference(
     """
     _check(before, after, ABSOLUTE)
     gained = after.per_patch() - before.per_patch()
-    return _difference(after, "brighter", gained, "0 to 1: after less before", limit)
+    return _difference(after, "brighter", gained, "0 to 1: after less before", LEVEL_LIMIT)
 
 
 def _difference(

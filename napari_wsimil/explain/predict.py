@@ -200,9 +200,7 @@ class Step:
 
 
 @torch.inference_mode()
-def explore(
-    model: MILModel, card: Card, bag: Bag, record: Record | None = None
-) -> Generator[Step, None, Prediction]:
+def explore(model: MILModel, card: Card, bag: Bag) -> Generator[Step, None, Prediction]:
     """Yield each look of a model that looks step by step; return what it says in the end.
 
     The end is what `predict` returns. Closed before, the last step yielded still tells what
@@ -210,7 +208,7 @@ def explore(
 
     Parameters
     ----------
-    model, card, bag, record
+    model, card, bag
         As for `predict`; the model is put in eval mode.
 
     Raises
@@ -221,7 +219,7 @@ def explore(
     if not isinstance(model, Explorer):
         raise ValueError(f"{card.model} does not look step by step: it says all at once")
     check_encoder(card, bag)
-    bag = with_record(card, bag, record)
+    bag = with_record(card, bag, None)
     model.eval()
     episode, total = model.episode(bag), model.steps(bag)
     looks: list[Look] = []
@@ -229,7 +227,7 @@ def explore(
         try:
             looks.append(next(episode))
         except StopIteration as end:
-            return prediction_of(card, bag, end.value, record)
+            return prediction_of(card, bag, end.value)
         yield Step(model, card, bag, len(looks), total, looks)
 
 
@@ -268,7 +266,7 @@ def prediction_of(
         logits=output.logits,
         probabilities=card.chances(output.logits),
         explanations=output.explanations,
-        scalars=_told(card, output) | _risk(card, output.logits),
+        scalars=_scalars(card, output) | _risk(card, output.logits),
         warnings=(*card.warnings, *_warnings(card, bag), *_record_warnings(card, record)),
         trajectory=output.trajectory,
         record=None if card.record is None else record,
@@ -276,11 +274,20 @@ def prediction_of(
     )
 
 
-def _told(card: Card, output: MILOutput) -> dict[str, float]:
-    """Return what a model tells of itself, of survival without what is of classes alone."""
-    if card.survival is None:
-        return output.scalars
-    return {name: told for name, told in output.scalars.items() if not reads_classes(name)}
+def _scalars(card: Card, output: MILOutput) -> dict[str, float]:
+    """Return the model's scalars; survival models omit class-only ones."""
+    scalars = output.scalars
+    if card.survival is not None:
+        scalars = {name: value for name, value in scalars.items() if not reads_classes(name)}
+    return {_with_class(name, card.classes): value for name, value in scalars.items()}
+
+
+def _with_class(name: str, classes: Sequence[str]) -> str:
+    """Return a scalar's name with the class itself in place of its index, as in "phi: 2"."""
+    text, colon, index = name.rpartition(": ")
+    if not colon or not index.isdecimal() or int(index) >= len(classes):
+        return name
+    return f"{text}: {classes[int(index)]}"
 
 
 def _risk(card: Card, logits: Tensor) -> dict[str, float]:

@@ -230,7 +230,7 @@ def chosen_patients(card: Card, manifest: Manifest, split: str | None) -> list[P
         lack = f"no patient with a {task.column} that the model was not trained on"
     else:
         chosen = [patient for patient in known if patient.split == split]
-        lack = f"no patient with a {task.column} of the split {split!r}"
+        lack = f"no patient with a {task.column} of the split '{split}'"
     if not chosen:
         raise ValueError(f"{manifest.path}: there is {lack}")
     return chosen

@@ -111,6 +111,6 @@ def _overlap(facts: Sequence[BagFacts]) -> float | None:
 
 def _one(what: str, values: set[Value]) -> Value:
     if len(values) != 1:
-        listed = ", ".join(sorted(f"{value}" for value in values))
+        listed = ", ".join(sorted(f"{value}" or "unnamed" for value in values))
         raise ValueError(f"the training bags must be of one {what}, not of {listed or 'none'}")
     return values.pop()

@@ -80,11 +80,6 @@ def _must_be_read(slide: SlideRow, folder: Path | None) -> bool:
     return False
 
 
-def person_keys(patients: Iterable[Patient], folder: Path | None) -> dict[str, str]:
-    """Return a key for each person, of the keys of their slides."""
-    return _keys_of_persons([(patient, _ordered(patient, folder)) for patient in patients])
-
-
 def _keys_of_persons(rows: Iterable[tuple[Patient, _Keyed]]) -> dict[str, str]:
     slides: dict[str, list[str]] = {}
     for patient, keyed in rows:

@@ -77,5 +77,7 @@ def check_plan(plan: Plan, manifest: Manifest) -> None:
     if reads_records(plan.model) and manifest.schema is None:
         raise ValueError(f"{plan.model} reads clinical records: name the schema of the manifest's")
     if manifest.schema is not None and not reads_records(plan.model):
-        able = ", ".join(name for name in MODELS if reads_records(name)) or "no model yet"
-        raise ValueError(f"{plan.model} reads no clinical records, as do {able}: give no schema")
+        able = ", ".join(name for name in MODELS if reads_records(name))
+        raise ValueError(
+            f"{plan.model} does not use clinical records. Drop the schema, or choose {able}"
+        )

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 BINS = 4
 
 
-def time_bins(patients: Sequence[Patient], count: int = BINS) -> tuple[float, ...]:
-    """Return the upper ends of `count` time bins with about as many events in each.
+def time_bins(patients: Sequence[Patient]) -> tuple[float, ...]:
+    """Return the upper ends of `BINS` time bins with about as many events in each.
 
     They are quantiles of the times of events, and the longest time there is.
 
@@ -34,14 +34,14 @@ def time_bins(patients: Sequence[Patient], count: int = BINS) -> tuple[float, ..
     known = dict.fromkeys((p.person, p.time, p.event) for p in patients if p.time is not None)
     times = [time for _, time, _ in known if time is not None]
     of_events = [time for _, time, event in known if time is not None and event]
-    if len(set(of_events)) < count:
+    if len(set(of_events)) < BINS:
         raise ValueError(
             f"{len(set(of_events))} different times of events among the training patients "
-            f"are too few for {count} time bins"
+            f"are too few for {BINS} time bins"
         )
-    inner = np.quantile(of_events, np.arange(1, count) / count).tolist()
-    if len({*inner, max(times)}) < count:
-        raise ValueError(f"the times of events are too alike for {count} time bins: {inner}")
+    inner = np.quantile(of_events, np.arange(1, BINS) / BINS).tolist()
+    if len({*inner, max(times)}) < BINS:
+        raise ValueError(f"the times of events are too alike for {BINS} time bins: {inner}")
     return (*inner, max(times))
 
 

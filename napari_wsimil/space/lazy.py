@@ -152,20 +152,6 @@ def _common_side(side: int, factors: list[float]) -> int:
     return int(sides[off.argmin()])
 
 
-def dask_array(pyramid: Pyramid, index: int, chunk: int = 2048) -> da.Array:
-    """Return level `index` as an ordinary dask array of (rows, columns, 3) for computing."""
-    level = pyramid.steps[index].level
-    down, across = _spans(0, level.height, chunk), _spans(0, level.width, chunk)
-
-    def block(block_info: dict[Any, Any]) -> NDArray[np.uint8]:
-        (y0, y1), (x0, x1), _ = block_info[None]["array-location"]
-        return pyramid.read(index, Region(x0, y0, x1 - x0, y1 - y0))
-
-    meta = np.empty((0, 0, 0), np.uint8)
-    lazy: da.Array = da.map_blocks(block, chunks=(down, across, (3,)), dtype=np.uint8, meta=meta)
-    return lazy
-
-
 def _bounds(key: Any, length: int) -> tuple[range, Any]:
     """Return the range of indices that `key` touches, and `key` within that range."""
     if isinstance(key, slice):

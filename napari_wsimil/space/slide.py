@@ -23,7 +23,7 @@ from napari_wsimil.space.geometry import (
     SlideError,
     SlideImage,
 )
-from napari_wsimil.space.lazy import LevelArray, dask_array, display_levels, level_arrays
+from napari_wsimil.space.lazy import LevelArray, display_levels, level_arrays
 from napari_wsimil.space.pyramid import Pyramid
 from napari_wsimil.space.readers import Reader, open_reader
 from napari_wsimil.space.reading import READER_VERSION, Reading
@@ -31,7 +31,6 @@ from napari_wsimil.space.reading import READER_VERSION, Reading
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import dask.array as da
     from numpy.typing import NDArray
 
 __all__ = ["Slide", "SlideError", "open_slide"]
@@ -135,16 +134,6 @@ class Slide:
     def display_levels(self) -> tuple[LevelArray, ...]:
         """Return `arrays` in shapes that napari places right; see `lazy.display_levels`."""
         return display_levels(self.pyramid_tiles)
-
-    @cached_property
-    def pyramid(self) -> tuple[da.Array, ...]:
-        """Return the file's own levels as ordinary dask arrays, for computing."""
-        steps = self.pyramid_tiles.steps
-        return tuple(
-            dask_array(self.pyramid_tiles, index)
-            for index, step in enumerate(steps)
-            if step.stored is not None
-        )
 
     def read_region(
         self, x: int, y: int, width: int, height: int, level: int = 0

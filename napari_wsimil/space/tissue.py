@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 from skimage.filters import threshold_otsu
-from skimage.measure import find_contours
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,13 +52,6 @@ class Tissue:
         if self.mpp is None:
             return None
         return float(self.mask.sum() * (self.downsample * self.mpp / 1000) ** 2)
-
-    @cached_property
-    def contours(self) -> tuple[NDArray[np.float64], ...]:
-        """Closed outlines of tissue and of its holes, each (n, 2) of level-0 (x, y)."""
-        framed = np.pad(self.mask, 1).astype(np.float32)
-        found = find_contours(framed, 0.5)  # type: ignore[no-untyped-call]
-        return tuple((outline[:, ::-1] - 0.5) * self.downsample for outline in found)
 
     def share(self, coords: NDArray[np.int64], patch_size: int) -> NDArray[np.float64]:
         """Return (N,) shares of the patches' areas that are tissue, 0 to 1.

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 
+#: Actions of earlier versions on files that left; read, but never written.
+RETIRED = ("downloaded", "submitted", "label shown")
+
+
 class Act(StrEnum):
     """What was done."""
 
@@ -38,13 +42,19 @@ class Act(StrEnum):
     SCHEMA = "schema"
     EXPORTED = "exported"
     SHARED = "shared"
-    DOWNLOADED = "downloaded"
-    SUBMITTED = "submitted"
-    LABEL_SHOWN = "label shown"
     REVIEWED = "reviewed"
     FORGOTTEN = "forgotten"
     RESCUED = "rescued"  # by an earlier version; read only
     RESTORED = "restored"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Act | None:
+        """Return a retired action, so that studies with such entries stay readable."""
+        if value not in RETIRED:
+            return None
+        act = str.__new__(cls, value)
+        act._name_, act._value_ = str(value).upper(), str(value)
+        return act
 
 
 @dataclass(frozen=True)

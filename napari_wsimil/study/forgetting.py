@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select, update
 
 from napari_wsimil.study.cases import patient_of, rows_of
-from napari_wsimil.study.entry import Act, append, drafted
+from napari_wsimil.study.entry import RETIRED, Act, append, drafted
 from napari_wsimil.study.ledger import read_entries
 from napari_wsimil.study.outcome_facts import forget_reasons
 from napari_wsimil.study.stored import StoredEntry
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 #: Folders of a study in which patients have files.
 _KEPT_IN = ("features", "maps", "exports")
 
-_LEFT = (Act.EXPORTED, Act.SHARED, Act.DOWNLOADED, Act.SUBMITTED, Act.LABEL_SHOWN)
+_LEFT = (Act.EXPORTED, Act.SHARED, *RETIRED)
 
 
 @dataclass(frozen=True)

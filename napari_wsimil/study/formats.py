@@ -112,7 +112,7 @@ def _read_cbioportal(path: Path, lines: list[str], notes: tuple[str, ...]) -> Ta
     rows = csv_cells(path, lines[_CBIOPORTAL_ROWS:], "\t", csv.QUOTE_NONE)
     shifted = ((line + _CBIOPORTAL_ROWS, cells) for line, cells in rows)
     table = _bared(table_of(path, shifted))
-    said = [line.rstrip("\r\n").lstrip("#").split("\t") for line in lines[:3]]
+    said = [line.rstrip("\r\n").lstrip("#").split("\t") for line in lines[:2]]
     headings = {
         column: Heading(*texts) for column, *texts in zip(table.columns, *said, strict=False)
     }

@@ -77,7 +77,7 @@ class Ledger:
         Parameters
         ----------
         act
-            EXPORTED, SHARED, DOWNLOADED or SUBMITTED.
+            EXPORTED or SHARED.
         file, patient, identifying
             What leaves, of whom, and whether it names patients.
         **said

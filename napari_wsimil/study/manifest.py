@@ -11,7 +11,6 @@ Paths are relative to the CSV's folder. What is said of a patient is repeated in
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import chain
@@ -22,7 +21,7 @@ from napari_wsimil.space.geometry import PLAUSIBLE_MPP
 from napari_wsimil.study.cells import may_be_nobody
 from napari_wsimil.study.endpoint import Endpoint, with_outcome
 from napari_wsimil.study.field import MARKERS
-from napari_wsimil.study.tables import RecordError, Table, TableRow, read_table, write_table
+from napari_wsimil.study.tables import RecordError, Table, TableRow, read_table
 from napari_wsimil.study.time_to_event import NO_STATUS
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
     from napari_wsimil.study.schema import ClinicalSchema, Record
 
-#: The columns of a manifest besides clinical ones, in the order they are written.
+#: Columns of a manifest besides clinical ones.
 COLUMNS = (
     "patient_id",
     "slide_id",
@@ -233,18 +232,6 @@ def read_manifest(path: str | Path, schema: ClinicalSchema | None = None) -> Man
     return Manifest(table.path, patients, schema, endpoint)
 
 
-def write_manifest(manifest: Manifest, path: str | Path) -> None:
-    """Write a cohort as a CSV that `read_manifest` reads as the same; paths become relative."""
-    path = Path(path)
-    clinical = tuple(one.name for one in manifest.schema.fields) if manifest.schema else ()
-    rows = (
-        _cells(manifest.schema, case, case.slides[0], path)
-        for patient in manifest.patients
-        for case in patient.slide_cases
-    )
-    write_table(path, (*COLUMNS, *clinical), rows)
-
-
 def _renamed(table: Table) -> Table:
     names = {c: ALIASES[c] for c in table.columns if ALIASES.get(c, c) not in table.columns}
     rows = (
@@ -338,26 +325,3 @@ def _stated(patient: Patient) -> dict[str, object]:
 
 def _merged(rows: list[Patient]) -> Patient:
     return replace(rows[0], slides=tuple(slide for row in rows for slide in row.slides))
-
-
-def _cells(
-    schema: ClinicalSchema | None, patient: Patient, slide: SlideRow, path: Path
-) -> tuple[str, ...]:
-    clinical = schema.format(patient.record) if schema and patient.record else {}
-    return (
-        patient.person,
-        slide.slide,
-        _relative(slide.slide_path, path),
-        _relative(slide.feature_path, path),
-        "" if slide.mpp is None else repr(slide.mpp),
-        slide.feature_facts,
-        patient.split or "",
-        patient.label or "",
-        "" if patient.time is None else repr(patient.time),
-        "" if patient.event is None else str(int(patient.event)),
-        *clinical.values(),
-    )
-
-
-def _relative(target: Path | None, path: Path) -> str:
-    return "" if target is None else os.path.relpath(target, path.resolve().parent)

@@ -145,11 +145,6 @@ class Records:
         """
         return self._step(patient, version, Act.REDONE)
 
-    def history(self, patient: str) -> tuple[Entry, ...]:
-        """Return the entries that changed a patient's record, oldest first."""
-        with self._database.reading() as session:
-            return tuple(e for e in read_entries(session, patient) if e.act in CHANGES)
-
     def _step(self, patient: str, version: int | None, act: Act) -> Held:
         with self._database.writing() as session:
             schema, row = self._schema(session), _stored(session, patient)

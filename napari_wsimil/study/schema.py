@@ -136,17 +136,6 @@ class ClinicalSchema(BaseModel):
         """Return the fields of a group that a model may see."""
         return tuple(f for f in self.fields if f.group == group and f.name in self.inputs)
 
-    def allowing(self, names: tuple[str, ...], forced: tuple[str, ...] = ()) -> ClinicalSchema:
-        """Return the schema with these fields as the inputs of a model.
-
-        Raises
-        ------
-        RecordError
-            If a name is no field, a date, or gives the outcome away and is not in `forced`.
-        """
-        content = self.model_dump() | {"inputs": names, "forced": forced}
-        return validated(content, f"schema {self.name}")
-
     def parse(self, cells: Mapping[str, str]) -> Record:
         """Return the record that a row of text states; a field without a column is missing.
 

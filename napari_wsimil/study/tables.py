@@ -87,7 +87,6 @@ class Heading:
 
     title: str = ""
     description: str = ""
-    datatype: str = ""
 
 
 @dataclass(frozen=True)

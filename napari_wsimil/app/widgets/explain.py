@@ -251,5 +251,6 @@ class ExplainWidget(DockedWidget):
 def _model_facts(model: LoadedModel) -> str:
     card = model.card
     outcomes = ", ".join(card.classes)
+    encoder = card.encoder.partition("@")[0] or "an unnamed encoder"
     made = ", trained on <b>synthetic</b> slides" if card.synthetic else ""
-    return f"<b>{card.model}</b> on {card.encoder.partition('@')[0]}: {outcomes}{made}"
+    return f"<b>{card.model}</b> on {encoder}: {outcomes}{made}"

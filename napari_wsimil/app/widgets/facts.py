@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from qtpy.compat import isalive
@@ -39,14 +38,5 @@ class FactsTab(Tab):
 
 
 def fact_rows(prediction: Prediction) -> list[tuple[str, str]]:
-    """Return name and number of each scalar, classes by their names."""
-    classes = prediction.card.classes
-
-    def named(match: re.Match[str]) -> str:
-        number = int(match[1])
-        return f": {classes[number]}" if number < len(classes) else match[0]
-
-    return [
-        (re.sub(r": (\d+)$", named, name), f"{value:.4g}")
-        for name, value in prediction.scalars.items()
-    ]
+    """Return name and number of each scalar."""
+    return [(name, f"{value:.4g}") for name, value in prediction.scalars.items()]

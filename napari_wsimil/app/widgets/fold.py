@@ -25,10 +25,6 @@ class Fold(QWidget):
         layout.addWidget(content)
         self._unfold(False)
 
-    @property
-    def is_open(self) -> bool:
-        return bool(self.button.isChecked())
-
     def open(self) -> None:
         """Show what is under the title."""
         self.button.setChecked(True)

@@ -165,12 +165,6 @@ class SASHA(HAFED):
         """Return the output after these looks, all of them or the first ones."""
         return self._outcome(self.replay(bag, looks))
 
-    def policy_at(self, bag: Bag, looks: Sequence[Look], step: int) -> Explanation:
-        """Return the policy's probabilities for look `step`, counted from 1."""
-        if not 1 <= step <= len(looks):
-            raise ValueError(f"step {step} is none of the {len(looks)} looks")
-        return policy_map(self.replay(bag, looks[: step - 1]).policy(), step)
-
     @torch.no_grad()
     def _read(self, bag: Bag, patch: int) -> tuple[Tensor, Tensor]:
         v, a = self.distill(fine_of(bag, patch)[None])

@@ -6,7 +6,6 @@ from napari_wsimil.space.phantom.record import VARIABLES, Variable, leaning
 from napari_wsimil.space.phantom.slide import Phantom, write_phantom
 from napari_wsimil.space.phantom.truth import (
     Truth,
-    fine_truth,
     load_truth,
     patch_truth,
     save_truth,
@@ -20,7 +19,6 @@ __all__ = [
     "SlideRecipe",
     "Truth",
     "Variable",
-    "fine_truth",
     "leaning",
     "load_recipe",
     "load_truth",

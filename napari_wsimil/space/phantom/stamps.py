@@ -117,11 +117,15 @@ def _chromatin(rng: np.random.Generator, kind: Nucleus, rho: Plane, u: Plane, v:
     return np.asarray(np.clip(density, 0.35, 2.2), np.float32)
 
 
+#: Shapes of glands to choose from.
+_GLANDS = 24
+
+
 @lru_cache(maxsize=8)
-def glands(mpp: float, count: int = 24) -> tuple[Stamp, ...]:
+def glands(mpp: float) -> tuple[Stamp, ...]:
     """Return glands of many shapes: a white lumen in a ring of columnar cells."""
     rng = np.random.default_rng(_SEED)
-    return tuple(_gland(rng, mpp) for _ in range(count))
+    return tuple(_gland(rng, mpp) for _ in range(_GLANDS))
 
 
 def _gland(rng: np.random.Generator, mpp: float) -> Stamp:

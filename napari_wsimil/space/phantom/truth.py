@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from napari_wsimil.space.grid import PatchGrid
     from napari_wsimil.space.phantom.layout import Layout, Plane
 
-#: Patches inside a patch along each side, for methods that look at two scales.
-FINER = 4
-
 _COLORS = {"A": [200, 30, 30], "B": [40, 60, 200], "C": [30, 150, 120]}
 
 
@@ -104,15 +101,6 @@ def patch_truth(truth: Truth, grid: PatchGrid, kind: str | None = None) -> NDArr
         The kind of lesion that counts; None counts all.
     """
     return _covered(truth.area(kind), grid.coords.astype(float), grid.patch_size)
-
-
-def fine_truth(truth: Truth, grid: PatchGrid, kind: str | None = None) -> NDArray[np.float64]:
-    """Return the share of lesion of 4 × 4 parts of each patch, (N, 16), row by row."""
-    side = grid.patch_size / FINER
-    rows, columns = np.divmod(np.arange(FINER**2), FINER)
-    corners = grid.coords[:, None] + np.stack([columns, rows], 1) * side
-    shares = _covered(truth.area(kind), corners.reshape(-1, 2), side)
-    return shares.reshape(len(grid), FINER**2)
 
 
 def _covered(area: MultiPolygon, corners: NDArray[np.float64], side: float) -> NDArray[np.float64]:

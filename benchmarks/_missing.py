@@ -1,8 +1,7 @@
-"""Missing: how a model fares as clinical records go missing, and what fills them."""
+"""Clinical records hidden from a model, and what fills them."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,11 +12,9 @@ import torch
 
 from napari_wsimil.bags.bag import ClinicalTokens
 from napari_wsimil.learning.evaluation import evaluate
-from napari_wsimil.study.schema import Record
-from napari_wsimil.study.tokens import encode
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Generator, Iterable
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -26,8 +23,6 @@ if TYPE_CHECKING:
     from napari_wsimil.learning.cases import Case
     from napari_wsimil.learning.evaluation import Scores, Step
     from napari_wsimil.models.base import MILModel
-    from napari_wsimil.study.schema import ClinicalSchema
-    from napari_wsimil.study.tokens import Statistics
 
 RATES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # shares of patients whose record is hidden
 
@@ -77,26 +72,6 @@ def mean_tokens(cases: Iterable[Case]) -> tuple[Tensor, ...]:
     if not records:
         raise ValueError("no patient has a record: there is no mean to fill with")
     return tuple(_mean_token(records, g) for g in range(len(records[0].values)))
-
-
-def zero_tokens(schema: ClinicalSchema, statistics: Statistics) -> tuple[Tensor, ...]:
-    """Return the tokens of a record of raw zeros and no category, for `fill`.
-
-    A zero in a field's own unit, before standardization: what a program does that knows of
-    no missing values. A zero after it would be the training mean.
-    """
-    zeros = Record({field.name: 0.0 for field in schema.fields})
-    return tuple(map(torch.from_numpy, encode(schema, zeros, statistics).values))
-
-
-def coverage(cases: Iterable[Case]) -> tuple[int, ...]:
-    """Return how many patients have each group, then how many have any.
-
-    Of `BD`, the first train the tokens of their groups, the last count in the terms of the
-    loss that need a record.
-    """
-    present = _present(_records(cases))
-    return (*present.sum(axis=0).tolist(), int(present.any(axis=1).sum()))
 
 
 @dataclass(frozen=True)
@@ -158,73 +133,6 @@ def ask(
     present = _present(_records(cases))
     chosen = present if groups is None else present[:, list(groups)]
     return Answers(recorded, hidden, np.asarray(chosen.any(axis=1)))
-
-
-@dataclass(frozen=True)
-class Point:
-    """How a model does at a rate of missing records.
-
-    Attributes
-    ----------
-    rate
-        Share of the patients with the groups who lost them.
-    of
-        "all" patients, those "with" any of the groups left or those "without".
-    patients
-        How many these are.
-    mean, sd
-        Each of `Scores.metrics`, over the draws in which it is defined; NaN where it is in
-        none, as where there are no patients or all are of one class.
-    draws
-        In how many draws each is defined.
-    """
-
-    rate: float
-    of: str
-    patients: int
-    mean: dict[str, float]
-    sd: dict[str, float]
-    draws: dict[str, int]
-
-
-def curve(
-    answers: Answers, rates: Sequence[float] = RATES, draws: int = 5, seed: int = 0
-) -> tuple[Point, ...]:
-    """Return three points a rate, for all patients, for those with and those without."""
-    return tuple(point for rate in rates for point in _points(answers, rate, draws, seed))
-
-
-def _points(answers: Answers, rate: float, draws: int, seed: int) -> Iterator[Point]:
-    lost = [answers.draw(rate, (seed, number)) for number in range(draws)]
-    left = [answers.has & ~one for one in lost]
-    sides = {
-        "all": [np.ones_like(one) for one in lost],
-        "with": left,
-        "without": [~one for one in left],
-    }
-    for of, who in sides.items():
-        found = [_metrics(answers.when(a), b) for a, b in zip(lost, who, strict=True)]
-        table = {name: np.array([metrics[name] for metrics in found]) for name in found[0]}
-        known = {name: values[~np.isnan(values)] for name, values in table.items()}
-        draws_of = {name: len(values) for name, values in known.items()}
-        mean = {n: float(v.mean()) if len(v) else math.nan for n, v in known.items()}
-        sd = {n: float(v.std()) if len(v) else math.nan for n, v in known.items()}
-        yield Point(rate, of, int(who[0].sum()), mean, sd, draws_of)
-
-
-def _metrics(scores: Scores, who: NDArray[np.bool_]) -> dict[str, float]:
-    """Return the metrics of some patients; NaN each if there are none."""
-    if not who.any():
-        return dict.fromkeys(scores.metrics(), math.nan)
-    index = np.flatnonzero(who)
-    some = replace(
-        scores,
-        patients=tuple(scores.patients[i] for i in index),
-        targets=scores.targets[index],
-        logits=scores.logits[index],
-        follow_ups=tuple(scores.follow_ups[i] for i in index if scores.follow_ups),
-    )
-    return some.metrics()
 
 
 def _hidden(record: ClinicalTokens, groups: Sequence[int] | None) -> ClinicalTokens:
