@@ -17,6 +17,8 @@ from napari_wsimil.app.demo import RESOURCES, SCHEMA
 from napari_wsimil.bags.encoders import create_encoder
 from napari_wsimil.bags.features import extract_features
 from napari_wsimil.bags.store import is_finished, load_bag
+from napari_wsimil.clinical.field import Absent
+from napari_wsimil.clinical.schema import Record, read_schema
 from napari_wsimil.learning.cases import Case
 from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.learning.folds import Fold
@@ -28,10 +30,7 @@ from napari_wsimil.space.phantom.record import DECIDING, VARIABLES
 from napari_wsimil.space.phantom.truth import load_truth, patch_truth
 from napari_wsimil.space.slide import open_slide
 from napari_wsimil.space.tissue import find_tissue
-from napari_wsimil.study.field import Absent
 from napari_wsimil.study.manifest import Split, read_manifest
-from napari_wsimil.study.schema import Record
-from napari_wsimil.study.schema_file import read_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

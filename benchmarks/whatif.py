@@ -82,9 +82,9 @@ def records(count: int) -> tuple[Case, RecordFormat]:
     """Return a case of the phantom schema with a cohort drawn at random, and its format."""
     from napari_wsimil.app.case import Case
     from napari_wsimil.app.demo import SCHEMA
+    from napari_wsimil.clinical.field import Kind
+    from napari_wsimil.clinical.schema import read_schema
     from napari_wsimil.models.record import RecordFormat
-    from napari_wsimil.study.field import Kind
-    from napari_wsimil.study.schema_file import read_schema
 
     schema, random = read_schema(SCHEMA), np.random.default_rng(0)
     cohort = []

@@ -169,8 +169,8 @@ def _planned(
     schema: str | None,
     key: Key | None,
 ) -> ImportPlan:
+    from napari_wsimil.clinical.schema import named_schema
     from napari_wsimil.study.importing import plan_for
-    from napari_wsimil.study.schema_file import named_schema
 
     known = None if schema is None else named_schema(schema)
     return plan_for(study, table, _answers(answers), known, key, sheet)

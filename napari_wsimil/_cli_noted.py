@@ -14,12 +14,12 @@ from napari_wsimil.explain.whatif import main_movement
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from napari_wsimil.clinical.scenario import Scenario
+    from napari_wsimil.clinical.schema import ClinicalSchema, Record
     from napari_wsimil.explain.rerun import Row
     from napari_wsimil.explain.whatif import WhatIf
     from napari_wsimil.study.ledger import Effect
     from napari_wsimil.study.manifest import Patient
-    from napari_wsimil.study.scenario import Scenario
-    from napari_wsimil.study.schema import ClinicalSchema, Record
     from napari_wsimil.study.study import Study
 
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from napari_wsimil.bags.bag import Bag
     from napari_wsimil.bags.encoders import PatchEncoder
+    from napari_wsimil.clinical.schema import Record
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.models.base import MILModel
     from napari_wsimil.models.card import Card
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from napari_wsimil.space.grid import PatchGrid
     from napari_wsimil.space.slide import Slide
     from napari_wsimil.study.manifest import Manifest, Patient
-    from napari_wsimil.study.schema import Record
 
 #: Share by which µm per pixel may differ from what an encoder was made for.
 _MPP_TOLERANCE = 0.1

@@ -87,8 +87,8 @@ def create(
 
     Cases of slides are called P0001 and so on, since names of files can name patients.
     """
+    from napari_wsimil.clinical.schema import NO_FIELDS, named_schema
     from napari_wsimil.study.cases import cases_in
-    from napari_wsimil.study.schema_file import NO_FIELDS, named_schema
     from napari_wsimil.study.study import create_study
 
     cases = () if slides is None else cases_in(slides)
@@ -222,7 +222,7 @@ def schema(
     as_json: opt.Json = False,
 ) -> None:
     """Give a study another schema, or write the one it has to a new file."""
-    from napari_wsimil.study.schema_file import read_schema, write_schema
+    from napari_wsimil.clinical.schema import read_schema, write_schema
     from napari_wsimil.study.study import open_study
 
     with open_study(folder) as study:

@@ -458,8 +458,8 @@ def whatif(
     from napari_wsimil._cli_given import check_one_or_many
     from napari_wsimil._cli_noted import note_whatif, noting
     from napari_wsimil._cli_whatif import many_cases, one_case, scenario_of
+    from napari_wsimil.clinical.scenario import write_scenario
     from napari_wsimil.learning.checkpoint import load_checkpoint
-    from napari_wsimil.study.scenario import write_scenario
 
     options = {"--weights": weights, "--slide-mpp": slide_mpp, "--patch-size": patch_size}
     many = {"--features": features, "--split": split}

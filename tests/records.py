@@ -8,16 +8,16 @@ import numpy as np
 import torch
 
 from napari_wsimil.bags.bag import Bag
+from napari_wsimil.clinical.field import Field, Kind
+from napari_wsimil.clinical.schema import ClinicalSchema, validated
 from napari_wsimil.models import create_model
 from napari_wsimil.models.card import Card
 from napari_wsimil.models.record import RecordFormat
 from napari_wsimil.space.grid import PatchGrid
-from napari_wsimil.study.field import Field, Kind
-from napari_wsimil.study.schema import ClinicalSchema, validated
 
 if TYPE_CHECKING:
+    from napari_wsimil.clinical.schema import Record
     from napari_wsimil.models import MILModel
-    from napari_wsimil.study.schema import Record
 
 D = 6
 CLASSES = ("A", "B")

@@ -10,6 +10,7 @@ import torch
 
 from napari_wsimil.app.demo import MODELS, SCHEMA
 from napari_wsimil.bags.bag import Bag
+from napari_wsimil.clinical.schema import read_schema
 from napari_wsimil.explain.branches import (
     Route,
     branches,
@@ -23,16 +24,15 @@ from napari_wsimil.explain.predict import predict
 from napari_wsimil.learning.checkpoint import load_checkpoint, save_checkpoint
 from napari_wsimil.models import create_model
 from napari_wsimil.models.survival import Survival
-from napari_wsimil.study.schema_file import read_schema
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from windows import Docks
 
+    from napari_wsimil.clinical.schema import Record
     from napari_wsimil.models.base import MILModel
     from napari_wsimil.models.card import Card
-    from napari_wsimil.study.schema import Record
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,12 @@ import openpyxl
 import pyarrow.parquet
 import pytest
 
+from napari_wsimil.clinical.field import Absent, Field, Kind
+from napari_wsimil.clinical.schema import ClinicalSchema, Record
 from napari_wsimil.study.exports import write_cohort_table
-from napari_wsimil.study.field import Absent, Field, Kind
 from napari_wsimil.study.formats import open_table
 from napari_wsimil.study.import_plan import plan_import
 from napari_wsimil.study.manifest import Manifest, Patient, SlideRow, Split
-from napari_wsimil.study.schema import ClinicalSchema, Record
 from napari_wsimil.study.tables import RecordError
 
 SCHEMA = ClinicalSchema(

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 from studies import beside
 
-from napari_wsimil.study.field import Absent, Kind
+from napari_wsimil.clinical.field import Absent, Kind
+from napari_wsimil.clinical.schema import ClinicalSchema, schema_text
 from napari_wsimil.study.formats import open_table
 from napari_wsimil.study.importing import export_table, import_table, plan_for
 from napari_wsimil.study.ledger import Act
 from napari_wsimil.study.pseudonyms import read_key
-from napari_wsimil.study.schema import ClinicalSchema
-from napari_wsimil.study.schema_file import schema_text
 from napari_wsimil.study.study import Study, create_study, open_study, study_of_folder
 from napari_wsimil.study.tables import RecordError
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from napari_wsimil.study.field import Absent, Field, Kind
+from napari_wsimil.clinical.field import Absent, Field, Kind
+from napari_wsimil.clinical.schema import ClinicalSchema
 from napari_wsimil.study.manifest import Manifest, Split, read_manifest
-from napari_wsimil.study.schema import ClinicalSchema
 from napari_wsimil.study.tables import RecordError
 
 SCHEMA = ClinicalSchema(

@@ -22,8 +22,8 @@ from napari_wsimil.app.sharing import share
 from napari_wsimil.bags.exchange import open_bag
 from napari_wsimil.bags.store import save_bag
 from napari_wsimil.cli import main
+from napari_wsimil.clinical.field import Kind
 from napari_wsimil.learning.evaluation import finish
-from napari_wsimil.study.field import Kind
 from napari_wsimil.study.importing import import_table, plan_for
 from napari_wsimil.study.ledger import Act
 from napari_wsimil.study.manifest import Patient, SlideRow, Split

@@ -20,12 +20,12 @@ from napari_wsimil.app.said import Said
 from napari_wsimil.app.study_work import case_of
 from napari_wsimil.app.widgets.follower import BEHIND
 from napari_wsimil.app.widgets.unsaved_dialog import DISCARDED, UnsavedDialog
+from napari_wsimil.clinical.field import Absent, Field, Kind
+from napari_wsimil.clinical.schema import ClinicalSchema
 from napari_wsimil.explain.predict import predict
 from napari_wsimil.models.record import RecordFormat
-from napari_wsimil.study.field import Absent, Field, Kind
 from napari_wsimil.study.ledger import Act
 from napari_wsimil.study.manifest import Patient, SlideRow
-from napari_wsimil.study.schema import ClinicalSchema
 from napari_wsimil.study.study import create_study, open_study
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_wsimil.app.docks import RecordDock, StudyDock
+    from napari_wsimil.clinical.schema import Record
     from napari_wsimil.explain.predict import Prediction
-    from napari_wsimil.study.schema import Record
     from napari_wsimil.study.study import Study
 
 SCHEMA = ClinicalSchema(

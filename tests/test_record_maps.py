@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from napari_wsimil.app.demo import MODELS, SCHEMA
-from napari_wsimil.study.schema_file import read_schema
+from napari_wsimil.clinical.schema import read_schema
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from windows import Docks
 
-    from napari_wsimil.study.schema import Record
+    from napari_wsimil.clinical.schema import Record
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from napari_wsimil.learning.evaluation import finish
 
 if TYPE_CHECKING:
     from napari_wsimil.bags.bag import Bag
-    from napari_wsimil.study.schema import Record
+    from napari_wsimil.clinical.schema import Record
 
 COHORT = make_cohort(3)
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 from records import WARD, make_cohort
 
-from napari_wsimil.study.field import Absent
-from napari_wsimil.study.scenario import Scenario, read_scenario, write_scenario
+from napari_wsimil.clinical.field import Absent
+from napari_wsimil.clinical.scenario import Scenario, read_scenario, write_scenario
 from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:

@@ -13,12 +13,11 @@ import pytest
 from records import with_inputs
 
 import napari_wsimil
+from napari_wsimil.clinical.encoding import channels, encode, fit_statistics
+from napari_wsimil.clinical.field import Absent, Field, Kind
+from napari_wsimil.clinical.schema import ClinicalSchema, Record, read_schema, write_schema
 from napari_wsimil.space.phantom.record import BLOOD, INTERVIEW, VARIABLES
-from napari_wsimil.study.field import Absent, Field, Kind
-from napari_wsimil.study.schema import ClinicalSchema, Record
-from napari_wsimil.study.schema_file import read_schema, write_schema
 from napari_wsimil.study.tables import RecordError, read_table
-from napari_wsimil.study.tokens import channels, encode, fit_statistics
 
 RESOURCES = Path(napari_wsimil.__file__).parent / "resources"
 
@@ -321,7 +320,7 @@ def test_the_tcga_schema_reads_a_real_export(data: Path) -> None:
 
 def test_the_study_does_not_load_torch() -> None:
     code = (
-        "import sys, napari_wsimil.study.manifest, napari_wsimil.study.tokens, "
+        "import sys, napari_wsimil.study.manifest, napari_wsimil.clinical.encoding, "
         "napari_wsimil.study.import_plan; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

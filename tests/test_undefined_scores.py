@@ -13,6 +13,7 @@ from cohorts import make_bag
 
 from napari_wsimil.bags.store import save_bag
 from napari_wsimil.cli import main
+from napari_wsimil.clinical.schema import NO_FIELDS
 from napari_wsimil.learning.cases import FollowUp
 from napari_wsimil.learning.checkpoint import load_checkpoint
 from napari_wsimil.learning.evaluation import Scores, finish
@@ -22,7 +23,6 @@ from napari_wsimil.learning.missingness import missingness
 from napari_wsimil.learning.outcomes import Task
 from napari_wsimil.learning.results import bounds
 from napari_wsimil.learning.run import checked_run, cohort_of, gaps_of, split_of, train_run
-from napari_wsimil.study.schema_file import NO_FIELDS
 from napari_wsimil.study.study import create_study, open_study
 
 if TYPE_CHECKING:

@@ -6,13 +6,13 @@ import pytest
 import torch
 from records import WARD, make_cohort, make_reader, make_slide
 
+from napari_wsimil.clinical.field import Absent
 from napari_wsimil.explain.effect import removed
 from napari_wsimil.explain.movement import movement
 from napari_wsimil.explain.predict import predict, predict_patient
 from napari_wsimil.explain.whatif import what_if
 from napari_wsimil.models.card import Card
 from napari_wsimil.models.record import RecordFormat
-from napari_wsimil.study.field import Absent
 
 RECORD = make_cohort()[5]
 

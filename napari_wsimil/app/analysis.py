@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
     from napari_wsimil.app.session import LoadedModel
     from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.clinical.schema import Record
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.explain.predict import Step as Seen
     from napari_wsimil.models.card import Card
     from napari_wsimil.space.slide import Slide
     from napari_wsimil.space.tissue import Tissue
-    from napari_wsimil.study.schema import Record
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
     from napari_wsimil.app.session import Pane, Session
+    from napari_wsimil.clinical.field import Value
+    from napari_wsimil.clinical.schema import ClinicalSchema, Record
     from napari_wsimil.models.card import Card
-    from napari_wsimil.study.field import Value
-    from napari_wsimil.study.schema import ClinicalSchema, Record
     from napari_wsimil.study.study import Study
 
 

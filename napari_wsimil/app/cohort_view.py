@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from napari_wsimil.app.said import ANSWER, REVIEW, Said
+from napari_wsimil.clinical.field import Absent
 from napari_wsimil.study.endpoint import Endpoint
-from napari_wsimil.study.field import Absent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from napari_wsimil.study.field import Field, Value
+    from napari_wsimil.clinical.field import Field, Value
+    from napari_wsimil.clinical.schema import ClinicalSchema
     from napari_wsimil.study.manifest import Manifest, Patient
     from napari_wsimil.study.predictions import Answer
     from napari_wsimil.study.reviews import Review
-    from napari_wsimil.study.schema import ClinicalSchema
 
 #: What is known of a patient beside the record, as columns.
 OWN = ("patient", "slides", "label", ANSWER, REVIEW, "split", "time", "event")

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 from napari_wsimil.bags.encoders import create_encoder
 from napari_wsimil.bags.features import extract_features
 from napari_wsimil.bags.store import is_finished
+from napari_wsimil.clinical.schema import read_schema
 from napari_wsimil.space.grid import make_grid
 from napari_wsimil.space.phantom.cohort import load_recipe, write_patients, write_slides
 from napari_wsimil.space.slide import open_slide
 from napari_wsimil.space.tissue import find_tissue
 from napari_wsimil.study.manifest import read_manifest
-from napari_wsimil.study.schema_file import read_schema
 from napari_wsimil.study.study import create_study, is_study, open_study
 
 if TYPE_CHECKING:

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
     from napari_wsimil.app.case import Case
     from napari_wsimil.app.session import LoadedModel
+    from napari_wsimil.clinical.field import Field
+    from napari_wsimil.clinical.schema import Record
     from napari_wsimil.explain.movement import Movement
     from napari_wsimil.explain.noise import Noise
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.explain.sweep import FieldEffect
     from napari_wsimil.models.base import Explanation
-    from napari_wsimil.study.field import Field
     from napari_wsimil.study.records import Held
-    from napari_wsimil.study.schema import Record
     from napari_wsimil.study.study import Study
 
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from napari_wsimil.study.field import Field, Kind
-from napari_wsimil.study.schema import validated
+from napari_wsimil.clinical.field import Field, Kind
+from napari_wsimil.clinical.schema import validated
 from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_wsimil.study.schema import ClinicalSchema
+    from napari_wsimil.clinical.schema import ClinicalSchema
 
 #: What the columns of a row are.
 TITLES = (

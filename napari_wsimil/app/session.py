@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from napari_wsimil.app.user_layers import Shelf
     from napari_wsimil.app.view import Cursor, View
     from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.clinical.schema import Record
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.models.base import Explanation, MILModel
     from napari_wsimil.models.card import Card
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from napari_wsimil.space.tissue import Tissue
     from napari_wsimil.study.predictions import Answer
     from napari_wsimil.study.reviews import Review
-    from napari_wsimil.study.schema import Record
     from napari_wsimil.study.study import Study
 
 

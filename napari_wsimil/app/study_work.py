@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
     from pathlib import Path
 
+    from napari_wsimil.clinical.field import Value
+    from napari_wsimil.clinical.schema import ClinicalSchema
     from napari_wsimil.study.additions import Added
-    from napari_wsimil.study.field import Value
     from napari_wsimil.study.import_plan import ImportPlan
     from napari_wsimil.study.ledger import Entry
     from napari_wsimil.study.manifest import Manifest, Patient, SlideRow
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from napari_wsimil.study.pseudonyms import Key
     from napari_wsimil.study.reviews import Review
     from napari_wsimil.study.runs import Run
-    from napari_wsimil.study.schema import ClinicalSchema
     from napari_wsimil.study.study import Study, Unit
 
 

@@ -13,8 +13,8 @@ from napari.utils.notifications import NotificationSeverity, notification_manage
 from napari_wsimil.app.case import Case
 from napari_wsimil.app.tour_stops import STOPS, Stop
 from napari_wsimil.app.window import open_window, save_screenshot, settle
+from napari_wsimil.clinical.schema import read_schema
 from napari_wsimil.learning.cohort import read_cohort
-from napari_wsimil.study.schema_file import read_schema
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence

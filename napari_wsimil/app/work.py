@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from napari_wsimil.bags.bag import Bag
     from napari_wsimil.bags.encoder_card import PatchEncoder
     from napari_wsimil.bags.features import Estimate
+    from napari_wsimil.clinical.schema import Record
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.explain.predict import Step as Seen
     from napari_wsimil.explain.scale import Stretch
     from napari_wsimil.space.grid import PatchGrid
-    from napari_wsimil.study.schema import Record
 
 #: Seconds between two partial maps while features are made.
 MAP_INTERVAL = 0.1

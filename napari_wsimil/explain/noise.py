@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
 
     from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.clinical.schema import Record
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.models.base import MILModel
     from napari_wsimil.models.card import Card
-    from napari_wsimil.study.schema import Record
 
 PARTITION, DRAWN, FOLDS = "partition", "patches drawn", "fold models"
 #: How often partitions, or patches, are drawn, and what share of the patches.

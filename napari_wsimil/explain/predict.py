@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.clinical.schema import Record
     from napari_wsimil.models.base import Explanation, MILModel, MILOutput
     from napari_wsimil.models.card import Card
     from napari_wsimil.models.sasha.trajectory import Look
-    from napari_wsimil.study.schema import Record
 
 SAMPLED = 512  # rows that statistics are made of: a prediction may be one of many a second
 

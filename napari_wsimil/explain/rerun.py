@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
     from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.clinical.schema import Record
     from napari_wsimil.explain.movement import Movement
     from napari_wsimil.explain.predict import PatientPrediction
     from napari_wsimil.models.base import MILModel
     from napari_wsimil.models.card import Card
-    from napari_wsimil.study.schema import Record
 
     Change: TypeAlias = Callable[[Record], Record]
     #: A case's name, record and bags; bags may be read as they are asked for.

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_wsimil.clinical.field import Absent, Kind
+from napari_wsimil.clinical.schema import Record
 from napari_wsimil.explain.effect import Passes
 from napari_wsimil.explain.live import prepare
 from napari_wsimil.explain.predict import check_encoder, predict, prediction_of, with_record
 from napari_wsimil.explain.whatif import WhatIf, broken_by, check_reads, main_movement
 from napari_wsimil.models.persam_live import PersAMLive
-from napari_wsimil.study.field import Absent, Kind
-from napari_wsimil.study.schema import Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.clinical.field import Field, Value
+    from napari_wsimil.clinical.schema import ClinicalSchema
     from napari_wsimil.explain.live import Live
     from napari_wsimil.explain.movement import Movement
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.models.base import MILModel
     from napari_wsimil.models.card import Card
     from napari_wsimil.models.record import RecordFormat
-    from napari_wsimil.study.field import Field, Value
-    from napari_wsimil.study.schema import ClinicalSchema
 
     Ask: TypeAlias = Callable[[Record], Prediction]
 

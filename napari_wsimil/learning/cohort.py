@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
     from napari_wsimil.bags.bag import Bag, ClinicalTokens
     from napari_wsimil.bags.bag_facts import BagFacts
+    from napari_wsimil.clinical.schema import ClinicalSchema
     from napari_wsimil.learning.outcomes import Outcome
     from napari_wsimil.space.reading import Reading
     from napari_wsimil.study.manifest import Manifest, Patient, SlideRow
-    from napari_wsimil.study.schema import ClinicalSchema
 
 #: Gives the bag of a slide its finer features.
 Closer: TypeAlias = "Callable[[SlideRow, Bag], Bag]"

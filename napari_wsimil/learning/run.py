@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from napari_wsimil.clinical.schema import read_schema
 from napari_wsimil.learning.cases import unit_of
 from napari_wsimil.learning.closer import closer_for
 from napari_wsimil.learning.cohort import (
@@ -31,7 +32,6 @@ from napari_wsimil.learning.settings import FitConfig
 from napari_wsimil.learning.training import train_cohort
 from napari_wsimil.models import model_class
 from napari_wsimil.study.folder import read_folder
-from napari_wsimil.study.schema_file import read_schema
 from napari_wsimil.study.study import StudyError, is_study, open_study
 from napari_wsimil.study.tables import RecordError
 

@@ -8,16 +8,16 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from napari_wsimil.bags.bag import ClinicalTokens
-from napari_wsimil.study.field import Absent, Kind
-from napari_wsimil.study.schema import ClinicalSchema  # noqa: TC001  # pydantic reads it
+from napari_wsimil.clinical.encoding import Moments, channels, encode, fit_statistics
+from napari_wsimil.clinical.field import Absent, Kind
+from napari_wsimil.clinical.schema import ClinicalSchema  # noqa: TC001  # pydantic reads it
 from napari_wsimil.study.tables import RecordError
-from napari_wsimil.study.tokens import Moments, channels, encode, fit_statistics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from napari_wsimil.study.field import Field, Value
-    from napari_wsimil.study.schema import Record
+    from napari_wsimil.clinical.field import Field, Value
+    from napari_wsimil.clinical.schema import Record
 
 
 class RecordFormat(BaseModel):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from napari_wsimil.study.schema import ClinicalSchema
+    from napari_wsimil.clinical.schema import ClinicalSchema
     from napari_wsimil.study.stored import StoredFeatures
 
 #: Endings of whole-slide images of one file.

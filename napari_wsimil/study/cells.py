@@ -7,7 +7,7 @@ import re
 from datetime import date
 from typing import TYPE_CHECKING
 
-from napari_wsimil.study.field import MARKERS, Absent
+from napari_wsimil.clinical.field import MARKERS, Absent
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

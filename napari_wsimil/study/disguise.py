@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING
 
-from napari_wsimil.study.field import Kind
-from napari_wsimil.study.schema import ClinicalSchema, Record
+from napari_wsimil.clinical.field import Kind
+from napari_wsimil.clinical.schema import ClinicalSchema, Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from napari_wsimil.study.field import Field, Value
+    from napari_wsimil.clinical.field import Field, Value
     from napari_wsimil.study.manifest import Manifest, Patient, SlideRow
 
 

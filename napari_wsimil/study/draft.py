@@ -7,8 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from napari_wsimil.clinical.field import Absent, Field, Kind
 from napari_wsimil.study.cells import AMBIGUOUS, absence
-from napari_wsimil.study.field import Absent, Field, Kind
 from napari_wsimil.study.headers import (
     group_of,
     is_outcome,
@@ -38,7 +38,7 @@ from napari_wsimil.study.tables import Heading, RecordError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from napari_wsimil.study.field import Value
+    from napari_wsimil.clinical.field import Value
     from napari_wsimil.study.questions import Asked
 
 #: Answers to what becomes of a column.

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_wsimil.study.field import Absent
+from napari_wsimil.clinical.field import Absent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from napari_wsimil.clinical.field import Value
     from napari_wsimil.study.draft import Column
-    from napari_wsimil.study.field import Value
     from napari_wsimil.study.tables import TableRow
 
 

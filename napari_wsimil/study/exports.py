@@ -14,8 +14,8 @@ import pyarrow
 import pyarrow.parquet
 from openpyxl.cell import WriteOnlyCell
 
+from napari_wsimil.clinical.field import Absent, Field, Kind
 from napari_wsimil.study.endpoint import UNKNOWN, Endpoint, kind_of
-from napari_wsimil.study.field import Absent, Field, Kind
 from napari_wsimil.study.headers import DAYS
 from napari_wsimil.study.inert import inert
 from napari_wsimil.study.tables import RecordError
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from openpyxl.cell import Cell
     from openpyxl.worksheet._write_only import WriteOnlyWorksheet
 
-    from napari_wsimil.study.field import Value
+    from napari_wsimil.clinical.field import Value
     from napari_wsimil.study.manifest import Manifest, Patient, SlideRow
 
 #: The columns before time, event and clinical fields.

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+    from napari_wsimil.clinical.schema import ClinicalSchema
     from napari_wsimil.study.manifest import Patient
-    from napari_wsimil.study.schema import ClinicalSchema
 
 #: Folders of a study in which patients have files.
 _KEPT_IN = ("features", "maps", "exports")

@@ -8,9 +8,9 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from napari_wsimil.clinical.field import MARKERS
 from napari_wsimil.study.cell_text import CellText, text_of_error
 from napari_wsimil.study.cells import may_be_nobody
-from napari_wsimil.study.field import MARKERS
 from napari_wsimil.study.questions import Question
 from napari_wsimil.study.tables import TableRow
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from napari_wsimil.clinical.field import Absent
+from napari_wsimil.clinical.schema import ClinicalSchema, Record
 from napari_wsimil.study.draft import Column, ask_of_na, draft
 from napari_wsimil.study.duplicates import Merged, value_of
-from napari_wsimil.study.field import Absent
 from napari_wsimil.study.identifiers import with_identifiers
 from napari_wsimil.study.linking import Links, link
 from napari_wsimil.study.manifest import COLUMNS, Patient
@@ -17,7 +18,6 @@ from napari_wsimil.study.outcome import Outcome, as_outcome, marked, outcome_of
 from napari_wsimil.study.questions import Asked, Question
 from napari_wsimil.study.roles import Roles, roles_of
 from napari_wsimil.study.rows import by_patient, notes_on, slide_name, slides_of
-from napari_wsimil.study.schema import ClinicalSchema, Record
 from napari_wsimil.study.slide_rows import (
     DISAGREE,
     label_of,
@@ -32,7 +32,7 @@ from napari_wsimil.study.time_to_event import Tally, TimeToEvent, tally_of, time
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from napari_wsimil.study.field import Field
+    from napari_wsimil.clinical.field import Field
     from napari_wsimil.study.tables import Table, TableRow
 
 #: Answers to what becomes of patients whose rows disagree.

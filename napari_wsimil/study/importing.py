@@ -18,10 +18,10 @@ from napari_wsimil.study.time_to_event import tally_of
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
+    from napari_wsimil.clinical.schema import ClinicalSchema
     from napari_wsimil.study.additions import Added
     from napari_wsimil.study.manifest import Patient
     from napari_wsimil.study.pseudonyms import Key
-    from napari_wsimil.study.schema import ClinicalSchema
     from napari_wsimil.study.study import Study
 
 

@@ -17,17 +17,17 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_wsimil.clinical.field import MARKERS
 from napari_wsimil.space.geometry import PLAUSIBLE_MPP
 from napari_wsimil.study.cells import may_be_nobody
 from napari_wsimil.study.endpoint import Endpoint, with_outcome
-from napari_wsimil.study.field import MARKERS
 from napari_wsimil.study.tables import RecordError, Table, TableRow, read_table
 from napari_wsimil.study.time_to_event import NO_STATUS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from napari_wsimil.study.schema import ClinicalSchema, Record
+    from napari_wsimil.clinical.schema import ClinicalSchema, Record
 
 #: Columns of a manifest besides clinical ones.
 COLUMNS = (

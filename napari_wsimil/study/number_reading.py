@@ -6,8 +6,8 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from napari_wsimil.clinical.field import Kind
 from napari_wsimil.study import cells
-from napari_wsimil.study.field import Kind
 from napari_wsimil.study.headers import DAYS, names_age, unit_of
 from napari_wsimil.study.questions import Question
 from napari_wsimil.study.reading import Reading
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Iterable
 
-    from napari_wsimil.study.field import Value
+    from napari_wsimil.clinical.field import Value
     from napari_wsimil.study.questions import Asked
 
 #: Ages above this are days.

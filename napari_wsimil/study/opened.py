@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 import yaml
 from sqlalchemy import select
 
+from napari_wsimil.clinical.schema import ClinicalSchema, schema_text, validated
 from napari_wsimil.study.additions import Added, Addition
 from napari_wsimil.study.backups import Reason
 from napari_wsimil.study.cases import patient_of, rows_of
@@ -30,8 +31,6 @@ from napari_wsimil.study.records import Records, held
 from napari_wsimil.study.reviews import Reviews
 from napari_wsimil.study.roots import OWN, placed, roots_of
 from napari_wsimil.study.runs import Runs
-from napari_wsimil.study.schema import ClinicalSchema, validated
-from napari_wsimil.study.schema_file import schema_text
 from napari_wsimil.study.stored import Fact, Root, StoredPatient
 from napari_wsimil.study.tables import RecordError
 

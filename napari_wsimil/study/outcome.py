@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from napari_wsimil.clinical.field import Absent, Kind
 from napari_wsimil.study.cells import says
 from napari_wsimil.study.endpoint import ENDPOINTS, NOT_STATED, ORIGINS, UNITS, Endpoint, kind_of
-from napari_wsimil.study.field import Absent, Kind
 from napari_wsimil.study.headers import (
     ANY,
     DAYS,
@@ -31,8 +31,8 @@ from napari_wsimil.study.roles import NO_COLUMN
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from napari_wsimil.clinical.field import Value
     from napari_wsimil.study.draft import Column
-    from napari_wsimil.study.field import Value
     from napari_wsimil.study.questions import Asked
     from napari_wsimil.study.tables import TableRow
 

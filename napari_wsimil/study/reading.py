@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from napari_wsimil.study.field import Kind, Value
+    from napari_wsimil.clinical.field import Kind, Value
 
 
 @dataclass(frozen=True)

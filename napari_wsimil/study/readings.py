@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from napari_wsimil.clinical.field import Absent, Kind
 from napari_wsimil.study import cells
-from napari_wsimil.study.field import Absent, Kind
 from napari_wsimil.study.headers import (
     ANY,
     names_censoring,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Iterable, Mapping
 
-    from napari_wsimil.study.field import Value
+    from napari_wsimil.clinical.field import Value
     from napari_wsimil.study.questions import Asked
 
 #: A column of more different words than this is free text or an identifier.

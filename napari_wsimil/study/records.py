@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+    from napari_wsimil.clinical.field import Value
+    from napari_wsimil.clinical.schema import ClinicalSchema, Record
     from napari_wsimil.study.database import Database
-    from napari_wsimil.study.field import Value
     from napari_wsimil.study.ledger import Ledger
-    from napari_wsimil.study.schema import ClinicalSchema, Record
 
 #: The acts that change a record.
 CHANGES = (Act.IMPORTED, Act.CORRECTED, Act.UNDONE, Act.REDONE)

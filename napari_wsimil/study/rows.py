@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from napari_wsimil.clinical.field import MARKERS
 from napari_wsimil.space.geometry import PLAUSIBLE_MPP
-from napari_wsimil.study.field import MARKERS
 from napari_wsimil.study.identifiers import lookalikes
 from napari_wsimil.study.manifest import SlideRow, Split
 

@@ -14,6 +14,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_wsimil.clinical.schema import NO_FIELDS, schema_text
 from napari_wsimil.study.backups import utc_now
 from napari_wsimil.study.cases import cases_in
 from napari_wsimil.study.condition import StudyError as StudyError
@@ -21,14 +22,13 @@ from napari_wsimil.study.database import WAIT_S, create_database, open_database
 from napari_wsimil.study.entry import Act, append, drafted, per_field
 from napari_wsimil.study.opened import Study as Study
 from napari_wsimil.study.opened import Unit as Unit
-from napari_wsimil.study.schema_file import NO_FIELDS, schema_text
 from napari_wsimil.study.stored import Fact
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from napari_wsimil.clinical.schema import ClinicalSchema
     from napari_wsimil.study.backups import Clock
-    from napari_wsimil.study.schema import ClinicalSchema
 
 #: The database within a study, and the folders beside it.
 DATABASE = "study.db"

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
     from napari_wsimil.app.session import LoadedModel, Pane
     from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.clinical.schema import Record
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.models.survival import Survival
-    from napari_wsimil.study.schema import Record
 
 _NOTHING = "–"
 _FAMILY, _DIFFERENCE = "branch", "attention difference"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_wsimil.app.cohort_view import CohortView
-    from napari_wsimil.study.field import Value
+    from napari_wsimil.clinical.field import Value
     from napari_wsimil.study.manifest import Patient
     from napari_wsimil.study.predictions import Answer
     from napari_wsimil.study.reviews import Review

@@ -8,10 +8,10 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QLineEdit, QPushButton, QVBoxLayout, QWidget
 
 from napari_wsimil.app.widgets.docked import allow
-from napari_wsimil.study.field import Absent
+from napari_wsimil.clinical.field import Absent
 
 if TYPE_CHECKING:
-    from napari_wsimil.study.field import Value
+    from napari_wsimil.clinical.field import Value
 
 _HINT = "Correcting patients' records: double-click a value, type, and say why."
 #: Why something else is not done while an edit waits.

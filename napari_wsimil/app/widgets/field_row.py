@@ -18,13 +18,13 @@ from qtpy.QtWidgets import (
 
 from napari_wsimil.app.widgets.docked import narrow
 from napari_wsimil.app.widgets.number_edit import NumberEdit
-from napari_wsimil.study.field import Absent, Kind
+from napari_wsimil.clinical.field import Absent, Kind
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from napari_wsimil.study.field import Field, Value
+    from napari_wsimil.clinical.field import Field, Value
 
 _WRONG, _ODD = "#d55e00", "#e69f00"
 

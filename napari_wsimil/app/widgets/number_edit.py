@@ -9,13 +9,13 @@ from qtpy.QtCore import QRectF, Qt, Signal
 from qtpy.QtGui import QColor, QPainter
 from qtpy.QtWidgets import QLineEdit, QSlider, QStyle, QVBoxLayout, QWidget
 
-from napari_wsimil.study.field import Absent
+from napari_wsimil.clinical.field import Absent
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from qtpy.QtGui import QPaintEvent
 
-    from napari_wsimil.study.field import Field, Value
+    from napari_wsimil.clinical.field import Field, Value
 
 #: Positions of the slider, bars of the distribution, and its height in pixels.
 _POSITIONS, _BARS, _HEIGHT = 400, 40, 18

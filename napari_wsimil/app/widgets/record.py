@@ -22,16 +22,16 @@ from napari_wsimil.app.widgets.scenario_button import ScenarioButton
 from napari_wsimil.app.widgets.sweep_box import SweepBox
 from napari_wsimil.app.widgets.trail import Trail
 from napari_wsimil.app.widgets.unsaved import Unsaved
-from napari_wsimil.study.schema import Record
+from napari_wsimil.clinical.schema import Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from napari_wsimil.app.following import Revised
     from napari_wsimil.app.session import Session
+    from napari_wsimil.clinical.field import Value
     from napari_wsimil.explain.noise import Noise
     from napari_wsimil.models.record import RecordFormat
-    from napari_wsimil.study.field import Value
 
 _NOBODY = "Open a case of a study, or a model that reads records: its fields are then here."
 

@@ -10,17 +10,17 @@ from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLineEdit, QToolButton, QVBox
 
 from napari_wsimil.app.widgets.field_row import FieldRow
 from napari_wsimil.app.widgets.fold import Fold
-from napari_wsimil.study.field import Absent
-from napari_wsimil.study.rules import parse_rule
-from napari_wsimil.study.schema import Record
+from napari_wsimil.clinical.field import Absent
+from napari_wsimil.clinical.rules import parse_rule
+from napari_wsimil.clinical.schema import Record
 from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_wsimil.app.case import Case
+    from napari_wsimil.clinical.field import Field
     from napari_wsimil.models.record import RecordFormat
-    from napari_wsimil.study.field import Field
 
 #: Fields of a schema from which groups are folded at first, their rows made when unfolded.
 _MANY = 60

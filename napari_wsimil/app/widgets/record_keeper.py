@@ -14,9 +14,9 @@ from napari_wsimil.app.widgets.writer import Writer
 if TYPE_CHECKING:
     from napari_wsimil.app.case import Case
     from napari_wsimil.app.session import Session
+    from napari_wsimil.clinical.schema import Record
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.study.records import Held
-    from napari_wsimil.study.schema import Record
 
 
 class RecordKeeper(QObject):

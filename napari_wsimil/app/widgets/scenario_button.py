@@ -10,8 +10,8 @@ from qtpy.QtWidgets import QFileDialog, QMenu, QToolButton, QWidget
 
 from napari_wsimil.app import memory
 from napari_wsimil.app.names import NAMES
-from napari_wsimil.study.field import Absent
-from napari_wsimil.study.scenario import Scenario, read_scenario, write_scenario
+from napari_wsimil.clinical.field import Absent
+from napari_wsimil.clinical.scenario import Scenario, read_scenario, write_scenario
 from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:

@@ -40,13 +40,13 @@ if TYPE_CHECKING:
     from napari_wsimil.app.session import Session
     from napari_wsimil.app.study_work import Opened, Planned
     from napari_wsimil.app.work import Step
-    from napari_wsimil.study.field import Value
+    from napari_wsimil.clinical.field import Value
+    from napari_wsimil.clinical.schema import ClinicalSchema
     from napari_wsimil.study.import_plan import ImportPlan
     from napari_wsimil.study.manifest import Patient
     from napari_wsimil.study.predictions import Answer
     from napari_wsimil.study.pseudonyms import Key
     from napari_wsimil.study.reviews import Review
-    from napari_wsimil.study.schema import ClinicalSchema
     from napari_wsimil.study.study import Unit
 
 _NOTHING = (

@@ -11,14 +11,14 @@ from napari_wsimil.app import memory
 from napari_wsimil.app.study_words import backup_label
 from napari_wsimil.app.widgets.study_export import ExportDialog
 from napari_wsimil.app.widgets.study_new import NewStudyDialog
+from napari_wsimil.clinical.schema import NO_FIELDS, named_schema
 from napari_wsimil.study.backups import list_backups
-from napari_wsimil.study.schema_file import NO_FIELDS, named_schema
 
 if TYPE_CHECKING:
     from qtpy.QtWidgets import QWidget
 
+    from napari_wsimil.clinical.schema import ClinicalSchema
     from napari_wsimil.study.endpoint import Endpoint
-    from napari_wsimil.study.schema import ClinicalSchema
     from napari_wsimil.study.study import Unit
 
 TABLES = (

@@ -39,7 +39,7 @@ from napari_wsimil.study.tables import RecordError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_wsimil.study.schema import ClinicalSchema
+    from napari_wsimil.clinical.schema import ClinicalSchema
 
 _TIPS = {
     "possible": "LOW to HIGH: what lies outside is refused",

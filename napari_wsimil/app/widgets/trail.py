@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from napari_wsimil.study.schema import Record
+    from napari_wsimil.clinical.schema import Record
 
 
 class Trail:

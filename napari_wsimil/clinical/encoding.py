@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
-from napari_wsimil.study.field import Absent, Kind
+from napari_wsimil.clinical.field import Absent, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
-    from napari_wsimil.study.field import Field
-    from napari_wsimil.study.schema import ClinicalSchema, Record
+    from napari_wsimil.clinical.field import Field
+    from napari_wsimil.clinical.schema import ClinicalSchema, Record
 
 
 class Moments(TypedDict):

@@ -14,7 +14,7 @@ from napari_wsimil.study.tables import RecordError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from napari_wsimil.study.schema import ClinicalSchema, Record
+    from napari_wsimil.clinical.schema import ClinicalSchema, Record
 
 _PARTS = ("name", "schema", "changes")
 

@@ -1,0 +1,1 @@
+"""Clinical records: schema, fields, rules, scenarios, encoding."""
