@@ -23,13 +23,13 @@ from napari_wsimil.learning.cases import Case
 from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.learning.folds import Fold
 from napari_wsimil.models.record import RecordFormat
-from napari_wsimil.space.grid import make_grid
+from napari_wsimil.slides.patch_grid import make_grid
+from napari_wsimil.slides.slide import open_slide
+from napari_wsimil.slides.tissue import find_tissue
 from napari_wsimil.space.phantom.cohort import load_recipe, write_patients, write_slides
 from napari_wsimil.space.phantom.recipe import KINDS
 from napari_wsimil.space.phantom.record import DECIDING, VARIABLES
 from napari_wsimil.space.phantom.truth import load_truth, patch_truth
-from napari_wsimil.space.slide import open_slide
-from napari_wsimil.space.tissue import find_tissue
 from napari_wsimil.study.manifest import Split, read_manifest
 
 if TYPE_CHECKING:

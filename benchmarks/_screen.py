@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from napari.layers import Image, Layer
 
     from napari_wsimil.explain.predict import Prediction
-    from napari_wsimil.space.slide import Slide
+    from napari_wsimil.slides.slide import Slide
 
 #: Screen pixels that a step of a pan goes.
 _STEP = 60

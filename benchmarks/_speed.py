@@ -37,7 +37,7 @@ from scipy.ndimage import gaussian_filter
 from napari_wsimil.learning.planted import planted_grid, tissue_cells
 
 if TYPE_CHECKING:
-    from napari_wsimil.space.grid import PatchGrid
+    from napari_wsimil.slides.patch_grid import PatchGrid
 
 Work = Callable[[], object]
 Clock = Literal["cpu", "wall"]

@@ -39,7 +39,7 @@ from napari_wsimil.models.regions import Regions, partition
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from napari_wsimil.space.grid import PatchGrid
+    from napari_wsimil.slides.patch_grid import PatchGrid
 
 HEADS = 8
 SIZE = 144  # places of a region

@@ -19,8 +19,8 @@ from skimage.io import imread
 from napari_wsimil.bags.bag import Bag
 from napari_wsimil.bags.features import extract_features
 from napari_wsimil.learning.evaluation import finish
-from napari_wsimil.space.grid import PatchGrid
-from napari_wsimil.space.slide import open_slide
+from napari_wsimil.slides.patch_grid import PatchGrid
+from napari_wsimil.slides.slide import open_slide
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

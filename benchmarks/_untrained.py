@@ -13,7 +13,7 @@ from napari_wsimil.learning.cases import Case
 from napari_wsimil.learning.checkpoint import save_checkpoint
 from napari_wsimil.models import create_model
 from napari_wsimil.models.card import Card
-from napari_wsimil.space.grid import PatchGrid, lay_grid
+from napari_wsimil.slides.patch_grid import PatchGrid, lay_grid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_wsimil.models.record import RecordFormat
-    from napari_wsimil.space.slide import Slide
-    from napari_wsimil.space.tissue import Tissue
+    from napari_wsimil.slides.slide import Slide
+    from napari_wsimil.slides.tissue import Tissue
 
 #: Sub-patches of a patch, of finer features.
 _FINE = 16

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from _screen import Place, Screen
     from numpy.typing import NDArray
 
-    from napari_wsimil.space.slide import Slide
+    from napari_wsimil.slides.slide import Slide
 
     Reads = dict[str, Callable[[int, int], NDArray[Any]]]
 
@@ -62,8 +62,8 @@ PACKAGES = ("napari-wsimil", "napari", "tiffslide", "openslide-bin", "dask", "za
 
 def prepare(path: Path, side: int) -> float:
     """Draw the slide if it is not there, and return its µm per pixel."""
+    from napari_wsimil.slides.slide import open_slide
     from napari_wsimil.space.phantom import SlideRecipe, write_phantom
-    from napari_wsimil.space.slide import open_slide
 
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +92,7 @@ def compare_tiles(path: Path, report: Report, count: int) -> None:
     import openslide
     import tiffslide
 
-    from napari_wsimil.space.slide import open_slide
+    from napari_wsimil.slides.slide import open_slide
 
     with (
         open_slide(path, cache_bytes=0) as ours,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from napari_wsimil.explain.effect import Series
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.models.base import MILModel
-    from napari_wsimil.space.geometry import Region
+    from napari_wsimil.slides.geometry import Region
 
 
 def removal_facts(

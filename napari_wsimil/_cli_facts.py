@@ -44,7 +44,7 @@ def _is_lazyslide(path: Path) -> bool:
 
 
 def _slide(path: Path, mpp: float | None, identifying: bool) -> Facts:
-    from napari_wsimil.space.slide import open_slide
+    from napari_wsimil.slides.slide import open_slide
 
     with open_slide(path, mpp=mpp) as slide:
         reader, resolution = slide.reader, slide.resolution

@@ -25,9 +25,9 @@ from napari_wsimil.learning.checkpoint import load_checkpoint
 from napari_wsimil.learning.closer import closer_for
 from napari_wsimil.learning.cohort import feature_path, read_cohort
 from napari_wsimil.learning.outcomes import Task
-from napari_wsimil.space.grid import make_grid
-from napari_wsimil.space.slide import open_slide
-from napari_wsimil.space.tissue import find_tissue
+from napari_wsimil.slides.patch_grid import make_grid
+from napari_wsimil.slides.slide import open_slide
+from napari_wsimil.slides.tissue import find_tissue
 from napari_wsimil.study.manifest import SlideRow
 from napari_wsimil.study.study import is_study
 
@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.models.base import MILModel
     from napari_wsimil.models.card import Card
-    from napari_wsimil.space.geometry import Region
-    from napari_wsimil.space.grid import PatchGrid
-    from napari_wsimil.space.slide import Slide
+    from napari_wsimil.slides.geometry import Region
+    from napari_wsimil.slides.patch_grid import PatchGrid
+    from napari_wsimil.slides.slide import Slide
     from napari_wsimil.study.manifest import Manifest, Patient
 
 #: Share by which µm per pixel may differ from what an encoder was made for.

@@ -58,7 +58,7 @@ def wide_slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sparse white slide of more pixels than may be read at once, a few bytes on disk."""
     import tifffile
 
-    from napari_wsimil.space.lazy import MAX_PIXELS
+    from napari_wsimil.slides.lazy_array import MAX_PIXELS
 
     path = tmp_path_factory.mktemp("wide") / "wide.tif"
     side = (int(MAX_PIXELS**0.5) // 256 + 1) * 256

@@ -16,8 +16,8 @@ from napari_wsimil.bags.encoders import create_encoder
 from napari_wsimil.bags.features import extract_features
 from napari_wsimil.bags.store import save_bag
 from napari_wsimil.cli import main
-from napari_wsimil.space.grid import PatchGrid
-from napari_wsimil.space.slide import open_slide
+from napari_wsimil.slides.patch_grid import PatchGrid
+from napari_wsimil.slides.slide import open_slide
 
 if TYPE_CHECKING:
     from pathlib import Path

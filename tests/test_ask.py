@@ -11,7 +11,7 @@ from windows import save_untrained
 
 from napari_wsimil.explain.query import unit_table
 from napari_wsimil.models.base import Explanation, ExplanationKind
-from napari_wsimil.space.geometry import Region
+from napari_wsimil.slides.geometry import Region
 
 if TYPE_CHECKING:
     from pathlib import Path

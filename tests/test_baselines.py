@@ -14,7 +14,7 @@ from napari_wsimil.models.base import ExplanationKind, MILModel, MILOutput
 from napari_wsimil.models.fullattention import FullAttention
 from napari_wsimil.models.maxpool import MaxPool
 from napari_wsimil.models.transmil import TransMIL, block_means, pseudo_inverse
-from napari_wsimil.space.grid import PatchGrid
+from napari_wsimil.slides.patch_grid import PatchGrid
 
 N, D, C, H, HEADS = 14, 5, 3, 8, 2
 STRIDE = 224

@@ -18,7 +18,7 @@ from napari_wsimil.learning.cases import Case
 from napari_wsimil.learning.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from napari_wsimil.models import MILModel, create_model
 from napari_wsimil.models.card import Card, pseudonym
-from napari_wsimil.space.grid import PatchGrid
+from napari_wsimil.slides.patch_grid import PatchGrid
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,10 +19,10 @@ from napari_wsimil.learning.cohort import BagFiles
 from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.learning.training import Plan
 from napari_wsimil.models import model_class
-from napari_wsimil.space.grid import make_grid
+from napari_wsimil.slides.patch_grid import make_grid
+from napari_wsimil.slides.slide import open_slide
+from napari_wsimil.slides.tissue import find_tissue
 from napari_wsimil.space.phantom import SlideRecipe, write_phantom
-from napari_wsimil.space.slide import open_slide
-from napari_wsimil.space.tissue import find_tissue
 from napari_wsimil.study.manifest import SlideRow, read_manifest
 
 if TYPE_CHECKING:

@@ -19,11 +19,11 @@ from napari_wsimil.app.work import model_job
 from napari_wsimil.bags.parts import take_patches
 from napari_wsimil.bags.store import load_bag
 from napari_wsimil.explain.effect import removed
-from napari_wsimil.space.geometry import SlideError
-from napari_wsimil.space.readers.openslide import OpenSlideReader
-from napari_wsimil.space.readers.tiffslide import TiffSlideReader
-from napari_wsimil.space.slide import open_slide
-from napari_wsimil.space.tissue import find_tissue
+from napari_wsimil.slides.geometry import SlideError
+from napari_wsimil.slides.readers.openslide import OpenSlideReader
+from napari_wsimil.slides.readers.tiffslide import TiffSlideReader
+from napari_wsimil.slides.slide import open_slide
+from napari_wsimil.slides.tissue import find_tissue
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 RACE = """
 import sys, threading
 from pathlib import Path
-from napari_wsimil.space.geometry import SlideError
-from napari_wsimil.space.readers.openslide import OpenSlideReader
+from napari_wsimil.slides.geometry import SlideError
+from napari_wsimil.slides.readers.openslide import OpenSlideReader
 
 def read(reader, begin, said):
     begin.wait()

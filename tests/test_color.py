@@ -15,8 +15,8 @@ import tifffile
 from PIL import Image
 from tiffs import TILE, Header, tissue, write_blocks, write_tiff
 
-from napari_wsimil.space.slide import SlideError, open_slide
-from napari_wsimil.space.tissue import find_tissue
+from napari_wsimil.slides.slide import SlideError, open_slide
+from napari_wsimil.slides.tissue import find_tissue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,8 +10,8 @@ import pytest
 from dicoms import write_dicom
 from pydicom.uid import generate_uid
 
-from napari_wsimil.space.readers.content import content_digest
-from napari_wsimil.space.readers.openslide import OpenSlideReader
+from napari_wsimil.slides.readers.content_hash import content_digest
+from napari_wsimil.slides.readers.openslide import OpenSlideReader
 
 if TYPE_CHECKING:
     from pathlib import Path

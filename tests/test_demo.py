@@ -24,10 +24,10 @@ from napari_wsimil.learning.checkpoint import load_checkpoint
 from napari_wsimil.learning.cohort import read_cohort
 from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.models.base import Need
+from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.space.phantom import load_recipe, load_truth, patch_truth
 from napari_wsimil.space.phantom.cohort import write_patients, write_slides
 from napari_wsimil.space.phantom.record import DECIDING
-from napari_wsimil.space.slide import open_slide
 from napari_wsimil.study.ledger import Act
 from napari_wsimil.study.manifest import Split, read_manifest
 from napari_wsimil.study.study import open_study

@@ -17,9 +17,9 @@ from pydicom.uid import generate_uid
 from typer.testing import CliRunner
 
 from napari_wsimil.cli import app
-from napari_wsimil.space.geometry import SlideError
-from napari_wsimil.space.slide import open_slide
-from napari_wsimil.space.tissue import find_tissue
+from napari_wsimil.slides.geometry import SlideError
+from napari_wsimil.slides.slide import open_slide
+from napari_wsimil.slides.tissue import find_tissue
 
 if TYPE_CHECKING:
     from pathlib import Path

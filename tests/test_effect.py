@@ -23,7 +23,7 @@ from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.models import create_model
 from napari_wsimil.models.base import Explanation, ExplanationKind, MILModel, MILOutput
 from napari_wsimil.models.card import Card
-from napari_wsimil.space.grid import PatchGrid
+from napari_wsimil.slides.patch_grid import PatchGrid
 
 if TYPE_CHECKING:
     from pathlib import Path

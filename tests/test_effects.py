@@ -11,7 +11,7 @@ from windows import save_untrained
 
 from napari_wsimil.bags.parts import take_patches
 from napari_wsimil.explain.predict import predict
-from napari_wsimil.space.geometry import Region
+from napari_wsimil.slides.geometry import Region
 
 if TYPE_CHECKING:
     from pathlib import Path

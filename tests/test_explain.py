@@ -20,8 +20,8 @@ from napari_wsimil.models import create_model
 from napari_wsimil.models.abmil import ABMIL
 from napari_wsimil.models.base import Explanation, ExplanationKind
 from napari_wsimil.models.card import Card
-from napari_wsimil.space.geometry import Region
-from napari_wsimil.space.grid import PatchGrid
+from napari_wsimil.slides.geometry import Region
+from napari_wsimil.slides.patch_grid import PatchGrid
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,7 +19,7 @@ from napari_wsimil.explain.predict import Prediction
 from napari_wsimil.explain.scale import DEFAULT_TOP, Stretch, scaled
 from napari_wsimil.models.base import Explanation, ExplanationKind
 from napari_wsimil.models.card import Card
-from napari_wsimil.space.grid import PatchGrid
+from napari_wsimil.slides.patch_grid import PatchGrid
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,11 +17,11 @@ from torch import Tensor
 from napari_wsimil.bags.encoder_card import EncoderCard, PatchEncoder
 from napari_wsimil.bags.features import Progress, estimate, extract_features
 from napari_wsimil.bags.store import load_bag
-from napari_wsimil.space.geometry import SlideError
-from napari_wsimil.space.grid import PatchGrid, lay_grid
-from napari_wsimil.space.reading import READER_VERSION, Reading
-from napari_wsimil.space.slide import open_slide
-from napari_wsimil.space.tissue import Tissue
+from napari_wsimil.slides.geometry import SlideError
+from napari_wsimil.slides.patch_grid import PatchGrid, lay_grid
+from napari_wsimil.slides.reading import READER_VERSION, Reading
+from napari_wsimil.slides.slide import open_slide
+from napari_wsimil.slides.tissue import Tissue
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -16,15 +16,15 @@ from napari_wsimil.bags.encoder_card import EncoderCard, PatchEncoder
 from napari_wsimil.bags.finer import FineFeatures, own_finer, with_finer
 from napari_wsimil.bags.parts import take_patches
 from napari_wsimil.models.sasha import SASHA
-from napari_wsimil.space.geometry import SlideError
-from napari_wsimil.space.grid import PatchGrid
-from napari_wsimil.space.slide import open_slide
+from napari_wsimil.slides.geometry import SlideError
+from napari_wsimil.slides.patch_grid import PatchGrid
+from napari_wsimil.slides.slide import open_slide
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from napari_wsimil.space.slide import Slide
+    from napari_wsimil.slides.slide import Slide
 
 CELL = 8  # pixels of the coded slide that have one color
 

@@ -23,8 +23,8 @@ from napari_wsimil.learning.pixel_encoders import ResNet50, SmallCNN
 from napari_wsimil.learning.pixels import PixelSlide, pixel_case, slide_pixels
 from napari_wsimil.learning.planted_pixels import Nuclei, PlantedPixels, plant_pixels
 from napari_wsimil.models.abmil import ABMIL
-from napari_wsimil.space.grid import PatchGrid
-from napari_wsimil.space.slide import open_slide
+from napari_wsimil.slides.patch_grid import PatchGrid
+from napari_wsimil.slides.slide import open_slide
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,7 +16,7 @@ from napari_wsimil.learning.evaluation import Step, evaluate, finish
 from napari_wsimil.learning.fit import Epoch, FitConfig, TrainingError, fit, rate
 from napari_wsimil.models import MILModel, create_model
 from napari_wsimil.models.meanpool import MeanPool
-from napari_wsimil.space.grid import PatchGrid
+from napari_wsimil.slides.patch_grid import PatchGrid
 
 if TYPE_CHECKING:
     from napari_wsimil.models.base import MILOutput

@@ -11,16 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from napari_wsimil.space import raster as raster_module
-from napari_wsimil.space.geometry import MppSource, Resolution
-from napari_wsimil.space.grid import (
-    PatchGrid,
-    check_places,
-    lay_grid,
-    make_grid,
-)
-from napari_wsimil.space.raster import Raster, rasterize
-from napari_wsimil.space.tissue import Tissue
+from napari_wsimil.slides import raster as raster_module
+from napari_wsimil.slides.geometry import MppSource, Resolution
+from napari_wsimil.slides.patch_grid import PatchGrid, check_places, lay_grid, make_grid
+from napari_wsimil.slides.raster import Raster, rasterize
+from napari_wsimil.slides.tissue import Tissue
 
 
 @dataclass

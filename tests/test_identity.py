@@ -20,8 +20,8 @@ from napari_wsimil.learning.evaluation import Scores, finish
 from napari_wsimil.learning.identity import slide_key
 from napari_wsimil.learning.results import bounds
 from napari_wsimil.learning.run import checked_run, cohort_of, read_run, split_of, train_run
+from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.space.phantom import SlideRecipe, write_phantom
-from napari_wsimil.space.slide import open_slide
 from napari_wsimil.study.manifest import SlideRow
 from napari_wsimil.study.study import open_study
 from napari_wsimil.study.tables import RecordError

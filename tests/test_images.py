@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 
 from napari_wsimil import _reader
 from napari_wsimil.cli import app
-from napari_wsimil.space.geometry import MppSource, SlideError, SlideImage
-from napari_wsimil.space.slide import open_slide
+from napari_wsimil.slides.geometry import MppSource, SlideError, SlideImage
+from napari_wsimil.slides.slide import open_slide
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

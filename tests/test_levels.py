@@ -25,14 +25,14 @@ from napari_wsimil.bags.bag import Bag
 from napari_wsimil.cli import app
 from napari_wsimil.explain.export import export_map, map_picture
 from napari_wsimil.models.base import ExplanationKind
-from napari_wsimil.space.cache import TileCache
-from napari_wsimil.space.grid import PatchGrid, lay_grid
-from napari_wsimil.space.raster import rasterize
-from napari_wsimil.space.readers.levels import level_factors
-from napari_wsimil.space.readers.openslide import OpenSlideReader
-from napari_wsimil.space.reading import Reading
-from napari_wsimil.space.slide import Slide, open_slide
-from napari_wsimil.space.tissue import find_tissue
+from napari_wsimil.slides.patch_grid import PatchGrid, lay_grid
+from napari_wsimil.slides.raster import rasterize
+from napari_wsimil.slides.readers.levels import level_factors
+from napari_wsimil.slides.readers.openslide import OpenSlideReader
+from napari_wsimil.slides.reading import Reading
+from napari_wsimil.slides.slide import Slide, open_slide
+from napari_wsimil.slides.tile_cache import TileCache
+from napari_wsimil.slides.tissue import find_tissue
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

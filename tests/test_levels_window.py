@@ -14,7 +14,7 @@ from napari_wsimil.app.session import Session
 from napari_wsimil.app.slide_layers import slide_layers
 from napari_wsimil.app.view import View
 from napari_wsimil.app.widgets.overview import Overview
-from napari_wsimil.space.slide import open_slide
+from napari_wsimil.slides.slide import open_slide
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,7 +18,7 @@ from napari_wsimil.models import longmil as module
 from napari_wsimil.models.base import ExplanationKind, MILOutput
 from napari_wsimil.models.longmil import Layer, LongMIL, global_attention
 from napari_wsimil.models.positions import lattice_cells
-from napari_wsimil.space.grid import PatchGrid
+from napari_wsimil.slides.patch_grid import PatchGrid
 
 D, C, H, HEADS, RADIUS = 5, 3, 16, 2, 2
 SETTINGS = list(product(("rope", "alibi"), ("attention", "mean")))

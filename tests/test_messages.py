@@ -23,7 +23,7 @@ from napari_wsimil.learning.assessment import chosen_patients
 from napari_wsimil.learning.cards import describe
 from napari_wsimil.learning.cases import Case
 from napari_wsimil.models import create_model
-from napari_wsimil.space.slide import open_slide
+from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.study.manifest import Manifest, Split
 
 if TYPE_CHECKING:

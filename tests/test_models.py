@@ -18,7 +18,7 @@ from napari_wsimil.models.card import Card
 from napari_wsimil.models.personal import Personalized
 from napari_wsimil.models.rows import ROWS
 from napari_wsimil.models.standardize import Moments, Standardize
-from napari_wsimil.space.grid import PatchGrid
+from napari_wsimil.slides.patch_grid import PatchGrid
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,7 @@ from studies import small_study
 
 from napari_wsimil.app import notices
 from napari_wsimil.app.names import unnamed
-from napari_wsimil.space.geometry import SlideError
+from napari_wsimil.slides.geometry import SlideError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,7 +20,7 @@ from napari_wsimil.explain.export import export_map
 from napari_wsimil.explain.predict import predict
 from napari_wsimil.learning.checkpoint import load_checkpoint
 from napari_wsimil.models import create_model
-from napari_wsimil.space.blank import blank_slide, is_blank, made_up_grid
+from napari_wsimil.slides.placeholder import blank_slide, is_blank, made_up_grid
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -20,10 +20,10 @@ from napari_wsimil.app.slide_layers import placement, slide_layers
 from napari_wsimil.bags.bag import Bag
 from napari_wsimil.explain.scale import Stretch, scaled
 from napari_wsimil.models.base import ExplanationKind
-from napari_wsimil.space.geometry import Region
-from napari_wsimil.space.grid import PatchGrid
-from napari_wsimil.space.slide import Slide, open_slide
-from napari_wsimil.space.tissue import Tissue
+from napari_wsimil.slides.geometry import Region
+from napari_wsimil.slides.patch_grid import PatchGrid
+from napari_wsimil.slides.slide import Slide, open_slide
+from napari_wsimil.slides.tissue import Tissue
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

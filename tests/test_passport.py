@@ -16,7 +16,7 @@ from napari_wsimil.bags.exchange import open_bag, read_stated
 from napari_wsimil.bags.passport import Passport, passport
 from napari_wsimil.bags.stated import Confirmed
 from napari_wsimil.bags.store import save_bag
-from napari_wsimil.space.slide import Slide, open_slide
+from napari_wsimil.slides.slide import Slide, open_slide
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -40,7 +40,7 @@ from napari_wsimil.learning.run import (
     write_run,
 )
 from napari_wsimil.learning.training import train_cohort
-from napari_wsimil.space.readers import open_reader
+from napari_wsimil.slides.readers.open_reader import open_reader
 from napari_wsimil.study.archives import clinical_files
 from napari_wsimil.study.formats import workbook_sheets
 from napari_wsimil.study.manifest import SlideRow
@@ -68,8 +68,8 @@ INSIDE = {
     "learning/identity.py": {"arranged", "slide_key", "unread_slides"},
     "learning/unfinished.py": {"Unfinished.__init__"},
     "space/phantom/pyramid.py": {"write_tiff"},
-    "space/readers/dicom.py": {"read_matrices", "read_matrix"},
-    "space/readers/images.py": {"images_of_file"},
+    "slides/readers/dicom.py": {"read_matrices", "read_matrix"},
+    "slides/readers/images.py": {"images_of_file"},
     "study/backups.py": {"Backups.__init__", "make_private_folder", "private_mode"},
     "study/condition.py": {
         "DamagedStudyError.__init__",

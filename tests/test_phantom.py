@@ -16,8 +16,8 @@ import pytest
 import shapely
 import tiffslide
 
-from napari_wsimil.space.geometry import Region
-from napari_wsimil.space.grid import PatchGrid
+from napari_wsimil.slides.geometry import Region
+from napari_wsimil.slides.patch_grid import PatchGrid
 from napari_wsimil.space.phantom import (
     VARIABLES,
     CohortRecipe,

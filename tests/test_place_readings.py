@@ -15,9 +15,9 @@ from napari_wsimil.bags.exchange import open_bag, open_confirmed, read_stated
 from napari_wsimil.bags.passport import Passport, passport
 from napari_wsimil.bags.stated import Confirmed
 from napari_wsimil.learning.evaluation import finish
-from napari_wsimil.space.grid import make_grid
-from napari_wsimil.space.slide import Slide, open_slide
-from napari_wsimil.space.tissue import find_tissue
+from napari_wsimil.slides.patch_grid import make_grid
+from napari_wsimil.slides.slide import Slide, open_slide
+from napari_wsimil.slides.tissue import find_tissue
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from napari_wsimil.models.positions import distance_bias, lattice_cells, rotate, two_by_two
-from napari_wsimil.space.grid import PatchGrid
+from napari_wsimil.slides.patch_grid import PatchGrid
 
 
 def test_cells_are_steps_of_the_grid_and_what_lies_between_goes_to_the_nearest() -> None:

@@ -12,7 +12,7 @@ from napari_wsimil.bags.bag import Bag
 from napari_wsimil.explain.predict import predict, predict_patient
 from napari_wsimil.models import MILModel, create_model
 from napari_wsimil.models.card import Card, pseudonym
-from napari_wsimil.space.grid import PatchGrid
+from napari_wsimil.slides.patch_grid import PatchGrid
 
 D = 6
 

@@ -22,10 +22,10 @@ from napari_wsimil.learning.cards import describe
 from napari_wsimil.learning.cases import Case
 from napari_wsimil.learning.checkpoint import load_checkpoint, save_checkpoint
 from napari_wsimil.models import create_model
-from napari_wsimil.space.grid import make_grid
-from napari_wsimil.space.reading import READER_VERSION, Reading
-from napari_wsimil.space.slide import open_slide
-from napari_wsimil.space.tissue import find_tissue
+from napari_wsimil.slides.patch_grid import make_grid
+from napari_wsimil.slides.reading import READER_VERSION, Reading
+from napari_wsimil.slides.slide import open_slide
+from napari_wsimil.slides.tissue import find_tissue
 
 if TYPE_CHECKING:
     from collections.abc import Callable

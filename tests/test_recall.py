@@ -15,7 +15,7 @@ from napari_wsimil.bags.bag import Bag
 from napari_wsimil.models import create_model
 from napari_wsimil.models.recall import Recall
 from napari_wsimil.models.region_received import received
-from napari_wsimil.space.grid import PatchGrid
+from napari_wsimil.slides.patch_grid import PatchGrid
 
 if TYPE_CHECKING:
     from napari_wsimil.models import MILModel

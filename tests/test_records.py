@@ -29,7 +29,7 @@ from napari_wsimil.learning.training import Plan, train_cohort
 from napari_wsimil.models import MODELS
 from napari_wsimil.models.card import Card
 from napari_wsimil.models.record import RecordFormat
-from napari_wsimil.space.grid import PatchGrid
+from napari_wsimil.slides.patch_grid import PatchGrid
 from napari_wsimil.study.manifest import SlideRow, read_manifest
 from napari_wsimil.study.tables import RecordError
 

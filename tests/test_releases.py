@@ -24,7 +24,7 @@ from napari_wsimil.learning.releases import (
     release_config,
 )
 from napari_wsimil.models import create_model
-from napari_wsimil.space.grid import PatchGrid
+from napari_wsimil.slides.patch_grid import PatchGrid
 
 if TYPE_CHECKING:
     from pathlib import Path

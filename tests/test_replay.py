@@ -22,7 +22,7 @@ from napari_wsimil.models.explorer import Explorer
 from napari_wsimil.models.sasha import SASHA
 from napari_wsimil.models.sasha.model import policy_map
 from napari_wsimil.models.sasha.trajectory import Look, Trajectory
-from napari_wsimil.space.grid import PatchGrid
+from napari_wsimil.slides.patch_grid import PatchGrid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,9 +13,9 @@ import pytest
 import tifffile
 import tiffslide
 
-from napari_wsimil.space.geometry import MppSource, SlideError
-from napari_wsimil.space.lazy import TooLargeError
-from napari_wsimil.space.slide import open_slide
+from napari_wsimil.slides.geometry import MppSource, SlideError
+from napari_wsimil.slides.lazy_array import TooLargeError
+from napari_wsimil.slides.slide import open_slide
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -313,7 +313,7 @@ def test_associated_images_come_only_when_asked(small_slide: Path) -> None:
 
 def test_opening_a_slide_imports_neither_torch_nor_qt(small_slide: Path) -> None:
     code = (
-        "import sys; from napari_wsimil.space.slide import open_slide;"
+        "import sys; from napari_wsimil.slides.slide import open_slide;"
         "from napari_wsimil import _reader;"
         f"open_slide({str(small_slide)!r}).read_region(0, 0, 9, 9);"
         f"_reader.read_slides({str(small_slide)!r});"

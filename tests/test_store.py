@@ -16,7 +16,7 @@ from numpy.testing import assert_array_equal
 
 from napari_wsimil.bags.bag import Bag
 from napari_wsimil.bags.store import BagFile, Provenance, is_finished, load_bag, save_bag
-from napari_wsimil.space.grid import PatchGrid
+from napari_wsimil.slides.patch_grid import PatchGrid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -29,7 +29,7 @@ from napari_wsimil.models import MODELS, create_model
 from napari_wsimil.models.cox import cox_nll
 from napari_wsimil.models.criterion import criterion
 from napari_wsimil.models.survival import Survival
-from napari_wsimil.space.grid import PatchGrid
+from napari_wsimil.slides.patch_grid import PatchGrid
 from napari_wsimil.study.manifest import Patient, SlideRow
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from napari_wsimil.space.geometry import MppSource, Resolution
-from napari_wsimil.space.slide import open_slide
-from napari_wsimil.space.tissue import Tissue, find_tissue
+from napari_wsimil.slides.geometry import MppSource, Resolution
+from napari_wsimil.slides.slide import open_slide
+from napari_wsimil.slides.tissue import Tissue, find_tissue
 
 if TYPE_CHECKING:
     from pathlib import Path

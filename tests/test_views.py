@@ -23,8 +23,8 @@ from napari_wsimil.app.words import caption
 from napari_wsimil.explain.difference import difference
 from napari_wsimil.explain.scale import Stretch
 from napari_wsimil.models.base import Explanation, ExplanationKind
-from napari_wsimil.space.geometry import Region
-from napari_wsimil.space.slide import Slide, open_slide
+from napari_wsimil.slides.geometry import Region
+from napari_wsimil.slides.slide import Slide, open_slide
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

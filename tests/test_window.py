@@ -17,10 +17,10 @@ from napari_wsimil.app.analysis import analyze_job
 from napari_wsimil.app.work import Step, model_job
 from napari_wsimil.bags.store import save_bag
 from napari_wsimil.explain.scale import Stretch, scaled
-from napari_wsimil.space.geometry import MppSource, SlideError
-from napari_wsimil.space.lazy import TooLargeError
-from napari_wsimil.space.slide import open_slide
-from napari_wsimil.space.tissue import find_tissue
+from napari_wsimil.slides.geometry import MppSource, SlideError
+from napari_wsimil.slides.lazy_array import TooLargeError
+from napari_wsimil.slides.slide import open_slide
+from napari_wsimil.slides.tissue import find_tissue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

@@ -17,7 +17,7 @@ from napari_wsimil.bags.store import save_bag
 from napari_wsimil.learning.checkpoint import save_checkpoint
 from napari_wsimil.models import create_model
 from napari_wsimil.models.card import Card
-from napari_wsimil.space.slide import open_slide
+from napari_wsimil.slides.slide import open_slide
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator

@@ -23,9 +23,9 @@ from napari_wsimil.bags.finer import own_finer
 from napari_wsimil.explain.predict import explore, predict
 from napari_wsimil.models.base import Need
 from napari_wsimil.models.explorer import Explorer
-from napari_wsimil.space.blank import is_blank
-from napari_wsimil.space.geometry import SlideError
-from napari_wsimil.space.grid import make_grid
+from napari_wsimil.slides.geometry import SlideError
+from napari_wsimil.slides.patch_grid import make_grid
+from napari_wsimil.slides.placeholder import is_blank
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.explain.predict import Step as Seen
     from napari_wsimil.models.card import Card
-    from napari_wsimil.space.slide import Slide
-    from napari_wsimil.space.tissue import Tissue
+    from napari_wsimil.slides.slide import Slide
+    from napari_wsimil.slides.tissue import Tissue
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_wsimil.app.session import Pane
-    from napari_wsimil.space.grid import PatchGrid
+    from napari_wsimil.slides.patch_grid import PatchGrid
 
 #: Magnifications that a key or a click goes to, each half of the next.
 PRESETS = (1.25, 2.5, 5.0, 10.0, 20.0, 40.0)

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from napari_wsimil.app.display import Display
     from napari_wsimil.app.session import Pane, Session
     from napari_wsimil.explain.predict import Prediction
-    from napari_wsimil.space.slide import Slide
+    from napari_wsimil.slides.slide import Slide
 
     Cell = tuple[Slide, Prediction, Display]
 

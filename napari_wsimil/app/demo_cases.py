@@ -16,10 +16,10 @@ from napari_wsimil.bags.encoders import create_encoder
 from napari_wsimil.bags.features import extract_features
 from napari_wsimil.bags.store import is_finished
 from napari_wsimil.clinical.schema import read_schema
-from napari_wsimil.space.grid import make_grid
+from napari_wsimil.slides.patch_grid import make_grid
+from napari_wsimil.slides.slide import open_slide
+from napari_wsimil.slides.tissue import find_tissue
 from napari_wsimil.space.phantom.cohort import load_recipe, write_patients, write_slides
-from napari_wsimil.space.slide import open_slide
-from napari_wsimil.space.tissue import find_tissue
 from napari_wsimil.study.manifest import read_manifest
 from napari_wsimil.study.study import create_study, is_study, open_study
 

@@ -11,8 +11,8 @@ from napari_wsimil.bags.checks import Verdict
 from napari_wsimil.bags.exchange import bag_as, read_stated, with_patches
 from napari_wsimil.bags.passport import passport
 from napari_wsimil.bags.stated import Confirmed
-from napari_wsimil.space.blank import blank_slide, identity_of, made_up_grid
-from napari_wsimil.space.grid import check_places
+from napari_wsimil.slides.patch_grid import check_places
+from napari_wsimil.slides.placeholder import blank_slide, identity_of, made_up_grid
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from napari_wsimil.bags.bag import Bag
     from napari_wsimil.bags.passport import Passport
-    from napari_wsimil.space.slide import Slide
+    from napari_wsimil.slides.slide import Slide
 
 
 @dataclass(frozen=True, eq=False)

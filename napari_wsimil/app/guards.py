@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_wsimil.space.lazy import MAX_PIXELS, LevelArray, TooLargeError
+from napari_wsimil.slides.lazy_array import MAX_PIXELS, LevelArray, TooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_wsimil.space.raster import rasterize
+from napari_wsimil.slides.raster import rasterize
 
 if TYPE_CHECKING:
-    from napari_wsimil.space.grid import PatchGrid
+    from napari_wsimil.slides.patch_grid import PatchGrid
 
 #: Most lookups that are kept: the map on the main canvas and one of another model's patches.
 _RECENT = 2

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from napari_wsimil.app.session import Pane
     from napari_wsimil.app.view import View
     from napari_wsimil.explain.predict import Prediction
-    from napari_wsimil.space.geometry import Region
-    from napari_wsimil.space.slide import Slide
+    from napari_wsimil.slides.geometry import Region
+    from napari_wsimil.slides.slide import Slide
 
 #: µm per screen pixel below which patches are outlined: magnification above 10×.
 OUTLINES_BELOW = 1.0

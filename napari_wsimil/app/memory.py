@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from platformdirs import user_config_path
 
-from napari_wsimil.space.geometry import PLAUSIBLE_MPP, MppSource, Resolution
+from napari_wsimil.slides.geometry import PLAUSIBLE_MPP, MppSource, Resolution
 
 if TYPE_CHECKING:
-    from napari_wsimil.space.slide import Slide
+    from napari_wsimil.slides.slide import Slide
 
 
 def _file() -> Path:

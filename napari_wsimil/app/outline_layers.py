@@ -9,7 +9,7 @@ import numpy as np
 from napari_wsimil.app.overlays import placed
 from napari_wsimil.app.slide_layers import LayerTuple, units_of
 from napari_wsimil.explain.scale import scaled
-from napari_wsimil.space.raster import rasterize
+from napari_wsimil.slides.raster import rasterize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from napari_wsimil.app.display import Display
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.models.base import Explanation
-    from napari_wsimil.space.geometry import Region
-    from napari_wsimil.space.grid import PatchGrid
-    from napari_wsimil.space.slide import Slide
+    from napari_wsimil.slides.geometry import Region
+    from napari_wsimil.slides.patch_grid import PatchGrid
+    from napari_wsimil.slides.slide import Slide
 
 #: Most patches that are outlined at once.
 MOST_OUTLINES = 2000

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_wsimil.app.outline_layers import outline_layer
-from napari_wsimil.space.geometry import Region
+from napari_wsimil.slides.geometry import Region
 
 if TYPE_CHECKING:
     from napari_wsimil.app.display import Display
     from napari_wsimil.app.layers import Layers
     from napari_wsimil.explain.predict import Prediction
-    from napari_wsimil.space.slide import Slide
+    from napari_wsimil.slides.slide import Slide
 
 
 class Outlines:

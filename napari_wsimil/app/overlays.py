@@ -11,16 +11,16 @@ from scipy.ndimage import gaussian_filter
 
 from napari_wsimil.app.slide_layers import LayerTuple, placement
 from napari_wsimil.explain.scale import scaled
-from napari_wsimil.space.raster import pile, rasterize
+from napari_wsimil.slides.raster import pile, rasterize
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_wsimil.app.display import Display
     from napari_wsimil.explain.predict import Prediction
-    from napari_wsimil.space.grid import PatchGrid
-    from napari_wsimil.space.slide import Slide
-    from napari_wsimil.space.tissue import Tissue
+    from napari_wsimil.slides.patch_grid import PatchGrid
+    from napari_wsimil.slides.slide import Slide
+    from napari_wsimil.slides.tissue import Tissue
 
 #: The longer side of the picture that hatches what was not looked at, in pixels.
 _HATCH_SIDE = 1024

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from napari_wsimil.app.layers import Layers
     from napari_wsimil.app.session import Pane
     from napari_wsimil.models.sasha.trajectory import Trajectory
-    from napari_wsimil.space.grid import PatchGrid
-    from napari_wsimil.space.slide import Slide
+    from napari_wsimil.slides.patch_grid import PatchGrid
+    from napari_wsimil.slides.slide import Slide
 
 
 class PathView:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from napari_wsimil.app.session import LoadedModel
     from napari_wsimil.clinical.schema import Record
     from napari_wsimil.explain.predict import PatientPrediction
-    from napari_wsimil.space.slide import Slide
+    from napari_wsimil.slides.slide import Slide
     from napari_wsimil.study.manifest import Patient, SlideRow
 
 #: The files of a slide, and what to do about one that cannot be read.

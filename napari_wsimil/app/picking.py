@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from napari_wsimil.app.outline_layers import area_layer
-from napari_wsimil.space.geometry import Region
+from napari_wsimil.slides.geometry import Region
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

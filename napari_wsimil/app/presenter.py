@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from napari_wsimil.app.lookup import Lookup
     from napari_wsimil.app.session import Session
     from napari_wsimil.explain.predict import Prediction
-    from napari_wsimil.space.slide import Slide
+    from napari_wsimil.slides.slide import Slide
 
 HIDE_KEY = "h"
 #: Milliseconds that the first picture of a slide has before its underlay is added.

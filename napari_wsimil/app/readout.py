@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from napari_wsimil.app.view import Cursor
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.explain.scale import Scale, Stretch
-    from napari_wsimil.space.slide import Slide
+    from napari_wsimil.slides.slide import Slide
 
     Shown = tuple[int, Stretch]
 

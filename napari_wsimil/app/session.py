@@ -10,7 +10,7 @@ from psygnal import SignalGroupDescriptor
 
 from napari_wsimil.app.display import Display
 from napari_wsimil.app.pace import Pace
-from napari_wsimil.space.geometry import Region
+from napari_wsimil.slides.geometry import Region
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.models.base import Explanation, MILModel
     from napari_wsimil.models.card import Card
-    from napari_wsimil.space.grid import PatchGrid
-    from napari_wsimil.space.slide import Slide
-    from napari_wsimil.space.tissue import Tissue
+    from napari_wsimil.slides.patch_grid import PatchGrid
+    from napari_wsimil.slides.slide import Slide
+    from napari_wsimil.slides.tissue import Tissue
     from napari_wsimil.study.predictions import Answer
     from napari_wsimil.study.reviews import Review
     from napari_wsimil.study.study import Study

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_wsimil.space.blank import is_blank
+from napari_wsimil.slides.placeholder import is_blank
 
 if TYPE_CHECKING:
     import pint
 
-    from napari_wsimil.space.slide import Slide
+    from napari_wsimil.slides.slide import Slide
 
 LayerTuple = tuple[Any, dict[str, Any], str]
 

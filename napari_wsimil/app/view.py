@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from napari_wsimil.space.geometry import Region
+from napari_wsimil.slides.geometry import Region
 
 #: µm per screen pixel at a magnification of 1×: 10× is 1 µm, 40× is 0.25 µm.
 UM_AT_ONE = 10.0

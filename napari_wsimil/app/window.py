@@ -115,8 +115,8 @@ def _warm_up(viewer: Viewer) -> None:
 
     Readers, units of length, letters and shaders are all made at their first use.
     """
-    import napari_wsimil.space.readers.openslide
-    import napari_wsimil.space.readers.tiffslide  # noqa: F401
+    import napari_wsimil.slides.readers.openslide
+    import napari_wsimil.slides.readers.tiffslide  # noqa: F401
 
     words = viewer.canvas.overlays
     viewer.add_image(np.full((64, 64, 3), 255, np.uint8), rgb=True, units=("um", "um"))

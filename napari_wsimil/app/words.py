@@ -11,14 +11,14 @@ import numpy as np
 from napari_wsimil.explain.ranking import place_of
 from napari_wsimil.explain.scale import scaled
 from napari_wsimil.models.base import ExplanationKind
-from napari_wsimil.space.blank import is_blank
+from napari_wsimil.slides.placeholder import is_blank
 
 if TYPE_CHECKING:
     from napari_wsimil.app.display import Display
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.explain.scale import Scale
     from napari_wsimil.models.base import Explanation
-    from napari_wsimil.space.slide import Slide
+    from napari_wsimil.slides.slide import Slide
 
 #: Letters in a line of the words on the canvas, to leave room for the color bar.
 _LINE = 46

@@ -17,8 +17,8 @@ import numpy as np
 from napari_wsimil.app.pace import Pace
 from napari_wsimil.app.session import LoadedModel
 from napari_wsimil.app.slide_layers import UNDERLAY_SIDE
-from napari_wsimil.space.slide import Slide, open_slide
-from napari_wsimil.space.tissue import Tissue, find_tissue
+from napari_wsimil.slides.slide import Slide, open_slide
+from napari_wsimil.slides.tissue import Tissue, find_tissue
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.explain.predict import Step as Seen
     from napari_wsimil.explain.scale import Stretch
-    from napari_wsimil.space.grid import PatchGrid
+    from napari_wsimil.slides.patch_grid import PatchGrid
 
 #: Seconds between two partial maps while features are made.
 MAP_INTERVAL = 0.1

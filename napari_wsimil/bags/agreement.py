@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from napari_wsimil.bags.bag import Bag
     from napari_wsimil.bags.encoder_card import PatchEncoder
     from napari_wsimil.bags.features import Progress
-    from napari_wsimil.space.slide import Slide
+    from napari_wsimil.slides.slide import Slide
 
 #: Patches that are compared, drawn all over the slide.
 PATCHES = 256

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from napari_wsimil.space.reading import UNKNOWN, Reading
+from napari_wsimil.slides.reading import UNKNOWN, Reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from torch import Tensor
 
-    from napari_wsimil.space.grid import PatchGrid
+    from napari_wsimil.slides.patch_grid import PatchGrid
 
 
 @dataclass(frozen=True)

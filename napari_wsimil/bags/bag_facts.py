@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_wsimil.bags.bag import Bag
-    from napari_wsimil.space.reading import Reading
+    from napari_wsimil.slides.reading import Reading
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from napari_wsimil.bags.located import Located
-    from napari_wsimil.space.tissue import Tissue
+    from napari_wsimil.slides.tissue import Tissue
 
 #: A patch is on tissue from this share of its area on, …
 ON_TISSUE = 0.1

@@ -10,7 +10,7 @@ from napari_wsimil.bags.hdf5 import number, open_h5, read_attrs, read_numbers
 from napari_wsimil.bags.places import whole_coords
 from napari_wsimil.bags.stated import Stated, Tool, Unit
 from napari_wsimil.bags.trident import table_shape
-from napari_wsimil.space.readers.levels import level_factors
+from napari_wsimil.slides.readers.levels import level_factors
 
 if TYPE_CHECKING:
     from pathlib import Path

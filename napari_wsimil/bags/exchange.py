@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from napari_wsimil.bags.bag import Bag
     from napari_wsimil.bags.located import Located
-    from napari_wsimil.space.geometry import Resolution
+    from napari_wsimil.slides.geometry import Resolution
 
 #: What is put behind the name of an encoder that only a person vouches for.
 UNVERIFIED = " (unverified)"

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_wsimil.bags.encoder_card import PatchEncoder
-    from napari_wsimil.space.grid import PatchGrid
-    from napari_wsimil.space.slide import Slide
+    from napari_wsimil.slides.patch_grid import PatchGrid
+    from napari_wsimil.slides.slide import Slide
 
 #: Patches in a call of the encoder.
 BATCH = 32

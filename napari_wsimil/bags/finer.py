@@ -10,15 +10,15 @@ import numpy as np
 import torch
 
 from napari_wsimil.bags.encoder_card import encoder_name, onnx_hint
-from napari_wsimil.space.slide import open_slide
+from napari_wsimil.slides.slide import open_slide
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_wsimil.bags.bag import Bag
     from napari_wsimil.bags.encoder_card import PatchEncoder
-    from napari_wsimil.space.grid import PatchGrid
-    from napari_wsimil.space.slide import Slide
+    from napari_wsimil.slides.patch_grid import PatchGrid
+    from napari_wsimil.slides.slide import Slide
 
 
 class FineFeatures:

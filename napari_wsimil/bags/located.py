@@ -9,12 +9,12 @@ import numpy as np
 
 from napari_wsimil.bags.place_readings import read_places
 from napari_wsimil.bags.stated import Confirmed, Stated, Tool, Unit
-from napari_wsimil.space.grid import PatchGrid, modal_stride
+from napari_wsimil.slides.patch_grid import PatchGrid, modal_stride
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_wsimil.space.geometry import Resolution
+    from napari_wsimil.slides.geometry import Resolution
 
 
 @dataclass(frozen=True)

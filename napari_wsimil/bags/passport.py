@@ -21,8 +21,8 @@ from napari_wsimil.bags.located import Question, level0_mpp, locate, questions
 from napari_wsimil.bags.place_readings import check_reading, other_places
 from napari_wsimil.bags.stated import READINGS, Confirmed, Stated, Tool, Unit
 from napari_wsimil.bags.values import check_values, values_of
-from napari_wsimil.space.grid import modal_stride
-from napari_wsimil.space.tissue import find_tissue
+from napari_wsimil.slides.patch_grid import modal_stride
+from napari_wsimil.slides.tissue import find_tissue
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_wsimil.bags.located import Located
-    from napari_wsimil.space.slide import Slide
+    from napari_wsimil.slides.slide import Slide
 
 #: Readings that are named where the file's own leaves the slide.
 _NAMED = ("exchanged", "centers", "corners")

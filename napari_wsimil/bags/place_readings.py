@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_wsimil.bags.located import Located
-    from napari_wsimil.space.tissue import Tissue
+    from napari_wsimil.slides.tissue import Tissue
 
 _SHIFTS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 #: Another reading raises doubt if its score is better by the first, and by the second over

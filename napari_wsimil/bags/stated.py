@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
 
-from napari_wsimil.space.reading import UNKNOWN, Reading
+from napari_wsimil.slides.reading import UNKNOWN, Reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -31,14 +31,14 @@ from napari_wsimil.bags.hdf5 import (
 )
 from napari_wsimil.bags.places import stored_grid, whole_coords
 from napari_wsimil.bags.seal import check_sealed, is_sealed, seal
-from napari_wsimil.space.reading import UNKNOWN, Reading
+from napari_wsimil.slides.reading import UNKNOWN, Reading
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-    from napari_wsimil.space.grid import PatchGrid
+    from napari_wsimil.slides.patch_grid import PatchGrid
 
 #: Chunks hold about this many bytes of features.
 CHUNK_BYTES = 2**18

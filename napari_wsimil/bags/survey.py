@@ -12,15 +12,15 @@ from napari_wsimil.bags.exchange import read_stated, with_patches
 from napari_wsimil.bags.passport import passport
 from napari_wsimil.bags.stated import SUFFIXES, Confirmed
 from napari_wsimil.bags.values import odd_norms
-from napari_wsimil.space.geometry import SlideError
-from napari_wsimil.space.slide import open_slide
+from napari_wsimil.slides.geometry import SlideError
+from napari_wsimil.slides.slide import open_slide
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from napari_wsimil.bags.passport import Passport
-    from napari_wsimil.space.slide import Slide
+    from napari_wsimil.slides.slide import Slide
 
 #: Where tools put features below the folder that they are given.
 _BELOW = ("h5_files", "features_*", "pt_files")

@@ -19,7 +19,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from napari_wsimil.explain.scale import Stretch, scaled
-from napari_wsimil.space.raster import rasterize
+from napari_wsimil.slides.raster import rasterize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.explain.scale import Scale
     from napari_wsimil.models.base import Explanation
-    from napari_wsimil.space.grid import PatchGrid
+    from napari_wsimil.slides.patch_grid import PatchGrid
 
 #: Letters in a line of the words below a picture.
 _LINE = 90

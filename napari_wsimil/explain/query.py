@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.models.base import Explanation, MILModel
-    from napari_wsimil.space.geometry import Region
-    from napari_wsimil.space.grid import PatchGrid
+    from napari_wsimil.slides.geometry import Region
+    from napari_wsimil.slides.patch_grid import PatchGrid
 
 
 def ask(model: MILModel, prediction: Prediction, area: Region) -> Prediction:

@@ -13,7 +13,7 @@ from napari_wsimil.learning.cohort import BagFiles
 from napari_wsimil.learning.options import options_of
 from napari_wsimil.learning.sasha import training_cost
 from napari_wsimil.models.base import Need
-from napari_wsimil.space.slide import open_slide
+from napari_wsimil.slides.slide import open_slide
 
 if TYPE_CHECKING:
     from napari_wsimil.bags.bag import Bag

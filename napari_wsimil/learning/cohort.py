@@ -18,8 +18,8 @@ from napari_wsimil.learning.folds import Fold, folds
 from napari_wsimil.learning.gaps import check_training
 from napari_wsimil.learning.outcomes import Task
 from napari_wsimil.models.record import RecordFormat
-from napari_wsimil.space.reading import READER_VERSION
-from napari_wsimil.space.slide import SlideError, open_slide
+from napari_wsimil.slides.reading import READER_VERSION
+from napari_wsimil.slides.slide import SlideError, open_slide
 from napari_wsimil.study.manifest import Split, read_manifest
 from napari_wsimil.study.opened import Unit
 from napari_wsimil.study.study import is_study, open_study
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from napari_wsimil.bags.bag_facts import BagFacts
     from napari_wsimil.clinical.schema import ClinicalSchema
     from napari_wsimil.learning.outcomes import Outcome
-    from napari_wsimil.space.reading import Reading
+    from napari_wsimil.slides.reading import Reading
     from napari_wsimil.study.manifest import Manifest, Patient, SlideRow
 
 #: Gives the bag of a slide its finer features.

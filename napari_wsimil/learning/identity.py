@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from napari_wsimil.bags.hdf5 import open_h5, read_attrs
 from napari_wsimil.learning.cohort import feature_path
 from napari_wsimil.learning.folds import FoldRule
-from napari_wsimil.space.slide import open_slide
+from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.study.folder import SUFFIXES
 from napari_wsimil.study.tables import RecordError
 

@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from napari_wsimil.bags.bag import Bag
 from napari_wsimil.learning.cases import Case
-from napari_wsimil.space.grid import PatchGrid
+from napari_wsimil.slides.patch_grid import PatchGrid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_wsimil.bags.bag import Bag
-    from napari_wsimil.space.grid import PatchGrid
+    from napari_wsimil.slides.patch_grid import PatchGrid
 
 DIGITS = 5  # after the point; below that, u depends on where in a matrix product a patch is
 

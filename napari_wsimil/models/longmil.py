@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from napari_wsimil.bags.bag import Bag
     from napari_wsimil.models.local_plan import LocalPlan
-    from napari_wsimil.space.grid import PatchGrid
+    from napari_wsimil.slides.patch_grid import PatchGrid
 
     Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 

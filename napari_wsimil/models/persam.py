@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_wsimil.bags.bag import Bag
-    from napari_wsimil.space.grid import PatchGrid
+    from napari_wsimil.slides.patch_grid import PatchGrid
 
 BAG = 100  # patches that see each other, of the paper
 TOGETHER = 40  # bags encoded at a time, so that no temporary grows with the slide

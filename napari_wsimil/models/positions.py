@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from napari_wsimil.space.grid import PatchGrid
+    from napari_wsimil.slides.patch_grid import PatchGrid
 
 BASE = 10_000.0  # of the rotary frequencies (Su et al., 2021)
 EXACT = "donot_use_mm_for_euclid_dist"  # the distance of a place from itself is 0

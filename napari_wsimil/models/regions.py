@@ -14,7 +14,7 @@ from napari_wsimil.models.positions import lattice_cells
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from napari_wsimil.space.grid import PatchGrid
+    from napari_wsimil.slides.patch_grid import PatchGrid
 
 SHAPES = ("grid", "sequence")
 

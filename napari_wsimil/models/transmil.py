@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_wsimil.bags.bag import Bag
-    from napari_wsimil.space.grid import PatchGrid
+    from napari_wsimil.slides.patch_grid import PatchGrid
 
 ITERATIONS = 6  # of the pseudo-inverse, as in the Nyströmformer
 REACH = 7  # cells that the convolution of places is wide

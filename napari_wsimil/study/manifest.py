@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_wsimil.clinical.field import MARKERS
-from napari_wsimil.space.geometry import PLAUSIBLE_MPP
+from napari_wsimil.slides.geometry import PLAUSIBLE_MPP
 from napari_wsimil.study.cells import may_be_nobody
 from napari_wsimil.study.endpoint import Endpoint, with_outcome
 from napari_wsimil.study.tables import RecordError, Table, TableRow, read_table

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from napari_wsimil.clinical.field import MARKERS
-from napari_wsimil.space.geometry import PLAUSIBLE_MPP
+from napari_wsimil.slides.geometry import PLAUSIBLE_MPP
 from napari_wsimil.study.identifiers import lookalikes
 from napari_wsimil.study.manifest import SlideRow, Split
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari_wsimil.app.session import Pane
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.models.base import Explanation
-    from napari_wsimil.space.geometry import Region
+    from napari_wsimil.slides.geometry import Region
 
 _HINT = "Click a patch, or drag with Shift to draw an area: these maps then answer for it."
 _SOURCE = "query"

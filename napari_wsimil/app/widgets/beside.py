@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from napari_wsimil.app.slide_layers import LayerTuple
     from napari_wsimil.app.view import View
     from napari_wsimil.explain.predict import Prediction
-    from napari_wsimil.space.slide import Slide
+    from napari_wsimil.slides.slide import Slide
 
 _HEIGHT = 150  # px on screen, at least
 _SMALL = 8  # points

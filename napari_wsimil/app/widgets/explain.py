@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from napari_wsimil.app.work import Step
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.explain.predict import Step as Seen
-    from napari_wsimil.space.slide import Slide
+    from napari_wsimil.slides.slide import Slide
 
 
 class ExplainWidget(DockedWidget):

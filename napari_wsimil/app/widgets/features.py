@@ -24,7 +24,7 @@ from napari_wsimil.app.widgets.docked import allow, while_shown
 from napari_wsimil.app.work import extract_and_ask_job, plan_job
 from napari_wsimil.bags.checks import Verdict
 from napari_wsimil.bags.encoders import BUILT_IN, KNOWN
-from napari_wsimil.space.blank import is_blank
+from napari_wsimil.slides.placeholder import is_blank
 
 if TYPE_CHECKING:
     from napari_wsimil.app.feature_work import Laid

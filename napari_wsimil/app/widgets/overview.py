@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from qtpy.QtGui import QMouseEvent, QPaintEvent, QPixmap
 
     from napari_wsimil.app.session import Pane
-    from napari_wsimil.space.slide import Slide
+    from napari_wsimil.slides.slide import Slide
 
 #: Of the picture on screen, and the distance from the corner, in pixels.
 _SIDE, _MARGIN = 120, 10

@@ -19,8 +19,8 @@ from napari_wsimil.app.widgets.tab import Tab
 from napari_wsimil.app.work import Step
 from napari_wsimil.explain.ranking import ranks
 from napari_wsimil.explain.scale import scaled
-from napari_wsimil.space.blank import is_blank
-from napari_wsimil.space.slide import open_slide
+from napari_wsimil.slides.placeholder import is_blank
+from napari_wsimil.slides.slide import open_slide
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from napari_wsimil.app.display import Display
     from napari_wsimil.app.session import Pane
     from napari_wsimil.explain.predict import Prediction
-    from napari_wsimil.space.slide import Slide
+    from napari_wsimil.slides.slide import Slide
 
 COUNT = 8
 _SIDE = 74  # px on screen

@@ -32,9 +32,9 @@ from napari_wsimil.app.widgets.docked import DockedWidget, allow, while_shown
 from napari_wsimil.app.widgets.features import FeatureBox
 from napari_wsimil.app.widgets.job import JobRow
 from napari_wsimil.app.work import Step, open_job, tissue_job
-from napari_wsimil.space.blank import is_blank
-from napari_wsimil.space.geometry import PLAUSIBLE_MPP, MppSource
-from napari_wsimil.space.grid import make_grid
+from napari_wsimil.slides.geometry import PLAUSIBLE_MPP, MppSource
+from napari_wsimil.slides.patch_grid import make_grid
+from napari_wsimil.slides.placeholder import is_blank
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -42,9 +42,9 @@ if TYPE_CHECKING:
     from napari_wsimil.app.case import Case
     from napari_wsimil.app.feature_work import Laid
     from napari_wsimil.app.session import Session
-    from napari_wsimil.space.grid import PatchGrid
-    from napari_wsimil.space.slide import Slide
-    from napari_wsimil.space.tissue import Tissue
+    from napari_wsimil.slides.patch_grid import PatchGrid
+    from napari_wsimil.slides.slide import Slide
+    from napari_wsimil.slides.tissue import Tissue
     from napari_wsimil.study.manifest import SlideRow
 
 SLIDES = "Slides (*.svs *.tif *.tiff *.ndpi *.mrxs *.scn *.bif *.vms *.dcm *.qptiff);;All files (*)"

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from qtpy.QtGui import QMouseEvent, QPixmap
 
     from napari_wsimil.app.session import Pane
-    from napari_wsimil.space.grid import PatchGrid
-    from napari_wsimil.space.slide import Slide
+    from napari_wsimil.slides.patch_grid import PatchGrid
+    from napari_wsimil.slides.slide import Slide
 
 _COUNT, _SIDE, _KEPT = 5, 62, 512
 

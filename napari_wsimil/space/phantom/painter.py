@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_wsimil.space.geometry import Region
+    from napari_wsimil.slides.geometry import Region
     from napari_wsimil.space.phantom.layout import Layout
     from napari_wsimil.space.phantom.recipe import SlideRecipe
     from napari_wsimil.space.phantom.stamps import Plane

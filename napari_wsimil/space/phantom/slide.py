@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_wsimil.space.geometry import Region
+from napari_wsimil.slides.geometry import Region
 from napari_wsimil.space.phantom.layout import lay_out
 from napari_wsimil.space.phantom.painter import GLASS, Painter
 from napari_wsimil.space.phantom.pyramid import (

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import openslide
 
-from napari_wsimil.space.geometry import (
+from napari_wsimil.slides.geometry import (
     Level,
     MppSource,
     SlideError,
     SlideImage,
     stated_resolution,
 )
-from napari_wsimil.space.readers.color import on_white
-from napari_wsimil.space.readers.content import content_digest
-from napari_wsimil.space.readers.dicom import (
+from napari_wsimil.slides.readers.color import on_white
+from napari_wsimil.slides.readers.content_hash import content_digest
+from napari_wsimil.slides.readers.dicom import (
     Matrix,
     Placed,
     area,
@@ -30,8 +30,8 @@ from napari_wsimil.space.readers.dicom import (
     read_matrices,
     slides_of,
 )
-from napari_wsimil.space.readers.images import images_of_file
-from napari_wsimil.space.readers.levels import level_factors, level_name, level_notes, moves
+from napari_wsimil.slides.readers.images import images_of_file
+from napari_wsimil.slides.readers.levels import level_factors, level_name, level_notes, moves
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

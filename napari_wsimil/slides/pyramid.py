@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from napari_wsimil.space.geometry import Level, Region
+from napari_wsimil.slides.geometry import Level, Region
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from napari_wsimil.space.cache import TileCache
-    from napari_wsimil.space.readers import Reader
+    from napari_wsimil.slides.readers.open_reader import Reader
+    from napari_wsimil.slides.tile_cache import TileCache
 
 #: The coarsest level is halved until its longer side is at most this.
 COARSEST = 1024

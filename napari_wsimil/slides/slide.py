@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from PIL import Image
 
-from napari_wsimil.space.cache import DEFAULT_BUDGET, TileCache
-from napari_wsimil.space.geometry import (
+from napari_wsimil.slides.geometry import (
     PLAUSIBLE_MPP,
     Level,
     MppSource,
@@ -23,10 +22,11 @@ from napari_wsimil.space.geometry import (
     SlideError,
     SlideImage,
 )
-from napari_wsimil.space.lazy import LevelArray, display_levels, level_arrays
-from napari_wsimil.space.pyramid import Pyramid
-from napari_wsimil.space.readers import Reader, open_reader
-from napari_wsimil.space.reading import READER_VERSION, Reading
+from napari_wsimil.slides.lazy_array import LevelArray, display_levels, level_arrays
+from napari_wsimil.slides.pyramid import Pyramid
+from napari_wsimil.slides.readers.open_reader import Reader, open_reader
+from napari_wsimil.slides.reading import READER_VERSION, Reading
+from napari_wsimil.slides.tile_cache import DEFAULT_BUDGET, TileCache
 
 if TYPE_CHECKING:
     from collections.abc import Callable

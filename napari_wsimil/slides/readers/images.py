@@ -13,8 +13,8 @@ from xml.etree import ElementTree
 import numpy as np
 from tifffile import TiffFile
 
-from napari_wsimil.space.geometry import SlideImage
-from napari_wsimil.space.readers import PARSER_ERRORS
+from napari_wsimil.slides.geometry import SlideImage
+from napari_wsimil.slides.readers.open_reader import PARSER_ERRORS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from napari_wsimil.space.geometry import SlideError
-from napari_wsimil.space.readers.codestream import (
+from napari_wsimil.slides.geometry import SlideError
+from napari_wsimil.slides.readers.codestream import (
     JpegHeader,
     jpeg2000_header,
     jpeg_header,

@@ -11,14 +11,14 @@ import dask.array as da
 import numpy as np
 from dask.base import tokenize
 
-from napari_wsimil.space.geometry import Region
+from napari_wsimil.slides.geometry import Region
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from napari_wsimil.space.pyramid import Pyramid
+    from napari_wsimil.slides.pyramid import Pyramid
 
 #: More pixels than this are never read at once into memory: twice an 8K screen.
 MAX_PIXELS = 64 * 2**20

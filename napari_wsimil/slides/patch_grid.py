@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_wsimil.space.raster import Cells, check_distinct, lay_cells
+from napari_wsimil.slides.raster import Cells, check_distinct, lay_cells
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_wsimil.space.slide import Slide
-    from napari_wsimil.space.tissue import Tissue
+    from napari_wsimil.slides.slide import Slide
+    from napari_wsimil.slides.tissue import Tissue
 
 #: Fewer steps than this between patches do not tell the stride.
 FEWEST_STEPS = 4

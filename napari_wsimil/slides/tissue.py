@@ -13,7 +13,7 @@ from skimage.filters import threshold_otsu
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_wsimil.space.slide import Slide
+    from napari_wsimil.slides.slide import Slide
 
 #: Otsu's threshold on chroma is held between these: below, glass would pass for tissue;
 #: above, a field full of tissue would be cut in two.

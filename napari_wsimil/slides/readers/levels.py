@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_wsimil.space.geometry import Level
+    from napari_wsimil.slides.geometry import Level
 
 Size = tuple[int, int]
 

@@ -12,7 +12,7 @@ from scipy.ndimage import maximum_filter1d
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_wsimil.space.grid import PatchGrid
+    from napari_wsimil.slides.patch_grid import PatchGrid
 
 _Number = TypeVar("_Number", np.float64, np.int32)
 

@@ -6,8 +6,8 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from napari_wsimil.space.geometry import Level, Resolution, SlideError, SlideImage
-from napari_wsimil.space.reading import READER_VERSION
+from napari_wsimil.slides.geometry import Level, Resolution, SlideError, SlideImage
+from napari_wsimil.slides.reading import READER_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -101,9 +101,9 @@ def open_reader(path: Path | str) -> Reader:
         be known, OpenSlide is not tried.
     """
     path = Path(path)
-    from napari_wsimil.space.readers.color import ColorError
-    from napari_wsimil.space.readers.openslide import OpenSlideReader
-    from napari_wsimil.space.readers.tiffslide import TiffSlideReader
+    from napari_wsimil.slides.readers.color import ColorError
+    from napari_wsimil.slides.readers.openslide import OpenSlideReader
+    from napari_wsimil.slides.readers.tiffslide import TiffSlideReader
 
     if not path.exists():
         raise SlideError(f"{path.name}: there is no such file in {path.parent}")

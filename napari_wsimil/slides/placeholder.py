@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_wsimil.space.cache import TileCache
-from napari_wsimil.space.geometry import Level, MppSource, Resolution, SlideError, SlideImage
-from napari_wsimil.space.grid import PatchGrid
-from napari_wsimil.space.slide import Slide
+from napari_wsimil.slides.geometry import Level, MppSource, Resolution, SlideError, SlideImage
+from napari_wsimil.slides.patch_grid import PatchGrid
+from napari_wsimil.slides.slide import Slide
+from napari_wsimil.slides.tile_cache import TileCache
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

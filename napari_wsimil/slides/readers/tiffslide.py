@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tiffslide
 
-from napari_wsimil.space.geometry import (
+from napari_wsimil.slides.geometry import (
     Level,
     MppSource,
     Resolution,
     SlideError,
     stated_resolution,
 )
-from napari_wsimil.space.readers import PARSER_ERRORS
-from napari_wsimil.space.readers.color import JPEG_2000, ColorError, rgb_converter
-from napari_wsimil.space.readers.content import content_digest
-from napari_wsimil.space.readers.images import quiet_parser, tiff_images
-from napari_wsimil.space.readers.levels import level_factors, level_notes, moves
+from napari_wsimil.slides.readers.color import JPEG_2000, ColorError, rgb_converter
+from napari_wsimil.slides.readers.content_hash import content_digest
+from napari_wsimil.slides.readers.images import quiet_parser, tiff_images
+from napari_wsimil.slides.readers.levels import level_factors, level_notes, moves
+from napari_wsimil.slides.readers.open_reader import PARSER_ERRORS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

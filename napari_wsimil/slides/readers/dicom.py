@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_wsimil.space.geometry import Level, SlideImage
-from napari_wsimil.space.readers import PARSER_ERRORS
-from napari_wsimil.space.readers.levels import Size, level_factors
+from napari_wsimil.slides.geometry import Level, SlideImage
+from napari_wsimil.slides.readers.levels import Size, level_factors
+from napari_wsimil.slides.readers.open_reader import PARSER_ERRORS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

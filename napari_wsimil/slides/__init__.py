@@ -1,0 +1,1 @@
+"""Slides: pixels, tissue, patch grids. Imports no torch."""
