@@ -19,6 +19,7 @@ from napari_wsimil.bags.features import extract_features
 from napari_wsimil.bags.store import is_finished, load_bag
 from napari_wsimil.clinical.field import Absent
 from napari_wsimil.clinical.schema import Record, read_schema
+from napari_wsimil.cohort.manifest import Split, read_manifest
 from napari_wsimil.learning.cases import Case
 from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.learning.folds import Fold
@@ -30,7 +31,6 @@ from napari_wsimil.space.phantom.cohort import load_recipe, write_patients, writ
 from napari_wsimil.space.phantom.recipe import KINDS
 from napari_wsimil.space.phantom.record import DECIDING, VARIABLES
 from napari_wsimil.space.phantom.truth import load_truth, patch_truth
-from napari_wsimil.study.manifest import Split, read_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_wsimil.bags.bag import Bag
-    from napari_wsimil.study.manifest import Patient
+    from napari_wsimil.cohort.manifest import Patient
 
 RECIPE = RESOURCES / "demo_training_records.toml"
 CLEAR = 2.0  # how far a pointed record points along the deciding weights

@@ -141,8 +141,8 @@ def _checkpoint(path: Path, identifying: bool) -> Facts:
 
 
 def _manifest(path: Path, identifying: bool) -> Facts:
-    from napari_wsimil.study.manifest import Split, read_manifest
-    from napari_wsimil.study.time_to_event import outcome_of_patient, tally
+    from napari_wsimil.cohort.manifest import Split, read_manifest
+    from napari_wsimil.cohort.time_to_event import outcome_of_patient, tally
 
     manifest = read_manifest(path)
     patients = manifest.patients

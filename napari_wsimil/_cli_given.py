@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from napari_wsimil.study.manifest import Manifest
+    from napari_wsimil.cohort.manifest import Manifest
 
 
 def check_weights(model: str, weights: Path | None) -> None:

@@ -12,13 +12,13 @@ from napari_wsimil import _cli_options as opt
 from napari_wsimil import _cli_privacy
 from napari_wsimil._cli_console import SOME_FAILED, follow, report, warn
 from napari_wsimil._cli_study import Folder, SchemaName, Why, verbs
-from napari_wsimil.study.tables import RecordError
+from napari_wsimil.cohort.table import RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from napari_wsimil.cohort.table_import.plan import ImportPlan
     from napari_wsimil.study.additions import Added
-    from napari_wsimil.study.import_plan import ImportPlan
     from napari_wsimil.study.opened import Study
     from napari_wsimil.study.pseudonyms import Key
 
@@ -186,7 +186,7 @@ def _check(plan: ImportPlan, dry_run: bool, as_json: bool) -> None:
 
 
 def _imported(study: Study, plan: ImportPlan, why: str, key: Key | None) -> dict[str, Any]:
-    from napari_wsimil.study.import_report import barcode_lines
+    from napari_wsimil.cohort.table_import.summary import barcode_lines
     from napari_wsimil.study.importing import import_table
 
     warn(list(barcode_lines(plan)))
@@ -214,7 +214,7 @@ def _came(added: Added) -> dict[str, Any]:
 
 
 def _show(plan: ImportPlan, as_json: bool) -> None:
-    from napari_wsimil.study.import_report import report_lines
+    from napari_wsimil.cohort.table_import.summary import report_lines
 
     lines = list(report_lines(plan))
     if not as_json:

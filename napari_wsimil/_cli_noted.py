@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
     from napari_wsimil.clinical.scenario import Scenario
     from napari_wsimil.clinical.schema import ClinicalSchema, Record
+    from napari_wsimil.cohort.manifest import Patient
     from napari_wsimil.explain.rerun import Row
     from napari_wsimil.explain.whatif import WhatIf
     from napari_wsimil.study.ledger import Effect
-    from napari_wsimil.study.manifest import Patient
     from napari_wsimil.study.study import Study
 
 

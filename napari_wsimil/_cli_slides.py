@@ -18,6 +18,7 @@ from napari_wsimil.bags.exchange import bag_as, is_features, read_stated, with_p
 from napari_wsimil.bags.features import estimate, extract_features
 from napari_wsimil.bags.stated import Confirmed
 from napari_wsimil.bags.store import is_finished, load_bag
+from napari_wsimil.cohort.manifest import SlideRow
 from napari_wsimil.explain.looks import after_looks
 from napari_wsimil.explain.predict import predict
 from napari_wsimil.explain.query import ask
@@ -28,7 +29,6 @@ from napari_wsimil.learning.outcomes import Task
 from napari_wsimil.slides.patch_grid import make_grid
 from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.slides.tissue import find_tissue
-from napari_wsimil.study.manifest import SlideRow
 from napari_wsimil.study.study import is_study
 
 if TYPE_CHECKING:
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
     from napari_wsimil.bags.bag import Bag
     from napari_wsimil.bags.encoders import PatchEncoder
     from napari_wsimil.clinical.schema import Record
+    from napari_wsimil.cohort.manifest import Manifest, Patient
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.models.base import MILModel
     from napari_wsimil.models.card import Card
     from napari_wsimil.slides.geometry import Region
     from napari_wsimil.slides.patch_grid import PatchGrid
     from napari_wsimil.slides.slide import Slide
-    from napari_wsimil.study.manifest import Manifest, Patient
 
 #: Share by which µm per pixel may differ from what an encoder was made for.
 _MPP_TOLERANCE = 0.1

@@ -6,17 +6,17 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from napari_wsimil.clinical.field import Absent
-from napari_wsimil.study.endpoint import NOT_STATED
-from napari_wsimil.study.time_to_event import tally_of
+from napari_wsimil.cohort.endpoint import NOT_STATED
+from napari_wsimil.cohort.time_to_event import tally_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from napari_wsimil.clinical.schema import ClinicalSchema, Record
-    from napari_wsimil.study.endpoint import Endpoint
+    from napari_wsimil.cohort.endpoint import Endpoint
+    from napari_wsimil.cohort.manifest import Manifest, Patient, SlideRow
     from napari_wsimil.study.ledger import Ledger
-    from napari_wsimil.study.manifest import Manifest, Patient, SlideRow
     from napari_wsimil.study.predictions import Answer
     from napari_wsimil.study.reviews import Review
     from napari_wsimil.study.runs import Run

@@ -9,6 +9,7 @@ from napari_wsimil._cli_console import follow, warn
 from napari_wsimil._cli_noted import Tried, tried_of, tried_row
 from napari_wsimil._cli_slides import bag_for, patient_for
 from napari_wsimil.clinical.scenario import Scenario, read_scenario
+from napari_wsimil.cohort.table import write_table
 from napari_wsimil.explain.export import export_map
 from napari_wsimil.explain.movement import ABSOLUTE, MOVABLE, level_difference, share_difference
 from napari_wsimil.explain.noise import noise
@@ -16,7 +17,6 @@ from napari_wsimil.explain.rerun import rerun
 from napari_wsimil.explain.whatif import broken_by, check_reads, what_if
 from napari_wsimil.learning.checkpoint import load_checkpoint
 from napari_wsimil.learning.cohort import BagFiles, read_cohort
-from napari_wsimil.study.tables import write_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
     from napari_wsimil.bags.bag import Bag
     from napari_wsimil.clinical.schema import ClinicalSchema, Record
+    from napari_wsimil.cohort.manifest import SlideRow
     from napari_wsimil.explain.noise import Noise
     from napari_wsimil.explain.rerun import Row
     from napari_wsimil.explain.whatif import WhatIf
     from napari_wsimil.models.base import Explanation, MILModel
     from napari_wsimil.models.card import Card
-    from napari_wsimil.study.manifest import SlideRow
 
 Facts = dict[str, Any]
 _ALL = "all"

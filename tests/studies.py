@@ -16,7 +16,7 @@ from cohorts import CLASSES, SPLITS, make_bag
 from napari_wsimil.bags.store import save_bag
 from napari_wsimil.clinical.field import Absent, Field, Kind
 from napari_wsimil.clinical.schema import ClinicalSchema, Record
-from napari_wsimil.study.manifest import Patient, SlideRow, Split
+from napari_wsimil.cohort.manifest import Patient, SlideRow, Split
 from napari_wsimil.study.records import CHANGES
 from napari_wsimil.study.stored import VERSION
 from napari_wsimil.study.study import Study, Unit, create_study

@@ -12,10 +12,10 @@ from napari_wsimil.app.study_work import case_of
 from napari_wsimil.app.widgets import answer_keeper
 from napari_wsimil.clinical.field import Field, Kind
 from napari_wsimil.clinical.schema import ClinicalSchema
+from napari_wsimil.cohort.manifest import Patient, SlideRow
 from napari_wsimil.learning.checkpoint import load_checkpoint
 from napari_wsimil.models.record import RecordFormat
 from napari_wsimil.study.ledger import Act
-from napari_wsimil.study.manifest import Patient, SlideRow
 from napari_wsimil.study.opened import Unit
 from napari_wsimil.study.reviews import Verdict
 from napari_wsimil.study.study import create_study

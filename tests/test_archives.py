@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from napari_wsimil.cli import main
-from napari_wsimil.study import archives
-from napari_wsimil.study.formats import open_table
-from napari_wsimil.study.tables import RecordError
+from napari_wsimil.cohort import cbioportal as archives
+from napari_wsimil.cohort.table import RecordError
+from napari_wsimil.cohort.table_formats import open_table
 
 if TYPE_CHECKING:
     from pathlib import Path

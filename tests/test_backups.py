@@ -16,11 +16,11 @@ from studies import SCHEMA, as_version_2, as_wal, beside, damage, record, small_
 from napari_wsimil.app.sharing import share
 from napari_wsimil.bags.store import save_bag
 from napari_wsimil.cli import main
+from napari_wsimil.cohort.manifest import Patient
 from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.study import backups
 from napari_wsimil.study.backups import Reason, list_backups
 from napari_wsimil.study.ledger import Act
-from napari_wsimil.study.manifest import Patient
 from napari_wsimil.study.restore import restore_study
 from napari_wsimil.study.study import StudyError, create_study, open_study
 

@@ -15,10 +15,10 @@ from studies import SCHEMA, planted_study, record, record_history, small_study
 from napari_wsimil.bags.store import save_bag
 from napari_wsimil.cli import main
 from napari_wsimil.clinical.schema import read_schema, write_schema
+from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.learning.checkpoint import load_checkpoint
 from napari_wsimil.learning.cohort import read_cohort
 from napari_wsimil.study.study import open_study
-from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

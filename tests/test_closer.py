@@ -14,6 +14,7 @@ from napari_wsimil.bags.features import extract_features
 from napari_wsimil.bags.finer import FineFeatures
 from napari_wsimil.bags.store import load_bag, save_bag
 from napari_wsimil.cli import main
+from napari_wsimil.cohort.manifest import SlideRow, read_manifest
 from napari_wsimil.learning.closer import SIDE, CloserLook, closer_for, cost_of
 from napari_wsimil.learning.cohort import BagFiles
 from napari_wsimil.learning.evaluation import finish
@@ -23,7 +24,6 @@ from napari_wsimil.slides.patch_grid import make_grid
 from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.slides.tissue import find_tissue
 from napari_wsimil.space.phantom import SlideRecipe, write_phantom
-from napari_wsimil.study.manifest import SlideRow, read_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable

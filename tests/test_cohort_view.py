@@ -13,10 +13,10 @@ from napari_wsimil.app.said import Said
 from napari_wsimil.app.schema_rows import TITLES, new_row, rows_of, schema_of
 from napari_wsimil.clinical.field import Absent, Field, Kind
 from napari_wsimil.clinical.schema import ClinicalSchema, Record
-from napari_wsimil.study.manifest import Manifest, Patient, SlideRow
+from napari_wsimil.cohort.manifest import Manifest, Patient, SlideRow
+from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.study.predictions import Answer
 from napari_wsimil.study.reviews import Review, Verdict
-from napari_wsimil.study.tables import RecordError
 
 SCHEMA = ClinicalSchema(
     name="s",

@@ -18,6 +18,7 @@ from napari_wsimil.bags.encoders import create_encoder
 from napari_wsimil.bags.finer import with_finer
 from napari_wsimil.bags.store import is_finished, load_bag
 from napari_wsimil.clinical.schema import read_schema
+from napari_wsimil.cohort.manifest import Split, read_manifest
 from napari_wsimil.explain.predict import Prediction, predict
 from napari_wsimil.explain.sweep import ranked, sweep
 from napari_wsimil.learning.checkpoint import load_checkpoint
@@ -29,7 +30,6 @@ from napari_wsimil.space.phantom import load_recipe, load_truth, patch_truth
 from napari_wsimil.space.phantom.cohort import write_patients, write_slides
 from napari_wsimil.space.phantom.record import DECIDING
 from napari_wsimil.study.ledger import Act
-from napari_wsimil.study.manifest import Split, read_manifest
 from napari_wsimil.study.study import open_study
 
 if TYPE_CHECKING:

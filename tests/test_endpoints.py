@@ -15,15 +15,15 @@ from napari_wsimil.app.study_words import study_facts
 from napari_wsimil.cli import main
 from napari_wsimil.clinical.field import Field, Kind
 from napari_wsimil.clinical.schema import NO_FIELDS, ClinicalSchema, Record
+from napari_wsimil.cohort.endpoint import Endpoint, kind_of
+from napari_wsimil.cohort.manifest import Patient, read_manifest
+from napari_wsimil.cohort.table import RecordError
+from napari_wsimil.cohort.table_formats import open_table
+from napari_wsimil.cohort.table_import.plan import plan_import
 from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.learning.run import checked_run, cohort_of, split_of
-from napari_wsimil.study.endpoint import Endpoint, kind_of
-from napari_wsimil.study.formats import open_table
-from napari_wsimil.study.import_plan import plan_import
 from napari_wsimil.study.importing import export_table, import_table, plan_for
-from napari_wsimil.study.manifest import Patient, read_manifest
 from napari_wsimil.study.study import create_study, open_study
-from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,11 +12,11 @@ import pytest
 
 from napari_wsimil.clinical.field import Absent, Field, Kind
 from napari_wsimil.clinical.schema import ClinicalSchema, Record
-from napari_wsimil.study.exports import write_cohort_table
-from napari_wsimil.study.formats import open_table
-from napari_wsimil.study.import_plan import plan_import
-from napari_wsimil.study.manifest import Manifest, Patient, SlideRow, Split
-from napari_wsimil.study.tables import RecordError
+from napari_wsimil.cohort.manifest import Manifest, Patient, SlideRow, Split
+from napari_wsimil.cohort.table import RecordError
+from napari_wsimil.cohort.table_export import write_cohort_table
+from napari_wsimil.cohort.table_formats import open_table
+from napari_wsimil.cohort.table_import.plan import plan_import
 
 SCHEMA = ClinicalSchema(
     name="s",

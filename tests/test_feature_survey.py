@@ -17,11 +17,11 @@ from napari_wsimil.bags.survey import Survey, survey_features
 from napari_wsimil.cli import main
 from napari_wsimil.clinical.field import Field, Kind
 from napari_wsimil.clinical.schema import ClinicalSchema
+from napari_wsimil.cohort.manifest import Patient, SlideRow, read_manifest
 from napari_wsimil.learning.cohort import bag_of_slide
 from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.learning.feature_links import links_of, survey_study
 from napari_wsimil.study.entry import Act
-from napari_wsimil.study.manifest import Patient, SlideRow, read_manifest
 from napari_wsimil.study.pseudonyms import Key
 from napari_wsimil.study.study import create_study, open_study
 

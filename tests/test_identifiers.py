@@ -11,18 +11,18 @@ import pyarrow.parquet
 import pytest
 
 from napari_wsimil.cli import main
-from napari_wsimil.study.formats import open_table
-from napari_wsimil.study.identifiers import AS_STORED, NAME, NOBODY, PASS_OVER, WITHOUT_DECIMALS
-from napari_wsimil.study.import_plan import plan_import
-from napari_wsimil.study.manifest import read_manifest
+from napari_wsimil.cohort.identifiers import AS_STORED, NAME, NOBODY, PASS_OVER, WITHOUT_DECIMALS
+from napari_wsimil.cohort.manifest import read_manifest
+from napari_wsimil.cohort.table import RecordError
+from napari_wsimil.cohort.table_formats import open_table
+from napari_wsimil.cohort.table_import.plan import plan_import
 from napari_wsimil.study.study import open_study
-from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from napari_wsimil.study.import_plan import ImportPlan
+    from napari_wsimil.cohort.table_import.plan import ImportPlan
 
 
 def _workbook(path: Path, cells: Sequence[tuple[Any, str]], column: str = "patient_id") -> Path:

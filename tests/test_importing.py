@@ -10,12 +10,12 @@ from studies import beside
 
 from napari_wsimil.clinical.field import Absent, Kind
 from napari_wsimil.clinical.schema import ClinicalSchema, schema_text
-from napari_wsimil.study.formats import open_table
+from napari_wsimil.cohort.table import RecordError
+from napari_wsimil.cohort.table_formats import open_table
 from napari_wsimil.study.importing import export_table, import_table, plan_for
 from napari_wsimil.study.ledger import Act
 from napari_wsimil.study.pseudonyms import read_key
 from napari_wsimil.study.study import Study, create_study, open_study, study_of_folder
-from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
     from pathlib import Path

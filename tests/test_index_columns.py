@@ -11,12 +11,12 @@ import pyarrow.parquet
 import pytest
 
 from napari_wsimil.cli import main
-from napari_wsimil.study.formats import open_table
-from napari_wsimil.study.import_plan import plan_import
-from napari_wsimil.study.import_report import report_lines
-from napari_wsimil.study.manifest import Split, read_manifest
+from napari_wsimil.cohort.manifest import Split, read_manifest
+from napari_wsimil.cohort.table import RecordError
+from napari_wsimil.cohort.table_formats import open_table
+from napari_wsimil.cohort.table_import.plan import plan_import
+from napari_wsimil.cohort.table_import.summary import report_lines
 from napari_wsimil.study.study import open_study
-from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
     from pathlib import Path

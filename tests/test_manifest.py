@@ -8,8 +8,8 @@ import pytest
 
 from napari_wsimil.clinical.field import Absent, Field, Kind
 from napari_wsimil.clinical.schema import ClinicalSchema
-from napari_wsimil.study.manifest import Manifest, Split, read_manifest
-from napari_wsimil.study.tables import RecordError
+from napari_wsimil.cohort.manifest import Manifest, Split, read_manifest
+from napari_wsimil.cohort.table import RecordError
 
 SCHEMA = ClinicalSchema(
     name="trial",

@@ -18,13 +18,13 @@ from studies import small_study
 from napari_wsimil.bags.encoder_card import EncoderCard, PatchEncoder
 from napari_wsimil.bags.finer import with_finer
 from napari_wsimil.bags.store import save_bag
+from napari_wsimil.cohort.manifest import Manifest, Split
 from napari_wsimil.explain.predict import predict
 from napari_wsimil.learning.assessment import chosen_patients
 from napari_wsimil.learning.cards import describe
 from napari_wsimil.learning.cases import Case
 from napari_wsimil.models import create_model
 from napari_wsimil.slides.slide import open_slide
-from napari_wsimil.study.manifest import Manifest, Split
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -15,24 +15,24 @@ from napari_wsimil.app.sharing import share
 from napari_wsimil.bags.store import save_bag
 from napari_wsimil.cli import main
 from napari_wsimil.clinical.schema import NO_FIELDS, named_schema
+from napari_wsimil.cohort.endpoint import Endpoint
+from napari_wsimil.cohort.manifest import read_manifest
+from napari_wsimil.cohort.table import RecordError
+from napari_wsimil.cohort.table_formats import open_table
+from napari_wsimil.cohort.table_import.plan import FIRST_ROW, NO_COLUMNS, plan_import
+from napari_wsimil.cohort.table_import.summary import report_lines
+from napari_wsimil.cohort.table_import.type_inference import IN_NONE, OTHER_COLUMNS
 from napari_wsimil.learning.outcomes import Task, check_task, lacking_outcome
-from napari_wsimil.study.endpoint import Endpoint
-from napari_wsimil.study.formats import open_table
-from napari_wsimil.study.import_plan import FIRST_ROW, NO_COLUMNS, plan_import
-from napari_wsimil.study.import_report import report_lines
 from napari_wsimil.study.importing import import_table, plan_for
-from napari_wsimil.study.manifest import read_manifest
-from napari_wsimil.study.readings import IN_NONE, OTHER_COLUMNS
 from napari_wsimil.study.study import DATABASE, StudyError, create_study, open_study
-from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from napari_wsimil.clinical.schema import ClinicalSchema
+    from napari_wsimil.cohort.table_import.plan import ImportPlan
     from napari_wsimil.study.additions import Added
-    from napari_wsimil.study.import_plan import ImportPlan
     from napari_wsimil.study.study import Study
 
 #: Forty patients: the first of every three died, after 100 days and more, the others did not.

@@ -24,6 +24,9 @@ from napari_wsimil.bags.scrub import left_out, save_scrubbed
 from napari_wsimil.bags.stated import Confirmed
 from napari_wsimil.bags.store import BagFile, Provenance, is_finished, load_bag, save_bag
 from napari_wsimil.bags.survey import feature_files
+from napari_wsimil.cohort.cbioportal import clinical_files
+from napari_wsimil.cohort.manifest import SlideRow
+from napari_wsimil.cohort.table_formats import workbook_sheets
 from napari_wsimil.explain.effect_export import check_ending
 from napari_wsimil.learning.checkpoint import check_target, load_checkpoint, save_checkpoint
 from napari_wsimil.learning.cohort import as_predicted, bag_of_slide, feature_path, read_cohort
@@ -41,9 +44,6 @@ from napari_wsimil.learning.run import (
 )
 from napari_wsimil.learning.training import train_cohort
 from napari_wsimil.slides.readers.open_reader import open_reader
-from napari_wsimil.study.archives import clinical_files
-from napari_wsimil.study.formats import workbook_sheets
-from napari_wsimil.study.manifest import SlideRow
 from napari_wsimil.study.pseudonyms import read_key
 from napari_wsimil.study.study import create_study, open_study, study_of_folder
 
@@ -82,7 +82,7 @@ INSIDE = {
     "study/opened.py": {"Study.__init__"},
     "study/roots.py": {"place_of", "new_roots", "roots_of", "placed"},
     "study/runs.py": {"Runs.__init__"},
-    "study/tables.py": {"csv_cells", "table_of"},
+    "cohort/table.py": {"csv_cells", "table_of"},
 }
 
 

@@ -18,11 +18,11 @@ from napari_wsimil.bags.store import save_bag
 from napari_wsimil.cli import main
 from napari_wsimil.clinical.field import Field, Kind
 from napari_wsimil.clinical.schema import ClinicalSchema
+from napari_wsimil.cohort.manifest import Patient, SlideRow
 from napari_wsimil.explain.patient import driver, slide_shares
 from napari_wsimil.explain.predict import PatientPrediction, predict, predict_patient
 from napari_wsimil.learning.checkpoint import load_checkpoint
 from napari_wsimil.slides.placeholder import made_up_grid
-from napari_wsimil.study.manifest import Patient, SlideRow
 from napari_wsimil.study.opened import Unit
 from napari_wsimil.study.study import create_study
 

@@ -23,13 +23,13 @@ from napari_wsimil.bags.exchange import open_bag
 from napari_wsimil.bags.store import save_bag
 from napari_wsimil.cli import main
 from napari_wsimil.clinical.field import Kind
+from napari_wsimil.cohort.manifest import Patient, SlideRow, Split
+from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.study.importing import import_table, plan_for
 from napari_wsimil.study.ledger import Act
-from napari_wsimil.study.manifest import Patient, SlideRow, Split
 from napari_wsimil.study.pseudonyms import Key, default_key, read_key
 from napari_wsimil.study.study import Study, StudyError, create_study, open_study
-from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -459,7 +459,7 @@ from pathlib import Path
 from cohorts import make_bag
 from napari_wsimil.bags.store import save_bag
 from napari_wsimil.cli import main
-from napari_wsimil.study.manifest import Patient, SlideRow
+from napari_wsimil.cohort.manifest import Patient, SlideRow
 from napari_wsimil.study.pseudonyms import default_key, read_key
 from napari_wsimil.study.study import open_study
 folder, model = Path(sys.argv[1]), sys.argv[2]

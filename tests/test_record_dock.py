@@ -22,10 +22,10 @@ from napari_wsimil.app.widgets.follower import BEHIND
 from napari_wsimil.app.widgets.unsaved_dialog import DISCARDED, UnsavedDialog
 from napari_wsimil.clinical.field import Absent, Field, Kind
 from napari_wsimil.clinical.schema import ClinicalSchema
+from napari_wsimil.cohort.manifest import Patient, SlideRow
 from napari_wsimil.explain.predict import predict
 from napari_wsimil.models.record import RecordFormat
 from napari_wsimil.study.ledger import Act
-from napari_wsimil.study.manifest import Patient, SlideRow
 from napari_wsimil.study.study import create_study, open_study
 
 if TYPE_CHECKING:

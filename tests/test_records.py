@@ -18,6 +18,8 @@ from napari_wsimil.bags.store import load_bag, save_bag
 from napari_wsimil.cli import main
 from napari_wsimil.clinical.encoding import encode, fit_statistics
 from napari_wsimil.clinical.schema import ClinicalSchema, read_schema
+from napari_wsimil.cohort.manifest import SlideRow, read_manifest
+from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.explain.predict import predict, predict_patient
 from napari_wsimil.learning.assessment import assess
 from napari_wsimil.learning.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
@@ -30,8 +32,6 @@ from napari_wsimil.models import MODELS
 from napari_wsimil.models.card import Card
 from napari_wsimil.models.record import RecordFormat
 from napari_wsimil.slides.patch_grid import PatchGrid
-from napari_wsimil.study.manifest import SlideRow, read_manifest
-from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

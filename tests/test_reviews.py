@@ -11,11 +11,11 @@ import pytest
 from studies import as_version_1, of_a_later_version, record_history, small_study
 
 from napari_wsimil.cli import main
+from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.study.ledger import Act
 from napari_wsimil.study.predictions import Answer
 from napari_wsimil.study.reviews import Verdict
 from napari_wsimil.study.study import StudyError, open_study
-from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

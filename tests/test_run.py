@@ -16,6 +16,8 @@ import torch
 from cohorts import CLASSES, SPLITS, D, write_folder, write_manifest
 
 from napari_wsimil.cli import main
+from napari_wsimil.cohort.class_folder import read_folder
+from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.learning import cohort
 from napari_wsimil.learning.checkpoint import CheckpointError, load_checkpoint
 from napari_wsimil.learning.evaluation import evaluate, finish
@@ -34,8 +36,6 @@ from napari_wsimil.learning.run import (
 )
 from napari_wsimil.learning.training import Prepared
 from napari_wsimil.models import MODELS
-from napari_wsimil.study.folder import read_folder
-from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
     from napari_wsimil.learning.training import Trained

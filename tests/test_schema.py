@@ -16,8 +16,8 @@ import napari_wsimil
 from napari_wsimil.clinical.encoding import channels, encode, fit_statistics
 from napari_wsimil.clinical.field import Absent, Field, Kind
 from napari_wsimil.clinical.schema import ClinicalSchema, Record, read_schema, write_schema
+from napari_wsimil.cohort.table import RecordError, read_table
 from napari_wsimil.space.phantom.record import BLOOD, INTERVIEW, VARIABLES
-from napari_wsimil.study.tables import RecordError, read_table
 
 RESOURCES = Path(napari_wsimil.__file__).parent / "resources"
 
@@ -320,8 +320,8 @@ def test_the_tcga_schema_reads_a_real_export(data: Path) -> None:
 
 def test_the_study_does_not_load_torch() -> None:
     code = (
-        "import sys, napari_wsimil.study.manifest, napari_wsimil.clinical.encoding, "
-        "napari_wsimil.study.import_plan; sys.exit('torch' in sys.modules)"
+        "import sys, napari_wsimil.cohort.manifest, napari_wsimil.clinical.encoding, "
+        "napari_wsimil.cohort.table_import.plan; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

@@ -20,14 +20,14 @@ from napari_wsimil.app.sharing import share
 from napari_wsimil.bags.store import save_bag
 from napari_wsimil.cli import main
 from napari_wsimil.clinical.schema import NO_FIELDS
+from napari_wsimil.cohort.manifest import Manifest, Patient, SlideRow, Split, read_manifest
+from napari_wsimil.cohort.table import RecordError
+from napari_wsimil.cohort.table_import.summary import report_lines
 from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.learning.metrics import bootstrap
 from napari_wsimil.learning.run import checked_run, cohort_of, open_cohort, split_of
-from napari_wsimil.study.import_report import report_lines
 from napari_wsimil.study.importing import export_table, import_table, plan_for
-from napari_wsimil.study.manifest import Manifest, Patient, SlideRow, Split, read_manifest
 from napari_wsimil.study.study import Study, Unit, create_study, open_study
-from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -13,16 +13,16 @@ from napari_wsimil.app.sharing import share
 from napari_wsimil.app.study_words import study_facts
 from napari_wsimil.cli import main
 from napari_wsimil.clinical.schema import NO_FIELDS
+from napari_wsimil.cohort.endpoint import Endpoint
+from napari_wsimil.cohort.manifest import Patient, SlideRow
+from napari_wsimil.cohort.table import RecordError
+from napari_wsimil.cohort.table_import.plan import FIRST_ROW, NO_COLUMNS
+from napari_wsimil.cohort.table_import.summary import report_lines
 from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.learning.outcomes import Task, check_task, lacking_outcome
 from napari_wsimil.learning.run import open_cohort
-from napari_wsimil.study.endpoint import Endpoint
-from napari_wsimil.study.import_plan import FIRST_ROW, NO_COLUMNS
-from napari_wsimil.study.import_report import report_lines
 from napari_wsimil.study.importing import import_table, plan_for
-from napari_wsimil.study.manifest import Patient, SlideRow
 from napari_wsimil.study.study import DATABASE, Study, Unit, create_study, open_study
-from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,6 +14,7 @@ from napari_wsimil.bags.store import save_bag
 from napari_wsimil.cli import main
 from napari_wsimil.clinical.field import Field, Kind
 from napari_wsimil.clinical.schema import ClinicalSchema, Record
+from napari_wsimil.cohort.manifest import Patient, SlideRow, Split
 from napari_wsimil.learning.cases import FollowUp
 from napari_wsimil.learning.checkpoint import load_checkpoint
 from napari_wsimil.learning.evaluation import Scores, finish
@@ -22,7 +23,6 @@ from napari_wsimil.learning.outcomes import Task
 from napari_wsimil.learning.results import bounds
 from napari_wsimil.learning.run import checked_run, cohort_of, open_cohort, split_of, train_run
 from napari_wsimil.learning.survival import c_index_interval, time_bins
-from napari_wsimil.study.manifest import Patient, SlideRow, Split
 from napari_wsimil.study.study import Unit, create_study, open_study
 
 if TYPE_CHECKING:

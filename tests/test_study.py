@@ -13,11 +13,11 @@ from studies import SCHEMA, beside, first_patient, record, record_history, small
 
 from napari_wsimil.clinical.field import Absent, Field, Kind
 from napari_wsimil.clinical.schema import ClinicalSchema, Record
+from napari_wsimil.cohort.manifest import Patient, SlideRow, Split
+from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.study.links import Link
-from napari_wsimil.study.manifest import Patient, SlideRow, Split
 from napari_wsimil.study.records import Changed
 from napari_wsimil.study.study import Study, Unit, create_study, open_study, study_of_folder
-from napari_wsimil.study.tables import RecordError
 
 
 @pytest.fixture

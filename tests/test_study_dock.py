@@ -26,16 +26,16 @@ from napari_wsimil.bags.store import save_bag
 from napari_wsimil.bags.survey import Survey
 from napari_wsimil.clinical.field import Absent
 from napari_wsimil.clinical.schema import NO_FIELDS, named_schema
+from napari_wsimil.cohort.manifest import Patient, SlideRow
+from napari_wsimil.cohort.table import RecordError
+from napari_wsimil.cohort.table_import.column_plan import FIELD, NOTHING, is_use
+from napari_wsimil.cohort.table_import.plan import ImportPlan
 from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.study import pseudonyms
-from napari_wsimil.study.draft import FIELD, NOTHING, is_use
-from napari_wsimil.study.import_plan import ImportPlan
 from napari_wsimil.study.importing import plan_for
 from napari_wsimil.study.ledger import Act
-from napari_wsimil.study.manifest import Patient, SlideRow
 from napari_wsimil.study.opened import Unit
 from napari_wsimil.study.study import StudyError, open_study
-from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

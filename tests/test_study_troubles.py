@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from studies import SCHEMA, as_wal, beside, record, record_history, small_study
 
+from napari_wsimil.cohort.manifest import Patient
 from napari_wsimil.study.ledger import Act
-from napari_wsimil.study.manifest import Patient
 from napari_wsimil.study.stored import VERSION
 from napari_wsimil.study.study import StudyError, create_study, open_study
 

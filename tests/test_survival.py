@@ -15,6 +15,7 @@ import torch
 from napari_wsimil.bags.bag import Bag, ClinicalTokens
 from napari_wsimil.bags.store import load_bag, save_bag
 from napari_wsimil.cli import main
+from napari_wsimil.cohort.manifest import Patient, SlideRow
 from napari_wsimil.learning.cases import Case, FollowUp
 from napari_wsimil.learning.checkpoint import load_checkpoint
 from napari_wsimil.learning.evaluation import Scores, evaluate, finish
@@ -30,7 +31,6 @@ from napari_wsimil.models.cox import cox_nll
 from napari_wsimil.models.criterion import criterion
 from napari_wsimil.models.survival import Survival
 from napari_wsimil.slides.patch_grid import PatchGrid
-from napari_wsimil.study.manifest import Patient, SlideRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable

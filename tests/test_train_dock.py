@@ -21,13 +21,13 @@ from napari_wsimil.app.work import Step
 from napari_wsimil.bags.store import save_bag
 from napari_wsimil.cli import main
 from napari_wsimil.clinical.schema import NO_FIELDS
+from napari_wsimil.cohort.manifest import Patient, SlideRow, Split
 from napari_wsimil.learning import cohort as cohort_module
 from napari_wsimil.learning.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from napari_wsimil.learning.options import options_of, settings_of
 from napari_wsimil.learning.run import read_run, train_run
 from napari_wsimil.models import MODELS
 from napari_wsimil.slides.slide import open_slide
-from napari_wsimil.study.manifest import Patient, SlideRow, Split
 from napari_wsimil.study.study import Unit, create_study, open_study
 
 if TYPE_CHECKING:

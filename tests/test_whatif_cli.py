@@ -19,14 +19,14 @@ from napari_wsimil.cli import main
 from napari_wsimil.clinical.field import Absent
 from napari_wsimil.clinical.scenario import read_scenario
 from napari_wsimil.clinical.schema import write_schema
+from napari_wsimil.cohort.manifest import Patient, Split, read_manifest
+from napari_wsimil.cohort.table import RecordError, write_table
 from napari_wsimil.explain.predict import predict
 from napari_wsimil.learning.checkpoint import load_checkpoint, save_checkpoint
 from napari_wsimil.learning.cohort import read_cohort
 from napari_wsimil.study.ledger import Act
-from napari_wsimil.study.manifest import Patient, Split, read_manifest
 from napari_wsimil.study.stored import VERSION
 from napari_wsimil.study.study import create_study, open_study
-from napari_wsimil.study.tables import RecordError, write_table
 
 if TYPE_CHECKING:
     from napari_wsimil.study.ledger import Entry

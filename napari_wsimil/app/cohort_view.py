@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from napari_wsimil.app.said import ANSWER, REVIEW, Said
 from napari_wsimil.clinical.field import Absent
-from napari_wsimil.study.endpoint import Endpoint
+from napari_wsimil.cohort.endpoint import Endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from napari_wsimil.clinical.field import Field, Value
     from napari_wsimil.clinical.schema import ClinicalSchema
-    from napari_wsimil.study.manifest import Manifest, Patient
+    from napari_wsimil.cohort.manifest import Manifest, Patient
     from napari_wsimil.study.predictions import Answer
     from napari_wsimil.study.reviews import Review
 

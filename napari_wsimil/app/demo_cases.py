@@ -16,18 +16,18 @@ from napari_wsimil.bags.encoders import create_encoder
 from napari_wsimil.bags.features import extract_features
 from napari_wsimil.bags.store import is_finished
 from napari_wsimil.clinical.schema import read_schema
+from napari_wsimil.cohort.manifest import read_manifest
 from napari_wsimil.slides.patch_grid import make_grid
 from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.slides.tissue import find_tissue
 from napari_wsimil.space.phantom.cohort import load_recipe, write_patients, write_slides
-from napari_wsimil.study.manifest import read_manifest
 from napari_wsimil.study.study import create_study, is_study, open_study
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
+    from napari_wsimil.cohort.manifest import Patient
     from napari_wsimil.models.card import Card
-    from napari_wsimil.study.manifest import Patient
     from napari_wsimil.study.study import Study
 
 RESOURCES = Path(__file__).parents[1] / "resources"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from napari import Viewer
 
     from napari_wsimil.app.case import Case
-    from napari_wsimil.study.manifest import SlideRow
+    from napari_wsimil.cohort.manifest import SlideRow
 
 
 def presenter_of(viewer: Viewer) -> Presenter:

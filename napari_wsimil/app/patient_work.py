@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from napari_wsimil.app.feature_work import Laid
     from napari_wsimil.app.session import LoadedModel
     from napari_wsimil.clinical.schema import Record
+    from napari_wsimil.cohort.manifest import Patient, SlideRow
     from napari_wsimil.explain.predict import PatientPrediction
     from napari_wsimil.slides.slide import Slide
-    from napari_wsimil.study.manifest import Patient, SlideRow
 
 #: The files of a slide, and what to do about one that cannot be read.
 _IMAGE = ("image", "Put a whole copy of the file where the study says, and open the case again.")

@@ -9,7 +9,7 @@ from napari_wsimil.study.predictions import Answer
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from napari_wsimil.study.manifest import Patient
+    from napari_wsimil.cohort.manifest import Patient
     from napari_wsimil.study.reviews import Review
 
 #: The columns.

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from napari_wsimil.clinical.field import Field, Kind
 from napari_wsimil.clinical.schema import validated
-from napari_wsimil.study.tables import RecordError
+from napari_wsimil.cohort.table import RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

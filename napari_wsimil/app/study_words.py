@@ -5,12 +5,12 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING
 
-from napari_wsimil.study.time_to_event import NOT_NAMED, tally_of, tally_words
+from napari_wsimil.cohort.time_to_event import NOT_NAMED, tally_of, tally_words
 
 if TYPE_CHECKING:
+    from napari_wsimil.cohort.manifest import Manifest
     from napari_wsimil.study.additions import Added
     from napari_wsimil.study.backups import Backup
-    from napari_wsimil.study.manifest import Manifest
     from napari_wsimil.study.restore import Restored
     from napari_wsimil.study.study import Study
 

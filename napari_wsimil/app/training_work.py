@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.cohort.manifest import Manifest
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.learning.feature_check import FeatureReport
     from napari_wsimil.learning.fit import Epoch
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from napari_wsimil.learning.run import RunConfig
     from napari_wsimil.learning.training import Event, Prepared, Trained
     from napari_wsimil.models.base import MILModel
-    from napari_wsimil.study.manifest import Manifest
 
 
 #: Seconds between two steps of a training.

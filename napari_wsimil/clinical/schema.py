@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from napari_wsimil.clinical.field import MARKERS, Absent, Field, Kind
 from napari_wsimil.clinical.rules import parse_rule
-from napari_wsimil.study.tables import RecordError
+from napari_wsimil.cohort.table import RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

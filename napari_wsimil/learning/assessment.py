@@ -25,6 +25,7 @@ from napari_wsimil.learning.results import bounds
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
+    from napari_wsimil.cohort.manifest import Manifest, Patient
     from napari_wsimil.learning.cases import Case
     from napari_wsimil.learning.cohort import Closer
     from napari_wsimil.learning.evaluation import Scores, Step
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from napari_wsimil.models.base import MILModel
     from napari_wsimil.models.card import Card
     from napari_wsimil.models.record import RecordFormat
-    from napari_wsimil.study.manifest import Manifest, Patient
 
 
 @dataclass(frozen=True)

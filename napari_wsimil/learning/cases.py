@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from napari_wsimil.bags.bag import Bag
     from napari_wsimil.bags.bag_facts import BagFacts
+    from napari_wsimil.cohort.manifest import Patient
     from napari_wsimil.models.base import MILModel, MILOutput
-    from napari_wsimil.study.manifest import Patient
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ from napari_wsimil.slides.slide import open_slide
 if TYPE_CHECKING:
     from napari_wsimil.bags.bag import Bag
     from napari_wsimil.bags.encoders import PatchEncoder
+    from napari_wsimil.cohort.manifest import Manifest, SlideRow
     from napari_wsimil.learning.sasha import TrainingCost
     from napari_wsimil.learning.training import Plan
     from napari_wsimil.models.base import MILModel
-    from napari_wsimil.study.manifest import Manifest, SlideRow
 
 #: Sub-patches along a patch's side.
 SIDE = 4

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, TypeAlias, overload
 from napari_wsimil.bags.bag_facts import facts_of
 from napari_wsimil.bags.exchange import open_confirmed
 from napari_wsimil.bags.stated import Confirmed
+from napari_wsimil.cohort.manifest import Split, read_manifest
+from napari_wsimil.cohort.table import RecordError, read_table
 from napari_wsimil.learning.cases import Case
 from napari_wsimil.learning.evaluation import Step
 from napari_wsimil.learning.folds import Fold, folds
@@ -20,10 +22,8 @@ from napari_wsimil.learning.outcomes import Task
 from napari_wsimil.models.record import RecordFormat
 from napari_wsimil.slides.reading import READER_VERSION
 from napari_wsimil.slides.slide import SlideError, open_slide
-from napari_wsimil.study.manifest import Split, read_manifest
 from napari_wsimil.study.opened import Unit
 from napari_wsimil.study.study import is_study, open_study
-from napari_wsimil.study.tables import RecordError, read_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from napari_wsimil.bags.bag import Bag, ClinicalTokens
     from napari_wsimil.bags.bag_facts import BagFacts
     from napari_wsimil.clinical.schema import ClinicalSchema
+    from napari_wsimil.cohort.manifest import Manifest, Patient, SlideRow
     from napari_wsimil.learning.outcomes import Outcome
     from napari_wsimil.slides.reading import Reading
-    from napari_wsimil.study.manifest import Manifest, Patient, SlideRow
 
 #: Gives the bag of a slide its finer features.
 Closer: TypeAlias = "Callable[[SlideRow, Bag], Bag]"

@@ -13,9 +13,9 @@ from napari_wsimil.learning.feature_check import report_features, slide_features
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from napari_wsimil.cohort.manifest import Manifest
     from napari_wsimil.learning.feature_check import FeatureReport, SlideFeatures
     from napari_wsimil.learning.outcomes import Task
-    from napari_wsimil.study.manifest import Manifest
 
 
 def survey_cohort(

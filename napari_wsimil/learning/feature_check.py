@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, TypeVar
 
 from napari_wsimil.bags.bag import reading_caveats
 from napari_wsimil.bags.values import odd_norms
+from napari_wsimil.cohort.barcodes import participant_of
 from napari_wsimil.models.card import pseudonym
 from napari_wsimil.models.training_features import MPP_TOLERANCE, TrainingFeatures
-from napari_wsimil.study.barcodes import participant_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from napari_wsimil.bags.bag_facts import BagFacts
+    from napari_wsimil.cohort.manifest import Patient
     from napari_wsimil.models.card import Card
-    from napari_wsimil.study.manifest import Patient
 
 Value = TypeVar("Value", float, int, str)
 

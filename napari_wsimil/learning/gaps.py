@@ -12,8 +12,8 @@ from napari_wsimil.learning.outcomes import EVENTS, Task
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from napari_wsimil.cohort.manifest import Manifest, Patient
     from napari_wsimil.learning.folds import Fold
-    from napari_wsimil.study.manifest import Manifest, Patient
 
 #: Cases by part of the cohort, and by class or event.
 Parts = dict[str, dict[str, int]]

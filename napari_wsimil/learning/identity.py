@@ -15,18 +15,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from napari_wsimil.bags.hdf5 import open_h5, read_attrs
+from napari_wsimil.cohort.class_folder import SUFFIXES
+from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.learning.cohort import feature_path
 from napari_wsimil.learning.folds import FoldRule
 from napari_wsimil.slides.slide import open_slide
-from napari_wsimil.study.folder import SUFFIXES
-from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from napari_wsimil.cohort.manifest import Manifest, Patient, SlideRow
     from napari_wsimil.learning.outcomes import Task
-    from napari_wsimil.study.manifest import Manifest, Patient, SlideRow
 
 #: Slides with their keys.
 _Keyed: TypeAlias = "list[tuple[str, SlideRow]]"

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.learning.cases import FollowUp
 from napari_wsimil.learning.survival import time_bins
 from napari_wsimil.models.survival import Survival
-from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from napari_wsimil.cohort.manifest import Manifest, Patient
     from napari_wsimil.models.card import Card
-    from napari_wsimil.study.manifest import Manifest, Patient
 
 
 #: The two kinds of cases of survival: without and with the event.

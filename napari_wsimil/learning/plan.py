@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from napari_wsimil.cohort.manifest import Manifest
     from napari_wsimil.learning.cohort import Closer
-    from napari_wsimil.study.manifest import Manifest
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from napari_wsimil.cohort.manifest import Manifest
     from napari_wsimil.learning.cases import FollowUp
     from napari_wsimil.learning.evaluation import Scores
     from napari_wsimil.learning.metrics import Interval, Roc
     from napari_wsimil.models.card import Card
-    from napari_wsimil.study.manifest import Manifest
 
 
 @dataclass(frozen=True)

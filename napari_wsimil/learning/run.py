@@ -13,6 +13,8 @@ import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from napari_wsimil.clinical.schema import read_schema
+from napari_wsimil.cohort.class_folder import read_folder
+from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.learning.cases import unit_of
 from napari_wsimil.learning.closer import closer_for
 from napari_wsimil.learning.cohort import (
@@ -31,16 +33,14 @@ from napari_wsimil.learning.plan import Plan, check_plan, reads_records
 from napari_wsimil.learning.settings import FitConfig
 from napari_wsimil.learning.training import train_cohort
 from napari_wsimil.models import model_class
-from napari_wsimil.study.folder import read_folder
 from napari_wsimil.study.study import StudyError, is_study, open_study
-from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
 
+    from napari_wsimil.cohort.manifest import Manifest
     from napari_wsimil.learning.folds import Fold
     from napari_wsimil.learning.training import Event, Trained
-    from napari_wsimil.study.manifest import Manifest
 
 FORMAT = 1
 

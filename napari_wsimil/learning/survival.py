@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from napari_wsimil.cohort.manifest import Patient
     from napari_wsimil.learning.cases import FollowUp
     from napari_wsimil.learning.metrics import Interval
-    from napari_wsimil.study.manifest import Patient
 
 BINS = 4
 

@@ -37,6 +37,7 @@ from napari_wsimil.models.record import RecordFormat
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
+    from napari_wsimil.cohort.manifest import Manifest, Patient
     from napari_wsimil.learning.cases import Case
     from napari_wsimil.learning.feature_check import SlideFeatures
     from napari_wsimil.learning.folds import Fold
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     from napari_wsimil.models.base import MILModel
     from napari_wsimil.models.card import Card
     from napari_wsimil.models.survival import Survival
-    from napari_wsimil.study.manifest import Manifest, Patient
 
 
 _ROUND = (2.0, 5.0, 10.0, 20.0, 50.0, 100.0)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 from sqlalchemy.orm import selectinload
 
+from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.study.condition import StudyError
 from napari_wsimil.study.entry import Act, Entry, append, drafted, per_field
 from napari_wsimil.study.links import CONFIRMED
@@ -22,7 +23,6 @@ from napari_wsimil.study.stored import (
     StoredRecord,
     StoredSlide,
 )
-from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from napari_wsimil.clinical.schema import ClinicalSchema
-    from napari_wsimil.study.manifest import Patient, SlideRow
-    from napari_wsimil.study.time_to_event import Tally
+    from napari_wsimil.cohort.manifest import Patient, SlideRow
+    from napari_wsimil.cohort.time_to_event import Tally
 
 #: No name of a patient or a slide is longer.
 LONGEST_NAME = 200

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 from sqlalchemy.orm import selectinload
 
+from napari_wsimil.cohort.manifest import Patient, SlideRow, Split
+from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.study.links import CONFIRMED
-from napari_wsimil.study.manifest import Patient, SlideRow, Split
 from napari_wsimil.study.records import held
 from napari_wsimil.study.roots import Place, resolved
 from napari_wsimil.study.stored import StoredPatient, StoredSlide
-from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -7,8 +7,8 @@ import sqlite3
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
+from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.study.stored import APPLICATION, VERSION
-from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from napari_wsimil.clinical.field import Field, Value
-    from napari_wsimil.study.manifest import Manifest, Patient, SlideRow
+    from napari_wsimil.cohort.manifest import Manifest, Patient, SlideRow
 
 
 @dataclass(frozen=True)

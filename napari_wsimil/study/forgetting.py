@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select, update
 
+from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.study.cases import patient_of, rows_of
 from napari_wsimil.study.entry import RETIRED, Act, append, drafted
 from napari_wsimil.study.ledger import read_entries
 from napari_wsimil.study.outcome_facts import forget_reasons
 from napari_wsimil.study.stored import StoredEntry
-from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from napari_wsimil.clinical.schema import ClinicalSchema
-    from napari_wsimil.study.manifest import Patient
+    from napari_wsimil.cohort.manifest import Patient
 
 #: Folders of a study in which patients have files.
 _KEPT_IN = ("features", "maps", "exports")

@@ -7,20 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_wsimil.study.exports import write_cohort_table
-from napari_wsimil.study.formats import open_table, other_sheets
-from napari_wsimil.study.import_plan import ImportPlan, plan_import
+from napari_wsimil.cohort.table import RecordError
+from napari_wsimil.cohort.table_export import write_cohort_table
+from napari_wsimil.cohort.table_formats import open_table, other_sheets
+from napari_wsimil.cohort.table_import.plan import ImportPlan, plan_import
+from napari_wsimil.cohort.time_to_event import tally_of
 from napari_wsimil.study.ledger import Act
 from napari_wsimil.study.opened import Unit
-from napari_wsimil.study.tables import RecordError
-from napari_wsimil.study.time_to_event import tally_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
     from napari_wsimil.clinical.schema import ClinicalSchema
+    from napari_wsimil.cohort.manifest import Patient
     from napari_wsimil.study.additions import Added
-    from napari_wsimil.study.manifest import Patient
     from napari_wsimil.study.pseudonyms import Key
     from napari_wsimil.study.study import Study
 

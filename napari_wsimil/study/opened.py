@@ -11,16 +11,17 @@ import yaml
 from sqlalchemy import select
 
 from napari_wsimil.clinical.schema import ClinicalSchema, schema_text, validated
+from napari_wsimil.cohort.endpoint import Endpoint
+from napari_wsimil.cohort.manifest import Manifest, Patient
+from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.study.additions import Added, Addition
 from napari_wsimil.study.backups import Reason
 from napari_wsimil.study.cases import patient_of, rows_of
 from napari_wsimil.study.condition import DamagedStudyError, Health
-from napari_wsimil.study.endpoint import Endpoint
 from napari_wsimil.study.entry import Act, append, drafted, per_field
 from napari_wsimil.study.forgetting import Forgotten, erase, is_forgotten
 from napari_wsimil.study.ledger import Ledger
 from napari_wsimil.study.links import Link, Linked, read_links, write_links
-from napari_wsimil.study.manifest import Manifest, Patient
 from napari_wsimil.study.outcome_facts import (
     keep_endpoint,
     keep_reasons,
@@ -32,7 +33,6 @@ from napari_wsimil.study.reviews import Reviews
 from napari_wsimil.study.roots import OWN, placed, roots_of
 from napari_wsimil.study.runs import Runs
 from napari_wsimil.study.stored import Fact, Root, StoredPatient
-from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
+from napari_wsimil.cohort.endpoint import Endpoint
 from napari_wsimil.study.condition import StudyError
-from napari_wsimil.study.endpoint import Endpoint
 from napari_wsimil.study.entry import Act, append, drafted, per_field
 from napari_wsimil.study.stored import Fact, StoredPatient, StoredSlide
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from napari_wsimil.study.manifest import Patient, SlideRow
+    from napari_wsimil.cohort.manifest import Patient, SlideRow
 
 #: Name of the fact; a study that was made before it was known has none.
 _FACT = "outcome"

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from platformdirs import user_data_path
 
-from napari_wsimil.study.tables import RecordError
+from napari_wsimil.cohort.table import RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from napari_wsimil.study.manifest import Manifest, Patient, SlideRow
+    from napari_wsimil.cohort.manifest import Manifest, Patient, SlideRow
 
 _KIND = "napari-wsimil key of pseudonyms"
 

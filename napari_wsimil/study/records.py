@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
+from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.study.condition import StudyError
 from napari_wsimil.study.entry import Act, Effect, Entry, append, drafted, per_field
 from napari_wsimil.study.ledger import read_entries
 from napari_wsimil.study.stored import StoredPatient, StoredRecord
-from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 from sqlalchemy.orm import joinedload
 
+from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.study.entry import Act, append, drafted
 from napari_wsimil.study.stored import StoredPatient, StoredReview
-from napari_wsimil.study.tables import RecordError
 
 if TYPE_CHECKING:
     from napari_wsimil.study.database import Database

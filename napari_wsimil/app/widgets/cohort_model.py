@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt, Signal
 from qtpy.QtGui import QBrush, QColor, QFont
 
-from napari_wsimil.study.tables import RecordError
+from napari_wsimil.cohort.table import RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_wsimil.app.cohort_view import CohortView
     from napari_wsimil.clinical.field import Value
-    from napari_wsimil.study.manifest import Patient
+    from napari_wsimil.cohort.manifest import Patient
     from napari_wsimil.study.predictions import Answer
     from napari_wsimil.study.reviews import Review
 

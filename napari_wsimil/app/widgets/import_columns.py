@@ -16,12 +16,12 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_wsimil.study.draft import FIELD, NOTHING, is_use
-from napari_wsimil.study.import_report import field_words, understood
+from napari_wsimil.cohort.table_import.column_plan import FIELD, NOTHING, is_use
+from napari_wsimil.cohort.table_import.summary import field_words, understood
 
 if TYPE_CHECKING:
-    from napari_wsimil.study.draft import Column
-    from napari_wsimil.study.import_plan import ImportPlan
+    from napari_wsimil.cohort.table_import.column_plan import Column
+    from napari_wsimil.cohort.table_import.plan import ImportPlan
 
 _NONE, _OUTCOME = QColor("#8a929c"), QColor("#d55e00")
 _TITLES = ("column", "becomes", "understood as")

@@ -16,11 +16,11 @@ from qtpy.QtWidgets import (
 )
 
 from napari_wsimil.app.widgets.docked import narrow
-from napari_wsimil.study.draft import is_use
+from napari_wsimil.cohort.table_import.column_plan import is_use
 
 if TYPE_CHECKING:
-    from napari_wsimil.study.import_plan import ImportPlan
-    from napari_wsimil.study.questions import Question
+    from napari_wsimil.cohort.table_import.plan import ImportPlan
+    from napari_wsimil.cohort.table_import.questions import Question
 
 _CHOOSE = "choose…"
 _SHOWN = 10

@@ -13,7 +13,7 @@ from napari_wsimil.app.widgets.fold import Fold
 from napari_wsimil.clinical.field import Absent
 from napari_wsimil.clinical.rules import parse_rule
 from napari_wsimil.clinical.schema import Record
-from napari_wsimil.study.tables import RecordError
+from napari_wsimil.cohort.table import RecordError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -12,7 +12,7 @@ from napari_wsimil.app import memory
 from napari_wsimil.app.names import NAMES
 from napari_wsimil.clinical.field import Absent
 from napari_wsimil.clinical.scenario import Scenario, read_scenario, write_scenario
-from napari_wsimil.study.tables import RecordError
+from napari_wsimil.cohort.table import RecordError
 
 if TYPE_CHECKING:
     from napari_wsimil.app.session import Pane

@@ -42,10 +42,10 @@ if TYPE_CHECKING:
     from napari_wsimil.app.case import Case
     from napari_wsimil.app.feature_work import Laid
     from napari_wsimil.app.session import Session
+    from napari_wsimil.cohort.manifest import SlideRow
     from napari_wsimil.slides.patch_grid import PatchGrid
     from napari_wsimil.slides.slide import Slide
     from napari_wsimil.slides.tissue import Tissue
-    from napari_wsimil.study.manifest import SlideRow
 
 SLIDES = "Slides (*.svs *.tif *.tiff *.ndpi *.mrxs *.scn *.bif *.vms *.dcm *.qptiff);;All files (*)"
 

@@ -18,8 +18,8 @@ from napari_wsimil.study.opened import Unit
 if TYPE_CHECKING:
     from napari_wsimil.app.case import Case
     from napari_wsimil.app.session import Session
+    from napari_wsimil.cohort.manifest import Patient
     from napari_wsimil.explain.predict import Prediction
-    from napari_wsimil.study.manifest import Patient
 
 _TITLES = ("slide", "alone", "changes by")
 _TIP = (

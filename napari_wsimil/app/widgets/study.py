@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from napari_wsimil.app.work import Step
     from napari_wsimil.clinical.field import Value
     from napari_wsimil.clinical.schema import ClinicalSchema
-    from napari_wsimil.study.import_plan import ImportPlan
-    from napari_wsimil.study.manifest import Patient
+    from napari_wsimil.cohort.manifest import Patient
+    from napari_wsimil.cohort.table_import.plan import ImportPlan
     from napari_wsimil.study.predictions import Answer
     from napari_wsimil.study.pseudonyms import Key
     from napari_wsimil.study.reviews import Review

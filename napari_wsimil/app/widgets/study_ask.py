@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from qtpy.QtWidgets import QWidget
 
     from napari_wsimil.clinical.schema import ClinicalSchema
-    from napari_wsimil.study.endpoint import Endpoint
+    from napari_wsimil.cohort.endpoint import Endpoint
     from napari_wsimil.study.study import Unit
 
 TABLES = (

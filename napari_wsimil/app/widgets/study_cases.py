@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from napari_wsimil.app.case import Case
     from napari_wsimil.app.session import Session
     from napari_wsimil.app.study_work import Sought
-    from napari_wsimil.study.manifest import Manifest, Patient
+    from napari_wsimil.cohort.manifest import Manifest, Patient
 
 
 class CaseOpener(QObject):

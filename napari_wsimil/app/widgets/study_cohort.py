@@ -25,7 +25,7 @@ from napari_wsimil.app.widgets.study_columns import ColumnsDialog
 
 if TYPE_CHECKING:
     from napari_wsimil.app.cohort_view import CohortView
-    from napari_wsimil.study.manifest import Patient
+    from napari_wsimil.cohort.manifest import Patient
     from napari_wsimil.study.predictions import Answer
     from napari_wsimil.study.reviews import Review
 

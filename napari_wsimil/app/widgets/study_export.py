@@ -17,12 +17,12 @@ from qtpy.QtWidgets import (
 
 from napari_wsimil.app.widgets.docked import allow
 from napari_wsimil.app.widgets.path_row import PathRow
-from napari_wsimil.study.headers import DAYS
+from napari_wsimil.cohort.table_import.headers import DAYS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_wsimil.study.endpoint import Endpoint
+    from napari_wsimil.cohort.endpoint import Endpoint
 
 _KINDS = "Tables (*.csv *.tsv *.xlsx *.parquet *.txt)"
 

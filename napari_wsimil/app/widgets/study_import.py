@@ -26,11 +26,11 @@ from napari_wsimil.app.widgets.docked import allow
 from napari_wsimil.app.widgets.import_columns import ImportColumns
 from napari_wsimil.app.widgets.import_questions import ImportQuestions
 from napari_wsimil.app.widgets.latest import Latest
-from napari_wsimil.study.import_report import disagreement_lines, who_lines
-from napari_wsimil.study.time_to_event import tally_words
+from napari_wsimil.cohort.table_import.summary import disagreement_lines, who_lines
+from napari_wsimil.cohort.time_to_event import tally_words
 
 if TYPE_CHECKING:
-    from napari_wsimil.study.import_plan import ImportPlan
+    from napari_wsimil.cohort.table_import.plan import ImportPlan
 
 
 #: What `exec_` returns where another sheet of the workbook is to be read.

@@ -34,7 +34,7 @@ from napari_wsimil.app.schema_rows import (
     rows_of,
     schema_of,
 )
-from napari_wsimil.study.tables import RecordError
+from napari_wsimil.cohort.table import RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

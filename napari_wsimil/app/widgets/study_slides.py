@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QWidget
 from napari_wsimil.app.widgets.docked import narrow
 
 if TYPE_CHECKING:
-    from napari_wsimil.study.manifest import Patient, SlideRow
+    from napari_wsimil.cohort.manifest import Patient, SlideRow
 
 
 class StudySlides(QWidget):

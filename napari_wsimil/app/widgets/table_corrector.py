@@ -13,7 +13,7 @@ from napari_wsimil.app.widgets.writer import Writer
 if TYPE_CHECKING:
     from napari_wsimil.app.session import Session
     from napari_wsimil.clinical.field import Value
-    from napari_wsimil.study.manifest import Patient
+    from napari_wsimil.cohort.manifest import Patient
     from napari_wsimil.study.study import Study
 
 

@@ -46,9 +46,9 @@ if TYPE_CHECKING:
     from napari_wsimil.app.training_work import Finished
     from napari_wsimil.app.work import Step
     from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.cohort.manifest import Manifest
     from napari_wsimil.learning.run import RunConfig
     from napari_wsimil.learning.training import Prepared
-    from napari_wsimil.study.manifest import Manifest
 
 _MEMORY = "train"
 _AT_ONCE = 20  # slides of which keys are read while the window waits

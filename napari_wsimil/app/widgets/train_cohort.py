@@ -33,8 +33,8 @@ from napari_wsimil.learning.outcomes import EVENTS, Task
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from napari_wsimil.cohort.manifest import Manifest, Patient
     from napari_wsimil.learning.folds import Fold
-    from napari_wsimil.study.manifest import Manifest, Patient
 
 _TASKS = {
     Task.CLASSIFICATION: "classes, by label",

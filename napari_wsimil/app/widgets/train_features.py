@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_wsimil.app.training_work import CheckedFeatures
+    from napari_wsimil.cohort.manifest import Manifest
     from napari_wsimil.learning.feature_check import FeatureReport
     from napari_wsimil.learning.outcomes import Task
-    from napari_wsimil.study.manifest import Manifest
 
 
 class FeatureNote(QWidget):

@@ -6,20 +6,20 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from napari_wsimil.clinical.field import Absent, Kind
-from napari_wsimil.study.barcodes import one_patient_twice
-from napari_wsimil.study.draft import is_use
-from napari_wsimil.study.readings import EVENT_COLUMN, TIME_COLUMN
-from napari_wsimil.study.rows import slide_name
-from napari_wsimil.study.time_to_event import outcome_of_patient, tally_words
+from napari_wsimil.cohort.barcodes import one_patient_twice
+from napari_wsimil.cohort.table_import.column_plan import is_use
+from napari_wsimil.cohort.table_import.rows import slide_name
+from napari_wsimil.cohort.table_import.type_inference import EVENT_COLUMN, TIME_COLUMN
+from napari_wsimil.cohort.time_to_event import outcome_of_patient, tally_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from napari_wsimil.clinical.field import Field
-    from napari_wsimil.study.draft import Column
-    from napari_wsimil.study.import_plan import ImportPlan
-    from napari_wsimil.study.manifest import Patient
-    from napari_wsimil.study.questions import Question
+    from napari_wsimil.cohort.manifest import Patient
+    from napari_wsimil.cohort.table_import.column_plan import Column
+    from napari_wsimil.cohort.table_import.plan import ImportPlan
+    from napari_wsimil.cohort.table_import.questions import Question
 
 #: How many names a list has before the rest is counted.
 _SHOWN = 12

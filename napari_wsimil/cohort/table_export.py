@@ -15,10 +15,10 @@ import pyarrow.parquet
 from openpyxl.cell import WriteOnlyCell
 
 from napari_wsimil.clinical.field import Absent, Field, Kind
-from napari_wsimil.study.endpoint import UNKNOWN, Endpoint, kind_of
-from napari_wsimil.study.headers import DAYS
-from napari_wsimil.study.inert import inert
-from napari_wsimil.study.tables import RecordError
+from napari_wsimil.cohort.endpoint import UNKNOWN, Endpoint, kind_of
+from napari_wsimil.cohort.formula_escape import inert
+from napari_wsimil.cohort.table import RecordError
+from napari_wsimil.cohort.table_import.headers import DAYS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from openpyxl.worksheet._write_only import WriteOnlyWorksheet
 
     from napari_wsimil.clinical.field import Value
-    from napari_wsimil.study.manifest import Manifest, Patient, SlideRow
+    from napari_wsimil.cohort.manifest import Manifest, Patient, SlideRow
 
 #: The columns before time, event and clinical fields.
 COLUMNS = ("patient_id", "slide_id", "mpp_override", "split", "label")

@@ -9,17 +9,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from napari_wsimil.clinical.field import MARKERS
-from napari_wsimil.study.cell_text import CellText, text_of_error
-from napari_wsimil.study.cells import may_be_nobody
-from napari_wsimil.study.questions import Question
-from napari_wsimil.study.tables import TableRow
+from napari_wsimil.cohort.cell_text import CellText, text_of_error
+from napari_wsimil.cohort.table import TableRow
+from napari_wsimil.cohort.table_import.cell_parsing import may_be_nobody
+from napari_wsimil.cohort.table_import.questions import Question
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from napari_wsimil.study.questions import Asked
-    from napari_wsimil.study.roles import Roles
-    from napari_wsimil.study.tables import Table
+    from napari_wsimil.cohort.table import Table
+    from napari_wsimil.cohort.table_import.questions import Asked
+    from napari_wsimil.cohort.table_import.roles import Roles
 
 #: Answers to what becomes of identifiers that are in doubt.
 AS_STORED, PASS_OVER, WITHOUT_DECIMALS = (

@@ -6,8 +6,9 @@ import re
 from typing import TYPE_CHECKING
 
 from napari_wsimil.clinical.field import Absent, Kind
-from napari_wsimil.study import cells
-from napari_wsimil.study.headers import (
+from napari_wsimil.cohort.table_import import cell_parsing as cells
+from napari_wsimil.cohort.table_import.cell_parsing import Stage, is_unassessed, ordered, stage_of
+from napari_wsimil.cohort.table_import.headers import (
     ANY,
     names_censoring,
     names_count,
@@ -18,17 +19,16 @@ from napari_wsimil.study.headers import (
     stem,
     unit_of,
 )
-from napari_wsimil.study.number_reading import numbers_of
-from napari_wsimil.study.questions import Question
-from napari_wsimil.study.reading import Reading
-from napari_wsimil.study.stages import Stage, is_unassessed, ordered, stage_of
+from napari_wsimil.cohort.table_import.inferred import Reading
+from napari_wsimil.cohort.table_import.number_parsing import numbers_of
+from napari_wsimil.cohort.table_import.questions import Question
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Iterable, Mapping
 
     from napari_wsimil.clinical.field import Value
-    from napari_wsimil.study.questions import Asked
+    from napari_wsimil.cohort.table_import.questions import Asked
 
 #: A column of more different words than this is free text or an identifier.
 MOST_CATEGORIES = 32

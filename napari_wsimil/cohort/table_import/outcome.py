@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from napari_wsimil.clinical.field import Absent, Kind
-from napari_wsimil.study.cells import says
-from napari_wsimil.study.endpoint import ENDPOINTS, NOT_STATED, ORIGINS, UNITS, Endpoint, kind_of
-from napari_wsimil.study.headers import (
+from napari_wsimil.cohort.endpoint import ENDPOINTS, NOT_STATED, ORIGINS, UNITS, Endpoint, kind_of
+from napari_wsimil.cohort.table_import.cell_parsing import says
+from napari_wsimil.cohort.table_import.headers import (
     ANY,
     DAYS,
     VITAL,
@@ -17,8 +17,9 @@ from napari_wsimil.study.headers import (
     names_time,
     stem,
 )
-from napari_wsimil.study.questions import Question
-from napari_wsimil.study.readings import (
+from napari_wsimil.cohort.table_import.questions import Question
+from napari_wsimil.cohort.table_import.roles import NO_COLUMN
+from napari_wsimil.cohort.table_import.type_inference import (
     CENSORED_TIME_COLUMN,
     EVENT_COLUMN,
     MOST_NAMED_STATES,
@@ -26,15 +27,14 @@ from napari_wsimil.study.readings import (
     OTHER_COLUMNS,
     TIME_COLUMN,
 )
-from napari_wsimil.study.roles import NO_COLUMN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_wsimil.clinical.field import Value
-    from napari_wsimil.study.draft import Column
-    from napari_wsimil.study.questions import Asked
-    from napari_wsimil.study.tables import TableRow
+    from napari_wsimil.cohort.table import TableRow
+    from napari_wsimil.cohort.table_import.column_plan import Column
+    from napari_wsimil.cohort.table_import.questions import Asked
 
 #: How often values must repeat, on average, before they can be said to go with classes.
 _REPEATED = 5

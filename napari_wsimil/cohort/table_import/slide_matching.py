@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from napari_wsimil.study.manifest import Patient, SlideRow
+    from napari_wsimil.cohort.manifest import Patient, SlideRow
 
 _T = TypeVar("_T")
 

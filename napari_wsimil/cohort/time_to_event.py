@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from napari_wsimil.study.draft import Column
-    from napari_wsimil.study.manifest import Patient
-    from napari_wsimil.study.outcome import Outcome
-    from napari_wsimil.study.tables import TableRow
+    from napari_wsimil.cohort.manifest import Patient
+    from napari_wsimil.cohort.table import TableRow
+    from napari_wsimil.cohort.table_import.column_plan import Column
+    from napari_wsimil.cohort.table_import.outcome import Outcome
 
 #: Reasons for which a patient has no outcome.
 NOT_NAMED = "no time and event"

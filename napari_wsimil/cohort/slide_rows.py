@@ -5,19 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from napari_wsimil.study.cells import says
-from napari_wsimil.study.duplicates import Merged, merge
-from napari_wsimil.study.rows import by_slide, split_of
-from napari_wsimil.study.time_to_event import TimeToEvent, time_to_event
+from napari_wsimil.cohort.table_import.cell_parsing import says
+from napari_wsimil.cohort.table_import.rows import Merged, by_slide, merge, split_of
+from napari_wsimil.cohort.time_to_event import TimeToEvent, time_to_event
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from napari_wsimil.study.draft import Column
-    from napari_wsimil.study.manifest import SlideRow, Split
-    from napari_wsimil.study.outcome import Outcome
-    from napari_wsimil.study.roles import Roles
-    from napari_wsimil.study.tables import TableRow
+    from napari_wsimil.cohort.manifest import SlideRow, Split
+    from napari_wsimil.cohort.table import TableRow
+    from napari_wsimil.cohort.table_import.column_plan import Column
+    from napari_wsimil.cohort.table_import.outcome import Outcome
+    from napari_wsimil.cohort.table_import.roles import Roles
 
 #: Why a column is left out on request.
 DISAGREE = "rows of a patient disagree"

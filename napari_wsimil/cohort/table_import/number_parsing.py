@@ -7,17 +7,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from napari_wsimil.clinical.field import Kind
-from napari_wsimil.study import cells
-from napari_wsimil.study.headers import DAYS, names_age, unit_of
-from napari_wsimil.study.questions import Question
-from napari_wsimil.study.reading import Reading
+from napari_wsimil.cohort.table_import import cell_parsing as cells
+from napari_wsimil.cohort.table_import.headers import DAYS, names_age, unit_of
+from napari_wsimil.cohort.table_import.inferred import Reading
+from napari_wsimil.cohort.table_import.questions import Question
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Iterable
 
     from napari_wsimil.clinical.field import Value
-    from napari_wsimil.study.questions import Asked
+    from napari_wsimil.cohort.table_import.questions import Asked
 
 #: Ages above this are days.
 _OLDEST = 150

@@ -9,16 +9,9 @@ from typing import TYPE_CHECKING
 
 from napari_wsimil.clinical.field import Absent
 from napari_wsimil.clinical.schema import ClinicalSchema, Record
-from napari_wsimil.study.draft import Column, ask_of_na, draft
-from napari_wsimil.study.duplicates import Merged, value_of
-from napari_wsimil.study.identifiers import with_identifiers
-from napari_wsimil.study.linking import Links, link
-from napari_wsimil.study.manifest import COLUMNS, Patient
-from napari_wsimil.study.outcome import Outcome, as_outcome, marked, outcome_of
-from napari_wsimil.study.questions import Asked, Question
-from napari_wsimil.study.roles import Roles, roles_of
-from napari_wsimil.study.rows import by_patient, notes_on, slide_name, slides_of
-from napari_wsimil.study.slide_rows import (
+from napari_wsimil.cohort.identifiers import with_identifiers
+from napari_wsimil.cohort.manifest import COLUMNS, Patient
+from napari_wsimil.cohort.slide_rows import (
     DISAGREE,
     label_of,
     merged_rows,
@@ -26,14 +19,27 @@ from napari_wsimil.study.slide_rows import (
     with_own,
     without_varying,
 )
-from napari_wsimil.study.tables import RecordError
-from napari_wsimil.study.time_to_event import Tally, TimeToEvent, tally_of, time_to_event
+from napari_wsimil.cohort.table import RecordError
+from napari_wsimil.cohort.table_import.column_plan import Column, ask_of_na, draft
+from napari_wsimil.cohort.table_import.outcome import Outcome, as_outcome, marked, outcome_of
+from napari_wsimil.cohort.table_import.questions import Asked, Question
+from napari_wsimil.cohort.table_import.roles import Roles, roles_of
+from napari_wsimil.cohort.table_import.rows import (
+    Merged,
+    by_patient,
+    notes_on,
+    slide_name,
+    slides_of,
+    value_of,
+)
+from napari_wsimil.cohort.table_import.slide_matching import Links, link
+from napari_wsimil.cohort.time_to_event import Tally, TimeToEvent, tally_of, time_to_event
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from napari_wsimil.clinical.field import Field
-    from napari_wsimil.study.tables import Table, TableRow
+    from napari_wsimil.cohort.table import Table, TableRow
 
 #: Answers to what becomes of patients whose rows disagree.
 FIRST_ROW, NO_COLUMNS, NO_PATIENTS = (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from napari_wsimil.study.manifest import SlideRow
+    from napari_wsimil.cohort.manifest import SlideRow
 
 #: Project, tissue source site and participant: TCGA-A1-A0SK.
 _PARTICIPANT = re.compile(r"^TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}(?=$|[^A-Za-z0-9])", re.IGNORECASE)

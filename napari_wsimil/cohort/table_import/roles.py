@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from napari_wsimil.study.cells import says
-from napari_wsimil.study.headers import PATIENT, SLIDE, plain
-from napari_wsimil.study.manifest import Split
-from napari_wsimil.study.questions import Question
-from napari_wsimil.study.readings import MOST_CATEGORIES
+from napari_wsimil.cohort.manifest import Split
+from napari_wsimil.cohort.table_import.cell_parsing import says
+from napari_wsimil.cohort.table_import.headers import PATIENT, SLIDE, plain
+from napari_wsimil.cohort.table_import.questions import Question
+from napari_wsimil.cohort.table_import.type_inference import MOST_CATEGORIES
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Mapping, Sequence
 
-    from napari_wsimil.study.questions import Asked
-    from napari_wsimil.study.tables import Table
+    from napari_wsimil.cohort.table import Table
+    from napari_wsimil.cohort.table_import.questions import Asked
 
 #: The answer that no column has a role.
 NO_COLUMN = "none"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from napari_wsimil.study.cell_text import CellText
+    from napari_wsimil.cohort.cell_text import CellText
 
 #: The most characters of a cell; what is longer is no clinical value.
 LONGEST = 100_000

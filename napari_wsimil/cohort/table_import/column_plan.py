@@ -8,8 +8,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from napari_wsimil.clinical.field import Absent, Field, Kind
-from napari_wsimil.study.cells import AMBIGUOUS, absence
-from napari_wsimil.study.headers import (
+from napari_wsimil.cohort.table import Heading, RecordError
+from napari_wsimil.cohort.table_import.cell_parsing import (
+    AMBIGUOUS,
+    absence,
+    is_unassessed,
+    stage_of,
+)
+from napari_wsimil.cohort.table_import.headers import (
     group_of,
     is_outcome,
     names_age,
@@ -17,10 +23,10 @@ from napari_wsimil.study.headers import (
     names_event,
     names_identifier,
 )
-from napari_wsimil.study.number_reading import numbers_of, plausible_range
-from napari_wsimil.study.questions import Question
-from napari_wsimil.study.reading import Reading
-from napari_wsimil.study.readings import (
+from napari_wsimil.cohort.table_import.inferred import Reading
+from napari_wsimil.cohort.table_import.number_parsing import numbers_of, plausible_range
+from napari_wsimil.cohort.table_import.questions import Question
+from napari_wsimil.cohort.table_import.type_inference import (
     CENSORED_TIME_COLUMN,
     EVENT_COLUMN,
     NO_EVENT,
@@ -32,14 +38,12 @@ from napari_wsimil.study.readings import (
     reading_of,
     stated_flags,
 )
-from napari_wsimil.study.stages import is_unassessed, stage_of
-from napari_wsimil.study.tables import Heading, RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from napari_wsimil.clinical.field import Value
-    from napari_wsimil.study.questions import Asked
+    from napari_wsimil.cohort.table_import.questions import Asked
 
 #: Answers to what becomes of a column.
 FIELD, NOTHING = "field", "nothing"

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_wsimil.clinical.field import MARKERS
+from napari_wsimil.cohort.endpoint import Endpoint, with_outcome
+from napari_wsimil.cohort.table import RecordError, Table, TableRow, read_table
+from napari_wsimil.cohort.table_import.cell_parsing import may_be_nobody
+from napari_wsimil.cohort.time_to_event import NO_STATUS
 from napari_wsimil.slides.geometry import PLAUSIBLE_MPP
-from napari_wsimil.study.cells import may_be_nobody
-from napari_wsimil.study.endpoint import Endpoint, with_outcome
-from napari_wsimil.study.tables import RecordError, Table, TableRow, read_table
-from napari_wsimil.study.time_to_event import NO_STATUS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

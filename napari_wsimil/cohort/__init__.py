@@ -1,0 +1,1 @@
+"""Cohorts: manifests and tables."""

@@ -1,0 +1,1 @@
+"""Import of foreign tables in pure stages."""
