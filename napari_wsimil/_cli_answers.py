@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from napari_wsimil._cli_console import follow, remark, warn
 from napari_wsimil.app.answer_work import keep_answer, keep_assessed, records_in, subject_in
-from napari_wsimil.study.study import StudyError, is_study, open_study
+from napari_wsimil.study.create_study import StudyError, is_study, open_study
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

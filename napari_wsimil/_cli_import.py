@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_wsimil.cohort.table_import.plan import ImportPlan
-    from napari_wsimil.study.additions import Added
-    from napari_wsimil.study.opened import Study
+    from napari_wsimil.study.add_patients import Added
+    from napari_wsimil.study.open_study import Study
     from napari_wsimil.study.pseudonyms import Key
 
 #: The verbs of a study, those for tables and for privacy among them.
@@ -142,7 +142,7 @@ def export(
     as_json: opt.Json = False,
 ) -> None:
     """Write a study's patients as a table, under the names they have in it; the ledger notes it."""
-    from napari_wsimil.study.importing import export_table
+    from napari_wsimil.study.import_table import export_table
 
     with _opened(folder) as study:
         warn(export_table(study, out, time_unit=time_unit, cbioportal=cbioportal, outcome=outcome))
@@ -150,7 +150,7 @@ def export(
 
 
 def _opened(folder: Path) -> Study:
-    from napari_wsimil.study.study import open_study
+    from napari_wsimil.study.create_study import open_study
 
     return open_study(folder)
 
@@ -170,7 +170,7 @@ def _planned(
     key: Key | None,
 ) -> ImportPlan:
     from napari_wsimil.clinical.schema import named_schema
-    from napari_wsimil.study.importing import plan_for
+    from napari_wsimil.study.import_table import plan_for
 
     known = None if schema is None else named_schema(schema)
     return plan_for(study, table, _answers(answers), known, key, sheet)
@@ -187,7 +187,7 @@ def _check(plan: ImportPlan, dry_run: bool, as_json: bool) -> None:
 
 def _imported(study: Study, plan: ImportPlan, why: str, key: Key | None) -> dict[str, Any]:
     from napari_wsimil.cohort.table_import.summary import barcode_lines
-    from napari_wsimil.study.importing import import_table
+    from napari_wsimil.study.import_table import import_table
 
     warn(list(barcode_lines(plan)))
     added = follow(import_table(study, plan, why, key), "importing")

@@ -12,7 +12,7 @@ from napari_wsimil.bags.passport import passport
 from napari_wsimil.bags.stated import Confirmed
 from napari_wsimil.learning.feature_links import links_of, survey_study
 from napari_wsimil.slides.slide import open_slide
-from napari_wsimil.study.study import open_study
+from napari_wsimil.study.create_study import open_study
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from napari_wsimil.cohort.manifest import Patient
     from napari_wsimil.explain.rerun import Row
     from napari_wsimil.explain.whatif import WhatIf
-    from napari_wsimil.study.ledger import Effect
-    from napari_wsimil.study.study import Study
+    from napari_wsimil.study.audit_log import Effect
+    from napari_wsimil.study.create_study import Study
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def owner_of(
         If one is named and nothing written, the slide is nobody's, or the study could not note
         what leaves it.
     """
-    from napari_wsimil.study.study import is_study
+    from napari_wsimil.study.create_study import is_study
 
     if study is not None and out is None:
         raise ValueError(f"--study {study} is for what is written: write it with --out")
@@ -102,7 +102,7 @@ def owner_of(
 
 
 def _owner_in(folder: Path, source: Path) -> str:
-    from napari_wsimil.study.study import open_study
+    from napari_wsimil.study.create_study import open_study
 
     with open_study(folder) as study:
         _check_notes(study)
@@ -120,7 +120,7 @@ def noting(manifest: Path, out: Path | None) -> Path | None:
     ValueError
         If something is to be written that the study could not note.
     """
-    from napari_wsimil.study.study import is_study, open_study
+    from napari_wsimil.study.create_study import is_study, open_study
 
     if not is_study(manifest):
         return None
@@ -131,7 +131,7 @@ def noting(manifest: Path, out: Path | None) -> Path | None:
 
 
 def _check_notes(study: Study) -> None:
-    from napari_wsimil.study.study import StudyError
+    from napari_wsimil.study.create_study import StudyError
 
     if study.read_only:
         raise StudyError(f"the export could not be noted: {study.read_only}")
@@ -139,14 +139,14 @@ def _check_notes(study: Study) -> None:
 
 def note_export(folder: Path, written: Path, patient: str, model: str) -> None:
     """Note in a study's ledger a file that was written, and by which model it is."""
-    from napari_wsimil.study.study import open_study
+    from napari_wsimil.study.create_study import open_study
 
     with open_study(folder) as study:
         _note_file(study, written, patient, model)
 
 
 def _note_file(study: Study, written: Path, patient: str, model: str) -> None:
-    from napari_wsimil.study.ledger import Act
+    from napari_wsimil.study.audit_log import Act
 
     place = written.absolute()
     study.ledger.left(Act.EXPORTED, place, patient=patient, identifying=False, model=model)
@@ -166,8 +166,8 @@ def note_whatif(
 
     Where the study cannot be written and nothing has left it, that it is not noted is said.
     """
-    from napari_wsimil.study.ledger import Act
-    from napari_wsimil.study.study import open_study
+    from napari_wsimil.study.audit_log import Act
+    from napari_wsimil.study.create_study import open_study
 
     with open_study(folder) as study:
         if study.read_only and not files:

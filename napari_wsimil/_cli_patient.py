@@ -11,8 +11,8 @@ from napari_wsimil.explain.predict import predict_patient
 from napari_wsimil.learning.checkpoint import load_checkpoint
 from napari_wsimil.learning.closer import closer_for
 from napari_wsimil.learning.cohort import BagFiles, read_cohort
-from napari_wsimil.study.opened import Unit
-from napari_wsimil.study.study import open_study
+from napari_wsimil.study.create_study import open_study
+from napari_wsimil.study.open_study import Unit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -32,7 +32,7 @@ def share(
     patient's first one, features are written anew. The key to the names stays outside.
     """
     from napari_wsimil.app.sharing import share as copied
-    from napari_wsimil.study.study import open_study
+    from napari_wsimil.study.create_study import open_study
 
     with open_study(folder) as study:
         made = follow(copied(study, out, key), "sharing")
@@ -57,7 +57,7 @@ def forget(
     study, exports of several patients, and what was given away are told and left to you.
     """
     from napari_wsimil.app.forgetting import forget as erased
-    from napari_wsimil.study.study import open_study
+    from napari_wsimil.study.create_study import open_study
 
     with open_study(folder) as study:
         gone = erased(study, patient, why, key, models or ())

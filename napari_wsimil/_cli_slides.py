@@ -29,7 +29,7 @@ from napari_wsimil.learning.outcomes import Task
 from napari_wsimil.slides.patch_grid import make_grid
 from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.slides.tissue import find_tissue
-from napari_wsimil.study.study import is_study
+from napari_wsimil.study.create_study import is_study
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

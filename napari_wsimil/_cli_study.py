@@ -22,7 +22,7 @@ from napari_wsimil._cli_study_facts import (
 )
 
 if TYPE_CHECKING:
-    from napari_wsimil.study.study import Study
+    from napari_wsimil.study.create_study import Study
 
 verbs = typer.Typer(
     no_args_is_help=True,
@@ -88,8 +88,8 @@ def create(
     Cases of slides are called P0001 and so on, since names of files can name patients.
     """
     from napari_wsimil.clinical.schema import NO_FIELDS, named_schema
-    from napari_wsimil.study.cases import cases_in
-    from napari_wsimil.study.study import create_study
+    from napari_wsimil.study.create_study import create_study
+    from napari_wsimil.study.patients import cases_in
 
     cases = () if slides is None else cases_in(slides)
     wanted = NO_FIELDS if schema is None else named_schema(schema)
@@ -119,7 +119,7 @@ def show(
     Paths of files, which can name patients, and the names that the key has are left out
     unless asked for.
     """
-    from napari_wsimil.study.study import open_study
+    from napari_wsimil.study.create_study import open_study
 
     with open_study(folder) as study:
         _warn(study)
@@ -145,7 +145,7 @@ def edit(
     as_json: opt.Json = False,
 ) -> None:
     """Correct a patient's record, or undo or redo a correction; the ledger keeps who and why."""
-    from napari_wsimil.study.study import open_study
+    from napari_wsimil.study.create_study import open_study
 
     if bool(changes) + undo + redo != 1:
         raise ValueError("say what to do: --set FIELD=VALUE, --undo or --redo")
@@ -179,7 +179,7 @@ def review(
 
     Reviews are only added to: who thinks otherwise later adds another.
     """
-    from napari_wsimil.study.study import open_study
+    from napari_wsimil.study.create_study import open_study
 
     with open_study(folder) as study:
         known = study.patient(patient).name
@@ -201,7 +201,7 @@ def ledger(
     as_json: opt.Json = False,
 ) -> None:
     """Tell what was done to a study and what left it, oldest first, and whether its chain holds."""
-    from napari_wsimil.study.study import open_study
+    from napari_wsimil.study.create_study import open_study
 
     with open_study(folder) as study:
         broken, chain = study.ledger.check(), chain_facts(study.ledger)
@@ -223,7 +223,7 @@ def schema(
 ) -> None:
     """Give a study another schema, or write the one it has to a new file."""
     from napari_wsimil.clinical.schema import read_schema, write_schema
-    from napari_wsimil.study.study import open_study
+    from napari_wsimil.study.create_study import open_study
 
     with open_study(folder) as study:
         if file.exists():
@@ -242,7 +242,7 @@ def root(
     as_json: opt.Json = False,
 ) -> None:
     """Point a study to slides or features that have moved."""
-    from napari_wsimil.study.study import open_study
+    from napari_wsimil.study.create_study import open_study
 
     with open_study(folder) as study:
         study.set_root(name, moved, why)
@@ -261,8 +261,8 @@ def restore(
     A damaged study gets its newest backup; one without damage goes back to the backup that you
     name. The replaced database is kept in backups/.
     """
+    from napari_wsimil.study.create_study import open_study
     from napari_wsimil.study.restore import restore_study
-    from napari_wsimil.study.study import open_study
 
     if only_list:
         report({"backups": backup_facts(folder)}, as_json)
@@ -286,7 +286,7 @@ def _warn(study: Study) -> None:
 
 
 def _unit(text: str) -> Any:
-    from napari_wsimil.study.study import Unit
+    from napari_wsimil.study.create_study import Unit
 
     if text not in list(Unit):
         raise ValueError(f"--unit {text!r} is none of {', '.join(Unit)}")
@@ -294,7 +294,7 @@ def _unit(text: str) -> Any:
 
 
 def _verdict(text: str) -> Any:
-    from napari_wsimil.study.reviews import Verdict
+    from napari_wsimil.study.predictions import Verdict
 
     if text not in list(Verdict):
         raise ValueError(f"--verdict {text!r} is none of {', '.join(Verdict)}")

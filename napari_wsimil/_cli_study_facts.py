@@ -16,11 +16,10 @@ if TYPE_CHECKING:
     from napari_wsimil.clinical.schema import ClinicalSchema, Record
     from napari_wsimil.cohort.endpoint import Endpoint
     from napari_wsimil.cohort.manifest import Manifest, Patient, SlideRow
-    from napari_wsimil.study.ledger import Ledger
-    from napari_wsimil.study.predictions import Answer
-    from napari_wsimil.study.reviews import Review
-    from napari_wsimil.study.runs import Run
-    from napari_wsimil.study.study import Study
+    from napari_wsimil.study.audit_log import Ledger
+    from napari_wsimil.study.create_study import Study
+    from napari_wsimil.study.predictions import Answer, Review
+    from napari_wsimil.study.training_runs import Run
 
 
 def study_facts(study: Study) -> dict[str, Any]:

@@ -17,13 +17,13 @@ from napari_wsimil.bags.store import save_bag
 from napari_wsimil.clinical.field import Absent, Field, Kind
 from napari_wsimil.clinical.schema import ClinicalSchema, Record
 from napari_wsimil.cohort.manifest import Patient, SlideRow, Split
+from napari_wsimil.study.create_study import Study, Unit, create_study
+from napari_wsimil.study.orm import VERSION
 from napari_wsimil.study.records import CHANGES
-from napari_wsimil.study.stored import VERSION
-from napari_wsimil.study.study import Study, Unit, create_study
 
 if TYPE_CHECKING:
     from napari_wsimil.clinical.field import Value
-    from napari_wsimil.study.entry import Entry
+    from napari_wsimil.study.audit_entry import Entry
 
 SCHEMA = ClinicalSchema(
     name="trial",

@@ -15,10 +15,10 @@ from napari_wsimil.clinical.schema import ClinicalSchema
 from napari_wsimil.cohort.manifest import Patient, SlideRow
 from napari_wsimil.learning.checkpoint import load_checkpoint
 from napari_wsimil.models.record import RecordFormat
-from napari_wsimil.study.ledger import Act
-from napari_wsimil.study.opened import Unit
-from napari_wsimil.study.reviews import Verdict
-from napari_wsimil.study.study import create_study
+from napari_wsimil.study.audit_log import Act
+from napari_wsimil.study.create_study import create_study
+from napari_wsimil.study.open_study import Unit
+from napari_wsimil.study.predictions import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from napari_wsimil.app.docks import RecordDock, StudyDock
     from napari_wsimil.app.widgets.review_row import ReviewRow
-    from napari_wsimil.study.study import Study
+    from napari_wsimil.study.create_study import Study
 
 SCHEMA = ClinicalSchema(
     name="ward",

@@ -19,15 +19,15 @@ from napari_wsimil.cli import main
 from napari_wsimil.cohort.manifest import Patient
 from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.study import backups
+from napari_wsimil.study.audit_log import Act
 from napari_wsimil.study.backups import Reason, list_backups
-from napari_wsimil.study.ledger import Act
+from napari_wsimil.study.create_study import StudyError, create_study, open_study
 from napari_wsimil.study.restore import restore_study
-from napari_wsimil.study.study import StudyError, create_study, open_study
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_wsimil.study.study import Study
+    from napari_wsimil.study.create_study import Study
 
 PAGE = 4096
 
@@ -377,7 +377,7 @@ def test_nothing_is_restored_while_another_program_writes(
 TWO = """
 import sys
 from datetime import UTC, datetime
-from napari_wsimil.study.study import open_study
+from napari_wsimil.study.create_study import open_study
 with open_study(sys.argv[1], clock=lambda: datetime(2030, 1, 31, tzinfo=UTC)) as study:
     print("ready", flush=True)
     sys.stdin.readline()

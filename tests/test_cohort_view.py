@@ -15,8 +15,7 @@ from napari_wsimil.clinical.field import Absent, Field, Kind
 from napari_wsimil.clinical.schema import ClinicalSchema, Record
 from napari_wsimil.cohort.manifest import Manifest, Patient, SlideRow
 from napari_wsimil.cohort.table import RecordError
-from napari_wsimil.study.predictions import Answer
-from napari_wsimil.study.reviews import Review, Verdict
+from napari_wsimil.study.predictions import Answer, Review, Verdict
 
 SCHEMA = ClinicalSchema(
     name="s",

@@ -29,8 +29,8 @@ from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.space.phantom import load_recipe, load_truth, patch_truth
 from napari_wsimil.space.phantom.cohort import write_patients, write_slides
 from napari_wsimil.space.phantom.record import DECIDING
-from napari_wsimil.study.ledger import Act
-from napari_wsimil.study.study import open_study
+from napari_wsimil.study.audit_log import Act
+from napari_wsimil.study.create_study import open_study
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

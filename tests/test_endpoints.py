@@ -22,13 +22,13 @@ from napari_wsimil.cohort.table_formats import open_table
 from napari_wsimil.cohort.table_import.plan import plan_import
 from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.learning.run import checked_run, cohort_of, split_of
-from napari_wsimil.study.importing import export_table, import_table, plan_for
-from napari_wsimil.study.study import create_study, open_study
+from napari_wsimil.study.create_study import create_study, open_study
+from napari_wsimil.study.import_table import export_table, import_table, plan_for
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_wsimil.study.study import Study
+    from napari_wsimil.study.create_study import Study
 
 #: Times that six digits cannot hold.
 TIMES = (0.1 + 0.2, 1234567.875, 5.0)

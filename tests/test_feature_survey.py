@@ -21,13 +21,13 @@ from napari_wsimil.cohort.manifest import Patient, SlideRow, read_manifest
 from napari_wsimil.learning.cohort import bag_of_slide
 from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.learning.feature_links import links_of, survey_study
-from napari_wsimil.study.entry import Act
+from napari_wsimil.study.audit_entry import Act
+from napari_wsimil.study.create_study import create_study, open_study
 from napari_wsimil.study.pseudonyms import Key
-from napari_wsimil.study.study import create_study, open_study
 
 if TYPE_CHECKING:
-    from napari_wsimil.study.links import Linked
-    from napari_wsimil.study.opened import Study
+    from napari_wsimil.study.file_links import Linked
+    from napari_wsimil.study.open_study import Study
 
 
 def survey(folder: Path, *slides: SlideRow, **confirmed: Any) -> Survey:

@@ -24,7 +24,7 @@ from napari_wsimil.learning.results import bounds
 from napari_wsimil.learning.run import checked_run, cohort_of, read_run, split_of, train_run
 from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.space.phantom import SlideRecipe, write_phantom
-from napari_wsimil.study.study import open_study
+from napari_wsimil.study.create_study import open_study
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

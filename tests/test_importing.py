@@ -12,10 +12,10 @@ from napari_wsimil.clinical.field import Absent, Kind
 from napari_wsimil.clinical.schema import ClinicalSchema, schema_text
 from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.cohort.table_formats import open_table
-from napari_wsimil.study.importing import export_table, import_table, plan_for
-from napari_wsimil.study.ledger import Act
+from napari_wsimil.study.audit_log import Act
+from napari_wsimil.study.create_study import Study, create_study, open_study, study_of_folder
+from napari_wsimil.study.import_table import export_table, import_table, plan_for
 from napari_wsimil.study.pseudonyms import read_key
-from napari_wsimil.study.study import Study, create_study, open_study, study_of_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -165,8 +165,8 @@ def test_names_stay_outside_and_are_known_again_by_the_key(tmp_path: Path) -> No
 KILLED = """
 import os, signal, sys
 from napari_wsimil.study import opened
-from napari_wsimil.study.importing import import_table, plan_for
-from napari_wsimil.study.study import open_study
+from napari_wsimil.study.import_table import import_table, plan_for
+from napari_wsimil.study.create_study import open_study
 stage = sys.argv[3]
 run, append = opened.Addition.run, opened.append
 def die():

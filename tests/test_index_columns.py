@@ -16,7 +16,7 @@ from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.cohort.table_formats import open_table
 from napari_wsimil.cohort.table_import.plan import plan_import
 from napari_wsimil.cohort.table_import.summary import report_lines
-from napari_wsimil.study.study import open_study
+from napari_wsimil.study.create_study import open_study
 
 if TYPE_CHECKING:
     from pathlib import Path

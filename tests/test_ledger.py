@@ -11,11 +11,11 @@ import pytest
 from sqlalchemy import select
 from studies import small_study
 
+from napari_wsimil.study.audit_entry import append, drafted
+from napari_wsimil.study.audit_log import Act, Effect
+from napari_wsimil.study.create_study import open_study
 from napari_wsimil.study.database import open_database
-from napari_wsimil.study.entry import append, drafted
-from napari_wsimil.study.ledger import Act, Effect
-from napari_wsimil.study.stored import StoredEntry
-from napari_wsimil.study.study import open_study
+from napari_wsimil.study.orm import StoredEntry
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -23,8 +23,8 @@ from napari_wsimil.cohort.table_import.plan import FIRST_ROW, NO_COLUMNS, plan_i
 from napari_wsimil.cohort.table_import.summary import report_lines
 from napari_wsimil.cohort.table_import.type_inference import IN_NONE, OTHER_COLUMNS
 from napari_wsimil.learning.outcomes import Task, check_task, lacking_outcome
-from napari_wsimil.study.importing import import_table, plan_for
-from napari_wsimil.study.study import DATABASE, StudyError, create_study, open_study
+from napari_wsimil.study.create_study import DATABASE, StudyError, create_study, open_study
+from napari_wsimil.study.import_table import import_table, plan_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from napari_wsimil.clinical.schema import ClinicalSchema
     from napari_wsimil.cohort.table_import.plan import ImportPlan
-    from napari_wsimil.study.additions import Added
-    from napari_wsimil.study.study import Study
+    from napari_wsimil.study.add_patients import Added
+    from napari_wsimil.study.create_study import Study
 
 #: Forty patients: the first of every three died, after 100 days and more, the others did not.
 DIED = [number % 3 == 0 for number in range(40)]

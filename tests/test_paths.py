@@ -44,8 +44,8 @@ from napari_wsimil.learning.run import (
 )
 from napari_wsimil.learning.training import train_cohort
 from napari_wsimil.slides.readers.open_reader import open_reader
+from napari_wsimil.study.create_study import create_study, open_study, study_of_folder
 from napari_wsimil.study.pseudonyms import read_key
-from napari_wsimil.study.study import create_study, open_study, study_of_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,17 +71,16 @@ INSIDE = {
     "slides/readers/dicom.py": {"read_matrices", "read_matrix"},
     "slides/readers/images.py": {"images_of_file"},
     "study/backups.py": {"Backups.__init__", "make_private_folder", "private_mode"},
-    "study/condition.py": {
+    "study/health.py": {
         "DamagedStudyError.__init__",
         "damage_message",
         "examine",
         "study_error",
     },
     "study/database.py": {"Database.__init__", "create_database", "open_database"},
-    "study/links.py": {"write_links"},
-    "study/opened.py": {"Study.__init__"},
-    "study/roots.py": {"place_of", "new_roots", "roots_of", "placed"},
-    "study/runs.py": {"Runs.__init__"},
+    "study/file_links.py": {"write_links", "place_of", "new_roots", "roots_of", "placed"},
+    "study/open_study.py": {"Study.__init__"},
+    "study/training_runs.py": {"Runs.__init__"},
     "cohort/table.py": {"csv_cells", "table_of"},
 }
 

@@ -23,8 +23,8 @@ from napari_wsimil.explain.patient import driver, slide_shares
 from napari_wsimil.explain.predict import PatientPrediction, predict, predict_patient
 from napari_wsimil.learning.checkpoint import load_checkpoint
 from napari_wsimil.slides.placeholder import made_up_grid
-from napari_wsimil.study.opened import Unit
-from napari_wsimil.study.study import create_study
+from napari_wsimil.study.create_study import create_study
+from napari_wsimil.study.open_study import Unit
 
 if TYPE_CHECKING:
     from pathlib import Path

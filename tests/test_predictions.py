@@ -18,8 +18,8 @@ from napari_wsimil.cohort.manifest import Patient, SlideRow
 from napari_wsimil.explain.predict import predict, predict_patient
 from napari_wsimil.learning.checkpoint import load_checkpoint
 from napari_wsimil.learning.cohort import bag_of_slide
+from napari_wsimil.study.create_study import StudyError, Unit, open_study
 from napari_wsimil.study.predictions import Answer
-from napari_wsimil.study.study import StudyError, Unit, open_study
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -26,10 +26,10 @@ from napari_wsimil.clinical.field import Kind
 from napari_wsimil.cohort.manifest import Patient, SlideRow, Split
 from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.learning.evaluation import finish
-from napari_wsimil.study.importing import import_table, plan_for
-from napari_wsimil.study.ledger import Act
+from napari_wsimil.study.audit_log import Act
+from napari_wsimil.study.create_study import Study, StudyError, create_study, open_study
+from napari_wsimil.study.import_table import import_table, plan_for
 from napari_wsimil.study.pseudonyms import Key, default_key, read_key
-from napari_wsimil.study.study import Study, StudyError, create_study, open_study
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -461,7 +461,7 @@ from napari_wsimil.bags.store import save_bag
 from napari_wsimil.cli import main
 from napari_wsimil.cohort.manifest import Patient, SlideRow
 from napari_wsimil.study.pseudonyms import default_key, read_key
-from napari_wsimil.study.study import open_study
+from napari_wsimil.study.create_study import open_study
 folder, model = Path(sys.argv[1]), sys.argv[2]
 def run(*words):
     assert main([str(word) for word in words]) == 0, words

@@ -25,8 +25,8 @@ from napari_wsimil.clinical.schema import ClinicalSchema
 from napari_wsimil.cohort.manifest import Patient, SlideRow
 from napari_wsimil.explain.predict import predict
 from napari_wsimil.models.record import RecordFormat
-from napari_wsimil.study.ledger import Act
-from napari_wsimil.study.study import create_study, open_study
+from napari_wsimil.study.audit_log import Act
+from napari_wsimil.study.create_study import create_study, open_study
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from napari_wsimil.app.docks import RecordDock, StudyDock
     from napari_wsimil.clinical.schema import Record
     from napari_wsimil.explain.predict import Prediction
-    from napari_wsimil.study.study import Study
+    from napari_wsimil.study.create_study import Study
 
 SCHEMA = ClinicalSchema(
     name="ward",

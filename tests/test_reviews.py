@@ -12,10 +12,9 @@ from studies import as_version_1, of_a_later_version, record_history, small_stud
 
 from napari_wsimil.cli import main
 from napari_wsimil.cohort.table import RecordError
-from napari_wsimil.study.ledger import Act
-from napari_wsimil.study.predictions import Answer
-from napari_wsimil.study.reviews import Verdict
-from napari_wsimil.study.study import StudyError, open_study
+from napari_wsimil.study.audit_log import Act
+from napari_wsimil.study.create_study import StudyError, open_study
+from napari_wsimil.study.predictions import Answer, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,9 +14,9 @@ from napari_wsimil.app.forgetting import forget
 from napari_wsimil.cli import main
 from napari_wsimil.learning.checkpoint import load_checkpoint
 from napari_wsimil.study import database
-from napari_wsimil.study.condition import Health
-from napari_wsimil.study.stored import VERSION
-from napari_wsimil.study.study import open_study
+from napari_wsimil.study.create_study import open_study
+from napari_wsimil.study.health import Health
+from napari_wsimil.study.orm import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -21,8 +21,8 @@ from napari_wsimil.cohort.table_import.summary import report_lines
 from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.learning.outcomes import Task, check_task, lacking_outcome
 from napari_wsimil.learning.run import open_cohort
-from napari_wsimil.study.importing import import_table, plan_for
-from napari_wsimil.study.study import DATABASE, Study, Unit, create_study, open_study
+from napari_wsimil.study.create_study import DATABASE, Study, Unit, create_study, open_study
+from napari_wsimil.study.import_table import import_table, plan_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -23,7 +23,7 @@ from napari_wsimil.learning.outcomes import Task
 from napari_wsimil.learning.results import bounds
 from napari_wsimil.learning.run import checked_run, cohort_of, open_cohort, split_of, train_run
 from napari_wsimil.learning.survival import c_index_interval, time_bins
-from napari_wsimil.study.study import Unit, create_study, open_study
+from napari_wsimil.study.create_study import Unit, create_study, open_study
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,8 +14,8 @@ from napari_wsimil.cohort.manifest import Patient, SlideRow
 from napari_wsimil.explain.predict import predict_patient
 from napari_wsimil.learning.checkpoint import load_checkpoint
 from napari_wsimil.slides.placeholder import is_blank
-from napari_wsimil.study.opened import Unit
-from napari_wsimil.study.study import create_study
+from napari_wsimil.study.create_study import create_study
+from napari_wsimil.study.open_study import Unit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from windows import Docks
 
-    from napari_wsimil.study.opened import Study
+    from napari_wsimil.study.open_study import Study
 
 SCHEMA = ClinicalSchema(
     name="none", fields=(Field(name="age", kind=Kind.NUMBER, group="clinical"),)

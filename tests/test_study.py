@@ -15,9 +15,9 @@ from napari_wsimil.clinical.field import Absent, Field, Kind
 from napari_wsimil.clinical.schema import ClinicalSchema, Record
 from napari_wsimil.cohort.manifest import Patient, SlideRow, Split
 from napari_wsimil.cohort.table import RecordError
-from napari_wsimil.study.links import Link
+from napari_wsimil.study.create_study import Study, Unit, create_study, open_study, study_of_folder
+from napari_wsimil.study.file_links import Link
 from napari_wsimil.study.records import Changed
-from napari_wsimil.study.study import Study, Unit, create_study, open_study, study_of_folder
 
 
 @pytest.fixture
@@ -247,7 +247,7 @@ def test_the_second_of_two_editors_hears_of_it(study: Study) -> None:
 EDITOR = """
 import sys
 from napari_wsimil.study.records import Changed
-from napari_wsimil.study.study import open_study
+from napari_wsimil.study.create_study import open_study
 study = open_study(sys.argv[1], who=sys.argv[2], wait_s=60)
 print("ready", flush=True)
 sys.stdin.readline()

@@ -32,10 +32,10 @@ from napari_wsimil.cohort.table_import.column_plan import FIELD, NOTHING, is_use
 from napari_wsimil.cohort.table_import.plan import ImportPlan
 from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.study import pseudonyms
-from napari_wsimil.study.importing import plan_for
-from napari_wsimil.study.ledger import Act
-from napari_wsimil.study.opened import Unit
-from napari_wsimil.study.study import StudyError, open_study
+from napari_wsimil.study.audit_log import Act
+from napari_wsimil.study.create_study import StudyError, open_study
+from napari_wsimil.study.import_table import plan_for
+from napari_wsimil.study.open_study import Unit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

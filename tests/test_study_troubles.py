@@ -14,14 +14,14 @@ import pytest
 from studies import SCHEMA, as_wal, beside, record, record_history, small_study
 
 from napari_wsimil.cohort.manifest import Patient
-from napari_wsimil.study.ledger import Act
-from napari_wsimil.study.stored import VERSION
-from napari_wsimil.study.study import StudyError, create_study, open_study
+from napari_wsimil.study.audit_log import Act
+from napari_wsimil.study.create_study import StudyError, create_study, open_study
+from napari_wsimil.study.orm import VERSION
 
 KILLED = """
 import os, signal, sys
 from napari_wsimil.study import records
-from napari_wsimil.study.study import open_study
+from napari_wsimil.study.create_study import open_study
 study = open_study(sys.argv[1])
 held = study.records.read("P2")
 append, stage = records.append, sys.argv[2]
@@ -50,7 +50,7 @@ def test_an_edit_that_is_killed_leaves_nothing(tmp_path: Path, stage: str) -> No
 
 ENDLESS = """
 import sys
-from napari_wsimil.study.study import open_study
+from napari_wsimil.study.create_study import open_study
 study = open_study(sys.argv[1])
 held = study.records.read("P2")
 print("ready", flush=True)
@@ -148,7 +148,7 @@ def test_a_study_whose_beginning_is_gone_says_so(tmp_path: Path) -> None:
 
 READ_ONLY = """
 import os, sys
-from napari_wsimil.study.study import StudyError, create_study, open_study
+from napari_wsimil.study.create_study import StudyError, create_study, open_study
 from studies import SCHEMA
 with create_study(sys.argv[2], SCHEMA, who="x"):  # all modules are loaded from now on
     pass
@@ -189,7 +189,7 @@ def test_a_study_that_may_not_be_written_is_read(tmp_path: Path, journal: str) -
 def test_a_study_that_was_not_made_to_the_end_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from napari_wsimil.study import study
+    from napari_wsimil.study import create_study as study
 
     def full(*_: object) -> None:
         raise OSError("disk full")
@@ -213,7 +213,7 @@ def _execute(folder: Path, *statements: str) -> None:
 def test_opening_a_study_pays_for_no_torch(tmp_path: Path) -> None:
     small_study(tmp_path).close()
     code = (
-        "import sys; from napari_wsimil.study.study import open_study; "
+        "import sys; from napari_wsimil.study.create_study import open_study; "
         "open_study(sys.argv[1]).manifest(); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == 0

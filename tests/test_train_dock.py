@@ -28,7 +28,7 @@ from napari_wsimil.learning.options import options_of, settings_of
 from napari_wsimil.learning.run import read_run, train_run
 from napari_wsimil.models import MODELS
 from napari_wsimil.slides.slide import open_slide
-from napari_wsimil.study.study import Unit, create_study, open_study
+from napari_wsimil.study.create_study import Unit, create_study, open_study
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

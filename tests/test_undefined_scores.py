@@ -23,7 +23,7 @@ from napari_wsimil.learning.missingness import missingness
 from napari_wsimil.learning.outcomes import Task
 from napari_wsimil.learning.results import bounds
 from napari_wsimil.learning.run import checked_run, cohort_of, gaps_of, split_of, train_run
-from napari_wsimil.study.study import create_study, open_study
+from napari_wsimil.study.create_study import create_study, open_study
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -24,12 +24,12 @@ from napari_wsimil.cohort.table import RecordError, write_table
 from napari_wsimil.explain.predict import predict
 from napari_wsimil.learning.checkpoint import load_checkpoint, save_checkpoint
 from napari_wsimil.learning.cohort import read_cohort
-from napari_wsimil.study.ledger import Act
-from napari_wsimil.study.stored import VERSION
-from napari_wsimil.study.study import create_study, open_study
+from napari_wsimil.study.audit_log import Act
+from napari_wsimil.study.create_study import create_study, open_study
+from napari_wsimil.study.orm import VERSION
 
 if TYPE_CHECKING:
-    from napari_wsimil.study.ledger import Entry
+    from napari_wsimil.study.audit_log import Entry
 
 COHORT = make_cohort(4)
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from napari_wsimil.app.work import Step
 from napari_wsimil.bags.bag import features_digest
 from napari_wsimil.explain.predict import PatientPrediction
+from napari_wsimil.study.create_study import Unit, open_study
 from napari_wsimil.study.predictions import Answer
-from napari_wsimil.study.study import Unit, open_study
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.learning.assessment import Assessment
     from napari_wsimil.models.card import Card
-    from napari_wsimil.study.study import Study
+    from napari_wsimil.study.create_study import Study
 
 
 @dataclass(frozen=True)

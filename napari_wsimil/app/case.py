@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from napari_wsimil.clinical.field import Value
     from napari_wsimil.clinical.schema import ClinicalSchema, Record
     from napari_wsimil.models.card import Card
-    from napari_wsimil.study.study import Study
+    from napari_wsimil.study.create_study import Study
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from napari_wsimil.clinical.field import Field, Value
     from napari_wsimil.clinical.schema import ClinicalSchema
     from napari_wsimil.cohort.manifest import Manifest, Patient
-    from napari_wsimil.study.predictions import Answer
-    from napari_wsimil.study.reviews import Review
+    from napari_wsimil.study.predictions import Answer, Review
 
 #: What is known of a patient beside the record, as columns.
 OWN = ("patient", "slides", "label", ANSWER, REVIEW, "split", "time", "event")

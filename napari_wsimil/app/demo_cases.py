@@ -21,14 +21,14 @@ from napari_wsimil.slides.patch_grid import make_grid
 from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.slides.tissue import find_tissue
 from napari_wsimil.space.phantom.cohort import load_recipe, write_patients, write_slides
-from napari_wsimil.study.study import create_study, is_study, open_study
+from napari_wsimil.study.create_study import create_study, is_study, open_study
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from napari_wsimil.cohort.manifest import Patient
     from napari_wsimil.models.card import Card
-    from napari_wsimil.study.study import Study
+    from napari_wsimil.study.create_study import Study
 
 RESOURCES = Path(__file__).parents[1] / "resources"
 #: Of the cohort that the cases are the first of.

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from napari_wsimil.study.forgetting import Forgotten
-    from napari_wsimil.study.runs import Run
-    from napari_wsimil.study.study import Study
+    from napari_wsimil.study.create_study import Study
+    from napari_wsimil.study.erase import Forgotten
+    from napari_wsimil.study.training_runs import Run
 
 
 @dataclass(frozen=True)

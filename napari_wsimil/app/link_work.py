@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from napari_wsimil.bags.survey import Match, Mismatch, Survey
-    from napari_wsimil.study.opened import Study
+    from napari_wsimil.study.open_study import Study
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from napari_wsimil.explain.patient import driver, slide_shares
 from napari_wsimil.explain.predict import predict_patient
 from napari_wsimil.learning.closer import closer_for
 from napari_wsimil.learning.cohort import BagFiles
-from napari_wsimil.study.opened import Unit
+from napari_wsimil.study.open_study import Unit
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator

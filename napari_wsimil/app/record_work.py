@@ -14,7 +14,7 @@ from napari_wsimil.explain.noise import noise
 from napari_wsimil.explain.revision import prepare_revisions
 from napari_wsimil.explain.sweep import sweep
 from napari_wsimil.explain.whatif import WhatIf, main_movement
-from napari_wsimil.study.ledger import Act, Effect
+from napari_wsimil.study.audit_log import Act, Effect
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.explain.sweep import FieldEffect
     from napari_wsimil.models.base import Explanation
+    from napari_wsimil.study.create_study import Study
     from napari_wsimil.study.records import Held
-    from napari_wsimil.study.study import Study
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from napari_wsimil.cohort.manifest import Patient
-    from napari_wsimil.study.reviews import Review
+    from napari_wsimil.study.predictions import Review
 
 #: The columns.
 ANSWER, REVIEW = "last answer", "last review"

@@ -26,9 +26,8 @@ if TYPE_CHECKING:
     from napari_wsimil.slides.patch_grid import PatchGrid
     from napari_wsimil.slides.slide import Slide
     from napari_wsimil.slides.tissue import Tissue
-    from napari_wsimil.study.predictions import Answer
-    from napari_wsimil.study.reviews import Review
-    from napari_wsimil.study.study import Study
+    from napari_wsimil.study.create_study import Study
+    from napari_wsimil.study.predictions import Answer, Review
 
 
 #: Largest share of the window's time that goes into drawing a map that still fills in: so

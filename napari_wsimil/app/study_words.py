@@ -9,10 +9,10 @@ from napari_wsimil.cohort.time_to_event import NOT_NAMED, tally_of, tally_words
 
 if TYPE_CHECKING:
     from napari_wsimil.cohort.manifest import Manifest
-    from napari_wsimil.study.additions import Added
+    from napari_wsimil.study.add_patients import Added
     from napari_wsimil.study.backups import Backup
+    from napari_wsimil.study.create_study import Study
     from napari_wsimil.study.restore import Restored
-    from napari_wsimil.study.study import Study
 
 _SHOWN = 4
 

@@ -10,10 +10,10 @@ from napari_wsimil.app.study_words import restored_message
 from napari_wsimil.app.work import Step
 from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.cohort.table_formats import workbook_sheets
-from napari_wsimil.study.importing import export_table, import_table, plan_for
+from napari_wsimil.study.create_study import create_study, open_study, study_of_folder
+from napari_wsimil.study.import_table import export_table, import_table, plan_for
 from napari_wsimil.study.pseudonyms import default_key, read_key
 from napari_wsimil.study.restore import restore_study
-from napari_wsimil.study.study import create_study, open_study, study_of_folder
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -23,13 +23,12 @@ if TYPE_CHECKING:
     from napari_wsimil.clinical.schema import ClinicalSchema
     from napari_wsimil.cohort.manifest import Manifest, Patient, SlideRow
     from napari_wsimil.cohort.table_import.plan import ImportPlan
-    from napari_wsimil.study.additions import Added
-    from napari_wsimil.study.ledger import Entry
-    from napari_wsimil.study.predictions import Answer
+    from napari_wsimil.study.add_patients import Added
+    from napari_wsimil.study.audit_log import Entry
+    from napari_wsimil.study.create_study import Study, Unit
+    from napari_wsimil.study.predictions import Answer, Review
     from napari_wsimil.study.pseudonyms import Key
-    from napari_wsimil.study.reviews import Review
-    from napari_wsimil.study.runs import Run
-    from napari_wsimil.study.study import Study, Unit
+    from napari_wsimil.study.training_runs import Run
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,8 +22,8 @@ from napari_wsimil.learning.outcomes import Task
 from napari_wsimil.models.record import RecordFormat
 from napari_wsimil.slides.reading import READER_VERSION
 from napari_wsimil.slides.slide import SlideError, open_slide
-from napari_wsimil.study.opened import Unit
-from napari_wsimil.study.study import is_study, open_study
+from napari_wsimil.study.create_study import is_study, open_study
+from napari_wsimil.study.open_study import Unit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping

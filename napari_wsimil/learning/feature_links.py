@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from napari_wsimil.bags.checks import Verdict
 from napari_wsimil.bags.survey import LinkedFeatures, survey_features
-from napari_wsimil.study.links import CONFIRMED, Link
+from napari_wsimil.study.file_links import CONFIRMED, Link
 from napari_wsimil.study.pseudonyms import default_key, read_key
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from napari_wsimil.bags.stated import Confirmed
     from napari_wsimil.bags.survey import Match, Survey, Surveyed
-    from napari_wsimil.study.opened import Study
+    from napari_wsimil.study.open_study import Study
 
 
 def survey_study(

@@ -33,7 +33,7 @@ from napari_wsimil.learning.plan import Plan, check_plan, reads_records
 from napari_wsimil.learning.settings import FitConfig
 from napari_wsimil.learning.training import train_cohort
 from napari_wsimil.models import model_class
-from napari_wsimil.study.study import StudyError, is_study, open_study
+from napari_wsimil.study.create_study import StudyError, is_study, open_study
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping

@@ -19,7 +19,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from napari_wsimil.study.condition import DamagedStudyError, StudyError, is_sound
+from napari_wsimil.study.health import DamagedStudyError, StudyError, is_sound
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

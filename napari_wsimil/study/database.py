@@ -21,8 +21,8 @@ from sqlalchemy.pool import QueuePool
 from sqlalchemy.schema import CreateColumn, CreateTable
 
 from napari_wsimil.study.backups import Backups, Reason, utc_now
-from napari_wsimil.study.condition import Health, StudyError, examine, study_error
-from napari_wsimil.study.stored import APPLICATION, VERSION, Base
+from napari_wsimil.study.health import Health, StudyError, examine, study_error
+from napari_wsimil.study.orm import APPLICATION, VERSION, Base
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

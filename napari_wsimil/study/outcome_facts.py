@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from napari_wsimil.cohort.endpoint import Endpoint
-from napari_wsimil.study.condition import StudyError
-from napari_wsimil.study.entry import Act, append, drafted, per_field
-from napari_wsimil.study.stored import Fact, StoredPatient, StoredSlide
+from napari_wsimil.study.audit_entry import Act, append, drafted, per_field
+from napari_wsimil.study.health import StudyError
+from napari_wsimil.study.orm import Fact, StoredPatient, StoredSlide
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence

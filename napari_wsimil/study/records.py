@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from napari_wsimil.cohort.table import RecordError
-from napari_wsimil.study.condition import StudyError
-from napari_wsimil.study.entry import Act, Effect, Entry, append, drafted, per_field
-from napari_wsimil.study.ledger import read_entries
-from napari_wsimil.study.stored import StoredPatient, StoredRecord
+from napari_wsimil.study.audit_entry import Act, Effect, Entry, append, drafted, per_field
+from napari_wsimil.study.audit_log import read_entries
+from napari_wsimil.study.health import StudyError
+from napari_wsimil.study.orm import StoredPatient, StoredRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from napari_wsimil.clinical.field import Value
     from napari_wsimil.clinical.schema import ClinicalSchema, Record
+    from napari_wsimil.study.audit_log import Ledger
     from napari_wsimil.study.database import Database
-    from napari_wsimil.study.ledger import Ledger
 
 #: The acts that change a record.
 CHANGES = (Act.IMPORTED, Act.CORRECTED, Act.UNDONE, Act.REDONE)

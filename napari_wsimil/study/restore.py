@@ -11,6 +11,7 @@ from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_wsimil.study.audit_entry import Act
 from napari_wsimil.study.backups import (
     BACKUPS,
     list_backups,
@@ -18,17 +19,16 @@ from napari_wsimil.study.backups import (
     private_mode,
     utc_now,
 )
-from napari_wsimil.study.condition import (
+from napari_wsimil.study.create_study import DATABASE, open_study
+from napari_wsimil.study.database import WAIT_S
+from napari_wsimil.study.health import (
     DamagedStudyError,
     StudyError,
     is_damage,
     is_sound,
     study_error,
 )
-from napari_wsimil.study.database import WAIT_S
-from napari_wsimil.study.entry import Act
-from napari_wsimil.study.stored import VERSION
-from napari_wsimil.study.study import DATABASE, open_study
+from napari_wsimil.study.orm import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

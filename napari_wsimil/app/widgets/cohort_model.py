@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from napari_wsimil.app.cohort_view import CohortView
     from napari_wsimil.clinical.field import Value
     from napari_wsimil.cohort.manifest import Patient
-    from napari_wsimil.study.predictions import Answer
-    from napari_wsimil.study.reviews import Review
+    from napari_wsimil.study.predictions import Answer, Review
 
 _ABSENT, _ODD = QColor("#8a929c"), QColor("#d55e00")
 _NOWHERE = QModelIndex()

@@ -29,7 +29,7 @@ from napari_wsimil.app.widgets.docked import narrow
 from napari_wsimil.app.widgets.writer import Writer
 from napari_wsimil.app.work import export_job
 from napari_wsimil.explain.scale import Stretch
-from napari_wsimil.study.ledger import Act
+from napari_wsimil.study.audit_log import Act
 
 if TYPE_CHECKING:
     from napari_wsimil.app.session import Session

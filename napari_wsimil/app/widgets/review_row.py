@@ -19,8 +19,7 @@ from qtpy.QtWidgets import (
 
 from napari_wsimil.app.widgets.docked import allow
 from napari_wsimil.app.widgets.writer import Writer
-from napari_wsimil.study.predictions import Answer
-from napari_wsimil.study.reviews import Review, Verdict
+from napari_wsimil.study.predictions import Answer, Review, Verdict
 
 if TYPE_CHECKING:
     from napari_wsimil.app.case import Case

@@ -13,7 +13,7 @@ from napari_wsimil.app.widgets.docked import allow
 from napari_wsimil.app.widgets.job import JobRow
 from napari_wsimil.app.widgets.tab import Tab
 from napari_wsimil.app.widgets.table import Table
-from napari_wsimil.study.opened import Unit
+from napari_wsimil.study.open_study import Unit
 
 if TYPE_CHECKING:
     from napari_wsimil.app.case import Case

@@ -30,7 +30,7 @@ from napari_wsimil.app.widgets.study_slides import StudySlides
 from napari_wsimil.app.widgets.table_corrector import TableCorrector
 from napari_wsimil.app.widgets.writer import Writer
 from napari_wsimil.bags.stated import Confirmed
-from napari_wsimil.study.condition import DamagedStudyError
+from napari_wsimil.study.health import DamagedStudyError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -44,10 +44,9 @@ if TYPE_CHECKING:
     from napari_wsimil.clinical.schema import ClinicalSchema
     from napari_wsimil.cohort.manifest import Patient
     from napari_wsimil.cohort.table_import.plan import ImportPlan
-    from napari_wsimil.study.predictions import Answer
+    from napari_wsimil.study.create_study import Unit
+    from napari_wsimil.study.predictions import Answer, Review
     from napari_wsimil.study.pseudonyms import Key
-    from napari_wsimil.study.reviews import Review
-    from napari_wsimil.study.study import Unit
 
 _NOTHING = (
     "No study is open. A study is a folder of patients, slides, clinical records and a ledger."

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from napari_wsimil.clinical.schema import ClinicalSchema
     from napari_wsimil.cohort.endpoint import Endpoint
-    from napari_wsimil.study.study import Unit
+    from napari_wsimil.study.create_study import Unit
 
 TABLES = (
     "Tables (*.csv *.tsv *.txt *.xlsx *.parquet);;"

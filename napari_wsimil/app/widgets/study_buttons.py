@@ -11,7 +11,7 @@ from napari_wsimil.app.widgets.docked import allow
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_wsimil.study.study import Study
+    from napari_wsimil.study.create_study import Study
 
 _NONE, _BUSY = "Open a study first", "Something is running: wait for it, or cancel it"
 

@@ -26,8 +26,7 @@ from napari_wsimil.app.widgets.study_columns import ColumnsDialog
 if TYPE_CHECKING:
     from napari_wsimil.app.cohort_view import CohortView
     from napari_wsimil.cohort.manifest import Patient
-    from napari_wsimil.study.predictions import Answer
-    from napari_wsimil.study.reviews import Review
+    from napari_wsimil.study.predictions import Answer, Review
 
 _STYLE = "QTableView { border: 2px solid #d55e00; }"
 #: Rows whose words are measured for the width of a column.

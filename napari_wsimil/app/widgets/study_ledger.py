@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from napari_wsimil.app.study_work import Chain
     from napari_wsimil.app.work import Step
-    from napari_wsimil.study.ledger import Entry
-    from napari_wsimil.study.study import Study
+    from napari_wsimil.study.audit_log import Entry
+    from napari_wsimil.study.create_study import Study
 
 _TITLES = ("when", "what", "patient", "field", "change", "why", "who")
 _LONG = 60

@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
 
 from napari_wsimil.app.widgets.docked import allow
 from napari_wsimil.app.widgets.path_row import PathRow
-from napari_wsimil.study.opened import Unit
+from napari_wsimil.study.open_study import Unit
 
 if TYPE_CHECKING:
     from pathlib import Path

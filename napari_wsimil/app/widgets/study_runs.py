@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from napari_wsimil.app.work import Step
-    from napari_wsimil.study.runs import Run
-    from napari_wsimil.study.study import Study
+    from napari_wsimil.study.create_study import Study
+    from napari_wsimil.study.training_runs import Run
 
 _NONE = "No model was trained on this study yet, or none that it knows of."
 _TITLES = ("trained", "model", "file", "patients", "figures")

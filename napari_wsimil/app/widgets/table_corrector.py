@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from napari_wsimil.app.session import Session
     from napari_wsimil.clinical.field import Value
     from napari_wsimil.cohort.manifest import Patient
-    from napari_wsimil.study.study import Study
+    from napari_wsimil.study.create_study import Study
 
 
 class TableCorrector(QObject):

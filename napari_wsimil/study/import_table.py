@@ -12,17 +12,17 @@ from napari_wsimil.cohort.table_export import write_cohort_table
 from napari_wsimil.cohort.table_formats import open_table, other_sheets
 from napari_wsimil.cohort.table_import.plan import ImportPlan, plan_import
 from napari_wsimil.cohort.time_to_event import tally_of
-from napari_wsimil.study.ledger import Act
-from napari_wsimil.study.opened import Unit
+from napari_wsimil.study.audit_log import Act
+from napari_wsimil.study.open_study import Unit
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
     from napari_wsimil.clinical.schema import ClinicalSchema
     from napari_wsimil.cohort.manifest import Patient
-    from napari_wsimil.study.additions import Added
+    from napari_wsimil.study.add_patients import Added
+    from napari_wsimil.study.create_study import Study
     from napari_wsimil.study.pseudonyms import Key
-    from napari_wsimil.study.study import Study
 
 
 def plan_for(

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select, update
 
 from napari_wsimil.cohort.table import RecordError
-from napari_wsimil.study.cases import patient_of, rows_of
-from napari_wsimil.study.entry import RETIRED, Act, append, drafted
-from napari_wsimil.study.ledger import read_entries
+from napari_wsimil.study.audit_entry import RETIRED, Act, append, drafted
+from napari_wsimil.study.audit_log import read_entries
+from napari_wsimil.study.orm import StoredEntry
 from napari_wsimil.study.outcome_facts import forget_reasons
-from napari_wsimil.study.stored import StoredEntry
+from napari_wsimil.study.patients import patient_of, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
-from napari_wsimil.study.stored import StoredEntry
+from napari_wsimil.study.orm import StoredEntry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

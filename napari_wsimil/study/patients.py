@@ -12,10 +12,9 @@ from sqlalchemy.orm import selectinload
 
 from napari_wsimil.cohort.manifest import Patient, SlideRow, Split
 from napari_wsimil.cohort.table import RecordError
-from napari_wsimil.study.links import CONFIRMED
+from napari_wsimil.study.file_links import CONFIRMED, Place, resolved
+from napari_wsimil.study.orm import StoredPatient, StoredSlide
 from napari_wsimil.study.records import held
-from napari_wsimil.study.roots import Place, resolved
-from napari_wsimil.study.stored import StoredPatient, StoredSlide
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from napari_wsimil.clinical.schema import ClinicalSchema
-    from napari_wsimil.study.stored import StoredFeatures
+    from napari_wsimil.study.orm import StoredFeatures
 
 #: Endings of whole-slide images of one file.
 SLIDES = {

@@ -11,18 +11,17 @@ from sqlalchemy import select
 from sqlalchemy.orm import selectinload
 
 from napari_wsimil.cohort.table import RecordError
-from napari_wsimil.study.condition import StudyError
-from napari_wsimil.study.entry import Act, Entry, append, drafted, per_field
-from napari_wsimil.study.links import CONFIRMED
-from napari_wsimil.study.records import cells_of, exact_texts, held
-from napari_wsimil.study.roots import Place
-from napari_wsimil.study.stored import (
+from napari_wsimil.study.audit_entry import Act, Entry, append, drafted, per_field
+from napari_wsimil.study.file_links import CONFIRMED, Place
+from napari_wsimil.study.health import StudyError
+from napari_wsimil.study.orm import (
     StoredEntry,
     StoredFeatures,
     StoredPatient,
     StoredRecord,
     StoredSlide,
 )
+from napari_wsimil.study.records import cells_of, exact_texts, held
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

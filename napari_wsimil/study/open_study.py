@@ -14,25 +14,31 @@ from napari_wsimil.clinical.schema import ClinicalSchema, schema_text, validated
 from napari_wsimil.cohort.endpoint import Endpoint
 from napari_wsimil.cohort.manifest import Manifest, Patient
 from napari_wsimil.cohort.table import RecordError
-from napari_wsimil.study.additions import Added, Addition
+from napari_wsimil.study.add_patients import Added, Addition
+from napari_wsimil.study.audit_entry import Act, append, drafted, per_field
+from napari_wsimil.study.audit_log import Ledger
 from napari_wsimil.study.backups import Reason
-from napari_wsimil.study.cases import patient_of, rows_of
-from napari_wsimil.study.condition import DamagedStudyError, Health
-from napari_wsimil.study.entry import Act, append, drafted, per_field
-from napari_wsimil.study.forgetting import Forgotten, erase, is_forgotten
-from napari_wsimil.study.ledger import Ledger
-from napari_wsimil.study.links import Link, Linked, read_links, write_links
+from napari_wsimil.study.erase import Forgotten, erase, is_forgotten
+from napari_wsimil.study.file_links import (
+    OWN,
+    Link,
+    Linked,
+    placed,
+    read_links,
+    roots_of,
+    write_links,
+)
+from napari_wsimil.study.health import DamagedStudyError, Health
+from napari_wsimil.study.orm import Fact, Root, StoredPatient
 from napari_wsimil.study.outcome_facts import (
     keep_endpoint,
     keep_reasons,
     read_outcome_facts,
 )
-from napari_wsimil.study.predictions import Predictions
+from napari_wsimil.study.patients import patient_of, rows_of
+from napari_wsimil.study.predictions import Predictions, Reviews
 from napari_wsimil.study.records import Records, held
-from napari_wsimil.study.reviews import Reviews
-from napari_wsimil.study.roots import OWN, placed, roots_of
-from napari_wsimil.study.runs import Runs
-from napari_wsimil.study.stored import Fact, Root, StoredPatient
+from napari_wsimil.study.training_runs import Runs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

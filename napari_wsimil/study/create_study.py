@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_wsimil.clinical.schema import NO_FIELDS, schema_text
+from napari_wsimil.study.audit_entry import Act, append, drafted, per_field
 from napari_wsimil.study.backups import utc_now
-from napari_wsimil.study.cases import cases_in
-from napari_wsimil.study.condition import StudyError as StudyError
 from napari_wsimil.study.database import WAIT_S, create_database, open_database
-from napari_wsimil.study.entry import Act, append, drafted, per_field
-from napari_wsimil.study.opened import Study as Study
-from napari_wsimil.study.opened import Unit as Unit
-from napari_wsimil.study.stored import Fact
+from napari_wsimil.study.health import StudyError as StudyError
+from napari_wsimil.study.open_study import Study as Study
+from napari_wsimil.study.open_study import Unit as Unit
+from napari_wsimil.study.orm import Fact
+from napari_wsimil.study.patients import cases_in
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

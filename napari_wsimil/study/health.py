@@ -8,7 +8,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from napari_wsimil.cohort.table import RecordError
-from napari_wsimil.study.stored import APPLICATION, VERSION
+from napari_wsimil.study.orm import APPLICATION, VERSION
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 from sqlalchemy.orm import joinedload, selectinload
 
-from napari_wsimil.study.roots import Place, place_of, resolved, roots_of
-from napari_wsimil.study.stored import StoredMember, StoredPatient, StoredRun
+from napari_wsimil.study.file_links import Place, place_of, resolved, roots_of
+from napari_wsimil.study.orm import StoredMember, StoredPatient, StoredRun
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
