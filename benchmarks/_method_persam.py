@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.features.bag import Bag
     from napari_wsimil.models import MILModel
 
 TITLE = "PersAM-live, slides that only the record decides"

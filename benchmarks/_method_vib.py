@@ -33,7 +33,7 @@ import torch.nn.functional as F
 from _study import study, trained
 from torch import nn
 
-from napari_wsimil.bags.parts import take_patches
+from napari_wsimil.features.bag import take_patches
 from napari_wsimil.learning.cases import Case
 from napari_wsimil.learning.evaluation import evaluate, finish
 from napari_wsimil.learning.finetune import CONFIG, EndToEnd, encode, finetune
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from _study import Study
     from torch import Tensor
 
-    from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.features.bag import Bag
     from napari_wsimil.models import MILModel
 
 TITLE = "information bottleneck, slides with planted lesions, in features and in pixels"

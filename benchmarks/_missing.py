@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 import torch
 
-from napari_wsimil.bags.bag import ClinicalTokens
+from napari_wsimil.features.bag import ClinicalTokens
 from napari_wsimil.learning.evaluation import evaluate
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.features.bag import Bag
     from napari_wsimil.learning.cases import Case
     from napari_wsimil.learning.evaluation import Scores, Step
     from napari_wsimil.models.base import MILModel

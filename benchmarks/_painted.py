@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_wsimil.app.demo import RESOURCES, SCHEMA
-from napari_wsimil.bags.encoders import create_encoder
-from napari_wsimil.bags.features import extract_features
-from napari_wsimil.bags.store import is_finished, load_bag
 from napari_wsimil.clinical.field import Absent
 from napari_wsimil.clinical.schema import Record, read_schema
 from napari_wsimil.cohort.manifest import Split, read_manifest
+from napari_wsimil.features.encoders.factory import create_encoder
+from napari_wsimil.features.extraction import extract_features
+from napari_wsimil.features.store import is_finished, load_bag
 from napari_wsimil.learning.cases import Case
 from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.learning.folds import Fold
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_wsimil.bags.bag import Bag
     from napari_wsimil.cohort.manifest import Patient
+    from napari_wsimil.features.bag import Bag
 
 RECIPE = RESOURCES / "demo_training_records.toml"
 CLEAR = 2.0  # how far a pointed record points along the deciding weights

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import torch
 from _speed import Row, features, tissue
 
-from napari_wsimil.bags.bag import Bag, ClinicalTokens
 from napari_wsimil.explain.live import prepare
+from napari_wsimil.features.bag import Bag, ClinicalTokens
 from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.models.persam import PersAM
 from napari_wsimil.models.persam_live import PersAMLive

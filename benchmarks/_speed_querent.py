@@ -30,7 +30,7 @@ from _speed import WIDTH, Row, features, full_attention, tissue
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from napari_wsimil.bags.bag import Bag
+from napari_wsimil.features.bag import Bag
 from napari_wsimil.learning.planted import planted_grid
 from napari_wsimil.models.querent import Querent
 from napari_wsimil.models.region_attention import attend, choose

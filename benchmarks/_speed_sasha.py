@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from _speed import Row
 
-from napari_wsimil.bags.bag import Bag
+from napari_wsimil.features.bag import Bag
 from napari_wsimil.models.sasha import SASHA
 from napari_wsimil.models.sasha.episode import Episode
 

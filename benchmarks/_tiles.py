@@ -16,8 +16,8 @@ import torch
 from platformdirs import user_cache_path
 from skimage.io import imread
 
-from napari_wsimil.bags.bag import Bag
-from napari_wsimil.bags.features import extract_features
+from napari_wsimil.features.bag import Bag
+from napari_wsimil.features.extraction import extract_features
 from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.slides.patch_grid import PatchGrid
 from napari_wsimil.slides.slide import open_slide
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_wsimil.bags.encoders import PatchEncoder
+    from napari_wsimil.features.encoders.factory import PatchEncoder
 
 COLUMNS, ROWS = 20, 10
 PARTS, STRETCHES = 6, 12

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from napari_wsimil.bags.bag import Bag
-from napari_wsimil.bags.encoders import create_encoder
+from napari_wsimil.features.bag import Bag
+from napari_wsimil.features.encoders.factory import create_encoder
 from napari_wsimil.learning.cases import Case
 from napari_wsimil.learning.checkpoint import save_checkpoint
 from napari_wsimil.models import create_model

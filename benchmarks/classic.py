@@ -26,7 +26,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from napari_wsimil.bags.bag import Bag
+from napari_wsimil.features.bag import Bag
 from napari_wsimil.learning.cases import Case
 from napari_wsimil.learning.evaluation import evaluate, finish
 from napari_wsimil.learning.fit import FitConfig, fit

@@ -62,7 +62,7 @@ from _readers import MAPS, measure, probe, train
 from _report import machine
 from _tiles import PARTS, Tiles, draw, load_tiles, slide_difference
 
-from napari_wsimil.bags.encoders import create_encoder
+from napari_wsimil.features.encoders.factory import create_encoder
 
 if TYPE_CHECKING:
     from _readers import Reader

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from _screen import Screen
 
     from napari_wsimil.app.case import Case
-    from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.features.bag import Bag
     from napari_wsimil.models.base import MILOutput
     from napari_wsimil.models.record import RecordFormat
 
@@ -157,7 +157,7 @@ class Bench:
         """Open features of so many patches and the model, and look at some of them."""
         from _untrained import random_bag, save_untrained
 
-        from napari_wsimil.bags.store import save_bag
+        from napari_wsimil.features.store import save_bag
 
         tissue = self.pane.tissue
         if tissue is None:

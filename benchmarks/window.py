@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
     from napari_wsimil.app.work import Step
-    from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.features.bag import Bag
 
 PACKAGES = ("napari-wsimil", "napari", "vispy", "PyQt5", "torch", "numpy")
 #: Level-0 pixels per screen pixel at which the map is filled, and at which it is outlined.
@@ -96,7 +96,7 @@ class Bench:
         """Open an untrained model and ask it about a bag, read from a file if it can be."""
         from _untrained import save_untrained
 
-        from napari_wsimil.bags.store import save_bag
+        from napari_wsimil.features.store import save_bag
 
         if bag.finer is None:
             save_bag(self.folder / "features.h5", bag)

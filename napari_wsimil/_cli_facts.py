@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from napari_wsimil.bags.stated import SUFFIXES
+from napari_wsimil.features.importers.base import SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,7 +38,7 @@ def facts_of(path: Path, mpp: float | None, identifying: bool) -> Facts:
 
 
 def _is_lazyslide(path: Path) -> bool:
-    from napari_wsimil.bags.lazyslide import is_lazyslide
+    from napari_wsimil.features.importers.lazyslide import is_lazyslide
 
     return is_lazyslide(path)
 
@@ -87,11 +87,11 @@ def _level(level: Any) -> Facts:
 
 
 def _features(path: Path) -> Facts:
-    from napari_wsimil.bags.checks import Verdict
-    from napari_wsimil.bags.exchange import read_stated, with_patches
-    from napari_wsimil.bags.passport import passport
-    from napari_wsimil.bags.stated import Confirmed, Tool
-    from napari_wsimil.bags.store import load_bag
+    from napari_wsimil.features.checks import Verdict
+    from napari_wsimil.features.importers.base import Confirmed, Tool
+    from napari_wsimil.features.importers.open import read_stated, with_patches
+    from napari_wsimil.features.report import passport
+    from napari_wsimil.features.store import load_bag
 
     confirmed = with_patches(path, Confirmed())
     stated = read_stated(path, confirmed)

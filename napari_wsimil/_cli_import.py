@@ -121,7 +121,7 @@ def import_(
                 report(_imported(study, plan, reason, named), as_json)
     elif features is not None and table is None:
         from napari_wsimil._cli_link import link_features
-        from napari_wsimil.bags.stated import Confirmed, checked_reading
+        from napari_wsimil.features.importers.base import Confirmed, checked_reading
 
         said = Confirmed(patch_size, None, None, slide_mpp, encoder, feature_table)
         confirmed = replace(said, reading=checked_reading(reading))

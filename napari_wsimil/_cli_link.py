@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from napari_wsimil._cli_console import follow, warn
-from napari_wsimil.bags.agreement import agreement
-from napari_wsimil.bags.encoders import create_encoder
-from napari_wsimil.bags.exchange import bag_as, read_stated, with_patches
-from napari_wsimil.bags.passport import passport
-from napari_wsimil.bags.stated import Confirmed
+from napari_wsimil.features.encoders.compare import agreement
+from napari_wsimil.features.encoders.factory import create_encoder
+from napari_wsimil.features.importers.base import Confirmed
+from napari_wsimil.features.importers.open import bag_as, read_stated, with_patches
+from napari_wsimil.features.report import passport
 from napari_wsimil.learning.feature_links import links_of, survey_study
 from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.study.create_study import open_study
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_wsimil._cli_slides import Patches
-    from napari_wsimil.bags.passport import Passport
+    from napari_wsimil.features.report import Passport
 
 #: Which option answers a question.
 _OPTIONS = {

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from napari_wsimil._cli_console import warn
 from napari_wsimil.app.record_work import effect_of
-from napari_wsimil.bags.bag import features_digest
 from napari_wsimil.explain.whatif import main_movement
+from napari_wsimil.features.bag import features_digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

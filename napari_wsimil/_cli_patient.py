@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from napari_wsimil.bags.bag import Bag
     from napari_wsimil.cohort.manifest import Patient
     from napari_wsimil.explain.predict import PatientPrediction
+    from napari_wsimil.features.bag import Bag
     from napari_wsimil.models.base import MILModel
     from napari_wsimil.models.card import Card
 

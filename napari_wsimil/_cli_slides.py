@@ -13,15 +13,15 @@ import torch
 from napari_wsimil._cli_console import follow, remark, sentence, warn
 from napari_wsimil.app.case import Case
 from napari_wsimil.app.opening import Opening
-from napari_wsimil.bags.encoders import create_encoder
-from napari_wsimil.bags.exchange import bag_as, is_features, read_stated, with_patches
-from napari_wsimil.bags.features import estimate, extract_features
-from napari_wsimil.bags.stated import Confirmed
-from napari_wsimil.bags.store import is_finished, load_bag
 from napari_wsimil.cohort.manifest import SlideRow
 from napari_wsimil.explain.looks import after_looks
 from napari_wsimil.explain.predict import predict
 from napari_wsimil.explain.query import ask
+from napari_wsimil.features.encoders.factory import create_encoder
+from napari_wsimil.features.extraction import estimate, extract_features
+from napari_wsimil.features.importers.base import Confirmed
+from napari_wsimil.features.importers.open import bag_as, is_features, read_stated, with_patches
+from napari_wsimil.features.store import is_finished, load_bag
 from napari_wsimil.learning.checkpoint import load_checkpoint
 from napari_wsimil.learning.closer import closer_for
 from napari_wsimil.learning.cohort import feature_path, read_cohort
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from napari_wsimil.bags.bag import Bag
-    from napari_wsimil.bags.encoders import PatchEncoder
     from napari_wsimil.clinical.schema import Record
     from napari_wsimil.cohort.manifest import Manifest, Patient
     from napari_wsimil.explain.predict import Prediction
+    from napari_wsimil.features.bag import Bag
+    from napari_wsimil.features.encoders.factory import PatchEncoder
     from napari_wsimil.models.base import MILModel
     from napari_wsimil.models.card import Card
     from napari_wsimil.slides.geometry import Region

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from napari_wsimil.bags.bag import Bag
     from napari_wsimil.clinical.schema import ClinicalSchema, Record
     from napari_wsimil.cohort.manifest import SlideRow
     from napari_wsimil.explain.noise import Noise
     from napari_wsimil.explain.rerun import Row
     from napari_wsimil.explain.whatif import WhatIf
+    from napari_wsimil.features.bag import Bag
     from napari_wsimil.models.base import Explanation, MILModel
     from napari_wsimil.models.card import Card
 

@@ -597,7 +597,7 @@ def import_weights(
     from datetime import date
 
     from napari_wsimil._cli_given import class_names
-    from napari_wsimil.bags.exchange import open_bag
+    from napari_wsimil.features.importers.open import open_bag
     from napari_wsimil.learning.checkpoint import save_checkpoint
     from napari_wsimil.learning.releases import import_release
 

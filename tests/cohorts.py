@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from napari_wsimil.bags.bag import Bag
-from napari_wsimil.bags.store import save_bag
+from napari_wsimil.features.bag import Bag
+from napari_wsimil.features.store import save_bag
 from napari_wsimil.learning.planted import ENCODER, STRIDE, planted_grid, tissue_cells
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from napari_wsimil.bags.bag import Bag
 from napari_wsimil.clinical.field import Field, Kind
 from napari_wsimil.clinical.schema import ClinicalSchema, validated
+from napari_wsimil.features.bag import Bag
 from napari_wsimil.models import create_model
 from napari_wsimil.models.card import Card
 from napari_wsimil.models.record import RecordFormat

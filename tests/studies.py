@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from cohorts import CLASSES, SPLITS, make_bag
 
-from napari_wsimil.bags.store import save_bag
 from napari_wsimil.clinical.field import Absent, Field, Kind
 from napari_wsimil.clinical.schema import ClinicalSchema, Record
 from napari_wsimil.cohort.manifest import Patient, SlideRow, Split
+from napari_wsimil.features.store import save_bag
 from napari_wsimil.study.create_study import Study, Unit, create_study
 from napari_wsimil.study.orm import VERSION
 from napari_wsimil.study.records import CHANGES

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_wsimil.bags.bag import Bag
+from napari_wsimil.features.bag import Bag
 from napari_wsimil.models.abmil import ABMIL
 from napari_wsimil.models.acmil import ACMIL
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from napari_wsimil.bags.agreement import Agreement, agreement, cosine
-from napari_wsimil.bags.bag import Bag
-from napari_wsimil.bags.encoders import create_encoder
-from napari_wsimil.bags.features import extract_features
-from napari_wsimil.bags.store import save_bag
 from napari_wsimil.cli import main
+from napari_wsimil.features.bag import Bag
+from napari_wsimil.features.encoders.compare import Agreement, agreement, cosine
+from napari_wsimil.features.encoders.factory import create_encoder
+from napari_wsimil.features.extraction import extract_features
+from napari_wsimil.features.store import save_bag
 from napari_wsimil.slides.patch_grid import PatchGrid
 from napari_wsimil.slides.slide import open_slide
 

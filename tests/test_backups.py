@@ -14,9 +14,9 @@ from cohorts import make_bag
 from studies import SCHEMA, as_version_2, as_wal, beside, damage, record, small_study
 
 from napari_wsimil.app.sharing import share
-from napari_wsimil.bags.store import save_bag
 from napari_wsimil.cli import main
 from napari_wsimil.cohort.manifest import Patient
+from napari_wsimil.features.store import save_bag
 from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.study import backups
 from napari_wsimil.study.audit_log import Act

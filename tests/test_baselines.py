@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_wsimil.bags.bag import Bag
+from napari_wsimil.features.bag import Bag
 from napari_wsimil.models import create_model
 from napari_wsimil.models.base import ExplanationKind, MILModel, MILOutput
 from napari_wsimil.models.fullattention import FullAttention

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from napari_wsimil.app.demo import MODELS, SCHEMA
-from napari_wsimil.bags.bag import Bag
 from napari_wsimil.clinical.schema import read_schema
 from napari_wsimil.explain.branches import (
     Route,
@@ -21,6 +20,7 @@ from napari_wsimil.explain.branches import (
     said_by,
 )
 from napari_wsimil.explain.predict import predict
+from napari_wsimil.features.bag import Bag
 from napari_wsimil.learning.checkpoint import load_checkpoint, save_checkpoint
 from napari_wsimil.models import create_model
 from napari_wsimil.models.survival import Survival

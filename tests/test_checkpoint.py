@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from napari_wsimil.bags.bag import Bag
+from napari_wsimil.features.bag import Bag
 from napari_wsimil.learning.cards import describe
 from napari_wsimil.learning.cases import Case
 from napari_wsimil.learning.checkpoint import CheckpointError, load_checkpoint, save_checkpoint

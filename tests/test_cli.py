@@ -18,11 +18,11 @@ import tifffile
 import torch
 
 from napari_wsimil._cli_slides import Patches, extract_missing
-from napari_wsimil.bags.encoders import create_encoder
-from napari_wsimil.bags.features import extract_features
-from napari_wsimil.bags.store import load_bag, save_bag
 from napari_wsimil.cli import main
 from napari_wsimil.cohort.manifest import read_manifest
+from napari_wsimil.features.encoders.factory import create_encoder
+from napari_wsimil.features.extraction import extract_features
+from napari_wsimil.features.store import load_bag, save_bag
 from napari_wsimil.learning.cohort import read_cohort
 from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.slides.patch_grid import make_grid

@@ -12,10 +12,10 @@ from cohorts import make_bag
 from records import with_inputs
 from studies import SCHEMA, planted_study, record, record_history, small_study
 
-from napari_wsimil.bags.store import save_bag
 from napari_wsimil.cli import main
 from napari_wsimil.clinical.schema import read_schema, write_schema
 from napari_wsimil.cohort.table import RecordError
+from napari_wsimil.features.store import save_bag
 from napari_wsimil.learning.checkpoint import load_checkpoint
 from napari_wsimil.learning.cohort import read_cohort
 from napari_wsimil.study.create_study import open_study

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from napari_wsimil.bags.encoders import create_encoder
-from napari_wsimil.bags.features import extract_features
-from napari_wsimil.bags.finer import FineFeatures
-from napari_wsimil.bags.store import load_bag, save_bag
 from napari_wsimil.cli import main
 from napari_wsimil.cohort.manifest import SlideRow, read_manifest
+from napari_wsimil.features.encoders.factory import create_encoder
+from napari_wsimil.features.extraction import extract_features
+from napari_wsimil.features.store import load_bag, save_bag
+from napari_wsimil.features.subpatches import FineFeatures
 from napari_wsimil.learning.closer import SIDE, CloserLook, closer_for, cost_of
 from napari_wsimil.learning.cohort import BagFiles
 from napari_wsimil.learning.evaluation import finish

@@ -16,9 +16,9 @@ from windows import handles, result_of, save_untrained
 
 from napari_wsimil.app.analysis import analyze_job
 from napari_wsimil.app.work import model_job
-from napari_wsimil.bags.parts import take_patches
-from napari_wsimil.bags.store import load_bag
 from napari_wsimil.explain.effect import removed
+from napari_wsimil.features.bag import take_patches
+from napari_wsimil.features.store import load_bag
 from napari_wsimil.slides.geometry import SlideError
 from napari_wsimil.slides.readers.openslide import OpenSlideReader
 from napari_wsimil.slides.readers.tiffslide import TiffSlideReader
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from napari_wsimil.app.session import LoadedModel
-    from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.features.bag import Bag
 
 #: Reads without end from four threads while a fifth closes, 5 times over; a fault ends it.
 RACE = """

@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 from cohorts import make_bag
 
-from napari_wsimil.bags.exchange import open_bag
-from napari_wsimil.bags.store import is_finished, load_bag, save_bag
+from napari_wsimil.features.importers.open import open_bag
+from napari_wsimil.features.store import is_finished, load_bag, save_bag
 
 if TYPE_CHECKING:
-    from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.features.bag import Bag
 
 #: Opens damaged copies in a process of its own: h5py crashed or looped on some before.
 _SCRIPT = """
 import sys, numpy as np
 from pathlib import Path
-from napari_wsimil.bags.exchange import open_bag
+from napari_wsimil.features.importers.open import open_bag
 source, target, seeds, options = sys.argv[1], Path(sys.argv[2]), *map(eval, sys.argv[3:])
 whole = Path(source).read_bytes()
 opened = 0

@@ -14,13 +14,13 @@ from sklearn.metrics import roc_auc_score
 
 from napari_wsimil.app import demo
 from napari_wsimil.app.opening import Opening
-from napari_wsimil.bags.encoders import create_encoder
-from napari_wsimil.bags.finer import with_finer
-from napari_wsimil.bags.store import is_finished, load_bag
 from napari_wsimil.clinical.schema import read_schema
 from napari_wsimil.cohort.manifest import Split, read_manifest
 from napari_wsimil.explain.predict import Prediction, predict
 from napari_wsimil.explain.sweep import ranked, sweep
+from napari_wsimil.features.encoders.factory import create_encoder
+from napari_wsimil.features.store import is_finished, load_bag
+from napari_wsimil.features.subpatches import with_finer
 from napari_wsimil.learning.checkpoint import load_checkpoint
 from napari_wsimil.learning.cohort import read_cohort
 from napari_wsimil.learning.evaluation import finish

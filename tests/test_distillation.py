@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_wsimil.bags.bag import Bag, ClinicalTokens
+from napari_wsimil.features.bag import Bag, ClinicalTokens
 from napari_wsimil.learning.evaluation import evaluate, finish
 from napari_wsimil.learning.fit import FitConfig, fit
 from napari_wsimil.learning.planted_records import GROUPS, Records, plant_records

@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from napari_wsimil.bags.bag import Bag, ClinicalTokens
-from napari_wsimil.bags.parts import take_patches
-from napari_wsimil.bags.store import save_bag
 from napari_wsimil.cli import main
 from napari_wsimil.explain.effect import curves, removed
 from napari_wsimil.explain.effect_export import export_curves, figure
 from napari_wsimil.explain.predict import Prediction, predict
 from napari_wsimil.explain.ranking import ranked, top
+from napari_wsimil.features.bag import Bag, ClinicalTokens, take_patches
+from napari_wsimil.features.store import save_bag
 from napari_wsimil.learning.checkpoint import save_checkpoint
 from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.models import create_model

@@ -9,8 +9,8 @@ import pytest
 import torch
 from windows import save_untrained
 
-from napari_wsimil.bags.parts import take_patches
 from napari_wsimil.explain.predict import predict
+from napari_wsimil.features.bag import take_patches
 from napari_wsimil.slides.geometry import Region
 
 if TYPE_CHECKING:

@@ -18,15 +18,14 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from napari_wsimil.bags import encoder_timm
-from napari_wsimil.bags.encoder_card import require_encoder
-from napari_wsimil.bags.encoder_weights import read_weights, timm_names
-from napari_wsimil.bags.encoders import KNOWN, create_encoder
+from napari_wsimil.features.encoders import timm as encoder_timm
+from napari_wsimil.features.encoders.base import read_weights, require_encoder, timm_names
+from napari_wsimil.features.encoders.factory import KNOWN, create_encoder
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_wsimil.bags.encoder_table import KnownEncoder
+    from napari_wsimil.features.encoders.catalog import KnownEncoder
 
 
 def patches_of(count: int, pixels: int = 224) -> Tensor:
@@ -177,7 +176,7 @@ def test_an_onnx_encoder_is_known_by_its_external_weights_too(tmp_path: Path) ->
 
 
 def test_a_tensor_of_a_nested_graph_counts_as_well(tmp_path: Path) -> None:
-    from napari_wsimil.bags.onnx_files import external_files
+    from napari_wsimil.features.encoders.onnx_files import external_files
 
     inner = onnx.load(
         external_onnx(tmp_path / "in.onnx", np.ones((1, 3, 8, 8)), "deep.bin"),
@@ -215,7 +214,7 @@ def test_an_onnx_file_reads_weights_of_its_own_folder_alone(tmp_path: Path, loca
 
 
 def test_an_onnx_file_with_any_byte_changed_is_read_or_named(tmp_path: Path) -> None:
-    from napari_wsimil.bags.onnx_files import hash_onnx
+    from napari_wsimil.features.encoders.onnx_files import hash_onnx
 
     whole = external_onnx(tmp_path / "a.onnx", np.ones((4, 3, 8, 8))).read_bytes()
     rng, path = np.random.default_rng(3), tmp_path / "b.onnx"
@@ -335,8 +334,10 @@ def test_names_of_hugging_face_become_timms() -> None:
 
 @pytest.mark.usefixtures("timm")
 def test_nothing_is_downloaded_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_wsimil.bags.encoders.import_timm", lambda: None)
-    monkeypatch.setattr("napari_wsimil.bags.encoders.download", lambda _: pytest.fail("asked"))
+    monkeypatch.setattr("napari_wsimil.features.encoders.factory.import_timm", lambda: None)
+    monkeypatch.setattr(
+        "napari_wsimil.features.encoders.factory.download", lambda _: pytest.fail("asked")
+    )
     with pytest.raises(ValueError, match=r"uni: its weights.*Ask for access.*MahmoodLab/UNI"):
         create_encoder("uni")
 

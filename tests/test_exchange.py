@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from napari_wsimil.bags.exchange import open_bag
+from napari_wsimil.features.importers.open import open_bag
 
 if TYPE_CHECKING:
     from pathlib import Path

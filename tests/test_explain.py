@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from napari_wsimil.bags.bag import Bag
-from napari_wsimil.bags.store import save_bag
 from napari_wsimil.cli import main
 from napari_wsimil.explain.predict import predict
 from napari_wsimil.explain.query import ask, patches_in, summaries
+from napari_wsimil.features.bag import Bag
+from napari_wsimil.features.store import save_bag
 from napari_wsimil.learning.checkpoint import save_checkpoint
 from napari_wsimil.models import create_model
 from napari_wsimil.models.abmil import ABMIL

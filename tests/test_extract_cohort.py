@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_wsimil.bags.store import load_bag
 from napari_wsimil.cli import main
+from napari_wsimil.features.store import load_bag
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,16 +10,16 @@ import pytest
 import torch
 from cohorts import SPLITS, make_bag, write_manifest
 
-from napari_wsimil.bags.store import load_bag, save_bag
 from napari_wsimil.cli import main
 from napari_wsimil.cohort.barcodes import participant
+from napari_wsimil.features.store import load_bag, save_bag
 from napari_wsimil.learning.checkpoint import load_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.features.bag import Bag
 
     Run = Callable[..., tuple[int, dict[str, Any], str]]
 

@@ -11,13 +11,13 @@ import h5py
 import numpy as np
 import pytest
 
-from napari_wsimil.bags.checks import Verdict
-from napari_wsimil.bags.stated import Confirmed, Tool
-from napari_wsimil.bags.survey import Survey, survey_features
 from napari_wsimil.cli import main
 from napari_wsimil.clinical.field import Field, Kind
 from napari_wsimil.clinical.schema import ClinicalSchema
 from napari_wsimil.cohort.manifest import Patient, SlideRow, read_manifest
+from napari_wsimil.features.checks import Verdict
+from napari_wsimil.features.importers.base import Confirmed, Tool
+from napari_wsimil.features.matching import Survey, survey_features
 from napari_wsimil.learning.cohort import bag_of_slide
 from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.learning.feature_links import links_of, survey_study

@@ -10,8 +10,8 @@ import pytest
 import torch
 from cohorts import SPLITS, make_bag, write_manifest
 
-from napari_wsimil.bags.store import load_bag, save_bag
 from napari_wsimil.cli import main
+from napari_wsimil.features.store import load_bag, save_bag
 from napari_wsimil.learning.checkpoint import load_checkpoint
 from napari_wsimil.slides.reading import Reading
 

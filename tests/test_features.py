@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from napari_wsimil.bags.encoder_card import EncoderCard, PatchEncoder
-from napari_wsimil.bags.features import Progress, estimate, extract_features
-from napari_wsimil.bags.store import load_bag
+from napari_wsimil.features.encoders.base import EncoderCard, PatchEncoder
+from napari_wsimil.features.extraction import Progress, estimate, extract_features
+from napari_wsimil.features.store import load_bag
 from napari_wsimil.slides.geometry import SlideError
 from napari_wsimil.slides.patch_grid import PatchGrid, lay_grid
 from napari_wsimil.slides.reading import READER_VERSION, Reading
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
-    from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.features.bag import Bag
 
 
 class CodedSlide:

@@ -11,10 +11,9 @@ import pytest
 import torch
 from windows import handles
 
-from napari_wsimil.bags.bag import Bag
-from napari_wsimil.bags.encoder_card import EncoderCard, PatchEncoder
-from napari_wsimil.bags.finer import FineFeatures, own_finer, with_finer
-from napari_wsimil.bags.parts import take_patches
+from napari_wsimil.features.bag import Bag, take_patches
+from napari_wsimil.features.encoders.base import EncoderCard, PatchEncoder
+from napari_wsimil.features.subpatches import FineFeatures, own_finer, with_finer
 from napari_wsimil.models.sasha import SASHA
 from napari_wsimil.slides.geometry import SlideError
 from napari_wsimil.slides.patch_grid import PatchGrid

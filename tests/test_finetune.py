@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from scipy.ndimage import minimum_filter
 from torch import nn
 
-from napari_wsimil.bags.encoder_card import IMAGENET_MEAN, IMAGENET_STD
+from napari_wsimil.features.encoders.base import IMAGENET_MEAN, IMAGENET_STD
 from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.learning.finetune import CONFIG, EndToEnd, augmented, encode, finetune, identity
 from napari_wsimil.learning.fit import Epoch, TrainingError

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_wsimil.bags.bag import Bag, ClinicalTokens
-from napari_wsimil.bags.parts import take_patches
+from napari_wsimil.features.bag import Bag, ClinicalTokens, take_patches
 from napari_wsimil.learning.cases import Case, check_cases, draw_patches
 from napari_wsimil.learning.evaluation import Step, evaluate, finish
 from napari_wsimil.learning.fit import Epoch, FitConfig, TrainingError, fit, rate

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from napari_wsimil.app.following import Question, Revised, answers
-from napari_wsimil.bags.bag import Bag
 from napari_wsimil.explain.predict import Prediction
+from napari_wsimil.features.bag import Bag
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_wsimil.bags.exchange import open_bag
+from napari_wsimil.features.importers.open import open_bag
 
 if TYPE_CHECKING:
     from pathlib import Path

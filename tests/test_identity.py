@@ -13,10 +13,10 @@ import torch
 from cohorts import CLASSES, make_bag
 from sklearn.model_selection import StratifiedKFold
 
-from napari_wsimil.bags.store import save_bag
 from napari_wsimil.cli import main
 from napari_wsimil.cohort.manifest import SlideRow
 from napari_wsimil.cohort.table import RecordError
+from napari_wsimil.features.store import save_bag
 from napari_wsimil.learning.checkpoint import load_checkpoint
 from napari_wsimil.learning.evaluation import Scores, finish
 from napari_wsimil.learning.identity import slide_key

@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy.special import erf
 
-from napari_wsimil.bags.bag import Bag
+from napari_wsimil.features.bag import Bag
 from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.learning.fit import FitConfig, fit
 from napari_wsimil.learning.planted import Lesions, plant

@@ -15,11 +15,11 @@ from cohorts import make_bag
 from records import D, make_reader, make_slide
 from studies import small_study
 
-from napari_wsimil.bags.encoder_card import EncoderCard, PatchEncoder
-from napari_wsimil.bags.finer import with_finer
-from napari_wsimil.bags.store import save_bag
 from napari_wsimil.cohort.manifest import Manifest, Split
 from napari_wsimil.explain.predict import predict
+from napari_wsimil.features.encoders.base import EncoderCard, PatchEncoder
+from napari_wsimil.features.store import save_bag
+from napari_wsimil.features.subpatches import with_finer
 from napari_wsimil.learning.assessment import chosen_patients
 from napari_wsimil.learning.cards import describe
 from napari_wsimil.learning.cases import Case

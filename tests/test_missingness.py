@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_wsimil.bags.bag import Bag, ClinicalTokens
+from napari_wsimil.features.bag import Bag, ClinicalTokens
 from napari_wsimil.learning.cases import Case, FollowUp
 from napari_wsimil.learning.missingness import missingness, telling
 

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_wsimil.bags.bag import Bag, ClinicalTokens
-from napari_wsimil.bags.parts import take_patches
+from napari_wsimil.features.bag import Bag, ClinicalTokens, take_patches
 from napari_wsimil.learning.checkpoint import load_checkpoint, save_checkpoint
 from napari_wsimil.models import MODELS, MILModel, create_model, name_of
 from napari_wsimil.models.base import Explanation, ExplanationKind, MILOutput, Need

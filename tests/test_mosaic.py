@@ -15,7 +15,7 @@ import torch
 from skimage.io import imsave
 from sklearn.metrics import roc_auc_score
 
-from napari_wsimil.bags.encoders import create_encoder
+from napari_wsimil.features.encoders.factory import create_encoder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

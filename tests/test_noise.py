@@ -9,11 +9,11 @@ import pytest
 import torch
 from records import D, make_cohort, make_reader, make_slide
 
-from napari_wsimil.bags.parts import take_patches
 from napari_wsimil.explain import noise as module
 from napari_wsimil.explain.movement import PLACED, Movement, movement
 from napari_wsimil.explain.noise import DRAWN, DRAWS, FOLDS, PARTITION, Noise, noise, noise_at_once
 from napari_wsimil.explain.predict import predict
+from napari_wsimil.features.bag import take_patches
 from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.models import create_model
 from napari_wsimil.models import persam as bags

@@ -12,7 +12,6 @@ import torch
 from cohorts import make_bag
 
 from napari_wsimil.app.sharing import share
-from napari_wsimil.bags.store import save_bag
 from napari_wsimil.cli import main
 from napari_wsimil.clinical.schema import NO_FIELDS, named_schema
 from napari_wsimil.cohort.endpoint import Endpoint
@@ -22,6 +21,7 @@ from napari_wsimil.cohort.table_formats import open_table
 from napari_wsimil.cohort.table_import.plan import FIRST_ROW, NO_COLUMNS, plan_import
 from napari_wsimil.cohort.table_import.summary import report_lines
 from napari_wsimil.cohort.table_import.type_inference import IN_NONE, OTHER_COLUMNS
+from napari_wsimil.features.store import save_bag
 from napari_wsimil.learning.outcomes import Task, check_task, lacking_outcome
 from napari_wsimil.study.create_study import DATABASE, StudyError, create_study, open_study
 from napari_wsimil.study.import_table import import_table, plan_for

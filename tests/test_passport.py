@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_wsimil.bags.checks import Verdict
-from napari_wsimil.bags.exchange import open_bag, read_stated
-from napari_wsimil.bags.passport import Passport, passport
-from napari_wsimil.bags.stated import Confirmed
-from napari_wsimil.bags.store import save_bag
+from napari_wsimil.features.checks import Verdict
+from napari_wsimil.features.importers.base import Confirmed
+from napari_wsimil.features.importers.open import open_bag, read_stated
+from napari_wsimil.features.report import Passport, passport
+from napari_wsimil.features.store import save_bag
 from napari_wsimil.slides.slide import Slide, open_slide
 
 if TYPE_CHECKING:

@@ -18,16 +18,16 @@ from studies import SCHEMA
 from windows import save_untrained
 
 import napari_wsimil
-from napari_wsimil.bags.encoder_weights import hash_file, read_weights
-from napari_wsimil.bags.exchange import is_features, open_bag, open_confirmed, read_stated
 from napari_wsimil.bags.scrub import left_out, save_scrubbed
-from napari_wsimil.bags.stated import Confirmed
-from napari_wsimil.bags.store import BagFile, Provenance, is_finished, load_bag, save_bag
-from napari_wsimil.bags.survey import feature_files
 from napari_wsimil.cohort.cbioportal import clinical_files
 from napari_wsimil.cohort.manifest import SlideRow
 from napari_wsimil.cohort.table_formats import workbook_sheets
 from napari_wsimil.explain.effect_export import check_ending
+from napari_wsimil.features.encoders.base import hash_file, read_weights
+from napari_wsimil.features.importers.base import Confirmed
+from napari_wsimil.features.importers.open import is_features, open_bag, open_confirmed, read_stated
+from napari_wsimil.features.matching import feature_files
+from napari_wsimil.features.store import BagFile, Provenance, is_finished, load_bag, save_bag
 from napari_wsimil.learning.checkpoint import check_target, load_checkpoint, save_checkpoint
 from napari_wsimil.learning.cohort import as_predicted, bag_of_slide, feature_path, read_cohort
 from napari_wsimil.learning.evaluation import finish
@@ -55,16 +55,22 @@ HOUSE = Path(napari_wsimil.__file__).parent
 #: Take a `Path` alone: they are called from inside, and open nothing that a user names, or
 #: take the path of an open file to name it in an error.
 INSIDE = {
-    "bags/clam.py": {"state_clam", "beside"},
-    "bags/hdf5.py": {"number", "maybe_number", "read_numbers", "reserve"},
-    "bags/lazyslide.py": {"state_lazyslide"},
-    "bags/onnx_files.py": {"external_files", "hash_onnx"},
-    "bags/places.py": {"whole_coords", "stored_grid"},
-    "bags/seal.py": {"check_sealed"},
-    "bags/slideflow.py": {"state_tensor", "read_tensor"},
-    "bags/stamp.py": {"state_stamp"},
-    "bags/store.py": {"stored_reading", "bag_of"},
-    "bags/trident.py": {"state_trident", "table_shape"},
+    "features/importers/clam.py": {"state_clam", "beside"},
+    "features/hdf5.py": {
+        "number",
+        "maybe_number",
+        "read_numbers",
+        "reserve",
+        "whole_coords",
+        "stored_grid",
+    },
+    "features/importers/lazyslide.py": {"state_lazyslide"},
+    "features/encoders/onnx_files.py": {"external_files", "hash_onnx"},
+    "features/seal.py": {"check_sealed"},
+    "features/importers/slideflow.py": {"state_tensor", "read_tensor"},
+    "features/importers/stamp.py": {"state_stamp"},
+    "features/store.py": {"stored_reading", "bag_of"},
+    "features/importers/trident.py": {"state_trident", "table_shape"},
     "learning/identity.py": {"arranged", "slide_key", "unread_slides"},
     "learning/unfinished.py": {"Unfinished.__init__"},
     "space/phantom/pyramid.py": {"write_tiff"},

@@ -12,15 +12,15 @@ import torch
 from windows import result_of, save_untrained
 
 from napari_wsimil.app.patient_work import row_job
-from napari_wsimil.bags.bag import Bag
-from napari_wsimil.bags.encoders import create_encoder
-from napari_wsimil.bags.store import save_bag
 from napari_wsimil.cli import main
 from napari_wsimil.clinical.field import Field, Kind
 from napari_wsimil.clinical.schema import ClinicalSchema
 from napari_wsimil.cohort.manifest import Patient, SlideRow
 from napari_wsimil.explain.patient import driver, slide_shares
 from napari_wsimil.explain.predict import PatientPrediction, predict, predict_patient
+from napari_wsimil.features.bag import Bag
+from napari_wsimil.features.encoders.factory import create_encoder
+from napari_wsimil.features.store import save_bag
 from napari_wsimil.learning.checkpoint import load_checkpoint
 from napari_wsimil.slides.placeholder import made_up_grid
 from napari_wsimil.study.create_study import create_study

@@ -11,7 +11,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from napari_wsimil.bags.bag import Bag, ClinicalTokens
+from napari_wsimil.features.bag import Bag, ClinicalTokens
 from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.learning.fit import fit
 from napari_wsimil.learning.planted import planted_grid

@@ -10,10 +10,10 @@ import pytest
 import tifffile
 
 from napari_wsimil.app.feature_work import features_job
-from napari_wsimil.bags.checks import Verdict
-from napari_wsimil.bags.exchange import open_bag, open_confirmed, read_stated
-from napari_wsimil.bags.passport import Passport, passport
-from napari_wsimil.bags.stated import Confirmed
+from napari_wsimil.features.checks import Verdict
+from napari_wsimil.features.importers.base import Confirmed
+from napari_wsimil.features.importers.open import open_bag, open_confirmed, read_stated
+from napari_wsimil.features.report import Passport, passport
 from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.slides.patch_grid import make_grid
 from napari_wsimil.slides.slide import Slide, open_slide

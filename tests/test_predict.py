@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from napari_wsimil.bags.bag import Bag
 from napari_wsimil.explain.predict import predict, predict_patient
+from napari_wsimil.features.bag import Bag
 from napari_wsimil.models import MILModel, create_model
 from napari_wsimil.models.card import Card, pseudonym
 from napari_wsimil.slides.patch_grid import PatchGrid

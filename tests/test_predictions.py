@@ -12,10 +12,10 @@ from cohorts import make_bag
 from studies import as_version_1, of_a_later_version, planted_study, record, small_study
 
 from napari_wsimil.app.answer_work import Subject, keep_answer
-from napari_wsimil.bags.store import save_bag
 from napari_wsimil.cli import main
 from napari_wsimil.cohort.manifest import Patient, SlideRow
 from napari_wsimil.explain.predict import predict, predict_patient
+from napari_wsimil.features.store import save_bag
 from napari_wsimil.learning.checkpoint import load_checkpoint
 from napari_wsimil.learning.cohort import bag_of_slide
 from napari_wsimil.study.create_study import StudyError, Unit, open_study

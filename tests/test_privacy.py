@@ -19,12 +19,12 @@ from studies import SCHEMA, as_wal, beside, record
 
 from napari_wsimil.app.forgetting import forget
 from napari_wsimil.app.sharing import share
-from napari_wsimil.bags.exchange import open_bag
-from napari_wsimil.bags.store import save_bag
 from napari_wsimil.cli import main
 from napari_wsimil.clinical.field import Kind
 from napari_wsimil.cohort.manifest import Patient, SlideRow, Split
 from napari_wsimil.cohort.table import RecordError
+from napari_wsimil.features.importers.open import open_bag
+from napari_wsimil.features.store import save_bag
 from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.study.audit_log import Act
 from napari_wsimil.study.create_study import Study, StudyError, create_study, open_study
@@ -457,7 +457,7 @@ def refuse(event, arguments):
 sys.addaudithook(refuse)
 from pathlib import Path
 from cohorts import make_bag
-from napari_wsimil.bags.store import save_bag
+from napari_wsimil.features.store import save_bag
 from napari_wsimil.cli import main
 from napari_wsimil.cohort.manifest import Patient, SlideRow
 from napari_wsimil.study.pseudonyms import default_key, read_key

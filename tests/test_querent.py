@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_wsimil.bags.bag import Bag
-from napari_wsimil.bags.parts import take_patches
+from napari_wsimil.features.bag import Bag, take_patches
 from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.learning.fit import fit
 from napari_wsimil.learning.planted import (

@@ -13,11 +13,11 @@ import torch
 from tiffs import Header, write_tiff
 
 from napari_wsimil.app.feature_work import Laid, features_job
-from napari_wsimil.bags.encoders import create_encoder
-from napari_wsimil.bags.features import extract_features
-from napari_wsimil.bags.store import load_bag, save_bag
 from napari_wsimil.cli import main
 from napari_wsimil.explain.predict import predict
+from napari_wsimil.features.encoders.factory import create_encoder
+from napari_wsimil.features.extraction import extract_features
+from napari_wsimil.features.store import load_bag, save_bag
 from napari_wsimil.learning.cards import describe
 from napari_wsimil.learning.cases import Case
 from napari_wsimil.learning.checkpoint import load_checkpoint, save_checkpoint

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_wsimil.bags.bag import Bag
+from napari_wsimil.features.bag import Bag
 from napari_wsimil.models import create_model
 from napari_wsimil.models.recall import Recall
 from napari_wsimil.models.region_received import received

@@ -13,14 +13,14 @@ import torch
 from records import with_inputs
 
 from napari_wsimil._cli_models import model_facts
-from napari_wsimil.bags.bag import Bag
-from napari_wsimil.bags.store import load_bag, save_bag
 from napari_wsimil.cli import main
 from napari_wsimil.clinical.encoding import encode, fit_statistics
 from napari_wsimil.clinical.schema import ClinicalSchema, read_schema
 from napari_wsimil.cohort.manifest import SlideRow, read_manifest
 from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.explain.predict import predict, predict_patient
+from napari_wsimil.features.bag import Bag
+from napari_wsimil.features.store import load_bag, save_bag
 from napari_wsimil.learning.assessment import assess
 from napari_wsimil.learning.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from napari_wsimil.learning.cohort import BagFiles, read_cohort

@@ -11,10 +11,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from napari_wsimil.bags.bag import Bag
-from napari_wsimil.bags.store import load_bag, save_bag
 from napari_wsimil.cli import main
 from napari_wsimil.explain.predict import predict
+from napari_wsimil.features.bag import Bag
+from napari_wsimil.features.store import load_bag, save_bag
 from napari_wsimil.learning.checkpoint import load_checkpoint, save_checkpoint
 from napari_wsimil.learning.releases import (
     ReleaseError,

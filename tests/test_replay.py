@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from napari_wsimil.bags.bag import Bag
-from napari_wsimil.bags.finer import FineFeatures
 from napari_wsimil.explain.predict import explore, predict
 from napari_wsimil.explain.replay import Replay
 from napari_wsimil.explain.trajectory import costs, order, sub_patches
+from napari_wsimil.features.bag import Bag
+from napari_wsimil.features.subpatches import FineFeatures
 from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.models import create_model
 from napari_wsimil.models.card import Card

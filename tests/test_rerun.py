@@ -14,8 +14,8 @@ from napari_wsimil.explain.whatif import main_movement
 from napari_wsimil.learning.evaluation import finish
 
 if TYPE_CHECKING:
-    from napari_wsimil.bags.bag import Bag
     from napari_wsimil.clinical.schema import Record
+    from napari_wsimil.features.bag import Bag
 
 COHORT = make_cohort(3)
 

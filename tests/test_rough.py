@@ -10,7 +10,7 @@ import pytest
 from qtpy.compat import isalive
 from windows import Docks, handles, save_untrained
 
-from napari_wsimil.bags.store import load_bag, save_bag
+from napari_wsimil.features.store import load_bag, save_bag
 
 if TYPE_CHECKING:
     from collections.abc import Callable

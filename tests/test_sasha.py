@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from napari_wsimil.bags.bag import Bag
+from napari_wsimil.features.bag import Bag
 from napari_wsimil.learning.cases import Case
 from napari_wsimil.learning.evaluation import Step, evaluate, finish
 from napari_wsimil.learning.fit import Epoch, FitConfig, TrainingError, fit

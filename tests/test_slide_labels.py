@@ -17,12 +17,12 @@ from studies import as_version_2, damage
 from napari_wsimil.app.cohort_view import CohortView
 from napari_wsimil.app.said import Said
 from napari_wsimil.app.sharing import share
-from napari_wsimil.bags.store import save_bag
 from napari_wsimil.cli import main
 from napari_wsimil.clinical.schema import NO_FIELDS
 from napari_wsimil.cohort.manifest import Manifest, Patient, SlideRow, Split, read_manifest
 from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.cohort.table_import.summary import report_lines
+from napari_wsimil.features.store import save_bag
 from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.learning.metrics import bootstrap
 from napari_wsimil.learning.run import checked_run, cohort_of, open_cohort, split_of

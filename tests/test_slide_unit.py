@@ -10,11 +10,11 @@ import pytest
 import torch
 from cohorts import CLASSES, make_bag
 
-from napari_wsimil.bags.store import save_bag
 from napari_wsimil.cli import main
 from napari_wsimil.clinical.field import Field, Kind
 from napari_wsimil.clinical.schema import ClinicalSchema, Record
 from napari_wsimil.cohort.manifest import Patient, SlideRow, Split
+from napari_wsimil.features.store import save_bag
 from napari_wsimil.learning.cases import FollowUp
 from napari_wsimil.learning.checkpoint import load_checkpoint
 from napari_wsimil.learning.evaluation import Scores, finish

@@ -14,8 +14,8 @@ import pytest
 import torch
 from numpy.testing import assert_array_equal
 
-from napari_wsimil.bags.bag import Bag
-from napari_wsimil.bags.store import BagFile, Provenance, is_finished, load_bag, save_bag
+from napari_wsimil.features.bag import Bag
+from napari_wsimil.features.store import BagFile, Provenance, is_finished, load_bag, save_bag
 from napari_wsimil.slides.patch_grid import PatchGrid
 
 if TYPE_CHECKING:

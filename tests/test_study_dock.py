@@ -21,15 +21,15 @@ from napari_wsimil.app.widgets.study_links import LinksDialog
 from napari_wsimil.app.widgets.study_new import NewStudyDialog
 from napari_wsimil.app.widgets.study_schema import SchemaDialog
 from napari_wsimil.app.window import wait_until
-from napari_wsimil.bags.stated import Confirmed
-from napari_wsimil.bags.store import save_bag
-from napari_wsimil.bags.survey import Survey
 from napari_wsimil.clinical.field import Absent
 from napari_wsimil.clinical.schema import NO_FIELDS, named_schema
 from napari_wsimil.cohort.manifest import Patient, SlideRow
 from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.cohort.table_import.column_plan import FIELD, NOTHING, is_use
 from napari_wsimil.cohort.table_import.plan import ImportPlan
+from napari_wsimil.features.importers.base import Confirmed
+from napari_wsimil.features.matching import Survey
+from napari_wsimil.features.store import save_bag
 from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.study import pseudonyms
 from napari_wsimil.study.audit_log import Act

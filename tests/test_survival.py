@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from napari_wsimil.bags.bag import Bag, ClinicalTokens
-from napari_wsimil.bags.store import load_bag, save_bag
 from napari_wsimil.cli import main
 from napari_wsimil.cohort.manifest import Patient, SlideRow
+from napari_wsimil.features.bag import Bag, ClinicalTokens
+from napari_wsimil.features.store import load_bag, save_bag
 from napari_wsimil.learning.cases import Case, FollowUp
 from napari_wsimil.learning.checkpoint import load_checkpoint
 from napari_wsimil.learning.evaluation import Scores, evaluate, finish

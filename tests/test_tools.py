@@ -12,14 +12,14 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from napari_wsimil.bags.exchange import open_bag, read_stated
-from napari_wsimil.bags.stated import Tool
+from napari_wsimil.features.importers.base import Tool
+from napari_wsimil.features.importers.open import open_bag, read_stated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.features.bag import Bag
 
 MPP = 0.2527
 

@@ -18,10 +18,10 @@ from napari_wsimil.app import memory
 from napari_wsimil.app.names import NAMES
 from napari_wsimil.app.training_work import TrainingStep, train_job
 from napari_wsimil.app.work import Step
-from napari_wsimil.bags.store import save_bag
 from napari_wsimil.cli import main
 from napari_wsimil.clinical.schema import NO_FIELDS
 from napari_wsimil.cohort.manifest import Patient, SlideRow, Split
+from napari_wsimil.features.store import save_bag
 from napari_wsimil.learning import cohort as cohort_module
 from napari_wsimil.learning.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from napari_wsimil.learning.options import options_of, settings_of

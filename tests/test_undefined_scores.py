@@ -11,9 +11,9 @@ import pytest
 import torch
 from cohorts import make_bag
 
-from napari_wsimil.bags.store import save_bag
 from napari_wsimil.cli import main
 from napari_wsimil.clinical.schema import NO_FIELDS
+from napari_wsimil.features.store import save_bag
 from napari_wsimil.learning.cases import FollowUp
 from napari_wsimil.learning.checkpoint import load_checkpoint
 from napari_wsimil.learning.evaluation import Scores, finish

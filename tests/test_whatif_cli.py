@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from records import CLASSES, WARD, make_cohort, make_reader, make_slide
 
-from napari_wsimil.bags.store import save_bag
 from napari_wsimil.cli import main
 from napari_wsimil.clinical.field import Absent
 from napari_wsimil.clinical.scenario import read_scenario
@@ -22,6 +21,7 @@ from napari_wsimil.clinical.schema import write_schema
 from napari_wsimil.cohort.manifest import Patient, Split, read_manifest
 from napari_wsimil.cohort.table import RecordError, write_table
 from napari_wsimil.explain.predict import predict
+from napari_wsimil.features.store import save_bag
 from napari_wsimil.learning.checkpoint import load_checkpoint, save_checkpoint
 from napari_wsimil.learning.cohort import read_cohort
 from napari_wsimil.study.audit_log import Act

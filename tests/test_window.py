@@ -15,8 +15,8 @@ from windows import Docks, result_of
 
 from napari_wsimil.app.analysis import analyze_job
 from napari_wsimil.app.work import Step, model_job
-from napari_wsimil.bags.store import save_bag
 from napari_wsimil.explain.scale import Stretch, scaled
+from napari_wsimil.features.store import save_bag
 from napari_wsimil.slides.geometry import MppSource, SlideError
 from napari_wsimil.slides.lazy_array import TooLargeError
 from napari_wsimil.slides.slide import open_slide

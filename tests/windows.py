@@ -12,8 +12,8 @@ from napari_wsimil.app import memory
 from napari_wsimil.app.analysis import analyze_job
 from napari_wsimil.app.names import NAMES
 from napari_wsimil.app.work import Step, model_job
-from napari_wsimil.bags.encoders import create_encoder
-from napari_wsimil.bags.store import save_bag
+from napari_wsimil.features.encoders.factory import create_encoder
+from napari_wsimil.features.store import save_bag
 from napari_wsimil.learning.checkpoint import save_checkpoint
 from napari_wsimil.models import create_model
 from napari_wsimil.models.card import Card

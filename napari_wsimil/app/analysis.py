@@ -18,9 +18,9 @@ from napari_wsimil.app.work import (
     model_job,
     tissue_job,
 )
-from napari_wsimil.bags.encoders import BUILT_IN, create_encoder
-from napari_wsimil.bags.finer import own_finer
 from napari_wsimil.explain.predict import explore, predict
+from napari_wsimil.features.encoders.factory import BUILT_IN, create_encoder
+from napari_wsimil.features.subpatches import own_finer
 from napari_wsimil.models.base import Need
 from napari_wsimil.models.explorer import Explorer
 from napari_wsimil.slides.geometry import SlideError
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_wsimil.app.session import LoadedModel
-    from napari_wsimil.bags.bag import Bag
     from napari_wsimil.clinical.schema import Record
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.explain.predict import Step as Seen
+    from napari_wsimil.features.bag import Bag
     from napari_wsimil.models.card import Card
     from napari_wsimil.slides.slide import Slide
     from napari_wsimil.slides.tissue import Tissue

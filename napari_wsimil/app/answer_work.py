@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from napari_wsimil.app.work import Step
-from napari_wsimil.bags.bag import features_digest
 from napari_wsimil.explain.predict import PatientPrediction
+from napari_wsimil.features.bag import features_digest
 from napari_wsimil.study.create_study import Unit, open_study
 from napari_wsimil.study.predictions import Answer
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
     from pathlib import Path
 
-    from napari_wsimil.bags.bag import Bag
     from napari_wsimil.explain.predict import Prediction
+    from napari_wsimil.features.bag import Bag
     from napari_wsimil.learning.assessment import Assessment
     from napari_wsimil.models.card import Card
     from napari_wsimil.study.create_study import Study

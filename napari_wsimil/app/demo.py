@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from platformdirs import user_cache_path
 
 from napari_wsimil.app.demo_cases import CASES, RESOURCES, SCHEMA, DemoCase, cases_in, make_cases
-from napari_wsimil.bags.encoders import create_encoder
-from napari_wsimil.bags.features import extract_features
-from napari_wsimil.bags.store import is_finished
 from napari_wsimil.cohort.manifest import Split, read_manifest
+from napari_wsimil.features.encoders.factory import create_encoder
+from napari_wsimil.features.extraction import extract_features
+from napari_wsimil.features.store import is_finished
 from napari_wsimil.learning.checkpoint import load_checkpoint
 from napari_wsimil.slides.patch_grid import make_grid
 from napari_wsimil.slides.slide import open_slide

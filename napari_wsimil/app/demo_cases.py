@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_wsimil.bags.encoders import create_encoder
-from napari_wsimil.bags.features import extract_features
-from napari_wsimil.bags.store import is_finished
 from napari_wsimil.clinical.schema import read_schema
 from napari_wsimil.cohort.manifest import read_manifest
+from napari_wsimil.features.encoders.factory import create_encoder
+from napari_wsimil.features.extraction import extract_features
+from napari_wsimil.features.store import is_finished
 from napari_wsimil.slides.patch_grid import make_grid
 from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.slides.tissue import find_tissue

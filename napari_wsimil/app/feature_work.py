@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from napari_wsimil.app.work import Step
-from napari_wsimil.bags.checks import Verdict
-from napari_wsimil.bags.exchange import bag_as, read_stated, with_patches
-from napari_wsimil.bags.passport import passport
-from napari_wsimil.bags.stated import Confirmed
+from napari_wsimil.features.checks import Verdict
+from napari_wsimil.features.importers.base import Confirmed
+from napari_wsimil.features.importers.open import bag_as, read_stated, with_patches
+from napari_wsimil.features.report import passport
 from napari_wsimil.slides.patch_grid import check_places
 from napari_wsimil.slides.placeholder import blank_slide, identity_of, made_up_grid
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
-    from napari_wsimil.bags.bag import Bag
-    from napari_wsimil.bags.passport import Passport
+    from napari_wsimil.features.bag import Bag
+    from napari_wsimil.features.report import Passport
     from napari_wsimil.slides.slide import Slide
 
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from napari_wsimil.app.names import NAMES, unnamed
 from napari_wsimil.app.work import Step
-from napari_wsimil.bags.checks import Verdict
-from napari_wsimil.bags.stated import Confirmed
+from napari_wsimil.features.checks import Verdict
+from napari_wsimil.features.importers.base import Confirmed
 from napari_wsimil.learning.feature_links import links_of, survey_study
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from napari_wsimil.bags.survey import Match, Mismatch, Survey
+    from napari_wsimil.features.matching import Match, Mismatch, Survey
     from napari_wsimil.study.open_study import Study
 
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, TypedDict
 import torch
 
 from napari_wsimil.app.work import Step, stepwise
-from napari_wsimil.bags.bag import features_digest
 from napari_wsimil.explain.noise import noise
 from napari_wsimil.explain.revision import prepare_revisions
 from napari_wsimil.explain.sweep import sweep
 from napari_wsimil.explain.whatif import WhatIf, main_movement
+from napari_wsimil.features.bag import features_digest
 from napari_wsimil.study.audit_log import Act, Effect
 
 if TYPE_CHECKING:

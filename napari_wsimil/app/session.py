@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from napari_wsimil.app.case import Case
     from napari_wsimil.app.user_layers import Shelf
     from napari_wsimil.app.view import Cursor, View
-    from napari_wsimil.bags.bag import Bag
     from napari_wsimil.clinical.schema import Record
     from napari_wsimil.explain.predict import Prediction
+    from napari_wsimil.features.bag import Bag
     from napari_wsimil.models.base import Explanation, MILModel
     from napari_wsimil.models.card import Card
     from napari_wsimil.slides.patch_grid import PatchGrid

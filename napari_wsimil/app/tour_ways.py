@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from napari_wsimil.app.window import settle
-from napari_wsimil.bags.parts import take_patches
-from napari_wsimil.bags.store import save_bag
 from napari_wsimil.explain.ranking import top
+from napari_wsimil.features.bag import take_patches
+from napari_wsimil.features.store import save_bag
 
 if TYPE_CHECKING:
     from collections.abc import Callable

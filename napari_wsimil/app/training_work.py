@@ -16,9 +16,9 @@ from napari_wsimil.app.work import Step
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from napari_wsimil.bags.bag import Bag
     from napari_wsimil.cohort.manifest import Manifest
     from napari_wsimil.explain.predict import Prediction
+    from napari_wsimil.features.bag import Bag
     from napari_wsimil.learning.feature_check import FeatureReport
     from napari_wsimil.learning.fit import Epoch
     from napari_wsimil.learning.outcomes import Task

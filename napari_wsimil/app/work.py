@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_wsimil.bags.bag import Bag
-    from napari_wsimil.bags.encoder_card import PatchEncoder
-    from napari_wsimil.bags.features import Estimate
     from napari_wsimil.clinical.schema import Record
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.explain.predict import Step as Seen
     from napari_wsimil.explain.scale import Stretch
+    from napari_wsimil.features.bag import Bag
+    from napari_wsimil.features.encoders.base import PatchEncoder
+    from napari_wsimil.features.extraction import Estimate
     from napari_wsimil.slides.patch_grid import PatchGrid
 
 #: Seconds between two partial maps while features are made.
@@ -121,8 +121,8 @@ def plan_job(
 ) -> Generator[Step, None, Plan]:
     """Return the plan of an extraction into `path`, its cost measured on a few patches."""
     yield Step("loading the encoder")
-    from napari_wsimil.bags.encoders import create_encoder
-    from napari_wsimil.bags.features import estimate
+    from napari_wsimil.features.encoders.factory import create_encoder
+    from napari_wsimil.features.extraction import estimate
 
     encoder = create_encoder(name, weights)
     yield Step("measuring how long it takes")
@@ -141,7 +141,7 @@ def extract_job(
 
     The map so far comes in `Step.partial`.
     """
-    from napari_wsimil.bags.features import extract_features
+    from napari_wsimil.features.extraction import extract_features
     from napari_wsimil.models.base import Need
 
     if model is not None and (
@@ -204,8 +204,8 @@ def _so_far(
     """Return what the model says of the patches encoded so far."""
     import torch
 
-    from napari_wsimil.bags.bag import Bag
     from napari_wsimil.explain.predict import predict
+    from napari_wsimil.features.bag import Bag
 
     bag = Bag(
         torch.from_numpy(features.copy()),

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import h5py
 
-from napari_wsimil.bags.hdf5 import open_h5, read_attrs
-from napari_wsimil.bags.seal import SEAL
-from napari_wsimil.bags.store import save_bag
+from napari_wsimil.features.hdf5 import open_h5, read_attrs
+from napari_wsimil.features.seal import SEAL
+from napari_wsimil.features.store import save_bag
 
 if TYPE_CHECKING:
-    from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.features.bag import Bag
 
 
 def save_scrubbed(target: Path | str, bag: Bag, name: str) -> None:

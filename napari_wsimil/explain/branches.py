@@ -21,9 +21,9 @@ from napari_wsimil.models.distillation import BD, MULTI, SINGLE
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from napari_wsimil.bags.bag import Bag
     from napari_wsimil.clinical.schema import Record
     from napari_wsimil.explain.predict import Prediction
+    from napari_wsimil.features.bag import Bag
     from napari_wsimil.models.base import MILModel
     from napari_wsimil.models.card import Card
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from napari_wsimil.bags.parts import take_patches
 from napari_wsimil.explain.predict import predict
 from napari_wsimil.explain.ranking import ranked
+from napari_wsimil.features.bag import take_patches
 from napari_wsimil.models.base import check_query
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from napari_wsimil.bags.bag import Bag
     from napari_wsimil.explain.predict import Prediction
+    from napari_wsimil.features.bag import Bag
     from napari_wsimil.models.base import Explanation, MILModel
 
 #: Smallest and largest share of the patches that is taken away, or put alone.

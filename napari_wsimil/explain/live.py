@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, TypeAlias
 import torch
 import torch.nn.functional as F
 
-from napari_wsimil.bags.bag import Bag
 from napari_wsimil.explain.effect import Passes
 from napari_wsimil.explain.mixture import Mixing, Mixture, Rows, read, rows_of
+from napari_wsimil.features.bag import Bag
 from napari_wsimil.models.base import check_query
 from napari_wsimil.models.personal import PersonalAttention, mean_sigmoid, sigmoid_maps
 from napari_wsimil.models.side import in_runs, side_by_side
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from napari_wsimil.bags.bag import ClinicalTokens
+    from napari_wsimil.features.bag import ClinicalTokens
     from napari_wsimil.models.base import Explanation, MILOutput
     from napari_wsimil.models.persam_live import PersAMLive
 

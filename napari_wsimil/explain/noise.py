@@ -15,19 +15,19 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from napari_wsimil.bags.parts import take_patches
 from napari_wsimil.explain.effect import Passes
 from napari_wsimil.explain.movement import Movement
 from napari_wsimil.explain.predict import predict, prediction_of
 from napari_wsimil.explain.whatif import movements
+from napari_wsimil.features.bag import take_patches
 from napari_wsimil.models.persam import PersAM
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
 
-    from napari_wsimil.bags.bag import Bag
     from napari_wsimil.clinical.schema import Record
     from napari_wsimil.explain.predict import Prediction
+    from napari_wsimil.features.bag import Bag
     from napari_wsimil.models.base import MILModel
     from napari_wsimil.models.card import Card
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from napari_wsimil.bags.bag_facts import statistics_of
-from napari_wsimil.bags.encoder_card import require_encoder
+from napari_wsimil.features.bag_facts import statistics_of
+from napari_wsimil.features.encoders.base import require_encoder
 from napari_wsimil.models.distillation import reads_classes
 from napari_wsimil.models.explorer import Explorer
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from napari_wsimil.bags.bag import Bag
     from napari_wsimil.clinical.schema import Record
+    from napari_wsimil.features.bag import Bag
     from napari_wsimil.models.base import Explanation, MILModel, MILOutput
     from napari_wsimil.models.card import Card
     from napari_wsimil.models.sasha.trajectory import Look

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from napari_wsimil.bags.bag import Bag
     from napari_wsimil.clinical.schema import Record
+    from napari_wsimil.features.bag import Bag
     from napari_wsimil.models.base import Explanation, MILModel
     from napari_wsimil.models.card import Card
 

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from napari_wsimil.bags.bag import Bag
     from napari_wsimil.clinical.field import Field, Value
     from napari_wsimil.clinical.schema import ClinicalSchema
     from napari_wsimil.explain.live import Live
     from napari_wsimil.explain.movement import Movement
     from napari_wsimil.explain.predict import Prediction
+    from napari_wsimil.features.bag import Bag
     from napari_wsimil.models.base import MILModel
     from napari_wsimil.models.card import Card
     from napari_wsimil.models.record import RecordFormat

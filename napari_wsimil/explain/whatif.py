@@ -11,10 +11,10 @@ from napari_wsimil.explain.predict import predict
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from napari_wsimil.bags.bag import Bag
     from napari_wsimil.clinical.field import Value
     from napari_wsimil.clinical.schema import Record
     from napari_wsimil.explain.predict import Prediction
+    from napari_wsimil.features.bag import Bag
     from napari_wsimil.models.base import Explanation, MILModel
     from napari_wsimil.models.card import Card
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_wsimil.bags.bag import reading_caveats
-from napari_wsimil.bags.encoder_card import require_encoder
+from napari_wsimil.features.bag import reading_caveats
+from napari_wsimil.features.encoders.base import require_encoder
 from napari_wsimil.learning.cases import FollowUp, unit_of
 from napari_wsimil.learning.cohort import read_cases
 from napari_wsimil.learning.evaluation import evaluate

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
-from napari_wsimil.bags.bag import reading_caveats
-from napari_wsimil.bags.bag_facts import facts_of
+from napari_wsimil.features.bag import reading_caveats
+from napari_wsimil.features.bag_facts import facts_of
 from napari_wsimil.models import name_of
 from napari_wsimil.models.card import Card, pseudonym
 from napari_wsimil.models.training_features import TrainingFeatures
@@ -18,7 +18,7 @@ from napari_wsimil.models.training_features import TrainingFeatures
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from napari_wsimil.bags.bag_facts import BagFacts
+    from napari_wsimil.features.bag_facts import BagFacts
     from napari_wsimil.learning.cases import Case
     from napari_wsimil.models.base import MILModel
     from napari_wsimil.models.record import RecordFormat

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from napari_wsimil.bags.parts import take_patches
+from napari_wsimil.features.bag import take_patches
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from napari_wsimil.bags.bag import Bag
-    from napari_wsimil.bags.bag_facts import BagFacts
     from napari_wsimil.cohort.manifest import Patient
+    from napari_wsimil.features.bag import Bag
+    from napari_wsimil.features.bag_facts import BagFacts
     from napari_wsimil.models.base import MILModel, MILOutput
 
 

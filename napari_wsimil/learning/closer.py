@@ -6,9 +6,9 @@ from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING
 
-from napari_wsimil.bags.encoders import create_encoder
-from napari_wsimil.bags.features import estimate
-from napari_wsimil.bags.finer import with_finer
+from napari_wsimil.features.encoders.factory import create_encoder
+from napari_wsimil.features.extraction import estimate
+from napari_wsimil.features.subpatches import with_finer
 from napari_wsimil.learning.cohort import BagFiles
 from napari_wsimil.learning.options import options_of
 from napari_wsimil.learning.sasha import training_cost
@@ -16,9 +16,9 @@ from napari_wsimil.models.base import Need
 from napari_wsimil.slides.slide import open_slide
 
 if TYPE_CHECKING:
-    from napari_wsimil.bags.bag import Bag
-    from napari_wsimil.bags.encoders import PatchEncoder
     from napari_wsimil.cohort.manifest import Manifest, SlideRow
+    from napari_wsimil.features.bag import Bag
+    from napari_wsimil.features.encoders.factory import PatchEncoder
     from napari_wsimil.learning.sasha import TrainingCost
     from napari_wsimil.learning.training import Plan
     from napari_wsimil.models.base import MILModel

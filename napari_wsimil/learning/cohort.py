@@ -9,11 +9,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, overload
 
-from napari_wsimil.bags.bag_facts import facts_of
-from napari_wsimil.bags.exchange import open_confirmed
-from napari_wsimil.bags.stated import Confirmed
 from napari_wsimil.cohort.manifest import Split, read_manifest
 from napari_wsimil.cohort.table import RecordError, read_table
+from napari_wsimil.features.bag_facts import facts_of
+from napari_wsimil.features.importers.base import Confirmed
+from napari_wsimil.features.importers.open import open_confirmed
 from napari_wsimil.learning.cases import Case
 from napari_wsimil.learning.evaluation import Step
 from napari_wsimil.learning.folds import Fold, folds
@@ -28,10 +28,10 @@ from napari_wsimil.study.open_study import Unit
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
-    from napari_wsimil.bags.bag import Bag, ClinicalTokens
-    from napari_wsimil.bags.bag_facts import BagFacts
     from napari_wsimil.clinical.schema import ClinicalSchema
     from napari_wsimil.cohort.manifest import Manifest, Patient, SlideRow
+    from napari_wsimil.features.bag import Bag, ClinicalTokens
+    from napari_wsimil.features.bag_facts import BagFacts
     from napari_wsimil.learning.outcomes import Outcome
     from napari_wsimil.slides.reading import Reading
 

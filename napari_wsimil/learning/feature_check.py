@@ -13,17 +13,17 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, TypeVar
 
-from napari_wsimil.bags.bag import reading_caveats
-from napari_wsimil.bags.values import odd_norms
 from napari_wsimil.cohort.barcodes import participant_of
+from napari_wsimil.features.bag import reading_caveats
+from napari_wsimil.features.values import odd_norms
 from napari_wsimil.models.card import pseudonym
 from napari_wsimil.models.training_features import MPP_TOLERANCE, TrainingFeatures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from napari_wsimil.bags.bag_facts import BagFacts
     from napari_wsimil.cohort.manifest import Patient
+    from napari_wsimil.features.bag_facts import BagFacts
     from napari_wsimil.models.card import Card
 
 Value = TypeVar("Value", float, int, str)

@@ -6,16 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_wsimil.bags.checks import Verdict
-from napari_wsimil.bags.survey import LinkedFeatures, survey_features
+from napari_wsimil.features.checks import Verdict
+from napari_wsimil.features.matching import LinkedFeatures, survey_features
 from napari_wsimil.study.file_links import CONFIRMED, Link
 from napari_wsimil.study.pseudonyms import default_key, read_key
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from napari_wsimil.bags.stated import Confirmed
-    from napari_wsimil.bags.survey import Match, Survey, Surveyed
+    from napari_wsimil.features.importers.base import Confirmed
+    from napari_wsimil.features.matching import Match, Survey, Surveyed
     from napari_wsimil.study.open_study import Study
 
 

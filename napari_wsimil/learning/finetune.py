@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from napari_wsimil.bags.bag import Bag
+from napari_wsimil.features.bag import Bag
 from napari_wsimil.learning.evaluation import Step
 from napari_wsimil.learning.fit import FitConfig, TrainingError, fit
 from napari_wsimil.models.base import MILModel, MILOutput

@@ -23,7 +23,7 @@ from napari_wsimil.models.standardize import Moments
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
-    from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.features.bag import Bag
     from napari_wsimil.learning.cases import Case
     from napari_wsimil.models.base import MILModel
 

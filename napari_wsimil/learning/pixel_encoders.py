@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import nn
 
-from napari_wsimil.bags.encoder_card import IMAGENET_MEAN, IMAGENET_STD
-from napari_wsimil.bags.encoder_timm import import_timm
-from napari_wsimil.bags.encoder_weights import read_weights, timm_names
+from napari_wsimil.features.encoders.base import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    read_weights,
+    timm_names,
+)
+from napari_wsimil.features.encoders.timm import import_timm
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 import torch
 
-from napari_wsimil.bags.bag import Bag
+from napari_wsimil.features.bag import Bag
 from napari_wsimil.learning.cases import Case
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from napari_wsimil.bags.bag import Bag
+from napari_wsimil.features.bag import Bag
 from napari_wsimil.learning.cases import Case
 from napari_wsimil.slides.patch_grid import PatchGrid
 

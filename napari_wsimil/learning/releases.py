@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.features.bag import Bag
     from napari_wsimil.models.base import MILModel
 
 WRAPPERS = ("model", "state_dict", "model_state_dict")  # under which programs file the weights

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.features.bag import Bag
     from napari_wsimil.learning.cases import Case
     from napari_wsimil.models.base import MILModel
 

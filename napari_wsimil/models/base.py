@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.features.bag import Bag
 
 
 class ExplanationKind(StrEnum):

@@ -18,7 +18,7 @@ from napari_wsimil.models.rows import by_rows
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.features.bag import Bag
     from napari_wsimil.slides.patch_grid import PatchGrid
 
 DIGITS = 5  # after the point; below that, u depends on where in a matrix product a patch is

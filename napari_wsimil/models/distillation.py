@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from napari_wsimil.bags.bag import Bag, ClinicalTokens
+    from napari_wsimil.features.bag import Bag, ClinicalTokens
 
 #: The branches, with the record and without, and the scalar that tells how far they differ.
 MULTI, SINGLE, GAP = "multi-modal", "single-modal", "what the record changes"

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.features.bag import Bag
     from napari_wsimil.models.base import MILOutput
     from napari_wsimil.models.sasha.episode import Episode
     from napari_wsimil.models.sasha.trajectory import Look, Trajectory

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.features.bag import Bag
 
 
 def parse_groups(groups: str) -> tuple[int, ...]:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.features.bag import Bag
     from napari_wsimil.models.local_plan import LocalPlan
     from napari_wsimil.slides.patch_grid import PatchGrid
 

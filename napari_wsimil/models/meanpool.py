@@ -13,7 +13,7 @@ from napari_wsimil.models.rows import by_rows
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.features.bag import Bag
 
 
 class MeanPool(MILModel):

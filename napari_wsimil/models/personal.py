@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from napari_wsimil.bags.bag import Bag, ClinicalTokens
+    from napari_wsimil.features.bag import Bag, ClinicalTokens
 
 EPS = 1e-6  # added to each a', three sigmoids' product, before they are divided by their sum
 CERTAIN, DOUBT = 0.95, 0.05  # smoothed targets of "this class is somewhere on the slide"

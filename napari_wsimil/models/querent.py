@@ -28,7 +28,7 @@ from napari_wsimil.models.rows import ROWS, by_rows
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.features.bag import Bag
     from napari_wsimil.models.regions import Regions
 
 

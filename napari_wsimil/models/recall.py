@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.features.bag import Bag
     from napari_wsimil.slides.patch_grid import PatchGrid
 
 Made = TypeVar("Made")

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_wsimil.bags.bag_facts import BagFacts
+    from napari_wsimil.features.bag_facts import BagFacts
 
 #: Share by which a slide's µm per pixel may differ from the training's.
 MPP_TOLERANCE = 0.1

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from qtpy.QtWidgets import QWidget
 
     from napari_wsimil.app.session import LoadedModel, Pane
-    from napari_wsimil.bags.bag import Bag
     from napari_wsimil.clinical.schema import Record
     from napari_wsimil.explain.predict import Prediction
+    from napari_wsimil.features.bag import Bag
     from napari_wsimil.models.survival import Survival
 
 _NOTHING = "–"

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from qtpy.QtWidgets import QWidget
 
     from napari_wsimil.app.session import LoadedModel, Pane
-    from napari_wsimil.bags.bag import Bag
     from napari_wsimil.clinical.schema import Record
     from napari_wsimil.explain.revision import Revisable
+    from napari_wsimil.features.bag import Bag
 
 #: What is said beside the map while it is older than the record.
 BEHIND = "older than the record; being brought up"

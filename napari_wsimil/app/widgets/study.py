@@ -29,7 +29,7 @@ from napari_wsimil.app.widgets.study_schema import SchemaDialog
 from napari_wsimil.app.widgets.study_slides import StudySlides
 from napari_wsimil.app.widgets.table_corrector import TableCorrector
 from napari_wsimil.app.widgets.writer import Writer
-from napari_wsimil.bags.stated import Confirmed
+from napari_wsimil.features.importers.base import Confirmed
 from napari_wsimil.study.health import DamagedStudyError
 
 if TYPE_CHECKING:

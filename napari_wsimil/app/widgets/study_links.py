@@ -30,7 +30,7 @@ from napari_wsimil.app.widgets.docked import allow
 
 if TYPE_CHECKING:
     from napari_wsimil.app.link_work import Found
-    from napari_wsimil.bags.stated import Confirmed
+    from napari_wsimil.features.importers.base import Confirmed
 
 #: What `exec_` returns where the files are to be checked again with what was said.
 AGAIN = 2

@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     from napari_wsimil.app.session import Session
     from napari_wsimil.app.training_work import Finished
     from napari_wsimil.app.work import Step
-    from napari_wsimil.bags.bag import Bag
     from napari_wsimil.cohort.manifest import Manifest
+    from napari_wsimil.features.bag import Bag
     from napari_wsimil.learning.run import RunConfig
     from napari_wsimil.learning.training import Prepared
 

@@ -16,8 +16,8 @@ from napari_wsimil.learning.unfinished import title
 if TYPE_CHECKING:
     from napari_wsimil.app.session import LoadedModel, Pane
     from napari_wsimil.app.training_work import Finished
-    from napari_wsimil.bags.bag import Bag
     from napari_wsimil.explain.predict import Prediction
+    from napari_wsimil.features.bag import Bag
     from napari_wsimil.learning.fit import Epoch
 
 #: Largest share of the window's time that goes into drawing the newest map.

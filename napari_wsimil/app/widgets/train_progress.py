@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from napari_wsimil.app.session import LoadedModel, Pane
     from napari_wsimil.app.training_work import Finished
     from napari_wsimil.app.work import Step
-    from napari_wsimil.bags.bag import Bag
+    from napari_wsimil.features.bag import Bag
     from napari_wsimil.learning.fit import Epoch
     from napari_wsimil.learning.training import Prepared
 

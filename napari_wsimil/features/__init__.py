@@ -1,0 +1,1 @@
+"""Bags of patch features, their files and encoders."""

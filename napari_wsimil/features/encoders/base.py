@@ -1,0 +1,237 @@
+"""Weights: files of tensors, read without unpickling, their names made timm's."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import re
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+#: Names in Hugging Face's ViT, DINOv2 and CLIP, as patterns, and timm's for the same.
+RENAMED = (
+    (r"^(module|model|vit|dinov2)\.", ""),
+    (r"^vision_model\.", ""),
+    (r"^embeddings\.(cls_token|class_embedding)$", "cls_token"),
+    (r"^embeddings\.position_embeddings?(\.weight)?$", "pos_embed"),
+    (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
+    (r"^embeddings\.patch_embedding\.", "patch_embed.proj."),
+    (r"^encoder\.layers?\.(\d+)\.", r"blocks.\1."),
+    (r"\.attention\.attention\.(query|key|value)\.", r".attn.\1."),
+    (r"\.self_attn\.(q|k|v)_proj\.", r".attn.\1."),
+    (r"\.attention\.output\.dense\.", ".attn.proj."),
+    (r"\.self_attn\.out_proj\.", ".attn.proj."),
+    (r"\.layernorm_before\.|\.layer_norm1\.", ".norm1."),
+    (r"\.layernorm_after\.|\.layer_norm2\.", ".norm2."),
+    (r"\.intermediate\.dense\.", ".mlp.fc1."),
+    (r"^(blocks\.\d+)\.output\.dense\.", r"\1.mlp.fc2."),
+    (r"\.layer_scale(\d)\.lambda1$", r".ls\1.gamma"),
+    (r"^(layernorm|post_layernorm)\.", "norm."),
+    (r"^pre_layrnorm\.", "norm_pre."),
+    (r"^visual_projection\.", "head."),
+)
+
+#: Parts of a checkpoint that do not see patches.
+UNUSED = re.compile(
+    r"^(text_model|text_projection|text|logit_scale|logit_bias|head_dist|pooler)\b"
+    r"|mask_token$|position_ids$|attn_pool_caption|ln_caption|proj_contrast"
+)
+
+
+def hash_file(path: Path | str) -> str:
+    """Return the SHA-256 of a file, hexadecimal."""
+    path = Path(path)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_weights(path: Path | str) -> dict[str, Tensor]:
+    """Return the named tensors of a safetensors file, or of a PyTorch file of tensors only.
+
+    Raises
+    ------
+    ValueError
+        If it is neither; a pickle of anything but tensors is never run.
+    """
+    path = Path(path)
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError) as error:
+        raise ValueError(f"{path}: not a file of plain tensors ({error})") from error
+    for wrapper in ("state_dict", "model"):
+        if isinstance(found, dict) and isinstance(found.get(wrapper), dict):
+            found = found[wrapper]
+    if not isinstance(found, dict) or not all(torch.is_tensor(t) for t in found.values()):
+        raise ValueError(f"{path}: holds no named tensors")
+    return dict(found)
+
+
+def timm_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors that see patches under timm's names."""
+    named = {_timm_name(name): t for name, t in weights.items() if not UNUSED.search(name)}
+    named = {name: t for name, t in named.items() if not UNUSED.search(name)}
+    named = _join_attention(named)
+    for name, axes in (("cls_token", 3), ("pos_embed", 3)):
+        if name in named:
+            named[name] = named[name].reshape((1,) * (axes - named[name].ndim) + named[name].shape)
+    if "norm_pre.weight" in named and "head.weight" in named and "head.bias" not in named:
+        named["head.bias"] = torch.zeros(len(named["head.weight"]))
+    return named
+
+
+def _timm_name(name: str) -> str:
+    for pattern, replacement in RENAMED:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def _join_attention(named: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Put separate queries, keys and values together, as timm has them."""
+    for name in [n for n in named if re.search(r"\.attn\.(query|q)\.", n)]:
+        first, long = re.search(r"\.attn\.(query|q)\.", name), ".attn.query." in name
+        assert first is not None
+        parts = ("query", "key", "value") if long else ("q", "k", "v")
+        stem, end = name[: first.start()], name[first.end() :]
+        tensors = [named.pop(f"{stem}.attn.{part}.{end}") for part in parts]
+        named[f"{stem}.attn.qkv.{end}"] = torch.cat(tensors)
+    return named
+
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class EncoderCard:
+    """What an encoder is, and what it wants to see.
+
+    Attributes
+    ----------
+    name
+        As `create_encoder` takes it.
+    sha256
+        Hash of its weights, or of its definition where it has none; hexadecimal.
+    dim
+        D, the numbers it gives for a patch.
+    pixels
+        Side of a patch in pixels.
+    mpp
+        µm per pixel it was made for; None if not stated.
+    mean, std
+        Of red, green and blue from 0 to 1, by which it standardizes pixels.
+    license
+        Terms of the weights, in a sentence.
+    gated
+        How to get the weights where their owner must be asked; empty if free.
+    notes
+        What to know about how the weights were loaded, for people to read.
+    """
+
+    name: str
+    sha256: str
+    dim: int
+    pixels: int
+    mpp: float | None
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    license: str
+    gated: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def identity(self) -> str:
+        """Name and hash, the same only for encoders that give the same features."""
+        return f"{self.name}@{self.sha256[:16]}"
+
+
+def require_encoder(made_by: str, wanted: str) -> None:
+    """Raise ValueError if features were made by another encoder than a model takes.
+
+    Parameters
+    ----------
+    made_by, wanted
+        Identities; empty where nobody named the encoder.
+    """
+    if made_by != wanted:
+        hint = onnx_hint(made_by, wanted)
+        raise ValueError(
+            f"the features were made by {encoder_name(made_by)}, this model takes those of "
+            f"{encoder_name(wanted)}: extract them again with that encoder{hint}"
+        )
+
+
+def onnx_hint(*identities: str) -> str:
+    """Return why two identities of one ONNX encoder may differ; empty for other encoders."""
+    if not all(identity.startswith("onnx@") for identity in identities):
+        return ""
+    return (
+        ". Earlier versions left external weight files out of an ONNX encoder's identity: if "
+        "it has such files, extract the features anew and train again"
+    )
+
+
+def encoder_name(identity: str) -> str:
+    """Return an encoder's identity for messages, also where nobody named it."""
+    return f'the encoder "{identity}"' if identity else "an encoder nobody named"
+
+
+class PatchEncoder(ABC):
+    """Turns patches into features, without training and without gradients.
+
+    Parameters
+    ----------
+    card
+        What it is.
+    largest_batch
+        Most patches that one call takes in well under a third of a second on a slow
+        core, so that work can be stopped between calls.
+    """
+
+    def __init__(self, card: EncoderCard, largest_batch: int) -> None:
+        self.card = card
+        self.largest_batch = largest_batch
+
+    def __call__(self, patches: Tensor) -> Tensor:
+        """Return (B, D) float32 features of (B, H, W, 3) uint8 patches.
+
+        Raises
+        ------
+        ValueError
+            If the patches have another shape or type than the encoder takes.
+        """
+        self.check(patches)
+        with torch.no_grad():
+            return self.encode(patches).float().cpu()
+
+    @abstractmethod
+    def encode(self, patches: Tensor) -> Tensor:
+        """Return (B, D) features of patches that passed `check`."""
+
+    def check(self, patches: Tensor) -> None:
+        """Raise ValueError if patches are not (B, pixels, pixels, 3) uint8."""
+        size = (self.card.pixels, self.card.pixels, 3)
+        if patches.dtype != torch.uint8 or patches.shape[1:] != size or patches.ndim != 4:
+            raise ValueError(
+                f"{self.card.name} takes uint8 patches of shape (B, {size[0]}, {size[1]}, 3), "
+                f"not {patches.dtype} of {tuple(patches.shape)}"
+            )
+
+    def standardize(self, patches: Tensor) -> Tensor:
+        """Return (B, 3, H, W) float32 pixels as the weights expect them."""
+        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (self.card.mean, self.card.std))
+        return (patches.permute(0, 3, 1, 2).float() / 255 - mean) / std

@@ -1,0 +1,80 @@
+"""Encoders: every way to turn patches into features, by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from napari_wsimil.features.encoders.base import EncoderCard, PatchEncoder
+from napari_wsimil.features.encoders.catalog import KNOWN, KnownEncoder
+from napari_wsimil.features.encoders.onnx import OnnxEncoder
+from napari_wsimil.features.encoders.stain import StainTexture
+from napari_wsimil.features.encoders.timm import TimmEncoder, download, import_timm, timm_encoder
+
+__all__ = ["BUILT_IN", "KNOWN", "EncoderCard", "PatchEncoder", "create_encoder"]
+
+#: The encoder that needs nothing but this package.
+BUILT_IN = "stain-texture"
+
+
+def create_encoder(
+    name: str = BUILT_IN, weights: Path | str | None = None, allow_download: bool = False
+) -> PatchEncoder:
+    """Return an encoder.
+
+    Parameters
+    ----------
+    name
+        `stain-texture` (built in), a name in `KNOWN`, `timm:ARCHITECTURE` with weights, or
+        `onnx` with a file as weights.
+    weights
+        A file of weights on this machine.
+    allow_download
+        Whether weights may be fetched from Hugging Face; nothing is without this.
+
+    Raises
+    ------
+    ValueError
+        If there is no such encoder, its weights are not to be had (the sentence says
+        how to get them), or what it needs is not installed.
+    """
+    if name == BUILT_IN:
+        if weights is not None:
+            raise ValueError(f"{BUILT_IN} has no weights, but {weights} was given")
+        return StainTexture()
+    path = None if weights is None else _existing(Path(weights))
+    if name == "onnx":
+        return OnnxEncoder(_given(path, "onnx needs the file: weights=FILE.onnx"))
+    if name.startswith("timm:"):
+        file = _given(path, f"{name} needs a file of weights: weights=FILE")
+        return TimmEncoder(name, timm_encoder(name, file), file)
+    if name not in KNOWN:
+        raise ValueError(
+            f"no encoder is called {name!r}: known are {BUILT_IN}, {', '.join(KNOWN)}, "
+            "timm:ARCHITECTURE and onnx"
+        )
+    return _known_encoder(name, KNOWN[name], path, allow_download)
+
+
+def _known_encoder(
+    name: str, known: KnownEncoder, path: Path | None, allow_download: bool
+) -> PatchEncoder:
+    import_timm()
+    if path is None and not allow_download:
+        raise ValueError(
+            f"{name}: its weights are not here and nothing is downloaded unasked. "
+            f"{known.access} Then give weights=FILE, or allow the download. "
+            f"License: {known.license}."
+        )
+    return TimmEncoder(name, known, path or download(known))
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such file of weights")
+    return path
+
+
+def _given(path: Path | None, need: str) -> Path:
+    if path is None:
+        raise ValueError(need)
+    return path

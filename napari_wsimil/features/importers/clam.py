@@ -1,0 +1,106 @@
+"""CLAM: features and coordinates in one file, the sizes of patches in another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_wsimil.features.hdf5 import number, open_h5, read_attrs, read_numbers, whole_coords
+from napari_wsimil.features.importers.base import Stated, Tool, Unit
+from napari_wsimil.features.importers.trident import table_shape
+from napari_wsimil.slides.readers.levels import level_factors
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import h5py
+    from numpy.typing import NDArray
+
+
+def state_clam(path: Path, file: h5py.File, patches: Path | None = None) -> Stated:
+    """Return what a file of features and coordinates says, or one of features alone.
+
+    Parameters
+    ----------
+    patches
+        CLAM's file of patches of the same slide, which states the sizes.
+
+    Raises
+    ------
+    ValueError
+        If features are missing, or the other file's coordinates are not the same.
+    """
+    if "features" not in file:
+        raise ValueError(
+            f"{path}: no features in it, only {sorted(file) or 'nothing'}"
+            + (": give the file of features, and this one as patches" if "coords" in file else "")
+        )
+    coords = whole_coords(path, file["coords"]) if "coords" in file else None
+    sizes = {} if coords is None else _sizes(path, coords, read_attrs(file["coords"]), patches)
+    return Stated(
+        path=path,
+        tool=Tool.NONE if coords is None else Tool.CLAM,
+        shape=(0, 0) if file["features"].shape is None else table_shape(path, file["features"]),
+        load=lambda: _features(path),
+        corners=None if coords is None else coords.astype(np.float64),
+        unit=Unit.NONE if coords is None else Unit.PIXELS,
+        encoder=str(read_attrs(file["features"]).get("encoder") or ""),
+        patch_size=sizes.get("patch_size"),
+        pixels=sizes.get("pixels"),
+    )
+
+
+def beside(path: Path) -> Path | None:
+    """Return CLAM's file of patches of the slide of a file of features, if it lies beside."""
+    if path.suffix.lower() != ".h5":
+        return None
+    for folder in (path.parent / "patches", path.parent.parent / "patches"):
+        if folder != path.parent and (folder / path.name).is_file():
+            return folder / path.name
+    return None
+
+
+def _sizes(
+    path: Path, coords: NDArray[np.int64], attrs: dict[str, Any], patches: Path | None
+) -> dict[str, int]:
+    """Return the sizes that CLAM states with the coordinates, or in its file of patches."""
+    if patches is None:
+        return _stated_sizes(path, attrs)
+    with open_h5(patches) as file:
+        if "coords" not in file or not np.array_equal(
+            read_numbers(patches, file["coords"]), coords
+        ):
+            raise ValueError(f"{patches}: its coords are not those of {path}")
+        return _stated_sizes(patches, read_attrs(file["coords"]))
+
+
+def _stated_sizes(path: Path, attrs: dict[str, Any]) -> dict[str, int]:
+    """CLAM's patch size is in pixels of a level, whose downsample it states beside it."""
+    if "patch_size" not in attrs or "downsample" not in attrs:
+        return {}
+    pixels = int(number(path, attrs, "patch_size"))
+    factor = _factor(path, attrs, pixels)
+    if factor is None:
+        return {"pixels": pixels}
+    return {"pixels": pixels, "patch_size": round(pixels * factor)}
+
+
+def _factor(path: Path, attrs: dict[str, Any], pixels: int) -> float | None:
+    """Return the level's factor; None where its axes disagree.
+
+    CLAM states size over size for each axis, which on the short axis of an elongated slide is
+    not the level's factor; with the level's own size beside it, that can be told.
+    """
+    first = number(path, attrs, "downsample")
+    x, y = (float(value) for value in np.broadcast_to(attrs["downsample"], 2))
+    size = np.ravel(attrs.get("level_dim", ())).tolist()
+    if len(size) == 2 and min(size) >= 1:
+        x, y = level_factors((round(size[0] * x), round(size[1] * y)), (size[0], size[1]))
+        first = x
+    return first if abs(x - y) * pixels <= 1 else None
+
+
+def _features(path: Path) -> NDArray[np.float32]:
+    with open_h5(path) as file:
+        return read_numbers(path, file["features"]).astype(np.float32, copy=False)

@@ -1,0 +1,147 @@
+"""Located: where a file's patches lie, in level-0 pixels, once everything is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_wsimil.features.importers.base import Confirmed, Stated, Tool, Unit
+from napari_wsimil.features.place_readings import read_places
+from napari_wsimil.slides.patch_grid import PatchGrid, modal_stride
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_wsimil.slides.geometry import Resolution
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a file does not say and a person must.
+
+    `fact` is the name of the field of `Confirmed` that answers it, `text` the question.
+    `needed` is False where the features can be used without an answer.
+    """
+
+    fact: str
+    text: str
+    needed: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Located:
+    """Where patches lie, in level-0 pixels of OpenSlide's full canvas.
+
+    Attributes
+    ----------
+    corners
+        (N, 2) float64 of (x, y), top-left.
+    patch_size, step
+        Side, and extent less overlap; real numbers.
+    pixels
+        Side of a patch as the encoder saw it.
+    mpp, mpp_source
+        µm per level-0 pixel, and who says so; None and "unknown".
+    sizes_confirmed
+        Whether a person stated the size or the step, not the file.
+    """
+
+    corners: NDArray[np.float64]
+    patch_size: float
+    step: float
+    pixels: int
+    mpp: float | None
+    mpp_source: str
+    sizes_confirmed: bool
+
+    def grid(self, slide_size: tuple[int, int] | None) -> PatchGrid:
+        """Return the grid, its corners and sides rounded once to whole pixels."""
+        coords = np.round(self.corners).astype(np.int64)
+        side = max(1, round(self.patch_size))
+        stride = modal_stride(coords) or max(1, round(self.step))
+        mpp = None if self.mpp is None else self.mpp * self.patch_size / self.pixels
+        return PatchGrid(coords, side, stride, self.pixels, mpp, slide_size)
+
+
+def level0_mpp(
+    stated: Stated, confirmed: Confirmed, slide: Resolution | None = None
+) -> tuple[float | None, str]:
+    """Return µm per level-0 pixel and who says so: a person, the slide, or the file."""
+    if confirmed.mpp is not None:
+        return confirmed.mpp, "confirmed by the user"
+    if slide is not None and slide.mpp is not None:
+        return slide.mpp, f"the slide ({slide.source})"
+    if stated.mpp is not None:
+        return stated.mpp, f"{stated.tool}'s file"
+    return None, "unknown"
+
+
+def questions(
+    stated: Stated, confirmed: Confirmed, slide: Resolution | None = None
+) -> tuple[Question, ...]:
+    """Return what must be answered before the features can be used, and what should be."""
+    asked = []
+    mpp = level0_mpp(stated, confirmed, slide)[0]
+    size = confirmed.patch_size or stated.patch_size
+    microns = stated.unit is Unit.MICRONS or (not size and stated.patch_um is not None)
+    if stated.corners is not None and microns and mpp is None:
+        asked.append(Question("mpp", "how many µm has a level-0 pixel of the slide?"))
+    if stated.corners is not None and not size and stated.patch_um is None:
+        text = "how large is a patch, in level-0 pixels?"
+        clam = " CLAM's file of patches says it" if stated.tool is Tool.CLAM else ""
+        asked.append(Question("patch_size", text + clam))
+    if not (confirmed.encoder or stated.encoder):
+        asked.append(Question("encoder", "which encoder made the features?", needed=False))
+    return tuple(asked)
+
+
+def locate(stated: Stated, confirmed: Confirmed, slide: Resolution | None = None) -> Located | None:
+    """Return where the patches lie; None for features that have no places.
+
+    Raises
+    ------
+    ValueError
+        If a size is missing; the sentence says which option to give.
+    """
+    if stated.corners is None:
+        return None
+    for question in questions(stated, confirmed, slide):
+        if question.needed:
+            raise ValueError(f"{stated.path}: does not state {_lacking(question.fact)}")
+    mpp, source = level0_mpp(stated, confirmed, slide)
+    scale = 1.0 if stated.unit is Unit.PIXELS else 1 / (mpp or 1)
+    size: float = confirmed.patch_size or stated.patch_size or _side(stated, mpp or 1)
+    corners = stated.corners * scale
+    if stated.centered:
+        corners = corners - size // 2
+    own = confirmed.stride or (stated.step * scale if stated.step else None)
+    corners = read_places(corners, size, own or size, confirmed.reading)
+    return Located(
+        corners=corners,
+        patch_size=size,
+        step=own or size,
+        pixels=confirmed.pixels or stated.pixels or max(1, round(size)),
+        mpp=mpp,
+        mpp_source=source,
+        sizes_confirmed=bool(confirmed.patch_size or confirmed.stride),
+    )
+
+
+def _side(stated: Stated, mpp: float) -> float:
+    """Slideflow cuts a tile down to whole pixels; µm are kept real otherwise."""
+    side = (stated.patch_um or 0) / mpp
+    return float(int(side)) if stated.tool is Tool.SLIDEFLOW else side
+
+
+def _lacking(fact: str) -> str:
+    if fact == "mpp":
+        return (
+            "the size of a level-0 pixel, which its places need: give mpp (µm per level-0 "
+            "pixel; --slide-mpp), or the slide"
+        )
+    return (
+        "how large a patch is: give patch_size (side in level-0 pixels; --patch-size), or "
+        "patches (CLAM's file of patches of this slide)"
+    )

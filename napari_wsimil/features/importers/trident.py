@@ -1,0 +1,81 @@
+"""TRIDENT: files of features that state all sizes; ours are laid out alike."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_wsimil.features.hdf5 import read_attrs, stored_grid, whole_coords
+from napari_wsimil.features.importers.base import Stated, Tool, Unit
+from napari_wsimil.features.store import load_bag, stored_reading
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import h5py
+    from numpy.typing import NDArray
+
+#: What a hash in the name of an encoder follows, see `EncoderCard.identity`.
+_HASH = "@"
+
+
+def state_trident(path: Path, file: h5py.File) -> Stated:
+    """Return what a file of TRIDENT's or ours says.
+
+    Raises
+    ------
+    ValueError
+        If features are missing or a size is not possible.
+    """
+    if "features" not in file:
+        raise ValueError(
+            f"{path}: coordinates of patches without features: give the file in features_… "
+            "beside it"
+        )
+    root, attrs = read_attrs(file), read_attrs(file["coords"])
+    coords = whole_coords(path, file["coords"])
+    grid = stored_grid(path, coords, attrs)
+    encoder = str(root.get("encoder") or read_attrs(file["features"]).get("encoder") or "")
+    own = str(root.get("software") or "").startswith(Tool.OWN)
+    return Stated(
+        path=path,
+        tool=Tool.OWN if own else Tool.TRIDENT,
+        shape=table_shape(path, file["features"]),
+        load=lambda: _features(path),
+        corners=coords.astype(np.float64),
+        unit=Unit.PIXELS,
+        patch_size=grid.patch_size,
+        pixels=grid.pixels,
+        step=grid.stride,
+        mpp=None if grid.mpp is None else grid.mpp * grid.pixels / grid.patch_size,
+        slide_size=grid.slide_size,
+        encoder=encoder,
+        verified=own and _HASH in encoder,
+        slide=str(root.get("slide") or ""),
+        synthetic=bool(root.get("synthetic", False)),
+        reading=stored_reading(path, root),
+    )
+
+
+def table_shape(path: Path, dataset: Any) -> tuple[int, int]:
+    """Return the (N, D) of a dataset of features.
+
+    Raises
+    ------
+    ValueError
+        If it is no table, or one without rows.
+    """
+    shape: tuple[int, ...] = getattr(dataset, "shape", None) or ()
+    if shape[:1] == (0,):
+        raise ValueError(f"{path}: no patches in it: the tool that wrote it found no tissue")
+    if len(shape) != 2:
+        raise ValueError(
+            f"{path}: its features are {shape}, not (N, D): of a whole slide, not of patches?"
+        )
+    return int(shape[0]), int(shape[1])
+
+
+def _features(path: Path) -> NDArray[np.float32]:
+    rows: NDArray[np.float32] = load_bag(path).features.numpy()
+    return rows

@@ -1,0 +1,109 @@
+"""Place readings: other meanings that a file's coordinates can have, scored on tissue.
+
+Exchanged axes, centers given as corners, and places that are off by one patch all lie on
+the slide in a plausible lattice. They show where the patches cover the tissue worse than
+in another reading: the score is the overlap (intersection over union) of patches and
+tissue on a thumbnail.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_wsimil.features.checks import Check, Verdict, overreach
+from napari_wsimil.features.importers.base import READINGS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from napari_wsimil.features.importers.patch_layout import Located
+    from napari_wsimil.slides.tissue import Tissue
+
+_SHIFTS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
+#: Another reading raises doubt if its score is better by the first, and by the second over
+#: the square root of the number of patches: few patches overlap by chance.
+MARGIN = (0.02, 0.5)
+_EDGE = 1.0
+
+
+def read_places(
+    corners: NDArray[np.float64], size: float, step: float, reading: str
+) -> NDArray[np.float64]:
+    """Return (N, 2) corners in another reading of them.
+
+    Parameters
+    ----------
+    size, step
+        Side of a patch and step between patches, in the unit of the corners.
+    reading
+        A name in `READINGS`.
+    """
+    if reading in _SHIFTS:
+        return corners + np.array(_SHIFTS[reading]) * step
+    if reading == "exchanged":
+        return corners[:, ::-1]
+    half = {"centers": -size / 2, "corners": size / 2}.get(reading, 0.0)
+    return corners + half
+
+
+def other_places(where: Located, centered: bool) -> Mapping[str, Located]:
+    """Return the places in every other reading; `centered` if the layout states centers."""
+    names = [name for name in READINGS if name not in ("stated", "corners", "centers")]
+    names.append("corners" if centered else "centers")
+    return {
+        name: replace(where, corners=read_places(where.corners, where.patch_size, where.step, name))
+        for name in names
+    }
+
+
+def check_reading(
+    where: Located,
+    tissue: Tissue | None,
+    size: tuple[int, int] | None,
+    centered: bool,
+    confirmed: str,
+) -> Check:
+    """Return whether another reading of the places covers the tissue better."""
+    if confirmed:
+        text = f"places are read {READINGS[confirmed]}, as the user confirmed"
+        return Check("reading", None, None, Verdict.PASSED, text)
+    if tissue is None or size is None or not tissue.mask.any():
+        text = "no tissue to compare other readings of the places on"
+        return Check("reading", None, None, Verdict.UNTESTED, text)
+    own = coverage(where, tissue)
+    scores = {
+        name: coverage(at, tissue)
+        for name, at in other_places(where, centered).items()
+        if overreach(at, size) <= _EDGE
+    }
+    best = max(scores, key=lambda name: scores[name], default="")
+    least, chance = MARGIN
+    doubt = bool(best) and scores[best] > own + max(least, chance / len(where.corners) ** 0.5)
+    others = ", ".join(
+        f"{READINGS[name]} {score:.2f}"
+        for name, score in sorted(scores.items(), key=lambda pair: -pair[1])[:2]
+    )
+    text = f"overlap of patches and tissue: as stated {own:.2f}" + (f", {others}" if others else "")
+    verdict = Verdict.WARNED if doubt else Verdict.PASSED
+    return Check("reading", own, scores.get(best), verdict, text)
+
+
+def coverage(where: Located, tissue: Tissue) -> float:
+    """Return the intersection over union of patches and tissue, 0 to 1."""
+    height, width = tissue.mask.shape
+    low = np.round(where.corners / tissue.downsample).astype(np.int64)
+    high = np.round((where.corners + where.patch_size) / tissue.downsample).astype(np.int64)
+    (left, top), (right, bottom) = (np.clip(one, 0, (width, height)).T for one in (low, high))
+    steps = np.zeros((height + 1, width + 1), dtype=np.int64)
+    for rows, columns, sign in (
+        (top, left, 1), (bottom, right, 1), (top, right, -1), (bottom, left, -1),
+    ):  # fmt: skip
+        np.add.at(steps, (rows, columns), sign)
+    covered = steps.cumsum(0).cumsum(1)[:height, :width] > 0
+    union = int((covered | tissue.mask).sum())
+    return float((covered & tissue.mask).sum() / union) if union else 0.0

@@ -1,0 +1,321 @@
+"""Passport: where a file's patches are said to lie, and whether that holds on the slide."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_wsimil.features.checks import (
+    Check,
+    Verdict,
+    check_edges,
+    check_number,
+    check_repeats,
+    check_stride,
+    check_tissue,
+)
+from napari_wsimil.features.importers.base import READINGS, Confirmed, Stated, Tool, Unit
+from napari_wsimil.features.importers.patch_layout import Question, level0_mpp, locate, questions
+from napari_wsimil.features.place_readings import check_reading, other_places
+from napari_wsimil.features.values import check_values, values_of
+from napari_wsimil.slides.patch_grid import modal_stride
+from napari_wsimil.slides.tissue import find_tissue
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from napari_wsimil.features.importers.patch_layout import Located
+    from napari_wsimil.slides.slide import Slide
+
+#: Readings that are named where the file's own leaves the slide.
+_NAMED = ("exchanged", "centers", "corners")
+#: Share by which a file's µm per pixel may differ from the slide's.
+_MPP_TOLERANCE = 0.02
+#: Sides of the thumbnail on which tissue is looked for, in pixels.
+_THUMBNAIL = 1024
+_SAME_SLIDE = Check(
+    "tissue", None, None, Verdict.PASSED, "the file has the fingerprint of this very slide"
+)
+_SAME_READING = replace(_SAME_SLIDE, name="reading")
+
+
+@dataclass(frozen=True)
+class Passport:
+    """What is known of a file of features and its places, and the checks of both.
+
+    Attributes
+    ----------
+    tool, unit
+        Who wrote it, and in what it gives places.
+    patches, dim
+        N and D of its features.
+    origin
+        (x, y) of the first corner in level-0 pixels of the full canvas; None without places.
+    bounds
+        (x, y, width, height) of the scanned part, where the file or slide states one.
+    patch_size, patch_um, step
+        Side in level-0 pixels and in µm, and extent less overlap in level-0 pixels.
+    pixels
+        Side of a patch as the encoder saw it.
+    encoder, encoder_source, verified
+        Its name, how far that is to be believed, and whether the file proves it.
+    mpp, mpp_source
+        µm per level-0 pixel, and who says so.
+    checks
+        Edges (a), stride (b), tissue (c), number (d), places, values, and the reading of
+        the places.
+    questions
+        What the file does not say and nobody has answered yet.
+    notes
+        What was taken for granted.
+    content
+        SHA-256 of the features, in hex; empty where they cannot be read.
+    norm
+        Median length of the features; None where they cannot be read.
+    """
+
+    tool: Tool
+    unit: Unit
+    patches: int
+    dim: int
+    origin: tuple[float, float] | None
+    bounds: tuple[int, int, int, int] | None
+    patch_size: float | None
+    patch_um: float | None
+    step: float | None
+    pixels: int | None
+    encoder: str
+    encoder_source: str
+    verified: bool
+    mpp: float | None
+    mpp_source: str
+    checks: tuple[Check, ...]
+    questions: tuple[Question, ...] = ()
+    notes: tuple[str, ...] = ()
+    content: str = ""
+    norm: float | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        """Return the worst of the checks; refused too while a needed answer is missing."""
+        found = {check.verdict for check in self.checks}
+        if any(question.needed for question in self.questions):
+            return Verdict.REFUSED
+        worst = (Verdict.REFUSED, Verdict.WARNED, Verdict.UNTESTED)
+        return next((verdict for verdict in worst if verdict in found), Verdict.PASSED)
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """Return it as plain values by name, for a table, a ledger or JSON."""
+        checks = {c.name: f"{c.verdict}: {c.sentence}" for c in self.checks}
+        return {
+            "tool": self.tool.value,
+            "verdict": self.verdict.value,
+            "patches": self.patches,
+            "dim": self.dim,
+            "unit": self.unit.value,
+            "origin_level0_px": self.origin,
+            "bounds_level0_px": self.bounds,
+            "patch_level0_px": self.patch_size,
+            "patch_um": self.patch_um,
+            "step_level0_px": self.step,
+            "patch_px": self.pixels,
+            "encoder": self.encoder or None,
+            "encoder_source": self.encoder_source,
+            "mpp_um": self.mpp,
+            "mpp_source": self.mpp_source,
+            "content_sha256": self.content or None,
+            "median_norm": self.norm,
+            "checks": checks,
+            "asked": {question.fact: question.text for question in self.questions},
+            "notes": self.notes,
+        }
+
+
+def passport(
+    stated: Stated,
+    confirmed: Confirmed | None = None,
+    slide: Slide | None = None,
+    look: bool = True,
+    features: NDArray[np.float32] | None = None,
+) -> Passport:
+    """Return the passport of a file of features, checked against its slide if there is one.
+
+    Nothing is raised for what does not hold: the checks say it.
+
+    Parameters
+    ----------
+    look
+        Whether to look for tissue under the patches, which reads a thumbnail. It need not be
+        where the file has the slide's fingerprint.
+    features
+        (N, D), where they were read before.
+    """
+    confirmed = confirmed or Confirmed()
+    resolution = None if slide is None else slide.resolution
+    open_questions = questions(stated, confirmed, resolution)
+    asked = any(question.needed for question in open_questions)
+    where = None if asked else locate(stated, confirmed, resolution)
+    mpp, source = level0_mpp(stated, confirmed, resolution)
+    checks = _checks(stated, where, mpp, slide, look, confirmed.reading)
+    values, content, norm = _values(stated, features)
+    doubt = () if confirmed.reading else _doubt(checks, where, stated.centered)
+    encoder, encoder_source = _encoder(stated, confirmed)
+    return Passport(
+        tool=stated.tool,
+        unit=stated.unit,
+        patches=stated.shape[0],
+        dim=stated.shape[1],
+        origin=None if where is None or not len(where.corners) else _first(where.corners),
+        bounds=stated.bounds or _bounds(slide),
+        patch_size=None if where is None else where.patch_size,
+        patch_um=None if where is None or mpp is None else where.patch_size * mpp,
+        step=None if where is None else where.step,
+        pixels=None if where is None else where.pixels,
+        encoder=encoder,
+        encoder_source=encoder_source,
+        verified=stated.verified and not confirmed.encoder,
+        mpp=mpp,
+        mpp_source=source,
+        checks=(*checks[:-1], values, checks[-1]),
+        questions=(*open_questions, *doubt),
+        notes=stated.notes + _remarks(stated, where, slide),
+        content=content,
+        norm=norm,
+    )
+
+
+def _values(
+    stated: Stated, features: NDArray[np.float32] | None
+) -> tuple[Check, str, float | None]:
+    """Return the check of the features, their hash and median length."""
+    try:
+        rows = stated.load() if features is None else features
+    except (ValueError, OSError) as error:
+        return Check("values", None, None, Verdict.REFUSED, str(error)), "", None
+    values = values_of(rows)
+    content = hashlib.sha256(np.ascontiguousarray(rows, dtype=np.float32).data).hexdigest()
+    return check_values(values), content, values.norm
+
+
+def _doubt(
+    checks: tuple[Check, ...], where: Located | None, centered: bool
+) -> tuple[Question, ...]:
+    """Return the question of how the places are meant, where another reading fits better."""
+    by_name = {check.name: check for check in checks}
+    why = by_name["reading"].sentence if by_name["reading"].verdict is Verdict.WARNED else ""
+    if where is not None and by_name["edges"].verdict is Verdict.REFUSED and not why:
+        meant = other_places(where, centered)
+        names = [READINGS[name] for name in _NAMED if name in meant]
+        why = by_name["edges"].sentence
+        if not any(name in why for name in names):
+            return ()
+    if not why:
+        return ()
+    return (Question("reading", f"how are the places meant ({', '.join(READINGS)})? {why}"),)
+
+
+def _first(corners: NDArray[np.float64]) -> tuple[float, float]:
+    x, y = corners[0].tolist()
+    return x, y
+
+
+def _encoder(stated: Stated, confirmed: Confirmed) -> tuple[str, str]:
+    if confirmed.encoder:
+        return confirmed.encoder, "declared by the user, unverified"
+    if stated.verified:
+        return stated.encoder, "named with a hash of its definition by the file"
+    return stated.encoder, "named by the file, unverified" if stated.encoder else "unknown"
+
+
+def _checks(
+    stated: Stated,
+    where: Located | None,
+    mpp: float | None,
+    slide: Slide | None,
+    look: bool,
+    reading: str,
+) -> tuple[Check, ...]:
+    number = check_number(stated.shape[0], None if stated.corners is None else len(stated.corners))
+    if where is None or not len(where.corners):
+        why = "features have no places" if stated.corners is None else "a needed answer is missing"
+        before, after = ("edges", "stride", "tissue"), ("places", "reading")
+        return (*_untested(before, why), number, *_untested(after, why))
+    others = _other_readings(where, stated.unit, mpp, stated.bounds or _bounds(slide))
+    size = stated.slide_size if slide is None else slide.dimensions
+    stride = modal_stride(np.round(where.corners).astype(np.int64))
+    tissue = None if slide is None or not look else find_tissue(slide, _THUMBNAIL)
+    meant = {} if reading else other_places(where, stated.centered)
+    named = {READINGS[name]: at for name, at in meant.items() if name in _NAMED}
+    edges = check_edges(where, size, {**others, **named})
+    return (
+        _same_size(edges, stated, slide),
+        check_stride(where, stride),
+        check_tissue(where, tissue, others) if look else _SAME_SLIDE,
+        number,
+        check_repeats(where),
+        check_reading(where, tissue, size, stated.centered, reading) if look else _SAME_READING,
+    )
+
+
+def _untested(names: tuple[str, ...], why: str) -> list[Check]:
+    return [Check(name, None, None, Verdict.UNTESTED, why) for name in names]
+
+
+def _same_size(edges: Check, stated: Stated, slide: Slide | None) -> Check:
+    """Return the check of the edges, refused where the file is of a slide of another size."""
+    if slide is None or stated.slide_size in (None, slide.dimensions):
+        return edges
+    said, found = (" × ".join(map(str, s)) for s in (stated.slide_size or (), slide.dimensions))
+    text = f"the file is of a slide of {said} level-0 px, this one has {found}"
+    return Check("edges", edges.value, edges.limit, Verdict.REFUSED, text)
+
+
+def _other_readings(
+    where: Located, unit: Unit, mpp: float | None, bounds: tuple[int, int, int, int] | None
+) -> Mapping[str, Located]:
+    """Return the places in the frames and units that other tools are known to mean."""
+    found = {}
+    if bounds is not None and bounds[:2] != (0, 0):
+        offset = np.array(bounds[:2], dtype=np.float64)
+        found["with the offset of the bounds added"] = _at(where, where.corners + offset)
+        found["with the offset of the bounds taken away"] = _at(where, where.corners - offset)
+    if mpp is not None and unit is Unit.PIXELS:
+        found["as µm"] = _at(where, where.corners / mpp)
+    elif mpp is not None:
+        side = where.patch_size * mpp
+        name = "as pixels that were taken for µm"
+        found[name] = _at(replace(where, patch_size=side), where.corners * mpp)
+    return found
+
+
+def _at(where: Located, corners: NDArray[np.float64]) -> Located:
+    return replace(where, corners=corners)
+
+
+def _bounds(slide: Slide | None) -> tuple[int, int, int, int] | None:
+    """Return the scanned part as OpenSlide's properties state it."""
+    said = {} if slide is None else slide.reader.properties
+    names = [f"openslide.bounds-{side}" for side in ("x", "y", "width", "height")]
+    if not all(str(said.get(name, "")).isdigit() for name in names):
+        return None
+    x, y, width, height = (int(said[name]) for name in names)
+    return x, y, width, height
+
+
+def _remarks(stated: Stated, where: Located | None, slide: Slide | None) -> tuple[str, ...]:
+    notes = [] if slide is None else list(slide.notes())
+    mpp = None if slide is None else slide.resolution.mpp
+    if mpp and stated.mpp and abs(stated.mpp / mpp - 1) > _MPP_TOLERANCE:
+        notes.append(f"the file says {stated.mpp:g} µm per level-0 px, the slide {mpp:g}")
+    if where is not None and len(where.corners):
+        off = float(np.abs(where.corners - np.round(where.corners)).max())
+        if off > 0:
+            notes.append(f"places are rounded to whole level-0 px, by at most {off:.2f} px")
+    reading = stated.reading if slide is None else stated.reading.of(slide.reading)
+    return (*notes, *filter(None, [reading.caveat]))
