@@ -6,7 +6,7 @@ blood group. On held-out slides the whole record is hidden at random; "with" and
 the patients that have it and lack it at that rate. All but "image only" (ABMIL) are networks of
 the same shape:
 
-- "bd": as `models/distillation.py` has it, groups dropped in training, λ = 1;
+- "bd": as `models/bd.py` has it, groups dropped in training, λ = 1;
 - "no distillation": λ = 0; "no dropping": a group is never hidden in training;
 - "mean fill", "zero fill": the multi-modal branch alone, trained on the patients with the whole
   record; what is missing at test time is filled with the training mean, or with the zero of

@@ -23,7 +23,7 @@ from napari_wsimil.features.store import is_finished, load_bag
 from napari_wsimil.learning.cases import Case
 from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.learning.folds import Fold
-from napari_wsimil.models.record import RecordFormat
+from napari_wsimil.models.record_encoder import RecordFormat
 from napari_wsimil.slides.patch_grid import make_grid
 from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.slides.tissue import find_tissue

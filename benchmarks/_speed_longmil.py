@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 import torch
 from _speed import WIDTH, Row, full_attention, tissue
 
-from napari_wsimil.models.local_attention import local_attention
-from napari_wsimil.models.local_plan import LocalPlan, plan_local
-from napari_wsimil.models.positions import lattice_cells
+from napari_wsimil.models.layers.local_attention import local_attention
+from napari_wsimil.models.layers.local_plan import LocalPlan, plan_local
+from napari_wsimil.models.layers.positions import lattice_cells
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 import torch
 from _speed import Row, features, tissue
 
-from napari_wsimil.explain.live import prepare
 from napari_wsimil.features.bag import Bag, ClinicalTokens
 from napari_wsimil.learning.evaluation import finish
-from napari_wsimil.models.persam import PersAM
-from napari_wsimil.models.persam_live import PersAMLive
+from napari_wsimil.models.persam.incremental import prepare
+from napari_wsimil.models.persam.live import PersAMLive
+from napari_wsimil.models.persam.model import PersAM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from napari_wsimil.models.record import RecordFormat
+    from napari_wsimil.models.record_encoder import RecordFormat
     from napari_wsimil.slides.slide import Slide
     from napari_wsimil.slides.tissue import Tissue
 

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from napari_wsimil.app.case import Case
     from napari_wsimil.features.bag import Bag
     from napari_wsimil.models.base import MILOutput
-    from napari_wsimil.models.record import RecordFormat
+    from napari_wsimil.models.record_encoder import RecordFormat
 
 Figures = dict[str, float]
 PACKAGES = ("napari-wsimil", "napari", "vispy", "PyQt5", "torch", "numpy")
@@ -84,7 +84,7 @@ def records(count: int) -> tuple[Case, RecordFormat]:
     from napari_wsimil.app.demo import SCHEMA
     from napari_wsimil.clinical.field import Kind
     from napari_wsimil.clinical.schema import read_schema
-    from napari_wsimil.models.record import RecordFormat
+    from napari_wsimil.models.record_encoder import RecordFormat
 
     schema, random = read_schema(SCHEMA), np.random.default_rng(0)
     cohort = []
@@ -236,9 +236,9 @@ class Bench:
 
 def alone(bench: Bench, repeats: int) -> dict[str, float]:
     """Return medians of the exact update and of a pass from embedded patches, and their error."""
-    from napari_wsimil.explain.live import prepare as prepare_live
     from napari_wsimil.learning.evaluation import finish
-    from napari_wsimil.models.persam_live import PersAMLive
+    from napari_wsimil.models.persam.incremental import prepare as prepare_live
+    from napari_wsimil.models.persam.live import PersAMLive
 
     loaded = bench.pane.model
     if loaded is None or not isinstance(loaded.model, PersAMLive):

@@ -12,7 +12,7 @@ from napari_wsimil.clinical.schema import ClinicalSchema, validated
 from napari_wsimil.features.bag import Bag
 from napari_wsimil.models import create_model
 from napari_wsimil.models.card import Card
-from napari_wsimil.models.record import RecordFormat
+from napari_wsimil.models.record_encoder import RecordFormat
 from napari_wsimil.slides.patch_grid import PatchGrid
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import torch
 from napari_wsimil.features.bag import Bag
 from napari_wsimil.models import create_model
 from napari_wsimil.models.base import ExplanationKind, MILModel, MILOutput
-from napari_wsimil.models.fullattention import FullAttention
-from napari_wsimil.models.maxpool import MaxPool
+from napari_wsimil.models.full_attention import FullAttention
+from napari_wsimil.models.pooling_baselines import MaxPool
 from napari_wsimil.models.transmil import TransMIL, block_means, pseudo_inverse
 from napari_wsimil.slides.patch_grid import PatchGrid
 

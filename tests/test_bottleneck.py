@@ -15,7 +15,7 @@ from napari_wsimil.learning.fit import fit
 from napari_wsimil.learning.planted import Lesions, map_auroc, plant, probe
 from napari_wsimil.learning.recipes import recipe
 from napari_wsimil.models.base import ExplanationKind, MILOutput
-from napari_wsimil.models.bottleneck import VIB
+from napari_wsimil.models.vib import VIB
 from napari_wsimil.slides.patch_grid import PatchGrid
 
 N, D, C, K = 12, 5, 3, 4

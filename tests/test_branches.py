@@ -23,7 +23,7 @@ from napari_wsimil.explain.predict import predict
 from napari_wsimil.features.bag import Bag
 from napari_wsimil.learning.checkpoint import load_checkpoint, save_checkpoint
 from napari_wsimil.models import create_model
-from napari_wsimil.models.survival import Survival
+from napari_wsimil.models.losses import Survival
 
 if TYPE_CHECKING:
     from pathlib import Path

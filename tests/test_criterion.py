@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from napari_wsimil.models.criterion import criterion, survival, survival_nll
+from napari_wsimil.models.losses import criterion, survival, survival_nll
 
 
 def sigmoid(x: float) -> float:

@@ -14,8 +14,8 @@ from napari_wsimil.learning.evaluation import evaluate, finish
 from napari_wsimil.learning.fit import FitConfig, fit
 from napari_wsimil.learning.planted_records import GROUPS, Records, plant_records
 from napari_wsimil.models.base import ExplanationKind, MILOutput
-from napari_wsimil.models.criterion import criterion
-from napari_wsimil.models.distillation import BD, divergence
+from napari_wsimil.models.bd import BD, divergence
+from napari_wsimil.models.losses import criterion
 
 if TYPE_CHECKING:
     from napari_wsimil.learning.cases import Case

@@ -14,7 +14,7 @@ from napari_wsimil.learning.cases import Case, check_cases, draw_patches
 from napari_wsimil.learning.evaluation import Step, evaluate, finish
 from napari_wsimil.learning.fit import Epoch, FitConfig, TrainingError, fit, rate
 from napari_wsimil.models import MILModel, create_model
-from napari_wsimil.models.meanpool import MeanPool
+from napari_wsimil.models.pooling_baselines import MeanPool
 from napari_wsimil.slides.patch_grid import PatchGrid
 
 if TYPE_CHECKING:

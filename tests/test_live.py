@@ -9,12 +9,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from napari_wsimil.explain import live as module
-from napari_wsimil.explain.live import Live, prepare
-from napari_wsimil.explain.mixture import attend
 from napari_wsimil.features.bag import Bag, ClinicalTokens
 from napari_wsimil.learning.evaluation import finish
-from napari_wsimil.models.persam_live import PersAMLive
+from napari_wsimil.models.persam import incremental as module
+from napari_wsimil.models.persam.incremental import Live, prepare
+from napari_wsimil.models.persam.incremental_layer import attend
+from napari_wsimil.models.persam.live import PersAMLive
 
 if TYPE_CHECKING:
     from torch import Tensor

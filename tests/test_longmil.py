@@ -16,8 +16,8 @@ from napari_wsimil.learning.fit import FitConfig, fit
 from napari_wsimil.learning.planted import Lesions, plant
 from napari_wsimil.models import longmil as module
 from napari_wsimil.models.base import ExplanationKind, MILOutput
+from napari_wsimil.models.layers.positions import lattice_cells
 from napari_wsimil.models.longmil import Layer, LongMIL, global_attention
-from napari_wsimil.models.positions import lattice_cells
 from napari_wsimil.slides.patch_grid import PatchGrid
 
 D, C, H, HEADS, RADIUS = 5, 3, 16, 2, 2

@@ -14,9 +14,9 @@ from napari_wsimil.learning.checkpoint import load_checkpoint, save_checkpoint
 from napari_wsimil.models import MODELS, MILModel, create_model, name_of
 from napari_wsimil.models.base import Explanation, ExplanationKind, MILOutput, Need
 from napari_wsimil.models.card import Card
-from napari_wsimil.models.personal import Personalized
-from napari_wsimil.models.rows import ROWS
-from napari_wsimil.models.standardize import Moments, Standardize
+from napari_wsimil.models.layers.chunked import ROWS
+from napari_wsimil.models.layers.standardize import Moments, Standardize
+from napari_wsimil.models.persam.common import Personalized
 from napari_wsimil.slides.patch_grid import PatchGrid
 
 if TYPE_CHECKING:
@@ -249,7 +249,7 @@ def test_features_that_are_no_numbers_are_refused() -> None:
 def test_pieces_of_rows_change_nothing(model: MILModel, monkeypatch: pytest.MonkeyPatch) -> None:
     bag = make_bag(50)
     whole = model(bag)
-    monkeypatch.setattr("napari_wsimil.models.rows.ROWS", 7)
+    monkeypatch.setattr("napari_wsimil.models.layers.chunked.ROWS", 7)
     pieces = model(bag)
     assert ROWS > 50
     torch.testing.assert_close(pieces.logits, whole.logits)

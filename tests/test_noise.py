@@ -16,8 +16,8 @@ from napari_wsimil.explain.predict import predict
 from napari_wsimil.features.bag import take_patches
 from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.models import create_model
-from napari_wsimil.models import persam as bags
-from napari_wsimil.models.persam import PersAM
+from napari_wsimil.models.persam import model as bags
+from napari_wsimil.models.persam.model import PersAM
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -89,7 +89,7 @@ def test_an_only_slide_and_equal_slides_drive_nothing(model_path: Path) -> None:
 
 
 def test_survival_is_driven_by_the_slide_that_changes_the_curve_most(model_path: Path) -> None:
-    from napari_wsimil.models.survival import Survival
+    from napari_wsimil.models.losses import Survival
 
     found = asked(model_path, bag(1), bag(2))
     survival = Survival.model_construct(loss="discrete", classes=found.card.classes)

@@ -17,12 +17,12 @@ from napari_wsimil.learning.fit import fit
 from napari_wsimil.learning.planted import planted_grid
 from napari_wsimil.learning.planted_records import GROUPS, LESIONS, Records, plant_records
 from napari_wsimil.learning.recipes import recipe
-from napari_wsimil.models.persam import BAG, PersAM, in_bags, shuffled
-from napari_wsimil.models.persam_live import OneLayer, PersAMLive
+from napari_wsimil.models.persam.live import OneLayer, PersAMLive
+from napari_wsimil.models.persam.model import BAG, PersAM, in_bags, shuffled
 
 if TYPE_CHECKING:
     from napari_wsimil.models.base import MILOutput
-    from napari_wsimil.models.personal import Personalized
+    from napari_wsimil.models.persam.common import Personalized
 
 D, C, R, FF = 5, 3, 8, 12
 WIDTHS = (4, 3)
@@ -244,7 +244,9 @@ def test_more_passes_are_the_mean_of_partitions(monkeypatch: pytest.MonkeyPatch)
     both = make(PersAM, passes=2)(bag)
     one = make(PersAM)
     first = one(bag)
-    monkeypatch.setattr("napari_wsimil.models.persam.shuffled", lambda grid, _: shuffled(grid, 1))
+    monkeypatch.setattr(
+        "napari_wsimil.models.persam.model.shuffled", lambda grid, _: shuffled(grid, 1)
+    )
     second = one(bag)
     mean = (first.logits.softmax(0) + second.logits.softmax(0)) / 2
     torch.testing.assert_close(both.logits.softmax(0), mean)
@@ -257,7 +259,7 @@ def test_more_passes_are_the_mean_of_partitions(monkeypatch: pytest.MonkeyPatch)
 def test_bags_encoded_a_few_at_a_time_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model, bag = make(PersAM), make_bag(450)
     whole = model(bag)
-    monkeypatch.setattr("napari_wsimil.models.persam.TOGETHER", 2)
+    monkeypatch.setattr("napari_wsimil.models.persam.model.TOGETHER", 2)
     pieces = model(bag)
     torch.testing.assert_close(pieces.logits, whole.logits)
     torch.testing.assert_close(pieces.explanations[0].scores, whole.explanations[0].scores)
@@ -268,7 +270,7 @@ def test_the_layer_in_pieces_equals_a_dense_one_forward_and_backward(
     n: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
-    monkeypatch.setattr("napari_wsimil.models.rows.ROWS", 512)
+    monkeypatch.setattr("napari_wsimil.models.layers.chunked.ROWS", 512)
     layer, x = OneLayer(R, FF), torch.randn(n, R, requires_grad=True)
     k, v = layer.keys_values(x)
     q = layer.query(layer.norm1(x))

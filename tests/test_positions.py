@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from napari_wsimil.models.positions import distance_bias, lattice_cells, rotate, two_by_two
+from napari_wsimil.models.layers.positions import distance_bias, lattice_cells, rotate, two_by_two
 from napari_wsimil.slides.patch_grid import PatchGrid
 
 

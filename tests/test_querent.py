@@ -21,9 +21,9 @@ from napari_wsimil.learning.planted import (
     tissue_cells,
 )
 from napari_wsimil.learning.recipes import recipe
+from napari_wsimil.models.layers.regions import partition
+from napari_wsimil.models.layers.standardize import Moments
 from napari_wsimil.models.querent import Querent
-from napari_wsimil.models.regions import partition
-from napari_wsimil.models.standardize import Moments
 
 if TYPE_CHECKING:
     from napari_wsimil.models.base import Explanation

@@ -13,8 +13,8 @@ import torch
 
 from napari_wsimil.features.bag import Bag
 from napari_wsimil.models import create_model
-from napari_wsimil.models.recall import Recall
-from napari_wsimil.models.region_received import received
+from napari_wsimil.models.layers.region_received import received
+from napari_wsimil.models.layers.result_cache import Recall
 from napari_wsimil.slides.patch_grid import PatchGrid
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def test_one_bag_takes_the_place_of_another_before_it_is_made() -> None:
 def test_received_is_the_literal_softmax(
     sizes: tuple[int, ...], queries: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("napari_wsimil.models.region_received.LOGITS", 5000)
+    monkeypatch.setattr("napari_wsimil.models.layers.region_received.LOGITS", 5000)
     random = torch.Generator().manual_seed(0)
     regions, heads, top = len(sizes), 2, min(2, len(sizes))
     q = 8 * torch.randn(queries, heads, 4, generator=random)

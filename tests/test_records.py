@@ -30,7 +30,7 @@ from napari_wsimil.learning.options import options_of, parsed_options
 from napari_wsimil.learning.training import Plan, train_cohort
 from napari_wsimil.models import MODELS
 from napari_wsimil.models.card import Card
-from napari_wsimil.models.record import RecordFormat
+from napari_wsimil.models.record_encoder import RecordFormat
 from napari_wsimil.slides.patch_grid import PatchGrid
 
 if TYPE_CHECKING:

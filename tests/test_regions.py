@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from napari_wsimil.learning.planted import planted_grid, tissue_cells
-from napari_wsimil.models.regions import Regions, partition
+from napari_wsimil.models.layers.regions import Regions, partition
 from napari_wsimil.slides.patch_grid import PatchGrid
 
 STRIDE = 256

@@ -18,9 +18,9 @@ from napari_wsimil.features.subpatches import FineFeatures
 from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.models import create_model
 from napari_wsimil.models.card import Card
-from napari_wsimil.models.explorer import Explorer
 from napari_wsimil.models.sasha import SASHA
 from napari_wsimil.models.sasha.model import policy_map
+from napari_wsimil.models.sasha.protocol import Explorer
 from napari_wsimil.models.sasha.trajectory import Look, Trajectory
 from napari_wsimil.slides.patch_grid import PatchGrid
 

@@ -10,7 +10,7 @@ import torch
 from windows import save_untrained
 
 from napari_wsimil.explain.looks import Looks, cost_words, trajectory_of
-from napari_wsimil.models.explorer import Explorer
+from napari_wsimil.models.sasha.protocol import Explorer
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -27,9 +27,7 @@ from napari_wsimil.learning.outcomes import Task
 from napari_wsimil.learning.recipes import recipe
 from napari_wsimil.learning.survival import c_index_interval, time_bins
 from napari_wsimil.models import MODELS, create_model
-from napari_wsimil.models.cox import cox_nll
-from napari_wsimil.models.criterion import criterion
-from napari_wsimil.models.survival import Survival
+from napari_wsimil.models.losses import Survival, cox_nll, criterion
 from napari_wsimil.slides.patch_grid import PatchGrid
 
 if TYPE_CHECKING:

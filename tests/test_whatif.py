@@ -12,7 +12,7 @@ from napari_wsimil.explain.movement import movement
 from napari_wsimil.explain.predict import predict, predict_patient
 from napari_wsimil.explain.whatif import what_if
 from napari_wsimil.models.card import Card
-from napari_wsimil.models.record import RecordFormat
+from napari_wsimil.models.record_encoder import RecordFormat
 
 RECORD = make_cohort()[5]
 

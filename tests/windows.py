@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pytestqt.qtbot import QtBot
 
     from napari_wsimil.app.docks import BesideDock, ExplainDock, SlideDock
-    from napari_wsimil.models.record import RecordFormat
+    from napari_wsimil.models.record_encoder import RecordFormat
 
 
 def result_of(job: Generator[Step, None, Any]) -> Any:

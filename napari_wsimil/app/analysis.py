@@ -22,7 +22,7 @@ from napari_wsimil.explain.predict import explore, predict
 from napari_wsimil.features.encoders.factory import BUILT_IN, create_encoder
 from napari_wsimil.features.subpatches import own_finer
 from napari_wsimil.models.base import Need
-from napari_wsimil.models.explorer import Explorer
+from napari_wsimil.models.sasha.protocol import Explorer
 from napari_wsimil.slides.geometry import SlideError
 from napari_wsimil.slides.patch_grid import make_grid
 from napari_wsimil.slides.placeholder import is_blank

@@ -12,7 +12,7 @@ from napari_wsimil.explain.effect import curves, without
 from napari_wsimil.explain.predict import explore, predict
 from napari_wsimil.explain.ranking import top
 from napari_wsimil.models.base import Explanation, ExplanationKind
-from napari_wsimil.models.explorer import Explorer
+from napari_wsimil.models.sasha.protocol import Explorer
 
 if TYPE_CHECKING:
     from collections.abc import Generator

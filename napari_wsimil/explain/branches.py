@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from napari_wsimil.explain.predict import check_encoder, with_record
-from napari_wsimil.models.distillation import BD, MULTI, SINGLE
+from napari_wsimil.models.bd import BD, MULTI, SINGLE
 
 if TYPE_CHECKING:
     from torch import Tensor

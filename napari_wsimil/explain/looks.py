@@ -11,7 +11,7 @@ import torch
 from napari_wsimil.explain.replay import Replay
 from napari_wsimil.explain.trajectory import costs, order
 from napari_wsimil.models.base import Explanation, ExplanationKind
-from napari_wsimil.models.explorer import Explorer
+from napari_wsimil.models.sasha.protocol import Explorer
 from napari_wsimil.models.sasha.trajectory import Trajectory
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from napari_wsimil.explain.movement import Movement
 from napari_wsimil.explain.predict import predict, prediction_of
 from napari_wsimil.explain.whatif import movements
 from napari_wsimil.features.bag import take_patches
-from napari_wsimil.models.persam import PersAM
+from napari_wsimil.models.persam.model import PersAM
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence

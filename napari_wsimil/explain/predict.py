@@ -9,8 +9,8 @@ import torch
 
 from napari_wsimil.features.bag_facts import statistics_of
 from napari_wsimil.features.encoders.base import require_encoder
-from napari_wsimil.models.distillation import reads_classes
-from napari_wsimil.models.explorer import Explorer
+from napari_wsimil.models.bd import reads_classes
+from napari_wsimil.models.sasha.protocol import Explorer
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from napari_wsimil.features.bag import Bag
     from napari_wsimil.models.base import Explanation
-    from napari_wsimil.models.explorer import Explorer
+    from napari_wsimil.models.sasha.protocol import Explorer
     from napari_wsimil.models.sasha.trajectory import Trajectory
 
 

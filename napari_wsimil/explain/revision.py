@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from napari_wsimil.explain.live import Live, prepare
 from napari_wsimil.explain.predict import Prediction, predict, prediction_of, with_record
-from napari_wsimil.models.persam_live import PersAMLive
+from napari_wsimil.models.persam.incremental import Live, prepare
+from napari_wsimil.models.persam.live import PersAMLive
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence

@@ -10,10 +10,10 @@ import numpy as np
 from napari_wsimil.clinical.field import Absent, Kind
 from napari_wsimil.clinical.schema import Record
 from napari_wsimil.explain.effect import Passes
-from napari_wsimil.explain.live import prepare
 from napari_wsimil.explain.predict import check_encoder, predict, prediction_of, with_record
 from napari_wsimil.explain.whatif import WhatIf, broken_by, check_reads, main_movement
-from napari_wsimil.models.persam_live import PersAMLive
+from napari_wsimil.models.persam.incremental import prepare
+from napari_wsimil.models.persam.live import PersAMLive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
     from napari_wsimil.clinical.field import Field, Value
     from napari_wsimil.clinical.schema import ClinicalSchema
-    from napari_wsimil.explain.live import Live
     from napari_wsimil.explain.movement import Movement
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.features.bag import Bag
     from napari_wsimil.models.base import MILModel
     from napari_wsimil.models.card import Card
-    from napari_wsimil.models.record import RecordFormat
+    from napari_wsimil.models.persam.incremental import Live
+    from napari_wsimil.models.record_encoder import RecordFormat
 
     Ask: TypeAlias = Callable[[Record], Prediction]
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from napari_wsimil.learning.metrics import Interval
     from napari_wsimil.models.base import MILModel
     from napari_wsimil.models.card import Card
-    from napari_wsimil.models.record import RecordFormat
+    from napari_wsimil.models.record_encoder import RecordFormat
 
 
 @dataclass(frozen=True)

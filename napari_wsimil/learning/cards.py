@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from napari_wsimil.features.bag_facts import BagFacts
     from napari_wsimil.learning.cases import Case
     from napari_wsimil.models.base import MILModel
-    from napari_wsimil.models.record import RecordFormat
-    from napari_wsimil.models.survival import Survival
+    from napari_wsimil.models.losses import Survival
+    from napari_wsimil.models.record_encoder import RecordFormat
 
 Value = TypeVar("Value")
 

@@ -19,7 +19,7 @@ from napari_wsimil.learning.evaluation import Step
 from napari_wsimil.learning.folds import Fold, folds
 from napari_wsimil.learning.gaps import check_training
 from napari_wsimil.learning.outcomes import Task
-from napari_wsimil.models.record import RecordFormat
+from napari_wsimil.models.record_encoder import RecordFormat
 from napari_wsimil.slides.reading import READER_VERSION
 from napari_wsimil.slides.slide import SlideError, open_slide
 from napari_wsimil.study.create_study import is_study, open_study

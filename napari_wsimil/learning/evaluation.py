@@ -13,8 +13,7 @@ import torch
 from napari_wsimil.learning.cases import FollowUp, unit_of
 from napari_wsimil.learning.metrics import metrics
 from napari_wsimil.learning.survival import c_index
-from napari_wsimil.models.cox import log_risk
-from napari_wsimil.models.criterion import criterion, survival
+from napari_wsimil.models.losses import criterion, log_risk, survival
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence

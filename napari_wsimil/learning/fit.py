@@ -18,7 +18,7 @@ from napari_wsimil.learning.cases import check_cases, draw_patches, forward
 from napari_wsimil.learning.evaluation import Step, evaluate
 from napari_wsimil.learning.joint import check_joint, loss_of
 from napari_wsimil.learning.settings import FitConfig as FitConfig
-from napari_wsimil.models.standardize import Moments
+from napari_wsimil.models.layers.standardize import Moments
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.learning.cases import FollowUp
 from napari_wsimil.learning.survival import time_bins
-from napari_wsimil.models.survival import Survival
+from napari_wsimil.models.losses import Survival
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

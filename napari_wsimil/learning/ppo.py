@@ -15,10 +15,10 @@ from torch.optim import AdamW
 
 from napari_wsimil.learning.evaluation import Step, evaluate
 from napari_wsimil.learning.fit import Epoch, TrainingError
-from napari_wsimil.models.gated import GatedAttention
+from napari_wsimil.models.layers.pooling import GatedAttention
 from napari_wsimil.models.sasha.environment import Environment
 from napari_wsimil.models.sasha.episode import Episode, entropy
-from napari_wsimil.models.sasha.incremental import Kept, pooled
+from napari_wsimil.models.sasha.updater import Kept, pooled
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence

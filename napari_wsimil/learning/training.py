@@ -32,7 +32,7 @@ from napari_wsimil.learning.recipes import trainer
 from napari_wsimil.learning.results import figures, results_of
 from napari_wsimil.learning.unfinished import Unfinished
 from napari_wsimil.models import create_model
-from napari_wsimil.models.record import RecordFormat
+from napari_wsimil.models.record_encoder import RecordFormat
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from napari_wsimil.learning.results import Results
     from napari_wsimil.models.base import MILModel
     from napari_wsimil.models.card import Card
-    from napari_wsimil.models.survival import Survival
+    from napari_wsimil.models.losses import Survival
 
 
 _ROUND = (2.0, 5.0, 10.0, 20.0, 50.0, 100.0)

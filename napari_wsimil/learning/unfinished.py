@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from napari_wsimil.learning.fit import Epoch
     from napari_wsimil.models.base import MILModel
     from napari_wsimil.models.card import Card
-    from napari_wsimil.models.survival import Survival
+    from napari_wsimil.models.losses import Survival
 
 
 class Unfinished:

@@ -5,17 +5,16 @@ from __future__ import annotations
 from napari_wsimil.models.abmil import ABMIL
 from napari_wsimil.models.acmil import ACMIL
 from napari_wsimil.models.base import MILModel
-from napari_wsimil.models.bottleneck import VIB
-from napari_wsimil.models.distillation import BD
-from napari_wsimil.models.fullattention import FullAttention
+from napari_wsimil.models.bd import BD
+from napari_wsimil.models.full_attention import FullAttention
 from napari_wsimil.models.longmil import LongMIL
-from napari_wsimil.models.maxpool import MaxPool
-from napari_wsimil.models.meanpool import MeanPool
-from napari_wsimil.models.persam import PersAM
-from napari_wsimil.models.persam_live import PersAMLive
+from napari_wsimil.models.persam.live import PersAMLive
+from napari_wsimil.models.persam.model import PersAM
+from napari_wsimil.models.pooling_baselines import MaxPool, MeanPool
 from napari_wsimil.models.querent import Querent
 from napari_wsimil.models.sasha import HAFED, SASHA
 from napari_wsimil.models.transmil import TransMIL
+from napari_wsimil.models.vib import VIB
 
 __all__ = ["MODELS", "MILModel", "create_model", "model_class", "name_of"]
 

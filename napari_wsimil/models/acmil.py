@@ -9,10 +9,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from napari_wsimil.models.base import Explanation, ExplanationKind, MILModel, MILOutput
-from napari_wsimil.models.criterion import criterion
-from napari_wsimil.models.gated import GatedAttention
-from napari_wsimil.models.head import LinearHead
-from napari_wsimil.models.rows import by_rows
+from napari_wsimil.models.layers.chunked import by_rows
+from napari_wsimil.models.layers.pooling import GatedAttention, LinearHead
+from napari_wsimil.models.losses import criterion
 
 if TYPE_CHECKING:
     from torch import Tensor

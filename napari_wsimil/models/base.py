@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import nn
 
-from napari_wsimil.models.criterion import criterion
-from napari_wsimil.models.standardize import Standardize
+from napari_wsimil.models.layers.standardize import Standardize
+from napari_wsimil.models.losses import criterion
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

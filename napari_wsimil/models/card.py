@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from napari_wsimil.models.record import RecordFormat  # noqa: TC001  # pydantic reads these
-from napari_wsimil.models.survival import Survival  # noqa: TC001
+from napari_wsimil.models.losses import Survival  # noqa: TC001
+from napari_wsimil.models.record_encoder import RecordFormat  # noqa: TC001  # pydantic reads these
 from napari_wsimil.models.training_features import MPP_TOLERANCE, TrainingFeatures
 
 if TYPE_CHECKING:

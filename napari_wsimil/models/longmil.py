@@ -19,13 +19,12 @@ from napari_wsimil.models.base import (
     Need,
     check_query,
 )
-from napari_wsimil.models.gated import GatedAttention
-from napari_wsimil.models.head import LinearHead
-from napari_wsimil.models.local_attention import local_attention
-from napari_wsimil.models.local_plan import plan_local
-from napari_wsimil.models.positions import distance_bias, lattice_cells, rotate, two_by_two
-from napari_wsimil.models.recall import Recall
-from napari_wsimil.models.rows import by_rows
+from napari_wsimil.models.layers.chunked import by_rows
+from napari_wsimil.models.layers.local_attention import local_attention
+from napari_wsimil.models.layers.local_plan import plan_local
+from napari_wsimil.models.layers.pooling import GatedAttention, LinearHead
+from napari_wsimil.models.layers.positions import distance_bias, lattice_cells, rotate, two_by_two
+from napari_wsimil.models.layers.result_cache import Recall
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_wsimil.features.bag import Bag
-    from napari_wsimil.models.local_plan import LocalPlan
+    from napari_wsimil.models.layers.local_plan import LocalPlan
     from napari_wsimil.slides.patch_grid import PatchGrid
 
     Attention = Callable[[Tensor, Tensor, Tensor], Tensor]

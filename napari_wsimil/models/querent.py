@@ -16,20 +16,18 @@ from napari_wsimil.models.base import (
     Need,
     check_query,
 )
-from napari_wsimil.models.gated import GatedAttention
-from napari_wsimil.models.head import LinearHead
-from napari_wsimil.models.recall import Recall
-from napari_wsimil.models.region_attention import attend, choose, mean_scores
-from napari_wsimil.models.region_received import received
-from napari_wsimil.models.region_scorers import SCORERS
-from napari_wsimil.models.regions import partition, region_side
-from napari_wsimil.models.rows import ROWS, by_rows
+from napari_wsimil.models.layers.chunked import ROWS, by_rows
+from napari_wsimil.models.layers.pooling import GatedAttention, LinearHead
+from napari_wsimil.models.layers.region_attention import attend, choose, mean_scores
+from napari_wsimil.models.layers.region_received import received
+from napari_wsimil.models.layers.regions import SCORERS, partition, region_side
+from napari_wsimil.models.layers.result_cache import Recall
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_wsimil.features.bag import Bag
-    from napari_wsimil.models.regions import Regions
+    from napari_wsimil.models.layers.regions import Regions
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,11 +10,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from napari_wsimil.models.base import Explanation, ExplanationKind, MILModel, MILOutput, Need
-from napari_wsimil.models.gated import GatedAttention
-from napari_wsimil.models.head import LinearHead
-from napari_wsimil.models.positions import lattice_cells
-from napari_wsimil.models.regions import partition
-from napari_wsimil.models.rows import by_rows
+from napari_wsimil.models.layers.chunked import by_rows
+from napari_wsimil.models.layers.pooling import GatedAttention, LinearHead
+from napari_wsimil.models.layers.positions import lattice_cells
+from napari_wsimil.models.layers.regions import partition
 
 if TYPE_CHECKING:
     from torch import Tensor

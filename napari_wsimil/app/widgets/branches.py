@@ -22,7 +22,7 @@ from napari_wsimil.explain.branches import (
     route,
     said_by,
 )
-from napari_wsimil.models.distillation import MULTI, SINGLE
+from napari_wsimil.models.bd import MULTI, SINGLE
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from napari_wsimil.clinical.schema import Record
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.features.bag import Bag
-    from napari_wsimil.models.survival import Survival
+    from napari_wsimil.models.losses import Survival
 
 _NOTHING = "–"
 _FAMILY, _DIFFERENCE = "branch", "attention difference"

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from napari_wsimil.models.sasha.environment import Environment, looks
-from napari_wsimil.models.sasha.incremental import Kept, pooled
 from napari_wsimil.models.sasha.trajectory import Look, Trajectory
+from napari_wsimil.models.sasha.updater import Kept, pooled
 
 if TYPE_CHECKING:
     from collections.abc import Callable

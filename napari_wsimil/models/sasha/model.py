@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from napari_wsimil.models.base import Explanation, ExplanationKind
-from napari_wsimil.models.gated import GatedAttention
+from napari_wsimil.models.layers.pooling import GatedAttention
 from napari_wsimil.models.sasha.environment import looks
 from napari_wsimil.models.sasha.episode import Episode
 from napari_wsimil.models.sasha.hafed import HAFED, fine_of

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
-from napari_wsimil.models.side import in_runs, side_by_side
+from napari_wsimil.models.layers.chunked import in_runs, side_by_side
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from napari_wsimil.models.persam_live import OneLayer
+    from napari_wsimil.models.persam.live import OneLayer
 
 READ = 2048  # rows at a time that a record reads: the second look finds them in the cache
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from napari_wsimil.models.base import MILOutput, Need
-from napari_wsimil.models.personal import Personalized, personal_maps, phi_scalars
+from napari_wsimil.models.persam.common import Personalized, personal_maps, phi_scalars
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

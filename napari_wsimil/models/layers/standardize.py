@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from napari_wsimil.models.rows import ROWS
+from napari_wsimil.models.layers.chunked import ROWS
 
 if TYPE_CHECKING:
     from torch import Tensor

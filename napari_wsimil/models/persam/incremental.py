@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 
 from napari_wsimil.explain.effect import Passes
-from napari_wsimil.explain.mixture import Mixing, Mixture, Rows, read, rows_of
 from napari_wsimil.features.bag import Bag
 from napari_wsimil.models.base import check_query
-from napari_wsimil.models.personal import PersonalAttention, mean_sigmoid, sigmoid_maps
-from napari_wsimil.models.side import in_runs, side_by_side
+from napari_wsimil.models.layers.chunked import in_runs, side_by_side
+from napari_wsimil.models.persam.common import PersonalAttention, mean_sigmoid, sigmoid_maps
+from napari_wsimil.models.persam.incremental_layer import Mixing, Mixture, Rows, read, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from napari_wsimil.features.bag import ClinicalTokens
     from napari_wsimil.models.base import Explanation, MILOutput
-    from napari_wsimil.models.persam_live import PersAMLive
+    from napari_wsimil.models.persam.live import PersAMLive
 
 ATTENDED = 1024  # rows attended at a time while a slide is prepared
 CACHED = 1024  # rows at a time in an edit: their hidden numbers stay in the processor's cache

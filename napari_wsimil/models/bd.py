@@ -10,11 +10,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from napari_wsimil.models.base import Explanation, ExplanationKind, MILModel, MILOutput, Need
-from napari_wsimil.models.criterion import criterion
-from napari_wsimil.models.gated import GatedAttention
-from napari_wsimil.models.groups import check_record, parse_groups
-from napari_wsimil.models.head import patch_logits
-from napari_wsimil.models.rows import by_rows
+from napari_wsimil.models.layers.chunked import by_rows
+from napari_wsimil.models.layers.pooling import GatedAttention, patch_logits
+from napari_wsimil.models.losses import criterion
+from napari_wsimil.models.record_encoder import check_record, parse_groups
 
 if TYPE_CHECKING:
     from collections.abc import Callable

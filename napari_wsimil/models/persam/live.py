@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from napari_wsimil.models.base import MILOutput
-from napari_wsimil.models.personal import (
+from napari_wsimil.models.layers.chunked import by_rows
+from napari_wsimil.models.persam.common import (
     PersonalAttention,
     Personalized,
     personal_maps,
     phi_scalars,
 )
-from napari_wsimil.models.rows import by_rows
 
 if TYPE_CHECKING:
     from torch import Tensor

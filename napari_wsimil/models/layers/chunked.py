@@ -16,8 +16,12 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from torch import Tensor
+
 Part = TypeVar("Part")
+
 Piece = TypeVar("Piece")
+
 Made = TypeVar("Made")
 
 _TURN = Lock()  # of those who change torch's number of threads
@@ -49,3 +53,15 @@ def in_runs(pieces: Sequence[Piece]) -> list[Sequence[Piece]]:
     """Return pieces in as many runs as torch has threads, about equally many in each."""
     size = max(1, -(-len(pieces) // torch.get_num_threads()))
     return [pieces[at : at + size] for at in range(0, len(pieces), size)]
+
+
+ROWS = 4096  # patches a piece: about 100 ms for an embedding of 1024 → 512 on one slow core
+
+
+def by_rows(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Return `function(x)` for (N, …) `x`, computed a piece of rows at a time.
+
+    No single call then runs long enough to keep a worker from stopping, nor makes a
+    temporary as large as the bag. `function` must treat each row alone.
+    """
+    return torch.cat([function(part) for part in x.split(ROWS)])

@@ -9,14 +9,14 @@ import torch.nn.functional as F
 from torch.autograd import Function
 from torch.utils.checkpoint import checkpoint
 
-from napari_wsimil.models.side import side_by_side
+from napari_wsimil.models.layers.chunked import side_by_side
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
-    from napari_wsimil.models.local_plan import Block, LocalPlan
+    from napari_wsimil.models.layers.local_plan import Block, LocalPlan
 
     Work = Callable[[Sequence[Block]], None]
 

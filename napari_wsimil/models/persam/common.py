@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from napari_wsimil.models.base import Explanation, ExplanationKind, MILModel, MILOutput, Need
-from napari_wsimil.models.groups import check_record, parse_groups
-from napari_wsimil.models.rows import by_rows
+from napari_wsimil.models.layers.chunked import by_rows
+from napari_wsimil.models.record_encoder import check_record, parse_groups
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,0 +1,1 @@
+"""PersAM and its live variant."""
