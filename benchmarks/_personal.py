@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 import torch
 
-from napari_wsimil.explain.movement import movement
+from napari_wsimil.explain.map_shift import movement
 from napari_wsimil.learning.evaluation import evaluate, finish
 from napari_wsimil.learning.fit import fit
 from napari_wsimil.models.base import MILModel, MILOutput

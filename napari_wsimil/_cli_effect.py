@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from napari_wsimil._cli_console import follow
-from napari_wsimil.explain.effect import curves, removed
-from napari_wsimil.explain.effect_export import check_ending, export_curves
-from napari_wsimil.explain.export import find_map
+from napari_wsimil.explain.export import check_ending, export_curves, find_map
+from napari_wsimil.explain.occlusion import curves, removed
 from napari_wsimil.explain.query import patches_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_wsimil.explain.effect import Series
+    from napari_wsimil.explain.occlusion import Series
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.models.base import MILModel
     from napari_wsimil.slides.geometry import Region

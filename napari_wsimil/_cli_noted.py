@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from napari_wsimil._cli_console import warn
 from napari_wsimil.app.record_work import effect_of
-from napari_wsimil.explain.whatif import main_movement
+from napari_wsimil.explain.counterfactual import main_movement
 from napari_wsimil.features.bag import features_digest
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from napari_wsimil.clinical.scenario import Scenario
     from napari_wsimil.clinical.schema import ClinicalSchema, Record
     from napari_wsimil.cohort.manifest import Patient
-    from napari_wsimil.explain.rerun import Row
-    from napari_wsimil.explain.whatif import WhatIf
+    from napari_wsimil.explain.counterfactual import WhatIf
+    from napari_wsimil.explain.counterfactual_cohort import Row
     from napari_wsimil.study.audit_log import Effect
     from napari_wsimil.study.create_study import Study
 

@@ -14,9 +14,9 @@ from napari_wsimil._cli_console import follow, remark, sentence, warn
 from napari_wsimil.app.case import Case
 from napari_wsimil.app.opening import Opening
 from napari_wsimil.cohort.manifest import SlideRow
-from napari_wsimil.explain.looks import after_looks
 from napari_wsimil.explain.predict import predict
 from napari_wsimil.explain.query import ask
+from napari_wsimil.explain.trajectory import after_looks
 from napari_wsimil.features.encoders.factory import create_encoder
 from napari_wsimil.features.extraction import estimate, extract_features
 from napari_wsimil.features.importers.base import Confirmed

@@ -10,11 +10,11 @@ from napari_wsimil._cli_noted import Tried, tried_of, tried_row
 from napari_wsimil._cli_slides import bag_for, patient_for
 from napari_wsimil.clinical.scenario import Scenario, read_scenario
 from napari_wsimil.cohort.table import write_table
+from napari_wsimil.explain.baseline_variability import noise
+from napari_wsimil.explain.counterfactual import broken_by, check_reads, what_if
+from napari_wsimil.explain.counterfactual_cohort import rerun
 from napari_wsimil.explain.export import export_map
-from napari_wsimil.explain.movement import ABSOLUTE, MOVABLE, level_difference, share_difference
-from napari_wsimil.explain.noise import noise
-from napari_wsimil.explain.rerun import rerun
-from napari_wsimil.explain.whatif import broken_by, check_reads, what_if
+from napari_wsimil.explain.map_shift import ABSOLUTE, MOVABLE, level_difference, share_difference
 from napari_wsimil.learning.checkpoint import load_checkpoint
 from napari_wsimil.learning.cohort import BagFiles, read_cohort
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from napari_wsimil.clinical.schema import ClinicalSchema, Record
     from napari_wsimil.cohort.manifest import SlideRow
-    from napari_wsimil.explain.noise import Noise
-    from napari_wsimil.explain.rerun import Row
-    from napari_wsimil.explain.whatif import WhatIf
+    from napari_wsimil.explain.baseline_variability import Noise
+    from napari_wsimil.explain.counterfactual import WhatIf
+    from napari_wsimil.explain.counterfactual_cohort import Row
     from napari_wsimil.features.bag import Bag
     from napari_wsimil.models.base import Explanation, MILModel
     from napari_wsimil.models.card import Card

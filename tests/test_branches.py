@@ -10,7 +10,7 @@ import torch
 
 from napari_wsimil.app.demo import MODELS, SCHEMA
 from napari_wsimil.clinical.schema import read_schema
-from napari_wsimil.explain.branches import (
+from napari_wsimil.explain.branch_comparison import (
     Route,
     branches,
     divergence_of,

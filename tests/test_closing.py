@@ -16,7 +16,7 @@ from windows import handles, result_of, save_untrained
 
 from napari_wsimil.app.analysis import analyze_job
 from napari_wsimil.app.work import model_job
-from napari_wsimil.explain.effect import removed
+from napari_wsimil.explain.occlusion import removed
 from napari_wsimil.features.bag import take_patches
 from napari_wsimil.features.store import load_bag
 from napari_wsimil.slides.geometry import SlideError

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from napari_wsimil.explain.concentration import concentration, disagreement, overlap
+from napari_wsimil.explain.statistics import concentration, disagreement, overlap
 from napari_wsimil.models.base import Explanation, ExplanationKind
 
 ATTENTION, SCORE = ExplanationKind.ATTENTION, ExplanationKind.SCORE

@@ -17,7 +17,7 @@ from napari_wsimil.app.opening import Opening
 from napari_wsimil.clinical.schema import read_schema
 from napari_wsimil.cohort.manifest import Split, read_manifest
 from napari_wsimil.explain.predict import Prediction, predict
-from napari_wsimil.explain.sweep import ranked, sweep
+from napari_wsimil.explain.sensitivity import ranked, sweep
 from napari_wsimil.features.encoders.factory import create_encoder
 from napari_wsimil.features.store import is_finished, load_bag
 from napari_wsimil.features.subpatches import with_finer

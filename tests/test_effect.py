@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from napari_wsimil.cli import main
-from napari_wsimil.explain.effect import curves, removed
-from napari_wsimil.explain.effect_export import export_curves, figure
+from napari_wsimil.explain.export import export_curves, figure
+from napari_wsimil.explain.occlusion import curves, removed
 from napari_wsimil.explain.predict import Prediction, predict
-from napari_wsimil.explain.ranking import ranked, top
+from napari_wsimil.explain.statistics import ranked, top
 from napari_wsimil.features.bag import Bag, ClinicalTokens, take_patches
 from napari_wsimil.features.store import save_bag
 from napari_wsimil.learning.checkpoint import save_checkpoint

@@ -13,9 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
+from napari_wsimil.explain.color_scale import DEFAULT_TOP, Stretch, scaled
 from napari_wsimil.explain.export import export_map, find_map, map_picture
 from napari_wsimil.explain.predict import Prediction
-from napari_wsimil.explain.scale import DEFAULT_TOP, Stretch, scaled
 from napari_wsimil.features.bag import Bag
 from napari_wsimil.models.base import Explanation, ExplanationKind
 from napari_wsimil.models.card import Card

@@ -8,15 +8,15 @@ import pytest
 import torch
 from test_scale import prediction
 
-from napari_wsimil.explain.difference import difference
-from napari_wsimil.explain.movement import (
+from napari_wsimil.explain.color_scale import Stretch, scaled
+from napari_wsimil.explain.map_shift import (
     LEVEL_LIMIT,
     SHARE_LIMIT,
+    difference,
     level_difference,
     movement,
     share_difference,
 )
-from napari_wsimil.explain.scale import Stretch, scaled
 from napari_wsimil.models.base import Explanation, ExplanationKind
 
 SIGMOID, ATTENTION = ExplanationKind.SIGMOID, ExplanationKind.ATTENTION

@@ -9,9 +9,17 @@ import pytest
 import torch
 from records import D, make_cohort, make_reader, make_slide
 
-from napari_wsimil.explain import noise as module
-from napari_wsimil.explain.movement import PLACED, Movement, movement
-from napari_wsimil.explain.noise import DRAWN, DRAWS, FOLDS, PARTITION, Noise, noise, noise_at_once
+from napari_wsimil.explain import baseline_variability as module
+from napari_wsimil.explain.baseline_variability import (
+    DRAWN,
+    DRAWS,
+    FOLDS,
+    PARTITION,
+    Noise,
+    noise,
+    noise_at_once,
+)
+from napari_wsimil.explain.map_shift import PLACED, Movement, movement
 from napari_wsimil.explain.predict import predict
 from napari_wsimil.features.bag import take_patches
 from napari_wsimil.learning.evaluation import finish

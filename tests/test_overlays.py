@@ -17,7 +17,7 @@ from napari_wsimil.app.display import Display
 from napari_wsimil.app.outline_layers import outline_layer
 from napari_wsimil.app.overlays import hatch_layer, map_layer, tissue_layer
 from napari_wsimil.app.slide_layers import placement, slide_layers
-from napari_wsimil.explain.scale import Stretch, scaled
+from napari_wsimil.explain.color_scale import Stretch, scaled
 from napari_wsimil.features.bag import Bag
 from napari_wsimil.models.base import ExplanationKind
 from napari_wsimil.slides.geometry import Region

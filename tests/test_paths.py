@@ -22,7 +22,7 @@ from napari_wsimil.bags.scrub import left_out, save_scrubbed
 from napari_wsimil.cohort.cbioportal import clinical_files
 from napari_wsimil.cohort.manifest import SlideRow
 from napari_wsimil.cohort.table_formats import workbook_sheets
-from napari_wsimil.explain.effect_export import check_ending
+from napari_wsimil.explain.export import check_ending
 from napari_wsimil.features.encoders.base import hash_file, read_weights
 from napari_wsimil.features.importers.base import Confirmed
 from napari_wsimil.features.importers.open import is_features, open_bag, open_confirmed, read_stated

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 from records import WARD, make_cohort, make_reader, make_slide
 
-from napari_wsimil.explain.noise import noise
+from napari_wsimil.explain.baseline_variability import noise
+from napari_wsimil.explain.counterfactual import main_movement
+from napari_wsimil.explain.counterfactual_cohort import Row, rerun
 from napari_wsimil.explain.predict import predict_patient
-from napari_wsimil.explain.rerun import Row, rerun
-from napari_wsimil.explain.whatif import main_movement
 from napari_wsimil.learning.evaluation import finish
 
 if TYPE_CHECKING:

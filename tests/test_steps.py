@@ -9,7 +9,7 @@ import pytest
 import torch
 from windows import save_untrained
 
-from napari_wsimil.explain.looks import Looks, cost_words, trajectory_of
+from napari_wsimil.explain.trajectory import Looks, cost_words, trajectory_of
 from napari_wsimil.models.sasha.protocol import Explorer
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ import torch
 from records import WARD, make_cohort, make_reader, make_slide
 
 from napari_wsimil.clinical.field import Absent
-from napari_wsimil.explain.movement import movement
+from napari_wsimil.explain.map_shift import movement
 from napari_wsimil.explain.predict import predict, with_record
-from napari_wsimil.explain.sweep import FieldEffect, ranked, sweep
+from napari_wsimil.explain.sensitivity import FieldEffect, ranked, sweep
 from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.models.persam.incremental import prepare
 

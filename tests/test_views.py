@@ -20,8 +20,8 @@ from napari_wsimil.app.readout import Readout
 from napari_wsimil.app.session import Session
 from napari_wsimil.app.view import Cursor, View
 from napari_wsimil.app.words import caption
-from napari_wsimil.explain.difference import difference
-from napari_wsimil.explain.scale import Stretch
+from napari_wsimil.explain.color_scale import Stretch
+from napari_wsimil.explain.map_shift import difference
 from napari_wsimil.models.base import Explanation, ExplanationKind
 from napari_wsimil.slides.geometry import Region
 from napari_wsimil.slides.slide import Slide, open_slide

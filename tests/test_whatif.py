@@ -7,10 +7,10 @@ import torch
 from records import WARD, make_cohort, make_reader, make_slide
 
 from napari_wsimil.clinical.field import Absent
-from napari_wsimil.explain.effect import removed
-from napari_wsimil.explain.movement import movement
+from napari_wsimil.explain.counterfactual import what_if
+from napari_wsimil.explain.map_shift import movement
+from napari_wsimil.explain.occlusion import removed
 from napari_wsimil.explain.predict import predict, predict_patient
-from napari_wsimil.explain.whatif import what_if
 from napari_wsimil.models.card import Card
 from napari_wsimil.models.record_encoder import RecordFormat
 

@@ -15,7 +15,7 @@ from windows import Docks, result_of
 
 from napari_wsimil.app.analysis import analyze_job
 from napari_wsimil.app.work import Step, model_job
-from napari_wsimil.explain.scale import Stretch, scaled
+from napari_wsimil.explain.color_scale import Stretch, scaled
 from napari_wsimil.features.store import save_bag
 from napari_wsimil.slides.geometry import MppSource, SlideError
 from napari_wsimil.slides.lazy_array import TooLargeError

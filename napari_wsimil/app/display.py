@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from napari_wsimil.explain.scale import Stretch
+from napari_wsimil.explain.color_scale import Stretch
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from napari_wsimil.app.work import Step, stepwise
-from napari_wsimil.explain.effect import curves, without
+from napari_wsimil.explain.occlusion import curves, without
 from napari_wsimil.explain.predict import explore, predict
-from napari_wsimil.explain.ranking import top
+from napari_wsimil.explain.statistics import top
 from napari_wsimil.models.base import Explanation, ExplanationKind
 from napari_wsimil.models.sasha.protocol import Explorer
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from napari_wsimil.explain.effect import Curves
+    from napari_wsimil.explain.occlusion import Curves
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.models.base import MILModel
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from napari_wsimil.explain.movement import (
+from napari_wsimil.explain.counterfactual import Revisable, prepare_revisions
+from napari_wsimil.explain.map_shift import (
     ABSOLUTE,
     MOVABLE,
     Movement,
@@ -16,7 +17,6 @@ from napari_wsimil.explain.movement import (
     movement,
     share_difference,
 )
-from napari_wsimil.explain.revision import Revisable, prepare_revisions
 from napari_wsimil.models.base import ExplanationKind
 
 if TYPE_CHECKING:

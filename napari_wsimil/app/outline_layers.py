@@ -8,7 +8,7 @@ import numpy as np
 
 from napari_wsimil.app.overlays import placed
 from napari_wsimil.app.slide_layers import LayerTuple, units_of
-from napari_wsimil.explain.scale import scaled
+from napari_wsimil.explain.color_scale import scaled
 from napari_wsimil.slides.raster import rasterize
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from napari_wsimil.app.slide_layers import LayerTuple, placement
-from napari_wsimil.explain.scale import scaled
+from napari_wsimil.explain.color_scale import scaled
 from napari_wsimil.slides.raster import pile, rasterize
 
 if TYPE_CHECKING:

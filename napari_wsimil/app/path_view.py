@@ -8,8 +8,7 @@ from napari_wsimil.app.layers import at_once
 from napari_wsimil.app.map_view import restyle
 from napari_wsimil.app.outline_layers import look_layer, path_layer
 from napari_wsimil.app.overlays import fine_layer
-from napari_wsimil.explain.looks import trajectory_of
-from napari_wsimil.explain.trajectory import sub_patches
+from napari_wsimil.explain.trajectory import sub_patches, trajectory_of
 
 if TYPE_CHECKING:
     from napari_wsimil.app.camera import Camera

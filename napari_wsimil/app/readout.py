@@ -10,8 +10,8 @@ import numpy as np
 from napari_wsimil.app.cells import cells_beside, main_map
 from napari_wsimil.app.lookup import Lookups
 from napari_wsimil.app.words import numbered, unseen, value_words
-from napari_wsimil.explain.ranking import ranks
-from napari_wsimil.explain.scale import scaled
+from napari_wsimil.explain.color_scale import scaled
+from napari_wsimil.explain.statistics import ranks
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from napari_wsimil.app.display import Display
     from napari_wsimil.app.session import Pane, Session
     from napari_wsimil.app.view import Cursor
+    from napari_wsimil.explain.color_scale import Scale, Stretch
     from napari_wsimil.explain.predict import Prediction
-    from napari_wsimil.explain.scale import Scale, Stretch
     from napari_wsimil.slides.slide import Slide
 
     Shown = tuple[int, Stretch]

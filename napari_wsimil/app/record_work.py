@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, TypedDict
 import torch
 
 from napari_wsimil.app.work import Step, stepwise
-from napari_wsimil.explain.noise import noise
-from napari_wsimil.explain.revision import prepare_revisions
-from napari_wsimil.explain.sweep import sweep
-from napari_wsimil.explain.whatif import WhatIf, main_movement
+from napari_wsimil.explain.baseline_variability import noise
+from napari_wsimil.explain.counterfactual import WhatIf, main_movement, prepare_revisions
+from napari_wsimil.explain.sensitivity import sweep
 from napari_wsimil.features.bag import features_digest
 from napari_wsimil.study.audit_log import Act, Effect
 
@@ -23,10 +22,10 @@ if TYPE_CHECKING:
     from napari_wsimil.app.session import LoadedModel
     from napari_wsimil.clinical.field import Field
     from napari_wsimil.clinical.schema import Record
-    from napari_wsimil.explain.movement import Movement
-    from napari_wsimil.explain.noise import Noise
+    from napari_wsimil.explain.baseline_variability import Noise
+    from napari_wsimil.explain.map_shift import Movement
     from napari_wsimil.explain.predict import Prediction
-    from napari_wsimil.explain.sweep import FieldEffect
+    from napari_wsimil.explain.sensitivity import FieldEffect
     from napari_wsimil.models.base import Explanation
     from napari_wsimil.study.create_study import Study
     from napari_wsimil.study.records import Held

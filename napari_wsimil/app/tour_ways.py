@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from napari_wsimil.app.window import settle
-from napari_wsimil.explain.ranking import top
+from napari_wsimil.explain.statistics import top
 from napari_wsimil.features.bag import take_patches
 from napari_wsimil.features.store import save_bag
 

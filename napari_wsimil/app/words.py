@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_wsimil.explain.ranking import place_of
-from napari_wsimil.explain.scale import scaled
+from napari_wsimil.explain.color_scale import scaled
+from napari_wsimil.explain.statistics import place_of
 from napari_wsimil.models.base import ExplanationKind
 from napari_wsimil.slides.placeholder import is_blank
 
 if TYPE_CHECKING:
     from napari_wsimil.app.display import Display
+    from napari_wsimil.explain.color_scale import Scale
     from napari_wsimil.explain.predict import Prediction
-    from napari_wsimil.explain.scale import Scale
     from napari_wsimil.models.base import Explanation
     from napari_wsimil.slides.slide import Slide
 

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_wsimil.clinical.schema import Record
+    from napari_wsimil.explain.color_scale import Stretch
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.explain.predict import Step as Seen
-    from napari_wsimil.explain.scale import Stretch
     from napari_wsimil.features.bag import Bag
     from napari_wsimil.features.encoders.base import PatchEncoder
     from napari_wsimil.features.extraction import Estimate

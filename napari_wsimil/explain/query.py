@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from napari_wsimil.explain.concentration import concentration
+from napari_wsimil.explain.statistics import concentration
 from napari_wsimil.models.base import ExplanationKind
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QWidget
 from napari_wsimil.app.widgets.docked import allow
 from napari_wsimil.app.widgets.tab import Tab
 from napari_wsimil.app.widgets.table import Table
-from napari_wsimil.explain.concentration import concentration, disagreement, overlap
+from napari_wsimil.explain.statistics import concentration, disagreement, overlap
 from napari_wsimil.models.base import Explanation, ExplanationKind
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from napari_wsimil.app.overlays import map_layer
 from napari_wsimil.app.pointer import Pointer
 from napari_wsimil.app.slide_layers import slide_layers
 from napari_wsimil.app.view import Cursor
-from napari_wsimil.explain.scale import scaled
+from napari_wsimil.explain.color_scale import scaled
 
 if TYPE_CHECKING:
     from qtpy.QtCore import QObject

@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QHBoxLayout, QWidg
 from napari_wsimil.app import memory
 from napari_wsimil.app.analysis import compare_job
 from napari_wsimil.app.widgets.docked import narrow, while_shown
-from napari_wsimil.explain.difference import difference
+from napari_wsimil.explain.map_shift import difference
 
 if TYPE_CHECKING:
     from napari_wsimil.app.session import LoadedModel, Pane, Session

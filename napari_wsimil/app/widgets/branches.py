@@ -13,7 +13,7 @@ from napari_wsimil.app.widgets.job import JobRow
 from napari_wsimil.app.widgets.tab import Tab
 from napari_wsimil.app.widgets.table import Table
 from napari_wsimil.app.work import Step
-from napari_wsimil.explain.branches import (
+from napari_wsimil.explain.branch_comparison import (
     Branches,
     Route,
     branches,

@@ -21,8 +21,8 @@ from napari_wsimil.app.widgets.still import Still
 
 if TYPE_CHECKING:
     from napari_wsimil.app.session import Session
-    from napari_wsimil.explain.movement import Movement
-    from napari_wsimil.explain.noise import Noise
+    from napari_wsimil.explain.baseline_variability import Noise
+    from napari_wsimil.explain.map_shift import Movement
 
 _HINT = "Edit a field: what changes is told here, and moves on the slide."
 

@@ -14,14 +14,14 @@ from napari_wsimil.app.widgets.docked import allow, narrow, while_shown
 from napari_wsimil.app.widgets.effect_plot import EffectPlot
 from napari_wsimil.app.widgets.job import JobRow
 from napari_wsimil.app.widgets.tab import Tab
-from napari_wsimil.explain.effect import without
+from napari_wsimil.explain.occlusion import without
 from napari_wsimil.explain.query import patches_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_wsimil.app.session import Pane
-    from napari_wsimil.explain.effect import Curves
+    from napari_wsimil.explain.occlusion import Curves
     from napari_wsimil.explain.predict import Prediction
 
 _HINT = (

@@ -9,7 +9,7 @@ from napari_wsimil.app.widgets.plots import COLORS, Plot
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from napari_wsimil.explain.effect import Curves, Series
+    from napari_wsimil.explain.occlusion import Curves, Series
 
 _HEIGHT, _LEFT, _BELOW = 220, 46, 42
 _DELETED, _INSERTED = COLORS[3], COLORS[0]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from napari_wsimil.app.session import LoadedModel, Pane
     from napari_wsimil.clinical.schema import Record
-    from napari_wsimil.explain.revision import Revisable
+    from napari_wsimil.explain.counterfactual import Revisable
     from napari_wsimil.features.bag import Bag
 
 #: What is said beside the map while it is older than the record.

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from napari_wsimil.app.following import Revised
     from napari_wsimil.app.session import Session
     from napari_wsimil.clinical.field import Value
-    from napari_wsimil.explain.noise import Noise
+    from napari_wsimil.explain.baseline_variability import Noise
     from napari_wsimil.models.record_encoder import RecordFormat
 
 _NOBODY = "Open a case of a study, or a model that reads records: its fields are then here."

@@ -13,7 +13,7 @@ from napari_wsimil.app.widgets.looks_plot import LooksPlot
 from napari_wsimil.app.widgets.player import Player
 from napari_wsimil.app.widgets.strip import Strip
 from napari_wsimil.app.widgets.tab import Tab
-from napari_wsimil.explain.looks import Looks, cost_words, look_words, trajectory_of
+from napari_wsimil.explain.trajectory import Looks, cost_words, look_words, trajectory_of
 
 if TYPE_CHECKING:
     from napari_wsimil.app.session import Pane

@@ -12,14 +12,14 @@ from napari_wsimil.app.record_work import sweep_job, values_job
 from napari_wsimil.app.widgets.docked import allow, while_shown
 from napari_wsimil.app.widgets.job import JobRow
 from napari_wsimil.app.widgets.plots import COLORS, Plot
-from napari_wsimil.explain.sweep import ranked
+from napari_wsimil.explain.sensitivity import ranked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_wsimil.app.case import Case
     from napari_wsimil.app.session import Pane
-    from napari_wsimil.explain.sweep import FieldEffect, ValueEffect
+    from napari_wsimil.explain.sensitivity import FieldEffect, ValueEffect
     from napari_wsimil.models.base import Explanation
 
 #: How many fields are drawn, and how high a bar is, in pixels.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import torch
 import torch.nn.functional as F
 
-from napari_wsimil.explain.effect import Passes
+from napari_wsimil.explain.occlusion import Passes
 from napari_wsimil.features.bag import Bag
 from napari_wsimil.models.base import check_query
 from napari_wsimil.models.layers.chunked import in_runs, side_by_side

@@ -17,12 +17,15 @@ import numpy as np
 import torch
 from scipy.special import rel_entr
 
-from napari_wsimil.explain.ranking import top
-from napari_wsimil.explain.scale import DEFAULT_TOP
+from napari_wsimil.explain.color_scale import DEFAULT_TOP, scaled
+from napari_wsimil.explain.statistics import top
 from napari_wsimil.models.base import Explanation, ExplanationKind
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from napari_wsimil.explain.color_scale import Scale
+    from napari_wsimil.explain.predict import Prediction
 
 #: Kinds of maps that lie somewhere: their numbers are never below 0, and have a sum.
 PLACED = (
@@ -31,17 +34,23 @@ PLACED = (
     ExplanationKind.SIGMOID,
     ExplanationKind.AMOUNT,
 )
+
 #: Kinds of signed maps, whose 0 is neither for nor against.
 SIGNED = (ExplanationKind.EVIDENCE, ExplanationKind.SCORE)
+
 #: Kinds of maps that can move.
 MOVABLE = (*PLACED, *SIGNED)
+
 #: Kinds whose numbers are absolute, from 0 to 1.
 ABSOLUTE = (ExplanationKind.PROBABILITY, ExplanationKind.SIGMOID)
+
 #: Share of the patches, those a map ranks first, whose staying `Movement.overlap` tells.
 FIRST = 0.01
+
 #: Where the color bars of differences end, on every slide and for every edit: of shares in
 #: times of the even share, as attention itself is drawn; of absolute scores their whole range.
 SHARE_LIMIT, LEVEL_LIMIT = DEFAULT_TOP, 1.0
+
 _ABSENT = "one of the two maps says nothing here"
 
 
@@ -195,3 +204,56 @@ def _check(before: Explanation, after: Explanation, kinds: tuple[ExplanationKind
     one, other = len(before.per_patch()), len(after.per_patch())
     if one != other:
         raise ValueError(f"{one} patches before and {other} after: the maps are of different bags")
+
+
+NAME = "difference"
+
+
+def difference(one: Prediction, index: int, other: Prediction, other_index: int) -> Explanation:
+    """Return map `index` of a prediction less a map of another, or the same, prediction.
+
+    Where either map says nothing the difference says nothing.
+
+    Raises
+    ------
+    ValueError
+        If they are of different patches, or have different units.
+    """
+    a, b = scaled(one, index), scaled(other, other_index)
+    if not _same_patches(one, other):
+        raise ValueError("the two maps are of different patches: they have no difference")
+    if a.unit != b.unit:
+        raise ValueError(
+            f"{a.title} is in {a.unit}, {b.title} in {b.unit}: there is no difference between them"
+        )
+    return Explanation(
+        NAME,
+        ExplanationKind.SCORE,
+        torch.from_numpy(a.values - b.values),
+        absent="one of the two maps says nothing here",
+        unit=f"{a.unit}: {_name(one, other, a)} less {_name(other, one, b)}",
+        limit=_limit(one.explanations[index], other.explanations[other_index]),
+    )
+
+
+def _limit(a: Explanation, b: Explanation) -> float | None:
+    """Return the fixed end of the color bar where both maps are absolute."""
+    return LEVEL_LIMIT if a.kind in ABSOLUTE and b.kind in ABSOLUTE else None
+
+
+def _name(of: Prediction, beside: Prediction, scale: Scale) -> str:
+    """Return what a map is called, with its model where the two are of different ones."""
+    if of.card is beside.card:
+        return scale.title
+    weights = f" ({of.card.weights[:4]})" if of.card.model == beside.card.model else ""
+    return f"{scale.title} of {of.card.model}{weights}"
+
+
+def _same_patches(one: Prediction, other: Prediction) -> bool:
+    if one.bag is other.bag:
+        return True
+    grids = one.bag.grid, other.bag.grid
+    if grids[0] is None or grids[1] is None or one.bag.slide != other.bag.slide:
+        return False
+    same_size = grids[0].patch_size == grids[1].patch_size
+    return same_size and np.array_equal(grids[0].coords, grids[1].coords)

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from napari_wsimil.explain.noise import noise_at_once
+from napari_wsimil.explain.baseline_variability import noise_at_once
+from napari_wsimil.explain.counterfactual import broken_by, check_reads, main_movement
 from napari_wsimil.explain.predict import predict_patient
-from napari_wsimil.explain.whatif import broken_by, check_reads, main_movement
 from napari_wsimil.features.bag import features_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
     from napari_wsimil.clinical.schema import Record
-    from napari_wsimil.explain.movement import Movement
+    from napari_wsimil.explain.map_shift import Movement
     from napari_wsimil.explain.predict import PatientPrediction
     from napari_wsimil.features.bag import Bag
     from napari_wsimil.models.base import MILModel

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from napari_wsimil.explain.effect import Passes
-from napari_wsimil.explain.movement import Movement
+from napari_wsimil.explain.counterfactual import movements
+from napari_wsimil.explain.map_shift import Movement
+from napari_wsimil.explain.occlusion import Passes
 from napari_wsimil.explain.predict import predict, prediction_of
-from napari_wsimil.explain.whatif import movements
 from napari_wsimil.features.bag import take_patches
 from napari_wsimil.models.persam.model import PersAM
 

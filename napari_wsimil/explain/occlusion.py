@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from napari_wsimil.explain.predict import predict
-from napari_wsimil.explain.ranking import ranked
+from napari_wsimil.explain.statistics import ranked
 from napari_wsimil.features.bag import take_patches
 from napari_wsimil.models.base import check_query
 

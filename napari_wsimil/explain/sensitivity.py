@@ -9,9 +9,9 @@ import numpy as np
 
 from napari_wsimil.clinical.field import Absent, Kind
 from napari_wsimil.clinical.schema import Record
-from napari_wsimil.explain.effect import Passes
+from napari_wsimil.explain.counterfactual import WhatIf, broken_by, check_reads, main_movement
+from napari_wsimil.explain.occlusion import Passes
 from napari_wsimil.explain.predict import check_encoder, predict, prediction_of, with_record
-from napari_wsimil.explain.whatif import WhatIf, broken_by, check_reads, main_movement
 from napari_wsimil.models.persam.incremental import prepare
 from napari_wsimil.models.persam.live import PersAMLive
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from napari_wsimil.clinical.field import Field, Value
     from napari_wsimil.clinical.schema import ClinicalSchema
-    from napari_wsimil.explain.movement import Movement
+    from napari_wsimil.explain.map_shift import Movement
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.features.bag import Bag
     from napari_wsimil.models.base import MILModel
