@@ -21,7 +21,7 @@ from dataclasses import replace
 
 from _study import measured, study, trained
 
-from napari_wsimil.learning.fit import FitConfig
+from napari_wsimil.training.fit import FitConfig
 
 TITLE = "pooling baselines, slides with planted lesions"
 CLAIMS = (

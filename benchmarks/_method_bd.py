@@ -35,8 +35,6 @@ from _missing import RATES, ask, fill, hide, mean_tokens
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from napari_wsimil.learning.evaluation import finish
-from napari_wsimil.learning.fit import fit
 from napari_wsimil.learning.planted_records import (
     GROUPS,
     LESIONS,
@@ -45,8 +43,10 @@ from napari_wsimil.learning.planted_records import (
     Records,
     plant_records,
 )
-from napari_wsimil.learning.recipes import recipe
 from napari_wsimil.models import create_model
+from napari_wsimil.training.evaluation import finish
+from napari_wsimil.training.fit import fit
+from napari_wsimil.training.recipes import recipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -55,9 +55,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from napari_wsimil.learning.cases import Case
-    from napari_wsimil.learning.fit import FitConfig
     from napari_wsimil.models.base import MILModel
+    from napari_wsimil.training.cases import Case
+    from napari_wsimil.training.fit import FitConfig
 
     Figures = dict[str, float]
 

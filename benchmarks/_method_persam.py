@@ -36,8 +36,6 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from napari_wsimil.learning.evaluation import evaluate, finish
-from napari_wsimil.learning.fit import fit
 from napari_wsimil.learning.planted_records import (
     GROUPS,
     LESIONS,
@@ -45,8 +43,10 @@ from napari_wsimil.learning.planted_records import (
     Records,
     plant_records,
 )
-from napari_wsimil.learning.recipes import recipe
 from napari_wsimil.models import create_model
+from napari_wsimil.training.evaluation import evaluate, finish
+from napari_wsimil.training.fit import fit
+from napari_wsimil.training.recipes import recipe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

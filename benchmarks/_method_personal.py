@@ -30,17 +30,17 @@ import torch
 from _painted import painted
 from _personal import Edited, RecordOnly, classified, edited, trained
 
-from napari_wsimil.learning.folds import folds as split
 from napari_wsimil.learning.planted_records import GROUPS, LESIONS, Records, plant_records
-from napari_wsimil.learning.recipes import recipe
 from napari_wsimil.models import create_model
+from napari_wsimil.training.recipes import recipe
+from napari_wsimil.training.splits import folds as split
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_wsimil.learning.folds import Fold
-    from napari_wsimil.learning.settings import FitConfig
     from napari_wsimil.models.base import MILModel
+    from napari_wsimil.training.config import FitConfig
+    from napari_wsimil.training.splits import Fold
 
 TITLE = "PersAM, picture and record together"
 CLAIMS = (

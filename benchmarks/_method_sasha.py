@@ -32,21 +32,21 @@ import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from napari_wsimil.learning.evaluation import Scores, evaluate, finish
-from napari_wsimil.learning.fit import Epoch, fit
 from napari_wsimil.learning.planted import Planted, map_auroc, probe
 from napari_wsimil.learning.planted_zoom import Zoom, plant_zoom
-from napari_wsimil.learning.ppo import PolicyConfig, fit_policy
-from napari_wsimil.learning.recipes import recipe
-from napari_wsimil.learning.sasha import distill, fit_updater, warm_up
 from napari_wsimil.models.sasha import SASHA
+from napari_wsimil.training.evaluation import Scores, evaluate, finish
+from napari_wsimil.training.fit import Epoch, fit
+from napari_wsimil.training.ppo import PolicyConfig, fit_policy
+from napari_wsimil.training.recipes import recipe
+from napari_wsimil.training.sasha import distill, fit_updater, warm_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
-    from napari_wsimil.learning.ppo import Reading
+    from napari_wsimil.training.ppo import Reading
 
     Choose = Callable[[Tensor, int], int]
 

@@ -34,16 +34,15 @@ from _study import study, trained
 from torch import nn
 
 from napari_wsimil.features.bag import take_patches
-from napari_wsimil.learning.cases import Case
-from napari_wsimil.learning.evaluation import evaluate, finish
-from napari_wsimil.learning.finetune import CONFIG, EndToEnd, encode, finetune
-from napari_wsimil.learning.fit import FitConfig, fit
-from napari_wsimil.learning.pixel_encoders import SmallCNN
-from napari_wsimil.learning.pixels import pixel_case
 from napari_wsimil.learning.planted import Planted, map_auroc, probe
 from napari_wsimil.learning.planted_pixels import Nuclei, PlantedPixels, plant_pixels
-from napari_wsimil.learning.recipes import recipe
 from napari_wsimil.models import create_model
+from napari_wsimil.training.cases import Case
+from napari_wsimil.training.evaluation import evaluate, finish
+from napari_wsimil.training.finetune import CONFIG, EndToEnd, encode, finetune
+from napari_wsimil.training.finetune_data import SmallCNN, pixel_case
+from napari_wsimil.training.fit import FitConfig, fit
+from napari_wsimil.training.recipes import recipe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from napari_wsimil.features.bag import ClinicalTokens
-from napari_wsimil.learning.evaluation import evaluate
+from napari_wsimil.training.evaluation import evaluate
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_wsimil.features.bag import Bag
-    from napari_wsimil.learning.cases import Case
-    from napari_wsimil.learning.evaluation import Scores, Step
     from napari_wsimil.models.base import MILModel
+    from napari_wsimil.training.cases import Case
+    from napari_wsimil.training.evaluation import Scores, Step
 
 RATES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # shares of patients whose record is hidden
 

@@ -20,9 +20,6 @@ from napari_wsimil.cohort.manifest import Split, read_manifest
 from napari_wsimil.features.encoders.factory import create_encoder
 from napari_wsimil.features.extraction import extract_features
 from napari_wsimil.features.store import is_finished, load_bag
-from napari_wsimil.learning.cases import Case
-from napari_wsimil.learning.evaluation import finish
-from napari_wsimil.learning.folds import Fold
 from napari_wsimil.models.record_encoder import RecordFormat
 from napari_wsimil.slides.patch_grid import make_grid
 from napari_wsimil.slides.slide import open_slide
@@ -31,6 +28,9 @@ from napari_wsimil.space.phantom.cohort import load_recipe, write_patients, writ
 from napari_wsimil.space.phantom.recipe import KINDS
 from napari_wsimil.space.phantom.record import DECIDING, VARIABLES
 from napari_wsimil.space.phantom.truth import load_truth, patch_truth
+from napari_wsimil.training.cases import Case
+from napari_wsimil.training.evaluation import finish
+from napari_wsimil.training.splits import Fold
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

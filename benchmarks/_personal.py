@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from napari_wsimil.explain.map_shift import movement
-from napari_wsimil.learning.evaluation import evaluate, finish
-from napari_wsimil.learning.fit import fit
 from napari_wsimil.models.base import MILModel, MILOutput
+from napari_wsimil.training.evaluation import evaluate, finish
+from napari_wsimil.training.fit import fit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_wsimil.features.bag import Bag
-    from napari_wsimil.learning.cases import Case
-    from napari_wsimil.learning.fit import FitConfig
+    from napari_wsimil.training.cases import Case
+    from napari_wsimil.training.fit import FitConfig
 
 Figures = dict[str, float]
 MAP = "explanatory"

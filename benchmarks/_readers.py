@@ -15,11 +15,11 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from napari_wsimil.explain.predict import predict
-from napari_wsimil.learning.cards import describe
-from napari_wsimil.learning.cases import Case
-from napari_wsimil.learning.evaluation import finish
-from napari_wsimil.learning.fit import FitConfig, fit
 from napari_wsimil.models import create_model
+from napari_wsimil.training.cases import Case
+from napari_wsimil.training.evaluation import finish
+from napari_wsimil.training.fit import FitConfig, fit
+from napari_wsimil.training.model_card import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

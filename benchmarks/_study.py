@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from napari_wsimil.learning.evaluation import evaluate, finish
-from napari_wsimil.learning.fit import fit
 from napari_wsimil.learning.planted import Lesions, Planted, map_auroc, plant, probe
 from napari_wsimil.models import create_model
+from napari_wsimil.training.evaluation import evaluate, finish
+from napari_wsimil.training.fit import fit
 
 if TYPE_CHECKING:
-    from napari_wsimil.learning.fit import FitConfig
     from napari_wsimil.models import MILModel
+    from napari_wsimil.training.fit import FitConfig
 
 MAP = "patch logit: 1"  # the map of evidence for a lesion
 TOP = 10  # patches whose share of the attention is told

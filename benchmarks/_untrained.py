@@ -9,11 +9,11 @@ import torch
 
 from napari_wsimil.features.bag import Bag
 from napari_wsimil.features.encoders.factory import create_encoder
-from napari_wsimil.learning.cases import Case
-from napari_wsimil.learning.checkpoint import save_checkpoint
 from napari_wsimil.models import create_model
 from napari_wsimil.models.card import Card
 from napari_wsimil.slides.patch_grid import PatchGrid, lay_grid
+from napari_wsimil.training.cases import Case
+from napari_wsimil.training.checkpoint import save_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable

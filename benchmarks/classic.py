@@ -27,11 +27,11 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from napari_wsimil.features.bag import Bag
-from napari_wsimil.learning.cases import Case
-from napari_wsimil.learning.evaluation import evaluate, finish
-from napari_wsimil.learning.fit import FitConfig, fit
-from napari_wsimil.learning.folds import Fold, folds
 from napari_wsimil.models import create_model
+from napari_wsimil.training.cases import Case
+from napari_wsimil.training.evaluation import evaluate, finish
+from napari_wsimil.training.fit import FitConfig, fit
+from napari_wsimil.training.splits import Fold, folds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -229,8 +229,8 @@ def training_job(cases: int, patches: int) -> Generator[Step, None, None]:
     from _untrained import random_cases
 
     from napari_wsimil.app.work import Step
-    from napari_wsimil.learning.fit import FitConfig, fit
     from napari_wsimil.models import create_model
+    from napari_wsimil.training.fit import FitConfig, fit
 
     data = random_cases(cases, patches)
     model = create_model("acmil", feature_dim=data[0].bags[0].features.shape[1], classes=2)

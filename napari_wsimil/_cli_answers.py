@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from napari_wsimil.app.answer_work import Subject
     from napari_wsimil.explain.predict import Prediction
-    from napari_wsimil.learning.assessment import Assessment
     from napari_wsimil.models.card import Card
+    from napari_wsimil.training.evaluate import Assessment
 
 
 def records_of(cohort: Path) -> dict[str, str]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from napari_wsimil._cli_console import sentence
 from napari_wsimil._cli_slides import SlideJob, encoded
-from napari_wsimil.learning.cohort import read_cohort
 from napari_wsimil.study.create_study import is_study
+from napari_wsimil.training.dataset import read_cohort
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -121,7 +121,7 @@ def _features(path: Path) -> Facts:
 
 
 def _checkpoint(path: Path, identifying: bool) -> Facts:
-    from napari_wsimil.learning.checkpoint import load_checkpoint
+    from napari_wsimil.training.checkpoint import load_checkpoint
 
     _, card = load_checkpoint(path)
     facts = card.model_dump()

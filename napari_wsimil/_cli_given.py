@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_wsimil.learning.outcomes import Task
 from napari_wsimil.models import model_class
 from napari_wsimil.models.base import Need
 from napari_wsimil.slides.geometry import Region
+from napari_wsimil.training.tasks import Task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

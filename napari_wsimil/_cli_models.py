@@ -6,13 +6,13 @@ import inspect
 import sys
 from typing import Any
 
-from napari_wsimil.learning.options import options_of
-from napari_wsimil.learning.outcomes import Task
-from napari_wsimil.learning.plan import reads_records
-from napari_wsimil.learning.recipes import recipe
-from napari_wsimil.learning.release_names import WHOLE
-from napari_wsimil.learning.releases import release_notes
 from napari_wsimil.models import MODELS, model_class
+from napari_wsimil.training.import_weights import release_notes
+from napari_wsimil.training.import_weights_names import WHOLE
+from napari_wsimil.training.options import options_of
+from napari_wsimil.training.plan import reads_records
+from napari_wsimil.training.recipes import recipe
+from napari_wsimil.training.tasks import Task
 
 
 def model_facts(name: str | None) -> dict[str, Any]:

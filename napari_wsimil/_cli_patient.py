@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from napari_wsimil._cli_console import sentence, warn
 from napari_wsimil.explain.patient import driver, slide_shares
 from napari_wsimil.explain.predict import predict_patient
-from napari_wsimil.learning.checkpoint import load_checkpoint
-from napari_wsimil.learning.closer import closer_for
-from napari_wsimil.learning.cohort import BagFiles, read_cohort
 from napari_wsimil.study.create_study import open_study
 from napari_wsimil.study.open_study import Unit
+from napari_wsimil.training.checkpoint import load_checkpoint
+from napari_wsimil.training.dataset import BagFiles, read_cohort
+from napari_wsimil.training.subpatch_provider import closer_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -22,14 +22,14 @@ from napari_wsimil.features.extraction import estimate, extract_features
 from napari_wsimil.features.importers.base import Confirmed
 from napari_wsimil.features.importers.open import bag_as, is_features, read_stated, with_patches
 from napari_wsimil.features.store import is_finished, load_bag
-from napari_wsimil.learning.checkpoint import load_checkpoint
-from napari_wsimil.learning.closer import closer_for
-from napari_wsimil.learning.cohort import feature_path, read_cohort
-from napari_wsimil.learning.outcomes import Task
 from napari_wsimil.slides.patch_grid import make_grid
 from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.slides.tissue import find_tissue
 from napari_wsimil.study.create_study import is_study
+from napari_wsimil.training.checkpoint import load_checkpoint
+from napari_wsimil.training.dataset import feature_path, read_cohort
+from napari_wsimil.training.subpatch_provider import closer_for
+from napari_wsimil.training.tasks import Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

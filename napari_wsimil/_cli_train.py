@@ -9,11 +9,8 @@ import torch
 from napari_wsimil._cli_console import remark, warn
 from napari_wsimil._cli_given import check_folds, check_time_unit, check_weights
 from napari_wsimil._cli_slides import Patches, extract_missing
-from napari_wsimil.learning.closer import CloserLook, cost_of
-from napari_wsimil.learning.folds import FoldRule
-from napari_wsimil.learning.options import fit_config, parsed_options
-from napari_wsimil.learning.outcomes import Task, lacking_outcome
-from napari_wsimil.learning.run import (
+from napari_wsimil.training.options import fit_config, parsed_options
+from napari_wsimil.training.run import (
     RunConfig,
     checked_run,
     cohort_of,
@@ -22,6 +19,9 @@ from napari_wsimil.learning.run import (
     read_run,
     split_of,
 )
+from napari_wsimil.training.splits import FoldRule
+from napari_wsimil.training.subpatch_provider import CloserLook, cost_of
+from napari_wsimil.training.tasks import Task, lacking_outcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

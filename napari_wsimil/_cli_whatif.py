@@ -15,8 +15,8 @@ from napari_wsimil.explain.counterfactual import broken_by, check_reads, what_if
 from napari_wsimil.explain.counterfactual_cohort import rerun
 from napari_wsimil.explain.export import export_map
 from napari_wsimil.explain.map_shift import ABSOLUTE, MOVABLE, level_difference, share_difference
-from napari_wsimil.learning.checkpoint import load_checkpoint
-from napari_wsimil.learning.cohort import BagFiles, read_cohort
+from napari_wsimil.training.checkpoint import load_checkpoint
+from napari_wsimil.training.dataset import BagFiles, read_cohort
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

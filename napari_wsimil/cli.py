@@ -218,7 +218,7 @@ def train(
     """
     from napari_wsimil._cli_facts import metric_facts
     from napari_wsimil._cli_train import prepare, run_of
-    from napari_wsimil.learning.run import train_run, write_run
+    from napari_wsimil.training.run import train_run, write_run
 
     given = {
         "cohort": manifest,
@@ -293,10 +293,10 @@ def evaluate(
     from napari_wsimil._cli_answers import keep_evaluated, records_of
     from napari_wsimil._cli_facts import interval_facts
     from napari_wsimil._cli_given import check_weights
-    from napari_wsimil.learning.assessment import assess
-    from napari_wsimil.learning.checkpoint import load_checkpoint
-    from napari_wsimil.learning.closer import closer_for
-    from napari_wsimil.learning.cohort import as_predicted, read_cohort
+    from napari_wsimil.training.checkpoint import load_checkpoint
+    from napari_wsimil.training.dataset import as_predicted, read_cohort
+    from napari_wsimil.training.evaluate import assess
+    from napari_wsimil.training.subpatch_provider import closer_for
 
     model, card = load_checkpoint(checkpoint)
     check_weights(card.model, weights)
@@ -459,7 +459,7 @@ def whatif(
     from napari_wsimil._cli_noted import note_whatif, noting
     from napari_wsimil._cli_whatif import many_cases, one_case, scenario_of
     from napari_wsimil.clinical.scenario import write_scenario
-    from napari_wsimil.learning.checkpoint import load_checkpoint
+    from napari_wsimil.training.checkpoint import load_checkpoint
 
     options = {"--weights": weights, "--slide-mpp": slide_mpp, "--patch-size": patch_size}
     many = {"--features": features, "--split": split}
@@ -598,8 +598,8 @@ def import_weights(
 
     from napari_wsimil._cli_given import class_names
     from napari_wsimil.features.importers.open import open_bag
-    from napari_wsimil.learning.checkpoint import save_checkpoint
-    from napari_wsimil.learning.releases import import_release
+    from napari_wsimil.training.checkpoint import save_checkpoint
+    from napari_wsimil.training.import_weights import import_release
 
     names = class_names(classes)
     like = open_bag(features, patch_size=patch_size)

@@ -13,12 +13,12 @@ from napari_wsimil.app.widgets import answer_keeper
 from napari_wsimil.clinical.field import Field, Kind
 from napari_wsimil.clinical.schema import ClinicalSchema
 from napari_wsimil.cohort.manifest import Patient, SlideRow
-from napari_wsimil.learning.checkpoint import load_checkpoint
 from napari_wsimil.models.record_encoder import RecordFormat
 from napari_wsimil.study.audit_log import Act
 from napari_wsimil.study.create_study import create_study
 from napari_wsimil.study.open_study import Unit
 from napari_wsimil.study.predictions import Verdict
+from napari_wsimil.training.checkpoint import load_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -17,12 +17,12 @@ from napari_wsimil.app.sharing import share
 from napari_wsimil.cli import main
 from napari_wsimil.cohort.manifest import Patient
 from napari_wsimil.features.store import save_bag
-from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.study import backups
 from napari_wsimil.study.audit_log import Act
 from napari_wsimil.study.backups import Reason, list_backups
 from napari_wsimil.study.create_study import StudyError, create_study, open_study
 from napari_wsimil.study.restore import restore_study
+from napari_wsimil.training.evaluation import finish
 
 if TYPE_CHECKING:
     from pathlib import Path

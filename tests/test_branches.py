@@ -21,9 +21,9 @@ from napari_wsimil.explain.branch_comparison import (
 )
 from napari_wsimil.explain.predict import predict
 from napari_wsimil.features.bag import Bag
-from napari_wsimil.learning.checkpoint import load_checkpoint, save_checkpoint
 from napari_wsimil.models import create_model
 from napari_wsimil.models.losses import Survival
+from napari_wsimil.training.checkpoint import load_checkpoint, save_checkpoint
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,9 +16,9 @@ from napari_wsimil.cli import main
 from napari_wsimil.clinical.schema import read_schema, write_schema
 from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.features.store import save_bag
-from napari_wsimil.learning.checkpoint import load_checkpoint
-from napari_wsimil.learning.cohort import read_cohort
 from napari_wsimil.study.create_study import open_study
+from napari_wsimil.training.checkpoint import load_checkpoint
+from napari_wsimil.training.dataset import read_cohort
 
 if TYPE_CHECKING:
     from collections.abc import Callable

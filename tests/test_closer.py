@@ -15,15 +15,15 @@ from napari_wsimil.features.encoders.factory import create_encoder
 from napari_wsimil.features.extraction import extract_features
 from napari_wsimil.features.store import load_bag, save_bag
 from napari_wsimil.features.subpatches import FineFeatures
-from napari_wsimil.learning.closer import SIDE, CloserLook, closer_for, cost_of
-from napari_wsimil.learning.cohort import BagFiles
-from napari_wsimil.learning.evaluation import finish
-from napari_wsimil.learning.training import Plan
 from napari_wsimil.models import model_class
 from napari_wsimil.slides.patch_grid import make_grid
 from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.slides.tissue import find_tissue
 from napari_wsimil.space.phantom import SlideRecipe, write_phantom
+from napari_wsimil.training.dataset import BagFiles
+from napari_wsimil.training.evaluation import finish
+from napari_wsimil.training.subpatch_provider import SIDE, CloserLook, closer_for, cost_of
+from napari_wsimil.training.train import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable

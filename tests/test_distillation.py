@@ -10,15 +10,15 @@ import pytest
 import torch
 
 from napari_wsimil.features.bag import Bag, ClinicalTokens
-from napari_wsimil.learning.evaluation import evaluate, finish
-from napari_wsimil.learning.fit import FitConfig, fit
 from napari_wsimil.learning.planted_records import GROUPS, Records, plant_records
 from napari_wsimil.models.base import ExplanationKind, MILOutput
 from napari_wsimil.models.bd import BD, divergence
 from napari_wsimil.models.losses import criterion
+from napari_wsimil.training.evaluation import evaluate, finish
+from napari_wsimil.training.fit import FitConfig, fit
 
 if TYPE_CHECKING:
-    from napari_wsimil.learning.cases import Case
+    from napari_wsimil.training.cases import Case
 
 N, D, C, H = 12, 5, 3, 7
 WIDTHS = (4, 2)

@@ -17,12 +17,12 @@ from napari_wsimil.explain.predict import Prediction, predict
 from napari_wsimil.explain.statistics import ranked, top
 from napari_wsimil.features.bag import Bag, ClinicalTokens, take_patches
 from napari_wsimil.features.store import save_bag
-from napari_wsimil.learning.checkpoint import save_checkpoint
-from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.models import create_model
 from napari_wsimil.models.base import Explanation, ExplanationKind, MILModel, MILOutput
 from napari_wsimil.models.card import Card
 from napari_wsimil.slides.patch_grid import PatchGrid
+from napari_wsimil.training.checkpoint import save_checkpoint
+from napari_wsimil.training.evaluation import finish
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -20,10 +20,10 @@ from napari_wsimil.cohort.manifest import Patient, read_manifest
 from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.cohort.table_formats import open_table
 from napari_wsimil.cohort.table_import.plan import plan_import
-from napari_wsimil.learning.evaluation import finish
-from napari_wsimil.learning.run import checked_run, cohort_of, split_of
 from napari_wsimil.study.create_study import create_study, open_study
 from napari_wsimil.study.import_table import export_table, import_table, plan_for
+from napari_wsimil.training.evaluation import finish
+from napari_wsimil.training.run import checked_run, cohort_of, split_of
 
 if TYPE_CHECKING:
     from pathlib import Path

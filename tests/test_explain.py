@@ -15,13 +15,13 @@ from napari_wsimil.explain.predict import predict
 from napari_wsimil.explain.query import ask, patches_in, summaries
 from napari_wsimil.features.bag import Bag
 from napari_wsimil.features.store import save_bag
-from napari_wsimil.learning.checkpoint import save_checkpoint
 from napari_wsimil.models import create_model
 from napari_wsimil.models.abmil import ABMIL
 from napari_wsimil.models.base import Explanation, ExplanationKind
 from napari_wsimil.models.card import Card
 from napari_wsimil.slides.geometry import Region
 from napari_wsimil.slides.patch_grid import PatchGrid
+from napari_wsimil.training.checkpoint import save_checkpoint
 
 if TYPE_CHECKING:
     from pathlib import Path

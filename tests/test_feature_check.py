@@ -13,7 +13,7 @@ from cohorts import SPLITS, make_bag, write_manifest
 from napari_wsimil.cli import main
 from napari_wsimil.cohort.barcodes import participant
 from napari_wsimil.features.store import load_bag, save_bag
-from napari_wsimil.learning.checkpoint import load_checkpoint
+from napari_wsimil.training.checkpoint import load_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable

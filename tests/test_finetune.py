@@ -16,20 +16,25 @@ from scipy.ndimage import minimum_filter
 from torch import nn
 
 from napari_wsimil.features.encoders.base import IMAGENET_MEAN, IMAGENET_STD
-from napari_wsimil.learning.evaluation import finish
-from napari_wsimil.learning.finetune import CONFIG, EndToEnd, augmented, encode, finetune, identity
-from napari_wsimil.learning.fit import Epoch, TrainingError
-from napari_wsimil.learning.pixel_encoders import ResNet50, SmallCNN
-from napari_wsimil.learning.pixels import PixelSlide, pixel_case, slide_pixels
 from napari_wsimil.learning.planted_pixels import Nuclei, PlantedPixels, plant_pixels
 from napari_wsimil.models.abmil import ABMIL
 from napari_wsimil.slides.patch_grid import PatchGrid
 from napari_wsimil.slides.slide import open_slide
+from napari_wsimil.training.evaluation import finish
+from napari_wsimil.training.finetune import CONFIG, EndToEnd, augmented, encode, finetune, identity
+from napari_wsimil.training.finetune_data import (
+    PixelSlide,
+    ResNet50,
+    SmallCNN,
+    pixel_case,
+    slide_pixels,
+)
+from napari_wsimil.training.fit import Epoch, TrainingError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_wsimil.learning.cases import Case
+    from napari_wsimil.training.cases import Case
 
 S, DIM, K = 12, 8, 5
 WORLD = Nuclei(patches=(20, 30), pixels=S, share=(0.2, 0.3))

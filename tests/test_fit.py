@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from napari_wsimil.features.bag import Bag, ClinicalTokens, take_patches
-from napari_wsimil.learning.cases import Case, check_cases, draw_patches
-from napari_wsimil.learning.evaluation import Step, evaluate, finish
-from napari_wsimil.learning.fit import Epoch, FitConfig, TrainingError, fit, rate
 from napari_wsimil.models import MILModel, create_model
 from napari_wsimil.models.pooling_baselines import MeanPool
 from napari_wsimil.slides.patch_grid import PatchGrid
+from napari_wsimil.training.cases import Case, check_cases, draw_patches
+from napari_wsimil.training.evaluation import Step, evaluate, finish
+from napari_wsimil.training.fit import Epoch, FitConfig, TrainingError, fit, rate
 
 if TYPE_CHECKING:
     from napari_wsimil.models.base import MILOutput

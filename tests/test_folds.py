@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from napari_wsimil.learning.folds import folds
+from napari_wsimil.training.splits import folds
 
 TARGETS = {f"patient {k}": int(k % 4 == 0) for k in range(43)}
 

@@ -17,14 +17,14 @@ from napari_wsimil.cli import main
 from napari_wsimil.cohort.manifest import SlideRow
 from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.features.store import save_bag
-from napari_wsimil.learning.checkpoint import load_checkpoint
-from napari_wsimil.learning.evaluation import Scores, finish
-from napari_wsimil.learning.identity import slide_key
-from napari_wsimil.learning.results import bounds
-from napari_wsimil.learning.run import checked_run, cohort_of, read_run, split_of, train_run
 from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.space.phantom import SlideRecipe, write_phantom
 from napari_wsimil.study.create_study import open_study
+from napari_wsimil.training.checkpoint import load_checkpoint
+from napari_wsimil.training.evaluation import Scores, finish
+from napari_wsimil.training.identity import slide_key
+from napari_wsimil.training.results import bounds
+from napari_wsimil.training.run import checked_run, cohort_of, read_run, split_of, train_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

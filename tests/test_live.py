@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 
 from napari_wsimil.features.bag import Bag, ClinicalTokens
-from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.models.persam import incremental as module
 from napari_wsimil.models.persam.incremental import Live, prepare
 from napari_wsimil.models.persam.incremental_layer import attend
 from napari_wsimil.models.persam.live import PersAMLive
+from napari_wsimil.training.evaluation import finish
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
 
-from napari_wsimil.learning.metrics import intervals, metrics
+from napari_wsimil.training.metrics import intervals, metrics
 
 
 def two(scores: list[float]) -> np.ndarray:

@@ -10,9 +10,9 @@ import torch
 from _missing import Answers, ask, fill, hide, mean_tokens
 
 from napari_wsimil.features.bag import Bag, ClinicalTokens
-from napari_wsimil.learning.cases import Case
-from napari_wsimil.learning.evaluation import Scores, finish
 from napari_wsimil.models.base import MILModel, MILOutput
+from napari_wsimil.training.cases import Case
+from napari_wsimil.training.evaluation import Scores, finish
 
 WIDTHS = (2, 3)
 

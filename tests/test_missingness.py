@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from napari_wsimil.features.bag import Bag, ClinicalTokens
-from napari_wsimil.learning.cases import Case, FollowUp
-from napari_wsimil.learning.missingness import missingness, telling
+from napari_wsimil.training.cases import Case, FollowUp
+from napari_wsimil.training.missingness import missingness, telling
 
 
 def test_missingness_that_follows_the_class_is_warned_of() -> None:

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from napari_wsimil.features.bag import Bag, ClinicalTokens, take_patches
-from napari_wsimil.learning.checkpoint import load_checkpoint, save_checkpoint
 from napari_wsimil.models import MODELS, MILModel, create_model, name_of
 from napari_wsimil.models.base import Explanation, ExplanationKind, MILOutput, Need
 from napari_wsimil.models.card import Card
@@ -18,6 +17,7 @@ from napari_wsimil.models.layers.chunked import ROWS
 from napari_wsimil.models.layers.standardize import Moments, Standardize
 from napari_wsimil.models.persam.common import Personalized
 from napari_wsimil.slides.patch_grid import PatchGrid
+from napari_wsimil.training.checkpoint import load_checkpoint, save_checkpoint
 
 if TYPE_CHECKING:
     from pathlib import Path

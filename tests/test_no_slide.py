@@ -18,9 +18,9 @@ from napari_wsimil.app.words import caption, values_of
 from napari_wsimil.explain.export import export_map
 from napari_wsimil.explain.predict import predict
 from napari_wsimil.features.store import load_bag
-from napari_wsimil.learning.checkpoint import load_checkpoint
 from napari_wsimil.models import create_model
 from napari_wsimil.slides.placeholder import blank_slide, is_blank, made_up_grid
+from napari_wsimil.training.checkpoint import load_checkpoint
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -22,10 +22,10 @@ from napari_wsimil.explain.baseline_variability import (
 from napari_wsimil.explain.map_shift import PLACED, Movement, movement
 from napari_wsimil.explain.predict import predict
 from napari_wsimil.features.bag import take_patches
-from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.models import create_model
 from napari_wsimil.models.persam import model as bags
 from napari_wsimil.models.persam.model import PersAM
+from napari_wsimil.training.evaluation import finish
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -22,9 +22,9 @@ from napari_wsimil.cohort.table_import.plan import FIRST_ROW, NO_COLUMNS, plan_i
 from napari_wsimil.cohort.table_import.summary import report_lines
 from napari_wsimil.cohort.table_import.type_inference import IN_NONE, OTHER_COLUMNS
 from napari_wsimil.features.store import save_bag
-from napari_wsimil.learning.outcomes import Task, check_task, lacking_outcome
 from napari_wsimil.study.create_study import DATABASE, StudyError, create_study, open_study
 from napari_wsimil.study.import_table import import_table, plan_for
+from napari_wsimil.training.tasks import Task, check_task, lacking_outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable

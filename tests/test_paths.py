@@ -28,13 +28,16 @@ from napari_wsimil.features.importers.base import Confirmed
 from napari_wsimil.features.importers.open import is_features, open_bag, open_confirmed, read_stated
 from napari_wsimil.features.matching import feature_files
 from napari_wsimil.features.store import BagFile, Provenance, is_finished, load_bag, save_bag
-from napari_wsimil.learning.checkpoint import check_target, load_checkpoint, save_checkpoint
-from napari_wsimil.learning.cohort import as_predicted, bag_of_slide, feature_path, read_cohort
-from napari_wsimil.learning.evaluation import finish
-from napari_wsimil.learning.fit import FitConfig
-from napari_wsimil.learning.plan import Plan
-from napari_wsimil.learning.releases import read_release
-from napari_wsimil.learning.run import (
+from napari_wsimil.slides.readers.open_reader import open_reader
+from napari_wsimil.study.create_study import create_study, open_study, study_of_folder
+from napari_wsimil.study.pseudonyms import read_key
+from napari_wsimil.training.checkpoint import check_target, load_checkpoint, save_checkpoint
+from napari_wsimil.training.dataset import as_predicted, bag_of_slide, feature_path, read_cohort
+from napari_wsimil.training.evaluation import finish
+from napari_wsimil.training.fit import FitConfig
+from napari_wsimil.training.import_weights import read_release
+from napari_wsimil.training.plan import Plan
+from napari_wsimil.training.run import (
     RunConfig,
     encoder_of,
     open_cohort,
@@ -42,10 +45,7 @@ from napari_wsimil.learning.run import (
     train_run,
     write_run,
 )
-from napari_wsimil.learning.training import train_cohort
-from napari_wsimil.slides.readers.open_reader import open_reader
-from napari_wsimil.study.create_study import create_study, open_study, study_of_folder
-from napari_wsimil.study.pseudonyms import read_key
+from napari_wsimil.training.train import train_cohort
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,8 +71,8 @@ INSIDE = {
     "features/importers/stamp.py": {"state_stamp"},
     "features/store.py": {"stored_reading", "bag_of"},
     "features/importers/trident.py": {"state_trident", "table_shape"},
-    "learning/identity.py": {"arranged", "slide_key", "unread_slides"},
-    "learning/unfinished.py": {"Unfinished.__init__"},
+    "training/identity.py": {"arranged", "slide_key", "unread_slides"},
+    "training/checkpoint.py": {"Unfinished.__init__"},
     "space/phantom/pyramid.py": {"write_tiff"},
     "slides/readers/dicom.py": {"read_matrices", "read_matrix"},
     "slides/readers/images.py": {"images_of_file"},

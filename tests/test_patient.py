@@ -21,10 +21,10 @@ from napari_wsimil.explain.predict import PatientPrediction, predict, predict_pa
 from napari_wsimil.features.bag import Bag
 from napari_wsimil.features.encoders.factory import create_encoder
 from napari_wsimil.features.store import save_bag
-from napari_wsimil.learning.checkpoint import load_checkpoint
 from napari_wsimil.slides.placeholder import made_up_grid
 from napari_wsimil.study.create_study import create_study
 from napari_wsimil.study.open_study import Unit
+from napari_wsimil.training.checkpoint import load_checkpoint
 
 if TYPE_CHECKING:
     from pathlib import Path

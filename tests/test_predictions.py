@@ -16,10 +16,10 @@ from napari_wsimil.cli import main
 from napari_wsimil.cohort.manifest import Patient, SlideRow
 from napari_wsimil.explain.predict import predict, predict_patient
 from napari_wsimil.features.store import save_bag
-from napari_wsimil.learning.checkpoint import load_checkpoint
-from napari_wsimil.learning.cohort import bag_of_slide
 from napari_wsimil.study.create_study import StudyError, Unit, open_study
 from napari_wsimil.study.predictions import Answer
+from napari_wsimil.training.checkpoint import load_checkpoint
+from napari_wsimil.training.dataset import bag_of_slide
 
 if TYPE_CHECKING:
     from collections.abc import Callable

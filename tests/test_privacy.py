@@ -25,11 +25,11 @@ from napari_wsimil.cohort.manifest import Patient, SlideRow, Split
 from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.features.importers.open import open_bag
 from napari_wsimil.features.store import save_bag
-from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.study.audit_log import Act
 from napari_wsimil.study.create_study import Study, StudyError, create_study, open_study
 from napari_wsimil.study.import_table import import_table, plan_for
 from napari_wsimil.study.pseudonyms import Key, default_key, read_key
+from napari_wsimil.training.evaluation import finish
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

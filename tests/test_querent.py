@@ -10,8 +10,6 @@ import pytest
 import torch
 
 from napari_wsimil.features.bag import Bag, take_patches
-from napari_wsimil.learning.evaluation import finish
-from napari_wsimil.learning.fit import fit
 from napari_wsimil.learning.planted import (
     Lesions,
     map_auroc,
@@ -20,10 +18,12 @@ from napari_wsimil.learning.planted import (
     probe,
     tissue_cells,
 )
-from napari_wsimil.learning.recipes import recipe
 from napari_wsimil.models.layers.regions import partition
 from napari_wsimil.models.layers.standardize import Moments
 from napari_wsimil.models.querent import Querent
+from napari_wsimil.training.evaluation import finish
+from napari_wsimil.training.fit import fit
+from napari_wsimil.training.recipes import recipe
 
 if TYPE_CHECKING:
     from napari_wsimil.models.base import Explanation

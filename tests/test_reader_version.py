@@ -18,14 +18,14 @@ from napari_wsimil.explain.predict import predict
 from napari_wsimil.features.encoders.factory import create_encoder
 from napari_wsimil.features.extraction import extract_features
 from napari_wsimil.features.store import load_bag, save_bag
-from napari_wsimil.learning.cards import describe
-from napari_wsimil.learning.cases import Case
-from napari_wsimil.learning.checkpoint import load_checkpoint, save_checkpoint
 from napari_wsimil.models import create_model
 from napari_wsimil.slides.patch_grid import make_grid
 from napari_wsimil.slides.reading import READER_VERSION, Reading
 from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.slides.tissue import find_tissue
+from napari_wsimil.training.cases import Case
+from napari_wsimil.training.checkpoint import load_checkpoint, save_checkpoint
+from napari_wsimil.training.model_card import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable

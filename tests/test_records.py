@@ -21,17 +21,17 @@ from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.explain.predict import predict, predict_patient
 from napari_wsimil.features.bag import Bag
 from napari_wsimil.features.store import load_bag, save_bag
-from napari_wsimil.learning.assessment import assess
-from napari_wsimil.learning.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from napari_wsimil.learning.cohort import BagFiles, read_cohort
-from napari_wsimil.learning.evaluation import finish
-from napari_wsimil.learning.joint import loss_of
-from napari_wsimil.learning.options import options_of, parsed_options
-from napari_wsimil.learning.training import Plan, train_cohort
 from napari_wsimil.models import MODELS
 from napari_wsimil.models.card import Card
 from napari_wsimil.models.record_encoder import RecordFormat
 from napari_wsimil.slides.patch_grid import PatchGrid
+from napari_wsimil.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from napari_wsimil.training.dataset import BagFiles, read_cohort
+from napari_wsimil.training.evaluate import assess
+from napari_wsimil.training.evaluation import finish
+from napari_wsimil.training.joint_loss import loss_of
+from napari_wsimil.training.options import options_of, parsed_options
+from napari_wsimil.training.train import Plan, train_cohort
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -359,7 +359,7 @@ def test_weights_kept_before_training_diverged_are_saved_and_named(
     study: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "kept.safetensors"
-    monkeypatch.setattr("napari_wsimil.learning.fit.loss_of", diverging(at=10))  # of 8 patients
+    monkeypatch.setattr("napari_wsimil.training.fit.loss_of", diverging(at=10))  # of 8 patients
     code, _, err = run("train", study / "cohort.csv", "-o", out, "--model", "abmil")
     assert code == 2
     assert "became nan in epoch 2" in err
@@ -374,7 +374,7 @@ def test_nothing_is_saved_nor_said_to_be_where_the_first_epoch_diverged(
     study: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "none.safetensors"
-    monkeypatch.setattr("napari_wsimil.learning.fit.loss_of", diverging(at=3))
+    monkeypatch.setattr("napari_wsimil.training.fit.loss_of", diverging(at=3))
     code, _, err = run("train", study / "cohort.csv", "-o", out, "--model", "abmil")
     assert code == 2
     assert "were kept" not in err

@@ -15,16 +15,16 @@ from napari_wsimil.cli import main
 from napari_wsimil.explain.predict import predict
 from napari_wsimil.features.bag import Bag
 from napari_wsimil.features.store import load_bag, save_bag
-from napari_wsimil.learning.checkpoint import load_checkpoint, save_checkpoint
-from napari_wsimil.learning.releases import (
+from napari_wsimil.models import create_model
+from napari_wsimil.slides.patch_grid import PatchGrid
+from napari_wsimil.training.checkpoint import load_checkpoint, save_checkpoint
+from napari_wsimil.training.import_weights import (
     ReleaseError,
     import_release,
     load_release,
     read_release,
     release_config,
 )
-from napari_wsimil.models import create_model
-from napari_wsimil.slides.patch_grid import PatchGrid
 
 if TYPE_CHECKING:
     from pathlib import Path

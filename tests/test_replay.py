@@ -15,7 +15,6 @@ from napari_wsimil.explain.replay import Replay
 from napari_wsimil.explain.trajectory import costs, order, sub_patches
 from napari_wsimil.features.bag import Bag
 from napari_wsimil.features.subpatches import FineFeatures
-from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.models import create_model
 from napari_wsimil.models.card import Card
 from napari_wsimil.models.sasha import SASHA
@@ -23,6 +22,7 @@ from napari_wsimil.models.sasha.model import policy_map
 from napari_wsimil.models.sasha.protocol import Explorer
 from napari_wsimil.models.sasha.trajectory import Look, Trajectory
 from napari_wsimil.slides.patch_grid import PatchGrid
+from napari_wsimil.training.evaluation import finish
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

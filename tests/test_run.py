@@ -18,14 +18,14 @@ from cohorts import CLASSES, SPLITS, D, write_folder, write_manifest
 from napari_wsimil.cli import main
 from napari_wsimil.cohort.class_folder import read_folder
 from napari_wsimil.cohort.table import RecordError
-from napari_wsimil.learning import cohort
-from napari_wsimil.learning.checkpoint import CheckpointError, load_checkpoint
-from napari_wsimil.learning.evaluation import evaluate, finish
-from napari_wsimil.learning.fit import Epoch, FitConfig, TrainingError
-from napari_wsimil.learning.metrics import confusion, metrics, roc_curves
-from napari_wsimil.learning.options import check_options, options_of, settings_of
-from napari_wsimil.learning.outcomes import Outcome, Task
-from napari_wsimil.learning.run import (
+from napari_wsimil.models import MODELS
+from napari_wsimil.training import dataset as cohort
+from napari_wsimil.training.checkpoint import CheckpointError, load_checkpoint
+from napari_wsimil.training.evaluation import evaluate, finish
+from napari_wsimil.training.fit import Epoch, FitConfig, TrainingError
+from napari_wsimil.training.metrics import confusion, metrics, roc_curves
+from napari_wsimil.training.options import check_options, options_of, settings_of
+from napari_wsimil.training.run import (
     RunConfig,
     checked_run,
     cohort_of,
@@ -34,11 +34,11 @@ from napari_wsimil.learning.run import (
     train_run,
     write_run,
 )
-from napari_wsimil.learning.training import Prepared
-from napari_wsimil.models import MODELS
+from napari_wsimil.training.tasks import Outcome, Task
+from napari_wsimil.training.train import Prepared
 
 if TYPE_CHECKING:
-    from napari_wsimil.learning.training import Trained
+    from napari_wsimil.training.train import Trained
 
 QUICK = FitConfig(epochs=3, accumulate=2)
 

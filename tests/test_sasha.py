@@ -12,12 +12,19 @@ import torch
 import torch.nn.functional as F
 
 from napari_wsimil.features.bag import Bag
-from napari_wsimil.learning.cases import Case
-from napari_wsimil.learning.evaluation import Step, evaluate, finish
-from napari_wsimil.learning.fit import Epoch, FitConfig, TrainingError, fit
 from napari_wsimil.learning.planted import map_auroc, probe
 from napari_wsimil.learning.planted_zoom import Zoom, plant_zoom
-from napari_wsimil.learning.ppo import (
+from napari_wsimil.models.abmil import ABMIL
+from napari_wsimil.models.base import Explanation, ExplanationKind, MILOutput
+from napari_wsimil.models.sasha import HAFED, SASHA
+from napari_wsimil.models.sasha.environment import Environment, looks
+from napari_wsimil.models.sasha.model import policy_map
+from napari_wsimil.models.sasha.trajectory import Look, Trajectory
+from napari_wsimil.models.sasha.updater import StateUpdater
+from napari_wsimil.training.cases import Case
+from napari_wsimil.training.evaluation import Step, evaluate, finish
+from napari_wsimil.training.fit import Epoch, FitConfig, TrainingError, fit
+from napari_wsimil.training.ppo import (
     Critic,
     PolicyConfig,
     PolicyTraining,
@@ -25,8 +32,8 @@ from napari_wsimil.learning.ppo import (
     advantages,
     fit_policy,
 )
-from napari_wsimil.learning.recipes import trainer
-from napari_wsimil.learning.sasha import (
+from napari_wsimil.training.recipes import trainer
+from napari_wsimil.training.sasha import (
     UPDATER_EPOCHS,
     WARM_UP,
     alike,
@@ -37,13 +44,6 @@ from napari_wsimil.learning.sasha import (
     training_cost,
     warm_up,
 )
-from napari_wsimil.models.abmil import ABMIL
-from napari_wsimil.models.base import Explanation, ExplanationKind, MILOutput
-from napari_wsimil.models.sasha import HAFED, SASHA
-from napari_wsimil.models.sasha.environment import Environment, looks
-from napari_wsimil.models.sasha.model import policy_map
-from napari_wsimil.models.sasha.trajectory import Look, Trajectory
-from napari_wsimil.models.sasha.updater import StateUpdater
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -560,7 +560,7 @@ def test_slides_of_all_classes_but_the_negative_one_teach_the_actor(
         shown.add(reading.target)
         return torch.zeros(len(reading.z))
 
-    monkeypatch.setattr("napari_wsimil.learning.sasha._worth", spy)
+    monkeypatch.setattr("napari_wsimil.training.sasha._worth", spy)
     readings = [Reading(r.z, r.v, k % C) for k, r in enumerate(make_readings())]
     finish(warm_up(make_model(negative=negative), readings, 0, epochs=1))
     assert shown == taught

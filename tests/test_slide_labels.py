@@ -23,11 +23,11 @@ from napari_wsimil.cohort.manifest import Manifest, Patient, SlideRow, Split, re
 from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.cohort.table_import.summary import report_lines
 from napari_wsimil.features.store import save_bag
-from napari_wsimil.learning.evaluation import finish
-from napari_wsimil.learning.metrics import bootstrap
-from napari_wsimil.learning.run import checked_run, cohort_of, open_cohort, split_of
 from napari_wsimil.study.create_study import Study, Unit, create_study, open_study
 from napari_wsimil.study.import_table import export_table, import_table, plan_for
+from napari_wsimil.training.evaluation import finish
+from napari_wsimil.training.metrics import bootstrap
+from napari_wsimil.training.run import checked_run, cohort_of, open_cohort, split_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

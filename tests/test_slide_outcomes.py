@@ -18,11 +18,11 @@ from napari_wsimil.cohort.manifest import Patient, SlideRow
 from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.cohort.table_import.plan import FIRST_ROW, NO_COLUMNS
 from napari_wsimil.cohort.table_import.summary import report_lines
-from napari_wsimil.learning.evaluation import finish
-from napari_wsimil.learning.outcomes import Task, check_task, lacking_outcome
-from napari_wsimil.learning.run import open_cohort
 from napari_wsimil.study.create_study import DATABASE, Study, Unit, create_study, open_study
 from napari_wsimil.study.import_table import import_table, plan_for
+from napari_wsimil.training.evaluation import finish
+from napari_wsimil.training.run import open_cohort
+from napari_wsimil.training.tasks import Task, check_task, lacking_outcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -30,12 +30,12 @@ from napari_wsimil.cohort.table_import.plan import ImportPlan
 from napari_wsimil.features.importers.base import Confirmed
 from napari_wsimil.features.matching import Survey
 from napari_wsimil.features.store import save_bag
-from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.study import pseudonyms
 from napari_wsimil.study.audit_log import Act
 from napari_wsimil.study.create_study import StudyError, open_study
 from napari_wsimil.study.import_table import plan_for
 from napari_wsimil.study.open_study import Unit
+from napari_wsimil.training.evaluation import finish
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

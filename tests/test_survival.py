@@ -16,19 +16,19 @@ from napari_wsimil.cli import main
 from napari_wsimil.cohort.manifest import Patient, SlideRow
 from napari_wsimil.features.bag import Bag, ClinicalTokens
 from napari_wsimil.features.store import load_bag, save_bag
-from napari_wsimil.learning.cases import Case, FollowUp
-from napari_wsimil.learning.checkpoint import load_checkpoint
-from napari_wsimil.learning.evaluation import Scores, evaluate, finish
-from napari_wsimil.learning.fit import FitConfig, fit
-from napari_wsimil.learning.joint import loss_of
-from napari_wsimil.learning.metrics import concordance
-from napari_wsimil.learning.options import fit_config
-from napari_wsimil.learning.outcomes import Task
-from napari_wsimil.learning.recipes import recipe
-from napari_wsimil.learning.survival import c_index_interval, time_bins
 from napari_wsimil.models import MODELS, create_model
 from napari_wsimil.models.losses import Survival, cox_nll, criterion
 from napari_wsimil.slides.patch_grid import PatchGrid
+from napari_wsimil.training.cases import Case, FollowUp
+from napari_wsimil.training.checkpoint import load_checkpoint
+from napari_wsimil.training.evaluation import Scores, evaluate, finish
+from napari_wsimil.training.fit import FitConfig, fit
+from napari_wsimil.training.joint_loss import loss_of
+from napari_wsimil.training.metrics import concordance
+from napari_wsimil.training.options import fit_config
+from napari_wsimil.training.recipes import recipe
+from napari_wsimil.training.survival_metrics import c_index_interval, time_bins
+from napari_wsimil.training.tasks import Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable

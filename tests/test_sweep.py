@@ -11,8 +11,8 @@ from napari_wsimil.clinical.field import Absent
 from napari_wsimil.explain.map_shift import movement
 from napari_wsimil.explain.predict import predict, with_record
 from napari_wsimil.explain.sensitivity import FieldEffect, ranked, sweep
-from napari_wsimil.learning.evaluation import finish
 from napari_wsimil.models.persam.incremental import prepare
+from napari_wsimil.training.evaluation import finish
 
 COHORT = make_cohort()
 RECORD = COHORT[5]

@@ -22,13 +22,13 @@ from napari_wsimil.cli import main
 from napari_wsimil.clinical.schema import NO_FIELDS
 from napari_wsimil.cohort.manifest import Patient, SlideRow, Split
 from napari_wsimil.features.store import save_bag
-from napari_wsimil.learning import cohort as cohort_module
-from napari_wsimil.learning.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from napari_wsimil.learning.options import options_of, settings_of
-from napari_wsimil.learning.run import read_run, train_run
 from napari_wsimil.models import MODELS
 from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.study.create_study import Unit, create_study, open_study
+from napari_wsimil.training import dataset as cohort_module
+from napari_wsimil.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from napari_wsimil.training.options import options_of, settings_of
+from napari_wsimil.training.run import read_run, train_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -251,7 +251,7 @@ def test_a_finished_training_is_judged_on_the_test_patients(ready: Dock) -> None
 def test_the_slides_of_a_large_cohort_are_read_beside_the_window(
     dock: Dock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from napari_wsimil.learning import identity
+    from napari_wsimil.training import identity
 
     opened, threads = identity.open_h5, []
 
@@ -678,7 +678,7 @@ def test_a_disk_that_is_full_in_mid_run_leaves_the_last_good_checkpoint(
         saved.append(path.read_bytes())
         return card
 
-    monkeypatch.setattr("napari_wsimil.learning.unfinished.save_checkpoint", save)
+    monkeypatch.setattr("napari_wsimil.training.checkpoint.save_checkpoint", save)
     ready.train.model.settings.field("epochs").value = MANY
     ready.train.start()
     ready.idle()

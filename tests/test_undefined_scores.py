@@ -14,22 +14,22 @@ from cohorts import make_bag
 from napari_wsimil.cli import main
 from napari_wsimil.clinical.schema import NO_FIELDS
 from napari_wsimil.features.store import save_bag
-from napari_wsimil.learning.cases import FollowUp
-from napari_wsimil.learning.checkpoint import load_checkpoint
-from napari_wsimil.learning.evaluation import Scores, finish
-from napari_wsimil.learning.gaps import gaps
-from napari_wsimil.learning.metrics import intervals
-from napari_wsimil.learning.missingness import missingness
-from napari_wsimil.learning.outcomes import Task
-from napari_wsimil.learning.results import bounds
-from napari_wsimil.learning.run import checked_run, cohort_of, gaps_of, split_of, train_run
 from napari_wsimil.study.create_study import create_study, open_study
+from napari_wsimil.training.cases import FollowUp
+from napari_wsimil.training.checkpoint import load_checkpoint
+from napari_wsimil.training.evaluation import Scores, finish
+from napari_wsimil.training.gaps import gaps
+from napari_wsimil.training.metrics import intervals
+from napari_wsimil.training.missingness import missingness
+from napari_wsimil.training.results import bounds
+from napari_wsimil.training.run import checked_run, cohort_of, gaps_of, split_of, train_run
+from napari_wsimil.training.tasks import Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from napari_wsimil.learning.training import Trained
+    from napari_wsimil.training.train import Trained
 
     Command = Callable[..., tuple[int, Any, str]]
 

@@ -22,11 +22,11 @@ from napari_wsimil.cohort.manifest import Patient, Split, read_manifest
 from napari_wsimil.cohort.table import RecordError, write_table
 from napari_wsimil.explain.predict import predict
 from napari_wsimil.features.store import save_bag
-from napari_wsimil.learning.checkpoint import load_checkpoint, save_checkpoint
-from napari_wsimil.learning.cohort import read_cohort
 from napari_wsimil.study.audit_log import Act
 from napari_wsimil.study.create_study import create_study, open_study
 from napari_wsimil.study.orm import VERSION
+from napari_wsimil.training.checkpoint import load_checkpoint, save_checkpoint
+from napari_wsimil.training.dataset import read_cohort
 
 if TYPE_CHECKING:
     from napari_wsimil.study.audit_log import Entry

@@ -14,10 +14,10 @@ from napari_wsimil.app.names import NAMES
 from napari_wsimil.app.work import Step, model_job
 from napari_wsimil.features.encoders.factory import create_encoder
 from napari_wsimil.features.store import save_bag
-from napari_wsimil.learning.checkpoint import save_checkpoint
 from napari_wsimil.models import create_model
 from napari_wsimil.models.card import Card
 from napari_wsimil.slides.slide import open_slide
+from napari_wsimil.training.checkpoint import save_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.features.bag import Bag
-    from napari_wsimil.learning.assessment import Assessment
     from napari_wsimil.models.card import Card
     from napari_wsimil.study.create_study import Study
+    from napari_wsimil.training.evaluate import Assessment
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from napari_wsimil.cohort.manifest import Split, read_manifest
 from napari_wsimil.features.encoders.factory import create_encoder
 from napari_wsimil.features.extraction import extract_features
 from napari_wsimil.features.store import is_finished
-from napari_wsimil.learning.checkpoint import load_checkpoint
 from napari_wsimil.slides.patch_grid import make_grid
 from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.slides.tissue import find_tissue
 from napari_wsimil.space.phantom.cohort import load_recipe, write_patients, write_slides
+from napari_wsimil.training.checkpoint import load_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence

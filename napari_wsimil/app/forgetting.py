@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_wsimil.learning.checkpoint import CheckpointError, load_checkpoint
 from napari_wsimil.study.pseudonyms import default_key, read_key
+from napari_wsimil.training.checkpoint import CheckpointError, load_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -11,9 +11,9 @@ from napari_wsimil.app.feature_work import blank_job, features_job
 from napari_wsimil.app.work import Step, open_job
 from napari_wsimil.explain.patient import driver, slide_shares
 from napari_wsimil.explain.predict import predict_patient
-from napari_wsimil.learning.closer import closer_for
-from napari_wsimil.learning.cohort import BagFiles
 from napari_wsimil.study.open_study import Unit
+from napari_wsimil.training.dataset import BagFiles
+from napari_wsimil.training.subpatch_provider import closer_for
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator

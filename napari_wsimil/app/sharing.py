@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from napari_wsimil.bags.scrub import left_out, save_scrubbed
 from napari_wsimil.cohort.table import RecordError
-from napari_wsimil.learning.cohort import bag_of_slide, feature_path
-from napari_wsimil.learning.evaluation import Step
 from napari_wsimil.study.audit_entry import Act
 from napari_wsimil.study.backups import BACKUPS
 from napari_wsimil.study.create_study import DATABASE, create_study
 from napari_wsimil.study.deidentify import disguised, with_features
 from napari_wsimil.study.file_links import Link
 from napari_wsimil.study.pseudonyms import Key, default_key, refuse_inside
+from napari_wsimil.training.dataset import bag_of_slide, feature_path
+from napari_wsimil.training.evaluation import Step
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping

@@ -14,7 +14,7 @@ from napari_wsimil.app.case import Case
 from napari_wsimil.app.tour_stops import STOPS, Stop
 from napari_wsimil.app.window import open_window, save_screenshot, settle
 from napari_wsimil.clinical.schema import read_schema
-from napari_wsimil.learning.cohort import read_cohort
+from napari_wsimil.training.dataset import read_cohort
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence

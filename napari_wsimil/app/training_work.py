@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from napari_wsimil.cohort.manifest import Manifest
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.features.bag import Bag
-    from napari_wsimil.learning.feature_check import FeatureReport
-    from napari_wsimil.learning.fit import Epoch
-    from napari_wsimil.learning.outcomes import Task
-    from napari_wsimil.learning.run import RunConfig
-    from napari_wsimil.learning.training import Event, Prepared, Trained
     from napari_wsimil.models.base import MILModel
+    from napari_wsimil.training.feature_check import FeatureReport
+    from napari_wsimil.training.fit import Epoch
+    from napari_wsimil.training.run import RunConfig
+    from napari_wsimil.training.tasks import Task
+    from napari_wsimil.training.train import Event, Prepared, Trained
 
 
 #: Seconds between two steps of a training.
@@ -77,7 +77,7 @@ def train_job(config: RunConfig, bag: Bag | None = None) -> Generator[Step, None
         another encoder than the cohort's are left out.
     """
     from napari_wsimil.explain.predict import predict
-    from napari_wsimil.learning.run import train_run
+    from napari_wsimil.training.run import train_run
 
     yield Step("reading the cohort")
     teller = _Teller(bag)
@@ -100,7 +100,7 @@ def checked_features(
     manifest: Manifest, folder: Path | None, task: Task, wanted: Callable[[], bool]
 ) -> CheckedFeatures | None:
     """Return problems of a cohort's features; None once they are not wanted any more."""
-    from napari_wsimil.learning.cohort_features import survey_cohort
+    from napari_wsimil.training.cohort_features import survey_cohort
 
     work = survey_cohort(manifest, folder, task)
     while wanted():
@@ -124,7 +124,7 @@ def read_keys(manifest: Manifest, folder: Path | None) -> None:
 
     A slide that cannot be read is passed over here: to train on it is refused with the reason.
     """
-    from napari_wsimil.learning.identity import slide_key
+    from napari_wsimil.training.identity import slide_key
 
     for patient in manifest.patients:
         for slide in patient.slides:
@@ -135,7 +135,7 @@ def read_keys(manifest: Manifest, folder: Path | None) -> None:
 def save_run_job(path: Path, config: RunConfig) -> Generator[Step, None, Path]:
     """Return the file that a run was written to."""
     yield Step("writing the run")
-    from napari_wsimil.learning.run import write_run
+    from napari_wsimil.training.run import write_run
 
     write_run(path, config)
     return path
@@ -156,8 +156,8 @@ class _Teller:
 
     def tell(self, work: Generator[Event, None, Trained]) -> Generator[Step, None, Trained]:
         """Yield steps until the work has returned."""
-        from napari_wsimil.learning.fit import Epoch
-        from napari_wsimil.learning.training import Prepared
+        from napari_wsimil.training.fit import Epoch
+        from napari_wsimil.training.train import Prepared
 
         while True:
             try:

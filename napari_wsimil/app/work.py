@@ -104,7 +104,7 @@ def open_job(path: Path, mpp: float | None = None) -> Generator[Step, None, Slid
 def model_job(path: Path) -> Generator[Step, None, LoadedModel]:
     """Return the model in a checkpoint."""
     yield Step("loading the model")
-    from napari_wsimil.learning.checkpoint import load_checkpoint
+    from napari_wsimil.training.checkpoint import load_checkpoint
 
     model, card = load_checkpoint(path)
     return LoadedModel(model, card, path.stem)

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from napari_wsimil.features.bag import Bag
-from napari_wsimil.learning.cases import Case
 from napari_wsimil.learning.planted import (
     DECOYS,
     ENCODER,
@@ -18,6 +17,7 @@ from napari_wsimil.learning.planted import (
     planted_grid,
     tissue_cells,
 )
+from napari_wsimil.training.cases import Case
 
 if TYPE_CHECKING:
     from numpy.random import Generator

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from magicgui.widgets.bases import ValueWidget
 
-    from napari_wsimil.learning.options import Option
+    from napari_wsimil.training.options import Option
 
 #: The largest whole number and number that a field takes where nothing bounds it.
 _MOST_INT, _MOST_FLOAT = 10**6, 1e6

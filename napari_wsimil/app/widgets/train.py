@@ -33,13 +33,13 @@ from napari_wsimil.app.widgets.train_model import ModelBox
 from napari_wsimil.app.widgets.train_progress import ProgressBox
 from napari_wsimil.app.widgets.train_results import ResultsBox
 from napari_wsimil.app.work import model_job
-from napari_wsimil.learning.fit import TrainingError
-from napari_wsimil.learning.folds import FoldRule
-from napari_wsimil.learning.identity import unread_slides
-from napari_wsimil.learning.plan import reads_records
-from napari_wsimil.learning.run import checked_run, encoder_of, gaps_of, open_cohort, split_of
 from napari_wsimil.models import model_class
 from napari_wsimil.models.base import Need
+from napari_wsimil.training.fit import TrainingError
+from napari_wsimil.training.identity import unread_slides
+from napari_wsimil.training.plan import reads_records
+from napari_wsimil.training.run import checked_run, encoder_of, gaps_of, open_cohort, split_of
+from napari_wsimil.training.splits import FoldRule
 
 if TYPE_CHECKING:
     from napari_wsimil.app.session import Session
@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     from napari_wsimil.app.work import Step
     from napari_wsimil.cohort.manifest import Manifest
     from napari_wsimil.features.bag import Bag
-    from napari_wsimil.learning.run import RunConfig
-    from napari_wsimil.learning.training import Prepared
+    from napari_wsimil.training.run import RunConfig
+    from napari_wsimil.training.train import Prepared
 
 _MEMORY = "train"
 _AT_ONCE = 20  # slides of which keys are read while the window waits

@@ -27,14 +27,14 @@ from napari_wsimil.app import memory
 from napari_wsimil.app.names import NAMES
 from napari_wsimil.app.widgets.path_row import PathRow
 from napari_wsimil.app.widgets.train_features import FeatureNote
-from napari_wsimil.learning.cases import unit_of
-from napari_wsimil.learning.outcomes import EVENTS, Task
+from napari_wsimil.training.cases import unit_of
+from napari_wsimil.training.tasks import EVENTS, Task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from napari_wsimil.cohort.manifest import Manifest, Patient
-    from napari_wsimil.learning.folds import Fold
+    from napari_wsimil.training.splits import Fold
 
 _TASKS = {
     Task.CLASSIFICATION: "classes, by label",

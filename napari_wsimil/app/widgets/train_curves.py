@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-    from napari_wsimil.learning.fit import Epoch
+    from napari_wsimil.training.fit import Epoch
 
     Numbers = Callable[[Epoch], dict[str, float]]
 

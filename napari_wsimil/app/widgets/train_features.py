@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from napari_wsimil.app.training_work import CheckedFeatures
     from napari_wsimil.cohort.manifest import Manifest
-    from napari_wsimil.learning.feature_check import FeatureReport
-    from napari_wsimil.learning.outcomes import Task
+    from napari_wsimil.training.feature_check import FeatureReport
+    from napari_wsimil.training.tasks import Task
 
 
 class FeatureNote(QWidget):

@@ -9,7 +9,7 @@ from napari_wsimil.app.widgets.plots import COLORS, Plot
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from napari_wsimil.learning.results import Results
+    from napari_wsimil.training.results import Results
 
 # in pixels: the figure, a square in it, what is left of it and above it, room for names
 _HEIGHT, _SIDE, _LEFT, _TOP, _NAMES = 196, 132, 44, 22, 76

@@ -10,9 +10,9 @@ from qtpy.QtWidgets import QComboBox, QFormLayout, QGroupBox, QLabel, QSpinBox, 
 
 from napari_wsimil.app.widgets.fold import Fold
 from napari_wsimil.app.widgets.option_form import OptionForm
-from napari_wsimil.learning.options import options_of, settings_of
-from napari_wsimil.learning.outcomes import Task
 from napari_wsimil.models import MODELS, model_class
+from napari_wsimil.training.options import options_of, settings_of
+from napari_wsimil.training.tasks import Task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

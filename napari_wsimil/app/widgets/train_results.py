@@ -24,9 +24,9 @@ from qtpy.QtWidgets import (
 from napari_wsimil.app.widgets.train_figures import ConfusionAndRoc
 
 if TYPE_CHECKING:
-    from napari_wsimil.learning.metrics import Interval
-    from napari_wsimil.learning.results import PatientResult, Results
-    from napari_wsimil.learning.training import Trained
+    from napari_wsimil.training.metrics import Interval
+    from napari_wsimil.training.results import PatientResult, Results
+    from napari_wsimil.training.train import Trained
 
 Value = TypeVar("Value")
 

@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, TypeAlias
 from napari_wsimil.cohort.class_folder import SUFFIXES
 from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.features.hdf5 import open_h5, read_attrs
-from napari_wsimil.learning.cohort import feature_path
-from napari_wsimil.learning.folds import FoldRule
 from napari_wsimil.slides.slide import open_slide
+from napari_wsimil.training.dataset import feature_path
+from napari_wsimil.training.splits import FoldRule
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
     from napari_wsimil.cohort.manifest import Manifest, Patient, SlideRow
-    from napari_wsimil.learning.outcomes import Task
+    from napari_wsimil.training.tasks import Task
 
 #: Slides with their keys.
 _Keyed: TypeAlias = "list[tuple[str, SlideRow]]"

@@ -14,16 +14,16 @@ from napari_wsimil.cohort.table import RecordError, read_table
 from napari_wsimil.features.bag_facts import facts_of
 from napari_wsimil.features.importers.base import Confirmed
 from napari_wsimil.features.importers.open import open_confirmed
-from napari_wsimil.learning.cases import Case
-from napari_wsimil.learning.evaluation import Step
-from napari_wsimil.learning.folds import Fold, folds
-from napari_wsimil.learning.gaps import check_training
-from napari_wsimil.learning.outcomes import Task
 from napari_wsimil.models.record_encoder import RecordFormat
 from napari_wsimil.slides.reading import READER_VERSION
 from napari_wsimil.slides.slide import SlideError, open_slide
 from napari_wsimil.study.create_study import is_study, open_study
 from napari_wsimil.study.open_study import Unit
+from napari_wsimil.training.cases import Case
+from napari_wsimil.training.evaluation import Step
+from napari_wsimil.training.gaps import check_training
+from napari_wsimil.training.splits import Fold, folds
+from napari_wsimil.training.tasks import Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from napari_wsimil.cohort.manifest import Manifest, Patient, SlideRow
     from napari_wsimil.features.bag import Bag, ClinicalTokens
     from napari_wsimil.features.bag_facts import BagFacts
-    from napari_wsimil.learning.outcomes import Outcome
     from napari_wsimil.slides.reading import Reading
+    from napari_wsimil.training.tasks import Outcome
 
 #: Gives the bag of a slide its finer features.
 Closer: TypeAlias = "Callable[[SlideRow, Bag], Bag]"

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from napari_wsimil.learning.fit import FitConfig, fit
-from napari_wsimil.learning.sasha import train_hafed, train_sasha
+from napari_wsimil.training.fit import FitConfig, fit
+from napari_wsimil.training.sasha import train_hafed, train_sasha
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-    from napari_wsimil.learning.cases import Case
-    from napari_wsimil.learning.evaluation import Step
-    from napari_wsimil.learning.fit import Epoch
     from napari_wsimil.models.base import MILModel
+    from napari_wsimil.training.cases import Case
+    from napari_wsimil.training.evaluation import Step
+    from napari_wsimil.training.fit import Epoch
 
 
 class Trainer(Protocol):

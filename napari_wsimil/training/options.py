@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from napari_wsimil.learning.fit import FitConfig
-from napari_wsimil.learning.outcomes import Task
-from napari_wsimil.learning.recipes import recipe
 from napari_wsimil.models import create_model, model_class
+from napari_wsimil.training.fit import FitConfig
+from napari_wsimil.training.recipes import recipe
+from napari_wsimil.training.tasks import Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -6,18 +6,18 @@ import inspect
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from napari_wsimil.learning.folds import FoldRule
-from napari_wsimil.learning.outcomes import Task, check_task
-from napari_wsimil.learning.settings import FitConfig
 from napari_wsimil.models import MODELS, model_class
 from napari_wsimil.models.base import Need
+from napari_wsimil.training.config import FitConfig
+from napari_wsimil.training.splits import FoldRule
+from napari_wsimil.training.tasks import Task, check_task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from napari_wsimil.cohort.manifest import Manifest
-    from napari_wsimil.learning.cohort import Closer
+    from napari_wsimil.training.dataset import Closer
 
 
 @dataclass(frozen=True)

@@ -12,40 +12,35 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import torch
 
-from napari_wsimil.learning.cards import describe
-from napari_wsimil.learning.cases import unit_of
-from napari_wsimil.learning.checkpoint import check_target, save_checkpoint
-from napari_wsimil.learning.cohort import read_cases, refuse_unread, split_manifest
-from napari_wsimil.learning.evaluation import Step, evaluate
-from napari_wsimil.learning.feature_check import (
-    check_features,
-    slide_features,
-    training_features,
-)
-from napari_wsimil.learning.fit import Epoch, TrainingError
-from napari_wsimil.learning.gaps import parts_of
-from napari_wsimil.learning.identity import arranged
-from napari_wsimil.learning.outcomes import outcome_of
-from napari_wsimil.learning.plan import Plan as Plan
-from napari_wsimil.learning.plan import check_plan
-from napari_wsimil.learning.recipes import trainer
-from napari_wsimil.learning.results import figures, results_of
-from napari_wsimil.learning.unfinished import Unfinished
 from napari_wsimil.models import create_model
 from napari_wsimil.models.record_encoder import RecordFormat
+from napari_wsimil.training.cases import unit_of
+from napari_wsimil.training.checkpoint import Unfinished, check_target, save_checkpoint
+from napari_wsimil.training.dataset import read_cases, refuse_unread, split_manifest
+from napari_wsimil.training.evaluation import Step, evaluate
+from napari_wsimil.training.feature_check import check_features, slide_features, training_features
+from napari_wsimil.training.fit import Epoch, TrainingError
+from napari_wsimil.training.gaps import parts_of
+from napari_wsimil.training.identity import arranged
+from napari_wsimil.training.model_card import describe
+from napari_wsimil.training.plan import Plan as Plan
+from napari_wsimil.training.plan import check_plan
+from napari_wsimil.training.recipes import trainer
+from napari_wsimil.training.results import figures, results_of
+from napari_wsimil.training.tasks import outcome_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
     from napari_wsimil.cohort.manifest import Manifest, Patient
-    from napari_wsimil.learning.cases import Case
-    from napari_wsimil.learning.feature_check import SlideFeatures
-    from napari_wsimil.learning.folds import Fold
-    from napari_wsimil.learning.outcomes import Outcome
-    from napari_wsimil.learning.results import Results
     from napari_wsimil.models.base import MILModel
     from napari_wsimil.models.card import Card
     from napari_wsimil.models.losses import Survival
+    from napari_wsimil.training.cases import Case
+    from napari_wsimil.training.feature_check import SlideFeatures
+    from napari_wsimil.training.results import Results
+    from napari_wsimil.training.splits import Fold
+    from napari_wsimil.training.tasks import Outcome
 
 
 _ROUND = (2.0, 5.0, 10.0, 20.0, 50.0, 100.0)

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 from napari_wsimil.features.encoders.factory import create_encoder
 from napari_wsimil.features.extraction import estimate
 from napari_wsimil.features.subpatches import with_finer
-from napari_wsimil.learning.cohort import BagFiles
-from napari_wsimil.learning.options import options_of
-from napari_wsimil.learning.sasha import training_cost
 from napari_wsimil.models.base import Need
 from napari_wsimil.slides.slide import open_slide
+from napari_wsimil.training.dataset import BagFiles
+from napari_wsimil.training.options import options_of
+from napari_wsimil.training.sasha import training_cost
 
 if TYPE_CHECKING:
     from napari_wsimil.cohort.manifest import Manifest, SlideRow
     from napari_wsimil.features.bag import Bag
     from napari_wsimil.features.encoders.factory import PatchEncoder
-    from napari_wsimil.learning.sasha import TrainingCost
-    from napari_wsimil.learning.training import Plan
     from napari_wsimil.models.base import MILModel
+    from napari_wsimil.training.sasha import TrainingCost
+    from napari_wsimil.training.train import Plan
 
 #: Sub-patches along a patch's side.
 SIDE = 4

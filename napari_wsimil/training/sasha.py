@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch.optim import AdamW
 
-from napari_wsimil.learning.evaluation import Step
-from napari_wsimil.learning.fit import Epoch, FitConfig, fit
-from napari_wsimil.learning.ppo import Reading, descend, fit_policy
 from napari_wsimil.models.sasha import SASHA
 from napari_wsimil.models.sasha.environment import looks
 from napari_wsimil.models.sasha.hafed import fine_of, fine_parts
+from napari_wsimil.training.evaluation import Step
+from napari_wsimil.training.fit import Epoch, FitConfig, fit
+from napari_wsimil.training.ppo import Reading, descend, fit_policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from napari_wsimil.features.bag import Bag
-    from napari_wsimil.learning.cases import Case
     from napari_wsimil.models.base import MILModel
+    from napari_wsimil.training.cases import Case
 
 ALIKE = 0.97  # quantile of the cosines of two patches of a slide from which they are alike
 PAIRS = 2000  # of each slide, on which it is measured

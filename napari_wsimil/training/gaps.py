@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from napari_wsimil.learning.cases import unit_of
-from napari_wsimil.learning.metrics import LEAST_CASES
-from napari_wsimil.learning.outcomes import EVENTS, Task
+from napari_wsimil.training.cases import unit_of
+from napari_wsimil.training.metrics import LEAST_CASES
+from napari_wsimil.training.tasks import EVENTS, Task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from napari_wsimil.cohort.manifest import Manifest, Patient
-    from napari_wsimil.learning.folds import Fold
+    from napari_wsimil.training.splits import Fold
 
 #: Cases by part of the cohort, and by class or event.
 Parts = dict[str, dict[str, int]]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_wsimil.learning.metrics import bootstrap, concordance
+from napari_wsimil.training.metrics import bootstrap, concordance
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_wsimil.cohort.manifest import Patient
-    from napari_wsimil.learning.cases import FollowUp
-    from napari_wsimil.learning.metrics import Interval
+    from napari_wsimil.training.cases import FollowUp
+    from napari_wsimil.training.metrics import Interval
 
 BINS = 4
 

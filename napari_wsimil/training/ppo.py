@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from torch import nn
 from torch.optim import AdamW
 
-from napari_wsimil.learning.evaluation import Step, evaluate
-from napari_wsimil.learning.fit import Epoch, TrainingError
 from napari_wsimil.models.layers.pooling import GatedAttention
 from napari_wsimil.models.sasha.environment import Environment
 from napari_wsimil.models.sasha.episode import Episode, entropy
 from napari_wsimil.models.sasha.updater import Kept, pooled
+from napari_wsimil.training.evaluation import Step, evaluate
+from napari_wsimil.training.fit import Epoch, TrainingError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.optim import Optimizer
 
-    from napari_wsimil.learning.cases import Case
     from napari_wsimil.models.sasha import SASHA
     from napari_wsimil.models.sasha.trajectory import Look
+    from napari_wsimil.training.cases import Case
 
 TINY = 1e-8  # below it a probability or a deviation is taken as this
 

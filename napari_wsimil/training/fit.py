@@ -14,18 +14,18 @@ import torch
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from napari_wsimil.learning.cases import check_cases, draw_patches, forward
-from napari_wsimil.learning.evaluation import Step, evaluate
-from napari_wsimil.learning.joint import check_joint, loss_of
-from napari_wsimil.learning.settings import FitConfig as FitConfig
 from napari_wsimil.models.layers.standardize import Moments
+from napari_wsimil.training.cases import check_cases, draw_patches, forward
+from napari_wsimil.training.config import FitConfig as FitConfig
+from napari_wsimil.training.evaluation import Step, evaluate
+from napari_wsimil.training.joint_loss import check_joint, loss_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
     from napari_wsimil.features.bag import Bag
-    from napari_wsimil.learning.cases import Case
     from napari_wsimil.models.base import MILModel
+    from napari_wsimil.training.cases import Case
 
 WARM_UP = 0.1  # share of a one-cycle schedule that climbs
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
-from napari_wsimil.learning.cases import FollowUp, unit_of
-from napari_wsimil.learning.metrics import metrics
-from napari_wsimil.learning.survival import c_index
 from napari_wsimil.models.losses import criterion, log_risk, survival
+from napari_wsimil.training.cases import FollowUp, unit_of
+from napari_wsimil.training.metrics import metrics
+from napari_wsimil.training.survival_metrics import c_index
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_wsimil.features.bag import Bag
-    from napari_wsimil.learning.cases import Case
     from napari_wsimil.models.base import MILModel, MILOutput
+    from napari_wsimil.training.cases import Case
 
 Result = TypeVar("Result")
 

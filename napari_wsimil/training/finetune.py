@@ -16,18 +16,18 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from napari_wsimil.features.bag import Bag
-from napari_wsimil.learning.evaluation import Step
-from napari_wsimil.learning.fit import FitConfig, TrainingError, fit
 from napari_wsimil.models.base import MILModel, MILOutput
+from napari_wsimil.training.evaluation import Step
+from napari_wsimil.training.fit import FitConfig, TrainingError, fit
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
     from torch import Tensor, nn
 
-    from napari_wsimil.learning.cases import Case
-    from napari_wsimil.learning.fit import Epoch
-    from napari_wsimil.learning.pixels import PixelSlide
+    from napari_wsimil.training.cases import Case
+    from napari_wsimil.training.finetune_data import PixelSlide
+    from napari_wsimil.training.fit import Epoch
 
 BATCH = 128  # patches in one call of the encoder
 BRIGHTNESS = CONTRAST = (0.8, 1.2)  # factors drawn for each patch

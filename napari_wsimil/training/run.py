@@ -15,32 +15,32 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from napari_wsimil.clinical.schema import read_schema
 from napari_wsimil.cohort.class_folder import read_folder
 from napari_wsimil.cohort.table import RecordError
-from napari_wsimil.learning.cases import unit_of
-from napari_wsimil.learning.closer import closer_for
-from napari_wsimil.learning.cohort import (
+from napari_wsimil.models import model_class
+from napari_wsimil.study.create_study import StudyError, is_study, open_study
+from napari_wsimil.training.cases import unit_of
+from napari_wsimil.training.config import FitConfig
+from napari_wsimil.training.dataset import (
     as_predicted,
     bag_of_slide,
     feature_path,
     read_cohort,
     split_manifest,
 )
-from napari_wsimil.learning.folds import FoldRule
-from napari_wsimil.learning.gaps import gaps, parts_of
-from napari_wsimil.learning.identity import arranged
-from napari_wsimil.learning.options import check_options
-from napari_wsimil.learning.outcomes import Task
-from napari_wsimil.learning.plan import Plan, check_plan, reads_records
-from napari_wsimil.learning.settings import FitConfig
-from napari_wsimil.learning.training import train_cohort
-from napari_wsimil.models import model_class
-from napari_wsimil.study.create_study import StudyError, is_study, open_study
+from napari_wsimil.training.gaps import gaps, parts_of
+from napari_wsimil.training.identity import arranged
+from napari_wsimil.training.options import check_options
+from napari_wsimil.training.plan import Plan, check_plan, reads_records
+from napari_wsimil.training.splits import FoldRule
+from napari_wsimil.training.subpatch_provider import closer_for
+from napari_wsimil.training.tasks import Task
+from napari_wsimil.training.train import train_cohort
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
 
     from napari_wsimil.cohort.manifest import Manifest
-    from napari_wsimil.learning.folds import Fold
-    from napari_wsimil.learning.training import Event, Trained
+    from napari_wsimil.training.splits import Fold
+    from napari_wsimil.training.train import Event, Trained
 
 FORMAT = 1
 

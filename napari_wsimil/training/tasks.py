@@ -8,9 +8,9 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from napari_wsimil.cohort.table import RecordError
-from napari_wsimil.learning.cases import FollowUp
-from napari_wsimil.learning.survival import time_bins
 from napari_wsimil.models.losses import Survival
+from napari_wsimil.training.cases import FollowUp
+from napari_wsimil.training.survival_metrics import time_bins
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,16 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_wsimil.learning.cohort import BagFiles, read_bags
-from napari_wsimil.learning.evaluation import Step
-from napari_wsimil.learning.feature_check import report_features, slide_features
+from napari_wsimil.training.dataset import BagFiles, read_bags
+from napari_wsimil.training.evaluation import Step
+from napari_wsimil.training.feature_check import report_features, slide_features
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from napari_wsimil.cohort.manifest import Manifest
-    from napari_wsimil.learning.feature_check import FeatureReport, SlideFeatures
-    from napari_wsimil.learning.outcomes import Task
+    from napari_wsimil.training.feature_check import FeatureReport, SlideFeatures
+    from napari_wsimil.training.tasks import Task
 
 
 def survey_cohort(

@@ -9,30 +9,26 @@ from typing import TYPE_CHECKING
 
 from napari_wsimil.features.bag import reading_caveats
 from napari_wsimil.features.encoders.base import require_encoder
-from napari_wsimil.learning.cases import FollowUp, unit_of
-from napari_wsimil.learning.cohort import read_cases
-from napari_wsimil.learning.evaluation import evaluate
-from napari_wsimil.learning.feature_check import (
-    compare_features,
-    known_persons,
-    slide_features,
-)
-from napari_wsimil.learning.gaps import gaps
-from napari_wsimil.learning.missingness import telling
-from napari_wsimil.learning.outcomes import EVENTS, Outcome, Task
-from napari_wsimil.learning.results import bounds
+from napari_wsimil.training.cases import FollowUp, unit_of
+from napari_wsimil.training.dataset import read_cases
+from napari_wsimil.training.evaluation import evaluate
+from napari_wsimil.training.feature_check import compare_features, known_persons, slide_features
+from napari_wsimil.training.gaps import gaps
+from napari_wsimil.training.missingness import telling
+from napari_wsimil.training.results import bounds
+from napari_wsimil.training.tasks import EVENTS, Outcome, Task
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from napari_wsimil.cohort.manifest import Manifest, Patient
-    from napari_wsimil.learning.cases import Case
-    from napari_wsimil.learning.cohort import Closer
-    from napari_wsimil.learning.evaluation import Scores, Step
-    from napari_wsimil.learning.metrics import Interval
     from napari_wsimil.models.base import MILModel
     from napari_wsimil.models.card import Card
     from napari_wsimil.models.record_encoder import RecordFormat
+    from napari_wsimil.training.cases import Case
+    from napari_wsimil.training.dataset import Closer
+    from napari_wsimil.training.evaluation import Scores, Step
+    from napari_wsimil.training.metrics import Interval
 
 
 @dataclass(frozen=True)

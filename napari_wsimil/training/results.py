@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_wsimil.learning.cases import unit_of
-from napari_wsimil.learning.gaps import gaps
-from napari_wsimil.learning.metrics import confusion, intervals, roc_curves
-from napari_wsimil.learning.outcomes import Task
-from napari_wsimil.learning.survival import c_index_interval
+from napari_wsimil.training.cases import unit_of
+from napari_wsimil.training.gaps import gaps
+from napari_wsimil.training.metrics import confusion, intervals, roc_curves
+from napari_wsimil.training.survival_metrics import c_index_interval
+from napari_wsimil.training.tasks import Task
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_wsimil.cohort.manifest import Manifest
-    from napari_wsimil.learning.cases import FollowUp
-    from napari_wsimil.learning.evaluation import Scores
-    from napari_wsimil.learning.metrics import Interval, Roc
     from napari_wsimil.models.card import Card
+    from napari_wsimil.training.cases import FollowUp
+    from napari_wsimil.training.evaluation import Scores
+    from napari_wsimil.training.metrics import Interval, Roc
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_wsimil.learning.metrics import metrics
+from napari_wsimil.training.metrics import metrics
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from napari_wsimil.learning.cases import Case
+    from napari_wsimil.training.cases import Case
 
 SHUFFLES = 999
 TELLING_AUC = 0.55  # an AUC from here on is worth a warning …

@@ -24,9 +24,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from napari_wsimil.learning.release_names import DIFFERENCES, NAMES, SETTINGS, SIZES, WHOLE
 from napari_wsimil.models import create_model, name_of
 from napari_wsimil.models.card import Card
+from napari_wsimil.training.import_weights_names import DIFFERENCES, NAMES, SETTINGS, SIZES, WHOLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from napari_wsimil.learning.cases import FollowUp
-from napari_wsimil.learning.survival import c_index
 from napari_wsimil.models.base import MILOutput
+from napari_wsimil.training.cases import FollowUp
+from napari_wsimil.training.survival_metrics import c_index
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
-    from napari_wsimil.learning.cases import Case
     from napari_wsimil.models.base import MILModel
+    from napari_wsimil.training.cases import Case
 
 
 def loss_of(

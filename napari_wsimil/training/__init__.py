@@ -1,0 +1,1 @@
+"""Training: fit, cross-validation, metrics, checkpoints."""
