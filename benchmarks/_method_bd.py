@@ -35,7 +35,8 @@ from _missing import RATES, ask, fill, hide, mean_tokens
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from napari_wsimil.learning.planted_records import (
+from napari_wsimil.models import create_model
+from napari_wsimil.synthetic.bags_clinical import (
     GROUPS,
     LESIONS,
     WIDTHS,
@@ -43,7 +44,6 @@ from napari_wsimil.learning.planted_records import (
     Records,
     plant_records,
 )
-from napari_wsimil.models import create_model
 from napari_wsimil.training.evaluation import finish
 from napari_wsimil.training.fit import fit
 from napari_wsimil.training.recipes import recipe

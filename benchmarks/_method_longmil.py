@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 
 from _study import Study, measured, study, trained
 
-from napari_wsimil.learning.planted import Lesions, map_auroc, plant, probe
+from napari_wsimil.synthetic.bags import Lesions, map_auroc, plant, probe
 from napari_wsimil.training.recipes import recipe
 
 if TYPE_CHECKING:

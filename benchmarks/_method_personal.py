@@ -30,8 +30,8 @@ import torch
 from _painted import painted
 from _personal import Edited, RecordOnly, classified, edited, trained
 
-from napari_wsimil.learning.planted_records import GROUPS, LESIONS, Records, plant_records
 from napari_wsimil.models import create_model
+from napari_wsimil.synthetic.bags_clinical import GROUPS, LESIONS, Records, plant_records
 from napari_wsimil.training.recipes import recipe
 from napari_wsimil.training.splits import folds as split
 

@@ -32,9 +32,9 @@ import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from napari_wsimil.learning.planted import Planted, map_auroc, probe
-from napari_wsimil.learning.planted_zoom import Zoom, plant_zoom
 from napari_wsimil.models.sasha import SASHA
+from napari_wsimil.synthetic.bags import Planted, map_auroc, probe
+from napari_wsimil.synthetic.bags_zoom import Zoom, plant_zoom
 from napari_wsimil.training.evaluation import Scores, evaluate, finish
 from napari_wsimil.training.fit import Epoch, fit
 from napari_wsimil.training.ppo import PolicyConfig, fit_policy

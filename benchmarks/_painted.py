@@ -24,10 +24,10 @@ from napari_wsimil.models.record_encoder import RecordFormat
 from napari_wsimil.slides.patch_grid import make_grid
 from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.slides.tissue import find_tissue
-from napari_wsimil.space.phantom.cohort import load_recipe, write_patients, write_slides
-from napari_wsimil.space.phantom.recipe import KINDS
-from napari_wsimil.space.phantom.record import DECIDING, VARIABLES
-from napari_wsimil.space.phantom.truth import load_truth, patch_truth
+from napari_wsimil.synthetic.clinical import DECIDING, VARIABLES
+from napari_wsimil.synthetic.cohort import load_recipe, write_patients, write_slides
+from napari_wsimil.synthetic.ground_truth import load_truth, patch_truth
+from napari_wsimil.synthetic.recipe import KINDS
 from napari_wsimil.training.cases import Case
 from napari_wsimil.training.evaluation import finish
 from napari_wsimil.training.splits import Fold

@@ -34,7 +34,7 @@ import torch
 import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 
-from napari_wsimil.learning.planted import planted_grid, tissue_cells
+from napari_wsimil.synthetic.bags import planted_grid, tissue_cells
 
 if TYPE_CHECKING:
     from napari_wsimil.slides.patch_grid import PatchGrid

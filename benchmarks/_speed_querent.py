@@ -31,10 +31,10 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from napari_wsimil.features.bag import Bag
-from napari_wsimil.learning.planted import planted_grid
 from napari_wsimil.models.layers.region_attention import attend, choose
 from napari_wsimil.models.layers.regions import Regions, partition
 from napari_wsimil.models.querent import Querent
+from napari_wsimil.synthetic.bags import planted_grid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

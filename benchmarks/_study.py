@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from napari_wsimil.learning.planted import Lesions, Planted, map_auroc, plant, probe
 from napari_wsimil.models import create_model
+from napari_wsimil.synthetic.bags import Lesions, Planted, map_auroc, plant, probe
 from napari_wsimil.training.evaluation import evaluate, finish
 from napari_wsimil.training.fit import fit
 

@@ -63,7 +63,7 @@ PACKAGES = ("napari-wsimil", "napari", "tiffslide", "openslide-bin", "dask", "za
 def prepare(path: Path, side: int) -> float:
     """Draw the slide if it is not there, and return its µm per pixel."""
     from napari_wsimil.slides.slide import open_slide
-    from napari_wsimil.space.phantom import SlideRecipe, write_phantom
+    from napari_wsimil.synthetic import SlideRecipe, write_phantom
 
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

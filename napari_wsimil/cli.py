@@ -101,8 +101,8 @@ def phantom(
 
     Everything made from it says "synthetic". A recipe states sizes and lesions itself.
     """
-    from napari_wsimil.space.phantom import SlideRecipe, write_phantom
-    from napari_wsimil.space.phantom.cohort import load_recipe, write_cohort
+    from napari_wsimil.synthetic import SlideRecipe, write_phantom
+    from napari_wsimil.synthetic.cohort import load_recipe, write_cohort
 
     if recipe is not None:
         manifest = follow(write_cohort(load_recipe(recipe), path), "painting")

@@ -8,7 +8,7 @@ import torch
 
 from napari_wsimil.features.bag import Bag
 from napari_wsimil.features.store import save_bag
-from napari_wsimil.learning.planted import ENCODER, STRIDE, planted_grid, tissue_cells
+from napari_wsimil.synthetic.bags import ENCODER, STRIDE, planted_grid, tissue_cells
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -26,7 +26,7 @@ from napari_wsimil.features.store import load_bag, save_bag
 from napari_wsimil.slides.patch_grid import make_grid
 from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.slides.tissue import find_tissue
-from napari_wsimil.space.phantom import SlideRecipe, write_phantom
+from napari_wsimil.synthetic import SlideRecipe, write_phantom
 from napari_wsimil.training.dataset import read_cohort
 from napari_wsimil.training.evaluation import finish
 

@@ -19,7 +19,7 @@ from napari_wsimil.models import model_class
 from napari_wsimil.slides.patch_grid import make_grid
 from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.slides.tissue import find_tissue
-from napari_wsimil.space.phantom import SlideRecipe, write_phantom
+from napari_wsimil.synthetic import SlideRecipe, write_phantom
 from napari_wsimil.training.dataset import BagFiles
 from napari_wsimil.training.evaluation import finish
 from napari_wsimil.training.subpatch_provider import SIDE, CloserLook, closer_for, cost_of

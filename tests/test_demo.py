@@ -23,11 +23,11 @@ from napari_wsimil.features.store import is_finished, load_bag
 from napari_wsimil.features.subpatches import with_finer
 from napari_wsimil.models.base import Need
 from napari_wsimil.slides.slide import open_slide
-from napari_wsimil.space.phantom import load_recipe, load_truth, patch_truth
-from napari_wsimil.space.phantom.cohort import write_patients, write_slides
-from napari_wsimil.space.phantom.record import DECIDING
 from napari_wsimil.study.audit_log import Act
 from napari_wsimil.study.create_study import open_study
+from napari_wsimil.synthetic import load_recipe, load_truth, patch_truth
+from napari_wsimil.synthetic.clinical import DECIDING
+from napari_wsimil.synthetic.cohort import write_patients, write_slides
 from napari_wsimil.training.checkpoint import load_checkpoint
 from napari_wsimil.training.dataset import read_cohort
 from napari_wsimil.training.evaluation import finish

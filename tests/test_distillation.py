@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from napari_wsimil.features.bag import Bag, ClinicalTokens
-from napari_wsimil.learning.planted_records import GROUPS, Records, plant_records
 from napari_wsimil.models.base import ExplanationKind, MILOutput
 from napari_wsimil.models.bd import BD, divergence
 from napari_wsimil.models.losses import criterion
+from napari_wsimil.synthetic.bags_clinical import GROUPS, Records, plant_records
 from napari_wsimil.training.evaluation import evaluate, finish
 from napari_wsimil.training.fit import FitConfig, fit
 

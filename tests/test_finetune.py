@@ -16,10 +16,10 @@ from scipy.ndimage import minimum_filter
 from torch import nn
 
 from napari_wsimil.features.encoders.base import IMAGENET_MEAN, IMAGENET_STD
-from napari_wsimil.learning.planted_pixels import Nuclei, PlantedPixels, plant_pixels
 from napari_wsimil.models.abmil import ABMIL
 from napari_wsimil.slides.patch_grid import PatchGrid
 from napari_wsimil.slides.slide import open_slide
+from napari_wsimil.synthetic.bags_pixels import Nuclei, PlantedPixels, plant_pixels
 from napari_wsimil.training.evaluation import finish
 from napari_wsimil.training.finetune import CONFIG, EndToEnd, augmented, encode, finetune, identity
 from napari_wsimil.training.finetune_data import (

@@ -18,8 +18,8 @@ from napari_wsimil.cohort.manifest import SlideRow
 from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.features.store import save_bag
 from napari_wsimil.slides.slide import open_slide
-from napari_wsimil.space.phantom import SlideRecipe, write_phantom
 from napari_wsimil.study.create_study import open_study
+from napari_wsimil.synthetic import SlideRecipe, write_phantom
 from napari_wsimil.training.checkpoint import load_checkpoint
 from napari_wsimil.training.evaluation import Scores, finish
 from napari_wsimil.training.identity import slide_key

@@ -11,11 +11,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from napari_wsimil.learning.planted import tissue_cells
 from napari_wsimil.models.layers import local_attention as module
 from napari_wsimil.models.layers.chunked import side_by_side
 from napari_wsimil.models.layers.local_attention import local_attention, padded_attention
 from napari_wsimil.models.layers.local_plan import LocalPlan, plan_local
+from napari_wsimil.synthetic.bags import tissue_cells
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

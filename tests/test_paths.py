@@ -73,7 +73,7 @@ INSIDE = {
     "features/importers/trident.py": {"state_trident", "table_shape"},
     "training/identity.py": {"arranged", "slide_key", "unread_slides"},
     "training/checkpoint.py": {"Unfinished.__init__"},
-    "space/phantom/pyramid.py": {"write_tiff"},
+    "synthetic/tiff_writer.py": {"write_tiff"},
     "slides/readers/dicom.py": {"read_matrices", "read_matrix"},
     "slides/readers/images.py": {"images_of_file"},
     "study/backups.py": {"Backups.__init__", "make_private_folder", "private_mode"},

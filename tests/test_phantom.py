@@ -18,7 +18,7 @@ import tiffslide
 
 from napari_wsimil.slides.geometry import Region
 from napari_wsimil.slides.patch_grid import PatchGrid
-from napari_wsimil.space.phantom import (
+from napari_wsimil.synthetic import (
     VARIABLES,
     CohortRecipe,
     Phantom,
@@ -31,10 +31,10 @@ from napari_wsimil.space.phantom import (
     write_cohort,
     write_phantom,
 )
-from napari_wsimil.space.phantom.cohort import write_patients, write_slides
-from napari_wsimil.space.phantom.layout import lay_out
-from napari_wsimil.space.phantom.painter import Painter
-from napari_wsimil.space.phantom.pyramid import level_sizes
+from napari_wsimil.synthetic.cohort import write_patients, write_slides
+from napari_wsimil.synthetic.layout import lay_out
+from napari_wsimil.synthetic.painter import Painter
+from napari_wsimil.synthetic.tiff_writer import level_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Generator

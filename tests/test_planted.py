@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from napari_wsimil.learning.planted import Lesions, map_auroc, plant, probe
+from napari_wsimil.synthetic.bags import Lesions, map_auroc, plant, probe
 
 SMALL = Lesions(patches=(100, 200))
 

@@ -10,7 +10,10 @@ import pytest
 import torch
 
 from napari_wsimil.features.bag import Bag, take_patches
-from napari_wsimil.learning.planted import (
+from napari_wsimil.models.layers.regions import partition
+from napari_wsimil.models.layers.standardize import Moments
+from napari_wsimil.models.querent import Querent
+from napari_wsimil.synthetic.bags import (
     Lesions,
     map_auroc,
     plant,
@@ -18,9 +21,6 @@ from napari_wsimil.learning.planted import (
     probe,
     tissue_cells,
 )
-from napari_wsimil.models.layers.regions import partition
-from napari_wsimil.models.layers.standardize import Moments
-from napari_wsimil.models.querent import Querent
 from napari_wsimil.training.evaluation import finish
 from napari_wsimil.training.fit import fit
 from napari_wsimil.training.recipes import recipe

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from napari_wsimil.learning.planted import planted_grid, tissue_cells
 from napari_wsimil.models.layers import region_attention
 from napari_wsimil.models.layers.region_attention import attend, choose, mean_scores
 from napari_wsimil.models.layers.region_received import received
 from napari_wsimil.models.layers.regions import Regions, partition
+from napari_wsimil.synthetic.bags import planted_grid, tissue_cells
 
 H, DIM = 2, 8
 

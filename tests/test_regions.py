@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from napari_wsimil.learning.planted import planted_grid, tissue_cells
 from napari_wsimil.models.layers.regions import Regions, partition
 from napari_wsimil.slides.patch_grid import PatchGrid
+from napari_wsimil.synthetic.bags import planted_grid, tissue_cells
 
 STRIDE = 256
 

@@ -12,8 +12,6 @@ import torch
 import torch.nn.functional as F
 
 from napari_wsimil.features.bag import Bag
-from napari_wsimil.learning.planted import map_auroc, probe
-from napari_wsimil.learning.planted_zoom import Zoom, plant_zoom
 from napari_wsimil.models.abmil import ABMIL
 from napari_wsimil.models.base import Explanation, ExplanationKind, MILOutput
 from napari_wsimil.models.sasha import HAFED, SASHA
@@ -21,6 +19,8 @@ from napari_wsimil.models.sasha.environment import Environment, looks
 from napari_wsimil.models.sasha.model import policy_map
 from napari_wsimil.models.sasha.trajectory import Look, Trajectory
 from napari_wsimil.models.sasha.updater import StateUpdater
+from napari_wsimil.synthetic.bags import map_auroc, probe
+from napari_wsimil.synthetic.bags_zoom import Zoom, plant_zoom
 from napari_wsimil.training.cases import Case
 from napari_wsimil.training.evaluation import Step, evaluate, finish
 from napari_wsimil.training.fit import Epoch, FitConfig, TrainingError, fit

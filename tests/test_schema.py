@@ -17,7 +17,7 @@ from napari_wsimil.clinical.encoding import channels, encode, fit_statistics
 from napari_wsimil.clinical.field import Absent, Field, Kind
 from napari_wsimil.clinical.schema import ClinicalSchema, Record, read_schema, write_schema
 from napari_wsimil.cohort.table import RecordError, read_table
-from napari_wsimil.space.phantom.record import BLOOD, INTERVIEW, VARIABLES
+from napari_wsimil.synthetic.clinical import BLOOD, INTERVIEW, VARIABLES
 
 RESOURCES = Path(napari_wsimil.__file__).parent / "resources"
 

@@ -16,7 +16,7 @@ from napari_wsimil.features.store import is_finished
 from napari_wsimil.slides.patch_grid import make_grid
 from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.slides.tissue import find_tissue
-from napari_wsimil.space.phantom.cohort import load_recipe, write_patients, write_slides
+from napari_wsimil.synthetic.cohort import load_recipe, write_patients, write_slides
 from napari_wsimil.training.checkpoint import load_checkpoint
 
 if TYPE_CHECKING:

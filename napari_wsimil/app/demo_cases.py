@@ -20,8 +20,8 @@ from napari_wsimil.features.store import is_finished
 from napari_wsimil.slides.patch_grid import make_grid
 from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.slides.tissue import find_tissue
-from napari_wsimil.space.phantom.cohort import load_recipe, write_patients, write_slides
 from napari_wsimil.study.create_study import create_study, is_study, open_study
+from napari_wsimil.synthetic.cohort import load_recipe, write_patients, write_slides
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence

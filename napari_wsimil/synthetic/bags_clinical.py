@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from napari_wsimil.features.bag import Bag, ClinicalTokens
-from napari_wsimil.learning.planted import ENCODER, blobs, planted_grid, tissue_cells
+from napari_wsimil.synthetic.bags import ENCODER, blobs, planted_grid, tissue_cells
 from napari_wsimil.training.cases import Case
 
 if TYPE_CHECKING:

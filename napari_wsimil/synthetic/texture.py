@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy import fft
 
-from napari_wsimil.space.phantom.stamps import (
+from napari_wsimil.synthetic.objects import (
     DEBRIS,
     FIBROBLAST,
     GHOST,
@@ -28,7 +28,7 @@ from napari_wsimil.space.phantom.stamps import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_wsimil.space.phantom.stamps import Nucleus, Plane, Stamp
+    from napari_wsimil.synthetic.objects import Nucleus, Plane, Stamp
 
 #: Side of a bank in pixels, after which it repeats.
 PERIOD = 640

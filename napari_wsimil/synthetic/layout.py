@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_wsimil.space.phantom.recipe import SlideRecipe
+    from napari_wsimil.synthetic.recipe import SlideRecipe
 
     Plane: TypeAlias = NDArray[np.float32]
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_wsimil.space.phantom.recipe import SlideRecipe
+    from napari_wsimil.synthetic.recipe import SlideRecipe
 
 #: No level is added below this longest side in pixels.
 COARSEST = 1024

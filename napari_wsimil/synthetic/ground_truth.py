@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_wsimil.slides.patch_grid import PatchGrid
-    from napari_wsimil.space.phantom.layout import Layout, Plane
+    from napari_wsimil.synthetic.layout import Layout, Plane
 
 _COLORS = {"A": [200, 30, 30], "B": [40, 60, 200], "C": [30, 150, 120]}
 

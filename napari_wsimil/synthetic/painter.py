@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
-from napari_wsimil.space.phantom.stamps import OD_STEP, glands, lay, soft_step
-from napari_wsimil.space.phantom.texture import PERIOD, bank, warp
+from napari_wsimil.synthetic.objects import OD_STEP, glands, lay, soft_step
+from napari_wsimil.synthetic.texture import PERIOD, bank, warp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_wsimil.slides.geometry import Region
-    from napari_wsimil.space.phantom.layout import Layout
-    from napari_wsimil.space.phantom.recipe import SlideRecipe
-    from napari_wsimil.space.phantom.stamps import Plane
+    from napari_wsimil.synthetic.layout import Layout
+    from napari_wsimil.synthetic.objects import Plane
+    from napari_wsimil.synthetic.recipe import SlideRecipe
 
 #: Optical density of red, green and blue light in each stain.
 HEMATOXYLIN = np.array([0.62, 0.68, 0.36])

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from napari_wsimil.space.phantom.recipe import (
+from napari_wsimil.synthetic.clinical import GROUPS, VARIABLES, draw_record, leaning
+from napari_wsimil.synthetic.recipe import (
     KINDS,
     SlideRecipe,
     check_range,
     check_shares,
     check_whole,
 )
-from napari_wsimil.space.phantom.record import GROUPS, VARIABLES, draw_record, leaning
-from napari_wsimil.space.phantom.slide import write_phantom
+from napari_wsimil.synthetic.slide import write_phantom
 
 if TYPE_CHECKING:
     import os

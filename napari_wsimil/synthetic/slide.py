@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_wsimil.slides.geometry import Region
-from napari_wsimil.space.phantom.layout import lay_out
-from napari_wsimil.space.phantom.painter import GLASS, Painter
-from napari_wsimil.space.phantom.pyramid import (
+from napari_wsimil.synthetic.ground_truth import Truth, outline, save_truth
+from napari_wsimil.synthetic.layout import lay_out
+from napari_wsimil.synthetic.painter import GLASS, Painter
+from napari_wsimil.synthetic.texture import MARGIN
+from napari_wsimil.synthetic.tiff_writer import (
     CoarseLevel,
     Spool,
     encode,
@@ -24,15 +26,13 @@ from napari_wsimil.space.phantom.pyramid import (
     reduced,
     write_tiff,
 )
-from napari_wsimil.space.phantom.texture import MARGIN
-from napari_wsimil.space.phantom.truth import Truth, outline, save_truth
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
     from numpy.typing import NDArray
 
-    from napari_wsimil.space.phantom.recipe import SlideRecipe
+    from napari_wsimil.synthetic.recipe import SlideRecipe
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,0 @@
-"""Places and pixels: slides, tissue, grids of patches. Imports no torch."""
