@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_wsimil.app.demo import RESOURCES, SCHEMA
 from napari_wsimil.clinical.field import Absent
 from napari_wsimil.clinical.schema import Record, read_schema
 from napari_wsimil.cohort.manifest import Split, read_manifest
@@ -31,6 +30,7 @@ from napari_wsimil.synthetic.recipe import KINDS
 from napari_wsimil.training.cases import Case
 from napari_wsimil.training.evaluation import finish
 from napari_wsimil.training.splits import Fold
+from napari_wsimil.workflows.demo import RESOURCES, SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

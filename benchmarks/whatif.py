@@ -81,10 +81,10 @@ EVERYWHERE = {"gui_block_p95_ms": at_most(50), "error": at_most(1e-5)}
 def records(count: int) -> tuple[Case, RecordFormat]:
     """Return a case of the phantom schema with a cohort drawn at random, and its format."""
     from napari_wsimil.app.case import Case
-    from napari_wsimil.app.demo import SCHEMA
     from napari_wsimil.clinical.field import Kind
     from napari_wsimil.clinical.schema import read_schema
     from napari_wsimil.models.record_encoder import RecordFormat
+    from napari_wsimil.workflows.demo import SCHEMA
 
     schema, random = read_schema(SCHEMA), np.random.default_rng(0)
     cohort = []

@@ -53,8 +53,8 @@ if TYPE_CHECKING:
     from _screen import Screen
     from napari.layers import Layer
 
-    from napari_wsimil.app.work import Step
     from napari_wsimil.features.bag import Bag
+    from napari_wsimil.workflows.pipeline import Step
 
 PACKAGES = ("napari-wsimil", "napari", "vispy", "PyQt5", "torch", "numpy")
 #: Level-0 pixels per screen pixel at which the map is filled, and at which it is outlined.
@@ -228,9 +228,9 @@ def training_job(cases: int, patches: int) -> Generator[Step, None, None]:
     """Train without end, as a job of the window."""
     from _untrained import random_cases
 
-    from napari_wsimil.app.work import Step
     from napari_wsimil.models import create_model
     from napari_wsimil.training.fit import FitConfig, fit
+    from napari_wsimil.workflows.pipeline import Step
 
     data = random_cases(cases, patches)
     model = create_model("acmil", feature_dim=data[0].bags[0].features.shape[1], classes=2)

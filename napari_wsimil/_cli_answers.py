@@ -5,17 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_wsimil._cli_console import follow, remark, warn
-from napari_wsimil.app.answer_work import keep_answer, keep_assessed, records_in, subject_in
 from napari_wsimil.study.create_study import StudyError, is_study, open_study
+from napari_wsimil.workflows.save_predictions import (
+    keep_answer,
+    keep_assessed,
+    records_in,
+    subject_in,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from napari_wsimil.app.answer_work import Subject
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.models.card import Card
     from napari_wsimil.training.evaluate import Assessment
+    from napari_wsimil.workflows.save_predictions import Subject
 
 
 def records_of(cohort: Path) -> dict[str, str]:

@@ -10,9 +10,9 @@ from napari_wsimil.features.encoders.factory import create_encoder
 from napari_wsimil.features.importers.base import Confirmed
 from napari_wsimil.features.importers.open import bag_as, read_stated, with_patches
 from napari_wsimil.features.report import passport
-from napari_wsimil.learning.feature_links import links_of, survey_study
 from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.study.create_study import open_study
+from napari_wsimil.workflows.link_features import links_of, survey_study
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -31,8 +31,8 @@ def share(
     Patients and slides get new names in a random order, dates become days since the
     patient's first one, features are written anew. The key to the names stays outside.
     """
-    from napari_wsimil.app.sharing import share as copied
     from napari_wsimil.study.create_study import open_study
+    from napari_wsimil.workflows.share import share as copied
 
     with open_study(folder) as study:
         made = follow(copied(study, out, key), "sharing")
@@ -56,8 +56,8 @@ def forget(
     A tombstone with the patient's name in the study stays in the ledger. Files outside the
     study, exports of several patients, and what was given away are told and left to you.
     """
-    from napari_wsimil.app.forgetting import forget as erased
     from napari_wsimil.study.create_study import open_study
+    from napari_wsimil.workflows.erase_patient import forget as erased
 
     with open_study(folder) as study:
         gone = erased(study, patient, why, key, models or ())

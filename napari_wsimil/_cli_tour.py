@@ -25,7 +25,7 @@ def take_tour(out: Path, theme: str, folder: Path | None) -> dict[str, Any]:
     ValueError
         If something is amiss with a view; it names all that are.
     """
-    from napari_wsimil.app.demo import demo_folder, prepare_tour
+    from napari_wsimil.workflows.demo import demo_folder, prepare_tour
 
     study = follow(prepare_tour(folder or demo_folder()), "preparing")
     with tempfile.TemporaryDirectory() as own:

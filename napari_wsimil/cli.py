@@ -651,8 +651,8 @@ def demo(
 
     The study is made the first time and kept afterwards.
     """
-    from napari_wsimil.app.demo import LIVE, TRIED, demo_folder, prepare_cases
     from napari_wsimil.app.opening import Opening
+    from napari_wsimil.workflows.demo import LIVE, TRIED, demo_folder, prepare_cases
 
     if not prepare_only:
         _check_window()

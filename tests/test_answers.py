@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import pytest
 from windows import Docks, save_untrained
 
-from napari_wsimil.app.study_work import case_of
 from napari_wsimil.app.widgets import answer_keeper
 from napari_wsimil.clinical.field import Field, Kind
 from napari_wsimil.clinical.schema import ClinicalSchema
@@ -19,6 +18,7 @@ from napari_wsimil.study.create_study import create_study
 from napari_wsimil.study.open_study import Unit
 from napari_wsimil.study.predictions import Verdict
 from napari_wsimil.training.checkpoint import load_checkpoint
+from napari_wsimil.workflows.study import case_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

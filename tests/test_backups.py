@@ -13,7 +13,6 @@ import pytest
 from cohorts import make_bag
 from studies import SCHEMA, as_version_2, as_wal, beside, damage, record, small_study
 
-from napari_wsimil.app.sharing import share
 from napari_wsimil.cli import main
 from napari_wsimil.cohort.manifest import Patient
 from napari_wsimil.features.store import save_bag
@@ -23,6 +22,7 @@ from napari_wsimil.study.backups import Reason, list_backups
 from napari_wsimil.study.create_study import StudyError, create_study, open_study
 from napari_wsimil.study.restore import restore_study
 from napari_wsimil.training.evaluation import finish
+from napari_wsimil.workflows.share import share
 
 if TYPE_CHECKING:
     from pathlib import Path

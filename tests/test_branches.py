@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from napari_wsimil.app.demo import MODELS, SCHEMA
 from napari_wsimil.clinical.schema import read_schema
 from napari_wsimil.explain.branch_comparison import (
     Route,
@@ -24,6 +23,7 @@ from napari_wsimil.features.bag import Bag
 from napari_wsimil.models import create_model
 from napari_wsimil.models.losses import Survival
 from napari_wsimil.training.checkpoint import load_checkpoint, save_checkpoint
+from napari_wsimil.workflows.demo import MODELS, SCHEMA
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,8 +14,6 @@ import pytest
 import torch
 from windows import handles, result_of, save_untrained
 
-from napari_wsimil.app.analysis import analyze_job
-from napari_wsimil.app.work import model_job
 from napari_wsimil.explain.occlusion import removed
 from napari_wsimil.features.bag import take_patches
 from napari_wsimil.features.store import load_bag
@@ -24,6 +22,8 @@ from napari_wsimil.slides.readers.openslide import OpenSlideReader
 from napari_wsimil.slides.readers.tiffslide import TiffSlideReader
 from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.slides.tissue import find_tissue
+from napari_wsimil.workflows.analysis import analyze_job
+from napari_wsimil.workflows.pipeline import model_job
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from napari_wsimil.app import demo
 from napari_wsimil.app.opening import Opening
 from napari_wsimil.clinical.schema import read_schema
 from napari_wsimil.cohort.manifest import Split, read_manifest
@@ -31,6 +30,7 @@ from napari_wsimil.synthetic.cohort import write_patients, write_slides
 from napari_wsimil.training.checkpoint import load_checkpoint
 from napari_wsimil.training.dataset import read_cohort
 from napari_wsimil.training.evaluation import finish
+from napari_wsimil.workflows import demo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,6 @@ import pytest
 
 from napari_wsimil.app.cohort_view import CohortView
 from napari_wsimil.app.said import Said
-from napari_wsimil.app.sharing import share
 from napari_wsimil.app.study_words import study_facts
 from napari_wsimil.cli import main
 from napari_wsimil.clinical.field import Field, Kind
@@ -24,6 +23,7 @@ from napari_wsimil.study.create_study import create_study, open_study
 from napari_wsimil.study.import_table import export_table, import_table, plan_for
 from napari_wsimil.training.evaluation import finish
 from napari_wsimil.training.run import checked_run, cohort_of, split_of
+from napari_wsimil.workflows.share import share
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from napari_wsimil.app.following import Question, Revised, answers
 from napari_wsimil.explain.predict import Prediction
 from napari_wsimil.features.bag import Bag
+from napari_wsimil.workflows.live_update import Question, Revised, answers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,6 @@ import pytest
 import torch
 from cohorts import make_bag
 
-from napari_wsimil.app.sharing import share
 from napari_wsimil.cli import main
 from napari_wsimil.clinical.schema import NO_FIELDS, named_schema
 from napari_wsimil.cohort.endpoint import Endpoint
@@ -25,6 +24,7 @@ from napari_wsimil.features.store import save_bag
 from napari_wsimil.study.create_study import DATABASE, StudyError, create_study, open_study
 from napari_wsimil.study.import_table import import_table, plan_for
 from napari_wsimil.training.tasks import Task, check_task, lacking_outcome
+from napari_wsimil.workflows.share import share
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from napari_wsimil.app import pace as module
-from napari_wsimil.app.pace import Pace
+from napari_wsimil.workflows import progress as module
+from napari_wsimil.workflows.progress import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,7 +18,6 @@ from studies import SCHEMA
 from windows import save_untrained
 
 import napari_wsimil
-from napari_wsimil.bags.scrub import left_out, save_scrubbed
 from napari_wsimil.cohort.cbioportal import clinical_files
 from napari_wsimil.cohort.manifest import SlideRow
 from napari_wsimil.cohort.table_formats import workbook_sheets
@@ -46,6 +45,7 @@ from napari_wsimil.training.run import (
     write_run,
 )
 from napari_wsimil.training.train import train_cohort
+from napari_wsimil.workflows.share import left_out, save_scrubbed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,6 @@ import pytest
 import torch
 from windows import result_of, save_untrained
 
-from napari_wsimil.app.patient_work import row_job
 from napari_wsimil.cli import main
 from napari_wsimil.clinical.field import Field, Kind
 from napari_wsimil.clinical.schema import ClinicalSchema
@@ -25,6 +24,7 @@ from napari_wsimil.slides.placeholder import made_up_grid
 from napari_wsimil.study.create_study import create_study
 from napari_wsimil.study.open_study import Unit
 from napari_wsimil.training.checkpoint import load_checkpoint
+from napari_wsimil.workflows.patient import row_job
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_wsimil.app.feature_work import features_job
 from napari_wsimil.features.checks import Verdict
 from napari_wsimil.features.importers.base import Confirmed
 from napari_wsimil.features.importers.open import open_bag, open_confirmed, read_stated
@@ -18,6 +17,7 @@ from napari_wsimil.slides.patch_grid import make_grid
 from napari_wsimil.slides.slide import Slide, open_slide
 from napari_wsimil.slides.tissue import find_tissue
 from napari_wsimil.training.evaluation import finish
+from napari_wsimil.workflows.load_features import features_job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

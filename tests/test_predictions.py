@@ -11,7 +11,6 @@ import pytest
 from cohorts import make_bag
 from studies import as_version_1, of_a_later_version, planted_study, record, small_study
 
-from napari_wsimil.app.answer_work import Subject, keep_answer
 from napari_wsimil.cli import main
 from napari_wsimil.cohort.manifest import Patient, SlideRow
 from napari_wsimil.explain.predict import predict, predict_patient
@@ -20,6 +19,7 @@ from napari_wsimil.study.create_study import StudyError, Unit, open_study
 from napari_wsimil.study.predictions import Answer
 from napari_wsimil.training.checkpoint import load_checkpoint
 from napari_wsimil.training.dataset import bag_of_slide
+from napari_wsimil.workflows.save_predictions import Subject, keep_answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,8 +17,6 @@ import pytest
 from cohorts import CLASSES, SPLITS, make_bag
 from studies import SCHEMA, as_wal, beside, record
 
-from napari_wsimil.app.forgetting import forget
-from napari_wsimil.app.sharing import share
 from napari_wsimil.cli import main
 from napari_wsimil.clinical.field import Kind
 from napari_wsimil.cohort.manifest import Patient, SlideRow, Split
@@ -30,6 +28,8 @@ from napari_wsimil.study.create_study import Study, StudyError, create_study, op
 from napari_wsimil.study.import_table import import_table, plan_for
 from napari_wsimil.study.pseudonyms import Key, default_key, read_key
 from napari_wsimil.training.evaluation import finish
+from napari_wsimil.workflows.erase_patient import forget
+from napari_wsimil.workflows.share import share
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -12,7 +12,6 @@ import pytest
 import torch
 from tiffs import Header, write_tiff
 
-from napari_wsimil.app.feature_work import Laid, features_job
 from napari_wsimil.cli import main
 from napari_wsimil.explain.predict import predict
 from napari_wsimil.features.encoders.factory import create_encoder
@@ -26,6 +25,7 @@ from napari_wsimil.slides.tissue import find_tissue
 from napari_wsimil.training.cases import Case
 from napari_wsimil.training.checkpoint import load_checkpoint, save_checkpoint
 from napari_wsimil.training.model_card import describe
+from napari_wsimil.workflows.load_features import Laid, features_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable

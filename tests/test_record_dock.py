@@ -17,7 +17,6 @@ from windows import Docks, save_untrained
 from napari_wsimil.app.case import Case
 from napari_wsimil.app.cohort_view import CohortView
 from napari_wsimil.app.said import Said
-from napari_wsimil.app.study_work import case_of
 from napari_wsimil.app.widgets.follower import BEHIND
 from napari_wsimil.app.widgets.unsaved_dialog import DISCARDED, UnsavedDialog
 from napari_wsimil.clinical.field import Absent, Field, Kind
@@ -27,6 +26,7 @@ from napari_wsimil.explain.predict import predict
 from napari_wsimil.models.record_encoder import RecordFormat
 from napari_wsimil.study.audit_log import Act
 from napari_wsimil.study.create_study import create_study, open_study
+from napari_wsimil.workflows.study import case_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from napari_wsimil.app.demo import MODELS, SCHEMA
 from napari_wsimil.clinical.schema import read_schema
+from napari_wsimil.workflows.demo import MODELS, SCHEMA
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from studies import as_version_1, damage, of_a_later_version, planted_study, small_study
 
-from napari_wsimil.app.forgetting import forget
 from napari_wsimil.cli import main
 from napari_wsimil.study import database
 from napari_wsimil.study.create_study import open_study
 from napari_wsimil.study.health import Health
 from napari_wsimil.study.orm import VERSION
 from napari_wsimil.training.checkpoint import load_checkpoint
+from napari_wsimil.workflows.erase_patient import forget
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,7 +16,6 @@ from studies import as_version_2, damage
 
 from napari_wsimil.app.cohort_view import CohortView
 from napari_wsimil.app.said import Said
-from napari_wsimil.app.sharing import share
 from napari_wsimil.cli import main
 from napari_wsimil.clinical.schema import NO_FIELDS
 from napari_wsimil.cohort.manifest import Manifest, Patient, SlideRow, Split, read_manifest
@@ -28,6 +27,7 @@ from napari_wsimil.study.import_table import export_table, import_table, plan_fo
 from napari_wsimil.training.evaluation import finish
 from napari_wsimil.training.metrics import bootstrap
 from napari_wsimil.training.run import checked_run, cohort_of, open_cohort, split_of
+from napari_wsimil.workflows.share import share
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

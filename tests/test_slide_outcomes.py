@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from napari_wsimil.app.sharing import share
 from napari_wsimil.app.study_words import study_facts
 from napari_wsimil.cli import main
 from napari_wsimil.clinical.schema import NO_FIELDS
@@ -23,6 +22,7 @@ from napari_wsimil.study.import_table import import_table, plan_for
 from napari_wsimil.training.evaluation import finish
 from napari_wsimil.training.run import open_cohort
 from napari_wsimil.training.tasks import Task, check_task, lacking_outcome
+from napari_wsimil.workflows.share import share
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,7 +13,6 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QDialog, QInputDialog
 from studies import damage, of_a_later_version, small_study
 
-from napari_wsimil.app.link_work import Found, mismatch_lines, survey_job
 from napari_wsimil.app.names import NAMES
 from napari_wsimil.app.widgets import study_ask
 from napari_wsimil.app.widgets.study_import import ImportDialog
@@ -36,6 +35,7 @@ from napari_wsimil.study.create_study import StudyError, open_study
 from napari_wsimil.study.import_table import plan_for
 from napari_wsimil.study.open_study import Unit
 from napari_wsimil.training.evaluation import finish
+from napari_wsimil.workflows.link_features import Found, mismatch_lines, survey_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_wsimil.app.demo import MODELS
 from napari_wsimil.app.tour import amiss_of
 from napari_wsimil.app.tour_stops import STOPS
+from napari_wsimil.workflows.demo import MODELS
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,8 +16,6 @@ from studies import of_a_later_version, planted_study
 
 from napari_wsimil.app import memory
 from napari_wsimil.app.names import NAMES
-from napari_wsimil.app.training_work import TrainingStep, train_job
-from napari_wsimil.app.work import Step
 from napari_wsimil.cli import main
 from napari_wsimil.clinical.schema import NO_FIELDS
 from napari_wsimil.cohort.manifest import Patient, SlideRow, Split
@@ -29,6 +27,8 @@ from napari_wsimil.training import dataset as cohort_module
 from napari_wsimil.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from napari_wsimil.training.options import options_of, settings_of
 from napari_wsimil.training.run import read_run, train_run
+from napari_wsimil.workflows.pipeline import Step
+from napari_wsimil.workflows.training import TrainingStep, train_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -401,8 +401,8 @@ def test_survival_asks_for_a_unit_and_has_risks_in_place_of_classes(
 def test_what_is_asked_for_too_often_is_done_after_the_last_time(qtbot: QtBot) -> None:
     from qtpy.QtCore import QObject
 
-    from napari_wsimil.app.pace import Pace
     from napari_wsimil.app.widgets.paced import Paced
+    from napari_wsimil.workflows.progress import Pace
 
     asked, done = [0], []
     owner = QObject()

@@ -13,14 +13,14 @@ import torch
 from napari.settings import get_settings
 from windows import Docks, result_of
 
-from napari_wsimil.app.analysis import analyze_job
-from napari_wsimil.app.work import Step, model_job
 from napari_wsimil.explain.color_scale import Stretch, scaled
 from napari_wsimil.features.store import save_bag
 from napari_wsimil.slides.geometry import MppSource, SlideError
 from napari_wsimil.slides.lazy_array import TooLargeError
 from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.slides.tissue import find_tissue
+from napari_wsimil.workflows.analysis import analyze_job
+from napari_wsimil.workflows.pipeline import Step, model_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from napari_wsimil.app import memory
-from napari_wsimil.app.analysis import analyze_job
 from napari_wsimil.app.names import NAMES
-from napari_wsimil.app.work import Step, model_job
 from napari_wsimil.features.encoders.factory import create_encoder
 from napari_wsimil.features.store import save_bag
 from napari_wsimil.models import create_model
 from napari_wsimil.models.card import Card
 from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.training.checkpoint import save_checkpoint
+from napari_wsimil.workflows.analysis import analyze_job
+from napari_wsimil.workflows.pipeline import Step, model_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 from psygnal import SignalGroupDescriptor
 
 from napari_wsimil.app.display import Display
-from napari_wsimil.app.pace import Pace
 from napari_wsimil.slides.geometry import Region
+from napari_wsimil.workflows.progress import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable

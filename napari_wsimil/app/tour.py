@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_wsimil.app.demo import DemoStudy
     from napari_wsimil.app.window import Window
+    from napari_wsimil.workflows.demo import DemoStudy
 
 
 #: Colors of a canvas that shows something.

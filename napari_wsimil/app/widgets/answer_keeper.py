@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from qtpy.compat import isalive
 from qtpy.QtCore import QObject, Signal
 
-from napari_wsimil.app.answer_work import Subject, keep_answer
 from napari_wsimil.app.widgets.writer import Writer
 from napari_wsimil.explain.predict import PatientPrediction
+from napari_wsimil.workflows.save_predictions import Subject, keep_answer
 
 if TYPE_CHECKING:
     from napari_wsimil.app.case import Case

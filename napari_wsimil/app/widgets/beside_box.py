@@ -12,9 +12,9 @@ from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QHBoxLayout, QWidget
 
 from napari_wsimil.app import memory
-from napari_wsimil.app.analysis import compare_job
 from napari_wsimil.app.widgets.docked import narrow, while_shown
 from napari_wsimil.explain.map_shift import difference
+from napari_wsimil.workflows.analysis import compare_job
 
 if TYPE_CHECKING:
     from napari_wsimil.app.session import LoadedModel, Pane, Session

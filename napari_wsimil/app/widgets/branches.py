@@ -12,7 +12,6 @@ from napari_wsimil.app.widgets.docked import allow
 from napari_wsimil.app.widgets.job import JobRow
 from napari_wsimil.app.widgets.tab import Tab
 from napari_wsimil.app.widgets.table import Table
-from napari_wsimil.app.work import Step
 from napari_wsimil.explain.branch_comparison import (
     Branches,
     Route,
@@ -23,6 +22,7 @@ from napari_wsimil.explain.branch_comparison import (
     said_by,
 )
 from napari_wsimil.models.bd import MULTI, SINGLE
+from napari_wsimil.workflows.pipeline import Step
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -15,9 +15,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_wsimil.app.following import SOURCE
 from napari_wsimil.app.widgets.docked import allow
 from napari_wsimil.app.widgets.still import Still
+from napari_wsimil.workflows.live_update import SOURCE
 
 if TYPE_CHECKING:
     from napari_wsimil.app.session import Session

@@ -9,13 +9,19 @@ import torch
 from qtpy.compat import isalive
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QSpinBox, QWidget
 
-from napari_wsimil.app.effects import Effect, curves_job, removal_job, removal_words, top_patches
 from napari_wsimil.app.widgets.docked import allow, narrow, while_shown
 from napari_wsimil.app.widgets.effect_plot import EffectPlot
 from napari_wsimil.app.widgets.job import JobRow
 from napari_wsimil.app.widgets.tab import Tab
 from napari_wsimil.explain.occlusion import without
 from napari_wsimil.explain.query import patches_of
+from napari_wsimil.workflows.occlusion import (
+    Effect,
+    curves_job,
+    removal_job,
+    removal_words,
+    top_patches,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor

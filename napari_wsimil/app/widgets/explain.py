@@ -20,7 +20,6 @@ from qtpy.QtWidgets import (
 )
 
 from napari_wsimil.app import memory
-from napari_wsimil.app.analysis import analyze_job, seen_job
 from napari_wsimil.app.widgets.answer_keeper import AnswerKeeper
 from napari_wsimil.app.widgets.ask import AskTab
 from napari_wsimil.app.widgets.attention import AttentionTab
@@ -34,16 +33,17 @@ from napari_wsimil.app.widgets.patches import PatchesTab
 from napari_wsimil.app.widgets.review_row import ReviewRow
 from napari_wsimil.app.widgets.slides import SlidesTab
 from napari_wsimil.app.widgets.steps import StepsTab
-from napari_wsimil.app.work import model_job
+from napari_wsimil.workflows.analysis import analyze_job, seen_job
+from napari_wsimil.workflows.pipeline import model_job
 
 if TYPE_CHECKING:
-    from napari_wsimil.app.analysis import Analysis
     from napari_wsimil.app.session import LoadedModel, Session
     from napari_wsimil.app.widgets.tab import Tab
-    from napari_wsimil.app.work import Step
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.explain.predict import Step as Seen
     from napari_wsimil.slides.slide import Slide
+    from napari_wsimil.workflows.analysis import Analysis
+    from napari_wsimil.workflows.pipeline import Step
 
 
 class ExplainWidget(DockedWidget):

@@ -19,20 +19,20 @@ from qtpy.QtWidgets import (
 )
 
 from napari_wsimil.app import memory
-from napari_wsimil.app.feature_work import blank_job, features_job, passport_words
 from napari_wsimil.app.widgets.docked import allow, while_shown
-from napari_wsimil.app.work import extract_and_ask_job, plan_job
 from napari_wsimil.features.checks import Verdict
 from napari_wsimil.features.encoders.factory import BUILT_IN, KNOWN
 from napari_wsimil.slides.placeholder import is_blank
+from napari_wsimil.workflows.load_features import blank_job, features_job, passport_words
+from napari_wsimil.workflows.pipeline import extract_and_ask_job, plan_job
 
 if TYPE_CHECKING:
-    from napari_wsimil.app.feature_work import Laid
     from napari_wsimil.app.session import Pane
     from napari_wsimil.app.widgets.job import JobRow
-    from napari_wsimil.app.work import Plan, Step
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.features.bag import Bag
+    from napari_wsimil.workflows.load_features import Laid
+    from napari_wsimil.workflows.pipeline import Plan, Step
 
 _FEATURES = "Features (*.h5 *.hdf5 *.pt)"
 _SAVED = "Features (*.h5)"

@@ -11,9 +11,16 @@ from qtpy.compat import isalive
 from qtpy.QtCore import QEvent, QObject, QTimer, Signal
 from qtpy.QtWidgets import QOpenGLWidget
 
-from napari_wsimil.app.following import SOURCE, Preparing, Question, Revised, answers, question
 from napari_wsimil.app.names import NAMES
 from napari_wsimil.app.widgets.job import JobWorker, drive
+from napari_wsimil.workflows.live_update import (
+    SOURCE,
+    Preparing,
+    Question,
+    Revised,
+    answers,
+    question,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable

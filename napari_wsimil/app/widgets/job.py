@@ -15,7 +15,7 @@ from napari_wsimil.app.names import NAMES
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from napari_wsimil.app.work import Job, Step
+    from napari_wsimil.workflows.pipeline import Job, Step
 
 
 class JobRow(QWidget):

@@ -27,9 +27,9 @@ from napari_wsimil.app import memory
 from napari_wsimil.app.widgets.beside_box import BesideBox
 from napari_wsimil.app.widgets.docked import narrow
 from napari_wsimil.app.widgets.writer import Writer
-from napari_wsimil.app.work import export_job
 from napari_wsimil.explain.color_scale import Stretch
 from napari_wsimil.study.audit_log import Act
+from napari_wsimil.workflows.pipeline import export_job
 
 if TYPE_CHECKING:
     from napari_wsimil.app.session import Session

@@ -9,7 +9,7 @@ from qtpy.QtCore import QObject, QTimer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from napari_wsimil.app.pace import Pace
+    from napari_wsimil.workflows.progress import Pace
 
 _WAIT = 50  # milliseconds until what came too early is tried again
 

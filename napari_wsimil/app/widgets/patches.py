@@ -16,11 +16,11 @@ from napari_wsimil.app.widgets.job import JobRow
 from napari_wsimil.app.widgets.patch_card import PatchCard
 from napari_wsimil.app.widgets.pictures import pixmap
 from napari_wsimil.app.widgets.tab import Tab
-from napari_wsimil.app.work import Step
 from napari_wsimil.explain.color_scale import scaled
 from napari_wsimil.explain.statistics import ranks
 from napari_wsimil.slides.placeholder import is_blank
 from napari_wsimil.slides.slide import open_slide
+from napari_wsimil.workflows.pipeline import Step
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -8,8 +8,8 @@ from qtpy.compat import isalive
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import QLabel, QMainWindow, QSizePolicy, QWidget
 
-from napari_wsimil.app.pace import Pace
 from napari_wsimil.app.widgets.paced import Paced
+from napari_wsimil.workflows.progress import Pace
 
 if TYPE_CHECKING:
     from qtpy.QtGui import QResizeEvent

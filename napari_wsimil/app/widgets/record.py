@@ -8,7 +8,6 @@ from qtpy.compat import isalive
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QWidget
 
 from napari_wsimil.app.case import Case, case_in, edits, mismatch, why_not_correct
-from napari_wsimil.app.record_work import noise_job
 from napari_wsimil.app.widgets.answer_bars import AnswerBars
 from napari_wsimil.app.widgets.change_box import ChangeBox
 from napari_wsimil.app.widgets.docked import DockedWidget, allow, while_shown
@@ -23,15 +22,16 @@ from napari_wsimil.app.widgets.sweep_box import SweepBox
 from napari_wsimil.app.widgets.trail import Trail
 from napari_wsimil.app.widgets.unsaved import Unsaved
 from napari_wsimil.clinical.schema import Record
+from napari_wsimil.workflows.record_edits import noise_job
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from napari_wsimil.app.following import Revised
     from napari_wsimil.app.session import Session
     from napari_wsimil.clinical.field import Value
     from napari_wsimil.explain.baseline_variability import Noise
     from napari_wsimil.models.record_encoder import RecordFormat
+    from napari_wsimil.workflows.live_update import Revised
 
 _NOBODY = "Open a case of a study, or a model that reads records: its fields are then here."
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from qtpy.compat import isalive
 from qtpy.QtCore import QObject, Signal
 
-from napari_wsimil.app.record_work import Tried, correct, kept, note_tried
 from napari_wsimil.app.widgets.writer import Writer
+from napari_wsimil.workflows.record_edits import Tried, correct, kept, note_tried
 
 if TYPE_CHECKING:
     from napari_wsimil.app.case import Case

@@ -27,25 +27,25 @@ from qtpy.QtWidgets import (
 from napari_wsimil.app import memory
 from napari_wsimil.app.case import newer, show_alone
 from napari_wsimil.app.names import NAMES
-from napari_wsimil.app.patient_work import row_job
 from napari_wsimil.app.widgets.docked import DockedWidget, allow, while_shown
 from napari_wsimil.app.widgets.features import FeatureBox
 from napari_wsimil.app.widgets.job import JobRow
-from napari_wsimil.app.work import Step, open_job, tissue_job
 from napari_wsimil.slides.geometry import PLAUSIBLE_MPP, MppSource
 from napari_wsimil.slides.patch_grid import make_grid
 from napari_wsimil.slides.placeholder import is_blank
+from napari_wsimil.workflows.patient import row_job
+from napari_wsimil.workflows.pipeline import Step, open_job, tissue_job
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from napari_wsimil.app.case import Case
-    from napari_wsimil.app.feature_work import Laid
     from napari_wsimil.app.session import Session
     from napari_wsimil.cohort.manifest import SlideRow
     from napari_wsimil.slides.patch_grid import PatchGrid
     from napari_wsimil.slides.slide import Slide
     from napari_wsimil.slides.tissue import Tissue
+    from napari_wsimil.workflows.load_features import Laid
 
 SLIDES = "Slides (*.svs *.tif *.tiff *.ndpi *.mrxs *.scn *.bif *.vms *.dcm *.qptiff);;All files (*)"
 

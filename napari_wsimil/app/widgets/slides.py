@@ -8,12 +8,12 @@ from qtpy.compat import isalive
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QLabel, QPushButton, QWidget
 
-from napari_wsimil.app.patient_work import AskedPatient, patient_job, pooled_words, slide_rows
 from napari_wsimil.app.widgets.docked import allow
 from napari_wsimil.app.widgets.job import JobRow
 from napari_wsimil.app.widgets.tab import Tab
 from napari_wsimil.app.widgets.table import Table
 from napari_wsimil.study.open_study import Unit
+from napari_wsimil.workflows.patient import AskedPatient, patient_job, pooled_words, slide_rows
 
 if TYPE_CHECKING:
     from napari_wsimil.app.case import Case

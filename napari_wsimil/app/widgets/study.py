@@ -10,9 +10,8 @@ from qtpy.compat import isalive
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QTabWidget, QWidget
 
-from napari_wsimil.app import memory, study_work
+from napari_wsimil.app import memory
 from napari_wsimil.app.cohort_view import CohortView
-from napari_wsimil.app.link_work import link_job, survey_job
 from napari_wsimil.app.said import Said
 from napari_wsimil.app.study_words import added_words, study_facts
 from napari_wsimil.app.widgets import study_ask
@@ -31,15 +30,14 @@ from napari_wsimil.app.widgets.table_corrector import TableCorrector
 from napari_wsimil.app.widgets.writer import Writer
 from napari_wsimil.features.importers.base import Confirmed
 from napari_wsimil.study.health import DamagedStudyError
+from napari_wsimil.workflows import study as study_work
+from napari_wsimil.workflows.link_features import link_job, survey_job
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
-    from napari_wsimil.app.link_work import Found
     from napari_wsimil.app.session import Session
-    from napari_wsimil.app.study_work import Opened, Planned
-    from napari_wsimil.app.work import Step
     from napari_wsimil.clinical.field import Value
     from napari_wsimil.clinical.schema import ClinicalSchema
     from napari_wsimil.cohort.manifest import Patient
@@ -47,6 +45,9 @@ if TYPE_CHECKING:
     from napari_wsimil.study.create_study import Unit
     from napari_wsimil.study.predictions import Answer, Review
     from napari_wsimil.study.pseudonyms import Key
+    from napari_wsimil.workflows.link_features import Found
+    from napari_wsimil.workflows.pipeline import Step
+    from napari_wsimil.workflows.study import Opened, Planned
 
 _NOTHING = (
     "No study is open. A study is a folder of patients, slides, clinical records and a ledger."

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QObject, Signal
 
 from napari_wsimil.app.case import show_alone
-from napari_wsimil.app.study_work import case_of, seek
 from napari_wsimil.app.widgets.latest import Latest
+from napari_wsimil.workflows.study import case_of, seek
 
 if TYPE_CHECKING:
     from napari_wsimil.app.case import Case
     from napari_wsimil.app.session import Session
-    from napari_wsimil.app.study_work import Sought
     from napari_wsimil.cohort.manifest import Manifest, Patient
+    from napari_wsimil.workflows.study import Sought
 
 
 class CaseOpener(QObject):

@@ -16,15 +16,15 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_wsimil.app.study_work import chain_job
+from napari_wsimil.workflows.study import chain_job
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from napari_wsimil.app.study_work import Chain
-    from napari_wsimil.app.work import Step
     from napari_wsimil.study.audit_log import Entry
     from napari_wsimil.study.create_study import Study
+    from napari_wsimil.workflows.pipeline import Step
+    from napari_wsimil.workflows.study import Chain
 
 _TITLES = ("when", "what", "patient", "field", "change", "why", "who")
 _LONG = 60

@@ -24,13 +24,13 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_wsimil.app.link_work import confirmed_of, mismatch_lines, passport_rows
 from napari_wsimil.app.names import NAMES
 from napari_wsimil.app.widgets.docked import allow
+from napari_wsimil.workflows.link_features import confirmed_of, mismatch_lines, passport_rows
 
 if TYPE_CHECKING:
-    from napari_wsimil.app.link_work import Found
     from napari_wsimil.features.importers.base import Confirmed
+    from napari_wsimil.workflows.link_features import Found
 
 #: What `exec_` returns where the files are to be checked again with what was said.
 AGAIN = 2

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QHeaderView, QLabel, QVBoxLayout, QWidget
 
-from napari_wsimil.app.study_work import runs_job
 from napari_wsimil.app.widgets.table import Table
+from napari_wsimil.workflows.study import runs_job
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from napari_wsimil.app.work import Step
     from napari_wsimil.study.create_study import Study
     from napari_wsimil.study.training_runs import Run
+    from napari_wsimil.workflows.pipeline import Step
 
 _NONE = "No model was trained on this study yet, or none that it knows of."
 _TITLES = ("trained", "model", "file", "patients", "figures")

@@ -8,11 +8,11 @@ from qtpy.compat import isalive
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
-from napari_wsimil.app.record_work import sweep_job, values_job
 from napari_wsimil.app.widgets.docked import allow, while_shown
 from napari_wsimil.app.widgets.job import JobRow
 from napari_wsimil.app.widgets.plots import COLORS, Plot
 from napari_wsimil.explain.sensitivity import ranked
+from napari_wsimil.workflows.record_edits import sweep_job, values_job
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QObject, Signal
 
-from napari_wsimil.app.study_work import correct_field
 from napari_wsimil.app.widgets.writer import Writer
+from napari_wsimil.workflows.study import correct_field
 
 if TYPE_CHECKING:
     from napari_wsimil.app.session import Session

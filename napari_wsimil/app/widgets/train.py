@@ -23,7 +23,6 @@ from qtpy.QtWidgets import (
 from napari_wsimil.app import memory
 from napari_wsimil.app.names import NAMES
 from napari_wsimil.app.session import LoadedModel
-from napari_wsimil.app.training_work import TrainingStep, read_keys, save_run_job, train_job
 from napari_wsimil.app.widgets.docked import DockedWidget, allow
 from napari_wsimil.app.widgets.job import JobRow
 from napari_wsimil.app.widgets.latest import Latest
@@ -32,7 +31,6 @@ from napari_wsimil.app.widgets.train_cohort import CohortBox
 from napari_wsimil.app.widgets.train_model import ModelBox
 from napari_wsimil.app.widgets.train_progress import ProgressBox
 from napari_wsimil.app.widgets.train_results import ResultsBox
-from napari_wsimil.app.work import model_job
 from napari_wsimil.models import model_class
 from napari_wsimil.models.base import Need
 from napari_wsimil.training.fit import TrainingError
@@ -40,15 +38,17 @@ from napari_wsimil.training.identity import unread_slides
 from napari_wsimil.training.plan import reads_records
 from napari_wsimil.training.run import checked_run, encoder_of, gaps_of, open_cohort, split_of
 from napari_wsimil.training.splits import FoldRule
+from napari_wsimil.workflows.pipeline import model_job
+from napari_wsimil.workflows.training import TrainingStep, read_keys, save_run_job, train_job
 
 if TYPE_CHECKING:
     from napari_wsimil.app.session import Session
-    from napari_wsimil.app.training_work import Finished
-    from napari_wsimil.app.work import Step
     from napari_wsimil.cohort.manifest import Manifest
     from napari_wsimil.features.bag import Bag
     from napari_wsimil.training.run import RunConfig
     from napari_wsimil.training.train import Prepared
+    from napari_wsimil.workflows.pipeline import Step
+    from napari_wsimil.workflows.training import Finished
 
 _MEMORY = "train"
 _AT_ONCE = 20  # slides of which keys are read while the window waits

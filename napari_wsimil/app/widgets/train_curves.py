@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from matplotlib.ticker import MaxNLocator
 
-from napari_wsimil.app.pace import Pace
 from napari_wsimil.app.widgets.paced import Paced
 from napari_wsimil.app.widgets.plots import COLORS, Plot
+from napari_wsimil.workflows.progress import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

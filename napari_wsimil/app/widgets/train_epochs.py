@@ -9,16 +9,16 @@ from qtpy.compat import isalive
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QSlider, QWidget
 
-from napari_wsimil.app.pace import Pace
 from napari_wsimil.app.widgets.paced import Paced
 from napari_wsimil.training.checkpoint import title
+from napari_wsimil.workflows.progress import Pace
 
 if TYPE_CHECKING:
     from napari_wsimil.app.session import LoadedModel, Pane
-    from napari_wsimil.app.training_work import Finished
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.features.bag import Bag
     from napari_wsimil.training.fit import Epoch
+    from napari_wsimil.workflows.training import Finished
 
 #: Largest share of the window's time that goes into drawing the newest map.
 _SHARE = 0.1

@@ -8,16 +8,16 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from napari_wsimil.app.names import NAMES
-from napari_wsimil.app.training_work import checked_features
 from napari_wsimil.app.widgets.latest import Latest
+from napari_wsimil.workflows.training import checked_features
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_wsimil.app.training_work import CheckedFeatures
     from napari_wsimil.cohort.manifest import Manifest
     from napari_wsimil.training.feature_check import FeatureReport
     from napari_wsimil.training.tasks import Task
+    from napari_wsimil.workflows.training import CheckedFeatures
 
 
 class FeatureNote(QWidget):

@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
-from napari_wsimil.app.training_work import TrainingStep
 from napari_wsimil.app.widgets.train_curves import Curves
 from napari_wsimil.app.widgets.train_epochs import EpochMaps
 from napari_wsimil.training.checkpoint import title
 from napari_wsimil.training.gaps import gaps
 from napari_wsimil.training.tasks import Task
+from napari_wsimil.workflows.training import TrainingStep
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_wsimil.app.session import LoadedModel, Pane
-    from napari_wsimil.app.training_work import Finished
-    from napari_wsimil.app.work import Step
     from napari_wsimil.features.bag import Bag
     from napari_wsimil.training.fit import Epoch
     from napari_wsimil.training.train import Prepared
+    from napari_wsimil.workflows.pipeline import Step
+    from napari_wsimil.workflows.training import Finished
 
 _RECENT = 5  # epochs from which the time left is told
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_wsimil.app.names import unnamed
-from napari_wsimil.app.pace import Pace
 from napari_wsimil.app.session import LoadedModel
-from napari_wsimil.app.work import Step
+from napari_wsimil.workflows.pipeline import Step
+from napari_wsimil.workflows.progress import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

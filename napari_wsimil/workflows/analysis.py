@@ -8,16 +8,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from napari_wsimil.app.pace import Pace
-from napari_wsimil.app.work import (
-    MAP_INTERVAL,
-    MAP_SHARE,
-    WORK_CACHE,
-    Step,
-    extract_job,
-    model_job,
-    tissue_job,
-)
 from napari_wsimil.explain.predict import explore, predict
 from napari_wsimil.features.encoders.factory import BUILT_IN, create_encoder
 from napari_wsimil.features.subpatches import own_finer
@@ -26,6 +16,16 @@ from napari_wsimil.models.sasha.protocol import Explorer
 from napari_wsimil.slides.geometry import SlideError
 from napari_wsimil.slides.patch_grid import make_grid
 from napari_wsimil.slides.placeholder import is_blank
+from napari_wsimil.workflows.pipeline import (
+    MAP_INTERVAL,
+    MAP_SHARE,
+    WORK_CACHE,
+    Step,
+    extract_job,
+    model_job,
+    tissue_job,
+)
+from napari_wsimil.workflows.progress import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from napari_wsimil.app.work import Step, stepwise
 from napari_wsimil.explain.occlusion import curves, without
 from napari_wsimil.explain.predict import explore, predict
 from napari_wsimil.explain.statistics import top
 from napari_wsimil.models.base import Explanation, ExplanationKind
 from napari_wsimil.models.sasha.protocol import Explorer
+from napari_wsimil.workflows.pipeline import Step, stepwise
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -7,23 +7,23 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_wsimil.app.feature_work import blank_job, features_job
-from napari_wsimil.app.work import Step, open_job
 from napari_wsimil.explain.patient import driver, slide_shares
 from napari_wsimil.explain.predict import predict_patient
 from napari_wsimil.study.open_study import Unit
 from napari_wsimil.training.dataset import BagFiles
 from napari_wsimil.training.subpatch_provider import closer_for
+from napari_wsimil.workflows.load_features import blank_job, features_job
+from napari_wsimil.workflows.pipeline import Step, open_job
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-    from napari_wsimil.app.feature_work import Laid
     from napari_wsimil.app.session import LoadedModel
     from napari_wsimil.clinical.schema import Record
     from napari_wsimil.cohort.manifest import Patient, SlideRow
     from napari_wsimil.explain.predict import PatientPrediction
     from napari_wsimil.slides.slide import Slide
+    from napari_wsimil.workflows.load_features import Laid
 
 #: The files of a slide, and what to do about one that cannot be read.
 _IMAGE = ("image", "Put a whole copy of the file where the study says, and open the case again.")

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_wsimil.bags.scrub import left_out, save_scrubbed
+import h5py
+
 from napari_wsimil.cohort.table import RecordError
+from napari_wsimil.features.hdf5 import open_h5, read_attrs
+from napari_wsimil.features.seal import SEAL
+from napari_wsimil.features.store import save_bag
 from napari_wsimil.study.audit_entry import Act
 from napari_wsimil.study.backups import BACKUPS
 from napari_wsimil.study.create_study import DATABASE, create_study
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
     from napari_wsimil.cohort.manifest import Manifest
+    from napari_wsimil.features.bag import Bag
     from napari_wsimil.study.create_study import Study, Unit
     from napari_wsimil.study.deidentify import Disguised
 
@@ -157,3 +162,35 @@ def _removed(
 def _counts(folder: Path) -> int:
     tops = (folder / name for name in ("models", "maps", "exports"))
     return sum(path.is_file() for top in tops for path in top.rglob("*"))
+
+
+def save_scrubbed(target: Path | str, bag: Bag, name: str) -> None:
+    """Write features, places and encoder of a bag to an HDF5 file that calls the slide `name`.
+
+    The slide's fingerprint, which would lead to its file, is not written.
+    """
+    target = Path(target)
+    if bag.grid is not None:
+        save_bag(target, replace(bag, slide=""), name)
+        return
+    with h5py.File(target, "w") as file:
+        file.create_dataset("features", data=bag.features.numpy())
+        file["features"].attrs.update(encoder=bag.encoder, name=name)
+
+
+def left_out(source: Path | str, target: Path | str) -> tuple[str, ...]:
+    """Return the names of attributes of an HDF5 file that another has not, or not as they were."""
+    source = Path(source)
+    target = Path(target)
+    gone = _attributes(source) - _attributes(target)
+    return tuple(sorted({attribute for attribute, _ in gone}))
+
+
+def _attributes(path: Path) -> set[tuple[str, str]]:
+    """Return names and values of the attributes of an HDF5 file, of another file none."""
+    if path.suffix.lower() not in (".h5", ".hdf5"):
+        return set()
+    with open_h5(path) as file:
+        items = (file, *file.values())
+        pairs = (pair for item in items for pair in read_attrs(item).items())
+        return {(name, str(value)) for name, value in pairs if name != SEAL}

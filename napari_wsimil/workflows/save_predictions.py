@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_wsimil.app.work import Step
 from napari_wsimil.explain.predict import PatientPrediction
 from napari_wsimil.features.bag import features_digest
 from napari_wsimil.study.create_study import Unit, open_study
 from napari_wsimil.study.predictions import Answer
+from napari_wsimil.workflows.pipeline import Step
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, TypedDict
 
 import torch
 
-from napari_wsimil.app.work import Step, stepwise
 from napari_wsimil.explain.baseline_variability import noise
 from napari_wsimil.explain.counterfactual import WhatIf, main_movement, prepare_revisions
 from napari_wsimil.explain.sensitivity import sweep
 from napari_wsimil.features.bag import features_digest
 from napari_wsimil.study.audit_log import Act, Effect
+from napari_wsimil.workflows.pipeline import Step, stepwise
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence

@@ -6,13 +6,13 @@ import html
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from napari_wsimil.app.work import Step
 from napari_wsimil.features.checks import Verdict
 from napari_wsimil.features.importers.base import Confirmed
 from napari_wsimil.features.importers.open import bag_as, read_stated, with_patches
 from napari_wsimil.features.report import passport
 from napari_wsimil.slides.patch_grid import check_places
 from napari_wsimil.slides.placeholder import blank_slide, identity_of, made_up_grid
+from napari_wsimil.workflows.pipeline import Step
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -1,1 +1,0 @@
-"""Training: fit, cross-validation, metrics, checkpoints."""

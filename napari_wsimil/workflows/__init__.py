@@ -1,0 +1,1 @@
+"""User tasks without Qt, for window, command line and library."""
