@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QThreadPool
 from qtpy.QtWidgets import QOpenGLWidget
 
-from napari_wsimil.app.window import open_window, wait_until
+from napari_wsimil.gui.window import open_window, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -51,8 +51,8 @@ if TYPE_CHECKING:
     from _report import Goal
     from _screen import Screen
 
-    from napari_wsimil.app.case import Case
     from napari_wsimil.features.bag import Bag
+    from napari_wsimil.gui.case import Case
     from napari_wsimil.models.base import MILOutput
     from napari_wsimil.models.record_encoder import RecordFormat
 
@@ -80,9 +80,9 @@ EVERYWHERE = {"gui_block_p95_ms": at_most(50), "error": at_most(1e-5)}
 
 def records(count: int) -> tuple[Case, RecordFormat]:
     """Return a case of the phantom schema with a cohort drawn at random, and its format."""
-    from napari_wsimil.app.case import Case
     from napari_wsimil.clinical.field import Kind
     from napari_wsimil.clinical.schema import read_schema
+    from napari_wsimil.gui.case import Case
     from napari_wsimil.models.record_encoder import RecordFormat
     from napari_wsimil.workflows.demo import SCHEMA
 

@@ -240,7 +240,7 @@ def training_job(cases: int, patches: int) -> Generator[Step, None, None]:
 
 def measure_training(bench: Bench) -> None:
     """Report pans while a model is trained."""
-    from napari_wsimil.app.window import wait_until
+    from napari_wsimil.gui.window import wait_until
 
     screen, plan = bench.screen, bench.plan
     screen.look(tissue_fields(screen.slide, 2048)[0], _FILLED)

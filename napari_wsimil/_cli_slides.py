@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 import torch
 
 from napari_wsimil._cli_console import follow, remark, sentence, warn
-from napari_wsimil.app.case import Case
-from napari_wsimil.app.opening import Opening
 from napari_wsimil.cohort.manifest import SlideRow
 from napari_wsimil.explain.predict import predict
 from napari_wsimil.explain.query import ask
@@ -22,6 +20,8 @@ from napari_wsimil.features.extraction import estimate, extract_features
 from napari_wsimil.features.importers.base import Confirmed
 from napari_wsimil.features.importers.open import bag_as, is_features, read_stated, with_patches
 from napari_wsimil.features.store import is_finished, load_bag
+from napari_wsimil.gui.case import Case
+from napari_wsimil.gui.startup import Opening
 from napari_wsimil.slides.patch_grid import make_grid
 from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.slides.tissue import find_tissue

@@ -12,7 +12,7 @@ from napari_wsimil._cli_console import follow
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from napari_wsimil.app.tour import Picture
+    from napari_wsimil.gui.tour import Picture
 
 
 def take_tour(out: Path, theme: str, folder: Path | None) -> dict[str, Any]:
@@ -31,8 +31,8 @@ def take_tour(out: Path, theme: str, folder: Path | None) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as own:
         os.environ["NAPARI_CONFIG"] = str(Path(own, "settings.yaml"))
         os.environ["XDG_CONFIG_HOME"] = own
-        from napari_wsimil.app.tour import visit
-        from napari_wsimil.app.tour_stops import STOPS
+        from napari_wsimil.gui.tour import visit
+        from napari_wsimil.gui.tour_stops import STOPS
 
         pictures = follow(_counted(visit(study, out, theme=theme), len(STOPS)), "touring")
     amiss = [f"{one.stop.name}: {one.amiss}" for one in pictures if one.amiss]

@@ -23,11 +23,11 @@ def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[LayerT
 
 def read_slides(path: str | list[str]) -> list[LayerTuple]:
     """Return the layers of one slide or of several; napari shows no error with a file's name."""
-    from napari_wsimil.app.slide_layers import slide_layers
+    from napari_wsimil.gui.viewer.slide_layers import slide_layers
     from napari_wsimil.slides.slide import open_slide
 
     if "napari" in sys.modules:  # it would show names of files in its notifications
-        from napari_wsimil.app.notices import hide_names
+        from napari_wsimil.gui.notices import hide_names
 
         hide_names()
     slides = [open_slide(one) for one in (path if isinstance(path, list) else [path])]

@@ -629,7 +629,7 @@ def view(
     """
     _check_window()
     from napari_wsimil._cli_slides import opening
-    from napari_wsimil.app.window import run
+    from napari_wsimil.gui.window import run
 
     run(opening(path, checkpoint, features, manifest, patient), screenshot)
 
@@ -651,7 +651,7 @@ def demo(
 
     The study is made the first time and kept afterwards.
     """
-    from napari_wsimil.app.opening import Opening
+    from napari_wsimil.gui.startup import Opening
     from napari_wsimil.workflows.demo import LIVE, TRIED, demo_folder, prepare_cases
 
     if not prepare_only:
@@ -662,7 +662,7 @@ def demo(
         facts = {"study": made.study, "slide": case.slide, "features": case.features}
         report({**facts, "checkpoint": checkpoint, "synthetic": True}, as_json)
         return
-    from napari_wsimil.app.window import run
+    from napari_wsimil.gui.window import run
 
     shown = Opening(
         study=made.study,

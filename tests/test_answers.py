@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 from windows import Docks, save_untrained
 
-from napari_wsimil.app.widgets import answer_keeper
 from napari_wsimil.clinical.field import Field, Kind
 from napari_wsimil.clinical.schema import ClinicalSchema
 from napari_wsimil.cohort.manifest import Patient, SlideRow
+from napari_wsimil.gui.docks.explain import review as answer_keeper
 from napari_wsimil.models.record_encoder import RecordFormat
 from napari_wsimil.study.audit_log import Act
 from napari_wsimil.study.create_study import create_study
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from napari_wsimil.app.docks import RecordDock, StudyDock
-    from napari_wsimil.app.widgets.review_row import ReviewRow
+    from napari_wsimil.gui.docks.explain.review import ReviewRow
+    from napari_wsimil.gui.plugin import RecordDock, StudyDock
     from napari_wsimil.study.create_study import Study
 
 SCHEMA = ClinicalSchema(
@@ -51,7 +51,7 @@ class Ward:
     """The window with a study of two patients; P1 has one slide, P2 two."""
 
     def __init__(self, docks: Docks, folder: Path, slide: Path, features: Path, unit: Unit) -> None:
-        from napari_wsimil.app.docks import RecordDock, StudyDock
+        from napari_wsimil.gui.plugin import RecordDock, StudyDock
 
         self.docks, self.pane = docks, docks.pane
         self.record: RecordDock = RecordDock(docks.viewer)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from napari_wsimil.app.opening import Opening
 from napari_wsimil.clinical.schema import read_schema
 from napari_wsimil.cohort.manifest import Split, read_manifest
 from napari_wsimil.explain.predict import Prediction, predict
@@ -20,6 +19,7 @@ from napari_wsimil.explain.sensitivity import ranked, sweep
 from napari_wsimil.features.encoders.factory import create_encoder
 from napari_wsimil.features.store import is_finished, load_bag
 from napari_wsimil.features.subpatches import with_finer
+from napari_wsimil.gui.startup import Opening
 from napari_wsimil.models.base import Need
 from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.study.audit_log import Act
@@ -195,7 +195,7 @@ def called() -> Iterator[list[str]]:
 def test_the_demo_opens_offline_on_an_edit_that_moves_the_attention(
     prepared: Prepared, called: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from napari_wsimil.app import window
+    from napari_wsimil.gui import window
 
     layers: list[str] = []
 

@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING
 import pandas
 import pytest
 
-from napari_wsimil.app.cohort_view import CohortView
-from napari_wsimil.app.said import Said
-from napari_wsimil.app.study_words import study_facts
 from napari_wsimil.cli import main
 from napari_wsimil.clinical.field import Field, Kind
 from napari_wsimil.clinical.schema import NO_FIELDS, ClinicalSchema, Record
@@ -19,6 +16,8 @@ from napari_wsimil.cohort.manifest import Patient, read_manifest
 from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.cohort.table_formats import open_table
 from napari_wsimil.cohort.table_import.plan import plan_import
+from napari_wsimil.gui.docks.study.cohort_view import CohortView, Said
+from napari_wsimil.gui.text import study_facts
 from napari_wsimil.study.create_study import create_study, open_study
 from napari_wsimil.study.import_table import export_table, import_table, plan_for
 from napari_wsimil.training.evaluation import finish

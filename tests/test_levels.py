@@ -18,12 +18,12 @@ from napari.layers import Image, Layer
 from test_scale import prediction
 from typer.testing import CliRunner
 
-from napari_wsimil.app.display import Display
-from napari_wsimil.app.overlays import hatch_layer, map_layer, tissue_layer
-from napari_wsimil.app.slide_layers import slide_layers
 from napari_wsimil.cli import app
 from napari_wsimil.explain.export import export_map, map_picture
 from napari_wsimil.features.bag import Bag
+from napari_wsimil.gui.view_state import Display
+from napari_wsimil.gui.viewer.overlays import hatch_layer, map_layer, tissue_layer
+from napari_wsimil.gui.viewer.slide_layers import slide_layers
 from napari_wsimil.models.base import ExplanationKind
 from napari_wsimil.slides.patch_grid import PatchGrid, lay_grid
 from napari_wsimil.slides.raster import rasterize

@@ -10,10 +10,10 @@ import pytest
 from marked import Marked, elongated, middle, write_svs
 from napari.layers import Layer
 
-from napari_wsimil.app.session import Session
-from napari_wsimil.app.slide_layers import slide_layers
-from napari_wsimil.app.view import View
-from napari_wsimil.app.widgets.overview import Overview
+from napari_wsimil.gui.session import Session
+from napari_wsimil.gui.view_state import View
+from napari_wsimil.gui.viewer.overview import Overview
+from napari_wsimil.gui.viewer.slide_layers import slide_layers
 from napari_wsimil.slides.slide import open_slide
 
 if TYPE_CHECKING:

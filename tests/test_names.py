@@ -10,8 +10,8 @@ from napari.utils.notifications import notification_manager, show_error, show_wa
 from qtpy.QtWidgets import QAbstractButton, QApplication, QComboBox, QLabel, QLineEdit, QTextEdit
 from studies import small_study
 
-from napari_wsimil.app import notices
-from napari_wsimil.app.names import unnamed
+from napari_wsimil.gui import notices
+from napari_wsimil.gui.names import unnamed
 from napari_wsimil.slides.geometry import SlideError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def by_napari(docks: Docks, path: Path) -> None:
 def test_no_failure_names_the_file_while_names_are_hidden(
     docks: Docks, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from napari_wsimil.app.docks import StudyDock, TrainDock
+    from napari_wsimil.gui.plugin import StudyDock, TrainDock
 
     study_dock, train_dock = StudyDock(docks.viewer), TrainDock(docks.viewer)
     docks.viewer.window.add_dock_widget(study_dock, name="Study")

@@ -12,11 +12,11 @@ import pytest
 import torch
 from windows import result_of, save_untrained
 
-from napari_wsimil.app.display import Display
-from napari_wsimil.app.words import caption, values_of
 from napari_wsimil.explain.export import export_map
 from napari_wsimil.explain.predict import predict
 from napari_wsimil.features.store import load_bag
+from napari_wsimil.gui.text import caption, values_of
+from napari_wsimil.gui.view_state import Display
 from napari_wsimil.models import create_model
 from napari_wsimil.slides.placeholder import blank_slide, is_blank, made_up_grid
 from napari_wsimil.training.checkpoint import load_checkpoint

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from napari.layers import Image, Layer, Vectors
 from test_scale import prediction
 
-from napari_wsimil.app import outline_layers, overlays
-from napari_wsimil.app.display import Display
-from napari_wsimil.app.outline_layers import outline_layer
-from napari_wsimil.app.overlays import hatch_layer, map_layer, tissue_layer
-from napari_wsimil.app.slide_layers import placement, slide_layers
 from napari_wsimil.explain.color_scale import Stretch, scaled
 from napari_wsimil.features.bag import Bag
+from napari_wsimil.gui.view_state import Display
+from napari_wsimil.gui.viewer import outline_layers, overlays
+from napari_wsimil.gui.viewer.outline_layers import outline_layer
+from napari_wsimil.gui.viewer.overlays import hatch_layer, map_layer, tissue_layer
+from napari_wsimil.gui.viewer.slide_layers import placement, slide_layers
 from napari_wsimil.models.base import ExplanationKind
 from napari_wsimil.slides.geometry import Region
 from napari_wsimil.slides.patch_grid import PatchGrid

@@ -14,7 +14,7 @@ from qtpy.QtGui import QCursor
 from qtpy.QtWidgets import QApplication, QMainWindow, QWidget
 from windows import Docks
 
-from napari_wsimil.app.widgets.readout import ReadoutBar
+from napari_wsimil.gui.widgets.readout import ReadoutBar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,15 +14,14 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication, QDialog
 from windows import Docks, save_untrained
 
-from napari_wsimil.app.case import Case
-from napari_wsimil.app.cohort_view import CohortView
-from napari_wsimil.app.said import Said
-from napari_wsimil.app.widgets.follower import BEHIND
-from napari_wsimil.app.widgets.unsaved_dialog import DISCARDED, UnsavedDialog
 from napari_wsimil.clinical.field import Absent, Field, Kind
 from napari_wsimil.clinical.schema import ClinicalSchema
 from napari_wsimil.cohort.manifest import Patient, SlideRow
 from napari_wsimil.explain.predict import predict
+from napari_wsimil.gui.case import Case
+from napari_wsimil.gui.docks.record.live_updater import BEHIND
+from napari_wsimil.gui.docks.record.mode import DISCARDED, UnsavedDialog
+from napari_wsimil.gui.docks.study.cohort_view import CohortView, Said
 from napari_wsimil.models.record_encoder import RecordFormat
 from napari_wsimil.study.audit_log import Act
 from napari_wsimil.study.create_study import create_study, open_study
@@ -32,9 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from napari_wsimil.app.docks import RecordDock, StudyDock
     from napari_wsimil.clinical.schema import Record
     from napari_wsimil.explain.predict import Prediction
+    from napari_wsimil.gui.plugin import RecordDock, StudyDock
     from napari_wsimil.study.create_study import Study
 
 SCHEMA = ClinicalSchema(
@@ -83,7 +82,7 @@ class Ward:
     """The window with the first patient of the study open, and a model asked."""
 
     def __init__(self, docks: Docks, study: Study) -> None:
-        from napari_wsimil.app.docks import RecordDock
+        from napari_wsimil.gui.plugin import RecordDock
 
         self.docks, self.study, self.pane = docks, study, docks.pane
         self.dock: RecordDock = RecordDock(docks.viewer)
@@ -521,7 +520,7 @@ def test_a_model_that_reads_no_records_says_so(ward: Ward, checkpoint: Path) -> 
 
 
 def test_many_fields_stay_usable(docks: Docks) -> None:
-    from napari_wsimil.app.docks import RecordDock
+    from napari_wsimil.gui.plugin import RecordDock
 
     fields = tuple(
         Field(name=f"gene {n}", kind=Kind.NUMBER, group=f"panel {n % 4}") for n in range(400)
@@ -651,7 +650,7 @@ def stay(_: UnsavedDialog) -> int:
 
 
 def add_study_dock(ward: Ward) -> StudyDock:
-    from napari_wsimil.app.docks import StudyDock
+    from napari_wsimil.gui.plugin import StudyDock
 
     dock: StudyDock = StudyDock(ward.docks.viewer)
     ward.docks.viewer.window.add_dock_widget(dock, name="Study")

@@ -14,14 +14,13 @@ import pytest
 from cohorts import make_bag
 from studies import as_version_2, damage
 
-from napari_wsimil.app.cohort_view import CohortView
-from napari_wsimil.app.said import Said
 from napari_wsimil.cli import main
 from napari_wsimil.clinical.schema import NO_FIELDS
 from napari_wsimil.cohort.manifest import Manifest, Patient, SlideRow, Split, read_manifest
 from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.cohort.table_import.summary import report_lines
 from napari_wsimil.features.store import save_bag
+from napari_wsimil.gui.docks.study.cohort_view import CohortView, Said
 from napari_wsimil.study.create_study import Study, Unit, create_study, open_study
 from napari_wsimil.study.import_table import export_table, import_table, plan_for
 from napari_wsimil.training.evaluation import finish

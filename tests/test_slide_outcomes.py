@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from napari_wsimil.app.study_words import study_facts
 from napari_wsimil.cli import main
 from napari_wsimil.clinical.schema import NO_FIELDS
 from napari_wsimil.cohort.endpoint import Endpoint
@@ -17,6 +16,7 @@ from napari_wsimil.cohort.manifest import Patient, SlideRow
 from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.cohort.table_import.plan import FIRST_ROW, NO_COLUMNS
 from napari_wsimil.cohort.table_import.summary import report_lines
+from napari_wsimil.gui.text import study_facts
 from napari_wsimil.study.create_study import DATABASE, Study, Unit, create_study, open_study
 from napari_wsimil.study.import_table import import_table, plan_for
 from napari_wsimil.training.evaluation import finish

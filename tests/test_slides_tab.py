@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from napari_wsimil.app.case import Case
 from napari_wsimil.clinical.field import Field, Kind
 from napari_wsimil.clinical.schema import ClinicalSchema
 from napari_wsimil.cohort.manifest import Patient, SlideRow
 from napari_wsimil.explain.predict import predict_patient
 from napari_wsimil.features.store import load_bag
+from napari_wsimil.gui.case import Case
 from napari_wsimil.slides.placeholder import is_blank
 from napari_wsimil.study.create_study import create_study
 from napari_wsimil.study.open_study import Unit

@@ -8,7 +8,7 @@ import pytest
 from qtpy.QtCore import QEvent, QObject
 from qtpy.QtWidgets import QApplication, QLabel, QVBoxLayout, QWidget
 
-from napari_wsimil.app.widgets.still import Still
+from napari_wsimil.gui.widgets.basic import Still
 
 if TYPE_CHECKING:
     from pytestqt.qtbot import QtBot

@@ -13,13 +13,6 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QDialog, QInputDialog
 from studies import damage, of_a_later_version, small_study
 
-from napari_wsimil.app.names import NAMES
-from napari_wsimil.app.widgets import study_ask
-from napari_wsimil.app.widgets.study_import import ImportDialog
-from napari_wsimil.app.widgets.study_links import LinksDialog
-from napari_wsimil.app.widgets.study_new import NewStudyDialog
-from napari_wsimil.app.widgets.study_schema import SchemaDialog
-from napari_wsimil.app.window import wait_until
 from napari_wsimil.clinical.field import Absent
 from napari_wsimil.clinical.schema import NO_FIELDS, named_schema
 from napari_wsimil.cohort.manifest import Patient, SlideRow
@@ -29,6 +22,13 @@ from napari_wsimil.cohort.table_import.plan import ImportPlan
 from napari_wsimil.features.importers.base import Confirmed
 from napari_wsimil.features.matching import Survey
 from napari_wsimil.features.store import save_bag
+from napari_wsimil.gui.docks.study import toolbar as study_ask
+from napari_wsimil.gui.docks.study.dialogs import NewStudyDialog
+from napari_wsimil.gui.docks.study.import_dialog import ImportDialog
+from napari_wsimil.gui.docks.study.link_dialog import LinksDialog
+from napari_wsimil.gui.docks.study.schema_dialog import SchemaDialog
+from napari_wsimil.gui.names import NAMES
+from napari_wsimil.gui.window import wait_until
 from napari_wsimil.study import pseudonyms
 from napari_wsimil.study.audit_log import Act
 from napari_wsimil.study.create_study import StudyError, open_study
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from napari import Viewer
     from pytestqt.qtbot import QtBot
 
-    from napari_wsimil.app.docks import SlideDock, StudyDock
+    from napari_wsimil.gui.plugin import SlideDock, StudyDock
     from napari_wsimil.study.records import Held
 
 TABLE = (
@@ -60,7 +60,7 @@ class Dock:
     """A viewer with our Slide and Study docks."""
 
     def __init__(self, viewer: Viewer, qtbot: QtBot) -> None:
-        from napari_wsimil.app.docks import SlideDock, StudyDock, session_of
+        from napari_wsimil.gui.plugin import SlideDock, StudyDock, session_of
 
         self.viewer, self.qtbot = viewer, qtbot
         self.slide: SlideDock = SlideDock(viewer)

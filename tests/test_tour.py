@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_wsimil.app.tour import amiss_of
-from napari_wsimil.app.tour_stops import STOPS
+from napari_wsimil.gui.tour import amiss_of
+from napari_wsimil.gui.tour_stops import STOPS
 from napari_wsimil.workflows.demo import MODELS
 
 if TYPE_CHECKING:

@@ -14,12 +14,12 @@ from cohorts import CLASSES, SPLITS, make_bag, write_folder, write_manifest
 from qtpy.QtCore import Qt
 from studies import of_a_later_version, planted_study
 
-from napari_wsimil.app import memory
-from napari_wsimil.app.names import NAMES
 from napari_wsimil.cli import main
 from napari_wsimil.clinical.schema import NO_FIELDS
 from napari_wsimil.cohort.manifest import Patient, SlideRow, Split
 from napari_wsimil.features.store import save_bag
+from napari_wsimil.gui import settings as memory
+from napari_wsimil.gui.names import NAMES
 from napari_wsimil.models import MODELS
 from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.study.create_study import Unit, create_study, open_study
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from napari import Viewer
     from pytestqt.qtbot import QtBot
 
-    from napari_wsimil.app.docks import SlideDock, TrainDock
-    from napari_wsimil.app.session import Pane
+    from napari_wsimil.gui.plugin import SlideDock, TrainDock
+    from napari_wsimil.gui.session import Pane
 
 MANY = 100000  # epochs, more than a test waits for
 
@@ -47,7 +47,7 @@ class Dock:
     """A viewer with our Slide and Train docks."""
 
     def __init__(self, viewer: Viewer, qtbot: QtBot) -> None:
-        from napari_wsimil.app.docks import SlideDock, TrainDock, presenter_of
+        from napari_wsimil.gui.plugin import SlideDock, TrainDock, presenter_of
 
         self.viewer, self.qtbot = viewer, qtbot
         self.slide: SlideDock = SlideDock(viewer)
@@ -178,8 +178,8 @@ def test_an_option_that_the_model_refuses_is_told_in_its_words(ready: Dock) -> N
 def test_the_last_settings_are_there_at_the_next_start(
     ready: Dock, make_napari_viewer: Callable[[], Viewer]
 ) -> None:
-    from napari_wsimil.app.session import Session
-    from napari_wsimil.app.widgets.train import TrainWidget
+    from napari_wsimil.gui.docks.train.dock import TrainWidget
+    from napari_wsimil.gui.session import Session
 
     box = ready.train.model
     box.settings.field("lr").value = 0.00125
@@ -401,7 +401,7 @@ def test_survival_asks_for_a_unit_and_has_risks_in_place_of_classes(
 def test_what_is_asked_for_too_often_is_done_after_the_last_time(qtbot: QtBot) -> None:
     from qtpy.QtCore import QObject
 
-    from napari_wsimil.app.widgets.paced import Paced
+    from napari_wsimil.gui.widgets.background import Paced
     from napari_wsimil.workflows.progress import Pace
 
     asked, done = [0], []
@@ -466,7 +466,7 @@ def test_cancel_before_the_first_epoch_says_that_nothing_is_left(
         while True:
             yield Step("reading")
 
-    monkeypatch.setattr("napari_wsimil.app.widgets.train.train_job", endless)
+    monkeypatch.setattr("napari_wsimil.gui.docks.train.dock.train_job", endless)
     ready.train.start()
     ready.train.job.cancel()
     ready.idle()

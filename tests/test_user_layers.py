@@ -10,7 +10,7 @@ from napari.layers import Layer
 from napari.utils.notifications import notification_manager
 from npe2 import PluginManager
 
-from napari_wsimil.app.measures import measure, measure_words
+from napari_wsimil.gui.viewer.measures import measure, measure_words
 
 if TYPE_CHECKING:
     from pathlib import Path

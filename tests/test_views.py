@@ -12,16 +12,15 @@ from napari.layers import Layer
 from test_overlays import COORDS, RAW, predicted
 from windows import Docks, save_untrained
 
-from napari_wsimil.app.display import Display
-from napari_wsimil.app.layers import Layers
-from napari_wsimil.app.outline_layers import area_layer, chosen_layer, path_layer
-from napari_wsimil.app.overlays import map_layer
-from napari_wsimil.app.readout import Readout
-from napari_wsimil.app.session import Session
-from napari_wsimil.app.view import Cursor, View
-from napari_wsimil.app.words import caption
 from napari_wsimil.explain.color_scale import Stretch
 from napari_wsimil.explain.map_shift import difference
+from napari_wsimil.gui.session import Session
+from napari_wsimil.gui.text import caption
+from napari_wsimil.gui.view_state import Cursor, Display, View
+from napari_wsimil.gui.viewer.layers import Layers
+from napari_wsimil.gui.viewer.outline_layers import area_layer, chosen_layer, path_layer
+from napari_wsimil.gui.viewer.overlays import map_layer
+from napari_wsimil.gui.viewer.readout import Readout
 from napari_wsimil.models.base import Explanation, ExplanationKind
 from napari_wsimil.slides.geometry import Region
 from napari_wsimil.slides.slide import Slide, open_slide
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from napari import Viewer
     from pytestqt.qtbot import QtBot
 
-    from napari_wsimil.app.slide_layers import LayerTuple
+    from napari_wsimil.gui.viewer.slide_layers import LayerTuple
 
 
 @pytest.fixture
@@ -120,7 +119,7 @@ def test_the_overview_frames_the_view_and_a_click_moves_it(asked: Docks) -> None
     from qtpy.QtCore import QPoint
     from qtpy.QtWidgets import QWidget
 
-    from napari_wsimil.app.widgets.overview import Overview
+    from napari_wsimil.gui.viewer.overview import Overview
 
     parent = QWidget()
     asked.qtbot.addWidget(parent)

@@ -384,8 +384,8 @@ def test_work_has_its_own_cache(small_slide: Path, checkpoint: Path) -> None:
 def test_a_screenshot_of_what_cannot_be_opened_is_an_error(
     data: Path, tmp_path: Path, qtbot: QtBot
 ) -> None:
-    from napari_wsimil.app.opening import Opening
-    from napari_wsimil.app.window import run
+    from napari_wsimil.gui.startup import Opening
+    from napari_wsimil.gui.window import run
 
     with pytest.raises(SlideError, match=r"broken\.svs"):
         run(Opening(slide=data / "malformed" / "broken.svs"), screenshot=tmp_path / "out.png")

@@ -8,10 +8,10 @@ import psutil
 import pytest
 import torch
 
-from napari_wsimil.app import memory
-from napari_wsimil.app.names import NAMES
 from napari_wsimil.features.encoders.factory import create_encoder
 from napari_wsimil.features.store import save_bag
+from napari_wsimil.gui import settings as memory
+from napari_wsimil.gui.names import NAMES
 from napari_wsimil.models import create_model
 from napari_wsimil.models.card import Card
 from napari_wsimil.slides.slide import open_slide
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from napari import Viewer
     from pytestqt.qtbot import QtBot
 
-    from napari_wsimil.app.docks import BesideDock, ExplainDock, SlideDock
+    from napari_wsimil.gui.plugin import BesideDock, ExplainDock, SlideDock
     from napari_wsimil.models.record_encoder import RecordFormat
 
 
@@ -48,7 +48,7 @@ class Docks:
     """A viewer with our two docks, as the plugin menu gives them."""
 
     def __init__(self, viewer: Viewer, qtbot: QtBot, beside: bool = True) -> None:
-        from napari_wsimil.app.docks import (
+        from napari_wsimil.gui.plugin import (
             BesideDock,
             ExplainDock,
             SlideDock,

@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
-    from napari_wsimil.app.session import LoadedModel
     from napari_wsimil.clinical.schema import Record
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.explain.predict import Step as Seen
     from napari_wsimil.features.bag import Bag
+    from napari_wsimil.gui.session import LoadedModel
     from napari_wsimil.models.card import Card
     from napari_wsimil.slides.slide import Slide
     from napari_wsimil.slides.tissue import Tissue

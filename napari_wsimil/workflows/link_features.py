@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_wsimil.app.names import NAMES, unnamed
 from napari_wsimil.features.checks import Verdict
 from napari_wsimil.features.importers.base import Confirmed
 from napari_wsimil.features.matching import LinkedFeatures, survey_features
+from napari_wsimil.gui.names import NAMES, unnamed
 from napari_wsimil.study.file_links import CONFIRMED, Link
 from napari_wsimil.study.pseudonyms import default_key, read_key
 from napari_wsimil.workflows.pipeline import Step

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from napari_wsimil.app.session import LoadedModel, Pane
     from napari_wsimil.clinical.schema import Record
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.features.bag import Bag
+    from napari_wsimil.gui.session import LoadedModel, Pane
     from napari_wsimil.models.base import Explanation
 
 #: The source of the maps, among those beside the model's own, that tell what an edit changed.

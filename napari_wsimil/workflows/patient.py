@@ -18,10 +18,10 @@ from napari_wsimil.workflows.pipeline import Step, open_job
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-    from napari_wsimil.app.session import LoadedModel
     from napari_wsimil.clinical.schema import Record
     from napari_wsimil.cohort.manifest import Patient, SlideRow
     from napari_wsimil.explain.predict import PatientPrediction
+    from napari_wsimil.gui.session import LoadedModel
     from napari_wsimil.slides.slide import Slide
     from napari_wsimil.workflows.load_features import Laid
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from napari_wsimil.app.session import LoadedModel
-from napari_wsimil.app.slide_layers import UNDERLAY_SIDE
+from napari_wsimil.gui.session import LoadedModel
+from napari_wsimil.gui.viewer.slide_layers import UNDERLAY_SIDE
 from napari_wsimil.slides.slide import Slide, open_slide
 from napari_wsimil.slides.tissue import Tissue, find_tissue
 from napari_wsimil.workflows.progress import Pace

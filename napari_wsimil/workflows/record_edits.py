@@ -18,14 +18,14 @@ from napari_wsimil.workflows.pipeline import Step, stepwise
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
-    from napari_wsimil.app.case import Case
-    from napari_wsimil.app.session import LoadedModel
     from napari_wsimil.clinical.field import Field
     from napari_wsimil.clinical.schema import Record
     from napari_wsimil.explain.baseline_variability import Noise
     from napari_wsimil.explain.map_shift import Movement
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.explain.sensitivity import FieldEffect
+    from napari_wsimil.gui.case import Case
+    from napari_wsimil.gui.session import LoadedModel
     from napari_wsimil.models.base import Explanation
     from napari_wsimil.study.create_study import Study
     from napari_wsimil.study.records import Held

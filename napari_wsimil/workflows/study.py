@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from napari_wsimil.app.case import Case
-from napari_wsimil.app.study_words import restored_message
 from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.cohort.table_formats import workbook_sheets
+from napari_wsimil.gui.case import Case
+from napari_wsimil.gui.text import restored_message
 from napari_wsimil.study.create_study import create_study, open_study, study_of_folder
 from napari_wsimil.study.import_table import export_table, import_table, plan_for
 from napari_wsimil.study.pseudonyms import default_key, read_key

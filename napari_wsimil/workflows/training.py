@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_wsimil.app.names import unnamed
-from napari_wsimil.app.session import LoadedModel
+from napari_wsimil.gui.names import unnamed
+from napari_wsimil.gui.session import LoadedModel
 from napari_wsimil.workflows.pipeline import Step
 from napari_wsimil.workflows.progress import Pace
 

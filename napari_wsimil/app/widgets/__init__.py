@@ -1,1 +1,0 @@
-"""Thin docks; each takes a `Session` and knows no other widget."""

@@ -1,0 +1,1 @@
+"""Docks: one package each, `dock.py` first."""

@@ -1,0 +1,1 @@
+"""Drawing on napari's canvas: layers, camera, picking."""
