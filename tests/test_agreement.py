@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_wsimil.cli import main
+from napari_wsimil.cli.main import main
 from napari_wsimil.features.bag import Bag
 from napari_wsimil.features.encoders.compare import Agreement, agreement, cosine
 from napari_wsimil.features.encoders.factory import create_encoder

@@ -13,7 +13,7 @@ import pytest
 from cohorts import make_bag
 from studies import SCHEMA, as_version_2, as_wal, beside, damage, record, small_study
 
-from napari_wsimil.cli import main
+from napari_wsimil.cli.main import main
 from napari_wsimil.cohort.manifest import Patient
 from napari_wsimil.features.store import save_bag
 from napari_wsimil.study import backups

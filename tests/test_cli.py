@@ -17,8 +17,8 @@ import pytest
 import tifffile
 import torch
 
-from napari_wsimil._cli_slides import Patches, extract_missing
-from napari_wsimil.cli import main
+from napari_wsimil.cli.main import main
+from napari_wsimil.cli.slides import Patches, extract_missing
 from napari_wsimil.cohort.manifest import read_manifest
 from napari_wsimil.features.encoders.factory import create_encoder
 from napari_wsimil.features.extraction import extract_features
@@ -206,7 +206,7 @@ def test_a_cohort_is_encoded_by_one_encoder_and_told_its_cost_once(
         shutil.copy(study / "features" / f"{name}.h5", tmp_path)
     made = []
     monkeypatch.setattr(
-        "napari_wsimil._cli_slides.create_encoder",
+        "napari_wsimil.cli.slides.create_encoder",
         lambda *given: made.append(given) or create_encoder(*given),
     )
     command = ("extract", study / "cohort.csv", "-o", tmp_path, "--mpp", 1, "--pixels", 64)
@@ -214,7 +214,7 @@ def test_a_cohort_is_encoded_by_one_encoder_and_told_its_cost_once(
     assert (code, len(made)) == (0, 1)
     assert err.count("hours (") == 1
     assert "per slide, 6 slides" in err
-    tissue = "napari_wsimil._cli_slides.find_tissue"
+    tissue = "napari_wsimil.cli.slides.find_tissue"
     monkeypatch.setattr(tissue, lambda _: pytest.fail("a finished slide is looked at again"))
     code, out, err = run(*command, "--json")
     assert code == 0
@@ -465,7 +465,7 @@ def test_the_quick_verbs_load_neither_torch_nor_napari(
     small_slide: Path, arguments: list[str]
 ) -> None:
     code = (
-        "import sys; from napari_wsimil.cli import main; done = main(sys.argv[1:]); "
+        "import sys; from napari_wsimil.cli.main import main; done = main(sys.argv[1:]); "
         "heavy = {'torch', 'napari', 'qtpy', 'vispy'} & set(sys.modules); "
         "sys.exit(f'{done} {heavy}' if done or heavy else 0)"
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from napari_wsimil.cli import main
+from napari_wsimil.cli.main import main
 
 if TYPE_CHECKING:
     from pathlib import Path

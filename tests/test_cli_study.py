@@ -12,7 +12,7 @@ from cohorts import make_bag
 from records import with_inputs
 from studies import SCHEMA, planted_study, record, record_history, small_study
 
-from napari_wsimil.cli import main
+from napari_wsimil.cli.main import main
 from napari_wsimil.clinical.schema import read_schema, write_schema
 from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.features.store import save_bag

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from napari_wsimil.cli import main
+from napari_wsimil.cli.main import main
 from napari_wsimil.cohort.manifest import SlideRow, read_manifest
 from napari_wsimil.features.encoders.factory import create_encoder
 from napari_wsimil.features.extraction import extract_features

@@ -16,7 +16,7 @@ from marked import Marked, middle
 from pydicom.uid import generate_uid
 from typer.testing import CliRunner
 
-from napari_wsimil.cli import app
+from napari_wsimil.cli.main import app
 from napari_wsimil.slides.geometry import SlideError
 from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.slides.tissue import find_tissue

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_wsimil.cli import main
+from napari_wsimil.cli.main import main
 from napari_wsimil.explain.export import export_curves, figure
 from napari_wsimil.explain.occlusion import curves, removed
 from napari_wsimil.explain.predict import Prediction, predict

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas
 import pytest
 
-from napari_wsimil.cli import main
+from napari_wsimil.cli.main import main
 from napari_wsimil.clinical.field import Field, Kind
 from napari_wsimil.clinical.schema import NO_FIELDS, ClinicalSchema, Record
 from napari_wsimil.cohort.endpoint import Endpoint, kind_of

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_wsimil.cli import main
+from napari_wsimil.cli.main import main
 from napari_wsimil.explain.predict import predict
 from napari_wsimil.explain.query import ask, patches_in, summaries
 from napari_wsimil.features.bag import Bag

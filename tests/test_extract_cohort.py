@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_wsimil.cli import main
+from napari_wsimil.cli.main import main
 from napari_wsimil.features.store import load_bag
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
-from napari_wsimil.cli import main
+from napari_wsimil.cli.main import main
 from napari_wsimil.clinical.field import Field, Kind
 from napari_wsimil.clinical.schema import ClinicalSchema
 from napari_wsimil.cohort.manifest import Patient, SlideRow, read_manifest

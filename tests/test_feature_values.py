@@ -10,7 +10,7 @@ import pytest
 import torch
 from cohorts import SPLITS, make_bag, write_manifest
 
-from napari_wsimil.cli import main
+from napari_wsimil.cli.main import main
 from napari_wsimil.features.store import load_bag, save_bag
 from napari_wsimil.slides.reading import Reading
 from napari_wsimil.training.checkpoint import load_checkpoint

@@ -10,7 +10,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from napari_wsimil.cli import main
+from napari_wsimil.cli.main import main
 from napari_wsimil.cohort.identifiers import AS_STORED, NAME, NOBODY, PASS_OVER, WITHOUT_DECIMALS
 from napari_wsimil.cohort.manifest import read_manifest
 from napari_wsimil.cohort.table import RecordError

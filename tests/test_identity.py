@@ -13,7 +13,7 @@ import torch
 from cohorts import CLASSES, make_bag
 from sklearn.model_selection import StratifiedKFold
 
-from napari_wsimil.cli import main
+from napari_wsimil.cli.main import main
 from napari_wsimil.cohort.manifest import SlideRow
 from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.features.store import save_bag

@@ -15,7 +15,7 @@ from pydicom.uid import generate_uid
 from typer.testing import CliRunner
 
 from napari_wsimil import _reader
-from napari_wsimil.cli import app
+from napari_wsimil.cli.main import app
 from napari_wsimil.slides.geometry import MppSource, SlideError, SlideImage
 from napari_wsimil.slides.slide import open_slide
 

@@ -10,7 +10,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from napari_wsimil.cli import main
+from napari_wsimil.cli.main import main
 from napari_wsimil.cohort.manifest import Split, read_manifest
 from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.cohort.table_formats import open_table

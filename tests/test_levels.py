@@ -18,7 +18,7 @@ from napari.layers import Image, Layer
 from test_scale import prediction
 from typer.testing import CliRunner
 
-from napari_wsimil.cli import app
+from napari_wsimil.cli.main import app
 from napari_wsimil.explain.export import export_map, map_picture
 from napari_wsimil.features.bag import Bag
 from napari_wsimil.gui.view_state import Display

@@ -91,7 +91,7 @@ def test_a_closed_pipe_ends_quietly(tmp_path: Path, verb: list[str]) -> None:
     target = {"info": tmp_path / "a.h5", "study": tmp_path / "study"}.get(verb[0])
     command = [*verb, *([] if target is None else [str(target)])]
     process = subprocess.Popen(
-        [sys.executable, "-m", "napari_wsimil.cli", *command],
+        [sys.executable, "-m", "napari_wsimil.cli.main", *command],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=ROOT,

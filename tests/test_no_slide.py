@@ -143,7 +143,7 @@ def test_a_model_that_looks_closer_says_that_there_is_no_slide(
 
 
 def test_features_without_a_slide_train(features: Path, placeless: Path, tmp_path: Path) -> None:
-    from napari_wsimil.cli import main
+    from napari_wsimil.cli.main import main
 
     rows = ["patient_id,slide_id,feature_path,split,label"]
     for number, split in enumerate(("train", "train", "validation", "test")):

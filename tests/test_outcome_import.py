@@ -11,7 +11,7 @@ import pytest
 import torch
 from cohorts import make_bag
 
-from napari_wsimil.cli import main
+from napari_wsimil.cli.main import main
 from napari_wsimil.clinical.schema import NO_FIELDS, named_schema
 from napari_wsimil.cohort.endpoint import Endpoint
 from napari_wsimil.cohort.manifest import read_manifest

@@ -11,7 +11,7 @@ import pytest
 import torch
 from windows import result_of, save_untrained
 
-from napari_wsimil.cli import main
+from napari_wsimil.cli.main import main
 from napari_wsimil.clinical.field import Field, Kind
 from napari_wsimil.clinical.schema import ClinicalSchema
 from napari_wsimil.cohort.manifest import Patient, SlideRow

@@ -11,7 +11,7 @@ import pytest
 from cohorts import make_bag
 from studies import as_version_1, of_a_later_version, planted_study, record, small_study
 
-from napari_wsimil.cli import main
+from napari_wsimil.cli.main import main
 from napari_wsimil.cohort.manifest import Patient, SlideRow
 from napari_wsimil.explain.predict import predict, predict_patient
 from napari_wsimil.features.store import save_bag

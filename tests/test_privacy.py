@@ -17,7 +17,7 @@ import pytest
 from cohorts import CLASSES, SPLITS, make_bag
 from studies import SCHEMA, as_wal, beside, record
 
-from napari_wsimil.cli import main
+from napari_wsimil.cli.main import main
 from napari_wsimil.clinical.field import Kind
 from napari_wsimil.cohort.manifest import Patient, SlideRow, Split
 from napari_wsimil.cohort.table import RecordError
@@ -458,7 +458,7 @@ sys.addaudithook(refuse)
 from pathlib import Path
 from cohorts import make_bag
 from napari_wsimil.features.store import save_bag
-from napari_wsimil.cli import main
+from napari_wsimil.cli.main import main
 from napari_wsimil.cohort.manifest import Patient, SlideRow
 from napari_wsimil.study.pseudonyms import default_key, read_key
 from napari_wsimil.study.create_study import open_study

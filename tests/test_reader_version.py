@@ -12,7 +12,7 @@ import pytest
 import torch
 from tiffs import Header, write_tiff
 
-from napari_wsimil.cli import main
+from napari_wsimil.cli.main import main
 from napari_wsimil.explain.predict import predict
 from napari_wsimil.features.encoders.factory import create_encoder
 from napari_wsimil.features.extraction import extract_features

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from napari_wsimil.cli import main
+from napari_wsimil.cli.main import main
 from napari_wsimil.explain.predict import predict
 from napari_wsimil.features.bag import Bag
 from napari_wsimil.features.store import load_bag, save_bag

@@ -15,7 +15,7 @@ import pytest
 import torch
 from cohorts import CLASSES, SPLITS, D, write_folder, write_manifest
 
-from napari_wsimil.cli import main
+from napari_wsimil.cli.main import main
 from napari_wsimil.cohort.class_folder import read_folder
 from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.models import MODELS

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from studies import as_version_1, damage, of_a_later_version, planted_study, small_study
 
-from napari_wsimil.cli import main
+from napari_wsimil.cli.main import main
 from napari_wsimil.study import database
 from napari_wsimil.study.create_study import open_study
 from napari_wsimil.study.health import Health

@@ -14,7 +14,7 @@ import pytest
 from cohorts import make_bag
 from studies import as_version_2, damage
 
-from napari_wsimil.cli import main
+from napari_wsimil.cli.main import main
 from napari_wsimil.clinical.schema import NO_FIELDS
 from napari_wsimil.cohort.manifest import Manifest, Patient, SlideRow, Split, read_manifest
 from napari_wsimil.cohort.table import RecordError

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from napari_wsimil.cli import main
+from napari_wsimil.cli.main import main
 from napari_wsimil.clinical.schema import NO_FIELDS
 from napari_wsimil.cohort.endpoint import Endpoint
 from napari_wsimil.cohort.manifest import Patient, SlideRow

@@ -10,7 +10,7 @@ import pytest
 import torch
 from cohorts import CLASSES, make_bag
 
-from napari_wsimil.cli import main
+from napari_wsimil.cli.main import main
 from napari_wsimil.clinical.field import Field, Kind
 from napari_wsimil.clinical.schema import ClinicalSchema, Record
 from napari_wsimil.cohort.manifest import Patient, SlideRow, Split

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_wsimil.cli import main
+from napari_wsimil.cli.main import main
 from napari_wsimil.cohort.manifest import Patient, SlideRow
 from napari_wsimil.features.bag import Bag, ClinicalTokens
 from napari_wsimil.features.store import load_bag, save_bag

@@ -26,7 +26,7 @@ def test_every_view_renders_with_its_layers_and_without_a_warning(
     tmp_path: Path, qtbot: QtBot
 ) -> None:
     """The whole tour as a person takes it, in a process of its own; no picture is another's."""
-    command = [sys.executable, "-m", "napari_wsimil.cli", "tour", "--json"]
+    command = [sys.executable, "-m", "napari_wsimil.cli.main", "tour", "--json"]
     places = ["--out", str(tmp_path / "out"), "--folder", str(tmp_path / "study")]
     done = subprocess.run([*command, *places], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

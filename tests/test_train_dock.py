@@ -14,7 +14,7 @@ from cohorts import CLASSES, SPLITS, make_bag, write_folder, write_manifest
 from qtpy.QtCore import Qt
 from studies import of_a_later_version, planted_study
 
-from napari_wsimil.cli import main
+from napari_wsimil.cli.main import main
 from napari_wsimil.clinical.schema import NO_FIELDS
 from napari_wsimil.cohort.manifest import Patient, SlideRow, Split
 from napari_wsimil.features.store import save_bag

@@ -11,7 +11,7 @@ import pytest
 import torch
 from cohorts import make_bag
 
-from napari_wsimil.cli import main
+from napari_wsimil.cli.main import main
 from napari_wsimil.clinical.schema import NO_FIELDS
 from napari_wsimil.features.store import save_bag
 from napari_wsimil.study.create_study import create_study, open_study

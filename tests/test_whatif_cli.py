@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from records import CLASSES, WARD, make_cohort, make_reader, make_slide
 
-from napari_wsimil.cli import main
+from napari_wsimil.cli.main import main
 from napari_wsimil.clinical.field import Absent
 from napari_wsimil.clinical.scenario import read_scenario
 from napari_wsimil.clinical.schema import write_schema

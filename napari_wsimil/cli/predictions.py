@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_wsimil._cli_console import follow, remark, warn
+from napari_wsimil.cli.console import follow, remark, warn
 from napari_wsimil.study.create_study import StudyError, is_study, open_study
 from napari_wsimil.workflows.save_predictions import (
     keep_answer,

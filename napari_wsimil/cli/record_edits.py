@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_wsimil._cli_console import warn
+from napari_wsimil.cli.console import warn
 from napari_wsimil.explain.counterfactual import main_movement
 from napari_wsimil.features.bag import features_digest
 from napari_wsimil.workflows.record_edits import effect_of

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_wsimil._cli_console import follow
+from napari_wsimil.cli.console import follow
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from napari_wsimil import _cli_options as opt
-from napari_wsimil._cli_console import follow, report
-from napari_wsimil._cli_study import Folder, KeyFile, Patient, Why
-from napari_wsimil._cli_study import verbs as verbs
-from napari_wsimil._cli_study_facts import run_words
+from napari_wsimil.cli import options as opt
+from napari_wsimil.cli.console import follow, report
+from napari_wsimil.cli.study import Folder, KeyFile, Patient, Why
+from napari_wsimil.cli.study import verbs as verbs
+from napari_wsimil.cli.study_report import run_words
 
 NewFolder = Annotated[Path, typer.Argument(help="Folder of the copy; must not be there.")]
 Models = Annotated[

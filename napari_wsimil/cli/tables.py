@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_wsimil import _cli_options as opt
-from napari_wsimil import _cli_privacy
-from napari_wsimil._cli_console import SOME_FAILED, follow, report, warn
-from napari_wsimil._cli_study import Folder, SchemaName, Why, verbs
+from napari_wsimil.cli import options as opt
+from napari_wsimil.cli import privacy as _cli_privacy
+from napari_wsimil.cli.console import SOME_FAILED, follow, report, warn
+from napari_wsimil.cli.study import Folder, SchemaName, Why, verbs
 from napari_wsimil.cohort.table import RecordError
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def import_(
                 reason = why or f"a table of {len(plan.table.rows)} rows"
                 report(_imported(study, plan, reason, named), as_json)
     elif features is not None and table is None:
-        from napari_wsimil._cli_link import link_features
+        from napari_wsimil.cli.link import link_features
         from napari_wsimil.features.importers.base import Confirmed, checked_reading
 
         said = Confirmed(patch_size, None, None, slide_mpp, encoder, feature_table)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from napari_wsimil._cli_console import follow, warn
+from napari_wsimil.cli.console import follow, warn
 from napari_wsimil.features.encoders.compare import agreement
 from napari_wsimil.features.encoders.factory import create_encoder
 from napari_wsimil.features.importers.base import Confirmed
@@ -17,7 +17,7 @@ from napari_wsimil.workflows.link_features import links_of, survey_study
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_wsimil._cli_slides import Patches
+    from napari_wsimil.cli.slides import Patches
     from napari_wsimil.features.report import Passport
 
 #: Which option answers a question.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_wsimil._cli_console import sentence
-from napari_wsimil._cli_slides import SlideJob, encoded
+from napari_wsimil.cli.console import sentence
+from napari_wsimil.cli.slides import SlideJob, encoded
 from napari_wsimil.study.create_study import is_study
 from napari_wsimil.training.dataset import read_cohort
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from napari_wsimil._cli_slides import Patches
+    from napari_wsimil.cli.slides import Patches
 
 
 @dataclass(frozen=True)

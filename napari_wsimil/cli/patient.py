@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from napari_wsimil._cli_console import sentence, warn
+from napari_wsimil.cli.console import sentence, warn
 from napari_wsimil.explain.patient import driver, slide_shares
 from napari_wsimil.explain.predict import predict_patient
 from napari_wsimil.study.create_study import open_study

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from napari_wsimil._cli_console import follow
+from napari_wsimil.cli.console import follow
 from napari_wsimil.explain.export import check_ending, export_curves, find_map
 from napari_wsimil.explain.occlusion import curves, removed
 from napari_wsimil.explain.query import patches_of

@@ -18,8 +18,16 @@ from rich.progress import (
 )
 from typer.core import TyperGroup
 
+from napari_wsimil.models import model_class
+from napari_wsimil.models.base import Need
+from napari_wsimil.slides.geometry import Region
+from napari_wsimil.training.tasks import Task
+
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
+    from pathlib import Path
+
+    from napari_wsimil.cohort.manifest import Manifest
 
 Result = TypeVar("Result")
 
@@ -134,3 +142,94 @@ def sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error)
+
+
+def check_weights(model: str, weights: Path | None) -> None:
+    """Raise ValueError if an encoder's weights are given for a model that encodes nothing."""
+    if weights is not None and Need.FINER not in model_class(model).needs:
+        raise ValueError(f"--weights {weights} is for models that look closer, not {model}")
+
+
+def check_time_unit(task: Task, unit: str | None) -> None:
+    """Raise ValueError if a unit of time is given for a task without times."""
+    if unit is not None and task is Task.CLASSIFICATION:
+        raise ValueError(f"--time-unit {unit} is for survival, not {task.value}")
+
+
+def check_folds(manifest: Manifest, task: Task, **given: int | None) -> None:
+    """Raise ValueError if folds, or one of them, are given for a manifest with a split."""
+    split = any(p.split is not None for p in manifest.patients if task.known_of(p))
+    for name, value in given.items():
+        if split and value is not None:
+            raise ValueError(
+                f"--{name} {value} is for a manifest without a split, not {manifest.path}"
+            )
+
+
+def check_map(name: str | None, out: Path | None) -> None:
+    """Raise ValueError if a map is named where no picture is written."""
+    if name is None or (out is not None and out.suffix.lower() == ".png"):
+        return
+    instead = ": write one with --out" if out is None else f", not {out}"
+    raise ValueError(f"--map {name} is for a picture (.png){instead}")
+
+
+def check_effect(area: str | None, name: str | None, out: Path | None) -> None:
+    """Raise ValueError if a map or a file of curves is named where an area is taken away."""
+    for option, given in (("--map", name), ("--out", out)):
+        if area is not None and given is not None:
+            raise ValueError(f"{option} {given} is for curves by a map, not for --area {area}")
+
+
+def asked_area(query: str | None, area: str | None) -> Region | None:
+    """Return the level-0 pixels that --query or --area names; None if neither is given.
+
+    Raises
+    ------
+    ValueError
+        If both are given, or what is given is no place or has no pixels.
+    """
+    if query is None and area is None:
+        return None
+    if query is not None and area is not None:
+        raise ValueError("--query asks about a patch and --area about an area: give one of them")
+    text, size = (query, (1, 1)) if query is not None else (area, ())
+    try:
+        asked = Region(*(int(part) for part in str(text).split(",")), *size)
+    except (TypeError, ValueError) as error:
+        wanted = "--query X,Y" if size else "--area X,Y,WIDTH,HEIGHT"
+        raise ValueError(f"{text!r} is not {wanted}, whole numbers of level-0 pixels") from error
+    if min(asked.width, asked.height) < 1:
+        raise ValueError(f"--area {text!r} has no pixels")
+    return asked
+
+
+def class_names(text: str) -> list[str]:
+    """Return the names in a text such as "normal, tumor".
+
+    Raises
+    ------
+    ValueError
+        If one is empty or there twice.
+    """
+    names = [name.strip() for name in text.split(",")]
+    if "" in names or len(set(names)) < len(names):
+        raise ValueError(f"--classes {text!r}: each class needs a name of its own")
+    return names
+
+
+def check_one_slide(path: Path, given: Mapping[str, object]) -> None:
+    """Raise ValueError if an option for one slide is given for patients of a cohort."""
+    for option, value in given.items():
+        if value is not None:
+            raise ValueError(f"{option} {value} is for one slide, not for patients of {path}")
+
+
+def check_one_or_many(
+    path: Path | None, one: Mapping[str, object], many: Mapping[str, object]
+) -> None:
+    """Raise ValueError if what is for one slide is given for all cases, or the other way round."""
+    wrong, what = (one, "one slide, and none is named") if path is None else (many, "many cases")
+    for option, given in wrong.items():
+        if given:
+            raise ValueError(f"{option} is for {what}")

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_wsimil import _cli_options as opt
-from napari_wsimil._cli_console import report, warn
-from napari_wsimil._cli_study_facts import (
+from napari_wsimil.cli import options as opt
+from napari_wsimil.cli.console import report, warn
+from napari_wsimil.cli.study_report import (
     backup_facts,
     chain_facts,
     naming_facts,

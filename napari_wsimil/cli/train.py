@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from napari_wsimil._cli_console import remark, warn
-from napari_wsimil._cli_given import check_folds, check_time_unit, check_weights
-from napari_wsimil._cli_slides import Patches, extract_missing
+from napari_wsimil.cli.console import check_folds, check_time_unit, check_weights, remark, warn
+from napari_wsimil.cli.slides import Patches, extract_missing
 from napari_wsimil.training.options import fit_config, parsed_options
 from napari_wsimil.training.run import (
     RunConfig,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from napari_wsimil._cli_console import follow, warn
-from napari_wsimil._cli_noted import Tried, tried_of, tried_row
-from napari_wsimil._cli_slides import bag_for, patient_for
+from napari_wsimil.cli.console import follow, warn
+from napari_wsimil.cli.record_edits import Tried, tried_of, tried_row
+from napari_wsimil.cli.slides import bag_for, patient_for
 from napari_wsimil.clinical.scenario import Scenario, read_scenario
 from napari_wsimil.cohort.table import write_table
 from napari_wsimil.explain.baseline_variability import noise

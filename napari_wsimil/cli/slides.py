@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from napari_wsimil._cli_console import follow, remark, sentence, warn
+from napari_wsimil.cli.console import follow, remark, sentence, warn
 from napari_wsimil.cohort.manifest import SlideRow
 from napari_wsimil.explain.predict import predict
 from napari_wsimil.explain.query import ask

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from napari_wsimil import _cli_options as opt
-from napari_wsimil._cli_console import SOME_FAILED, Verbs, follow, remark, report, warn
-from napari_wsimil._cli_import import study_verbs
+from napari_wsimil.cli import options as opt
+from napari_wsimil.cli.console import SOME_FAILED, Verbs, follow, remark, report, warn
+from napari_wsimil.cli.tables import study_verbs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,7 +73,7 @@ def info(
 
     Header text, label and macro pictures and patients' ids are left out unless asked for.
     """
-    from napari_wsimil._cli_facts import facts_of, metric_facts
+    from napari_wsimil.cli.info import facts_of, metric_facts
 
     facts = facts_of(path, slide_mpp, identifying)
     if "reasons" in facts:
@@ -152,12 +152,12 @@ def extract(
     Of a cohort each slide has its own outcome: done, skipped or failed, with the reason. The
     others go on where one fails, and the exit code is 3.
     """
-    from napari_wsimil._cli_extract import extract_cohort, is_cohort, slides_of
-    from napari_wsimil._cli_slides import Patches, SlideJob, extract_slides
+    from napari_wsimil.cli.extract import extract_cohort, is_cohort, slides_of
+    from napari_wsimil.cli.slides import Patches, SlideJob, extract_slides
 
     wanted = Patches(encoder, weights, mpp, pixels, overlap, download)
     if check is not None:
-        from napari_wsimil._cli_link import checked
+        from napari_wsimil.cli.link import checked
 
         report(checked(path, check, wanted, slide_mpp, patch_size), as_json)
         return
@@ -216,8 +216,8 @@ def train(
     built-in encoder at 0.5 µm per pixel and 224 pixels. A run that was saved, here or in the
     window's Train dock, gives the same numbers again with --config.
     """
-    from napari_wsimil._cli_facts import metric_facts
-    from napari_wsimil._cli_train import prepare, run_of
+    from napari_wsimil.cli.info import metric_facts
+    from napari_wsimil.cli.train import prepare, run_of
     from napari_wsimil.training.run import train_run, write_run
 
     given = {
@@ -261,7 +261,7 @@ def models(
     as_json: opt.Json = False,
 ) -> None:
     """Tell which models there are, what they need, and the options that train takes."""
-    from napari_wsimil._cli_models import model_facts
+    from napari_wsimil.cli.info import model_facts
 
     report(model_facts(name), as_json)
 
@@ -290,9 +290,9 @@ def evaluate(
     Records are read with the schema the model learned with. A study keeps what is said of its
     patients as their predictions.
     """
-    from napari_wsimil._cli_answers import keep_evaluated, records_of
-    from napari_wsimil._cli_facts import interval_facts
-    from napari_wsimil._cli_given import check_weights
+    from napari_wsimil.cli.console import check_weights
+    from napari_wsimil.cli.info import interval_facts
+    from napari_wsimil.cli.predictions import keep_evaluated, records_of
     from napari_wsimil.training.checkpoint import load_checkpoint
     from napari_wsimil.training.dataset import as_predicted, read_cohort
     from napari_wsimil.training.evaluate import assess
@@ -344,25 +344,25 @@ def predict(
     study without --patient all patients are asked about; where slides or patients cannot be
     read these are named, the others go on, and the exit code is 3.
     """
-    from napari_wsimil._cli_extract import is_cohort
-    from napari_wsimil._cli_given import check_one_slide
+    from napari_wsimil.cli.console import check_one_slide
+    from napari_wsimil.cli.extract import is_cohort
 
     if patient is not None or is_cohort(path):
         given = {"--slide-mpp": slide_mpp, "--patch-size": patch_size, "--manifest": manifest}
         check_one_slide(path, given)
     if patient is not None:
-        from napari_wsimil._cli_patient import patient_facts, some_failed
+        from napari_wsimil.cli.patient import patient_facts, some_failed
 
         told = patient_facts(checkpoint, path, patient, features, weights)
         report(told, as_json)
         raise typer.Exit(SOME_FAILED if some_failed(told) else 0)
     if is_cohort(path):
-        from napari_wsimil._cli_patient import cohort_facts, some_failed
+        from napari_wsimil.cli.patient import cohort_facts, some_failed
 
         told = cohort_facts(checkpoint, path, features, weights)
         report(told, as_json)
         raise typer.Exit(SOME_FAILED if some_failed(told) else 0)
-    from napari_wsimil._cli_slides import predicted
+    from napari_wsimil.cli.slides import predicted
 
     found = predicted(checkpoint, path, weights, slide_mpp, patch_size, manifest)
     warn(found.warnings)
@@ -401,10 +401,10 @@ def explain(
     export-map does. A model that answers no queries, or looks at all at once, says so. A study
     given as the manifest keeps what is said of its patient, unless that is after some looks.
     """
-    from napari_wsimil._cli_answers import keep_explained, subject_of
-    from napari_wsimil._cli_given import asked_area, check_map
-    from napari_wsimil._cli_noted import note_export, owner_of
-    from napari_wsimil._cli_slides import explained
+    from napari_wsimil.cli.console import asked_area, check_map
+    from napari_wsimil.cli.predictions import keep_explained, subject_of
+    from napari_wsimil.cli.record_edits import note_export, owner_of
+    from napari_wsimil.cli.slides import explained
     from napari_wsimil.explain import export
     from napari_wsimil.explain.query import summaries
 
@@ -455,9 +455,9 @@ def whatif(
     it is. Without a slide all cases are asked about; one that fails is named, the others go on,
     and the exit code is 1. A study notes in its ledger what was tried, and files that leave it.
     """
-    from napari_wsimil._cli_given import check_one_or_many
-    from napari_wsimil._cli_noted import note_whatif, noting
-    from napari_wsimil._cli_whatif import many_cases, one_case, scenario_of
+    from napari_wsimil.cli.console import check_one_or_many
+    from napari_wsimil.cli.record_edits import note_whatif, noting
+    from napari_wsimil.cli.whatif import many_cases, one_case, scenario_of
     from napari_wsimil.clinical.scenario import write_scenario
     from napari_wsimil.training.checkpoint import load_checkpoint
 
@@ -515,10 +515,10 @@ def effect(
     beside as many at random; for an area once, without it. A hundred and more passes. With
     --study its ledger keeps where the curves went.
     """
-    from napari_wsimil._cli_effect import curve_facts, removal_facts
-    from napari_wsimil._cli_given import asked_area, check_effect
-    from napari_wsimil._cli_noted import note_export, owner_of
-    from napari_wsimil._cli_slides import answered
+    from napari_wsimil.cli.console import asked_area, check_effect
+    from napari_wsimil.cli.occlusion import curve_facts, removal_facts
+    from napari_wsimil.cli.record_edits import note_export, owner_of
+    from napari_wsimil.cli.slides import answered
 
     check_effect(area, map_name, out)
     region = asked_area(None, area)
@@ -558,9 +558,9 @@ def export_map(
     Squares are in level-0 pixels. The export names no slide and no patient. With --study its
     ledger keeps which patient's map went where, by which model.
     """
-    from napari_wsimil._cli_given import check_map
-    from napari_wsimil._cli_noted import note_export, owner_of
-    from napari_wsimil._cli_slides import predicted
+    from napari_wsimil.cli.console import check_map
+    from napari_wsimil.cli.record_edits import note_export, owner_of
+    from napari_wsimil.cli.slides import predicted
     from napari_wsimil.explain import export
 
     check_map(map_name, out)
@@ -596,7 +596,7 @@ def import_weights(
     """
     from datetime import date
 
-    from napari_wsimil._cli_given import class_names
+    from napari_wsimil.cli.console import class_names
     from napari_wsimil.features.importers.open import open_bag
     from napari_wsimil.training.checkpoint import save_checkpoint
     from napari_wsimil.training.import_weights import import_release
@@ -628,7 +628,7 @@ def view(
     it if one is given.
     """
     _check_window()
-    from napari_wsimil._cli_slides import opening
+    from napari_wsimil.cli.slides import opening
     from napari_wsimil.gui.window import run
 
     run(opening(path, checkpoint, features, manifest, patient), screenshot)
@@ -691,7 +691,7 @@ def tour(
     The study is made the first time and kept afterwards.
     """
     _check_window()
-    from napari_wsimil._cli_tour import take_tour
+    from napari_wsimil.cli.tour import take_tour
 
     report(take_tour(out, theme, folder), as_json)
 
