@@ -20,7 +20,7 @@ from _speed import Row
 
 from napari_wsimil.features.bag import Bag
 from napari_wsimil.models.sasha import SASHA
-from napari_wsimil.models.sasha.episode import Episode
+from napari_wsimil.models.sasha.model import Episode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from napari_wsimil.slides import raster as raster_module
+from napari_wsimil.slides import cells as cells_module
 from napari_wsimil.slides.geometry import MppSource, Resolution
 from napari_wsimil.slides.patch_grid import PatchGrid, check_places, lay_grid, make_grid
 from napari_wsimil.slides.raster import Raster, rasterize
@@ -105,7 +105,7 @@ def test_a_sampled_raster_is_what_the_literal_painting_of_its_cells_gives(
     grid = grid_at(*corners, patch_size=patch_size)
     scores = np.random.default_rng(seed).normal(size=len(grid)).astype(np.float32)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(raster_module, "MAX_CELLS", 120)
+        patch.setattr(cells_module, "MAX_CELLS", 120)
         raster = rasterize(grid, scores)
     means, numbers = slow_raster(grid, scores), last_patch(grid)
     rows, columns = np.indices(raster.values.shape)
@@ -177,7 +177,7 @@ def test_scores_of_another_number_are_refused() -> None:
 def test_a_raster_is_bounded_and_its_edges_right_to_half_a_cell(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(raster_module, "MAX_CELLS", 1000)
+    monkeypatch.setattr(cells_module, "MAX_CELLS", 1000)
     grid = grid_at((0, 0), (301, 0), (7, 500), patch_size=97)
     raster = rasterize(grid, np.array([1.0, 2.0, 3.0]))
     assert not raster.exact

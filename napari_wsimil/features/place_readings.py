@@ -15,40 +15,18 @@ import numpy as np
 
 from napari_wsimil.features.checks import Check, Verdict, overreach
 from napari_wsimil.features.importers.base import READINGS
+from napari_wsimil.features.importers.patch_layout import read_places
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from numpy.typing import NDArray
-
     from napari_wsimil.features.importers.patch_layout import Located
     from napari_wsimil.slides.tissue import Tissue
 
-_SHIFTS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 #: Another reading raises doubt if its score is better by the first, and by the second over
 #: the square root of the number of patches: few patches overlap by chance.
 MARGIN = (0.02, 0.5)
 _EDGE = 1.0
-
-
-def read_places(
-    corners: NDArray[np.float64], size: float, step: float, reading: str
-) -> NDArray[np.float64]:
-    """Return (N, 2) corners in another reading of them.
-
-    Parameters
-    ----------
-    size, step
-        Side of a patch and step between patches, in the unit of the corners.
-    reading
-        A name in `READINGS`.
-    """
-    if reading in _SHIFTS:
-        return corners + np.array(_SHIFTS[reading]) * step
-    if reading == "exchanged":
-        return corners[:, ::-1]
-    half = {"centers": -size / 2, "corners": size / 2}.get(reading, 0.0)
-    return corners + half
 
 
 def other_places(where: Located, centered: bool) -> Mapping[str, Located]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_wsimil.slides.raster import Cells, check_distinct, lay_cells
+from napari_wsimil.slides.cells import Cells, check_distinct, lay_cells
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,7 +65,7 @@ class PatchGrid:
     @cached_property
     def cells(self) -> Cells:
         """Return the cells that scores are painted on, laid once: every map of a bag has them."""
-        return lay_cells(self)
+        return lay_cells(self.coords, self.patch_size)
 
 
 def make_grid(
@@ -164,7 +164,7 @@ def check_places(grid: PatchGrid, slide: Slide) -> None:
 
     The number of patches, the size of the slide, the edges and the stride are checked.
     """
-    check_distinct(grid)
+    check_distinct(grid.coords)
     _check_size(grid, slide)
     _check_edges(grid, slide)
     _check_stride(grid, slide)

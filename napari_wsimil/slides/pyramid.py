@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_wsimil.slides.readers.open_reader import Reader
+    from napari_wsimil.slides.readers.base import Reader
     from napari_wsimil.slides.tile_cache import TileCache
 
 #: The coarsest level is halved until its longer side is at most this.

@@ -24,7 +24,7 @@ from napari_wsimil.slides.geometry import (
 )
 from napari_wsimil.slides.lazy_array import LevelArray, display_levels, level_arrays
 from napari_wsimil.slides.pyramid import Pyramid
-from napari_wsimil.slides.readers.open_reader import Reader, open_reader
+from napari_wsimil.slides.readers.open_reader import open_reader
 from napari_wsimil.slides.reading import READER_VERSION, Reading
 from napari_wsimil.slides.tile_cache import DEFAULT_BUDGET, TileCache
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
+
+    from napari_wsimil.slides.readers.base import Reader
 
 __all__ = ["Slide", "SlideError", "open_slide"]
 

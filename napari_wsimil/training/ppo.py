@@ -15,7 +15,7 @@ from torch.optim import AdamW
 
 from napari_wsimil.models.layers.pooling import GatedAttention
 from napari_wsimil.models.sasha.environment import Environment
-from napari_wsimil.models.sasha.episode import Episode, entropy
+from napari_wsimil.models.sasha.model import Episode, entropy
 from napari_wsimil.models.sasha.updater import Kept, pooled
 from napari_wsimil.training.evaluation import Step, evaluate
 from napari_wsimil.training.fit import Epoch, TrainingError

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_wsimil.features.importers.base import Confirmed, Stated, Tool, Unit
-from napari_wsimil.features.place_readings import read_places
 from napari_wsimil.slides.patch_grid import PatchGrid, modal_stride
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_wsimil.slides.geometry import Resolution
+
+_SHIFTS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 
 
 @dataclass(frozen=True)
@@ -145,3 +146,23 @@ def _lacking(fact: str) -> str:
         "how large a patch is: give patch_size (side in level-0 pixels; --patch-size), or "
         "patches (CLAM's file of patches of this slide)"
     )
+
+
+def read_places(
+    corners: NDArray[np.float64], size: float, step: float, reading: str
+) -> NDArray[np.float64]:
+    """Return (N, 2) corners in another reading of them.
+
+    Parameters
+    ----------
+    size, step
+        Side of a patch and step between patches, in the unit of the corners.
+    reading
+        A name in `READINGS`.
+    """
+    if reading in _SHIFTS:
+        return corners + np.array(_SHIFTS[reading]) * step
+    if reading == "exchanged":
+        return corners[:, ::-1]
+    half = {"centers": -size / 2, "corners": size / 2}.get(reading, 0.0)
+    return corners + half

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from napari_wsimil.features.bag import Bag
     from napari_wsimil.models.base import MILOutput
-    from napari_wsimil.models.sasha.episode import Episode
+    from napari_wsimil.models.sasha.model import Episode
     from napari_wsimil.models.sasha.trajectory import Look, Trajectory
 
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_wsimil.slides.geometry import Level, SlideImage
+from napari_wsimil.slides.readers.base import PARSER_ERRORS
 from napari_wsimil.slides.readers.levels import Size, level_factors
-from napari_wsimil.slides.readers.open_reader import PARSER_ERRORS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

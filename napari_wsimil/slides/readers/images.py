@@ -14,7 +14,7 @@ import numpy as np
 from tifffile import TiffFile
 
 from napari_wsimil.slides.geometry import SlideImage
-from napari_wsimil.slides.readers.open_reader import PARSER_ERRORS
+from napari_wsimil.slides.readers.base import PARSER_ERRORS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

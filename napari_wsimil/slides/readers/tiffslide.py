@@ -21,11 +21,11 @@ from napari_wsimil.slides.geometry import (
     SlideError,
     stated_resolution,
 )
+from napari_wsimil.slides.readers.base import PARSER_ERRORS
 from napari_wsimil.slides.readers.color import JPEG_2000, ColorError, rgb_converter
 from napari_wsimil.slides.readers.content_hash import content_digest
 from napari_wsimil.slides.readers.images import quiet_parser, tiff_images
 from napari_wsimil.slides.readers.levels import level_factors, level_notes, moves
-from napari_wsimil.slides.readers.open_reader import PARSER_ERRORS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
