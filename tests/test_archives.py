@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from napari_wsimil.cli.main import main
+from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.cohort import cbioportal as archives
-from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.cohort.table_formats import open_table
 
 if TYPE_CHECKING:

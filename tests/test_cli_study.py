@@ -13,8 +13,8 @@ from records import with_inputs
 from studies import SCHEMA, planted_study, record, record_history, small_study
 
 from napari_wsimil.cli.main import main
+from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.clinical.schema import read_schema, write_schema
-from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.features.store import save_bag
 from napari_wsimil.study.create_study import open_study
 from napari_wsimil.training.checkpoint import load_checkpoint

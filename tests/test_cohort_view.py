@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.clinical.field import Absent, Field, Kind
 from napari_wsimil.clinical.schema import ClinicalSchema, Record
 from napari_wsimil.cohort.manifest import Manifest, Patient, SlideRow
-from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.gui.docks.study.cohort_view import CohortView, Said
 from napari_wsimil.gui.docks.study.schema_dialog import TITLES, new_row, rows_of, schema_of
 from napari_wsimil.study.predictions import Answer, Review, Verdict

@@ -9,11 +9,11 @@ import pandas
 import pytest
 
 from napari_wsimil.cli.main import main
+from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.clinical.field import Field, Kind
 from napari_wsimil.clinical.schema import NO_FIELDS, ClinicalSchema, Record
 from napari_wsimil.cohort.endpoint import Endpoint, kind_of
 from napari_wsimil.cohort.manifest import Patient, read_manifest
-from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.cohort.table_formats import open_table
 from napari_wsimil.cohort.table_import.plan import plan_import
 from napari_wsimil.gui.docks.study.cohort_view import CohortView, Said

@@ -11,9 +11,9 @@ import pyarrow.parquet
 import pytest
 
 from napari_wsimil.cli.main import main
+from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.cohort.identifiers import AS_STORED, NAME, NOBODY, PASS_OVER, WITHOUT_DECIMALS
 from napari_wsimil.cohort.manifest import read_manifest
-from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.cohort.table_formats import open_table
 from napari_wsimil.cohort.table_import.plan import plan_import
 from napari_wsimil.study.create_study import open_study

@@ -14,8 +14,8 @@ from cohorts import CLASSES, make_bag
 from sklearn.model_selection import StratifiedKFold
 
 from napari_wsimil.cli.main import main
+from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.cohort.manifest import SlideRow
-from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.features.store import save_bag
 from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.study.create_study import open_study

@@ -10,10 +10,10 @@ import pytest
 from records import with_inputs
 
 import napari_wsimil
+from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.clinical.field import Absent, Field, Kind
 from napari_wsimil.clinical.schema import ClinicalSchema, read_schema
 from napari_wsimil.cohort.manifest import Patient, SlideRow
-from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.cohort.table_formats import open_table
 from napari_wsimil.cohort.table_import.cell_parsing import stage_of
 from napari_wsimil.cohort.table_import.plan import FIRST_ROW, NO_COLUMNS, NO_PATIENTS, plan_import

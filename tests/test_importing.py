@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 from studies import beside
 
+from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.clinical.field import Absent, Kind
 from napari_wsimil.clinical.schema import ClinicalSchema, schema_text
-from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.cohort.table_formats import open_table
 from napari_wsimil.study.audit_log import Act
 from napari_wsimil.study.create_study import Study, create_study, open_study, study_of_folder

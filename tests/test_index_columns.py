@@ -11,8 +11,8 @@ import pyarrow.parquet
 import pytest
 
 from napari_wsimil.cli.main import main
+from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.cohort.manifest import Split, read_manifest
-from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.cohort.table_formats import open_table
 from napari_wsimil.cohort.table_import.plan import plan_import
 from napari_wsimil.cohort.table_import.summary import report_lines

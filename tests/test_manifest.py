@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.clinical.field import Absent, Field, Kind
 from napari_wsimil.clinical.schema import ClinicalSchema
 from napari_wsimil.cohort.manifest import Manifest, Split, read_manifest

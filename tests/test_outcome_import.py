@@ -12,10 +12,10 @@ import torch
 from cohorts import make_bag
 
 from napari_wsimil.cli.main import main
+from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.clinical.schema import NO_FIELDS, named_schema
 from napari_wsimil.cohort.endpoint import Endpoint
 from napari_wsimil.cohort.manifest import read_manifest
-from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.cohort.table_formats import open_table
 from napari_wsimil.cohort.table_import.plan import FIRST_ROW, NO_COLUMNS, plan_import
 from napari_wsimil.cohort.table_import.summary import report_lines

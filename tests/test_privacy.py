@@ -18,9 +18,9 @@ from cohorts import CLASSES, SPLITS, make_bag
 from studies import SCHEMA, as_wal, beside, record
 
 from napari_wsimil.cli.main import main
+from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.clinical.field import Kind
 from napari_wsimil.cohort.manifest import Patient, SlideRow, Split
-from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.features.importers.open import open_bag
 from napari_wsimil.features.store import save_bag
 from napari_wsimil.study.audit_log import Act

@@ -11,7 +11,7 @@ import pytest
 from studies import as_version_1, of_a_later_version, record_history, small_study
 
 from napari_wsimil.cli.main import main
-from napari_wsimil.cohort.table import RecordError
+from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.study.audit_log import Act
 from napari_wsimil.study.create_study import StudyError, open_study
 from napari_wsimil.study.predictions import Answer, Verdict

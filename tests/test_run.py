@@ -16,8 +16,8 @@ import torch
 from cohorts import CLASSES, SPLITS, D, write_folder, write_manifest
 
 from napari_wsimil.cli.main import main
+from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.cohort.class_folder import read_folder
-from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.models import MODELS
 from napari_wsimil.training import dataset as cohort
 from napari_wsimil.training.checkpoint import CheckpointError, load_checkpoint

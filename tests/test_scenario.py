@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 from records import WARD, make_cohort
 
+from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.clinical.field import Absent
 from napari_wsimil.clinical.scenario import Scenario, read_scenario, write_scenario
-from napari_wsimil.cohort.table import RecordError
 
 if TYPE_CHECKING:
     from pathlib import Path

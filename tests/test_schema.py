@@ -14,9 +14,10 @@ from records import with_inputs
 
 import napari_wsimil
 from napari_wsimil.clinical.encoding import channels, encode, fit_statistics
+from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.clinical.field import Absent, Field, Kind
 from napari_wsimil.clinical.schema import ClinicalSchema, Record, read_schema, write_schema
-from napari_wsimil.cohort.table import RecordError, read_table
+from napari_wsimil.cohort.table import read_table
 from napari_wsimil.synthetic.clinical import BLOOD, INTERVIEW, VARIABLES
 
 RESOURCES = Path(napari_wsimil.__file__).parent / "resources"
@@ -320,7 +321,7 @@ def test_the_tcga_schema_reads_a_real_export(data: Path) -> None:
 
 def test_the_study_does_not_load_torch() -> None:
     code = (
-        "import sys, napari_wsimil.cohort.manifest, napari_wsimil.clinical.encoding, "
+        "import sys, napari_wsimil.cohort.manifest, napari_wsimil.study.tokens, "
         "napari_wsimil.cohort.table_import.plan; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from napari_wsimil.cli.main import main
+from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.clinical.schema import NO_FIELDS
 from napari_wsimil.cohort.endpoint import Endpoint
 from napari_wsimil.cohort.manifest import Patient, SlideRow
-from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.cohort.table_import.plan import FIRST_ROW, NO_COLUMNS
 from napari_wsimil.cohort.table_import.summary import report_lines
 from napari_wsimil.gui.text import study_facts

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from studies import SCHEMA, beside, first_patient, record, record_history, small_study
 
+from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.clinical.field import Absent, Field, Kind
 from napari_wsimil.clinical.schema import ClinicalSchema, Record
 from napari_wsimil.cohort.manifest import Patient, SlideRow, Split
-from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.study.create_study import Study, Unit, create_study, open_study, study_of_folder
 from napari_wsimil.study.file_links import Link
 from napari_wsimil.study.records import Changed

@@ -13,10 +13,10 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QDialog, QInputDialog
 from studies import damage, of_a_later_version, small_study
 
+from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.clinical.field import Absent
 from napari_wsimil.clinical.schema import NO_FIELDS, named_schema
 from napari_wsimil.cohort.manifest import Patient, SlideRow
-from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.cohort.table_import.column_plan import FIELD, NOTHING, is_use
 from napari_wsimil.cohort.table_import.plan import ImportPlan
 from napari_wsimil.features.importers.base import Confirmed

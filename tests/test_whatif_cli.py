@@ -15,11 +15,12 @@ import pytest
 from records import CLASSES, WARD, make_cohort, make_reader, make_slide
 
 from napari_wsimil.cli.main import main
+from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.clinical.field import Absent
 from napari_wsimil.clinical.scenario import read_scenario
 from napari_wsimil.clinical.schema import write_schema
 from napari_wsimil.cohort.manifest import Patient, Split, read_manifest
-from napari_wsimil.cohort.table import RecordError, write_table
+from napari_wsimil.cohort.table import write_table
 from napari_wsimil.explain.predict import predict
 from napari_wsimil.features.store import save_bag
 from napari_wsimil.study.audit_log import Act

@@ -12,7 +12,7 @@ from napari_wsimil.cli import options as opt
 from napari_wsimil.cli import privacy as _cli_privacy
 from napari_wsimil.cli.console import SOME_FAILED, follow, report, warn
 from napari_wsimil.cli.study import Folder, SchemaName, Why, verbs
-from napari_wsimil.cohort.table import RecordError
+from napari_wsimil.clinical.errors import RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

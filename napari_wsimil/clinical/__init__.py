@@ -1,1 +1,1 @@
-"""Clinical records: schema, fields, rules, scenarios, encoding."""
+"""Clinical records: schema, fields, rules, encoding for models, scenarios."""

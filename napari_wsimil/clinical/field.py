@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from napari_wsimil.cohort.table import RecordError
+from napari_wsimil.clinical.errors import RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

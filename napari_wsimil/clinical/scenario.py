@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from napari_wsimil.cohort.table import RecordError
+from napari_wsimil.clinical.errors import RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.clinical.field import MARKERS, Absent, Field, Kind
 from napari_wsimil.clinical.rules import parse_rule
-from napari_wsimil.cohort.table import RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from napari_wsimil.clinical.field import Value
+
+#: Where the schemas lie that come with the program.
+SHIPPED = Path(__file__).parents[1] / "resources" / "schemas"
 
 
 @dataclass(frozen=True)
@@ -186,25 +189,6 @@ def validated(content: Mapping[str, Any], where: str) -> ClinicalSchema:
         raise RecordError(f"{where}: {place + ': ' if place else ''}{reason}") from error
 
 
-def _cell(field: Field, cells: Mapping[str, str]) -> str:
-    headers = (field.name, *field.columns)
-    return next((cells[header] for header in headers if header in cells), "")
-
-
-def _close(name: str, fields: Mapping[str, Field]) -> str:
-    near = difflib.get_close_matches(name, fields, n=1)
-    return f": did you mean {near[0]!r}?" if near else ""
-
-
-def _plain(value: Value) -> object:
-    if isinstance(value, Absent):
-        return {"absent": value.value}
-    return {"day": value.isoformat()} if isinstance(value, date) else value
-
-
-#: Where the schemas lie that come with the program.
-SHIPPED = Path(__file__).parents[1] / "resources" / "schemas"
-
 #: The schema of a study that has no records yet.
 NO_FIELDS = ClinicalSchema(name="none", description="no clinical fields yet", fields=())
 
@@ -258,3 +242,19 @@ def schema_text(schema: ClinicalSchema) -> str:
         plain, sort_keys=False, allow_unicode=True, width=100, default_flow_style=None
     )
     return text
+
+
+def _cell(field: Field, cells: Mapping[str, str]) -> str:
+    headers = (field.name, *field.columns)
+    return next((cells[header] for header in headers if header in cells), "")
+
+
+def _close(name: str, fields: Mapping[str, Field]) -> str:
+    near = difflib.get_close_matches(name, fields, n=1)
+    return f": did you mean {near[0]!r}?" if near else ""
+
+
+def _plain(value: Value) -> object:
+    if isinstance(value, Absent):
+        return {"absent": value.value}
+    return {"day": value.isoformat()} if isinstance(value, date) else value

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.cohort.manifest import Manifest, Patient, SlideRow
-from napari_wsimil.cohort.table import RecordError
 
 #: Endings of files of features.
 SUFFIXES = (".h5", ".hdf5")

@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
-from napari_wsimil.cohort.table import RecordError, Table, TableRow
+from napari_wsimil.clinical.errors import RecordError
+from napari_wsimil.cohort.table import Table, TableRow
 from napari_wsimil.cohort.table_import.headers import DAYS, VITAL, stem
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.clinical.field import MARKERS
 from napari_wsimil.cohort.endpoint import Endpoint, with_outcome
 from napari_wsimil.cohort.table import RecordError, Table, TableRow, read_table

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_wsimil.clinical.errors import RecordError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -23,10 +25,6 @@ _INDEX = re.compile(r"Unnamed: \d+(\.\d+)?|__index_level_\d+__")
 
 #: Columns of a split file.
 _PARTS = {"train", "val", "valid", "validation", "test"}
-
-
-class RecordError(ValueError):
-    """A table, schema or record is not valid; the message names file, row, column, value."""
 
 
 @dataclass(frozen=True)

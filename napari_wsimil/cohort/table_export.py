@@ -14,10 +14,10 @@ import pyarrow
 import pyarrow.parquet
 from openpyxl.cell import WriteOnlyCell
 
+from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.clinical.field import Absent, Field, Kind
 from napari_wsimil.cohort.endpoint import UNKNOWN, Endpoint, kind_of
 from napari_wsimil.cohort.formula_escape import inert
-from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.cohort.table_import.headers import DAYS
 
 if TYPE_CHECKING:

@@ -18,10 +18,11 @@ import pyarrow
 import pyarrow.parquet
 from openpyxl.utils import get_column_letter
 
+from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.cohort.cbioportal import ARCHIVES, clinical_files
 from napari_wsimil.cohort.cell_text import DIGITS, CellText, text_in_cell, text_of_float
 from napari_wsimil.cohort.formula_escape import bare
-from napari_wsimil.cohort.table import Heading, RecordError, Table, TableRow, csv_cells, table_of
+from napari_wsimil.cohort.table import Heading, Table, TableRow, csv_cells, table_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

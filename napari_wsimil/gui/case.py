@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_wsimil.cohort.table import RecordError
+from napari_wsimil.clinical.errors import RecordError
 
 if TYPE_CHECKING:
     from napari_wsimil.clinical.field import Value

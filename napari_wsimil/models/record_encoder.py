@@ -8,9 +8,9 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from napari_wsimil.clinical.encoding import Moments, channels, encode, fit_statistics
+from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.clinical.field import Absent, Kind
 from napari_wsimil.clinical.schema import ClinicalSchema  # noqa: TC001  # pydantic reads it
-from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.features.bag import ClinicalTokens
 
 if TYPE_CHECKING:

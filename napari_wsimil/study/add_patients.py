@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 from sqlalchemy.orm import selectinload
 
-from napari_wsimil.cohort.table import RecordError
+from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.study.audit_entry import Act, Entry, append, drafted, per_field
 from napari_wsimil.study.file_links import CONFIRMED, Place
 from napari_wsimil.study.health import StudyError

@@ -7,7 +7,7 @@ import sqlite3
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from napari_wsimil.cohort.table import RecordError
+from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.study.orm import APPLICATION, VERSION
 
 if TYPE_CHECKING:

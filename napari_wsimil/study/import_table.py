@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_wsimil.cohort.table import RecordError
+from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.cohort.table_export import write_cohort_table
 from napari_wsimil.cohort.table_formats import open_table, other_sheets
 from napari_wsimil.cohort.table_import.plan import ImportPlan, plan_import

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Self
 import yaml
 from sqlalchemy import select
 
+from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.clinical.schema import ClinicalSchema, schema_text, validated
 from napari_wsimil.cohort.endpoint import Endpoint
 from napari_wsimil.cohort.manifest import Manifest, Patient
-from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.study.add_patients import Added, Addition
 from napari_wsimil.study.audit_entry import Act, append, drafted, per_field
 from napari_wsimil.study.audit_log import Ledger

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 from sqlalchemy.orm import selectinload
 
+from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.cohort.manifest import Patient, SlideRow, Split
-from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.study.file_links import CONFIRMED, Place, resolved
 from napari_wsimil.study.orm import StoredPatient, StoredSlide
 from napari_wsimil.study.records import held

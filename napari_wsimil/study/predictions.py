@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 from sqlalchemy.orm import joinedload
 
-from napari_wsimil.cohort.table import RecordError
+from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.study.audit_entry import Act, append, drafted
 from napari_wsimil.study.orm import StoredPatient, StoredPrediction, StoredReview
 

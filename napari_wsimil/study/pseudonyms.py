@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from platformdirs import user_data_path
 
-from napari_wsimil.cohort.table import RecordError
+from napari_wsimil.clinical.errors import RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

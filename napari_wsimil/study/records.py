@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
-from napari_wsimil.cohort.table import RecordError
+from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.study.audit_entry import Act, Effect, Entry, append, drafted, per_field
 from napari_wsimil.study.audit_log import read_entries
 from napari_wsimil.study.health import StudyError

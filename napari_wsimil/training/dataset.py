@@ -9,8 +9,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, overload
 
+from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.cohort.manifest import Split, read_manifest
-from napari_wsimil.cohort.table import RecordError, read_table
+from napari_wsimil.cohort.table import read_table
 from napari_wsimil.features.bag_facts import facts_of
 from napari_wsimil.features.importers.base import Confirmed
 from napari_wsimil.features.importers.open import open_confirmed

@@ -14,8 +14,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
+from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.cohort.class_folder import SUFFIXES
-from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.features.hdf5 import open_h5, read_attrs
 from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.training.dataset import feature_path

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.clinical.schema import read_schema
 from napari_wsimil.cohort.class_folder import read_folder
-from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.models import model_class
 from napari_wsimil.study.create_study import StudyError, is_study, open_study
 from napari_wsimil.training.cases import unit_of

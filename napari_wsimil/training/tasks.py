@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from napari_wsimil.cohort.table import RecordError
+from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.models.losses import Survival
 from napari_wsimil.training.cases import FollowUp
 from napari_wsimil.training.survival_metrics import time_bins

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import h5py
 
-from napari_wsimil.cohort.table import RecordError
+from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.features.hdf5 import open_h5, read_attrs
 from napari_wsimil.features.seal import SEAL
 from napari_wsimil.features.store import save_bag

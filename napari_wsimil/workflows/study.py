@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from napari_wsimil.cohort.table import RecordError
+from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.cohort.table_formats import workbook_sheets
 from napari_wsimil.gui.case import Case
 from napari_wsimil.gui.text import restored_message

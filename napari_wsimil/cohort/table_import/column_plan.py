@@ -7,8 +7,9 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.clinical.field import Absent, Field, Kind
-from napari_wsimil.cohort.table import Heading, RecordError
+from napari_wsimil.cohort.table import Heading
 from napari_wsimil.cohort.table_import.cell_parsing import (
     AMBIGUOUS,
     absence,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.clinical.field import Absent
 from napari_wsimil.clinical.schema import ClinicalSchema, Record
 from napari_wsimil.cohort.identifiers import with_identifiers
@@ -19,7 +20,6 @@ from napari_wsimil.cohort.slide_rows import (
     with_own,
     without_varying,
 )
-from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.cohort.table_import.column_plan import Column, ask_of_na, draft
 from napari_wsimil.cohort.table_import.outcome import Outcome, as_outcome, marked, outcome_of
 from napari_wsimil.cohort.table_import.questions import Asked, Question

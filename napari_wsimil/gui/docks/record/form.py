@@ -8,10 +8,10 @@ import numpy as np
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLineEdit, QToolButton, QVBoxLayout, QWidget
 
+from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.clinical.field import Absent
 from napari_wsimil.clinical.rules import parse_rule
 from napari_wsimil.clinical.schema import Record
-from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.gui.docks.record.field import FieldRow
 from napari_wsimil.gui.widgets.basic import Fold
 

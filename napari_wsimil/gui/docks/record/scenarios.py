@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QMenu, QToolButton, QWidget
 
+from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.clinical.field import Absent
 from napari_wsimil.clinical.scenario import Scenario, read_scenario, write_scenario
-from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.gui import settings as memory
 from napari_wsimil.gui.names import NAMES
 

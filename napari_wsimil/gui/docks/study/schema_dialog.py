@@ -27,9 +27,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.clinical.field import Field, Kind
 from napari_wsimil.clinical.schema import validated
-from napari_wsimil.cohort.table import RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
