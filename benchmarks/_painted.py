@@ -15,7 +15,8 @@ import numpy as np
 
 from napari_wsimil.clinical.field import Absent
 from napari_wsimil.clinical.schema import Record, read_schema
-from napari_wsimil.cohort.manifest import Split, read_manifest
+from napari_wsimil.cohort.manifest import Split
+from napari_wsimil.cohort.manifest_file import read_manifest
 from napari_wsimil.features.encoders.factory import create_encoder
 from napari_wsimil.features.extraction import extract_features
 from napari_wsimil.features.store import is_finished, load_bag

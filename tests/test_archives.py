@@ -12,7 +12,7 @@ import pytest
 
 from napari_wsimil.cli.main import main
 from napari_wsimil.clinical.errors import RecordError
-from napari_wsimil.cohort import cbioportal as archives
+from napari_wsimil.cohort import cbioportal
 from napari_wsimil.cohort.table_formats import open_table
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def test_an_archive_that_unpacks_to_too_much_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, bound: str, value: int
 ) -> None:
     path = packed(tmp_path / f"bomb{ending}")
-    monkeypatch.setattr(archives, bound, value)
+    monkeypatch.setattr(cbioportal, bound, value)
     with pytest.raises(RecordError, match="unpacks to more than any study has"):
         open_table(path)
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from napari_wsimil.cli.main import main
-from napari_wsimil.cohort.manifest import SlideRow, read_manifest
+from napari_wsimil.cohort.manifest import SlideRow
+from napari_wsimil.cohort.manifest_file import read_manifest
 from napari_wsimil.features.encoders.factory import create_encoder
 from napari_wsimil.features.extraction import extract_features
 from napari_wsimil.features.store import load_bag, save_bag

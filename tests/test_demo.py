@@ -13,7 +13,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from napari_wsimil.clinical.schema import read_schema
-from napari_wsimil.cohort.manifest import Split, read_manifest
+from napari_wsimil.cohort.manifest import Split
+from napari_wsimil.cohort.manifest_file import read_manifest
 from napari_wsimil.explain.predict import Prediction, predict
 from napari_wsimil.explain.sensitivity import ranked, sweep
 from napari_wsimil.features.encoders.factory import create_encoder

@@ -13,7 +13,8 @@ from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.clinical.field import Field, Kind
 from napari_wsimil.clinical.schema import NO_FIELDS, ClinicalSchema, Record
 from napari_wsimil.cohort.endpoint import Endpoint, kind_of
-from napari_wsimil.cohort.manifest import Patient, read_manifest
+from napari_wsimil.cohort.manifest import Patient
+from napari_wsimil.cohort.manifest_file import read_manifest
 from napari_wsimil.cohort.table_formats import open_table
 from napari_wsimil.cohort.table_import.plan import plan_import
 from napari_wsimil.gui.docks.study.cohort_view import CohortView, Said

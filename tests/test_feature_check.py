@@ -11,7 +11,7 @@ import torch
 from cohorts import SPLITS, make_bag, write_manifest
 
 from napari_wsimil.cli.main import main
-from napari_wsimil.cohort.barcodes import participant
+from napari_wsimil.cohort.table_import.slide_matching import participant
 from napari_wsimil.features.store import load_bag, save_bag
 from napari_wsimil.training.checkpoint import load_checkpoint
 

@@ -14,7 +14,8 @@ import pytest
 from napari_wsimil.cli.main import main
 from napari_wsimil.clinical.field import Field, Kind
 from napari_wsimil.clinical.schema import ClinicalSchema
-from napari_wsimil.cohort.manifest import Patient, SlideRow, read_manifest
+from napari_wsimil.cohort.manifest import Patient, SlideRow
+from napari_wsimil.cohort.manifest_file import read_manifest
 from napari_wsimil.features.checks import Verdict
 from napari_wsimil.features.importers.base import Confirmed, Tool
 from napari_wsimil.features.matching import Survey, survey_features

@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 
 from napari_wsimil.clinical.errors import RecordError
-from napari_wsimil.cohort.formula_escape import bare, inert
+from napari_wsimil.cohort.cell_text import bare, inert
 from napari_wsimil.cohort.table import LONGEST
 from napari_wsimil.cohort.table_formats import open_table, workbook_sheets
 

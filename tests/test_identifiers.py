@@ -12,10 +12,16 @@ import pytest
 
 from napari_wsimil.cli.main import main
 from napari_wsimil.clinical.errors import RecordError
-from napari_wsimil.cohort.identifiers import AS_STORED, NAME, NOBODY, PASS_OVER, WITHOUT_DECIMALS
-from napari_wsimil.cohort.manifest import read_manifest
+from napari_wsimil.cohort.manifest_file import read_manifest
 from napari_wsimil.cohort.table_formats import open_table
 from napari_wsimil.cohort.table_import.plan import plan_import
+from napari_wsimil.cohort.table_import.roles import (
+    AS_STORED,
+    NAME,
+    NOBODY,
+    PASS_OVER,
+    WITHOUT_DECIMALS,
+)
 from napari_wsimil.study.create_study import open_study
 
 if TYPE_CHECKING:

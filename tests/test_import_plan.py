@@ -16,9 +16,9 @@ from napari_wsimil.clinical.schema import ClinicalSchema, read_schema
 from napari_wsimil.cohort.manifest import Patient, SlideRow
 from napari_wsimil.cohort.table_formats import open_table
 from napari_wsimil.cohort.table_import.cell_parsing import stage_of
+from napari_wsimil.cohort.table_import.event_inference import NO_EVENT, OTHER_COLUMNS
 from napari_wsimil.cohort.table_import.plan import FIRST_ROW, NO_COLUMNS, NO_PATIENTS, plan_import
 from napari_wsimil.cohort.table_import.summary import report_lines
-from napari_wsimil.cohort.table_import.type_inference import NO_EVENT, OTHER_COLUMNS
 
 SCHEMAS = Path(napari_wsimil.__file__).parent / "resources" / "schemas"
 

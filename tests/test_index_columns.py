@@ -12,7 +12,8 @@ import pytest
 
 from napari_wsimil.cli.main import main
 from napari_wsimil.clinical.errors import RecordError
-from napari_wsimil.cohort.manifest import Split, read_manifest
+from napari_wsimil.cohort.manifest import Split
+from napari_wsimil.cohort.manifest_file import read_manifest
 from napari_wsimil.cohort.table_formats import open_table
 from napari_wsimil.cohort.table_import.plan import plan_import
 from napari_wsimil.cohort.table_import.summary import report_lines

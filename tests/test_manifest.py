@@ -9,7 +9,8 @@ import pytest
 from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.clinical.field import Absent, Field, Kind
 from napari_wsimil.clinical.schema import ClinicalSchema
-from napari_wsimil.cohort.manifest import Manifest, Split, read_manifest
+from napari_wsimil.cohort.manifest import Manifest, Split
+from napari_wsimil.cohort.manifest_file import read_manifest
 from napari_wsimil.cohort.table import RecordError
 
 SCHEMA = ClinicalSchema(

@@ -15,11 +15,11 @@ from napari_wsimil.cli.main import main
 from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.clinical.schema import NO_FIELDS, named_schema
 from napari_wsimil.cohort.endpoint import Endpoint
-from napari_wsimil.cohort.manifest import read_manifest
+from napari_wsimil.cohort.manifest_file import read_manifest
 from napari_wsimil.cohort.table_formats import open_table
+from napari_wsimil.cohort.table_import.event_inference import IN_NONE, OTHER_COLUMNS
 from napari_wsimil.cohort.table_import.plan import FIRST_ROW, NO_COLUMNS, plan_import
 from napari_wsimil.cohort.table_import.summary import report_lines
-from napari_wsimil.cohort.table_import.type_inference import IN_NONE, OTHER_COLUMNS
 from napari_wsimil.features.store import save_bag
 from napari_wsimil.study.create_study import DATABASE, StudyError, create_study, open_study
 from napari_wsimil.study.import_table import import_table, plan_for

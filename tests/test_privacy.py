@@ -459,7 +459,7 @@ from pathlib import Path
 from cohorts import make_bag
 from napari_wsimil.features.store import save_bag
 from napari_wsimil.cli.main import main
-from napari_wsimil.cohort.manifest import Patient, SlideRow
+from napari_wsimil.study.manifest import Patient, SlideRow
 from napari_wsimil.study.pseudonyms import default_key, read_key
 from napari_wsimil.study.create_study import open_study
 folder, model = Path(sys.argv[1]), sys.argv[2]

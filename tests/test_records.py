@@ -17,7 +17,8 @@ from napari_wsimil.cli.main import main
 from napari_wsimil.clinical.encoding import encode, fit_statistics
 from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.clinical.schema import ClinicalSchema, read_schema
-from napari_wsimil.cohort.manifest import SlideRow, read_manifest
+from napari_wsimil.cohort.manifest import SlideRow
+from napari_wsimil.cohort.manifest_file import read_manifest
 from napari_wsimil.explain.predict import predict, predict_patient
 from napari_wsimil.features.bag import Bag
 from napari_wsimil.features.store import load_bag, save_bag

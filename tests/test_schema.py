@@ -322,7 +322,7 @@ def test_the_tcga_schema_reads_a_real_export(data: Path) -> None:
 def test_the_study_does_not_load_torch() -> None:
     code = (
         "import sys, napari_wsimil.cohort.manifest, napari_wsimil.clinical.encoding, "
-        "napari_wsimil.cohort.table_import.plan; sys.exit('torch' in sys.modules)"
+        "napari_wsimil.study.import_table; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

@@ -17,7 +17,8 @@ from studies import as_version_2, damage
 from napari_wsimil.cli.main import main
 from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.clinical.schema import NO_FIELDS
-from napari_wsimil.cohort.manifest import Manifest, Patient, SlideRow, Split, read_manifest
+from napari_wsimil.cohort.manifest import Manifest, Patient, SlideRow, Split
+from napari_wsimil.cohort.manifest_file import read_manifest
 from napari_wsimil.cohort.table_import.summary import report_lines
 from napari_wsimil.features.store import save_bag
 from napari_wsimil.gui.docks.study.cohort_view import CohortView, Said

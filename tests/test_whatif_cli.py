@@ -19,7 +19,8 @@ from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.clinical.field import Absent
 from napari_wsimil.clinical.scenario import read_scenario
 from napari_wsimil.clinical.schema import write_schema
-from napari_wsimil.cohort.manifest import Patient, Split, read_manifest
+from napari_wsimil.cohort.manifest import Patient, Split
+from napari_wsimil.cohort.manifest_file import read_manifest
 from napari_wsimil.cohort.table import write_table
 from napari_wsimil.explain.predict import predict
 from napari_wsimil.features.store import save_bag

@@ -150,8 +150,9 @@ def _checkpoint(path: Path, identifying: bool) -> Facts:
 
 
 def _manifest(path: Path, identifying: bool) -> Facts:
-    from napari_wsimil.cohort.manifest import Split, read_manifest
-    from napari_wsimil.cohort.time_to_event import outcome_of_patient, tally
+    from napari_wsimil.cohort.endpoint import tally
+    from napari_wsimil.cohort.manifest import Split, outcome_of_patient
+    from napari_wsimil.cohort.manifest_file import read_manifest
 
     manifest = read_manifest(path)
     patients = manifest.patients

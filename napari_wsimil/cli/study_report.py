@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_wsimil.clinical.field import Absent
 from napari_wsimil.cohort.endpoint import NOT_STATED
-from napari_wsimil.cohort.time_to_event import tally_of
+from napari_wsimil.cohort.manifest import tally_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,1 +1,1 @@
-"""Cohorts: manifests and tables."""
+"""Cohorts: manifests, and tables of patients read and written."""

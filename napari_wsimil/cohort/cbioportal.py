@@ -1,6 +1,6 @@
-"""Archives: the clinical tables in a study of cBioPortal as it is given out, packed.
+"""Clinical tables in packed cBioPortal studies.
 
-Nothing is unpacked to the disk: every member is looked at, tables alone are read, to memory.
+Nothing is unpacked to the disk: every member is checked, only tables are read, into memory.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz")
 LARGEST, LARGEST_TABLE, LARGEST_HEADER, MOST = 16 * 2**30, 128 * 2**20, 2**20, 100_000
 
 _CLINICAL = re.compile(r"data(_bcr)?_clinical.*\.txt")
+
 _SPECIAL = (
     *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
     *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),

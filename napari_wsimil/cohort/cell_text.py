@@ -1,11 +1,16 @@
-"""CellText: the text that a spreadsheet shows in a cell, and doubts about it as an identifier."""
+"""Text of cells: absence, identifiers as shown, escaped formulas."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from napari_wsimil.clinical.field import MARKERS, Absent
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 #: Excel keeps this many digits of a number; float64 keeps as many of every number.
 DIGITS = 15
@@ -14,10 +19,47 @@ DIGITS = 15
 _GENERAL_DIGITS = 11
 
 _ERROR = re.compile(r"#(REF!|VALUE!|NAME\?|DIV/0!|NUM!|NULL!)")
+
 _GENERAL = ("General", "@", "")
+
 _ISO_DATE = re.compile(r"yyyy\\?-mm\\?-dd(;@)?", re.IGNORECASE)
+
 #: Digits of a number format, and characters around them that are shown as they are.
 _PARTS = re.compile(r'(?P<digit>[0#])|"(?P<quoted>[^"]*)"|\\(?P<escaped>.)|(?P<literal>[-+ ()$:])')
+
+#: What begins a formula in some spreadsheet, after any apostrophes that already guard it.
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+
+#: How the GDC writes that a property has no value: no guarded text.
+_GDC_EMPTY = "'--"
+
+#: What public sources write for absence, casefolded, beside our own words.
+SOURCE_WORDS: Mapping[str, Absent] = {
+    "'--": Absent.MISSING,  # GDC: the property has no value
+    "--": Absent.MISSING,
+    "-": Absent.MISSING,
+    ".": Absent.MISSING,
+    "nan": Absent.MISSING,
+    "null": Absent.MISSING,
+    "not available": Absent.MISSING,
+    "[not available]": Absent.MISSING,  # TCGA Biotab, cBioPortal
+    "not submitted": Absent.MISSING,
+    "[not submitted]": Absent.MISSING,
+    "not reported": Absent.UNKNOWN,  # GDC
+    "[not reported]": Absent.UNKNOWN,
+    "unk": Absent.UNKNOWN,
+    "[unknown]": Absent.UNKNOWN,
+    "not evaluated": Absent.UNKNOWN,
+    "[not evaluated]": Absent.UNKNOWN,
+    "[discrepancy]": Absent.UNKNOWN,
+    "[not applicable]": Absent.NOT_APPLICABLE,
+}
+
+#: What people mean both "not available" and "not applicable" by, casefolded.
+AMBIGUOUS = ("na", "n/a", "n.a.", "#n/a", "[na]")
+
+#: What programs write where there is no name, casefolded, beside the words for absence.
+_NO_NAMES = ("none", "<na>", "nat", "#n/a", "(null)", "(blank)")
 
 
 @dataclass(frozen=True)
@@ -133,3 +175,41 @@ def _with_digits_first(text: list[str], parts: list[re.Match[str]], is_longer: b
     beyond, shown = text[0], text[1:]
     first = next(i for i, part in enumerate(parts) if part["digit"] is not None)
     return "".join((*shown[:first], beyond, *shown[first:]))
+
+
+def inert(text: str) -> str:
+    """Return the text with an apostrophe before what a spreadsheet would run.
+
+    Numbers are left as they are. `bare` gives the text back.
+    """
+    return f"'{text}" if _FORMULA.match(text) and not _is_number(text) else text
+
+
+def bare(text: str) -> str:
+    """Return the text that `inert` was given."""
+    guarded = text.startswith("'") and _FORMULA.match(text) and text != _GDC_EMPTY
+    return text[1:] if guarded else text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def absence(cell: str) -> Absent | None:
+    """Return the kind of absence a cell states; None for a value, and for "NA"."""
+    word = cell.casefold()
+    return MARKERS.get(word, SOURCE_WORDS.get(word))
+
+
+def says(cell: str) -> bool:
+    """Return whether a cell states something: it has no word for absence, nor "NA"."""
+    return absence(cell) is None and cell.casefold() not in AMBIGUOUS
+
+
+def may_be_nobody(cell: str) -> bool:
+    """Return whether a cell that should name somebody may name nobody: NA, nan, None."""
+    return not says(cell) or cell.casefold() in _NO_NAMES

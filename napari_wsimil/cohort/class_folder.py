@@ -1,4 +1,4 @@
-"""Folder of bags: a cohort without a manifest, one subfolder of feature files per class."""
+"""Cohorts without a manifest: one subfolder of feature files per class."""
 
 from __future__ import annotations
 

@@ -1,17 +1,18 @@
-"""Endpoint: kind, unit and origin of the times of a cohort, such as OS in days."""
+"""Endpoints such as OS in days, and outcomes of patients."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields, replace
+from collections import Counter
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING
 
 from napari_wsimil.clinical.errors import RecordError
-from napari_wsimil.cohort.table import Table, TableRow
-from napari_wsimil.cohort.table_import.headers import DAYS, VITAL, stem
+from napari_wsimil.cohort.headers import DAYS, VITAL, stem
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
+
 
 #: The answer that a kind, a unit or an origin is not stated.
 NOT_STATED = "not stated"
@@ -33,6 +34,7 @@ ENDPOINTS = {
 }
 
 UNITS = tuple(DAYS)
+
 ORIGINS = (
     "diagnosis",
     "surgery",
@@ -52,7 +54,25 @@ _PORTAL = {
     "DFS": ("Recurred/Progressed", "DiseaseFree"),
     "PFS": ("PROGRESSION", "CENSORED"),
 }
-_TIME_COLUMN = re.compile(r"([A-Z0-9_]+)_(DAYS|WEEKS|MONTHS|YEARS|TIME)")
+
+#: Reasons for which a patient has no outcome.
+NOT_NAMED = "no time and event"
+
+NO_STATUS = "status not stated"
+
+NO_TIME = "no time at all"
+
+NO_EVENT_TIME = "event without its time"
+
+NO_ORIGIN = "origin of the time not stated"
+
+CENSORED_WITH_EVENT_TIME = "censored, yet with a time of the event"
+
+NEGATIVE = "negative time"
+
+TWO_STATUSES = "statuses disagree"
+
+TWO_TIMES = "times disagree"
 
 
 @dataclass(frozen=True)
@@ -140,42 +160,86 @@ class Endpoint:
         return cls(**{f.name: str(content.get(f.name, "")) for f in fields(cls)})
 
 
-def exported_endpoint(columns: Mapping[str, Collection[str]]) -> Endpoint | None:
-    """Return the endpoint whose columns an export wrote; None for none, or several.
-
-    Parameters
-    ----------
-    columns
-        The different cells by header.
-    """
-    matches = filter(None, map(_TIME_COLUMN.fullmatch, columns))
-    named = (Endpoint(m[1], m[2].lower().removeprefix("time")) for m in matches)
-    pairs = [
-        one
-        for one in named
-        if one.columns[1] in columns and {*columns[one.columns[1]]} <= {"", "0", "1"}
-    ]
-    return pairs[0] if len(pairs) == 1 else None
-
-
-def with_outcome(table: Table) -> tuple[Table, Endpoint]:
-    """Return a table with `time` and `event`, and which outcome they are of."""
-    cells = {header: {row.cells[header] for row in table.rows} for header in table.columns}
-    endpoint = None if {"time", "event"} & {*table.columns} else exported_endpoint(cells)
-    if endpoint is None:
-        return table, Endpoint()
-    time, event = endpoint.columns
-    rows = (
-        TableRow(
-            row.path, row.line, {**row.cells, "time": row.cells[time], "event": row.cells[event]}
-        )
-        for row in table.rows
-    )
-    return Table(table.path, (*table.columns, "time", "event"), tuple(rows)), endpoint
-
-
 def kind_of(header: str) -> str:
     """Return the kind of endpoint that a header names, "OS" of vital_status, "" for none."""
     family = stem(header)
     kind = "OS" if family == VITAL else re.sub(r"[^A-Z0-9]+", "_", family.upper()).strip("_")
     return "" if kind == UNKNOWN else kind
+
+
+@dataclass(frozen=True)
+class TimeToEvent:
+    """Time and event of one patient; both None where `problem` has the reason."""
+
+    time: float | None = None
+    event: bool | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Counts of outcomes.
+
+    Attributes
+    ----------
+    events, censored
+        How many patients (or slides) have an outcome, by whether the event happened.
+    without
+        How many patients have none, by reason.
+    zero
+        How many of the patients with an outcome have the time 0.
+    noun
+        "slide" where slides are counted.
+    patients
+        Counts of the patients beside them, where a table states outcomes of patients too.
+    """
+
+    events: int = 0
+    censored: int = 0
+    without: Mapping[str, int] = field(default_factory=dict)
+    zero: int = 0
+    noun: str = "patient"
+    patients: Tally | None = None
+
+    @property
+    def known(self) -> int:
+        """How many patients or slides have an outcome."""
+        return self.events + self.censored
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the counts as the command line prints them."""
+        patients = self.patients
+        return {
+            "outcomes_per": self.noun,
+            "with_outcome": self.known,
+            "events": self.events,
+            "time_zero": self.zero,
+            "without_outcome": dict(self.without),
+            **({"outcomes_of_patients": patients.to_dict()} if patients else {}),
+        }
+
+
+def tally_words(counts: Tally) -> Iterator[str]:
+    """Yield the counts in sentences: cases with an outcome, and those without, by reason."""
+    events = _of(counts.events, "event")
+    yield f"{_of(counts.known, counts.noun)} with an outcome: {events}, {counts.censored} censored"
+    if counts.zero:
+        yield f"{counts.zero} of them have the time 0, which is kept as it is"
+    if counts.without:
+        reasons = ", ".join(f"{why}: {n}" for why, n in counts.without.items())
+        yield f"{_of(sum(counts.without.values()), counts.noun)} without an outcome ({reasons})"
+    if counts.patients is not None:
+        yield from (f"beside the slides, {line}" for line in tally_words(counts.patients))
+
+
+def _of(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def tally(outcomes: Iterable[TimeToEvent], noun: str = "patient") -> Tally:
+    """Return the counts of some outcomes."""
+    outcomes = tuple(outcomes)
+    events = Counter(one.event for one in outcomes if one.event is not None)
+    without = Counter(one.problem for one in outcomes if one.event is None)
+    zero = sum(one.time == 0 for one in outcomes)
+    return Tally(events[True], events[False], dict(without.most_common()), zero, noun)

@@ -1,4 +1,4 @@
-"""Table: the cells of a file, as text, with the line each row came from."""
+"""Tables of text with the line number of each row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exports: a cohort as a table in the files people have."""
+"""Cohorts written as tables."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from openpyxl.cell import WriteOnlyCell
 
 from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.clinical.field import Absent, Field, Kind
+from napari_wsimil.cohort.cell_text import inert
 from napari_wsimil.cohort.endpoint import UNKNOWN, Endpoint, kind_of
-from napari_wsimil.cohort.formula_escape import inert
-from napari_wsimil.cohort.table_import.headers import DAYS
+from napari_wsimil.cohort.headers import DAYS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,6 +38,7 @@ _CBIOPORTAL_WORDS = {
     Absent.UNKNOWN: "[Unknown]",
     Absent.NOT_APPLICABLE: "[Not Applicable]",
 }
+
 _CBIOPORTAL_TYPES = {Kind.NUMBER: "NUMBER", Kind.BOOLEAN: "BOOLEAN"}
 
 _Rows: TypeAlias = Iterator[tuple[str, ...]]

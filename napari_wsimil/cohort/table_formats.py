@@ -1,4 +1,4 @@
-"""Formats: tables of patients in the files people have, read as text."""
+"""Tables of patients as CSV, TSV, XLSX, Parquet or cBioPortal files."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ from openpyxl.utils import get_column_letter
 
 from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.cohort.cbioportal import ARCHIVES, clinical_files
-from napari_wsimil.cohort.cell_text import DIGITS, CellText, text_in_cell, text_of_float
-from napari_wsimil.cohort.formula_escape import bare
+from napari_wsimil.cohort.cell_text import DIGITS, CellText, bare, text_in_cell, text_of_float
 from napari_wsimil.cohort.table import Heading, Table, TableRow, csv_cells, table_of
 
 if TYPE_CHECKING:

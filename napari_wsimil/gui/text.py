@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_wsimil.cohort.time_to_event import NOT_NAMED, tally_of, tally_words
+from napari_wsimil.cohort.endpoint import NOT_NAMED, tally_words
+from napari_wsimil.cohort.manifest import tally_of
 from napari_wsimil.explain.color_scale import scaled
 from napari_wsimil.explain.statistics import place_of
 from napari_wsimil.models.base import ExplanationKind

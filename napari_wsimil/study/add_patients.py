@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from napari_wsimil.clinical.schema import ClinicalSchema
+    from napari_wsimil.cohort.endpoint import Tally
     from napari_wsimil.cohort.manifest import Patient, SlideRow
-    from napari_wsimil.cohort.time_to_event import Tally
 
 #: No name of a patient or a slide is longer.
 LONGEST_NAME = 200

@@ -1,4 +1,4 @@
-"""Importing: a plan carried out on a study, and a study's cohort written to a file."""
+"""Import of tables into a study, and export of its cohort."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_wsimil.clinical.errors import RecordError
+from napari_wsimil.cohort.manifest import tally_of
 from napari_wsimil.cohort.table_export import write_cohort_table
 from napari_wsimil.cohort.table_formats import open_table, other_sheets
 from napari_wsimil.cohort.table_import.plan import ImportPlan, plan_import
-from napari_wsimil.cohort.time_to_event import tally_of
 from napari_wsimil.study.audit_log import Act
 from napari_wsimil.study.open_study import Unit
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, overload
 
 from napari_wsimil.clinical.errors import RecordError
-from napari_wsimil.cohort.manifest import Split, read_manifest
+from napari_wsimil.cohort.manifest import Split
+from napari_wsimil.cohort.manifest_file import read_manifest
 from napari_wsimil.cohort.table import read_table
 from napari_wsimil.features.bag_facts import facts_of
 from napari_wsimil.features.importers.base import Confirmed

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, TypeVar
 
-from napari_wsimil.cohort.barcodes import participant_of
+from napari_wsimil.cohort.table_import.slide_matching import participant_of
 from napari_wsimil.features.bag import reading_caveats
 from napari_wsimil.features.values import odd_norms
 from napari_wsimil.models.card import pseudonym

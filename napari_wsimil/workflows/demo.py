@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from platformdirs import user_cache_path
 
 from napari_wsimil.clinical.schema import read_schema
-from napari_wsimil.cohort.manifest import Split, read_manifest
+from napari_wsimil.cohort.manifest import Split
+from napari_wsimil.cohort.manifest_file import read_manifest
 from napari_wsimil.features.encoders.factory import create_encoder
 from napari_wsimil.features.extraction import extract_features
 from napari_wsimil.features.store import is_finished

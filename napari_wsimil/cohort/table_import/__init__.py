@@ -1,1 +1,1 @@
-"""Import of foreign tables in pure stages."""
+"""Import of tables in pure stages: infer columns, apply answers, summarize the plan."""

@@ -1,4 +1,4 @@
-"""Cells: what people write for a number, a day, an age bracket, and for none of them."""
+"""Cell parsing: numbers, dates, brackets and stages."""
 
 from __future__ import annotations
 
@@ -8,38 +8,10 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
 
-from napari_wsimil.clinical.field import MARKERS, Absent
-
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-#: What public sources write for absence, casefolded, beside our own words.
-SOURCE_WORDS: Mapping[str, Absent] = {
-    "'--": Absent.MISSING,  # GDC: the property has no value
-    "--": Absent.MISSING,
-    "-": Absent.MISSING,
-    ".": Absent.MISSING,
-    "nan": Absent.MISSING,
-    "null": Absent.MISSING,
-    "not available": Absent.MISSING,
-    "[not available]": Absent.MISSING,  # TCGA Biotab, cBioPortal
-    "not submitted": Absent.MISSING,
-    "[not submitted]": Absent.MISSING,
-    "not reported": Absent.UNKNOWN,  # GDC
-    "[not reported]": Absent.UNKNOWN,
-    "unk": Absent.UNKNOWN,
-    "[unknown]": Absent.UNKNOWN,
-    "not evaluated": Absent.UNKNOWN,
-    "[not evaluated]": Absent.UNKNOWN,
-    "[discrepancy]": Absent.UNKNOWN,
-    "[not applicable]": Absent.NOT_APPLICABLE,
-}
-
-#: What people mean both "not available" and "not applicable" by, casefolded.
-AMBIGUOUS = ("na", "n/a", "n.a.", "#n/a", "[na]")
-
-#: What programs write where there is no name, casefolded, beside the words for absence.
-_NO_NAMES = ("none", "<na>", "nat", "#n/a", "(null)", "(blank)")
+    from napari_wsimil.clinical.field import Kind, Value
 
 _BRACKET = re.compile(r"(\d+(?:\.\d+)?)\s*(?:-|–|to)\s*(\d+(?:\.\d+)?)")
 
@@ -60,24 +32,23 @@ _DAY = re.compile(r"(\d{1,2})([/.])(\d{1,2})\2(\d{4}|\d{2})")
 #: Two digits above this are a year of the last century.
 _CENTURY = 50
 
+_ROMAN = {"0": 0, "I": 1, "II": 2, "III": 3, "IV": 4}
 
-def absence(cell: str) -> Absent | None:
-    """Return the kind of absence a cell states; None for a value, and for "NA"."""
-    word = cell.casefold()
-    return MARKERS.get(word, SOURCE_WORDS.get(word))
+_NAMES = ("0", "I", "II", "III", "IV")
+
+_STAGE = re.compile(r"(?:stage\s*)?(IV|I{1,3}|[0-4])\s*([A-D]?)\s*([1-3]?)", re.IGNORECASE)
+
+_TNM = re.compile(
+    r"([cpyra]{0,3})([TNM])\s*(is|[0-4])\s*(mi|[a-d]?[1-3]?)\s*(\([a-z ]*[+-]\))?", re.IGNORECASE
+)
+
+_GRADE = re.compile(r"(?:grade\s*|G)([1-4]|IV|I{1,3})", re.IGNORECASE)
+
+#: What cannot be assessed, such as TX and MX: somebody asked, and it is not known.
+_UNASSESSED = re.compile(r"[cpyra]{0,3}[TNMG]X|stage\s*X", re.IGNORECASE)
 
 
-def says(cell: str) -> bool:
-    """Return whether a cell states something: it has no word for absence, nor "NA"."""
-    return absence(cell) is None and cell.casefold() not in AMBIGUOUS
-
-
-def may_be_nobody(cell: str) -> bool:
-    """Return whether a cell that should name somebody may name nobody: NA, nan, None."""
-    return not says(cell) or cell.casefold() in _NO_NAMES
-
-
-def number(cell: str) -> float | None:
+def parse_number(cell: str) -> float | None:
     """Return the finite number in a cell that is written with a decimal point, or None."""
     try:
         value = float(cell)
@@ -123,7 +94,7 @@ def is_score(cell: str) -> bool:
     return bool(_SCORE.fullmatch(cell))
 
 
-def bracket(cell: str) -> tuple[float, float] | None:
+def parse_bracket(cell: str) -> tuple[float, float] | None:
     """Return the ends of a bracket: (50, 59) of "50-59", (89, inf) of ">89", or None."""
     if match := _BRACKET.fullmatch(cell):
         low, high = float(match[1]), float(match[2])
@@ -136,10 +107,10 @@ def bracket(cell: str) -> tuple[float, float] | None:
     return None
 
 
-def middle(cell: str) -> float | None:
+def bracket_middle(cell: str) -> float | None:
     """Return the middle of a bracket, the known end of an open one, or the number itself."""
-    plain = number(cell)
-    ends = bracket(cell) if plain is None else None
+    plain = parse_number(cell)
+    ends = parse_bracket(cell) if plain is None else None
     if ends is None:
         return plain
     finite = [end for end in ends if math.isfinite(end)]
@@ -148,7 +119,7 @@ def middle(cell: str) -> float | None:
 
 def bracket_order(cell: str) -> tuple[float, float]:
     """Return the key by which brackets and numbers are put in order, lowest first."""
-    return bracket(cell) or (number(cell) or 0.0, number(cell) or 0.0)
+    return parse_bracket(cell) or (parse_number(cell) or 0.0, parse_number(cell) or 0.0)
 
 
 def day_first(cells: Collection[str]) -> bool | None:
@@ -164,7 +135,7 @@ def is_day(cell: str) -> bool:
     return bool(_iso(cell)) or bool(_DAY.fullmatch(cell))
 
 
-def day(cell: str, *, first: bool) -> date | None:
+def parse_day(cell: str, *, first: bool) -> date | None:
     """Return the day in a cell, or None if it is none.
 
     Parameters
@@ -192,22 +163,6 @@ def _iso(cell: str) -> date | None:
         return date.fromisoformat(cell) if cell.count("-") == 2 else None
     except ValueError:
         return None
-
-
-_ROMAN = {"0": 0, "I": 1, "II": 2, "III": 3, "IV": 4}
-
-_NAMES = ("0", "I", "II", "III", "IV")
-
-_STAGE = re.compile(r"(?:stage\s*)?(IV|I{1,3}|[0-4])\s*([A-D]?)\s*([1-3]?)", re.IGNORECASE)
-
-_TNM = re.compile(
-    r"([cpyra]{0,3})([TNM])\s*(is|[0-4])\s*(mi|[a-d]?[1-3]?)\s*(\([a-z ]*[+-]\))?", re.IGNORECASE
-)
-
-_GRADE = re.compile(r"(?:grade\s*|G)([1-4]|IV|I{1,3})", re.IGNORECASE)
-
-#: What cannot be assessed, such as TX and MX: somebody asked, and it is not known.
-_UNASSESSED = re.compile(r"[cpyra]{0,3}[TNMG]X|stage\s*X", re.IGNORECASE)
 
 
 @dataclass(frozen=True, order=True)
@@ -286,3 +241,28 @@ def _grade(text: str) -> Stage | None:
         return None
     level = int(match[1]) if match[1].isdigit() else _ROMAN[match[1].upper()]
     return Stage("grade", (level, "", ""), f"G{level}")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The values of one kind that the cells of a column are.
+
+    Attributes
+    ----------
+    kind
+        Their kind.
+    values
+        By cell; a cell that is not of this kind is not in it.
+    levels
+        The categories, in their order.
+    unit
+        Of numbers.
+    remarks
+        What was done to the cells, for people.
+    """
+
+    kind: Kind
+    values: Mapping[str, Value]
+    levels: tuple[str, ...] = ()
+    unit: str = ""
+    remarks: tuple[str, ...] = ()

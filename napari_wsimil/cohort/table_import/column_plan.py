@@ -1,4 +1,4 @@
-"""Draft: the field that one column of a table becomes, and what each of its cells means."""
+"""Column plan: the field that a column of a table becomes."""
 
 from __future__ import annotations
 
@@ -9,14 +9,8 @@ from typing import TYPE_CHECKING
 
 from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.clinical.field import Absent, Field, Kind
-from napari_wsimil.cohort.table import Heading
-from napari_wsimil.cohort.table_import.cell_parsing import (
-    AMBIGUOUS,
-    absence,
-    is_unassessed,
-    stage_of,
-)
-from napari_wsimil.cohort.table_import.headers import (
+from napari_wsimil.cohort.cell_text import AMBIGUOUS, absence
+from napari_wsimil.cohort.headers import (
     group_of,
     is_outcome,
     names_age,
@@ -24,20 +18,24 @@ from napari_wsimil.cohort.table_import.headers import (
     names_event,
     names_identifier,
 )
-from napari_wsimil.cohort.table_import.inferred import Reading
-from napari_wsimil.cohort.table_import.number_parsing import numbers_of, plausible_range
-from napari_wsimil.cohort.table_import.questions import Question
-from napari_wsimil.cohort.table_import.type_inference import (
+from napari_wsimil.cohort.table import Heading
+from napari_wsimil.cohort.table_import.cell_parsing import Reading, is_unassessed, stage_of
+from napari_wsimil.cohort.table_import.event_inference import (
     CENSORED_TIME_COLUMN,
     EVENT_COLUMN,
     NO_EVENT,
     ORIGIN_COLUMN,
     TIME_COLUMN,
     column_named,
-    days_of,
     event_of,
-    reading_of,
     stated_flags,
+)
+from napari_wsimil.cohort.table_import.questions import Question
+from napari_wsimil.cohort.table_import.type_inference import (
+    days_of,
+    numbers_of,
+    plausible_range,
+    reading_of,
 )
 
 if TYPE_CHECKING:

@@ -1,14 +1,30 @@
-"""Outcome: time to an event, in the columns of a table."""
+"""Outcome: time to an event, in the columns and rows of a table."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from datetime import date
 from typing import TYPE_CHECKING
 
 from napari_wsimil.clinical.field import Absent, Kind
-from napari_wsimil.cohort.endpoint import ENDPOINTS, NOT_STATED, ORIGINS, UNITS, Endpoint, kind_of
-from napari_wsimil.cohort.table_import.cell_parsing import says
-from napari_wsimil.cohort.table_import.headers import (
+from napari_wsimil.cohort.endpoint import (
+    CENSORED_WITH_EVENT_TIME,
+    ENDPOINTS,
+    NEGATIVE,
+    NO_EVENT_TIME,
+    NO_ORIGIN,
+    NO_STATUS,
+    NO_TIME,
+    NOT_STATED,
+    ORIGINS,
+    TWO_STATUSES,
+    TWO_TIMES,
+    UNITS,
+    Endpoint,
+    TimeToEvent,
+    kind_of,
+)
+from napari_wsimil.cohort.headers import (
     ANY,
     DAYS,
     VITAL,
@@ -17,9 +33,7 @@ from napari_wsimil.cohort.table_import.headers import (
     names_time,
     stem,
 )
-from napari_wsimil.cohort.table_import.questions import Question
-from napari_wsimil.cohort.table_import.roles import NO_COLUMN
-from napari_wsimil.cohort.table_import.type_inference import (
+from napari_wsimil.cohort.table_import.event_inference import (
     CENSORED_TIME_COLUMN,
     EVENT_COLUMN,
     MOST_NAMED_STATES,
@@ -27,17 +41,18 @@ from napari_wsimil.cohort.table_import.type_inference import (
     OTHER_COLUMNS,
     TIME_COLUMN,
 )
+from napari_wsimil.cohort.table_import.questions import Question
+from napari_wsimil.cohort.table_import.roles import NO_COLUMN
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from napari_wsimil.clinical.field import Value
     from napari_wsimil.cohort.table import TableRow
     from napari_wsimil.cohort.table_import.column_plan import Column
     from napari_wsimil.cohort.table_import.questions import Asked
 
-#: How often values must repeat, on average, before they can be said to go with classes.
-_REPEATED = 5
+#: The families of headers that are overall survival, if they are found together.
+_OVERALL = {"os", VITAL}
 
 
 @dataclass(frozen=True)
@@ -104,37 +119,6 @@ class Outcome:
     def factor(self, column: Column) -> float:
         """Return the number that converts times of a column to the outcome's unit."""
         return DAYS[column.unit] / DAYS[self.unit] if column.unit in DAYS else 1.0
-
-
-def marked(
-    columns: Sequence[Column], rows: Sequence[TableRow], label: str | None
-) -> tuple[Column, ...]:
-    """Return the columns, those marked as outcome whose every value goes with one class.
-
-    Such a column defines the class, or is derived from it: a model that sees it learns
-    nothing else.
-    """
-    if label is None:
-        return tuple(columns)
-    return tuple(_marked(column, rows, label) for column in columns)
-
-
-def _marked(column: Column, rows: Sequence[TableRow], label: str) -> Column:
-    known = column.field
-    if known is None or known.outcome or known.kind in (Kind.NUMBER, Kind.DATE):
-        return column
-    classes: dict[Value, set[str]] = {}
-    for row in rows:
-        value = column.values[row.cells[column.header]]
-        if not isinstance(value, Absent) and says(row.cells[label]):
-            classes.setdefault(value, set()).add(row.cells[label])
-    named = {name for names in classes.values() for name in names}
-    repeats = len(classes) * _REPEATED <= len(rows)
-    if not repeats or len(named) < 2 or any(len(names) > 1 for names in classes.values()):
-        return column
-    told = f"each of its values goes with one class of {label!r}: it gives the label away"
-    given_away = known.model_copy(update={"outcome": True})
-    return replace(column, field=given_away, remarks=(*column.remarks, told))
 
 
 def outcome_of(columns: Sequence[Column], asked: Asked) -> Outcome | None:
@@ -277,5 +261,72 @@ def as_outcome(column: Column, outcome: Outcome | None) -> Column:
     return replace(column, field=column.field.model_copy(update={"outcome": True}))
 
 
-#: The families of headers that are overall survival, if they are found together.
-_OVERALL = {"os", VITAL}
+def time_to_event(outcome: Outcome, rows: Sequence[TableRow]) -> TimeToEvent:
+    """Return time and event that the rows of a patient or a slide state, or why none."""
+    states = {s for column in outcome.statuses for s in _states(column, rows)}
+    own = _states(outcome.event, rows)
+    if not own:
+        return TimeToEvent(problem=NO_STATUS)
+    if len(own | states) > 1:
+        return TimeToEvent(problem=TWO_STATUSES)
+    (event,) = own
+    at_event = _times(outcome, outcome.event_times, rows)
+    until = _times(outcome, outcome.censored_times, rows)
+    if min((*at_event, *until), default=0.0) < 0:
+        return TimeToEvent(problem=NEGATIVE)
+    dies = any(
+        row.cells[column.header] in column.times for column in outcome.deaths for row in rows
+    )
+    if problem := _problem(outcome, event, dies, at_event, until):
+        if problem in (NO_TIME, NO_EVENT_TIME) and _lacks_origin(outcome, rows):
+            problem = NO_ORIGIN
+        return TimeToEvent(problem=problem)
+    return TimeToEvent(max(at_event if event and outcome.event_times else until), event)
+
+
+def _problem(
+    outcome: Outcome, event: bool, dies: bool, at_event: set[float], until: set[float]
+) -> str:
+    """Return the reason against an outcome, empty if there is none."""
+    if not event and (at_event or dies):
+        return CENSORED_WITH_EVENT_TIME
+    counts = at_event if event and outcome.event_times else until
+    if not counts and event and outcome.event_times:
+        return NO_EVENT_TIME
+    if not counts:
+        return NO_TIME
+    # The last contact moves on; any other time of one patient is one.
+    moves = counts is until and outcome.may_move_on
+    return TWO_TIMES if len(counts) > 1 and not moves else ""
+
+
+def _states(column: Column, rows: Sequence[TableRow]) -> set[bool]:
+    cells = (row.cells[column.header] for row in rows)
+    return {column.happened[cell] for cell in cells if cell in column.happened}
+
+
+def _times(outcome: Outcome, columns: Iterable[Column], rows: Sequence[TableRow]) -> set[float]:
+    if outcome.start is not None:
+        return _days(outcome.start, columns, rows)
+    return {
+        column.times[cell] * outcome.factor(column)
+        for column in columns
+        for row in rows
+        if (cell := row.cells[column.header]) in column.times
+    }
+
+
+def _days(start: Column, columns: Iterable[Column], rows: Sequence[TableRow]) -> set[float]:
+    began = _dates(start, rows)
+    ends = {day for column in columns for day in _dates(column, rows)}
+    return {float((end - begin).days) for begin in began for end in ends}
+
+
+def _lacks_origin(outcome: Outcome, rows: Sequence[TableRow]) -> bool:
+    ends = (day for column in outcome.times for day in _dates(column, rows))
+    return outcome.start is not None and not _dates(outcome.start, rows) and any(ends)
+
+
+def _dates(column: Column, rows: Sequence[TableRow]) -> set[date]:
+    values = (column.values.get(row.cells[column.header]) for row in rows)
+    return {value for value in values if isinstance(value, date)}

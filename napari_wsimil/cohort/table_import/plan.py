@@ -1,4 +1,4 @@
-"""ImportPlan: what the import of a table will do, before it does it."""
+"""Import plan: the changes that importing a table will make."""
 
 from __future__ import annotations
 
@@ -10,30 +10,29 @@ from typing import TYPE_CHECKING
 from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.clinical.field import Absent
 from napari_wsimil.clinical.schema import ClinicalSchema, Record
-from napari_wsimil.cohort.identifiers import with_identifiers
-from napari_wsimil.cohort.manifest import COLUMNS, Patient
-from napari_wsimil.cohort.slide_rows import (
-    DISAGREE,
-    label_of,
-    merged_rows,
-    split_stated,
-    with_own,
-    without_varying,
-)
+from napari_wsimil.cohort.endpoint import Tally, TimeToEvent
+from napari_wsimil.cohort.manifest import Patient, tally_of
+from napari_wsimil.cohort.manifest_file import COLUMNS
 from napari_wsimil.cohort.table_import.column_plan import Column, ask_of_na, draft
-from napari_wsimil.cohort.table_import.outcome import Outcome, as_outcome, marked, outcome_of
+from napari_wsimil.cohort.table_import.outcome import Outcome, as_outcome, outcome_of, time_to_event
 from napari_wsimil.cohort.table_import.questions import Asked, Question
-from napari_wsimil.cohort.table_import.roles import Roles, roles_of
+from napari_wsimil.cohort.table_import.roles import Roles, roles_of, with_identifiers
 from napari_wsimil.cohort.table_import.rows import (
+    DISAGREE,
     Merged,
     by_patient,
+    label_of,
+    marked,
+    merged_rows,
     notes_on,
     slide_name,
     slides_of,
+    split_stated,
     value_of,
+    with_own,
+    without_varying,
 )
 from napari_wsimil.cohort.table_import.slide_matching import Links, link
-from napari_wsimil.cohort.time_to_event import Tally, TimeToEvent, tally_of, time_to_event
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Question: what a person must say of a table before it is imported."""
+"""Questions that a table leaves open."""
 
 from __future__ import annotations
 

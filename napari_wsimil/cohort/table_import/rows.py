@@ -1,14 +1,19 @@
-"""Duplicates: rows of a table that say the same of a patient, and rows that disagree."""
+"""Rows of each patient: slides, duplicates and conflicts."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from napari_wsimil.clinical.field import MARKERS, Absent
-from napari_wsimil.cohort.identifiers import lookalikes
+from napari_wsimil.clinical.field import MARKERS, Absent, Kind
+from napari_wsimil.cohort.cell_text import says
+from napari_wsimil.cohort.endpoint import (
+    TimeToEvent,
+)
 from napari_wsimil.cohort.manifest import SlideRow, Split
+from napari_wsimil.cohort.table_import.outcome import Outcome, time_to_event
+from napari_wsimil.cohort.table_import.roles import lookalikes
 from napari_wsimil.slides.geometry import PLAUSIBLE_MPP
 
 if TYPE_CHECKING:
@@ -17,7 +22,21 @@ if TYPE_CHECKING:
     from napari_wsimil.clinical.field import Value
     from napari_wsimil.cohort.table import Table, TableRow
     from napari_wsimil.cohort.table_import.column_plan import Column
+    from napari_wsimil.cohort.table_import.outcome import Outcome
     from napari_wsimil.cohort.table_import.roles import Roles
+
+#: Endings that a column of slides may have, which are no part of a slide's name.
+_ENDINGS = re.compile(
+    r"\.(svs|tiff?|ndpi|mrxs|scn|vms|vmu|bif|svslide|dcm|zarr|h5|hdf5|pt|jpe?g|png)$", re.IGNORECASE
+)
+
+_UNSAFE = re.compile(r"[/\\\x00-\x1f]|^\.+$")
+
+#: Why a column is left out on request.
+DISAGREE = "rows of a patient disagree"
+
+#: How often values must repeat, on average, before they can be said to go with classes.
+_REPEATED = 5
 
 
 @dataclass(frozen=True)
@@ -114,14 +133,6 @@ def _different(rows: Sequence[TableRow], used: tuple[str, ...]) -> int:
     return len({tuple(row.cells[header] for header in used) for row in rows})
 
 
-#: Endings that a column of slides may have, which are no part of a slide's name.
-_ENDINGS = re.compile(
-    r"\.(svs|tiff?|ndpi|mrxs|scn|vms|vmu|bif|svslide|dcm|zarr|h5|hdf5|pt|jpe?g|png)$", re.IGNORECASE
-)
-
-_UNSAFE = re.compile(r"[/\\\x00-\x1f]|^\.+$")
-
-
 def by_patient(table: Table, roles: Roles) -> tuple[dict[str, list[TableRow]], list[int]]:
     """Return rows by patient, and the lines of rows that name none.
 
@@ -191,3 +202,116 @@ def by_slide(rows: Sequence[TableRow], roles: Roles) -> dict[str, list[TableRow]
     for row in rows:
         named.setdefault(slide_name(row, roles), []).append(row)
     return named
+
+
+def merged_rows(
+    rows: Mapping[str, Sequence[TableRow]],
+    columns: Sequence[Column],
+    roles: Roles,
+    outcome: Outcome | None,
+    *,
+    slides_own: bool,
+) -> Merged:
+    """Return rows by patient; label and outcome of slides disagree within one slide only."""
+    timed = outcome.stated_columns if outcome else ()
+    of_slides = {roles.label, *(column.header for column in timed)} if slides_own else set()
+    speaking = _speaking(columns, roles)
+    slides = [roles.slide] if roles.slide else []
+    own = [column for column in speaking if column.header in of_slides]
+    merged = merge(
+        rows,
+        [column for column in speaking if column.header not in of_slides],
+        [*slides, *(column.header for column in own)],
+    )
+    if not own:
+        return merged
+    per_slide = {
+        (patient, slide): some
+        for patient, mine in rows.items()
+        for slide, some in by_slide(mine, roles).items()
+    }
+    found = merge({f"{p}\0{s}": some for (p, s), some in per_slide.items()}, own, slides).conflicts
+    conflicts = (replace(c, patient=c.patient.partition("\0")[0]) for c in found)
+    return replace(merged, conflicts=(*merged.conflicts, *conflicts))
+
+
+def _speaking(columns: Sequence[Column], roles: Roles) -> list[Column]:
+    """Return the columns that say something of a patient: fields, class and split."""
+    own = (roles.label, roles.split, "split")
+    return [c for c in columns if c.field is not None or c.header in own]
+
+
+def without_varying(
+    columns: Sequence[Column], rows: Mapping[str, Sequence[TableRow]], outcome: Outcome | None
+) -> tuple[Column, ...]:
+    """Return the columns; one of an outcome that slides of a patient differ in is no field."""
+    headers = {column.header for column in outcome.stated_columns} if outcome else set()
+    own = [column for column in columns if column.header in headers]
+    varying = {conflict.column for conflict in merge(rows, own, ()).conflicts}
+    why = "the outcome of slides"
+    return tuple(replace(c, field=None, why=why) if c.header in varying else c for c in columns)
+
+
+def with_own(
+    slides: Sequence[SlideRow],
+    split: Split | None,
+    rows: Sequence[TableRow],
+    roles: Roles,
+    outcome: Outcome | None,
+) -> list[SlideRow]:
+    """Return slides of a patient with label and outcome of their rows, and the patient's split."""
+    named = by_slide(rows, roles)
+    return [_with_own(replace(s, split=split), named[s.slide], roles, outcome) for s in slides]
+
+
+def _with_own(
+    slide: SlideRow, rows: Sequence[TableRow], roles: Roles, outcome: Outcome | None
+) -> SlideRow:
+    own = TimeToEvent() if outcome is None else time_to_event(outcome, rows)
+    label = label_of(rows, roles)
+    return replace(slide, label=label, time=own.time, event=own.event, no_outcome=own.problem)
+
+
+def label_of(rows: Sequence[TableRow], roles: Roles) -> str | None:
+    """Return the first class that some rows state; None if they state none."""
+    cells = (row.cells[roles.label] for row in rows if roles.label)
+    return next((cell for cell in cells if says(cell)), None)
+
+
+def split_stated(rows: Sequence[TableRow], roles: Roles, columns: Sequence[Column]) -> Split | None:
+    """Return the first split that rows of a patient state; None if it is left out."""
+    own = ("split", roles.split)
+    if any(column.header in own and column.why == DISAGREE for column in columns):
+        return None
+    return next(filter(None, (split_of(row, roles) for row in rows)), None)
+
+
+def marked(
+    columns: Sequence[Column], rows: Sequence[TableRow], label: str | None
+) -> tuple[Column, ...]:
+    """Return the columns, those marked as outcome whose every value goes with one class.
+
+    Such a column defines the class, or is derived from it: a model that sees it learns
+    nothing else.
+    """
+    if label is None:
+        return tuple(columns)
+    return tuple(_marked(column, rows, label) for column in columns)
+
+
+def _marked(column: Column, rows: Sequence[TableRow], label: str) -> Column:
+    known = column.field
+    if known is None or known.outcome or known.kind in (Kind.NUMBER, Kind.DATE):
+        return column
+    classes: dict[Value, set[str]] = {}
+    for row in rows:
+        value = column.values[row.cells[column.header]]
+        if not isinstance(value, Absent) and says(row.cells[label]):
+            classes.setdefault(value, set()).add(row.cells[label])
+    named = {name for names in classes.values() for name in names}
+    repeats = len(classes) * _REPEATED <= len(rows)
+    if not repeats or len(named) < 2 or any(len(names) > 1 for names in classes.values()):
+        return column
+    told = f"each of its values goes with one class of {label!r}: it gives the label away"
+    given_away = known.model_copy(update={"outcome": True})
+    return replace(column, field=given_away, remarks=(*column.remarks, told))

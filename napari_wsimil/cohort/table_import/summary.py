@@ -1,4 +1,4 @@
-"""Import report: a plan of import in sentences."""
+"""Summary of an import plan in sentences."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from napari_wsimil.clinical.field import Absent, Kind
-from napari_wsimil.cohort.barcodes import one_patient_twice
+from napari_wsimil.cohort.endpoint import tally_words
+from napari_wsimil.cohort.manifest import outcome_of_patient
 from napari_wsimil.cohort.table_import.column_plan import is_use
+from napari_wsimil.cohort.table_import.event_inference import EVENT_COLUMN, TIME_COLUMN
 from napari_wsimil.cohort.table_import.rows import slide_name
-from napari_wsimil.cohort.table_import.type_inference import EVENT_COLUMN, TIME_COLUMN
-from napari_wsimil.cohort.time_to_event import outcome_of_patient, tally_words
+from napari_wsimil.cohort.table_import.slide_matching import one_patient_twice
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -1,26 +1,38 @@
-"""Readings: the ways in which a column can be read, tried one after the other."""
+"""Type inference: the kind of values in a column."""
 
 from __future__ import annotations
 
-import re
+import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from napari_wsimil.clinical.field import Absent, Kind
-from napari_wsimil.cohort.table_import import cell_parsing as cells
-from napari_wsimil.cohort.table_import.cell_parsing import Stage, is_unassessed, ordered, stage_of
-from napari_wsimil.cohort.table_import.headers import (
-    ANY,
-    names_censoring,
-    names_count,
-    names_event,
+from napari_wsimil.cohort.headers import (
+    DAYS,
+    names_age,
     names_stage,
-    names_time,
-    plain,
-    stem,
     unit_of,
 )
-from napari_wsimil.cohort.table_import.inferred import Reading
-from napari_wsimil.cohort.table_import.number_parsing import numbers_of
+from napari_wsimil.cohort.table_import.cell_parsing import (
+    Reading,
+    Stage,
+    bracket_middle,
+    bracket_order,
+    commas_are_decimal,
+    day_first,
+    has_comma,
+    is_day,
+    is_score,
+    is_unassessed,
+    may_part_thousands,
+    ordered,
+    parse_bracket,
+    parse_day,
+    parse_number,
+    stage_of,
+    with_point,
+)
+from napari_wsimil.cohort.table_import.event_inference import _flags, event_of
 from napari_wsimil.cohort.table_import.questions import Question
 
 if TYPE_CHECKING:
@@ -39,26 +51,6 @@ _FEW = 0.2
 #: In a column of fewer different cells, numbers beside words are codes.
 _SEVERAL = 10
 
-_EVENT_VALUE = re.compile(r"[01]\s*:.*|alive|dead|living|deceased", re.IGNORECASE)
-_FLAG_VALUE = re.compile(
-    r"[01](?:\.0)?|yes|no|true|false|ja|nein|[tfynj]|(un)?censored|(no )?event|died|"
-    r"recurred|relapsed?|progress(ed|ion)|disease ?free|event ?free",
-    re.IGNORECASE,
-)
-#: R's codes of a status, 1 censored and 2 dead, or 0 censored, 1 another event and 2 dead.
-_STATUS_CODE = re.compile(r"[0-2](?:\.0)?")
-#: States in which a patient is censored, whoever says so.
-_CENSORED = re.compile(r"0\s*:.*|alive|living|censored|no( event)?", re.IGNORECASE)
-#: Values a status may have, at most, before it names no event.
-_MOST_STATES, _MOST_VITAL_STATES, MOST_NAMED_STATES = 3, 8, 12
-_MEANINGS: dict[str, Value] = {"censored": False, "event": True, "unknown": Absent.UNKNOWN}
-_WORDS_OF = {value: meaning for meaning, value in _MEANINGS.items()}
-_FLAGS = ({"0", "1"}, {"yes", "no"}, {"true", "false"}, {"y", "n"})
-_WHOLE = {"0.0": "0", "1.0": "1"}
-_TRUE = ("1", "yes", "true", "y", "t", "j", "ja")
-#: Further pairs that are yes and no in a column of an event alone.
-_EVENT_FLAGS = (*_FLAGS, {"t", "f"}, {"j", "n"}, {"ja", "nein"})
-
 #: The levels of a scale that everybody knows, whether a table has them or not.
 _LEVELS = {
     "stage": ("Stage I", "Stage II", "Stage III", "Stage IV"),
@@ -67,6 +59,9 @@ _LEVELS = {
     "M": ("M0", "M1"),
     "grade": ("G1", "G2", "G3"),
 }
+
+#: Ages above this are days.
+_OLDEST = 150
 
 
 def reading_of(header: str, known: Counter[str], asked: Asked) -> Reading | None:
@@ -86,16 +81,16 @@ def reading_of(header: str, known: Counter[str], asked: Asked) -> Reading | None
 
 def days_of(header: str, known: Counter[str], asked: Asked) -> Reading | None:
     """Return the days in a column; None if one is no day. Asks which part is the month."""
-    if not all(cells.is_day(cell) for cell in known):
+    if not all(is_day(cell) for cell in known):
         return None
     written = [cell for cell in known if "/" in cell or "." in cell]
-    first = cells.day_first(written) if written else True
+    first = day_first(written) if written else True
     if first is None:
         text = f"{header!r} has days such as {written[0]}: what comes first?"
         options = ("day first", "month first")
         answer = asked.ask(Question(f"{header}: order", text, options, column=header))
         first = answer == "day first"
-    values = {c: found for c in known if (found := cells.day(c, first=first)) is not None}
+    values = {c: found for c in known if (found := parse_day(c, first=first)) is not None}
     remarks = (f"days are read with the {'day' if first else 'month'} first",) if written else ()
     return Reading(Kind.DATE, values, remarks=remarks)
 
@@ -126,149 +121,15 @@ def _levels(stages: Iterable[Stage]) -> tuple[str, ...]:
     return ordered(present | usual)
 
 
-def event_of(header: str, known: Counter[str], asked: Asked, default: str = "") -> Reading | None:
-    """Return whether an event happened in a column; None if it says nothing of one.
-
-    In which value it happened is asked: 1 may as well mean censored. `default` is the value
-    where it is known.
-    """
-    states: dict[str, str] = {}
-    for cell, _ in known.most_common():
-        states.setdefault(_state(cell), cell)
-    if not states or not _names_states(header, states, asked):
-        return None
-    spelled = [cell for cell in known if states[_state(cell)] == cell]
-    counts = {cell: sum(known[c] for c in known if _state(c) == _state(cell)) for cell in spelled}
-    text = f"In which value of {header!r} did the event happen? (Else the patient is censored.)"
-    if names_censoring(header):
-        text += f" Where 1 is censored, event = 1 - {header}: answer 0."
-    never = (IN_NONE,) if len(spelled) == 1 else ()
-    none = () if column_named(EVENT_COLUMN, asked) == header else (NO_EVENT,)
-    question = Question(
-        f"{header}: event", text, (*spelled, *never, *none), default, counts, header
-    )
-    answer = asked.ask(question)
-    if answer == NO_EVENT:
-        return None
-    if not answer:
-        return Reading(Kind.BOOLEAN, dict.fromkeys(known, False))
-    return _happened(question, known, asked)
-
-
-def _happened(question: Question, known: Counter[str], asked: Asked) -> Reading:
-    """Return whether the event happened in each cell, having asked for states beyond two."""
-    header, answer, counts = question.column, question.answer(asked.answers), question.counts
-    others = [cell for cell in counts if cell != answer] if len(counts) > 2 else []
-    meanings = {_state(cell): _meaning(header, cell, counts[cell], asked) for cell in others}
-    meanings[_state(answer)] = True
-    values: dict[str, Value] = {cell: meanings.get(_state(cell), False) for cell in known}
-    remark = f"happened where {answer!r} ({counts.get(answer, 0)} of {known.total()})"
-    words = [f"{cell} is {_WORDS_OF[meanings[_state(cell)]]}" for cell in others]
-    return Reading(
-        Kind.BOOLEAN, values, remarks=(", ".join((remark, *(words or ["else censored"]))),)
-    )
-
-
-def _meaning(header: str, cell: str, count: int, asked: Asked) -> Value:
-    """Return whether the event happened in a state beyond the first two, having asked."""
-    text = f"What does {cell!r} of {header!r} mean?"
-    is_plain = _CENSORED.fullmatch(cell) or _STATUS_CODE.fullmatch(cell)
-    default = "censored" if is_plain else ""
-    question = Question(f"{header}: {cell}", text, tuple(_MEANINGS), default, {cell: count}, header)
-    return _MEANINGS.get(asked.ask(question), Absent.UNKNOWN)
-
-
-def _state(cell: str) -> str:
-    return _WHOLE.get(cell, cell.casefold())
-
-
-def _names_states(header: str, states: Mapping[str, str], asked: Asked) -> bool:
-    """Return whether the values of a column are states in which an event may have happened."""
-    if column_named(EVENT_COLUMN, asked) == header:
-        return len(states) <= MOST_NAMED_STATES
-    words = all(_EVENT_VALUE.fullmatch(state) for state in states)
-    if len(states) == 1:
-        return words and not unit_of(header)
-    if "vital" in plain(header).split() and any(map(_EVENT_VALUE.fullmatch, states)):
-        return len(states) <= _MOST_VITAL_STATES
-    if len(states) > _MOST_STATES:
-        return False
-    if words:
-        return True
-    if not names_event(header) or _counts(header):
-        return False
-    if stem(header) == ANY and not any(map(names_time, asked.columns)):
-        return False
-    codes = all(_STATUS_CODE.fullmatch(state) for state in states)
-    pair = len(states) == 2 or plain(header) in ("status", "fustat")
-    return all(_FLAG_VALUE.fullmatch(state) for state in states) or (codes and pair)
-
-
-#: The questions whose answers name the columns of an outcome that nothing else recognizes.
-EVENT_COLUMN, TIME_COLUMN, CENSORED_TIME_COLUMN, ORIGIN_COLUMN = (
-    "outcome: event",
-    "outcome: time",
-    "outcome: time if censored",
-    "outcome: origin",
-)
-
-#: The answer that the outcome is in columns that are named one by one.
-OTHER_COLUMNS = "other columns"
-
-
-def column_named(key: str, asked: Asked) -> str:
-    """Return the header that one of these questions was answered with, empty for none."""
-    if asked.answers.get("outcome", OTHER_COLUMNS) != OTHER_COLUMNS:
-        return ""
-    return asked.answers.get(key, "")
-
-
-#: The answer that an event happened in no row of a column.
-IN_NONE = "in no row"
-
-#: The answer that a column says nothing of an event.
-NO_EVENT = "no event"
-
-
-def _counts(header: str) -> bool:
-    """Return whether 0 and 1 in a column are numbers: counts, or times."""
-    return bool(unit_of(header)) or names_count(header) or "time" in plain(header).split()
-
-
-def stated_flags(header: str, happened: Mapping[str, bool]) -> dict[str, Value]:
-    """Return yes and no of an event's column as its cells state them.
-
-    A `censorship` of 1 is yes, though the event did not happen. Words of a column that names
-    censoring are yes where a patient is censored; else a column is yes where the event happened.
-    """
-    if flags := _plain_flags(happened, _EVENT_FLAGS):
-        return flags
-    is_contrary = names_censoring(header)
-    return {cell: event is not is_contrary for cell, event in happened.items()}
-
-
-def _plain_flags(known: Iterable[str], pairs: Iterable[set[str]]) -> dict[str, Value]:
-    """Return whether each cell is yes; empty if one is neither yes nor no."""
-    words = {cell: _state(cell) for cell in known}
-    if not any(set(words.values()) <= pair for pair in pairs):
-        return {}
-    return {cell: word in _TRUE for cell, word in words.items()}
-
-
-def _flags(header: str, known: Counter[str], asked: Asked) -> Reading | None:
-    values = {} if _counts(header) else _plain_flags(known, _FLAGS)
-    return Reading(Kind.BOOLEAN, values) if values else None
-
-
 def _staged(header: str, known: Counter[str], asked: Asked) -> Reading | None:
     """Return the stages of a column that is called so: its bare numbers are no numbers."""
     return stages_of(header, known, asked) if names_stage(header) else None
 
 
 def _numbers(header: str, known: Counter[str], asked: Asked) -> Reading | None:
-    odd = {c: n for c, n in known.items() if cells.number(c) is None and not cells.has_comma(c)}
+    odd = {c: n for c, n in known.items() if parse_number(c) is None and not has_comma(c)}
     numeric = known.total() - sum(odd.values())
-    brackets = sum(n for cell, n in odd.items() if cells.bracket(cell) is not None)
+    brackets = sum(n for cell, n in odd.items() if parse_bracket(cell) is not None)
     if numeric + brackets < (1 - _FEW) * known.total() or not numeric + brackets:
         return None
     if numeric + brackets < known.total() and len(known) < _SEVERAL:
@@ -279,16 +140,16 @@ def _numbers(header: str, known: Counter[str], asked: Asked) -> Reading | None:
 
 
 def _brackets(header: str, known: Counter[str], numeric: int, asked: Asked) -> Reading | None:
-    found = {cell: n for cell, n in known.items() if cells.bracket(cell) is not None}
+    found = {cell: n for cell, n in known.items() if parse_bracket(cell) is not None}
     text = f"{header!r} has brackets such as {next(iter(found))}: what are they?"
-    ends = numeric and not all(cells.is_score(cell) for cell in found)
+    ends = numeric and not all(is_score(cell) for cell in found)
     default = "numbers" if ends else "ordered categories"
     options = ("numbers", "ordered categories")
     answer = asked.ask(Question(f"{header}: brackets", text, options, default, found, header))
     if answer == "numbers":
         return None
-    readable = [cell for cell in known if cells.middle(cell) is not None]
-    levels = tuple(sorted(readable, key=cells.bracket_order))
+    readable = [cell for cell in known if bracket_middle(cell) is not None]
+    levels = tuple(sorted(readable, key=bracket_order))
     return Reading(Kind.ORDINAL, {cell: cell for cell in readable}, levels, unit_of(header))
 
 
@@ -302,6 +163,93 @@ def _categories(header: str, known: Counter[str], asked: Asked) -> Reading | Non
     told = (f"{merged} spellings differ from others in case alone",) if merged else ()
     values = {cell: spelled[cell.casefold()] for cell in known}
     return Reading(Kind.CATEGORY, values, tuple(sorted(spelled.values())), remarks=told)
+
+
+def numbers_of(
+    header: str, known: Counter[str], asked: Asked, unit: str | None = None
+) -> Reading | None:
+    """Return the numbers in a column, brackets among them as their middle, or None.
+
+    Decimal commas are understood; "1,234" is asked about where commas may part thousands.
+    Lengths of time come in `unit`; where none is given it is asked, the column's own by
+    default.
+    """
+    points = _pointed(header, known, asked)
+    if points is None:
+        return None
+    values = {
+        cell: number for cell in known if (number := bracket_middle(points[cell])) is not None
+    }
+    brackets = [cell for cell in values if parse_number(points[cell]) is None]
+    remarks = [f"{sum(known[c] for c in brackets)} brackets became their middle, or known end"]
+    if commas := sum(known[cell] for cell in values if points[cell] != cell):
+        remarks.insert(0, f"{commas} numbers are written with commas")
+    kept = tuple(remarks if brackets else remarks[:-1])
+    reading = _aged(header, Reading(Kind.NUMBER, values, (), unit_of(header), kept))
+    if reading.unit not in DAYS:
+        return reading
+    return _converted(reading, _unit(header, reading.unit, asked) if unit is None else unit)
+
+
+def plausible_range(values: Iterable[Value]) -> tuple[float, float] | None:
+    """Return the range of some numbers, its ends rounded outward; None if all are the same."""
+    numbers = [value for value in values if isinstance(value, float)]
+    low, high = min(numbers, default=0.0), max(numbers, default=0.0)
+    if low == high:
+        return None
+    step = 10.0 ** (math.floor(math.log10(high - low)) - 1)
+    ends = math.floor(low / step) * step, math.ceil(high / step) * step
+    return float(f"{ends[0]:.6g}"), float(f"{ends[1]:.6g}")
+
+
+def _pointed(header: str, known: Counter[str], asked: Asked) -> dict[str, str] | None:
+    commas = {cell: n for cell, n in known.items() if "," in cell and has_comma(cell)}
+    if not commas:
+        return _without_points(header, known, asked)
+    decimal = commas_are_decimal(commas)
+    if decimal is None:
+        text = f"{header!r} has numbers such as {next(iter(commas))}: what are the commas?"
+        options = ("decimal", "thousands")
+        question = Question(f"{header}: commas", text, options, "", commas, header)
+        decimal = asked.ask(question) != "thousands"
+    return {c: with_point(c, decimal=decimal) if c in commas else c for c in known}
+
+
+def _without_points(header: str, known: Counter[str], asked: Asked) -> dict[str, str]:
+    """Return numbers by cell, having asked whether 1.240 is more than a thousand."""
+    if not may_part_thousands(known):
+        return {cell: cell for cell in known}
+    pointed = {cell: n for cell, n in known.items() if "." in cell}
+    text = (
+        f"{header!r} has whole numbers and some such as {next(iter(pointed))}: what is the point?"
+    )
+    options = ("decimal", "thousands")
+    answer = asked.ask(Question(f"{header}: points", text, options, "", pointed, header))
+    return {c: c.replace(".", "") if answer == "thousands" else c for c in known}
+
+
+def _aged(header: str, reading: Reading) -> Reading:
+    """Return the reading of ages, in days if they are too high for years."""
+    numbers = sorted(value for value in reading.values.values() if isinstance(value, float))
+    high = bool(numbers) and numbers[len(numbers) // 2] > _OLDEST
+    if not (names_age(header) and reading.unit == "years" and high):
+        return reading
+    told = (*reading.remarks, "ages this high are taken for days")
+    return replace(reading, unit="days", remarks=told)
+
+
+def _unit(header: str, unit: str, asked: Asked) -> str:
+    text = f"{header!r} is in {unit}: in what shall it be kept?"
+    return asked.ask(Question(f"{header}: unit", text, tuple(DAYS), unit, column=header))
+
+
+def _converted(reading: Reading, unit: str) -> Reading:
+    if unit == reading.unit or unit not in DAYS:
+        return reading
+    factor = DAYS[reading.unit] / DAYS[unit]
+    values = {c: v * factor for c, v in reading.values.items() if isinstance(v, float)}
+    told = f"{reading.unit} became {unit} (a month has {DAYS['months']:g} days)"
+    return replace(reading, values=values, unit=unit, remarks=(*reading.remarks, told))
 
 
 _READINGS: tuple[Callable[[str, Counter[str], Asked], Reading | None], ...] = (

@@ -16,7 +16,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_wsimil.cohort.table_import.headers import DAYS
+from napari_wsimil.cohort.headers import DAYS
 from napari_wsimil.gui.widgets.basic import PathRow
 from napari_wsimil.gui.widgets.dock import allow
 from napari_wsimil.study.open_study import Unit

@@ -27,6 +27,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_wsimil.cohort.endpoint import tally_words
 from napari_wsimil.cohort.table_import.column_plan import FIELD, NOTHING, is_use
 from napari_wsimil.cohort.table_import.summary import (
     disagreement_lines,
@@ -34,7 +35,6 @@ from napari_wsimil.cohort.table_import.summary import (
     understood,
     who_lines,
 )
-from napari_wsimil.cohort.time_to_event import tally_words
 from napari_wsimil.gui.docks.study.import_questions import ImportQuestions
 from napari_wsimil.gui.names import NAMES
 from napari_wsimil.gui.widgets.background import Latest

@@ -1,4 +1,4 @@
-"""Headers: what the name of a column says of its unit, its group and its place in a cohort."""
+"""Column headers: unit, field group and role in a cohort."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ PATIENT = (
     "mrn",
     "pseudonym",
 )
+
 SLIDE = ("slide id", "slide", "filename", "file name", "image id", "wsi")
 
 _UNITS = {
@@ -41,7 +42,9 @@ _UNITS = {
     "kg": r"\bkg\b",
     "%": r"%|\b(percent|percentage|pct)\b",
 }
+
 _BRACKETED = re.compile(r"[(\[]([^()\[\]]{1,16})[)\]]\s*$")
+
 _UNIT_LIKE = re.compile(
     r"[%°µμ]|\^|/|\b(mm|cm|m|kg|g|mg|ng|years?|yrs?|days?|weeks?|months?|U|IU)\b"
 )
@@ -62,27 +65,33 @@ _GROUPS = (
 )  # fmt: skip
 
 _ENDPOINTS = "os|dss|css|dfs|dfi|pfs|pfi|efs|rfs|mfs|dmfs|ttp"
+
 _OUTCOME = re.compile(
     r"surviv|death|deceased|\bdead\b|vital|follow ?up|recur|relapse|progression|disease free|"
     rf"last (known|alive|contact)|\b({_ENDPOINTS})\b|neoplasm status|cause of|response|"
     r"\b(event|censor\w*|futime|fustat)\b|new tumou?r event|tmb label|\b(label|outcome|target)\b"
 )
+
 _EVENT = re.compile(
     r"surviv|death|deceased|\bdead\b|vital|recur|relapse|progress|disease free|"
     rf"\b({_ENDPOINTS})\b|^(status|fustat)$|"
     r"\b(event|censor\w*|zensiert|ereignis|verstorben)\b"
 )
+
 _IDENTIFIER = re.compile(
     r"\b(id|ids|uuid|uid|guid|barcode|md5|url|link|path|code ?book|serial|accession)\b"
 )
+
 _TIME_WORDS = re.compile(
     r"\b(months?|days?|weeks?|years?|mos?|time|futime|duration|status|fustat|event|censor\w*|indicator|"
     r"ind|to|in)\b"
 )
+
 #: Parts of the GDC's and Firehose's names that say of which of their tables a column is.
 _TABLES = re.compile(
     r"^(demographic|diagnoses|cases|patient|follow ups) | (demographic|diagnoses)$"
 )
+
 #: The endpoint that the words of a header mean. Death and last contact, "vital", give overall
 #: survival together; a time or an event without a word of its own goes with any.
 _FAMILIES = (
