@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas
 import pytest
+from table_plans import plan_for, plan_import
 
 from napari_wsimil.cli.main import main
 from napari_wsimil.clinical.errors import RecordError
@@ -16,11 +17,10 @@ from napari_wsimil.cohort.endpoint import Endpoint, kind_of
 from napari_wsimil.cohort.manifest import Patient
 from napari_wsimil.cohort.manifest_file import read_manifest
 from napari_wsimil.cohort.table_formats import open_table
-from napari_wsimil.cohort.table_import.plan import plan_import
 from napari_wsimil.gui.docks.study.cohort_view import CohortView, Said
 from napari_wsimil.gui.text import study_facts
 from napari_wsimil.study.create_study import create_study, open_study
-from napari_wsimil.study.import_table import export_table, import_table, plan_for
+from napari_wsimil.study.import_table import export_table, write_plan
 from napari_wsimil.training.evaluation import finish
 from napari_wsimil.training.run import checked_run, cohort_of, split_of
 from napari_wsimil.workflows.share import share
@@ -45,7 +45,7 @@ def _table(folder: Path, time: str = "PFS_MONTHS", event: str = "PFS_STATUS") ->
 def _filled(folder: Path, time: str = "PFS_MONTHS", event: str = "PFS_STATUS") -> Study:
     study = create_study(folder / "s", NO_FIELDS)
     plan = plan_for(study, _table(folder, time, event), {f"{event}: event": "1"})
-    list(import_table(study, plan, "test"))
+    list(write_plan(study, plan, "test"))
     return study
 
 

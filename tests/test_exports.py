@@ -9,6 +9,7 @@ from pathlib import Path
 import openpyxl
 import pyarrow.parquet
 import pytest
+from table_plans import plan_import
 
 from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.clinical.field import Absent, Field, Kind
@@ -16,7 +17,6 @@ from napari_wsimil.clinical.schema import ClinicalSchema, Record
 from napari_wsimil.cohort.manifest import Manifest, Patient, SlideRow, Split
 from napari_wsimil.cohort.table_export import write_cohort_table
 from napari_wsimil.cohort.table_formats import open_table
-from napari_wsimil.cohort.table_import.plan import plan_import
 
 SCHEMA = ClinicalSchema(
     name="s",

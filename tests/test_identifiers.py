@@ -9,12 +9,12 @@ import openpyxl
 import pyarrow
 import pyarrow.parquet
 import pytest
+from table_plans import add_answers, plan_import
 
 from napari_wsimil.cli.main import main
 from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.cohort.manifest_file import read_manifest
 from napari_wsimil.cohort.table_formats import open_table
-from napari_wsimil.cohort.table_import.plan import plan_import
 from napari_wsimil.cohort.table_import.roles import (
     AS_STORED,
     NAME,
@@ -156,7 +156,7 @@ def test_a_word_that_may_name_nobody_is_asked_and_merges_nobody(tmp_path: Path, 
     plan = _plan(path)
     (question,) = (q for q in plan.open if q.key == "patient_id: NA")
     assert question.counts == {word: 2}
-    plan = plan.answered({"patient_id: NA": NOBODY})
+    plan = add_answers(plan, {"patient_id: NA": NOBODY})
     assert "2 rows name no patient and are passed over: 2, 4" in plan.notes
     if "/" in word:
         assert question.options == (NOBODY,)

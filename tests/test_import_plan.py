@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from records import with_inputs
+from table_plans import add_answers, plan_import, replace_answers
 
 import napari_wsimil
 from napari_wsimil.clinical.errors import RecordError
@@ -16,9 +17,9 @@ from napari_wsimil.clinical.schema import ClinicalSchema, read_schema
 from napari_wsimil.cohort.manifest import Patient, SlideRow
 from napari_wsimil.cohort.table_formats import open_table
 from napari_wsimil.cohort.table_import.cell_parsing import stage_of
-from napari_wsimil.cohort.table_import.event_inference import NO_EVENT, OTHER_COLUMNS
-from napari_wsimil.cohort.table_import.plan import FIRST_ROW, NO_COLUMNS, NO_PATIENTS, plan_import
-from napari_wsimil.cohort.table_import.summary import report_lines
+from napari_wsimil.cohort.table_import.questions import NO_EVENT, OTHER_COLUMNS
+from napari_wsimil.cohort.table_import.rows import FIRST_ROW, NO_COLUMNS, NO_PATIENTS
+from napari_wsimil.cohort.table_import.summary import summary_lines
 
 SCHEMAS = Path(napari_wsimil.__file__).parent / "resources" / "schemas"
 
@@ -73,7 +74,7 @@ def test_na_is_asked_about_once_for_the_whole_table_with_its_count(tmp_path: Pat
     assert question.counts == {"NA": 1, "N/A": 1}
     with pytest.raises(RecordError, match="first answer 'NA'"):
         plan.patients()
-    answered = plan.answered({"NA": "not applicable"})
+    answered = add_answers(plan, {"NA": "not applicable"})
     assert _values(answered, "ldh") == [5.0, Absent.NOT_APPLICABLE, 6.0]
 
 
@@ -87,15 +88,18 @@ def test_decimal_commas_are_numbers_and_said(tmp_path: Path) -> None:
 def test_a_comma_that_may_part_thousands_is_asked_about(tmp_path: Path) -> None:
     plan, _ = _column(tmp_path, "platelets", ["1,234", "2,500"])
     assert [question.key for question in plan.open] == ["platelets: commas"]
-    assert _values(plan.answered({"platelets: commas": "decimal"}), "platelets") == [1.234, 2.5]
-    assert _values(plan.answered({"platelets: commas": "thousands"}), "platelets") == [1234, 2500]
+    assert _values(add_answers(plan, {"platelets: commas": "decimal"}), "platelets") == [1.234, 2.5]
+    assert _values(add_answers(plan, {"platelets: commas": "thousands"}), "platelets") == [
+        1234,
+        2500,
+    ]
 
 
 def test_a_point_that_may_part_thousands_is_asked_about(tmp_path: Path) -> None:
     plan, _ = _column(tmp_path, "ldh", ["210", "333", "1.240"])
     assert [question.key for question in plan.open] == ["ldh: points"]
-    assert _values(plan.answered({"ldh: points": "thousands"}), "ldh") == [210, 333, 1240]
-    assert _values(plan.answered({"ldh: points": "decimal"}), "ldh") == [210, 333, 1.24]
+    assert _values(add_answers(plan, {"ldh: points": "thousands"}), "ldh") == [210, 333, 1240]
+    assert _values(add_answers(plan, {"ldh: points": "decimal"}), "ldh") == [210, 333, 1.24]
     for cells in (["210", "0.123"], ["1.234", "2.345"], ["210", "1.24"]):
         assert _column(tmp_path, "ldh", cells)[0].open == ()
 
@@ -119,7 +123,7 @@ def test_months_can_be_made_of_days(tmp_path: Path) -> None:
     plan, column = _column(tmp_path, "days_to_biopsy", ["365.25", "30.4375"])
     assert column.field.unit == "days"
     assert plan.open == ()
-    months = plan.answered({"days_to_biopsy: unit": "months"})
+    months = add_answers(plan, {"days_to_biopsy: unit": "months"})
     assert _values(months, "days_to_biopsy") == pytest.approx([12.0, 1.0])
     assert months.columns[1].field.unit == "months"
     assert "days became months" in months.columns[1].remarks[-1]
@@ -132,7 +136,7 @@ def test_ages_among_brackets_are_numbers_and_pure_brackets_an_order(tmp_path: Pa
     plan, column = _column(tmp_path, "age", ["60-69", ">89", "50-59", "<50"] * 2)
     assert column.field.kind is Kind.ORDINAL
     assert column.field.values == ("<50", "50-59", "60-69", ">89")
-    numbers = plan.answered({"age: brackets": "numbers"})
+    numbers = add_answers(plan, {"age: brackets": "numbers"})
     assert _values(numbers, "age")[:4] == [64.5, 89.0, 54.5, 50.0]
 
 
@@ -183,7 +187,7 @@ def test_a_bare_two_is_a_stage_only_where_the_column_says_so(tmp_path: Path) -> 
 def test_days_of_unclear_order_are_asked_about(tmp_path: Path) -> None:
     plan, _ = _column(tmp_path, "visit", ["5/6/11", "1/2/12"])
     assert [question.key for question in plan.open] == ["visit: order"]
-    assert _values(plan.answered({"visit: order": "day first"}), "visit")[0] == date(2011, 6, 5)
+    assert _values(add_answers(plan, {"visit: order": "day first"}), "visit")[0] == date(2011, 6, 5)
     plan, column = _column(tmp_path, "visit", ["5/27/11", "1/2/12"])
     assert _values(plan, "visit") == [date(2011, 5, 27), date(2012, 1, 2)]
     assert "month first" in column.remarks[0]
@@ -194,7 +198,7 @@ def test_a_number_among_words_is_asked_about_and_never_lost(tmp_path: Path) -> N
     plan, _ = _column(tmp_path, "weight", cells)
     (question,) = plan.open
     assert (question.key, question.counts) == ("weight: others", {"ca. 80": 1})
-    assert _values(plan.answered({"weight: others": "missing"}), "weight")[-1] is Absent.MISSING
+    assert _values(add_answers(plan, {"weight: others": "missing"}), "weight")[-1] is Absent.MISSING
 
 
 def test_codes_beside_words_are_categories(tmp_path: Path) -> None:
@@ -213,7 +217,7 @@ def test_identifiers_and_constants_become_no_field_unless_wanted(tmp_path: Path)
     assert [column.field for column in plan.columns] == [None, None, None]
     assert plan.columns[1].why == "the same in every row: 'Breast'"
     assert "different words" in plan.columns[2].why
-    wanted = plan.answered({"site: use": "field"})
+    wanted = add_answers(plan, {"site: use": "field"})
     assert wanted.columns[1].field.values == ("Breast",)
 
 
@@ -226,11 +230,11 @@ def test_the_polarity_of_an_event_is_never_assumed(tmp_path: Path) -> None:
     (question,) = plan.open
     assert question.key == "OS_STATUS: event"
     assert question.counts == {"1:DECEASED": 1, "0:LIVING": 2}
-    died = plan.answered({"OS_STATUS: event": "1:DECEASED"}).patients()
+    died = add_answers(plan, {"OS_STATUS: event": "1:DECEASED"}).patients()
     assert [(p.time, p.event) for p in died] == [(12.0, True), (30.0, False), (8.5, False)]
-    other = plan.answered({"OS_STATUS: event": "0:LIVING"}).patients()
+    other = add_answers(plan, {"OS_STATUS: event": "0:LIVING"}).patients()
     assert [p.event for p in other] == [False, True, True]
-    none = plan.answered({"OS_STATUS: event": NO_EVENT})
+    none = add_answers(plan, {"OS_STATUS: event": NO_EVENT})
     assert [(p.time, p.event) for p in none.patients()] == [(None, None)] * 3
     assert none.columns[1].field.kind is Kind.CATEGORY
 
@@ -244,7 +248,7 @@ def test_which_of_two_outcomes_is_the_studys_is_asked(tmp_path: Path) -> None:
     header = "patient_id,OS_STATUS,OS_MONTHS,DFS_STATUS,DFS_MONTHS"
     rows = ("p1,1:DECEASED,12,0:DiseaseFree,12", "p2,0:LIVING,30,1:Recurred,9")
     plan = _plan(tmp_path, header, *rows)
-    plan = plan.answered({"OS_STATUS: event": "1:DECEASED", "DFS_STATUS: event": "1:Recurred"})
+    plan = add_answers(plan, {"OS_STATUS: event": "1:DECEASED", "DFS_STATUS: event": "1:Recurred"})
     (question,) = plan.open
     assert question.options == (
         "OS_MONTHS + OS_STATUS",
@@ -252,14 +256,14 @@ def test_which_of_two_outcomes_is_the_studys_is_asked(tmp_path: Path) -> None:
         "none",
         OTHER_COLUMNS,
     )
-    patients = plan.answered({"outcome": "DFS_MONTHS + DFS_STATUS"}).patients()
+    patients = add_answers(plan, {"outcome": "DFS_MONTHS + DFS_STATUS"}).patients()
     assert [(p.time, p.event) for p in patients] == [(12.0, False), (9.0, True)]
 
 
 def test_the_gdc_has_one_time_of_the_dead_and_one_of_the_living(tmp_path: Path) -> None:
     header = "case_submitter_id,vital_status,days_to_last_follow_up,days_to_death"
     plan = _plan(tmp_path, header, "p1,Dead,'--,164", "p2,Alive,486,'--", "p3,Dead,5,99")
-    patients = plan.answered({"vital_status: event": "Dead"}).patients()
+    patients = add_answers(plan, {"vital_status: event": "Dead"}).patients()
     assert [(p.time, p.event) for p in patients] == [(164, True), (486, False), (99, True)]
 
 
@@ -297,10 +301,10 @@ def test_identical_rows_collapse_and_conflicts_are_listed(tmp_path: Path) -> Non
     (conflict,) = plan.merged.conflicts
     assert (conflict.patient, conflict.column, conflict.stated) == ("p2", "ldh", ("7", "8"))
     assert [question.key for question in plan.open] == ["conflicts"]
-    first = plan.answered({"conflicts": FIRST_ROW})
+    first = add_answers(plan, {"conflicts": FIRST_ROW})
     assert _values(first, "ldh") == [5.0, 7.0]
-    assert [p.name for p in plan.answered({"conflicts": NO_PATIENTS}).patients()] == ["p1"]
-    assert [f.name for f in plan.answered({"conflicts": NO_COLUMNS}).schema.fields] == ["sex"]
+    assert [p.name for p in add_answers(plan, {"conflicts": NO_PATIENTS}).patients()] == ["p1"]
+    assert [f.name for f in add_answers(plan, {"conflicts": NO_COLUMNS}).schema.fields] == ["sex"]
 
 
 def test_rows_that_mean_the_same_do_not_disagree(tmp_path: Path) -> None:
@@ -321,9 +325,9 @@ def test_slides_are_linked_by_barcode_and_the_rest_is_listed(tmp_path: Path) -> 
     patients = {patient.name: patient for patient in plan.patients()}
     assert [slide.slide for slide in patients["tcga-a1-a0sk"].slides] == list(names[:2])
     assert [slide.slide for slide in patients["C2"].slides] == ["P12-a"]
-    assert plan.links.scattered == {"tcga-a1-a0sk": ("C0", "C1")}
-    assert plan.links.without == ("P1",)
-    assert plan.links.of_nobody == ("stray",)
+    assert plan.matches.scattered == {"tcga-a1-a0sk": ("C0", "C1")}
+    assert plan.matches.without == ("P1",)
+    assert plan.matches.of_nobody == ("stray",)
 
 
 def test_names_that_differ_in_case_alone_keep_their_own_slides(tmp_path: Path) -> None:
@@ -332,7 +336,7 @@ def test_names_that_differ_in_case_alone_keep_their_own_slides(tmp_path: Path) -
     names = ("p1-a", "P1-b", "Q2-c")
     cases = [Patient(f"C{i}", (SlideRow(name),)) for i, name in enumerate(names)]
     plan = plan_import(open_table(path), cases=cases)
-    slides = {name: [s.slide for s in some] for name, some in plan.links.slides.items()}
+    slides = {name: [s.slide for s in some] for name, some in plan.matches.slides.items()}
     assert slides == {"p1": ["p1-a"], "P1": ["P1-b"], "q2": ["Q2-c"]}
 
 
@@ -347,8 +351,8 @@ def test_a_patient_is_called_as_the_case_whose_file_is_theirs(tmp_path: Path) ->
     plan = plan_import(open_table(path), cases=cases)
     assert [patient.name for patient in plan.patients()] == ["P0001", "P0003", "X"]
     assert [s.slide for p in plan.patients() for s in p.slides] == ["P0001-1", "P0003-1"]
-    assert plan.links.of_nobody == ("P0002-1",)
-    assert plan.links.cases == {"TCGA-A1-A0SK": "P0001"}
+    assert plan.matches.of_nobody == ("P0002-1",)
+    assert plan.matches.cases == {"TCGA-A1-A0SK": "P0001"}
 
 
 def test_a_slide_of_the_table_gets_the_file_that_begins_with_its_name(tmp_path: Path) -> None:
@@ -364,7 +368,7 @@ def test_a_slide_of_the_table_gets_the_file_that_begins_with_its_name(tmp_path: 
 
 def test_a_slide_two_patients_claim_is_nobodys(tmp_path: Path) -> None:
     plan = _plan(tmp_path, "patient_id,slide_id,age", "p1,S1,5", "p2,S1,6")
-    assert plan.links.contested == ("S1",)
+    assert plan.matches.contested == ("S1",)
     assert [patient.slides for patient in plan.patients()] == [(), ()]
 
 
@@ -386,7 +390,7 @@ def test_rows_of_nobody_and_names_alike_are_said(tmp_path: Path) -> None:
 def test_a_table_without_patients_asks_for_them(tmp_path: Path) -> None:
     plan = _plan(tmp_path, "person,ldh", "a,5", "b,6")
     assert [question.key for question in plan.open] == ["patient"]
-    assert len(plan.answered({"patient": "person"}).patients()) == 2
+    assert len(add_answers(plan, {"patient": "person"}).patients()) == 2
 
 
 # schema and answers
@@ -415,7 +419,7 @@ def test_columns_of_a_schema_are_read_as_it_says_and_the_rest_is_drafted(tmp_pat
     ]
     assert plan.schema.inputs == ("age",)
     assert plan.open[0].counts == {"540": 1}
-    first, second = plan.answered({"Age: others": "unknown"}).patients()
+    first, second = add_answers(plan, {"Age: others": "unknown"}).patients()
     assert first.record.values == {
         "follow_up": pytest.approx(12.0),
         "age": 54.0,
@@ -430,9 +434,9 @@ def test_columns_of_a_schema_are_read_as_it_says_and_the_rest_is_drafted(tmp_pat
 def test_an_answer_must_be_an_option_of_what_was_asked(tmp_path: Path) -> None:
     plan = _plan(tmp_path, "patient_id,ldh", "p1,NA", "p2,6")
     with pytest.raises(RecordError, match="'perhaps' is no answer; it is one of missing"):
-        plan.answered({"NA": "perhaps"})
+        add_answers(plan, {"NA": "perhaps"})
     with pytest.raises(RecordError, match="'ldh: event' was not asked"):
-        plan.answered({"ldh: event": "1"})
+        add_answers(plan, {"ldh: event": "1"})
 
 
 def test_four_hundred_columns_stay_usable(tmp_path: Path) -> None:
@@ -452,7 +456,7 @@ def test_four_hundred_columns_stay_usable(tmp_path: Path) -> None:
 
 def test_the_report_names_what_is_open_and_what_was_understood(tmp_path: Path) -> None:
     plan = _plan(tmp_path, "patient_id,OS_STATUS,ldh", "p1,0:LIVING,'--", "p2,1:DECEASED,5")
-    lines = "\n".join(report_lines(plan))
+    lines = "\n".join(summary_lines(plan))
     assert "2 patients" in lines
     assert '"\'--" is missing (1 rows)' in lines
     assert "OS_STATUS: event" in lines
@@ -516,20 +520,20 @@ def test_each_case_of_the_gdc_twice_becomes_one(data: Path) -> None:
         "treatment_type",
     }
     answers = {"treatment_or_therapy: use": "nothing", "treatment_type: use": "nothing"}
-    plan = plan.answered(answers)
+    plan = add_answers(plan, answers)
     assert plan.merged.conflicts == ()
     assert plan.merged.identical == 14
 
 
 def test_barcodes_link_the_slides_of_tcga(data: Path) -> None:
     plan = plan_import(open_table(data / "clinical" / "final_clean_merged_dataset.csv"))
-    assert len(plan.links.slides) == 141
+    assert len(plan.matches.slides) == 141
     answer = {"slide": "none"}
     names = [row.cells["slide_id"] for row in plan.table.rows[:20]]
     cases = [Patient(n, (SlideRow(n),)) for n in dict.fromkeys(names)]
     linked = plan_import(plan.table, answer, cases=cases)
-    assert len(linked.links.slides) == len({name[:12] for name in names})
-    assert linked.links.of_nobody == ()
+    assert len(linked.matches.slides) == len({name[:12] for name in names})
+    assert linked.matches.of_nobody == ()
 
 
 @pytest.mark.parametrize(
@@ -547,7 +551,7 @@ def test_answers_that_do_not_fit_any_more_are_dropped_when_revised(tmp_path: Pat
     rows = ("p1,1:DECEASED,12", "p2,0:LIVING,30")
     plan = _plan(tmp_path, "patient_id,OS_STATUS,OS_MONTHS", *rows)
     answers = {"OS_STATUS: event": "1:DECEASED", "outcome": "OS_MONTHS + OS_STATUS"}
-    assert plan.revised(answers).answers == answers
-    revised = plan.revised({**answers, "OS_STATUS: event": NO_EVENT, "never": "asked"})
+    assert replace_answers(plan, answers).answers == answers
+    revised = replace_answers(plan, {**answers, "OS_STATUS: event": NO_EVENT, "never": "asked"})
     assert revised.answers == {"OS_STATUS: event": NO_EVENT}
     assert revised.open == ()

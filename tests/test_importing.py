@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from studies import beside
+from table_plans import plan_for
 
 from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.clinical.field import Absent, Kind
@@ -14,7 +15,7 @@ from napari_wsimil.clinical.schema import ClinicalSchema, schema_text
 from napari_wsimil.cohort.table_formats import open_table
 from napari_wsimil.study.audit_log import Act
 from napari_wsimil.study.create_study import Study, create_study, open_study, study_of_folder
-from napari_wsimil.study.import_table import export_table, import_table, plan_for
+from napari_wsimil.study.import_table import export_table, write_plan
 from napari_wsimil.study.pseudonyms import read_key
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def _table(folder: Path, *lines: str) -> Path:
 
 
 def _import(study: Study, path: Path, **answers: str):
-    work = import_table(study, plan_for(study, path, answers), "first import")
+    work = write_plan(study, plan_for(study, path, answers), "first import")
     while True:
         try:
             next(work)
@@ -146,7 +147,7 @@ def test_names_stay_outside_and_are_known_again_by_the_key(tmp_path: Path) -> No
         for number, lines in enumerate((("Anna,5,", "Bert,6,x"), ("Bert,6,", "Carl,7,y"))):
             path = _table(tmp_path, "patient_id,ldh,slide_id", *lines)
             key = read_key(tmp_path / "key.json", study.folder)
-            work = import_table(study, plan_for(study, path, key=key), "table", key)
+            work = write_plan(study, plan_for(study, path, key=key), "table", key)
             added = None
             while added is None:
                 try:
@@ -165,7 +166,8 @@ def test_names_stay_outside_and_are_known_again_by_the_key(tmp_path: Path) -> No
 KILLED = """
 import os, signal, sys
 from napari_wsimil.study import opened
-from napari_wsimil.study.import_table import import_table, plan_for
+from napari_wsimil.cohort.table_import.stages import apply_answers
+from napari_wsimil.study.import_table import infer_table, write_plan
 from napari_wsimil.study.create_study import open_study
 stage = sys.argv[3]
 run, append = opened.Addition.run, opened.append
@@ -181,7 +183,7 @@ def appending(session, entries):
     return written
 opened.Addition.run, opened.append = running, appending
 study = open_study(sys.argv[1])
-list(import_table(study, plan_for(study, sys.argv[2]), "killed"))
+list(write_plan(study, apply_answers(infer_table(study, sys.argv[2])), "killed"))
 """
 
 

@@ -9,14 +9,14 @@ import openpyxl
 import pyarrow
 import pyarrow.parquet
 import pytest
+from table_plans import add_answers, plan_import
 
 from napari_wsimil.cli.main import main
 from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.cohort.manifest import Split
 from napari_wsimil.cohort.manifest_file import read_manifest
 from napari_wsimil.cohort.table_formats import open_table
-from napari_wsimil.cohort.table_import.plan import plan_import
-from napari_wsimil.cohort.table_import.summary import report_lines
+from napari_wsimil.cohort.table_import.summary import summary_lines
 from napari_wsimil.study.create_study import open_study
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def test_an_index_is_dropped_and_that_is_said(
     note = f"column 1 has {called} and numbers the rows: it is dropped"
     assert plan.table.columns == ("patient_id", "ldh")
     assert plan.notes == (note,)
-    assert f"note: {note}" in list(report_lines(plan))
+    assert f"note: {note}" in list(summary_lines(plan))
     assert [patient.name for patient in plan.patients()] == ["p0", "p1", "p2"]
 
 
@@ -137,7 +137,7 @@ def test_a_column_of_train_is_a_field_where_it_parts_nothing(tmp_path: Path) -> 
     plan = plan_import(open_table(path), {"split": "none"})
     assert [patient.split for patient in plan.patients()] == [None] * 4
     assert [field.name for field in plan.schema.fields] == ["train"]
-    other = plan.answered({"split": "train where 1, validation where 0"})
+    other = add_answers(plan, {"split": "train where 1, validation where 0"})
     assert [patient.split for patient in other.patients()] == ["validation", "train"] * 2
 
 
@@ -145,7 +145,7 @@ def test_words_for_the_parts_of_a_cohort_are_offered_as_a_split(tmp_path: Path) 
     rows = ("p1,training", "p2,Test", "p3,dev", "p4,")
     plan = plan_import(open_table(_file(tmp_path, "patient_id,Set", *rows)))
     assert [question.key for question in plan.open] == ["split"]
-    plan = plan.answered({"split": "as it says"})
+    plan = add_answers(plan, {"split": "as it says"})
     assert [patient.split for patient in plan.patients()] == ["train", "test", "validation", None]
 
 

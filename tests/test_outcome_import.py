@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 from cohorts import make_bag
+from table_plans import add_answers, plan_for, plan_import, replace_answers
 
 from napari_wsimil.cli.main import main
 from napari_wsimil.clinical.errors import RecordError
@@ -17,12 +18,12 @@ from napari_wsimil.clinical.schema import NO_FIELDS, named_schema
 from napari_wsimil.cohort.endpoint import Endpoint
 from napari_wsimil.cohort.manifest_file import read_manifest
 from napari_wsimil.cohort.table_formats import open_table
-from napari_wsimil.cohort.table_import.event_inference import IN_NONE, OTHER_COLUMNS
-from napari_wsimil.cohort.table_import.plan import FIRST_ROW, NO_COLUMNS, plan_import
-from napari_wsimil.cohort.table_import.summary import report_lines
+from napari_wsimil.cohort.table_import.questions import IN_NONE, OTHER_COLUMNS
+from napari_wsimil.cohort.table_import.rows import FIRST_ROW, NO_COLUMNS
+from napari_wsimil.cohort.table_import.summary import summary_lines
 from napari_wsimil.features.store import save_bag
 from napari_wsimil.study.create_study import DATABASE, StudyError, create_study, open_study
-from napari_wsimil.study.import_table import import_table, plan_for
+from napari_wsimil.study.import_table import write_plan
 from napari_wsimil.training.tasks import Task, check_task, lacking_outcome
 from napari_wsimil.workflows.share import share
 
@@ -56,11 +57,11 @@ def _plan(path: Path, answers: dict[str, str] | None = None, **known: ClinicalSc
 
 
 def _report(plan: ImportPlan) -> str:
-    return "\n".join(report_lines(plan))
+    return "\n".join(summary_lines(plan))
 
 
 def _import(study: Study, path: Path, answers: dict[str, str]) -> Added:
-    work = import_table(study, plan_for(study, path, answers), "a table")
+    work = write_plan(study, plan_for(study, path, answers), "a table")
     while True:
         try:
             next(work)
@@ -237,7 +238,7 @@ def test_a_record_states_the_flag_of_its_column_though_that_is_the_contrary_of_t
     path = _table(tmp_path, f"id,months,{header}", [f"a,5,{censored}", f"b,6,{event}"])
     answers = {"patient": "id", "outcome: time": "months", "outcome: event": header}
     plan = _plan(path, answers | {f"{header}: event": event})
-    patients = plan.answered({q.key: q.options[0] for q in plan.open}).patients()
+    patients = add_answers(plan, {q.key: q.options[0] for q in plan.open}).patients()
     assert [p.event for p in patients] == [False, True]
     assert [p.record[header] for p in patients] == [yes == "censored", yes == "event"]
     again = _plan(path, plan.answers, schema=plan.schema).patients()
@@ -260,7 +261,7 @@ def test_of_the_columns_of_tcga_cdr_time_and_event_of_one_name_go_together(tmp_p
     )
     plan = _plan(path, {**events, "outcome": "DSS.time + DSS"})
     assert plan.outcome.endpoint.kind == "DSS"
-    assert plan.tally.known == 40
+    assert plan.outcome_counts.known == 40
 
 
 CONTRADICTIONS = [
@@ -374,7 +375,7 @@ def test_every_further_state_of_a_status_is_asked(tmp_path: Path) -> None:
     keys = ["VITAL_STATUS: Died of Other Causes", "VITAL_STATUS: Lost"]
     assert [question.key for question in plan.open] == keys
     assert plan.open[1].counts == {"Lost": 2}
-    plan = plan.answered(dict(zip(keys, ("event", "unknown"), strict=True)))
+    plan = add_answers(plan, dict(zip(keys, ("event", "unknown"), strict=True)))
     assert [(p.event, p.no_outcome) for p in plan.patients()] == [
         (False, ""),
         (True, ""),
@@ -388,7 +389,7 @@ def test_codes_of_a_status_beside_the_event_are_censored_unless_it_is_said(tmp_p
     path = _table(tmp_path, "patient_id,time,status", ["a,5,0", "b,6,1", "c,7,2"])
     plan = _plan(path, {"status: event": "2"})
     assert [p.event for p in plan.patients()] == [False, False, True]
-    other = plan.answered({"status: 1": "event"})
+    other = add_answers(plan, {"status: 1": "event"})
     assert [p.event for p in other.patients()] == [False, True, True]
 
 
@@ -487,17 +488,17 @@ def test_named_columns_are_chosen_step_by_step_as_the_window_does(tmp_path: Path
     path = _cohort(tmp_path, "patient_id,fu,state", lambda died, days: f"{days},{int(died)}")
     plan = _plan(path)
     assert plan.open == ()
-    plan = plan.revised({"outcome": OTHER_COLUMNS})
+    plan = replace_answers(plan, {"outcome": OTHER_COLUMNS})
     assert [question.key for question in plan.open] == ["outcome: time", "outcome: event"]
     assert plan.open[1].options == ("state",)
-    plan = plan.revised({**plan.answers, "outcome: time": "fu", "outcome: event": "state"})
-    plan = plan.revised(dict(plan.answers))
+    plan = replace_answers(plan, {**plan.answers, "outcome: time": "fu", "outcome: event": "state"})
+    plan = replace_answers(plan, dict(plan.answers))
     (question,) = plan.open
     assert (question.key, question.options) == ("state: event", ("1", "0"))
-    plan = plan.revised({**plan.answers, "state: event": "1"})
+    plan = replace_answers(plan, {**plan.answers, "state: event": "1"})
     assert plan.open == ()
-    assert plan.tally.known == 40
-    back = plan.revised({**plan.answers, "outcome": "none"})
+    assert plan.outcome_counts.known == 40
+    back = replace_answers(plan, {**plan.answers, "outcome": "none"})
     assert back.outcome is None
     assert "outcome: time" not in back.answers
 
@@ -506,7 +507,7 @@ def test_a_schema_that_has_the_status_as_a_category_loses_no_outcome(tmp_path: P
     header, row, answers, _ = SPELLED["last contact"]
     path = _cohort(tmp_path, header, row)
     plan = _plan(path, answers, schema=named_schema("tcga"))
-    assert plan.tally.known == 40
+    assert plan.outcome_counts.known == 40
     assert plan.columns[1].field.kind == "category"
 
 
@@ -514,7 +515,7 @@ def test_negative_times_that_a_schema_refuses_are_still_said(tmp_path: Path) -> 
     path = _table(tmp_path, HEADER, CONTRADICTIONS)
     answers = {**DEAD, "days_to_death: others": "unknown"}
     plan = _plan(path, answers, schema=named_schema("tcga"))
-    assert plan.tally.without == REASONS
+    assert plan.outcome_counts.without == REASONS
 
 
 def test_a_second_table_does_not_turn_censoring_round(tmp_path: Path) -> None:

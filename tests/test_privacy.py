@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from cohorts import CLASSES, SPLITS, make_bag
 from studies import SCHEMA, as_wal, beside, record
+from table_plans import plan_for
 
 from napari_wsimil.cli.main import main
 from napari_wsimil.clinical.errors import RecordError
@@ -25,7 +26,7 @@ from napari_wsimil.features.importers.open import open_bag
 from napari_wsimil.features.store import save_bag
 from napari_wsimil.study.audit_log import Act
 from napari_wsimil.study.create_study import Study, StudyError, create_study, open_study
-from napari_wsimil.study.import_table import import_table, plan_for
+from napari_wsimil.study.import_table import write_plan
 from napari_wsimil.study.pseudonyms import Key, default_key, read_key
 from napari_wsimil.training.evaluation import finish
 from napari_wsimil.workflows.erase_patient import forget
@@ -129,7 +130,7 @@ def test_nobody_gets_the_pseudonym_of_one_who_was_forgotten(tmp_path: Path) -> N
         for name in ("Eva", "Max"):
             (tmp_path / f"{name}.csv").write_text(f"patient_id,ldh\n{name},210\n")
             plan = plan_for(study, tmp_path / f"{name}.csv", key=key)
-            for _ in import_table(study, plan, "table", key):
+            for _ in write_plan(study, plan, "table", key):
                 pass
             key = read_key(key.path, study.folder).without(["P0001"])
             if name == "Eva":
@@ -459,7 +460,7 @@ from pathlib import Path
 from cohorts import make_bag
 from napari_wsimil.features.store import save_bag
 from napari_wsimil.cli.main import main
-from napari_wsimil.study.manifest import Patient, SlideRow
+from napari_wsimil.cohort.manifest import Patient, SlideRow
 from napari_wsimil.study.pseudonyms import default_key, read_key
 from napari_wsimil.study.create_study import open_study
 folder, model = Path(sys.argv[1]), sys.argv[2]

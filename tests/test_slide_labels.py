@@ -13,17 +13,18 @@ import pandas
 import pytest
 from cohorts import make_bag
 from studies import as_version_2, damage
+from table_plans import add_answers, plan_for
 
 from napari_wsimil.cli.main import main
 from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.clinical.schema import NO_FIELDS
 from napari_wsimil.cohort.manifest import Manifest, Patient, SlideRow, Split
 from napari_wsimil.cohort.manifest_file import read_manifest
-from napari_wsimil.cohort.table_import.summary import report_lines
+from napari_wsimil.cohort.table_import.summary import summary_lines
 from napari_wsimil.features.store import save_bag
 from napari_wsimil.gui.docks.study.cohort_view import CohortView, Said
 from napari_wsimil.study.create_study import Study, Unit, create_study, open_study
-from napari_wsimil.study.import_table import export_table, import_table, plan_for
+from napari_wsimil.study.import_table import export_table, write_plan
 from napari_wsimil.training.evaluation import finish
 from napari_wsimil.training.metrics import bootstrap
 from napari_wsimil.training.run import checked_run, cohort_of, open_cohort, split_of
@@ -68,7 +69,7 @@ def table_of(folder: Path, **columns: Sequence[object]) -> Path:
 
 def filled(folder: Path, table: Path, answers: Mapping[str, str] | None = None) -> Study:
     study = create_study(folder, NO_FIELDS, unit=Unit.SLIDE)
-    finish(import_table(study, plan_for(study, table, answers), "test"))
+    finish(write_plan(study, plan_for(study, table, answers), "test"))
     return study
 
 
@@ -98,7 +99,7 @@ def test_the_plan_counts_the_classes_of_slides(tmp_path: Path) -> None:
         plan = plan_for(study, table_of(tmp_path))
         assert plan.open == ()
         counts = "classes of slides: normal_tissue 10, tumor_tissue 10; 0 slides without one"
-        assert any(line.startswith(counts) for line in report_lines(plan))
+        assert any(line.startswith(counts) for line in summary_lines(plan))
 
 
 def test_in_a_study_of_patients_the_labels_are_asked_about(tmp_path: Path) -> None:
@@ -106,7 +107,7 @@ def test_in_a_study_of_patients_the_labels_are_asked_about(tmp_path: Path) -> No
         plan = plan_for(study, table_of(tmp_path))
         assert [question.key for question in plan.open] == ["conflicts"]
         assert "10 patients" in plan.open[0].text
-        none = plan.answered({"conflicts": "leave those columns out"})
+        none = add_answers(plan, {"conflicts": "leave those columns out"})
         assert {patient.label for patient in none.patients()} == {None}
 
 
@@ -117,9 +118,9 @@ def test_two_labels_of_one_slide_are_asked_about(tmp_path: Path) -> None:
         plan = plan_for(study, table)
         (conflict,) = plan.merged.conflicts
         assert (conflict.patient, conflict.column) == ("patient_0", "label")
-        first = plan.answered({"conflicts": "the first row counts"}).patients()
+        first = add_answers(plan, {"conflicts": "the first row counts"}).patients()
         assert [slide.label for slide in first[0].slides] == list(NAMES)
-        rest = plan.answered({"conflicts": "leave those patients out"}).patients()
+        rest = add_answers(plan, {"conflicts": "leave those patients out"}).patients()
         assert len(rest) == 9
 
 
@@ -129,7 +130,7 @@ def test_a_patient_of_two_parts_is_asked_about_and_never_parted(tmp_path: Path) 
         plan = plan_for(study, table)
         assert "Rows of 1 patients disagree" in plan.open[0].text
         for answer in plan.open[0].options:
-            for patient in plan.answered({"conflicts": answer}).patients():
+            for patient in add_answers(plan, {"conflicts": answer}).patients():
                 assert len(patient.parts) <= 1
         parted = Patient("p", (SlideRow("a", split=Split.TRAIN), SlideRow("b", split=Split.TEST)))
         (sentence,) = study.add([parted], "test").conflicts

@@ -8,17 +8,18 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from table_plans import plan_for
 
 from napari_wsimil.cli.main import main
 from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.clinical.schema import NO_FIELDS
 from napari_wsimil.cohort.endpoint import Endpoint
 from napari_wsimil.cohort.manifest import Patient, SlideRow
-from napari_wsimil.cohort.table_import.plan import FIRST_ROW, NO_COLUMNS
-from napari_wsimil.cohort.table_import.summary import report_lines
+from napari_wsimil.cohort.table_import.rows import FIRST_ROW, NO_COLUMNS
+from napari_wsimil.cohort.table_import.summary import summary_lines
 from napari_wsimil.gui.text import study_facts
 from napari_wsimil.study.create_study import DATABASE, Study, Unit, create_study, open_study
-from napari_wsimil.study.import_table import import_table, plan_for
+from napari_wsimil.study.import_table import write_plan
 from napari_wsimil.training.evaluation import finish
 from napari_wsimil.training.run import open_cohort
 from napari_wsimil.training.tasks import Task, check_task, lacking_outcome
@@ -50,7 +51,7 @@ def _table(folder: Path, *rows: str) -> Path:
 
 
 def _import(study: Study, path: Path, answers: Mapping[str, str]) -> Any:
-    return finish(import_table(study, plan_for(study, path, answers), "a table"))
+    return finish(write_plan(study, plan_for(study, path, answers), "a table"))
 
 
 @pytest.fixture
@@ -94,7 +95,7 @@ def test_plan_and_import_and_study_count_slides(
 ) -> None:
     path, folder = _table(tmp_path, *ROWS), tmp_path / "s"
     with create_study(folder, NO_FIELDS, unit=Unit.SLIDE) as study:
-        lines = tuple(report_lines(plan_for(study, path, ANSWERS)))
+        lines = tuple(summary_lines(plan_for(study, path, ANSWERS)))
     for line in (
         "3 slides with an outcome: 1 event, 2 censored",
         "2 slides without an outcome (statuses disagree: 1, negative time: 1)",
@@ -121,7 +122,7 @@ def test_plan_and_import_and_study_count_slides(
 def test_patients_beside_slides_have_reasons_too(tmp_path: Path) -> None:
     path = _table(tmp_path, "p,s1,0,5", "p,,1,-3", "q,s2,,")
     with create_study(tmp_path / "s", NO_FIELDS, unit=Unit.SLIDE) as study:
-        lines = tuple(report_lines(plan_for(study, path, {"PFS_STATUS: event": "1"})))
+        lines = tuple(summary_lines(plan_for(study, path, {"PFS_STATUS: event": "1"})))
         _import(study, path, {"PFS_STATUS: event": "1"})
     assert "without an outcome, negative time (1): patient p (row 3)" in lines
     assert _outcomes(tmp_path / "s")["s2"] == (None, None, "status not stated")

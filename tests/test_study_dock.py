@@ -12,13 +12,14 @@ from cohorts import make_bag
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QDialog, QInputDialog
 from studies import damage, of_a_later_version, small_study
+from table_plans import plan_for
 
 from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.clinical.field import Absent
 from napari_wsimil.clinical.schema import NO_FIELDS, named_schema
 from napari_wsimil.cohort.manifest import Patient, SlideRow
-from napari_wsimil.cohort.table_import.column_plan import FIELD, NOTHING, is_use
 from napari_wsimil.cohort.table_import.plan import ImportPlan
+from napari_wsimil.cohort.table_import.questions import FIELD, NOTHING
 from napari_wsimil.features.importers.base import Confirmed
 from napari_wsimil.features.matching import Survey
 from napari_wsimil.features.store import save_bag
@@ -32,7 +33,6 @@ from napari_wsimil.gui.window import wait_until
 from napari_wsimil.study import pseudonyms
 from napari_wsimil.study.audit_log import Act
 from napari_wsimil.study.create_study import StudyError, open_study
-from napari_wsimil.study.import_table import plan_for
 from napari_wsimil.study.open_study import Unit
 from napari_wsimil.training.evaluation import finish
 from napari_wsimil.workflows.link_features import Found, mismatch_lines, survey_job
@@ -269,7 +269,7 @@ def test_answers_are_worked_out_in_the_background_and_the_last_ones_count(
     dialog: ImportDialog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate, plan = Gate(monkeypatch), dialog.plan
-    keys = {q.column: q.key for q in plan.questions if is_use(q)}
+    keys = {q.column: q.key for q in plan.questions if q.is_use}
     dialog.answer("NA", "missing")
     assert "Working out" in dialog.state.text()
     for column in ("crp", "albumin"):

@@ -150,7 +150,7 @@ def _checkpoint(path: Path, identifying: bool) -> Facts:
 
 
 def _manifest(path: Path, identifying: bool) -> Facts:
-    from napari_wsimil.cohort.endpoint import tally
+    from napari_wsimil.cohort.endpoint import counts_of
     from napari_wsimil.cohort.manifest import Split, outcome_of_patient
     from napari_wsimil.cohort.manifest_file import read_manifest
 
@@ -163,7 +163,7 @@ def _manifest(path: Path, identifying: bool) -> Facts:
         "classes": {c: sum(p.label == c for p in patients) for c in manifest.classes},
         "unlabeled": sum(patient.label is None for patient in patients),
         "splits": {split.value: len(manifest.part(split)) for split in Split},
-        **tally(map(outcome_of_patient, patients)).to_dict(),
+        **counts_of(map(outcome_of_patient, patients)).to_dict(),
     }
     if identifying:
         facts["patient_ids"] = [patient.name for patient in patients]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_wsimil.clinical.field import Absent
 from napari_wsimil.cohort.endpoint import NOT_STATED
-from napari_wsimil.cohort.manifest import tally_of
+from napari_wsimil.cohort.manifest import count_outcomes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +46,7 @@ def study_facts(study: Study) -> dict[str, Any]:
         "splits": _counted(splits),
         **(_by_slide_facts(manifest) if by_slide else {}),
         "endpoint": endpoint_facts(manifest.endpoint),
-        **tally_of(manifest.patients, by_slide=by_slide).to_dict(),
+        **count_outcomes(manifest.patients, by_slide=by_slide).to_dict(),
         "models_trained": len(study.runs.read()),
         "predictions": len(study.predictions.read()),
         "reviews": len(study.reviews.read()),

@@ -170,10 +170,12 @@ def _planned(
     key: Key | None,
 ) -> ImportPlan:
     from napari_wsimil.clinical.schema import named_schema
-    from napari_wsimil.study.import_table import plan_for
+    from napari_wsimil.cohort.table_import.stages import apply_answers
+    from napari_wsimil.study.import_table import infer_table
 
     known = None if schema is None else named_schema(schema)
-    return plan_for(study, table, _answers(answers), known, key, sheet)
+    inferred = infer_table(study, table, schema=known, key=key, sheet=sheet)
+    return apply_answers(inferred, _answers(answers))
 
 
 def _check(plan: ImportPlan, dry_run: bool, as_json: bool) -> None:
@@ -187,10 +189,10 @@ def _check(plan: ImportPlan, dry_run: bool, as_json: bool) -> None:
 
 def _imported(study: Study, plan: ImportPlan, why: str, key: Key | None) -> dict[str, Any]:
     from napari_wsimil.cohort.table_import.summary import barcode_lines
-    from napari_wsimil.study.import_table import import_table
+    from napari_wsimil.study.import_table import write_plan
 
     warn(list(barcode_lines(plan)))
-    added = follow(import_table(study, plan, why, key), "importing")
+    added = follow(write_plan(study, plan, why, key), "importing")
     warn(added.conflicts)
     return _came(added)
 
@@ -214,9 +216,9 @@ def _came(added: Added) -> dict[str, Any]:
 
 
 def _show(plan: ImportPlan, as_json: bool) -> None:
-    from napari_wsimil.cohort.table_import.summary import report_lines
+    from napari_wsimil.cohort.table_import.summary import summary_lines
 
-    lines = list(report_lines(plan))
+    lines = list(summary_lines(plan))
     if not as_json:
         for line in lines:
             typer.echo(line)
@@ -224,7 +226,7 @@ def _show(plan: ImportPlan, as_json: bool) -> None:
     facts: dict[str, Any] = {
         "patients": len(plan.merged.rows),
         "fields": [column.header for column in plan.fields],
-        **plan.tally.to_dict(),
+        **plan.outcome_counts.to_dict(),
         "plan": lines,
         "open": {question.key: list(question.options) for question in plan.open},
     }

@@ -30,7 +30,7 @@ Statistics = dict[str, Moments]
 
 
 @dataclass(frozen=True)
-class Tokens:
+class RecordTokens:
     """A record as a model sees it.
 
     Attributes
@@ -57,7 +57,7 @@ def fit_statistics(schema: ClinicalSchema, records: Iterable[Record]) -> Statist
     return {field.name: _moments(field, records) for field in numeric}
 
 
-def encode(schema: ClinicalSchema, record: Record, statistics: Statistics) -> Tokens:
+def encode(schema: ClinicalSchema, record: Record, statistics: Statistics) -> RecordTokens:
     """Return the record's tokens, standardized with training statistics.
 
     A number, ordinal or boolean is one channel ((x - mean) / sd; 0 where absent, that is
@@ -77,7 +77,7 @@ def encode(schema: ClinicalSchema, record: Record, statistics: Statistics) -> To
         any(record[f.name] is not Absent.MISSING for f in schema.inputs_of(group))
         for group in schema.groups
     ]
-    return Tokens(values, np.array(present, dtype=bool))
+    return RecordTokens(values, np.array(present, dtype=bool))
 
 
 def channels(schema: ClinicalSchema) -> Mapping[str, tuple[str, ...]]:

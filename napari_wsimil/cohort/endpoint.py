@@ -177,7 +177,7 @@ class TimeToEvent:
 
 
 @dataclass(frozen=True)
-class Tally:
+class OutcomeCounts:
     """Counts of outcomes.
 
     Attributes
@@ -199,7 +199,7 @@ class Tally:
     without: Mapping[str, int] = field(default_factory=dict)
     zero: int = 0
     noun: str = "patient"
-    patients: Tally | None = None
+    patients: OutcomeCounts | None = None
 
     @property
     def known(self) -> int:
@@ -219,7 +219,7 @@ class Tally:
         }
 
 
-def tally_words(counts: Tally) -> Iterator[str]:
+def outcome_sentences(counts: OutcomeCounts) -> Iterator[str]:
     """Yield the counts in sentences: cases with an outcome, and those without, by reason."""
     events = _of(counts.events, "event")
     yield f"{_of(counts.known, counts.noun)} with an outcome: {events}, {counts.censored} censored"
@@ -229,17 +229,17 @@ def tally_words(counts: Tally) -> Iterator[str]:
         reasons = ", ".join(f"{why}: {n}" for why, n in counts.without.items())
         yield f"{_of(sum(counts.without.values()), counts.noun)} without an outcome ({reasons})"
     if counts.patients is not None:
-        yield from (f"beside the slides, {line}" for line in tally_words(counts.patients))
+        yield from (f"beside the slides, {line}" for line in outcome_sentences(counts.patients))
 
 
 def _of(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def tally(outcomes: Iterable[TimeToEvent], noun: str = "patient") -> Tally:
+def counts_of(outcomes: Iterable[TimeToEvent], noun: str = "patient") -> OutcomeCounts:
     """Return the counts of some outcomes."""
     outcomes = tuple(outcomes)
     events = Counter(one.event for one in outcomes if one.event is not None)
     without = Counter(one.problem for one in outcomes if one.event is None)
     zero = sum(one.time == 0 for one in outcomes)
-    return Tally(events[True], events[False], dict(without.most_common()), zero, noun)
+    return OutcomeCounts(events[True], events[False], dict(without.most_common()), zero, noun)

@@ -8,7 +8,14 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_wsimil.cohort.endpoint import NO_STATUS, NOT_NAMED, Endpoint, Tally, TimeToEvent, tally
+from napari_wsimil.cohort.endpoint import (
+    NO_STATUS,
+    NOT_NAMED,
+    Endpoint,
+    OutcomeCounts,
+    TimeToEvent,
+    counts_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -163,7 +170,7 @@ class Manifest:
         return next(chain(placed, named), None)
 
 
-def tally_of(patients: Iterable[Patient], *, by_slide: bool) -> Tally:
+def count_outcomes(patients: Iterable[Patient], *, by_slide: bool) -> OutcomeCounts:
     """Return the counts of outcomes of patients, or of their slides.
 
     A slide without an outcome of its own has its patient's. Where slides are counted, so are
@@ -171,10 +178,10 @@ def tally_of(patients: Iterable[Patient], *, by_slide: bool) -> Tally:
     """
     patients = tuple(patients)
     if not by_slide:
-        return tally(map(outcome_of_patient, patients))
-    slides = tally((outcome_of_patient(c) for p in patients for c in p.slide_cases), "slide")
+        return counts_of(map(outcome_of_patient, patients))
+    slides = counts_of((outcome_of_patient(c) for p in patients for c in p.slide_cases), "slide")
     own = [outcome_of_patient(p) for p in patients if p.no_outcome or p.time is not None]
-    return replace(slides, patients=tally(own) if own else None)
+    return replace(slides, patients=counts_of(own) if own else None)
 
 
 def outcome_of_patient(patient: Patient) -> TimeToEvent:

@@ -22,7 +22,7 @@ from napari_wsimil.clinical.field import MARKERS
 from napari_wsimil.cohort.cell_text import may_be_nobody
 from napari_wsimil.cohort.endpoint import Endpoint
 from napari_wsimil.cohort.manifest import Manifest, Patient, SlideRow, Split
-from napari_wsimil.cohort.table import Table, TableRow, read_table, write_table
+from napari_wsimil.cohort.table import TableRow, TextTable, read_table, write_table
 from napari_wsimil.slides.geometry import PLAUSIBLE_MPP
 
 if TYPE_CHECKING:
@@ -100,16 +100,16 @@ def write_manifest(manifest: Manifest, path: str | Path) -> None:
     write_table(path, (*COLUMNS, *clinical), rows)
 
 
-def _renamed(table: Table) -> Table:
+def _renamed(table: TextTable) -> TextTable:
     names = {c: ALIASES[c] for c in table.columns if ALIASES.get(c, c) not in table.columns}
     rows = (
         TableRow(row.path, row.line, {names.get(c, c): cell for c, cell in row.cells.items()})
         for row in table.rows
     )
-    return Table(table.path, tuple(names.get(c, c) for c in table.columns), tuple(rows))
+    return TextTable(table.path, tuple(names.get(c, c) for c in table.columns), tuple(rows))
 
 
-def _check_columns(table: Table, schema: ClinicalSchema | None) -> None:
+def _check_columns(table: TextTable, schema: ClinicalSchema | None) -> None:
     for column in ("patient_id", "slide_id"):
         if column not in table.columns:
             some = ", ".join(table.columns[:8])
@@ -236,7 +236,7 @@ def exported_endpoint(columns: Mapping[str, Collection[str]]) -> Endpoint | None
     return pairs[0] if len(pairs) == 1 else None
 
 
-def with_outcome(table: Table) -> tuple[Table, Endpoint]:
+def with_outcome(table: TextTable) -> tuple[TextTable, Endpoint]:
     """Return a table with `time` and `event`, and which outcome they are of."""
     cells = {header: {row.cells[header] for row in table.rows} for header in table.columns}
     endpoint = None if {"time", "event"} & {*table.columns} else exported_endpoint(cells)
@@ -249,4 +249,4 @@ def with_outcome(table: Table) -> tuple[Table, Endpoint]:
         )
         for row in table.rows
     )
-    return Table(table.path, (*table.columns, "time", "event"), tuple(rows)), endpoint
+    return TextTable(table.path, (*table.columns, "time", "event"), tuple(rows)), endpoint

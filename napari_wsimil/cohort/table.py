@@ -80,7 +80,7 @@ class TableRow:
 
 
 @dataclass(frozen=True)
-class Heading:
+class ColumnHeading:
     """What a file says of a column beside its name; empty where it says nothing."""
 
     title: str = ""
@@ -88,7 +88,7 @@ class Heading:
 
 
 @dataclass(frozen=True)
-class Table:
+class TextTable:
     """A file read as text: nothing is typed, nothing is taken for absent.
 
     Attributes
@@ -113,13 +113,13 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[TableRow, ...]
     notes: tuple[str, ...] = ()
-    headings: Mapping[str, Heading] = field(default_factory=dict)
+    headings: Mapping[str, ColumnHeading] = field(default_factory=dict)
     sheet: str = ""
     sheets: tuple[str, ...] = ()
     cell_texts: Mapping[str, Mapping[int, CellText]] = field(default_factory=dict)
 
 
-def read_table(path: str | Path) -> Table:
+def read_table(path: str | Path) -> TextTable:
     """Return the cells of a UTF-8 CSV file with a header row.
 
     Raises
@@ -158,7 +158,7 @@ def csv_cells(
         raise RecordError(f"{path}, row {reader.line_num}: is not a CSV file: {error}") from error
 
 
-def table_of(path: Path, records: Iterable[tuple[int, list[str]]]) -> Table:
+def table_of(path: Path, records: Iterable[tuple[int, list[str]]]) -> TextTable:
     """Return the table of numbered rows of cells, the first of which names the columns.
 
     Raises
@@ -170,10 +170,10 @@ def table_of(path: Path, records: Iterable[tuple[int, list[str]]]) -> Table:
     numbered = iter(records)
     columns = _header(path, next(numbered, (1, []))[1])
     rows = tuple(_row(path, line, columns, cells) for line, cells in numbered)
-    return _without_index(Table(path, columns, rows))
+    return _without_index(TextTable(path, columns, rows))
 
 
-def _without_index(table: Table) -> Table:
+def _without_index(table: TextTable) -> TextTable:
     """Return a table without columns of no name that number its rows, or are empty.
 
     pandas writes such an index, under no name or as "Unnamed: 0".
@@ -195,7 +195,7 @@ def _without_index(table: Table) -> Table:
     return replace(table, columns=columns, rows=tuple(rows), notes=tuple(notes.values()))
 
 
-def _index_note(table: Table, number: int, column: str) -> str:
+def _index_note(table: TextTable, number: int, column: str) -> str:
     """Return that a column is dropped as an index, in a sentence; empty if it stays."""
     is_nameless = column == _nameless(number)
     if not (is_nameless or _INDEX.fullmatch(column)):
@@ -271,3 +271,9 @@ def _too_long(path: Path, line: int) -> str:
         f"{path}, row {line}: a cell has more than {LONGEST:,} characters, which is no clinical "
         "value: is a quote not closed, or a document pasted in?"
     )
+
+
+def other_sheets(name: str, names: tuple[str, ...]) -> str:
+    """Return the end of a sentence on a sheet that names all, empty if there is one alone."""
+    known = ", ".join(map(repr, names))
+    return f" (this is {name!r} of {known}: choose one with --sheet)" if len(names) > 1 else ""

@@ -21,7 +21,14 @@ from openpyxl.utils import get_column_letter
 from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.cohort.cbioportal import ARCHIVES, clinical_files
 from napari_wsimil.cohort.cell_text import DIGITS, CellText, bare, text_in_cell, text_of_float
-from napari_wsimil.cohort.table import Heading, Table, TableRow, csv_cells, table_of
+from napari_wsimil.cohort.table import (
+    ColumnHeading,
+    TableRow,
+    TextTable,
+    csv_cells,
+    other_sheets,
+    table_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -38,7 +45,7 @@ _SINGLE_DIGITS = 7
 _CBIOPORTAL_ROWS = 4
 
 
-def open_table(path: str | Path, sheet: str = "") -> Table:
+def open_table(path: str | Path, sheet: str = "") -> TextTable:
     """Return the cells of a CSV, TSV, XLSX, Parquet or cBioPortal file, as text.
 
     Of a workbook, or of an archive of cBioPortal, the sheet or table that is named is read,
@@ -86,11 +93,11 @@ def workbook_sheets(path: Path | str) -> tuple[str, ...]:
         return tuple(sheet.title for sheet in book.worksheets)
 
 
-def _read_text(path: Path) -> Table:
+def _read_text(path: Path) -> TextTable:
     return _text_table(path, path.read_bytes())
 
 
-def _text_table(path: Path, raw: bytes) -> Table:
+def _text_table(path: Path, raw: bytes) -> TextTable:
     text, notes = _decoded(path, raw)
     lines = text.splitlines(keepends=True)
     above = [line for line in lines[:_CBIOPORTAL_ROWS] if line.startswith("#")]
@@ -101,13 +108,13 @@ def _text_table(path: Path, raw: bytes) -> Table:
     return replace(table, notes=(*notes, *told, *table.notes))
 
 
-def _read_cbioportal(path: Path, lines: list[str], notes: tuple[str, ...]) -> Table:
+def _read_cbioportal(path: Path, lines: list[str], notes: tuple[str, ...]) -> TextTable:
     rows = csv_cells(path, lines[_CBIOPORTAL_ROWS:], "\t", csv.QUOTE_NONE)
     shifted = ((line + _CBIOPORTAL_ROWS, cells) for line, cells in rows)
     table = _bared(table_of(path, shifted))
     said = [line.rstrip("\r\n").lstrip("#").split("\t") for line in lines[:2]]
     headings = {
-        column: Heading(*texts) for column, *texts in zip(table.columns, *said, strict=False)
+        column: ColumnHeading(*texts) for column, *texts in zip(table.columns, *said, strict=False)
     }
     note = "cBioPortal's file of patients: names, descriptions and types are its own"
     return replace(table, notes=(*notes, note, *table.notes), headings=headings)
@@ -153,7 +160,7 @@ def _delimiter(path: Path, header: str) -> tuple[str, tuple[str, ...]]:
     return found, (f"cells are parted by {words[found]}",)
 
 
-def _read_archive(path: Path, sheet: str) -> Table:
+def _read_archive(path: Path, sheet: str) -> TextTable:
     files = clinical_files(path)
     name = _chosen(path, tuple(files), sheet)
     table = _text_table(path, files[name])
@@ -167,7 +174,7 @@ def _chosen(path: Path, names: tuple[str, ...], sheet: str) -> str:
     return sheet or names[0]
 
 
-def _of_several(table: Table, name: str, names: tuple[str, ...], what: str) -> Table:
+def _of_several(table: TextTable, name: str, names: tuple[str, ...], what: str) -> TextTable:
     if len(names) == 1:
         return replace(table, sheet=name, sheets=names)
     which = "the first" if name == names[0] else f"number {names.index(name) + 1}"
@@ -175,7 +182,7 @@ def _of_several(table: Table, name: str, names: tuple[str, ...], what: str) -> T
     return replace(table, notes=(note, *table.notes), sheet=name, sheets=names)
 
 
-def _read_spreadsheet(path: Path, name: str) -> Table:
+def _read_spreadsheet(path: Path, name: str) -> TextTable:
     with _workbook(path) as book:
         sheets = {sheet.title: sheet for sheet in book.worksheets}
         name = _chosen(path, tuple(sheets), name)
@@ -199,12 +206,6 @@ def _workbook(path: Path) -> Iterator[Any]:
         raise
     except (zipfile.BadZipFile, KeyError, ValueError, TypeError, IndexError, SyntaxError) as error:
         raise RecordError(f"{path} is not an XLSX file, or is damaged: {error}") from error
-
-
-def other_sheets(name: str, names: tuple[str, ...]) -> str:
-    """Return the end of a sentence on a sheet that names all, empty if there is one alone."""
-    known = ", ".join(map(repr, names))
-    return f" (this is {name!r} of {known}: choose one with --sheet)" if len(names) > 1 else ""
 
 
 def _sheet_cells(rows: Iterable[tuple[Any, ...]], cell_texts: _Cells) -> _Numbered:
@@ -245,7 +246,7 @@ def _formulas(path: Path) -> tuple[str, ...]:
     )
 
 
-def _read_parquet(path: Path) -> Table:
+def _read_parquet(path: Path) -> TextTable:
     try:
         content = pyarrow.parquet.ParquetFile(path).read()
     except (pyarrow.ArrowException, OSError) as error:
@@ -276,7 +277,7 @@ def _floats(content: pyarrow.Table) -> _Cells:
     return cell_texts
 
 
-def _bared(table: Table) -> Table:
+def _bared(table: TextTable) -> TextTable:
     rows = (
         TableRow(row.path, row.line, {c: bare(cell) for c, cell in row.cells.items()})
         for row in table.rows
@@ -296,7 +297,7 @@ def _text(value: Any) -> str:
     return value.isoformat() if isinstance(value, date) else str(value)
 
 
-_READERS: Mapping[str, Callable[[Path], Table]] = {
+_READERS: Mapping[str, Callable[[Path], TextTable]] = {
     ".csv": _read_text,
     ".tsv": _read_text,
     ".txt": _read_text,
@@ -304,7 +305,7 @@ _READERS: Mapping[str, Callable[[Path], Table]] = {
 }
 
 #: Files of several tables, of which one is chosen.
-_BOOKS: Mapping[str, Callable[[Path, str], Table]] = {
+_BOOKS: Mapping[str, Callable[[Path, str], TextTable]] = {
     ".xlsx": _read_spreadsheet,
     **dict.fromkeys(ARCHIVES, _read_archive),
 }

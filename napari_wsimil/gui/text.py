@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_wsimil.cohort.endpoint import NOT_NAMED, tally_words
-from napari_wsimil.cohort.manifest import tally_of
+from napari_wsimil.cohort.endpoint import NOT_NAMED, outcome_sentences
+from napari_wsimil.cohort.manifest import count_outcomes
 from napari_wsimil.explain.color_scale import scaled
 from napari_wsimil.explain.statistics import place_of
 from napari_wsimil.models.base import ExplanationKind
@@ -142,11 +142,11 @@ def study_facts(study: Study, manifest: Manifest) -> str:
 
 def _outcomes(manifest: Manifest, *, by_slide: bool) -> list[str]:
     """Return endpoint and counts of outcomes, nothing where a study has no times."""
-    counts = tally_of(manifest.patients, by_slide=by_slide)
+    counts = count_outcomes(manifest.patients, by_slide=by_slide)
     if not counts.known and not (counts.patients and counts.patients.known):
         return []
     endpoint = html.escape(str(manifest.endpoint))
-    return [f"outcome: {endpoint}", *map(html.escape, tally_words(counts))]
+    return [f"outcome: {endpoint}", *map(html.escape, outcome_sentences(counts))]
 
 
 def added_words(added: Added) -> str:
@@ -155,7 +155,7 @@ def added_words(added: Added) -> str:
     said = [f"{len(some):,} {word}" for word, some in counts.items() if some]
     words = f"Patients: {', '.join(said) or 'none'}."
     if added.outcomes and (added.outcomes.known or set(added.outcomes.without) != {NOT_NAMED}):
-        words += "".join(f"<br>{html.escape(line)}." for line in tally_words(added.outcomes))
+        words += "".join(f"<br>{html.escape(line)}." for line in outcome_sentences(added.outcomes))
     if added.conflicts:
         first = "<br>".join(html.escape(said, quote=False) for said in added.conflicts[:_SHOWN])
         words += f"<br><b>{len(added.conflicts):,} were passed over:</b><br>{first}"

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from napari_wsimil.clinical.schema import ClinicalSchema
-    from napari_wsimil.cohort.endpoint import Tally
+    from napari_wsimil.cohort.endpoint import OutcomeCounts
     from napari_wsimil.cohort.manifest import Patient, SlideRow
 
 #: No name of a patient or a slide is longer.
@@ -61,7 +61,7 @@ class Added:
     completed: tuple[str, ...]
     same: tuple[str, ...]
     conflicts: tuple[str, ...]
-    outcomes: Tally | None = None
+    outcomes: OutcomeCounts | None = None
 
     @property
     def taken(self) -> frozenset[str]:

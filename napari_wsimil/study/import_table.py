@@ -7,11 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_wsimil.clinical.errors import RecordError
-from napari_wsimil.cohort.manifest import tally_of
+from napari_wsimil.cohort.manifest import count_outcomes
 from napari_wsimil.cohort.table_export import write_cohort_table
-from napari_wsimil.cohort.table_formats import open_table, other_sheets
-from napari_wsimil.cohort.table_import.plan import ImportPlan, plan_import
+from napari_wsimil.cohort.table_formats import open_table
+from napari_wsimil.cohort.table_import.stages import infer
 from napari_wsimil.study.audit_log import Act
 from napari_wsimil.study.open_study import Unit
 
@@ -20,57 +19,52 @@ if TYPE_CHECKING:
 
     from napari_wsimil.clinical.schema import ClinicalSchema
     from napari_wsimil.cohort.manifest import Patient
+    from napari_wsimil.cohort.table_import.plan import ImportPlan, InferredTable
     from napari_wsimil.study.add_patients import Added
     from napari_wsimil.study.create_study import Study
     from napari_wsimil.study.pseudonyms import Key
 
 
-def plan_for(
+def infer_table(
     study: Study,
     path: str | Path,
-    answers: Mapping[str, str] | None = None,
+    *,
     schema: ClinicalSchema | None = None,
     key: Key | None = None,
     sheet: str = "",
-) -> ImportPlan:
-    """Return what the import of a table into a study will do. Nothing is written.
+) -> InferredTable:
+    """Return how the columns of a table are read for a study. Nothing is written.
 
     Parameters
     ----------
     study
-        Its schema says what is known of columns, its slides are linked.
+        Its fields are known, its slides are matched to the table's patients.
     path
         The table.
-    answers
-        By the keys of questions.
     schema
-        What is known of columns where the study has no fields yet, such as one that ships.
+        Known fields where the study has none yet, such as a schema that ships.
     key
-        Of the study's pseudonyms, by which those who are in it are known again.
+        Key of the study's pseudonyms, to recognize its patients in the table.
     sheet
-        Which table of a workbook or an archive; the first if empty.
+        Table of a workbook or an archive; the first if empty.
 
     Raises
     ------
     RecordError
-        As `open_table` and `plan_import`.
+        As `open_table`.
     """
     cases = study.manifest().patients
     if key is not None:
-        cases = tuple(_outside(case, key.identifiers()) for case in cases)
+        cases = tuple(_identified(case, key.identifiers()) for case in cases)
     known = study.schema if study.schema.fields or schema is None else schema
-    table = open_table(path, sheet)
-    try:
-        own = study.unit is Unit.SLIDE
-        return plan_import(table, answers, schema=known, cases=cases, slides_own=own)
-    except RecordError as error:
-        raise RecordError(f"{error}{other_sheets(table.sheet, table.sheets)}") from error
+    slides_own = study.unit is Unit.SLIDE
+    return infer(open_table(path, sheet), known, cases=cases, slides_own=slides_own)
 
 
-def import_table(
+def write_plan(
     study: Study, plan: ImportPlan, why: str, key: Key | None = None
 ) -> Generator[float, None, Added]:
-    """Take the patients of a plan into a study; yield the share done, return what came of it.
+    """Write the patients of a plan into a study; yield the share done, return the result.
 
     New fields come into the study's schema with them, in one transaction. Values that are
     there are never changed: patients who contradict them are listed. The ledger gets the
@@ -105,7 +99,7 @@ def import_table(
     added = study.add(patients, why, schema=schema, endpoint=endpoint, file=file)
     yield 1.0
     taken = [patient for patient in patients if patient.name in added.taken]
-    return replace(added, outcomes=tally_of(taken, by_slide=plan.is_apart))
+    return replace(added, outcomes=count_outcomes(taken, by_slide=plan.is_apart))
 
 
 def export_table(
@@ -143,8 +137,8 @@ def export_table(
     return notes
 
 
-def _outside(case: Patient, identifiers: Mapping[str, str]) -> Patient:
-    """Return a case under the identifiers of the outside, where a key has them."""
+def _identified(case: Patient, identifiers: Mapping[str, str]) -> Patient:
+    """Return a case under the identifiers that a key has for its pseudonyms."""
     slides = (replace(row, slide=identifiers.get(row.slide, row.slide)) for row in case.slides)
     return replace(case, name=identifiers.get(case.name, case.name), slides=tuple(slides))
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.cohort.table_formats import workbook_sheets
+from napari_wsimil.cohort.table_import.stages import apply_answers
 from napari_wsimil.gui.case import Case
 from napari_wsimil.gui.text import restored_message
 from napari_wsimil.study.create_study import create_study, open_study, study_of_folder
-from napari_wsimil.study.import_table import export_table, import_table, plan_for
+from napari_wsimil.study.import_table import export_table, infer_table, write_plan
 from napari_wsimil.study.pseudonyms import default_key, read_key
 from napari_wsimil.study.restore import restore_study
 from napari_wsimil.workflows.pipeline import Step
@@ -122,7 +123,8 @@ def plan_table_job(
     problems: list[RecordError] = []
     for name in names:
         try:
-            return Planned(plan_for(study, path, schema=schema, key=key, sheet=name), key)
+            inferred = infer_table(study, path, schema=schema, key=key, sheet=name)
+            return Planned(apply_answers(inferred), key)
         except RecordError as error:
             problems.append(error)
     raise problems[0]
@@ -132,7 +134,7 @@ def import_job(
     study: Study, plan: ImportPlan, why: str, key: Key | None
 ) -> Generator[Step, None, Added]:
     """Return what came of the import of a table, under pseudonyms if there is a key."""
-    work = import_table(study, plan, why, key)
+    work = write_plan(study, plan, why, key)
     while True:
         try:
             done = next(work)

@@ -1,4 +1,4 @@
-"""Column plan: the field that a column of a table becomes."""
+"""Column plans: the field that a column of a table becomes."""
 
 from __future__ import annotations
 
@@ -18,66 +18,67 @@ from napari_wsimil.cohort.headers import (
     names_event,
     names_identifier,
 )
-from napari_wsimil.cohort.table import Heading
-from napari_wsimil.cohort.table_import.cell_parsing import Reading, is_unassessed, stage_of
-from napari_wsimil.cohort.table_import.event_inference import (
+from napari_wsimil.cohort.table_import.cell_parsing import ParsedColumn, is_unassessed, stage_of
+from napari_wsimil.cohort.table_import.event_inference import infer_event, stated_flags
+from napari_wsimil.cohort.table_import.questions import (
     CENSORED_TIME_COLUMN,
     EVENT_COLUMN,
+    FIELD,
     NO_EVENT,
+    NOTHING,
     ORIGIN_COLUMN,
     TIME_COLUMN,
-    column_named,
-    event_of,
-    stated_flags,
+    ImportQuestion,
+    Questions,
 )
-from napari_wsimil.cohort.table_import.questions import Question
 from napari_wsimil.cohort.table_import.type_inference import (
-    days_of,
-    numbers_of,
+    infer_days,
+    infer_numbers,
+    infer_type,
     plausible_range,
-    reading_of,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from napari_wsimil.clinical.field import Value
-    from napari_wsimil.cohort.table_import.questions import Asked
+    from napari_wsimil.cohort.table import ColumnHeading
+    from napari_wsimil.cohort.table_import.cell_parsing import ColumnCells, Parsed
+    from napari_wsimil.cohort.table_import.questions import ImportAnswers
 
-#: Answers to what becomes of a column.
-FIELD, NOTHING = "field", "nothing"
-
-#: Letters of an abbreviation of a category.
+#: The fewest letters of an abbreviated category.
 _SHORTEST = 3
 
-#: Ages that can be, in years and days.
+#: Possible ages, in years and days.
 _AGES = {"years": (0.0, 120.0), "days": (0.0, 45000.0)}
 
 
 @dataclass(frozen=True)
-class Column:
-    """One column of a table as import understands it.
+class ColumnPlan:
+    """One column of a table, as import understands it.
 
     Attributes
     ----------
     header
-        Its name in the table.
+        Name of the column.
     field
-        What it becomes; None if it becomes no field.
+        The field it becomes, or None.
     why
-        Why it becomes no field, or what else it is: "the patients", "empty".
+        Reason why it becomes no field, or its role: "the patients", "empty".
     values
-        What each of its cells means.
+        Value by cell.
     absences
-        How often each word for absence is there.
+        Rows by word for absence.
     remarks
-        What else was understood, in sentences.
-    happened
-        Whether an event happened, by cell; empty where the column says nothing of one.
+        Further interpretations, in sentences.
+    events
+        Whether the event happened, by cell; empty for a column without events.
     times
-        The cells of a column of numbers as numbers, also those that its field refuses.
+        Cells of a column of numbers as numbers, also those that the field refuses.
     unit
         Unit of the times.
+    questions
+        The questions that the column leaves open, or has answers to.
     """
 
     header: str
@@ -86,205 +87,230 @@ class Column:
     values: Mapping[str, Value] = dataclasses.field(default_factory=dict)
     absences: Mapping[str, int] = dataclasses.field(default_factory=dict)
     remarks: tuple[str, ...] = ()
-    happened: Mapping[str, bool] = dataclasses.field(default_factory=dict)
+    events: Mapping[str, bool] = dataclasses.field(default_factory=dict)
     times: Mapping[str, float] = dataclasses.field(default_factory=dict)
     unit: str = ""
+    questions: Questions = ()
+
+    def question(self, topic: str) -> ImportQuestion | None:
+        """Return its question on a topic, such as "event"; None if it has none."""
+        key = f"{self.header}: {topic}"
+        return next((question for question in self.questions if question.key == key), None)
+
+    def _with(self, *questions: ImportQuestion) -> ColumnPlan:
+        return replace(self, questions=(*self.questions, *questions))
 
 
-def draft(
-    header: str,
-    counts: Counter[str],
-    asked: Asked,
+def plan_column(
+    cells: ColumnCells,
+    na: Absent,
     *,
     known_field: Field | None = None,
-    heading: Heading | None = None,
-) -> Column:
-    """Return what a column becomes.
+    heading: ColumnHeading | None = None,
+) -> ColumnPlan:
+    """Return the plan of a column.
 
     Parameters
     ----------
-    header
-        Its name.
-    counts
-        How often each cell is there.
-    asked
-        Takes what is ambiguous, and has the answer to "NA".
+    cells
+        All cells of the column.
+    na
+        Meaning of "NA".
     known_field
-        The field of a schema that the column is of; otherwise one is drafted.
+        Field of a schema that the column has; without it a new field is drafted.
     heading
-        What the file says of the column.
+        Description of the column in the file.
     """
-    absent = _absences(counts, asked)
-    known = Counter({cell: n for cell, n in counts.items() if cell not in absent})
-    column = Column(header, values=absent, absences={cell: counts[cell] for cell in absent})
+    counts = cells.counts
+    absent = _absences(counts, na)
+    known = replace(cells, counts=Counter({c: n for c, n in counts.items() if c not in absent}))
+    plan = ColumnPlan(cells.header, values=absent, absences={c: counts[c] for c in absent})
     if known_field is not None:
-        return _as_field(column, known_field, known, asked)
-    if not known:
-        return replace(column, why="empty" if set(absent) <= {""} else "nothing is known in it")
-    reading = _as_outcome_column(header, known, asked) or reading_of(header, known, asked)
-    if reading is None:
-        why = f"{len(known)} different words: identifiers or free text"
-        return replace(column, why=why)
-    column = _with_outcome(_with_values(column, reading, known, asked), reading, asked)
-    column = _with_flags(column, reading.kind)
-    return _kept(column, _drafted(header, reading, heading or Heading()), known, asked)
+        return _plan_known(plan, known_field, known)
+    if not known.counts:
+        return replace(plan, why="empty" if set(absent) <= {""} else "nothing is known in it")
+    return _plan_new(plan, known, heading)
 
 
-def _with_flags(column: Column, kind: Kind) -> Column:
-    """Return the column; a flag says what its cells state, whichever of them is the event."""
-    if kind is not Kind.BOOLEAN or not column.happened:
-        return column
-    return replace(column, values={**column.values, **stated_flags(column.header, column.happened)})
+def _plan_new(plan: ColumnPlan, cells: ColumnCells, heading: ColumnHeading | None) -> ColumnPlan:
+    """Return the plan of a column that no schema has."""
+    parsed, questions = _parsed_outcome(cells)
+    if parsed is None:
+        parsed, further = infer_type(cells)
+        questions += further
+    plan = plan._with(*questions)
+    if parsed is None:
+        why = f"{len(cells.counts)} different words: identifiers or free text"
+        return replace(plan, why=why)
+    plan = _with_outcome(_with_values(plan, parsed, cells), parsed, cells)
+    plan = _with_flags(plan, parsed.kind)
+    return _used(plan, _new_field(plan.header, parsed, heading), cells)
 
 
-def _as_outcome_column(header: str, known: Counter[str], asked: Asked) -> Reading | None:
-    """Return the reading of a column that was answered as the time or event of the outcome."""
-    if column_named(EVENT_COLUMN, asked) == header:
-        return event_of(header, known, asked)
+def _parsed_outcome(cells: ColumnCells) -> Parsed:
+    """Return the values of a column that answers name as time or event of the outcome."""
+    answers, header = cells.answers, cells.header
+    if answers.column(EVENT_COLUMN) == header:
+        return infer_event(cells)
     keys = (TIME_COLUMN, CENSORED_TIME_COLUMN, ORIGIN_COLUMN)
-    if header not in {column_named(key, asked) for key in keys}:
-        return None
-    return days_of(header, known, asked) or numbers_of(header, known, asked)
+    if header not in {answers.column(key) for key in keys}:
+        return None, ()
+    days, questions = infer_days(cells)
+    return (days, questions) if days is not None else infer_numbers(cells)
 
 
-def _with_outcome(column: Column, reading: Reading, asked: Asked) -> Column:
-    """Return the column with its times, or whether an event happened, by cell."""
-    if reading.kind is Kind.NUMBER:
-        times = {c: v for c, v in reading.values.items() if isinstance(v, float)}
-        return replace(column, times=times, unit=reading.unit)
-    key = f"{column.header}: event"
-    question = next((one for one in asked.questions if one.key == key), None)
+def _with_flags(plan: ColumnPlan, kind: Kind) -> ColumnPlan:
+    """Return the plan; a flag states its own cells, whichever of them is the event."""
+    if kind is not Kind.BOOLEAN or not plan.events:
+        return plan
+    return replace(plan, values={**plan.values, **stated_flags(plan.header, plan.events)})
+
+
+def _with_outcome(plan: ColumnPlan, parsed: ParsedColumn, cells: ColumnCells) -> ColumnPlan:
+    """Return the plan with times, or whether an event happened, by cell."""
+    if parsed.kind is Kind.NUMBER:
+        times = {c: v for c, v in parsed.values.items() if isinstance(v, float)}
+        return replace(plan, times=times, unit=parsed.unit)
+    question = plan.question("event")
     if question is not None:
-        has_event = question.answer(asked.answers) not in ("", NO_EVENT)
-    else:  # the flag of a schema, which was asked about when it was drafted
-        has_event = column.field is not None and names_event(column.header)
+        has_event = cells.answers.to(question) not in ("", NO_EVENT)
+    else:  # the flag of a schema, which had the question when it was drafted
+        has_event = plan.field is not None and names_event(plan.header)
     if not has_event:
-        return column
-    happened = {c: v for c, v in reading.values.items() if isinstance(v, bool)}
-    return replace(column, happened=happened)
+        return plan
+    return replace(plan, events={c: v for c, v in parsed.values.items() if isinstance(v, bool)})
 
 
-def is_use(question: Question) -> bool:
-    """Return whether a question is what becomes of a column."""
-    return question.options == (FIELD, NOTHING)
+def na_question(counts: Counter[str]) -> Questions:
+    """Return the question on "NA", if a table has it; `counts` are of the whole table."""
+    words = {cell: n for cell, n in counts.items() if cell.casefold() in AMBIGUOUS}
+    if not words:
+        return ()
+    spelled = ", ".join(sorted(words))
+    text = f"What does {spelled} mean: not available (missing), unknown, or not applicable?"
+    return (ImportQuestion("NA", text, tuple(kind.value for kind in Absent), "", words),)
 
 
-def ask_of_na(counts: Counter[str], asked: Asked) -> None:
-    """Ask what "NA" means, if a table has it; `counts` are over the whole table."""
-    found = {cell: n for cell, n in counts.items() if cell.casefold() in AMBIGUOUS}
-    if found:
-        spelled = ", ".join(sorted(found))
-        text = f"What does {spelled} mean: not available (missing), unknown, or not applicable?"
-        asked.ask(Question("NA", text, tuple(kind.value for kind in Absent), "", found))
+def meaning_of_na(questions: Questions, answers: ImportAnswers) -> Absent:
+    """Return the meaning of "NA": missing, until the question has an answer."""
+    given = [answers.to(question) for question in questions]
+    return Absent(given[0]) if given and given[0] else Absent.MISSING
 
 
-def _absences(counts: Counter[str], asked: Asked) -> dict[str, Value]:
-    na = Absent(asked.answers.get("NA", Absent.MISSING.value))
-    found = {c: na if c.casefold() in AMBIGUOUS else absence(c) for c in counts}
-    return {cell: kind for cell, kind in found.items() if kind is not None}
+def _absences(counts: Counter[str], na: Absent) -> dict[str, Value]:
+    kinds = {c: na if c.casefold() in AMBIGUOUS else absence(c) for c in counts}
+    return {cell: kind for cell, kind in kinds.items() if kind is not None}
 
 
-def _with_values(column: Column, reading: Reading, known: Counter[str], asked: Asked) -> Column:
-    """Return the column with the cells' values; what is of another kind is asked about."""
-    others = {cell: n for cell, n in known.items() if cell not in reading.values}
-    values = {**column.values, **reading.values}
-    remarks = (*column.remarks, *reading.remarks)
-    if others:
-        header, words = column.header, ", ".join(list(others)[:5])
-        text = f"{header!r} is a {reading.kind.value}, which {words} is not: what are such cells?"
-        options = (Absent.MISSING.value, Absent.UNKNOWN.value)
-        question = Question(f"{header}: others", text, options, "", others, header)
-        kind = Absent(asked.ask(question) or Absent.UNKNOWN.value)
-        values |= dict.fromkeys(others, kind)
-        remarks = (*remarks, f"{sum(others.values())} cells are none: {words}")
-    return replace(column, values=values, remarks=remarks)
+def _with_values(plan: ColumnPlan, parsed: ParsedColumn, cells: ColumnCells) -> ColumnPlan:
+    """Return the plan with the cells' values; cells of another kind are a question."""
+    others = {cell: n for cell, n in cells.counts.items() if cell not in parsed.values}
+    values = {**plan.values, **parsed.values}
+    plan = replace(plan, values=values, remarks=(*plan.remarks, *parsed.remarks))
+    if not others:
+        return plan
+    words = ", ".join(list(others)[:5])
+    text = f"{plan.header!r} is a {parsed.kind.value}, which {words} is not: what are such cells?"
+    options = (Absent.MISSING.value, Absent.UNKNOWN.value)
+    question = cells.question("others", text, options, "", others)
+    kind = Absent(cells.answers.to(question) or Absent.UNKNOWN.value)
+    remark = f"{sum(others.values())} cells are none: {words}"
+    values |= dict.fromkeys(others, kind)
+    return replace(plan._with(question), values=values, remarks=(*plan.remarks, remark))
 
 
-def _drafted(header: str, reading: Reading, heading: Heading) -> Field:
-    number = reading.kind is Kind.NUMBER
-    title = "" if heading.title == header else heading.title
+def _new_field(header: str, parsed: ParsedColumn, heading: ColumnHeading | None) -> Field:
+    is_number = parsed.kind is Kind.NUMBER
+    title, description = (heading.title, heading.description) if heading else ("", "")
     return Field(
         name=header,
-        kind=reading.kind,
-        group=group_of(heading.title or header),
-        unit=reading.unit if number else "",
-        hard=_AGES.get(reading.unit) if number and names_age(header) else None,
-        plausible=plausible_range(reading.values.values()) if number else None,
-        values=reading.levels,
-        description=heading.description or title,
-        outcome=is_outcome(header) or is_outcome(heading.title),
+        kind=parsed.kind,
+        group=group_of(title or header),
+        unit=parsed.unit if is_number else "",
+        hard=_AGES.get(parsed.unit) if is_number and names_age(header) else None,
+        plausible=plausible_range(parsed.values.values()) if is_number else None,
+        values=parsed.levels,
+        description=description or ("" if title == header else title),
+        outcome=is_outcome(header) or is_outcome(title),
     )
 
 
-def _kept(column: Column, drafted: Field, known: Counter[str], asked: Asked) -> Column:
-    """Return the column as a field, or none where it says nothing and nobody wants it."""
-    header = column.header
+def _used(plan: ColumnPlan, field: Field, cells: ColumnCells) -> ColumnPlan:
+    """Return the plan with its field, unless the column is constant or left out."""
     why = ""
-    if len({cell.casefold() for cell in known}) == 1 and not column.absences:
-        why = f"the same in every row: {next(iter(known))!r}"
-    elif names_identifier(header):
+    if len({cell.casefold() for cell in cells.counts}) == 1 and not plan.absences:
+        why = f"the same in every row: {next(iter(cells.counts))!r}"
+    elif names_identifier(plan.header):
         why = "an identifier"
-    text = f"What does {header!r} become?"
-    default = NOTHING if why else FIELD
-    question = Question(f"{header}: use", text, (FIELD, NOTHING), default, column=header)
-    if asked.ask(question) == NOTHING:
-        return replace(column, why=why or "left out")
-    return replace(column, field=drafted)
+    text = f"What does {plan.header!r} become?"
+    question = cells.question("use", text, (FIELD, NOTHING), NOTHING if why else FIELD)
+    plan = plan._with(question)
+    if cells.answers.to(question) == NOTHING:
+        return replace(plan, why=why or "left out")
+    return replace(plan, field=field)
 
 
-def _as_field(column: Column, known_field: Field, known: Counter[str], asked: Asked) -> Column:
-    """Return the column read as a field that a schema has."""
-    reading = _reading_as(column.header, known_field, known, asked)
-    fitting = {cell: v for cell, v in reading.values.items() if _fits(known_field, v)}
-    column = _with_values(column, replace(reading, values=fitting), known, asked)
-    column = replace(column, field=known_field)
-    column = _with_outcome(column, _event_beside(column.header, reading, known, asked), asked)
-    column = _with_flags(column, known_field.kind)
-    if reading.unit and reading.unit != known_field.unit:
-        told = f"{reading.unit} taken for {known_field.unit or 'no unit'}, as the schema has it"
-        column = replace(column, remarks=(*column.remarks, told))
-    return column
+def _plan_known(plan: ColumnPlan, known_field: Field, cells: ColumnCells) -> ColumnPlan:
+    """Return the plan of a column that a schema has."""
+    parsed, questions = _parsed_as(known_field, cells)
+    fitting = {cell: v for cell, v in parsed.values.items() if _fits(known_field, v)}
+    plan = _with_values(plan._with(*questions), replace(parsed, values=fitting), cells)
+    event, questions = _event_beside(parsed, cells)
+    plan = replace(plan, field=known_field)._with(*questions)
+    plan = _with_flags(_with_outcome(plan, event, cells), known_field.kind)
+    if parsed.unit and parsed.unit != known_field.unit:
+        remark = f"{parsed.unit} taken for {known_field.unit or 'no unit'}, as the schema has it"
+        plan = replace(plan, remarks=(*plan.remarks, remark))
+    return plan
 
 
-def _event_beside(header: str, reading: Reading, known: Counter[str], asked: Asked) -> Reading:
-    """Return the event that a column of categories of a schema states too, else its reading."""
-    if reading.kind not in (Kind.CATEGORY, Kind.ORDINAL):
-        return reading
-    return event_of(header, known, asked) or reading
+def _event_beside(parsed: ParsedColumn, cells: ColumnCells) -> tuple[ParsedColumn, Questions]:
+    """Return the event that a column of categories states too, else its values."""
+    if parsed.kind not in (Kind.CATEGORY, Kind.ORDINAL):
+        return parsed, ()
+    event, questions = infer_event(cells)
+    return event or parsed, questions
 
 
-def _reading_as(header: str, known_field: Field, known: Counter[str], asked: Asked) -> Reading:
-    empty = Reading(known_field.kind, {})
-    if known_field.kind is Kind.NUMBER:
-        return numbers_of(header, known, asked, known_field.unit) or empty
-    if known_field.kind is Kind.DATE:
-        return days_of(header, known, asked) or empty
-    if known_field.kind is Kind.BOOLEAN and not _is_spelled(header, known):
-        event = event_of(header, known, asked, "1" if _is_exported(header, known) else "")
+def _parsed_as(known_field: Field, cells: ColumnCells) -> tuple[ParsedColumn, Questions]:
+    """Return the cells as values of a field."""
+    kind: Kind = known_field.kind
+    questions: Questions = ()
+    if kind is Kind.NUMBER:
+        return infer_numbers(cells, known_field.unit)
+    if kind is Kind.DATE:
+        days, questions = infer_days(cells)
+        return days or ParsedColumn(kind, {}), questions
+    if kind is Kind.BOOLEAN and not _is_spelled(cells):
+        event, questions = infer_event(cells, "1" if _is_exported(cells) else "")
         if event is not None:
-            return event
-    values = {c: v for c in known if (v := _word(known_field, c)) is not None}
-    spelled = [f"{c} means {v}" for c, v in values.items() if str(v).casefold() != c.casefold()]
-    empty = replace(
-        empty, remarks=(", ".join(spelled[:6]),) if spelled and _named(known_field) else ()
-    )
-    return replace(empty, values=values)
+            return event, questions
+    words = {cell: _word(known_field, cell) for cell in cells.counts}
+    values = {cell: value for cell, value in words.items() if value is not None}
+    return ParsedColumn(kind, values, remarks=_word_remarks(kind, values)), questions
 
 
-def _is_spelled(header: str, known: Counter[str]) -> bool:
-    """Return whether yes and no are of the field alone, and of no event that may have happened."""
-    words = all(cell.casefold() in ("yes", "no", "true", "false") for cell in known)
-    return words and not names_event(header)
+def _word_remarks(kind: Kind, values: Mapping[str, Value]) -> tuple[str, ...]:
+    renamed = [f"{c} means {v}" for c, v in values.items() if str(v).casefold() != c.casefold()]
+    is_named = kind in (Kind.CATEGORY, Kind.ORDINAL)
+    return (", ".join(renamed[:6]),) if renamed and is_named else ()
 
 
-def _is_exported(header: str, known: Counter[str]) -> bool:
-    """Return whether a flag that a study has is one of its exports, where 1 is the event."""
+def _is_spelled(cells: ColumnCells) -> bool:
+    """Return whether yes and no are of the field alone, and of no possible event."""
+    words = all(cell.casefold() in ("yes", "no", "true", "false") for cell in cells.counts)
+    return words and not names_event(cells.header)
+
+
+def _is_exported(cells: ColumnCells) -> bool:
+    """Return whether a flag comes from an export of a study, where 1 is the event."""
+    header, known = cells.header, cells.counts
     is_named = header.isupper() and header.endswith("_STATUS") and not names_censoring(header)
     return is_named and "1" in known and set(known) <= {"0", "1"}
 
 
 def _word(known_field: Field, cell: str) -> Value | None:
-    """Return the category or flag of a schema that a cell means, stages in any spelling."""
+    """Return the category or flag of a schema for a cell, stages in any spelling."""
     try:
         return known_field.parse(cell)
     except RecordError:
@@ -297,15 +323,11 @@ def _word(known_field: Field, cell: str) -> Value | None:
     return next((v for v in known_field.values if stage and stage_of(v, named=True) == stage), None)
 
 
-def _named(known_field: Field) -> bool:
-    return known_field.kind in (Kind.CATEGORY, Kind.ORDINAL)
-
-
 def _shortened(known_field: Field, cell: str) -> str | None:
     """Return the one category that begins with a cell of three letters or more, as "pos"."""
     short = cell.casefold().rstrip(".")
-    found = [value for value in known_field.values if value.casefold().startswith(short)]
-    return found[0] if len(found) == 1 and len(short) >= _SHORTEST else None
+    matches = [value for value in known_field.values if value.casefold().startswith(short)]
+    return matches[0] if len(matches) == 1 and len(short) >= _SHORTEST else None
 
 
 def _fits(known_field: Field, value: Value) -> bool:

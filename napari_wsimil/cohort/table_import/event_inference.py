@@ -11,22 +11,19 @@ from napari_wsimil.cohort.headers import (
     names_censoring,
     names_count,
     names_event,
-    names_time,
     plain,
     stem,
     unit_of,
 )
-from napari_wsimil.cohort.table_import.cell_parsing import (
-    Reading,
-)
-from napari_wsimil.cohort.table_import.questions import Question
+from napari_wsimil.cohort.table_import.cell_parsing import ParsedColumn
+from napari_wsimil.cohort.table_import.questions import EVENT_COLUMN, IN_NONE, NO_EVENT
 
 if TYPE_CHECKING:
-    from collections import Counter
     from collections.abc import Iterable, Mapping
 
     from napari_wsimil.clinical.field import Value
-    from napari_wsimil.cohort.table_import.questions import Asked
+    from napari_wsimil.cohort.table_import.cell_parsing import ColumnCells, Parsed
+    from napari_wsimil.cohort.table_import.questions import ImportQuestion
 
 _EVENT_VALUE = re.compile(r"[01]\s*:.*|alive|dead|living|deceased", re.IGNORECASE)
 
@@ -58,83 +55,81 @@ _TRUE = ("1", "yes", "true", "y", "t", "j", "ja")
 #: Further pairs that are yes and no in a column of an event alone.
 _EVENT_FLAGS = (*_FLAGS, {"t", "f"}, {"j", "n"}, {"ja", "nein"})
 
-#: The questions whose answers name the columns of an outcome that nothing else recognizes.
-EVENT_COLUMN, TIME_COLUMN, CENSORED_TIME_COLUMN, ORIGIN_COLUMN = (
-    "outcome: event",
-    "outcome: time",
-    "outcome: time if censored",
-    "outcome: origin",
-)
 
-#: The answer that the outcome is in columns that are named one by one.
-OTHER_COLUMNS = "other columns"
+def infer_event(cells: ColumnCells, default: str = "") -> Parsed:
+    """Return whether an event happened, by cell; None if a column states no event.
 
-#: The answer that an event happened in no row of a column.
-IN_NONE = "in no row"
+    The value in which it happened is a question: 1 may as well mean censored.
 
-#: The answer that a column says nothing of an event.
-NO_EVENT = "no event"
-
-
-def event_of(header: str, known: Counter[str], asked: Asked, default: str = "") -> Reading | None:
-    """Return whether an event happened in a column; None if it says nothing of one.
-
-    In which value it happened is asked: 1 may as well mean censored. `default` is the value
-    where it is known.
+    Parameters
+    ----------
+    cells
+        Cells of the column, without words for absence.
+    default
+        The value, where it is known.
     """
     states: dict[str, str] = {}
-    for cell, _ in known.most_common():
+    for cell, _ in cells.counts.most_common():
         states.setdefault(_state(cell), cell)
-    if not states or not _names_states(header, states, asked):
-        return None
+    if not states or not _names_states(cells, states):
+        return None, ()
+    question = _event_question(cells, states, default)
+    answer = cells.answers.to(question)
+    if answer == NO_EVENT:
+        return None, (question,)
+    if not answer:
+        none = dict.fromkeys(cells.counts, False)
+        return ParsedColumn(Kind.BOOLEAN, none), (question,)
+    return _events(cells, question, answer)
+
+
+def _event_question(cells: ColumnCells, states: Mapping[str, str], default: str) -> ImportQuestion:
+    header, known = cells.header, cells.counts
     spelled = [cell for cell in known if states[_state(cell)] == cell]
     counts = {cell: sum(known[c] for c in known if _state(c) == _state(cell)) for cell in spelled}
     text = f"In which value of {header!r} did the event happen? (Else the patient is censored.)"
     if names_censoring(header):
         text += f" Where 1 is censored, event = 1 - {header}: answer 0."
     never = (IN_NONE,) if len(spelled) == 1 else ()
-    none = () if column_named(EVENT_COLUMN, asked) == header else (NO_EVENT,)
-    question = Question(
-        f"{header}: event", text, (*spelled, *never, *none), default, counts, header
-    )
-    answer = asked.ask(question)
-    if answer == NO_EVENT:
-        return None
-    if not answer:
-        return Reading(Kind.BOOLEAN, dict.fromkeys(known, False))
-    return _happened(question, known, asked)
+    none = () if cells.answers.column(EVENT_COLUMN) == header else (NO_EVENT,)
+    return cells.question("event", text, (*spelled, *never, *none), default, counts)
 
 
-def _happened(question: Question, known: Counter[str], asked: Asked) -> Reading:
-    """Return whether the event happened in each cell, having asked for states beyond two."""
-    header, answer, counts = question.column, question.answer(asked.answers), question.counts
+def _events(cells: ColumnCells, question: ImportQuestion, answer: str) -> Parsed:
+    """Return whether the event happened in each cell; states beyond two are questions."""
+    known, counts = cells.counts, question.counts
     others = [cell for cell in counts if cell != answer] if len(counts) > 2 else []
-    meanings = {_state(cell): _meaning(header, cell, counts[cell], asked) for cell in others}
+    meaning_of = {cell: _meaning_question(cells, cell, counts[cell]) for cell in others}
+    meanings = {_state(c): _meaning(cells, one) for c, one in meaning_of.items()}
     meanings[_state(answer)] = True
     values: dict[str, Value] = {cell: meanings.get(_state(cell), False) for cell in known}
     remark = f"happened where {answer!r} ({counts.get(answer, 0)} of {known.total()})"
     words = [f"{cell} is {_WORDS_OF[meanings[_state(cell)]]}" for cell in others]
-    return Reading(
-        Kind.BOOLEAN, values, remarks=(", ".join((remark, *(words or ["else censored"]))),)
-    )
+    remarks = (", ".join((remark, *(words or ["else censored"]))),)
+    parsed = ParsedColumn(Kind.BOOLEAN, values, remarks=remarks)
+    return parsed, (question, *meaning_of.values())
 
 
-def _meaning(header: str, cell: str, count: int, asked: Asked) -> Value:
-    """Return whether the event happened in a state beyond the first two, having asked."""
-    text = f"What does {cell!r} of {header!r} mean?"
+def _meaning_question(cells: ColumnCells, cell: str, count: int) -> ImportQuestion:
     is_plain = _CENSORED.fullmatch(cell) or _STATUS_CODE.fullmatch(cell)
+    text = f"What does {cell!r} of {cells.header!r} mean?"
     default = "censored" if is_plain else ""
-    question = Question(f"{header}: {cell}", text, tuple(_MEANINGS), default, {cell: count}, header)
-    return _MEANINGS.get(asked.ask(question), Absent.UNKNOWN)
+    return cells.question(cell, text, tuple(_MEANINGS), default, {cell: count})
+
+
+def _meaning(cells: ColumnCells, question: ImportQuestion) -> Value:
+    """Return whether the event happened in a state beyond the first two."""
+    return _MEANINGS.get(cells.answers.to(question), Absent.UNKNOWN)
 
 
 def _state(cell: str) -> str:
     return _WHOLE.get(cell, cell.casefold())
 
 
-def _names_states(header: str, states: Mapping[str, str], asked: Asked) -> bool:
-    """Return whether the values of a column are states in which an event may have happened."""
-    if column_named(EVENT_COLUMN, asked) == header:
+def _names_states(cells: ColumnCells, states: Mapping[str, str]) -> bool:
+    """Return whether an event may have happened in values of a column."""
+    header = cells.header
+    if cells.answers.column(EVENT_COLUMN) == header:
         return len(states) <= MOST_NAMED_STATES
     words = all(_EVENT_VALUE.fullmatch(state) for state in states)
     if len(states) == 1:
@@ -147,18 +142,11 @@ def _names_states(header: str, states: Mapping[str, str], asked: Asked) -> bool:
         return True
     if not names_event(header) or _counts(header):
         return False
-    if stem(header) == ANY and not any(map(names_time, asked.columns)):
+    if stem(header) == ANY and not cells.is_timed:
         return False
     codes = all(_STATUS_CODE.fullmatch(state) for state in states)
     pair = len(states) == 2 or plain(header) in ("status", "fustat")
     return all(_FLAG_VALUE.fullmatch(state) for state in states) or (codes and pair)
-
-
-def column_named(key: str, asked: Asked) -> str:
-    """Return the header that one of these questions was answered with, empty for none."""
-    if asked.answers.get("outcome", OTHER_COLUMNS) != OTHER_COLUMNS:
-        return ""
-    return asked.answers.get(key, "")
 
 
 def _counts(header: str) -> bool:
@@ -166,16 +154,16 @@ def _counts(header: str) -> bool:
     return bool(unit_of(header)) or names_count(header) or "time" in plain(header).split()
 
 
-def stated_flags(header: str, happened: Mapping[str, bool]) -> dict[str, Value]:
+def stated_flags(header: str, events: Mapping[str, bool]) -> dict[str, Value]:
     """Return yes and no of an event's column as its cells state them.
 
     A `censorship` of 1 is yes, though the event did not happen. Words of a column that names
     censoring are yes where a patient is censored; else a column is yes where the event happened.
     """
-    if flags := _plain_flags(happened, _EVENT_FLAGS):
+    if flags := _plain_flags(events, _EVENT_FLAGS):
         return flags
     is_contrary = names_censoring(header)
-    return {cell: event is not is_contrary for cell, event in happened.items()}
+    return {cell: event is not is_contrary for cell, event in events.items()}
 
 
 def _plain_flags(known: Iterable[str], pairs: Iterable[set[str]]) -> dict[str, Value]:
@@ -186,6 +174,7 @@ def _plain_flags(known: Iterable[str], pairs: Iterable[set[str]]) -> dict[str, V
     return {cell: word in _TRUE for cell, word in words.items()}
 
 
-def _flags(header: str, known: Counter[str], asked: Asked) -> Reading | None:
-    values = {} if _counts(header) else _plain_flags(known, _FLAGS)
-    return Reading(Kind.BOOLEAN, values) if values else None
+def infer_flags(cells: ColumnCells) -> Parsed:
+    """Return yes and no by cell; None if a column has other values, or counts."""
+    values = {} if _counts(cells.header) else _plain_flags(cells.counts, _FLAGS)
+    return (ParsedColumn(Kind.BOOLEAN, values), ()) if values else (None, ())

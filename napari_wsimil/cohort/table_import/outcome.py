@@ -33,30 +33,31 @@ from napari_wsimil.cohort.headers import (
     names_time,
     stem,
 )
-from napari_wsimil.cohort.table_import.event_inference import (
+from napari_wsimil.cohort.table_import.event_inference import MOST_NAMED_STATES
+from napari_wsimil.cohort.table_import.questions import (
     CENSORED_TIME_COLUMN,
     EVENT_COLUMN,
-    MOST_NAMED_STATES,
+    NO_COLUMN,
     ORIGIN_COLUMN,
     OTHER_COLUMNS,
     TIME_COLUMN,
+    ImportQuestion,
+    Questions,
 )
-from napari_wsimil.cohort.table_import.questions import Question
-from napari_wsimil.cohort.table_import.roles import NO_COLUMN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from napari_wsimil.cohort.table import TableRow
-    from napari_wsimil.cohort.table_import.column_plan import Column
-    from napari_wsimil.cohort.table_import.questions import Asked
+    from napari_wsimil.cohort.table_import.column_plan import ColumnPlan
+    from napari_wsimil.cohort.table_import.questions import ImportAnswers
 
 #: The families of headers that are overall survival, if they are found together.
 _OVERALL = {"os", VITAL}
 
 
 @dataclass(frozen=True)
-class Outcome:
+class OutcomeColumns:
     """The columns that say how long patients were followed and what happened.
 
     Attributes
@@ -78,26 +79,26 @@ class Outcome:
         Its kind, unit and origin.
     """
 
-    event: Column
-    event_times: tuple[Column, ...]
-    censored_times: tuple[Column, ...]
-    statuses: tuple[Column, ...] = ()
-    deaths: tuple[Column, ...] = ()
-    start: Column | None = None
+    event: ColumnPlan
+    event_times: tuple[ColumnPlan, ...]
+    censored_times: tuple[ColumnPlan, ...]
+    statuses: tuple[ColumnPlan, ...] = ()
+    deaths: tuple[ColumnPlan, ...] = ()
+    start: ColumnPlan | None = None
     endpoint: Endpoint = field(default_factory=Endpoint)
 
     @property
-    def times(self) -> tuple[Column, ...]:
+    def times(self) -> tuple[ColumnPlan, ...]:
         """The columns of times, those of the event first."""
         return (*self.event_times, *self.censored_times)
 
     @property
-    def columns(self) -> tuple[Column, ...]:
+    def columns(self) -> tuple[ColumnPlan, ...]:
         """The columns of the event, of its times and of the dates they begin at."""
         return (self.event, *self.times, *((self.start,) if self.start else ()))
 
     @property
-    def stated_columns(self) -> tuple[Column, ...]:
+    def stated_columns(self) -> tuple[ColumnPlan, ...]:
         """All columns that state the outcome, with further ones of the same event."""
         return (*self.columns, *self.statuses, *self.deaths)
 
@@ -116,72 +117,91 @@ class Outcome:
         """Whether several times of a patient are contacts, of which the last one counts."""
         return all(stem(column.header) == VITAL for column in self.censored_times)
 
-    def factor(self, column: Column) -> float:
+    def factor(self, column: ColumnPlan) -> float:
         """Return the number that converts times of a column to the outcome's unit."""
         return DAYS[column.unit] / DAYS[self.unit] if column.unit in DAYS else 1.0
 
 
-def outcome_of(columns: Sequence[Column], asked: Asked) -> Outcome | None:
-    """Return the outcome of a study, having asked where a table has several; None for none."""
-    candidates = {o.name: o for column in columns for o in _candidates(column, columns, asked)}
-    by_column = TIME_COLUMN in asked.answers or EVENT_COLUMN in asked.answers
+def find_outcome(
+    columns: Sequence[ColumnPlan], answers: ImportAnswers
+) -> tuple[OutcomeColumns | None, Questions]:
+    """Return the outcome of a table, None for none; of several, one is a question."""
+    candidates = {o.name: o for column in columns for o in _candidates(column, columns, answers)}
     options = (*candidates, NO_COLUMN, OTHER_COLUMNS)
     default = NO_COLUMN if not candidates else options[0] if len(candidates) == 1 else ""
+    if TIME_COLUMN in answers.by_key or EVENT_COLUMN in answers.by_key:
+        default = OTHER_COLUMNS
     text = "Which time and event are the study's outcome?"
-    question = Question("outcome", text, options, OTHER_COLUMNS if by_column else default)
-    answer = asked.ask(question)
+    questions: Questions = (ImportQuestion("outcome", text, options, default),)
+    answer = answers.to(questions[0])
     outcome = candidates.get(answer)
     if answer == OTHER_COLUMNS:
-        outcome = _from_columns(columns, asked)
-    return None if outcome is None else _with_endpoint(outcome, asked)
+        outcome, further = _named_outcome(columns, answers)
+        questions += further
+    if outcome is None:
+        return None, questions
+    is_dated = any(question.key == ORIGIN_COLUMN for question in questions)
+    outcome, further = _with_endpoint(outcome, answers, is_dated=is_dated)
+    return outcome, questions + further
 
 
-def _from_columns(columns: Sequence[Column], asked: Asked) -> Outcome | None:
-    """Return the outcome of the columns that are named as time and event; None if not yet."""
-    date_headers = [c.header for c in columns if c.field and c.field.kind is Kind.DATE]
-    time_headers = (*(c.header for c in columns if c.times), *date_headers)
+def _named_outcome(
+    columns: Sequence[ColumnPlan], answers: ImportAnswers
+) -> tuple[OutcomeColumns | None, Questions]:
+    """Return the outcome of columns named as time and event; None until both are."""
+    dates = tuple(c.header for c in columns if c.field and c.field.kind is Kind.DATE)
+    times = (*(c.header for c in columns if c.times), *dates)
     few = tuple(c.header for c in columns if 0 < _count(c) <= MOST_NAMED_STATES)
-    headers = {column.header: column for column in columns}
+    by_header = {column.header: column for column in columns}
 
-    def choose(key: str, text: str, options: tuple[str, ...], default: str = "") -> Column | None:
-        header = asked.answers.get(key, "")
+    def question(
+        key: str, text: str, headers: tuple[str, ...], default: str = ""
+    ) -> ImportQuestion:
+        header = answers.by_key.get(key, "")
         # A column of this answer is read as such, whatever it was taken for before.
-        more = (header,) if header in headers and header not in options else ()
-        return headers.get(asked.ask(Question(key, text, (*options, *more), default)))
+        more = (header,) if header in by_header and header not in headers else ()
+        return ImportQuestion(key, text, (*headers, *more), default)
 
-    time = choose(TIME_COLUMN, "Which column has the time?", time_headers)
-    event = choose(EVENT_COLUMN, "Which column says whether the event happened?", few)
     text = "Which column has the time of patients without the event, if it is another one?"
-    other = choose(CENSORED_TIME_COLUMN, text, (NO_COLUMN, *time_headers), NO_COLUMN)
-    if time is None or event is None:
-        return None
-    at_event, until = ((time,), (other,)) if other else ((), (time,))
-    if time.header not in date_headers:
-        return Outcome(event, at_event, until)
-    start = choose(
-        ORIGIN_COLUMN, "Which column has the date that times begin at?", tuple(date_headers)
+    questions: Questions = (
+        question(TIME_COLUMN, "Which column has the time?", times),
+        question(EVENT_COLUMN, "Which column says whether the event happened?", few),
+        question(CENSORED_TIME_COLUMN, text, (NO_COLUMN, *times), NO_COLUMN),
     )
-    return Outcome(event, at_event, until, start=start)
+    time, event, other = (by_header.get(answers.to(one)) for one in questions)
+    if time is None or event is None:
+        return None, questions
+    outcome = OutcomeColumns(event, (time,) if other else (), (other or time,))
+    if time.header not in dates:
+        return outcome, questions
+    origin = question(ORIGIN_COLUMN, "Which column has the date that times begin at?", dates)
+    start = by_header.get(answers.to(origin))
+    return replace(outcome, start=start), (*questions, origin)
 
 
-def _with_endpoint(outcome: Outcome, asked: Asked) -> Outcome:
-    """Return the outcome with its endpoint, having asked for what no header states."""
-
-    def choose(key: str, text: str, options: tuple[str, ...], default: str) -> str:
-        answer = asked.ask(Question(key, text, (NOT_STATED, *options), default or NOT_STATED))
-        return "" if answer == NOT_STATED else answer
-
+def _with_endpoint(
+    outcome: OutcomeColumns, answers: ImportAnswers, *, is_dated: bool
+) -> tuple[OutcomeColumns, Questions]:
+    """Return the outcome with its endpoint; parts that no header states are questions."""
     kind = _kind([column.header for column in (outcome.event, *outcome.times)])
     kinds = tuple(dict.fromkeys((*ENDPOINTS, *filter(None, (kind,)))))
-    kind = choose("outcome: name", "Which endpoint is the outcome?", kinds, kind)
-    unit, origin = outcome.unit, ""
+    questions = {"kind": _choice("outcome: name", "Which endpoint is the outcome?", kinds, kind)}
+    stated = {"unit": outcome.unit}
     if outcome.start is not None:
-        unit, origin = "days", outcome.start.header
-    elif not unit:
-        unit = choose("outcome: unit", "In what unit are the outcome's times?", UNITS, "")
-    if outcome.start is None and ORIGIN_COLUMN not in {q.key for q in asked.questions}:
-        origin = choose(ORIGIN_COLUMN, "From where do the outcome's times count?", ORIGINS, "")
-    return replace(outcome, endpoint=Endpoint(kind, unit, origin))
+        stated = {"unit": "days", "origin": outcome.start.header}
+    elif not outcome.unit:
+        text = "In what unit are the outcome's times?"
+        questions["unit"] = _choice("outcome: unit", text, UNITS)
+    if outcome.start is None and not is_dated:
+        text = "From where do the outcome's times count?"
+        questions["origin"] = _choice(ORIGIN_COLUMN, text, ORIGINS)
+    chosen = {part: answers.to(question) for part, question in questions.items()}
+    parts = stated | {part: "" if text == NOT_STATED else text for part, text in chosen.items()}
+    return replace(outcome, endpoint=Endpoint(**parts)), tuple(questions.values())
+
+
+def _choice(key: str, text: str, options: tuple[str, ...], default: str = "") -> ImportQuestion:
+    return ImportQuestion(key, text, (NOT_STATED, *options), default or NOT_STATED)
 
 
 def _kind(headers: Sequence[str]) -> str:
@@ -193,11 +213,13 @@ def _kind(headers: Sequence[str]) -> str:
     return kind if kind in ENDPOINTS or len(kinds) == 1 else ""
 
 
-def _candidates(column: Column, columns: Sequence[Column], asked: Asked) -> tuple[Outcome, ...]:
+def _candidates(
+    column: ColumnPlan, columns: Sequence[ColumnPlan], answers: ImportAnswers
+) -> tuple[OutcomeColumns, ...]:
     """Return the outcomes that a column of events may be of, by the names of the others."""
-    key = f"{column.header}: event"
-    pending = key in {q.key for q in asked.questions} and not asked.answers.get(key)
-    if not (column.happened or pending):
+    question = column.question("event")
+    is_open = question is not None and not answers.to(question)
+    if not (column.events or is_open):
         return ()
     times = [c for c in columns if c.header != column.header and _is_time(c)]
     family = stem(column.header)
@@ -205,17 +227,17 @@ def _candidates(column: Column, columns: Sequence[Column], asked: Asked) -> tupl
     across = [c for c in times if {family, stem(c.header)} <= _OVERALL]
     generic = [c for c in times if ANY in (family, stem(c.header)) and _may_be_any(c)]
     matches = alike or across or generic
-    statuses = tuple(c for c in columns if c is not column and c.happened and _same(column, c))
+    statuses = tuple(c for c in columns if c is not column and c.events and _same(column, c))
     vital = _of_death([c for c in matches if stem(c.header) == VITAL])
     deaths = tuple(c for c in times if family in _OVERALL and names_death_time(c.header))
     others = [c for c in matches if stem(c.header) != VITAL]
-    outcomes = [Outcome(column, (), (c,), statuses, deaths) for c in others]
-    return (*((Outcome(column, *vital, statuses),) if vital else ()), *outcomes)
+    outcomes = [OutcomeColumns(column, (), (c,), statuses, deaths) for c in others]
+    return (*((OutcomeColumns(column, *vital, statuses),) if vital else ()), *outcomes)
 
 
 def _of_death(
-    columns: Sequence[Column],
-) -> tuple[tuple[Column, ...], tuple[Column, ...]] | None:
+    columns: Sequence[ColumnPlan],
+) -> tuple[tuple[ColumnPlan, ...], tuple[ColumnPlan, ...]] | None:
     """Return columns of times as those to death and those to the last contact; None for none.
 
     Of several columns for the same, such as days and months, those in the first one's unit.
@@ -232,28 +254,28 @@ def _of_death(
     return parts[0], parts[1]
 
 
-def _count(column: Column) -> int:
+def _count(column: ColumnPlan) -> int:
     """Return how many different values a column has."""
     return sum(not isinstance(value, Absent) for value in column.values.values())
 
 
-def _is_time(column: Column) -> bool:
+def _is_time(column: ColumnPlan) -> bool:
     if not column.times:  # nobody died in a table, yet the time to death is another column
         return bool(column.absences) and not _count(column) and names_death_time(column.header)
     return column.unit in DAYS or names_time(column.header)
 
 
-def _may_be_any(column: Column) -> bool:
+def _may_be_any(column: ColumnPlan) -> bool:
     return is_outcome(column.header) or names_time(column.header)
 
 
-def _same(one: Column, other: Column) -> bool:
+def _same(one: ColumnPlan, other: ColumnPlan) -> bool:
     """Return whether two columns of events state the same event."""
     families = {stem(one.header), stem(other.header)}
     return families <= _OVERALL or (len(families) == 1 and families != {ANY})
 
 
-def as_outcome(column: Column, outcome: Outcome | None) -> Column:
+def mark_outcome(column: ColumnPlan, outcome: OutcomeColumns | None) -> ColumnPlan:
     """Return the column, its field marked if the outcome is read from it: no model's input."""
     headers = {c.header for c in outcome.columns} if outcome else set()
     if column.field is None or column.header not in headers or column.field.outcome:
@@ -261,7 +283,7 @@ def as_outcome(column: Column, outcome: Outcome | None) -> Column:
     return replace(column, field=column.field.model_copy(update={"outcome": True}))
 
 
-def time_to_event(outcome: Outcome, rows: Sequence[TableRow]) -> TimeToEvent:
+def time_to_event(outcome: OutcomeColumns, rows: Sequence[TableRow]) -> TimeToEvent:
     """Return time and event that the rows of a patient or a slide state, or why none."""
     states = {s for column in outcome.statuses for s in _states(column, rows)}
     own = _states(outcome.event, rows)
@@ -285,7 +307,7 @@ def time_to_event(outcome: Outcome, rows: Sequence[TableRow]) -> TimeToEvent:
 
 
 def _problem(
-    outcome: Outcome, event: bool, dies: bool, at_event: set[float], until: set[float]
+    outcome: OutcomeColumns, event: bool, dies: bool, at_event: set[float], until: set[float]
 ) -> str:
     """Return the reason against an outcome, empty if there is none."""
     if not event and (at_event or dies):
@@ -300,12 +322,14 @@ def _problem(
     return TWO_TIMES if len(counts) > 1 and not moves else ""
 
 
-def _states(column: Column, rows: Sequence[TableRow]) -> set[bool]:
+def _states(column: ColumnPlan, rows: Sequence[TableRow]) -> set[bool]:
     cells = (row.cells[column.header] for row in rows)
-    return {column.happened[cell] for cell in cells if cell in column.happened}
+    return {column.events[cell] for cell in cells if cell in column.events}
 
 
-def _times(outcome: Outcome, columns: Iterable[Column], rows: Sequence[TableRow]) -> set[float]:
+def _times(
+    outcome: OutcomeColumns, columns: Iterable[ColumnPlan], rows: Sequence[TableRow]
+) -> set[float]:
     if outcome.start is not None:
         return _days(outcome.start, columns, rows)
     return {
@@ -316,17 +340,17 @@ def _times(outcome: Outcome, columns: Iterable[Column], rows: Sequence[TableRow]
     }
 
 
-def _days(start: Column, columns: Iterable[Column], rows: Sequence[TableRow]) -> set[float]:
+def _days(start: ColumnPlan, columns: Iterable[ColumnPlan], rows: Sequence[TableRow]) -> set[float]:
     began = _dates(start, rows)
     ends = {day for column in columns for day in _dates(column, rows)}
     return {float((end - begin).days) for begin in began for end in ends}
 
 
-def _lacks_origin(outcome: Outcome, rows: Sequence[TableRow]) -> bool:
+def _lacks_origin(outcome: OutcomeColumns, rows: Sequence[TableRow]) -> bool:
     ends = (day for column in outcome.times for day in _dates(column, rows))
     return outcome.start is not None and not _dates(outcome.start, rows) and any(ends)
 
 
-def _dates(column: Column, rows: Sequence[TableRow]) -> set[date]:
+def _dates(column: ColumnPlan, rows: Sequence[TableRow]) -> set[date]:
     values = (column.values.get(row.cells[column.header]) for row in rows)
     return {value for value in values if isinstance(value, date)}

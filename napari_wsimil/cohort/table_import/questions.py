@@ -1,34 +1,56 @@
-"""Questions that a table leaves open."""
+"""Questions that a table leaves open, and their answers.
+
+A stage of the import never waits for a person. It takes all answers given so far, and returns
+its result with the questions that it met. An open question has an answer of its own for the
+moment, so the result is always complete, and a further answer only needs the stage again.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from napari_wsimil.clinical.errors import RecordError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+
+#: Keys of the questions that name the columns of an outcome.
+EVENT_COLUMN, TIME_COLUMN, CENSORED_TIME_COLUMN, ORIGIN_COLUMN = (
+    "outcome: event",
+    "outcome: time",
+    "outcome: time if censored",
+    "outcome: origin",
+)
+
+#: Answers: no column has a role; the outcome's columns are named one by one.
+NO_COLUMN, OTHER_COLUMNS = "none", "other columns"
+
+#: Answers: an event happened in no row of a column; a column states no event.
+IN_NONE, NO_EVENT = "in no row", "no event"
+
+#: Answers: a column becomes a field, or is left out.
+FIELD, NOTHING = "field", "nothing"
 
 
 @dataclass(frozen=True)
-class Question:
-    """What a table leaves open.
+class ImportQuestion:
+    """A question about a table.
 
     Attributes
     ----------
     key
-        What an answer is given for: "NA", "patient", "OS_STATUS: event".
+        Key of its answer: "NA", "patient", "OS_STATUS: event".
     text
         The question, for people.
     options
         The possible answers.
     default
-        The answer that is taken for granted and shown; empty if a person must answer.
+        The answer used until another one is given; empty if a person must answer.
     counts
-        How often each value in question is in the table.
+        Rows by value in question.
     column
-        The column it is about, empty if it is about the table.
+        The column in question, empty for the whole table.
     """
 
     key: str
@@ -38,8 +60,13 @@ class Question:
     counts: Mapping[str, int] = field(default_factory=dict)
     column: str = ""
 
+    @property
+    def is_use(self) -> bool:
+        """Whether it asks if a column becomes a field."""
+        return self.options == (FIELD, NOTHING)
+
     def answer(self, answers: Mapping[str, str]) -> str:
-        """Return the answer that was given, else the default.
+        """Return the given answer, else the default.
 
         Raises
         ------
@@ -53,42 +80,53 @@ class Question:
         return given
 
 
-class Asked:
-    """The questions asked so far, and the answers to them.
+#: Questions that a stage met, in order.
+Questions: TypeAlias = tuple[ImportQuestion, ...]
 
-    Parameters
+
+@dataclass(frozen=True)
+class ImportAnswers:
+    """Answers given so far.
+
+    Attributes
     ----------
-    answers
-        By the keys of questions.
-    columns
-        Those of the table: whether a status is an event depends on its times.
+    by_key
+        Answers by question key.
     strict
-        Whether an answer that is none of its question's is refused; else it is dropped.
+        Whether an answer that is none of the options is an error; else it is ignored.
     """
 
-    def __init__(
-        self, answers: Mapping[str, str], columns: tuple[str, ...] = (), *, strict: bool = True
-    ) -> None:
-        self.answers, self.columns, self.strict = dict(answers), columns, strict
-        self.questions: list[Question] = []
+    by_key: Mapping[str, str] = field(default_factory=dict)
+    strict: bool = True
 
-    @property
-    def given(self) -> dict[str, str]:
-        """The answers to what was asked."""
-        keys = {question.key for question in self.questions}
-        return {key: answer for key, answer in self.answers.items() if key in keys}
+    def to(self, question: ImportQuestion) -> str:
+        """Return the answer to a question, empty if it is open.
 
-    def ask(self, question: Question) -> str:
-        """Return the answer to a question, empty if it is open yet, and keep the question."""
-        self.questions.append(question)
-        if not self.strict and self.answers.get(question.key) not in question.options:
-            self.answers.pop(question.key, None)
-        return question.answer(self.answers)
+        Raises
+        ------
+        RecordError
+            If the answer is none of the options, and answers are strict.
+        """
+        return question.default if self._ignores(question) else question.answer(self.by_key)
 
-    def check(self) -> None:
-        """Raise RecordError if something was answered that was not asked."""
-        keys = [question.key for question in self.questions]
-        for key in self.answers:
-            if key not in keys:
-                asked = ", ".join(repr(key) for key in keys[:8]) or "nothing"
-                raise RecordError(f"{key!r} was not asked: the table asks for {asked}")
+    def column(self, key: str) -> str:
+        """Return the header given for a column of the outcome, empty for none."""
+        if self.by_key.get("outcome", OTHER_COLUMNS) != OTHER_COLUMNS:
+            return ""
+        return self.by_key.get(key, "")
+
+    def to_questions(self, questions: Iterable[ImportQuestion]) -> dict[str, str]:
+        """Return the given answers to these questions, by key."""
+        keys = {question.key for question in questions if not self._ignores(question)}
+        return {key: answer for key, answer in self.by_key.items() if key in keys}
+
+    def check(self, questions: Iterable[ImportQuestion]) -> None:
+        """Raise RecordError if an answer has no question, and answers are strict."""
+        keys = [question.key for question in questions]
+        unknown = [key for key in self.by_key if key not in keys]
+        if unknown and self.strict:
+            known = ", ".join(repr(key) for key in keys[:8]) or "nothing"
+            raise RecordError(f"{unknown[0]!r} was not asked: the table asks for {known}")
+
+    def _ignores(self, question: ImportQuestion) -> bool:
+        return not self.strict and self.by_key.get(question.key) not in question.options

@@ -6,24 +6,21 @@ import re
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from napari_wsimil.clinical.field import MARKERS
 from napari_wsimil.cohort.cell_text import CellText, may_be_nobody, says, text_of_error
 from napari_wsimil.cohort.headers import PATIENT, SLIDE, plain
 from napari_wsimil.cohort.manifest import Split
 from napari_wsimil.cohort.table import TableRow
-from napari_wsimil.cohort.table_import.questions import Question
+from napari_wsimil.cohort.table_import.questions import NO_COLUMN, ImportQuestion, Questions
 from napari_wsimil.cohort.table_import.type_inference import MOST_CATEGORIES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from napari_wsimil.cohort.table import Table
-    from napari_wsimil.cohort.table_import.questions import Asked
-
-#: The answer that no column has a role.
-NO_COLUMN = "none"
+    from napari_wsimil.cohort.table import TextTable
+    from napari_wsimil.cohort.table_import.questions import ImportAnswers
 
 #: Names of columns that part a cohort, as `plain` has them, and their words.
 _TRAIN = ("train", "is train", "training", "in train")
@@ -74,14 +71,18 @@ _DAY = re.compile(rf"\d{{1,4}}-({_MONTHS})|({_MONTHS})-\d{{1,4}}", re.IGNORECASE
 _PLACES = 5
 
 
+#: Options by answer: which part of the cohort each cell is.
+_SplitOptions: TypeAlias = dict[str, dict[str, Split]]
+
+
 @dataclass(frozen=True)
-class Roles:
+class ColumnRoles:
     """Headers of the columns that are no clinical fields; None where a table has none.
 
     Attributes
     ----------
     patient
-        Names of the patients; None until a person said which.
+        Names of the patients; None until a person chose a column.
     slide
         Names of the slides.
     label
@@ -89,9 +90,9 @@ class Roles:
     own
         Columns of a manifest: see `OWN`.
     split
-        Another column of the parts of the cohort.
+        Another column with the parts of the cohort.
     parts
-        The part that each of its cells is.
+        Part of the cohort by cell of that column.
     """
 
     patient: str | None
@@ -102,50 +103,71 @@ class Roles:
     parts: Mapping[str, Split] = field(default_factory=dict)
 
     def why(self, header: str) -> str:
-        """Return what a column is, empty if it may be a field."""
+        """Return the role of a column, empty if it may be a field."""
         named = {self.patient: "the patients", self.slide: "the slides", self.label: "the classes"}
         named |= {self.split: OWN["split"]}
         return named.get(header) or (OWN[header] if header in self.own else "")
 
 
-def roles_of(table: Table, counts: Mapping[str, Counter[str]], asked: Asked) -> Roles:
-    """Return the columns of a table that are no clinical fields, having asked which they are."""
-    patient = asked.ask(_question("patient", "names the patients", table.columns, table, PATIENT))
-    slides = (NO_COLUMN, *table.columns)
-    slide = asked.ask(_question("slide", "names the slides", slides, table, SLIDE))
+def column_roles(
+    table: TextTable, counts: Mapping[str, Counter[str]], answers: ImportAnswers
+) -> tuple[ColumnRoles, Questions]:
+    """Return the columns of a table that are no clinical fields.
+
+    Parameters
+    ----------
+    table
+        The table.
+    counts
+        Rows by cell, for each column.
+    answers
+        Answers given so far.
+    """
     few = (c for c in table.columns if 2 <= len(counts[c]) <= MOST_CATEGORIES + 4)
-    label = asked.ask(_question("label", "has the classes", (NO_COLUMN, *few), table, ("label",)))
+    questions = (
+        _role_question("patient", "names the patients", table.columns, table, PATIENT),
+        _role_question("slide", "names the slides", (NO_COLUMN, *table.columns), table, SLIDE),
+        _role_question("label", "has the classes", (NO_COLUMN, *few), table, ("label",)),
+    )
+    patient, slide, label = map(answers.to, questions)
     others = (patient, slide, label, *OWN)
-    split, parts = _split([c for c in table.columns if c not in others], counts, asked)
-    return Roles(
+    options, split_questions = _split_question(
+        [c for c in table.columns if c not in others], counts
+    )
+    chosen = [options[answers.to(q)] for q in split_questions if answers.to(q) in options]
+    is_split = bool(chosen) and "split" not in table.columns
+    roles = ColumnRoles(
         patient or None,
         None if slide == NO_COLUMN else slide,
         None if label == NO_COLUMN else label,
         tuple(header for header in OWN if header in table.columns),
-        None if "split" in table.columns else split,
-        parts,
+        split_questions[0].column if is_split else None,
+        chosen[0] if chosen else {},
     )
+    return roles, (*questions, *split_questions)
 
 
-def _split(
-    columns: Sequence[str], counts: Mapping[str, Counter[str]], asked: Asked
-) -> tuple[str | None, dict[str, Split]]:
-    """Ask for a column that splits the cohort; return it and the parts of its cells."""
+def _split_question(
+    columns: Sequence[str], counts: Mapping[str, Counter[str]]
+) -> tuple[_SplitOptions, Questions]:
+    """Return the question whether a column splits the cohort, and what each answer means."""
     for header in columns:
         cells = {c: _TRUTH.get(c.casefold(), c.casefold()) for c in counts[header] if says(c)}
         options = _split_options(header, set(cells.values()))
-        if not options:
-            continue
-        text = f"Does {header!r} part the cohort for training?"
-        shown = {cell: counts[header][cell] for cell in cells}
-        question = Question("split", text, (*options, NO_COLUMN), "", shown, header)
-        parts = options.get(asked.ask(question))
-        return (None, {}) if parts is None else (header, {c: parts[w] for c, w in cells.items()})
-    return None, {}
+        if options:
+            text = f"Does {header!r} part the cohort for training?"
+            rows = {cell: counts[header][cell] for cell in cells}
+            question = ImportQuestion("split", text, (*options, NO_COLUMN), "", rows, header)
+            by_cell = {
+                answer: {cell: parts[word] for cell, word in cells.items()}
+                for answer, parts in options.items()
+            }
+            return by_cell, (question,)
+    return {}, ()
 
 
-def _split_options(header: str, words: set[str]) -> dict[str, dict[str, Split]]:
-    """Return the parts that a column may state, by answer; empty if it states none."""
+def _split_options(header: str, words: set[str]) -> _SplitOptions:
+    """Return the parts that a column may state, by answer and word; empty if it states none."""
     if len(words) < 2:
         return {}
     if plain(header) in _TRAIN and words == {"0", "1"}:
@@ -158,45 +180,59 @@ def _split_options(header: str, words: set[str]) -> dict[str, dict[str, Split]]:
     return {}
 
 
-def _question(
-    key: str, what: str, options: tuple[str, ...], table: Table, names: tuple[str, ...]
-) -> Question:
-    found = [c for name in names for c in options if c == name.replace(" ", "_")]
-    found += [c for name in names for c in options if plain(c) == name]
-    default = found[0] if found else NO_COLUMN if NO_COLUMN in options else ""
-    text = f"Which of the {len(table.columns)} columns {what}?"
-    return Question(key, text, tuple(options), default)
+def _role_question(
+    key: str, role: str, options: tuple[str, ...], table: TextTable, names: tuple[str, ...]
+) -> ImportQuestion:
+    matches = [c for name in names for c in options if c == name.replace(" ", "_")]
+    matches += [c for name in names for c in options if plain(c) == name]
+    default = matches[0] if matches else NO_COLUMN if NO_COLUMN in options else ""
+    text = f"Which of the {len(table.columns)} columns {role}?"
+    return ImportQuestion(key, text, tuple(options), default)
 
 
-def with_identifiers(table: Table, roles: Roles, asked: Asked) -> Table:
-    """Return a table whose cells that name patients and slides are as the file shows them.
+def with_identifiers(
+    table: TextTable, roles: ColumnRoles, answers: ImportAnswers
+) -> tuple[TextTable, Questions]:
+    """Return a table with names of patients and slides as the file shows them.
 
-    What cannot be known is asked: numbers of which digits are lost, dates, numbers in a
-    format that says otherwise, and "NA". A cell that is passed over becomes empty.
+    Doubtful names are questions: numbers with lost digits, dates, numbers in a format that
+    shows something else, and "NA". A cell that is skipped becomes empty.
     """
+    questions: Questions = ()
     for header in dict.fromkeys(filter(None, (roles.patient, roles.slide))):
-        cells = _identified(table, header, asked)
+        cells, further = _identifiers(table, header, answers)
         rows = (
             TableRow(row.path, row.line, {**row.cells, header: cells.get(row.line, "")})
             for row in table.rows
         )
-        table = replace(table, rows=tuple(rows))
-    return table
+        table, questions = replace(table, rows=tuple(rows)), questions + further
+    return table, questions
 
 
-def _identified(table: Table, header: str, asked: Asked) -> dict[int, str]:
+def _identifiers(
+    table: TextTable, header: str, answers: ImportAnswers
+) -> tuple[dict[int, str], Questions]:
     """Return the identifiers in a column by line."""
     known = table.cell_texts.get(header, {})
     texts = {r.line: known.get(r.line) or _text_of_row(r, header) for r in table.rows}
     lost = {line: cell for line, cell in texts.items() if cell.doubt and not cell.text}
     doubtful = {line: cell for line, cell in texts.items() if cell.doubt and cell.text}
     cells = {line: cell.text for line, cell in texts.items()}
-    if lost:
-        _ask(header, "lost", lost, (PASS_OVER,), asked)
-    if doubtful:
-        answer = _ask(header, "doubtful", doubtful, (AS_STORED, PASS_OVER), asked)
-        cells |= dict.fromkeys(doubtful if answer == PASS_OVER else (), "")
-    return _without_decimals(header, _without_nobody(header, cells, asked), asked)
+    questions = (
+        *_doubt_question(header, "lost", lost, (PASS_OVER,)),
+        *_doubt_question(header, "doubtful", doubtful, (AS_STORED, PASS_OVER)),
+    )
+    choices = [answers.to(question) for question in questions]
+    if doubtful and choices[-1] == PASS_OVER:
+        cells |= dict.fromkeys(doubtful, "")
+    nobody = _nobody_question(header, cells)
+    if nobody and answers.to(nobody[0]) != NAME:
+        cells = {line: "" if c in nobody[0].counts else c for line, c in cells.items()}
+    decimals = _decimals_question(header, cells)
+    if decimals and answers.to(decimals[0]) == WITHOUT_DECIMALS:
+        whole = {cell: _DECIMALS.sub(r"\1", cell) for cell in decimals[0].counts}
+        cells = {line: whole.get(cell, cell) for line, cell in cells.items()}
+    return cells, (*questions, *nobody, *decimals)
 
 
 def _text_of_row(row: TableRow, header: str) -> CellText:
@@ -210,9 +246,11 @@ def _text_of_row(row: TableRow, header: str) -> CellText:
     return text_of_error(f"row {row.line}", text) or CellText(f"row {row.line}", text)
 
 
-def _ask(
-    header: str, kind: str, cells: Mapping[int, CellText], options: tuple[str, ...], asked: Asked
-) -> str:
+def _doubt_question(
+    header: str, kind: str, cells: Mapping[int, CellText], options: tuple[str, ...]
+) -> Questions:
+    if not cells:
+        return ()
     first, *others = cells.values()
     also = f"; also {', '.join(c.place for c in others[:_PLACES])}" if others else ""
     more = ", …" if len(others) > _PLACES else ""
@@ -221,35 +259,30 @@ def _ask(
         f"{more}. Format the column as text, enter them again and import that, or choose:"
     )
     counts = dict(Counter(cell.text for cell in cells.values() if cell.text))
-    return asked.ask(Question(f"{header}: {kind} identifiers", text, options, "", counts, header))
+    key = f"{header}: {kind} identifiers"
+    return (ImportQuestion(key, text, options, "", counts, header),)
 
 
-def _without_nobody(header: str, cells: dict[int, str], asked: Asked) -> dict[int, str]:
-    """Return identifiers, having asked whether words such as NA are one."""
+def _nobody_question(header: str, cells: Mapping[int, str]) -> Questions:
+    """Return the question whether words such as NA are identifiers."""
     words = Counter(c for c in cells.values() if may_be_nobody(c) and c.casefold() not in MARKERS)
     if not words:
-        return cells
+        return ()
     text = f"{header!r} has {', '.join(words)}: is that a name, or does such a row name none?"
     can_be_names = not any("/" in word or not word.strip(".") for word in words)
     options = (NOBODY, NAME) if can_be_names else (NOBODY,)
-    question = Question(f"{header}: NA", text, options, "", dict(words), header)
-    if asked.ask(question) == NAME:
-        return cells
-    return {line: "" if cell in words else cell for line, cell in cells.items()}
+    return (ImportQuestion(f"{header}: NA", text, options, "", dict(words), header),)
 
 
-def _without_decimals(header: str, cells: dict[int, str], asked: Asked) -> dict[int, str]:
-    """Return identifiers, having asked whether 1001.0 is 1001, as after a detour by pandas."""
+def _decimals_question(header: str, cells: Mapping[int, str]) -> Questions:
+    """Return the question whether 1001.0 is 1001, as after a detour by pandas."""
     decimals = Counter(cell for cell in cells.values() if _DECIMALS.fullmatch(cell))
     if not decimals:
-        return cells
+        return ()
     first = next(iter(decimals))
     text = f"{header!r} has identifiers such as {first}: are the decimals part of them?"
     options = (WITHOUT_DECIMALS, AS_STORED)
-    question = Question(f"{header}: decimals", text, options, "", dict(decimals), header)
-    if asked.ask(question) != WITHOUT_DECIMALS:
-        return cells
-    return {line: _DECIMALS.sub(r"\1", c) if c in decimals else c for line, c in cells.items()}
+    return (ImportQuestion(f"{header}: decimals", text, options, "", dict(decimals), header),)
 
 
 def _folded(name: str) -> str:

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING
 
 from napari_wsimil.clinical.field import MARKERS, Absent, Kind
 from napari_wsimil.cohort.cell_text import says
-from napari_wsimil.cohort.endpoint import (
-    TimeToEvent,
-)
+from napari_wsimil.cohort.endpoint import TimeToEvent
 from napari_wsimil.cohort.manifest import SlideRow, Split
-from napari_wsimil.cohort.table_import.outcome import Outcome, time_to_event
+from napari_wsimil.cohort.table_import.outcome import time_to_event
 from napari_wsimil.cohort.table_import.roles import lookalikes
 from napari_wsimil.slides.geometry import PLAUSIBLE_MPP
 
@@ -20,10 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from napari_wsimil.clinical.field import Value
-    from napari_wsimil.cohort.table import Table, TableRow
-    from napari_wsimil.cohort.table_import.column_plan import Column
-    from napari_wsimil.cohort.table_import.outcome import Outcome
-    from napari_wsimil.cohort.table_import.roles import Roles
+    from napari_wsimil.cohort.table import TableRow, TextTable
+    from napari_wsimil.cohort.table_import.column_plan import ColumnPlan
+    from napari_wsimil.cohort.table_import.outcome import OutcomeColumns
+    from napari_wsimil.cohort.table_import.roles import ColumnRoles
 
 #: Endings that a column of slides may have, which are no part of a slide's name.
 _ENDINGS = re.compile(
@@ -31,6 +29,13 @@ _ENDINGS = re.compile(
 )
 
 _UNSAFE = re.compile(r"[/\\\x00-\x1f]|^\.+$")
+
+#: Answers to what becomes of patients whose rows disagree.
+FIRST_ROW, NO_COLUMNS, NO_PATIENTS = (
+    "the first row counts",
+    "leave those columns out",
+    "leave those patients out",
+)
 
 #: Why a column is left out on request.
 DISAGREE = "rows of a patient disagree"
@@ -40,7 +45,7 @@ _REPEATED = 5
 
 
 @dataclass(frozen=True)
-class Conflict:
+class RowConflict:
     """What rows of one patient state differently.
 
     Attributes
@@ -59,7 +64,7 @@ class Conflict:
 
 
 @dataclass(frozen=True)
-class Merged:
+class PatientRows:
     """Rows by patient.
 
     Attributes
@@ -74,12 +79,12 @@ class Merged:
 
     rows: Mapping[str, Sequence[TableRow]]
     identical: int
-    conflicts: tuple[Conflict, ...]
+    conflicts: tuple[RowConflict, ...]
 
 
-def merge(
-    rows: Mapping[str, Sequence[TableRow]], columns: Iterable[Column], slides: Sequence[str]
-) -> Merged:
+def _merge(
+    rows: Mapping[str, Sequence[TableRow]], columns: Iterable[ColumnPlan], slides: Sequence[str]
+) -> PatientRows:
     """Return the rows of patients, told apart by what they say.
 
     A cell that states nothing (missing) disagrees with none.
@@ -104,10 +109,10 @@ def merge(
     said = (column.header for column in columns)
     used = tuple(dict.fromkeys((*said, *slides)))
     identical = sum(len(some) - _different(some, used) for some in rows.values())
-    return Merged(rows, identical, conflicts)
+    return PatientRows(rows, identical, conflicts)
 
 
-def stated(column: Column, rows: Sequence[TableRow]) -> tuple[str, ...]:
+def _stated(column: ColumnPlan, rows: Sequence[TableRow]) -> tuple[str, ...]:
     """Return the cells of a column that state something, those of one meaning once."""
     found: dict[object, str] = {}
     for row in rows:
@@ -118,22 +123,24 @@ def stated(column: Column, rows: Sequence[TableRow]) -> tuple[str, ...]:
     return tuple(found.values())
 
 
-def value_of(column: Column, rows: Sequence[TableRow]) -> Value:
+def value_of(column: ColumnPlan, rows: Sequence[TableRow]) -> Value:
     """Return what rows of one patient state in a column, the first where they disagree."""
-    cells = stated(column, rows)
+    cells = _stated(column, rows)
     return column.values[cells[0]] if cells else Absent.MISSING
 
 
-def _conflict(patient: str, column: Column, rows: Sequence[TableRow]) -> Conflict | None:
-    cells = stated(column, rows)
-    return Conflict(patient, column.header, cells) if len(cells) > 1 else None
+def _conflict(patient: str, column: ColumnPlan, rows: Sequence[TableRow]) -> RowConflict | None:
+    cells = _stated(column, rows)
+    return RowConflict(patient, column.header, cells) if len(cells) > 1 else None
 
 
 def _different(rows: Sequence[TableRow], used: tuple[str, ...]) -> int:
     return len({tuple(row.cells[header] for header in used) for row in rows})
 
 
-def by_patient(table: Table, roles: Roles) -> tuple[dict[str, list[TableRow]], list[int]]:
+def rows_by_patient(
+    table: TextTable, roles: ColumnRoles
+) -> tuple[dict[str, list[TableRow]], list[int]]:
     """Return rows by patient, and the lines of rows that name none.
 
     Raises
@@ -155,14 +162,36 @@ def by_patient(table: Table, roles: Roles) -> tuple[dict[str, list[TableRow]], l
     return rows, nameless
 
 
-def slides_of(rows: Sequence[TableRow], roles: Roles) -> list[SlideRow]:
+def slides_by_patient(
+    rows: Mapping[str, Sequence[TableRow]],
+    columns: Sequence[ColumnPlan],
+    roles: ColumnRoles,
+    outcome: OutcomeColumns | None,
+    *,
+    slides_own: bool,
+) -> dict[str, list[SlideRow]]:
+    """Return the slides that rows name; with labels and outcomes where these are the slides'."""
+    slides = {name: _slides(some, roles) for name, some in rows.items()}
+    if not slides_own:
+        return slides
+    splits = {name: split_of(some, roles, columns) for name, some in rows.items()}
+    return {
+        name: [
+            _with_own(replace(slide, split=splits[name]), named[slide.slide], roles, outcome)
+            for slide in slides[name]
+        ]
+        for name, named in ((name, _by_slide(some, roles)) for name, some in rows.items())
+    }
+
+
+def _slides(rows: Sequence[TableRow], roles: ColumnRoles) -> list[SlideRow]:
     """Return the slides that rows of one patient name, each once."""
     named: dict[str, SlideRow] = {}
     for row in rows:
         if name := slide_name(row, roles):
-            places = (row.file("slide_path"), row.file("feature_path"))
+            paths = (row.file("slide_path"), row.file("feature_path"))
             mpp, facts = row.number("mpp_override", *PLAUSIBLE_MPP), row.text("feature_facts")
-            named.setdefault(name, SlideRow(name, *places, mpp, facts))
+            named.setdefault(name, SlideRow(name, *paths, mpp, facts))
     return list(named.values())
 
 
@@ -179,7 +208,12 @@ def notes_on(rows: Mapping[str, Sequence[TableRow]], nameless: Sequence[int]) ->
     return notes
 
 
-def split_of(row: TableRow, roles: Roles) -> Split | None:
+def own_rows(rows: Sequence[TableRow], roles: ColumnRoles) -> list[TableRow]:
+    """Return the rows of a patient that name no slide: they state the patient's own outcome."""
+    return [row for row in rows if not slide_name(row, roles)]
+
+
+def _split_of_row(row: TableRow, roles: ColumnRoles) -> Split | None:
     """Return the part of the cohort a row states, None if it states none."""
     if roles.split is not None:
         return roles.parts.get(row.cells[roles.split])
@@ -190,13 +224,13 @@ def split_of(row: TableRow, roles: Roles) -> Split | None:
     return words[text]
 
 
-def slide_name(row: TableRow, roles: Roles) -> str:
+def slide_name(row: TableRow, roles: ColumnRoles) -> str:
     """Return the slide that a row names, empty if it names none."""
     name = _ENDINGS.sub("", row.cells[roles.slide]) if roles.slide else ""
     return "" if name.casefold() in MARKERS else name
 
 
-def by_slide(rows: Sequence[TableRow], roles: Roles) -> dict[str, list[TableRow]]:
+def _by_slide(rows: Sequence[TableRow], roles: ColumnRoles) -> dict[str, list[TableRow]]:
     """Return the rows of one patient by the slide that they name, "" for none."""
     named: dict[str, list[TableRow]] = {}
     for row in rows:
@@ -204,21 +238,21 @@ def by_slide(rows: Sequence[TableRow], roles: Roles) -> dict[str, list[TableRow]
     return named
 
 
-def merged_rows(
+def merge_rows(
     rows: Mapping[str, Sequence[TableRow]],
-    columns: Sequence[Column],
-    roles: Roles,
-    outcome: Outcome | None,
+    columns: Sequence[ColumnPlan],
+    roles: ColumnRoles,
+    outcome: OutcomeColumns | None,
     *,
     slides_own: bool,
-) -> Merged:
+) -> PatientRows:
     """Return rows by patient; label and outcome of slides disagree within one slide only."""
     timed = outcome.stated_columns if outcome else ()
     of_slides = {roles.label, *(column.header for column in timed)} if slides_own else set()
     speaking = _speaking(columns, roles)
     slides = [roles.slide] if roles.slide else []
     own = [column for column in speaking if column.header in of_slides]
-    merged = merge(
+    merged = _merge(
         rows,
         [column for column in speaking if column.header not in of_slides],
         [*slides, *(column.header for column in own)],
@@ -228,67 +262,59 @@ def merged_rows(
     per_slide = {
         (patient, slide): some
         for patient, mine in rows.items()
-        for slide, some in by_slide(mine, roles).items()
+        for slide, some in _by_slide(mine, roles).items()
     }
-    found = merge({f"{p}\0{s}": some for (p, s), some in per_slide.items()}, own, slides).conflicts
+    found = _merge({f"{p}\0{s}": some for (p, s), some in per_slide.items()}, own, slides).conflicts
     conflicts = (replace(c, patient=c.patient.partition("\0")[0]) for c in found)
     return replace(merged, conflicts=(*merged.conflicts, *conflicts))
 
 
-def _speaking(columns: Sequence[Column], roles: Roles) -> list[Column]:
+def _speaking(columns: Sequence[ColumnPlan], roles: ColumnRoles) -> list[ColumnPlan]:
     """Return the columns that say something of a patient: fields, class and split."""
     own = (roles.label, roles.split, "split")
     return [c for c in columns if c.field is not None or c.header in own]
 
 
 def without_varying(
-    columns: Sequence[Column], rows: Mapping[str, Sequence[TableRow]], outcome: Outcome | None
-) -> tuple[Column, ...]:
+    columns: Sequence[ColumnPlan],
+    rows: Mapping[str, Sequence[TableRow]],
+    outcome: OutcomeColumns | None,
+) -> tuple[ColumnPlan, ...]:
     """Return the columns; one of an outcome that slides of a patient differ in is no field."""
     headers = {column.header for column in outcome.stated_columns} if outcome else set()
     own = [column for column in columns if column.header in headers]
-    varying = {conflict.column for conflict in merge(rows, own, ()).conflicts}
+    varying = {conflict.column for conflict in _merge(rows, own, ()).conflicts}
     why = "the outcome of slides"
     return tuple(replace(c, field=None, why=why) if c.header in varying else c for c in columns)
 
 
-def with_own(
-    slides: Sequence[SlideRow],
-    split: Split | None,
-    rows: Sequence[TableRow],
-    roles: Roles,
-    outcome: Outcome | None,
-) -> list[SlideRow]:
-    """Return slides of a patient with label and outcome of their rows, and the patient's split."""
-    named = by_slide(rows, roles)
-    return [_with_own(replace(s, split=split), named[s.slide], roles, outcome) for s in slides]
-
-
 def _with_own(
-    slide: SlideRow, rows: Sequence[TableRow], roles: Roles, outcome: Outcome | None
+    slide: SlideRow, rows: Sequence[TableRow], roles: ColumnRoles, outcome: OutcomeColumns | None
 ) -> SlideRow:
     own = TimeToEvent() if outcome is None else time_to_event(outcome, rows)
     label = label_of(rows, roles)
     return replace(slide, label=label, time=own.time, event=own.event, no_outcome=own.problem)
 
 
-def label_of(rows: Sequence[TableRow], roles: Roles) -> str | None:
+def label_of(rows: Sequence[TableRow], roles: ColumnRoles) -> str | None:
     """Return the first class that some rows state; None if they state none."""
     cells = (row.cells[roles.label] for row in rows if roles.label)
     return next((cell for cell in cells if says(cell)), None)
 
 
-def split_stated(rows: Sequence[TableRow], roles: Roles, columns: Sequence[Column]) -> Split | None:
+def split_of(
+    rows: Sequence[TableRow], roles: ColumnRoles, columns: Sequence[ColumnPlan]
+) -> Split | None:
     """Return the first split that rows of a patient state; None if it is left out."""
     own = ("split", roles.split)
     if any(column.header in own and column.why == DISAGREE for column in columns):
         return None
-    return next(filter(None, (split_of(row, roles) for row in rows)), None)
+    return next(filter(None, (_split_of_row(row, roles) for row in rows)), None)
 
 
-def marked(
-    columns: Sequence[Column], rows: Sequence[TableRow], label: str | None
-) -> tuple[Column, ...]:
+def mark_leaks(
+    columns: Sequence[ColumnPlan], rows: Sequence[TableRow], label: str | None
+) -> tuple[ColumnPlan, ...]:
     """Return the columns, those marked as outcome whose every value goes with one class.
 
     Such a column defines the class, or is derived from it: a model that sees it learns
@@ -296,10 +322,10 @@ def marked(
     """
     if label is None:
         return tuple(columns)
-    return tuple(_marked(column, rows, label) for column in columns)
+    return tuple(_mark_leak(column, rows, label) for column in columns)
 
 
-def _marked(column: Column, rows: Sequence[TableRow], label: str) -> Column:
+def _mark_leak(column: ColumnPlan, rows: Sequence[TableRow], label: str) -> ColumnPlan:
     known = column.field
     if known is None or known.outcome or known.kind in (Kind.NUMBER, Kind.DATE):
         return column

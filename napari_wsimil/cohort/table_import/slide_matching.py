@@ -22,7 +22,7 @@ _PARTICIPANT = re.compile(r"^TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}(?=$|[^A-Za-z0-9])", re
 
 
 @dataclass(frozen=True)
-class Links:
+class SlideMatches:
     """Slides by patient, and what is left over.
 
     Attributes
@@ -64,7 +64,9 @@ class _Claims:
             claimed.append(patient)
 
 
-def link(named: Mapping[str, Sequence[SlideRow]], cases: Iterable[Patient] = ()) -> Links:
+def match_slides(
+    named: Mapping[str, Sequence[SlideRow]], cases: Iterable[Patient] = ()
+) -> SlideMatches:
     """Return which slide is whose.
 
     A slide belongs to the patient beside whom a table names it, to the one whose name its
@@ -166,7 +168,9 @@ def _located(said: SlideRow, found: SlideRow) -> SlideRow:
     )
 
 
-def _links(named: Mapping[str, Sequence[SlideRow]], claims: _Claims, of_nobody: list[str]) -> Links:
+def _links(
+    named: Mapping[str, Sequence[SlideRow]], claims: _Claims, of_nobody: list[str]
+) -> SlideMatches:
     contested = tuple(slide for slide, patients in claims.patients.items() if len(patients) > 1)
     slides: dict[str, tuple[SlideRow, ...]] = {}
     for slide, patients in claims.patients.items():
@@ -175,7 +179,7 @@ def _links(named: Mapping[str, Sequence[SlideRow]], claims: _Claims, of_nobody: 
     without = tuple(patient for patient in named if patient not in slides)
     scattered = {p: tuple(sorted(some)) for p, some in claims.cases.items() if len(some) > 1}
     cases = _cases(claims.cases)
-    return Links(slides, without, tuple(of_nobody), contested, cases, scattered)
+    return SlideMatches(slides, without, tuple(of_nobody), contested, cases, scattered)
 
 
 def _cases(found: Mapping[str, set[str]]) -> dict[str, str]:
@@ -200,7 +204,7 @@ def participant_of(patient: str, slide: SlideRow) -> str:
     return next(filter(None, map(participant, (slide.slide, *stems, patient))), "")
 
 
-def one_patient_twice(
+def shared_barcodes(
     patients: Iterable[str], slides: Mapping[str, Sequence[SlideRow]]
 ) -> tuple[str, ...]:
     """Return "A, B" for patients of several names with one TCGA barcode.

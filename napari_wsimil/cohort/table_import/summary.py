@@ -6,27 +6,26 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from napari_wsimil.clinical.field import Absent, Kind
-from napari_wsimil.cohort.endpoint import tally_words
+from napari_wsimil.cohort.endpoint import outcome_sentences
 from napari_wsimil.cohort.manifest import outcome_of_patient
-from napari_wsimil.cohort.table_import.column_plan import is_use
-from napari_wsimil.cohort.table_import.event_inference import EVENT_COLUMN, TIME_COLUMN
+from napari_wsimil.cohort.table_import.questions import EVENT_COLUMN, TIME_COLUMN
 from napari_wsimil.cohort.table_import.rows import slide_name
-from napari_wsimil.cohort.table_import.slide_matching import one_patient_twice
+from napari_wsimil.cohort.table_import.slide_matching import shared_barcodes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from napari_wsimil.clinical.field import Field
     from napari_wsimil.cohort.manifest import Patient
-    from napari_wsimil.cohort.table_import.column_plan import Column
+    from napari_wsimil.cohort.table_import.column_plan import ColumnPlan
     from napari_wsimil.cohort.table_import.plan import ImportPlan
-    from napari_wsimil.cohort.table_import.questions import Question
+    from napari_wsimil.cohort.table_import.questions import ImportQuestion
 
 #: How many names a list has before the rest is counted.
 _SHOWN = 12
 
 
-def report_lines(plan: ImportPlan) -> Iterator[str]:
+def summary_lines(plan: ImportPlan) -> Iterator[str]:
     """Yield what an import will do, a line each: file, patients, slides, columns, questions."""
     table = plan.table
     yield f"{table.path.name}: {len(table.rows)} rows, {len(table.columns)} columns"
@@ -42,7 +41,7 @@ def report_lines(plan: ImportPlan) -> Iterator[str]:
     yield from _questions(plan)
 
 
-def column_line(column: Column) -> str:
+def column_line(column: ColumnPlan) -> str:
     """Return what a column becomes, and how its cells were understood."""
     said = field_words(column.field) if column.field else column.why
     return "; ".join((f"{column.header}: {said}", *understood(column)))
@@ -64,7 +63,7 @@ def field_words(field: Field) -> str:
     return "; ".join(parts)
 
 
-def understood(column: Column) -> tuple[str, ...]:
+def understood(column: ColumnPlan) -> tuple[str, ...]:
     """Return how the words for absence of a column, and its odd cells, were understood."""
     words = (
         f"{cell!r} is {kind.value} ({n} rows)"
@@ -75,7 +74,7 @@ def understood(column: Column) -> tuple[str, ...]:
     return (*((f"{empty} empty",) if empty else ()), *words, *column.remarks)
 
 
-def question_line(question: Question) -> str:
+def question_line(question: ImportQuestion) -> str:
     """Return a question with its counts and options."""
     counts = ", ".join(f"{value}: {n}" for value, n in list(question.counts.items())[:_SHOWN])
     options = " | ".join(question.options[:_SHOWN]) + (" | …" if question.options[_SHOWN:] else "")
@@ -84,16 +83,16 @@ def question_line(question: Question) -> str:
 
 def who_lines(plan: ImportPlan) -> Iterator[str]:
     """Yield whose the slides are, and who and what is left over."""
-    links = plan.links
-    linked = sum(len(slides) for slides in links.slides.values())
-    yield f"{len(plan.merged.rows)} patients, {linked} slides of {len(links.slides)} of them"
-    called = tuple(f"{name} is {case}" for name, case in links.cases.items())
+    matches = plan.matches
+    linked = sum(len(slides) for slides in matches.slides.values())
+    yield f"{len(plan.merged.rows)} patients, {linked} slides of {len(matches.slides)} of them"
+    called = tuple(f"{name} is {case}" for name, case in matches.cases.items())
     yield from _list("patients that are cases of the study", called)
-    several = tuple(f"{name}: {', '.join(some)}" for name, some in links.scattered.items())
+    several = tuple(f"{name}: {', '.join(some)}" for name, some in matches.scattered.items())
     yield from _list("patients who are several cases of the study, passed over", several, "; ")
-    yield from _list("patients without a slide", links.without)
-    yield from _list("slides of the study that are of nobody in the table", links.of_nobody)
-    yield from _list("slides that several patients claim, left out", links.contested)
+    yield from _list("patients without a slide", matches.without)
+    yield from _list("slides of the study that are of nobody in the table", matches.of_nobody)
+    yield from _list("slides that several patients claim, left out", matches.contested)
     if plan.is_apart:
         yield _classes_of_slides(plan)
     yield from barcode_lines(plan)
@@ -101,7 +100,7 @@ def who_lines(plan: ImportPlan) -> Iterator[str]:
 
 
 def _classes_of_slides(plan: ImportPlan) -> str:
-    rows = [slide for slides in plan.links.slides.values() for slide in slides]
+    rows = [slide for slides in plan.matches.slides.values() for slide in slides]
     counts = Counter(slide.label for slide in rows if slide.label is not None)
     classes = ", ".join(f"{label} {count}" for label, count in sorted(counts.items()))
     without = len(rows) - counts.total()
@@ -123,10 +122,10 @@ def outcome_lines(plan: ImportPlan) -> Iterator[str]:
     times = " / ".join(column.header for column in outcome.times)
     start = f" from {outcome.start.header}" if outcome.start else ""
     yield f"outcome: {times}{start} with {outcome.event.header} ({outcome.endpoint})"
-    if not outcome.event.happened:
+    if not outcome.event.events:
         yield f"outcomes are counted once {f'{outcome.event.header}: event'!r} is answered"
         return
-    yield from tally_words(plan.tally)
+    yield from outcome_sentences(plan.outcome_counts)
     reasons: dict[str, list[str]] = {}
     for case, place in _cases(plan):
         if problem := outcome_of_patient(case).problem:
@@ -152,10 +151,10 @@ def _cases(plan: ImportPlan) -> Iterator[tuple[Patient, str]]:
 
 def barcode_lines(plan: ImportPlan) -> Iterator[str]:
     """Yield which patients of the table, or of it and the study, bear one TCGA barcode."""
-    known = {case.name: case.slides for case in plan.cases}
-    same = set(plan.links.cases.values())
+    known = {case.name: case.slides for case in plan.inferred.cases}
+    same = set(plan.matches.cases.values())
     names = [*plan.merged.rows, *(name for name in known if name not in same)]
-    twice = one_patient_twice(names, {**known, **plan.links.slides})
+    twice = shared_barcodes(names, {**known, **plan.matches.slides})
     title = "patients who share a TCGA barcode, one patient under several names?"
     yield from _list(title, twice, "; ")
 
@@ -170,7 +169,7 @@ def disagreement_lines(plan: ImportPlan) -> Iterator[str]:
 
 
 def _questions(plan: ImportPlan) -> Iterator[str]:
-    others = [q for q in plan.questions if not is_use(q) and q not in plan.open]
+    others = [q for q in plan.questions if not q.is_use and q not in plan.open]
     if others:
         yield "answered, or taken for granted; change what is wrong:"
     yield from (f"  {q.key}={q.answer(plan.answers)}" for q in others)

@@ -14,7 +14,7 @@ from napari_wsimil.cohort.headers import (
     unit_of,
 )
 from napari_wsimil.cohort.table_import.cell_parsing import (
-    Reading,
+    ParsedColumn,
     Stage,
     bracket_middle,
     bracket_order,
@@ -32,15 +32,14 @@ from napari_wsimil.cohort.table_import.cell_parsing import (
     stage_of,
     with_point,
 )
-from napari_wsimil.cohort.table_import.event_inference import _flags, event_of
-from napari_wsimil.cohort.table_import.questions import Question
+from napari_wsimil.cohort.table_import.event_inference import infer_event, infer_flags
 
 if TYPE_CHECKING:
-    from collections import Counter
     from collections.abc import Callable, Iterable, Mapping
 
     from napari_wsimil.clinical.field import Value
-    from napari_wsimil.cohort.table_import.questions import Asked
+    from napari_wsimil.cohort.table_import.cell_parsing import ColumnCells, Parsed
+    from napari_wsimil.cohort.table_import.questions import ImportQuestion, Questions
 
 #: A column of more different words than this is free text or an identifier.
 MOST_CATEGORIES = 32
@@ -64,54 +63,69 @@ _LEVELS = {
 _OLDEST = 150
 
 
-def reading_of(header: str, known: Counter[str], asked: Asked) -> Reading | None:
-    """Return what the cells of a column mean, None for identifiers and free text.
+def infer_type(cells: ColumnCells) -> Parsed:
+    """Return the values of a column; None for identifiers and free text.
+
+    The first kind that fits is taken, from flags and dates to categories.
 
     Parameters
     ----------
-    header
-        Name of the column.
-    known
-        How often each cell is there, without words for absence.
-    asked
-        Takes what is ambiguous.
+    cells
+        Cells of the column, without words for absence.
     """
-    return next((r for read in _READINGS if (r := read(header, known, asked)) is not None), None)
+    questions: Questions = ()
+    for infer_kind in _KINDS:
+        parsed, further = infer_kind(cells)
+        questions += further
+        if parsed is not None:
+            return parsed, questions
+    return None, questions
 
 
-def days_of(header: str, known: Counter[str], asked: Asked) -> Reading | None:
-    """Return the days in a column; None if one is no day. Asks which part is the month."""
-    if not all(is_day(cell) for cell in known):
-        return None
-    written = [cell for cell in known if "/" in cell or "." in cell]
-    first = day_first(written) if written else True
-    if first is None:
-        text = f"{header!r} has days such as {written[0]}: what comes first?"
-        options = ("day first", "month first")
-        answer = asked.ask(Question(f"{header}: order", text, options, column=header))
-        first = answer == "day first"
-    values = {c: found for c in known if (found := parse_day(c, first=first)) is not None}
-    remarks = (f"days are read with the {'day' if first else 'month'} first",) if written else ()
-    return Reading(Kind.DATE, values, remarks=remarks)
+def infer_days(cells: ColumnCells) -> Parsed:
+    """Return the days in a column; None if a cell is no day.
+
+    Where day and month could be swapped, their order is a question.
+    """
+    if not all(is_day(cell) for cell in cells.counts):
+        return None, ()
+    written = [cell for cell in cells.counts if "/" in cell or "." in cell]
+    is_first = day_first(written) if written else True
+    questions: Questions = ()
+    if is_first is None:
+        question = _order_question(cells, written[0])
+        is_first, questions = cells.answers.to(question) == "day first", (question,)
+    days = {cell: parse_day(cell, first=is_first) for cell in cells.counts}
+    values: dict[str, Value] = {cell: day for cell, day in days.items() if day is not None}
+    order = "day" if is_first else "month"
+    remarks = (f"days are read with the {order} first",) if written else ()
+    return ParsedColumn(Kind.DATE, values, remarks=remarks), questions
 
 
-def stages_of(header: str, known: Counter[str], asked: Asked) -> Reading | None:
-    """Return the stages in a column on one ordered scale; None if it holds something else."""
-    named = names_stage(header)
-    found = {c: stage for c in known if (stage := stage_of(c, named=named)) is not None}
-    unassessed: dict[str, Value] = {c: Absent.UNKNOWN for c in known if is_unassessed(c)}
-    if not found or len(found) + len(unassessed) < len(known):
-        return None
-    if len({stage.scale for stage in found.values()}) > 1:
-        return None
-    values = {cell: stage.name for cell, stage in found.items()} | unassessed
-    return Reading(Kind.ORDINAL, values, _levels(found.values()), remarks=_told(found, unassessed))
+def _order_question(cells: ColumnCells, example: str) -> ImportQuestion:
+    text = f"{cells.header!r} has days such as {example}: what comes first?"
+    return cells.question("order", text, ("day first", "month first"))
 
 
-def _told(found: Mapping[str, Stage], unassessed: Mapping[str, Value]) -> tuple[str, ...]:
-    said = [f"{cell} means {stage.name}" for cell, stage in found.items() if cell != stage.name]
-    words = [f"{cell} cannot be assessed: unknown" for cell in unassessed]
-    return tuple(", ".join(part[:6]) for part in (said, words) if part)
+def infer_stages(cells: ColumnCells) -> Parsed:
+    """Return the stages in a column on one ordered scale; None if it has other values."""
+    named = names_stage(cells.header)
+    parsed = {cell: stage_of(cell, named=named) for cell in cells.counts}
+    stages = {cell: stage for cell, stage in parsed.items() if stage is not None}
+    unassessed: dict[str, Value] = {c: Absent.UNKNOWN for c in cells.counts if is_unassessed(c)}
+    if not stages or len(stages) + len(unassessed) < len(cells.counts):
+        return None, ()
+    if len({stage.scale for stage in stages.values()}) > 1:
+        return None, ()
+    values = {cell: stage.name for cell, stage in stages.items()} | unassessed
+    remarks = _stage_remarks(stages, unassessed)
+    return ParsedColumn(Kind.ORDINAL, values, _levels(stages.values()), remarks=remarks), ()
+
+
+def _stage_remarks(stages: Mapping[str, Stage], unassessed: Mapping[str, Value]) -> tuple[str, ...]:
+    renamed = [f"{cell} means {stage.name}" for cell, stage in stages.items() if cell != stage.name]
+    unknown = [f"{cell} cannot be assessed: unknown" for cell in unassessed]
+    return tuple(", ".join(part[:6]) for part in (renamed, unknown) if part)
 
 
 def _levels(stages: Iterable[Stage]) -> tuple[str, ...]:
@@ -121,74 +135,91 @@ def _levels(stages: Iterable[Stage]) -> tuple[str, ...]:
     return ordered(present | usual)
 
 
-def _staged(header: str, known: Counter[str], asked: Asked) -> Reading | None:
-    """Return the stages of a column that is called so: its bare numbers are no numbers."""
-    return stages_of(header, known, asked) if names_stage(header) else None
+def _infer_named_stages(cells: ColumnCells) -> Parsed:
+    """Return the stages of a column named so: its bare numbers are stages."""
+    return infer_stages(cells) if names_stage(cells.header) else (None, ())
 
 
-def _numbers(header: str, known: Counter[str], asked: Asked) -> Reading | None:
+def _infer_numbers_or_brackets(cells: ColumnCells) -> Parsed:
+    known = cells.counts
     odd = {c: n for c, n in known.items() if parse_number(c) is None and not has_comma(c)}
     numeric = known.total() - sum(odd.values())
     brackets = sum(n for cell, n in odd.items() if parse_bracket(cell) is not None)
     if numeric + brackets < (1 - _FEW) * known.total() or not numeric + brackets:
-        return None
+        return None, ()
     if numeric + brackets < known.total() and len(known) < _SEVERAL:
-        return None  # codes such as 0, 1, equivocal
-    if brackets and (ordinal := _brackets(header, known, numeric, asked)) is not None:
-        return ordinal
-    return numbers_of(header, known, asked)
+        return None, ()  # codes such as 0, 1, equivocal
+    if not brackets:
+        return infer_numbers(cells)
+    question = _brackets_question(cells, has_numbers=bool(numeric))
+    if cells.answers.to(question) != "numbers":
+        return _ordered_brackets(cells), (question,)
+    parsed, questions = infer_numbers(cells)
+    return parsed, (question, *questions)
 
 
-def _brackets(header: str, known: Counter[str], numeric: int, asked: Asked) -> Reading | None:
-    found = {cell: n for cell, n in known.items() if parse_bracket(cell) is not None}
-    text = f"{header!r} has brackets such as {next(iter(found))}: what are they?"
-    ends = numeric and not all(is_score(cell) for cell in found)
-    default = "numbers" if ends else "ordered categories"
+def _brackets_question(cells: ColumnCells, *, has_numbers: bool) -> ImportQuestion:
+    brackets = {cell: n for cell, n in cells.counts.items() if parse_bracket(cell) is not None}
+    text = f"{cells.header!r} has brackets such as {next(iter(brackets))}: what are they?"
+    is_numeric = has_numbers and not all(is_score(cell) for cell in brackets)
     options = ("numbers", "ordered categories")
-    answer = asked.ask(Question(f"{header}: brackets", text, options, default, found, header))
-    if answer == "numbers":
-        return None
-    readable = [cell for cell in known if bracket_middle(cell) is not None]
+    default = "numbers" if is_numeric else "ordered categories"
+    return cells.question("brackets", text, options, default, brackets)
+
+
+def _ordered_brackets(cells: ColumnCells) -> ParsedColumn:
+    readable = [cell for cell in cells.counts if bracket_middle(cell) is not None]
     levels = tuple(sorted(readable, key=bracket_order))
-    return Reading(Kind.ORDINAL, {cell: cell for cell in readable}, levels, unit_of(header))
+    values = {cell: cell for cell in readable}
+    return ParsedColumn(Kind.ORDINAL, values, levels, unit_of(cells.header))
 
 
-def _categories(header: str, known: Counter[str], asked: Asked) -> Reading | None:
+def _infer_categories(cells: ColumnCells) -> Parsed:
+    known = cells.counts
     spelled: dict[str, str] = {}
     for cell, _ in known.most_common():
         spelled.setdefault(cell.casefold(), cell)
     if len(spelled) > min(MOST_CATEGORIES, max(2, known.total() // 2)):
-        return None
+        return None, ()
     merged = len(known) - len(spelled)
-    told = (f"{merged} spellings differ from others in case alone",) if merged else ()
+    remarks = (f"{merged} spellings differ from others in case alone",) if merged else ()
     values = {cell: spelled[cell.casefold()] for cell in known}
-    return Reading(Kind.CATEGORY, values, tuple(sorted(spelled.values())), remarks=told)
+    levels = tuple(sorted(spelled.values()))
+    return ParsedColumn(Kind.CATEGORY, values, levels, remarks=remarks), ()
 
 
-def numbers_of(
-    header: str, known: Counter[str], asked: Asked, unit: str | None = None
-) -> Reading | None:
-    """Return the numbers in a column, brackets among them as their middle, or None.
+def infer_numbers(cells: ColumnCells, unit: str | None = None) -> tuple[ParsedColumn, Questions]:
+    """Return the numbers in a column, brackets as their middle.
 
-    Decimal commas are understood; "1,234" is asked about where commas may part thousands.
-    Lengths of time come in `unit`; where none is given it is asked, the column's own by
-    default.
+    Decimal commas are understood; "1,234" is a question where commas may separate thousands.
+    Lengths of time are converted to `unit`; without one the unit is a question, by default
+    the column's own.
     """
-    points = _pointed(header, known, asked)
-    if points is None:
-        return None
-    values = {
-        cell: number for cell in known if (number := bracket_middle(points[cell])) is not None
-    }
-    brackets = [cell for cell in values if parse_number(points[cell]) is None]
-    remarks = [f"{sum(known[c] for c in brackets)} brackets became their middle, or known end"]
-    if commas := sum(known[cell] for cell in values if points[cell] != cell):
-        remarks.insert(0, f"{commas} numbers are written with commas")
-    kept = tuple(remarks if brackets else remarks[:-1])
-    reading = _aged(header, Reading(Kind.NUMBER, values, (), unit_of(header), kept))
-    if reading.unit not in DAYS:
-        return reading
-    return _converted(reading, _unit(header, reading.unit, asked) if unit is None else unit)
+    points, questions = _with_points(cells)
+    numbers = {cell: bracket_middle(points[cell]) for cell in cells.counts}
+    values: dict[str, Value] = {c: number for c, number in numbers.items() if number is not None}
+    remarks = _number_remarks(cells, points, values)
+    parsed = _aged(
+        cells.header, ParsedColumn(Kind.NUMBER, values, (), unit_of(cells.header), remarks)
+    )
+    if parsed.unit not in DAYS:
+        return parsed, questions
+    if unit is None:
+        question = _unit_question(cells, parsed.unit)
+        unit, questions = cells.answers.to(question), (*questions, question)
+    return _converted(parsed, unit), questions
+
+
+def _number_remarks(
+    cells: ColumnCells, points: Mapping[str, str], values: Mapping[str, Value]
+) -> tuple[str, ...]:
+    commas = sum(cells.counts[cell] for cell in values if points[cell] != cell)
+    brackets = sum(cells.counts[cell] for cell in values if parse_number(points[cell]) is None)
+    remarks = (
+        f"{commas} numbers are written with commas" if commas else "",
+        f"{brackets} brackets became their middle, or known end" if brackets else "",
+    )
+    return tuple(filter(None, remarks))
 
 
 def plausible_range(values: Iterable[Value]) -> tuple[float, float] | None:
@@ -202,62 +233,64 @@ def plausible_range(values: Iterable[Value]) -> tuple[float, float] | None:
     return float(f"{ends[0]:.6g}"), float(f"{ends[1]:.6g}")
 
 
-def _pointed(header: str, known: Counter[str], asked: Asked) -> dict[str, str] | None:
-    commas = {cell: n for cell, n in known.items() if "," in cell and has_comma(cell)}
+def _with_points(cells: ColumnCells) -> tuple[dict[str, str], Questions]:
+    """Return numbers with a decimal point and no other sign, by cell."""
+    commas = {cell: n for cell, n in cells.counts.items() if "," in cell and has_comma(cell)}
     if not commas:
-        return _without_points(header, known, asked)
-    decimal = commas_are_decimal(commas)
-    if decimal is None:
-        text = f"{header!r} has numbers such as {next(iter(commas))}: what are the commas?"
-        options = ("decimal", "thousands")
-        question = Question(f"{header}: commas", text, options, "", commas, header)
-        decimal = asked.ask(question) != "thousands"
-    return {c: with_point(c, decimal=decimal) if c in commas else c for c in known}
+        return _without_thousands(cells)
+    questions: Questions = ()
+    is_decimal = commas_are_decimal(commas)
+    if is_decimal is None:
+        text = f"{cells.header!r} has numbers such as {next(iter(commas))}: what are the commas?"
+        question = cells.question("commas", text, ("decimal", "thousands"), "", commas)
+        is_decimal, questions = cells.answers.to(question) != "thousands", (question,)
+    points = {c: with_point(c, decimal=is_decimal) if c in commas else c for c in cells.counts}
+    return points, questions
 
 
-def _without_points(header: str, known: Counter[str], asked: Asked) -> dict[str, str]:
-    """Return numbers by cell, having asked whether 1.240 is more than a thousand."""
-    if not may_part_thousands(known):
-        return {cell: cell for cell in known}
-    pointed = {cell: n for cell, n in known.items() if "." in cell}
-    text = (
-        f"{header!r} has whole numbers and some such as {next(iter(pointed))}: what is the point?"
-    )
-    options = ("decimal", "thousands")
-    answer = asked.ask(Question(f"{header}: points", text, options, "", pointed, header))
-    return {c: c.replace(".", "") if answer == "thousands" else c for c in known}
+def _without_thousands(cells: ColumnCells) -> tuple[dict[str, str], Questions]:
+    """Return numbers by cell; whether 1.240 is more than a thousand is a question."""
+    if not may_part_thousands(cells.counts):
+        return {cell: cell for cell in cells.counts}, ()
+    pointed = {cell: n for cell, n in cells.counts.items() if "." in cell}
+    example = next(iter(pointed))
+    text = f"{cells.header!r} has whole numbers and some such as {example}: what is the point?"
+    question = cells.question("points", text, ("decimal", "thousands"), "", pointed)
+    if cells.answers.to(question) != "thousands":
+        return {cell: cell for cell in cells.counts}, (question,)
+    return {cell: cell.replace(".", "") for cell in cells.counts}, (question,)
 
 
-def _aged(header: str, reading: Reading) -> Reading:
-    """Return the reading of ages, in days if they are too high for years."""
-    numbers = sorted(value for value in reading.values.values() if isinstance(value, float))
+def _aged(header: str, parsed: ParsedColumn) -> ParsedColumn:
+    """Return ages; in days if they are too high for years."""
+    numbers = sorted(value for value in parsed.values.values() if isinstance(value, float))
     high = bool(numbers) and numbers[len(numbers) // 2] > _OLDEST
-    if not (names_age(header) and reading.unit == "years" and high):
-        return reading
-    told = (*reading.remarks, "ages this high are taken for days")
-    return replace(reading, unit="days", remarks=told)
+    if not (names_age(header) and parsed.unit == "years" and high):
+        return parsed
+    remarks = (*parsed.remarks, "ages this high are taken for days")
+    return replace(parsed, unit="days", remarks=remarks)
 
 
-def _unit(header: str, unit: str, asked: Asked) -> str:
-    text = f"{header!r} is in {unit}: in what shall it be kept?"
-    return asked.ask(Question(f"{header}: unit", text, tuple(DAYS), unit, column=header))
+def _unit_question(cells: ColumnCells, unit: str) -> ImportQuestion:
+    text = f"{cells.header!r} is in {unit}: in what shall it be kept?"
+    return cells.question("unit", text, tuple(DAYS), unit)
 
 
-def _converted(reading: Reading, unit: str) -> Reading:
-    if unit == reading.unit or unit not in DAYS:
-        return reading
-    factor = DAYS[reading.unit] / DAYS[unit]
-    values = {c: v * factor for c, v in reading.values.items() if isinstance(v, float)}
-    told = f"{reading.unit} became {unit} (a month has {DAYS['months']:g} days)"
-    return replace(reading, values=values, unit=unit, remarks=(*reading.remarks, told))
+def _converted(parsed: ParsedColumn, unit: str) -> ParsedColumn:
+    if unit == parsed.unit or unit not in DAYS:
+        return parsed
+    factor = DAYS[parsed.unit] / DAYS[unit]
+    values = {c: v * factor for c, v in parsed.values.items() if isinstance(v, float)}
+    remark = f"{parsed.unit} became {unit} (a month has {DAYS['months']:g} days)"
+    return replace(parsed, values=values, unit=unit, remarks=(*parsed.remarks, remark))
 
 
-_READINGS: tuple[Callable[[str, Counter[str], Asked], Reading | None], ...] = (
-    event_of,
-    _flags,
-    days_of,
-    _staged,
-    _numbers,
-    stages_of,
-    _categories,
+_KINDS: tuple[Callable[[ColumnCells], Parsed], ...] = (
+    infer_event,
+    infer_flags,
+    infer_days,
+    _infer_named_stages,
+    _infer_numbers_or_brackets,
+    infer_stages,
+    _infer_categories,
 )

@@ -283,7 +283,7 @@ class StudyWidget(DockedWidget):
         dialog = ImportDialog(planned.plan, self, has_names=bool(planned.key.patients))
         answer, plan = dialog.exec_(), planned.plan
         if answer == OTHER_SHEET:
-            self.plan_import(plan.table.path, plan.given, dialog.sheet.currentText())
+            self.plan_import(plan.table.path, plan.inferred.schema, dialog.sheet.currentText())
         elif answer:
             key = planned.key if dialog.names.isChecked() else None
             self.import_table(dialog.plan, dialog.why.text().strip() or "imported", key)

@@ -27,8 +27,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_wsimil.cohort.endpoint import tally_words
-from napari_wsimil.cohort.table_import.column_plan import FIELD, NOTHING, is_use
+from napari_wsimil.cohort.endpoint import outcome_sentences
+from napari_wsimil.cohort.table_import.questions import FIELD, NOTHING
+from napari_wsimil.cohort.table_import.stages import apply_answers
 from napari_wsimil.cohort.table_import.summary import (
     disagreement_lines,
     field_words,
@@ -41,7 +42,7 @@ from napari_wsimil.gui.widgets.background import Latest
 from napari_wsimil.gui.widgets.dock import allow
 
 if TYPE_CHECKING:
-    from napari_wsimil.cohort.table_import.column_plan import Column
+    from napari_wsimil.cohort.table_import.column_plan import ColumnPlan
     from napari_wsimil.cohort.table_import.plan import ImportPlan
 
 _NONE, _OUTCOME = QColor("#8a929c"), QColor("#d55e00")
@@ -76,7 +77,7 @@ class ImportColumns(QWidget):
 
     def show_plan(self, plan: ImportPlan) -> None:
         """Show the columns of a plan."""
-        uses = {q.column: q.key for q in plan.questions if is_use(q)}
+        uses = {q.column: q.key for q in plan.questions if q.is_use}
         self.table.blockSignals(True)
         self.table.setRowCount(len(plan.columns))
         self._keys = {}
@@ -87,7 +88,7 @@ class ImportColumns(QWidget):
         self.table.blockSignals(False)
         self._find(self.search.text())
 
-    def _fill(self, row: int, column: Column, can_choose: bool) -> None:
+    def _fill(self, row: int, column: ColumnPlan, can_choose: bool) -> None:
         becomes = field_words(column.field) if column.field else f"no field: {column.why}"
         said = ". ".join(understood(column)) if column.why != "empty" else ""
         for place, text in enumerate((column.header, becomes, said)):
@@ -192,7 +193,11 @@ class ImportDialog(QDialog):
         self._answers = others | ({key: answer} if answer else {})
         self.busy = True
         self._tell("Working out what that changes…")
-        self._latest.ask(partial(self.plan.revised, self._answers), self._take, self._fail)
+        self._latest.ask(
+            partial(apply_answers, self.plan.inferred, self._answers, strict=False),
+            self._take,
+            self._fail,
+        )
 
     def accept(self) -> None:
         """Accept the plan, unless an answer is still being worked out."""
@@ -245,7 +250,7 @@ class ImportDialog(QDialog):
         table, open_ = plan.table, len(plan.open)
         lines = [f"<b>{len(table.rows):,} rows</b> of {len(table.columns):,} columns"]
         lines += [f"<b>{len(plan.merged.rows):,} patients</b>", f"{len(plan.fields):,} fields"]
-        counts = tally_words(plan.tally) if plan.timed else ()
+        counts = outcome_sentences(plan.outcome_counts) if plan.timed else ()
         notes = "".join(f"<br>{html.escape(note)}." for note in (*plan.notes, *counts))
         self.summary.setText(" · ".join(lines) + notes)
         self.questions.show_plan(plan)

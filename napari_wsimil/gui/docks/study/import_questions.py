@@ -15,12 +15,11 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_wsimil.cohort.table_import.column_plan import is_use
 from napari_wsimil.gui.widgets.dock import narrow
 
 if TYPE_CHECKING:
     from napari_wsimil.cohort.table_import.plan import ImportPlan
-    from napari_wsimil.cohort.table_import.questions import Question
+    from napari_wsimil.cohort.table_import.questions import ImportQuestion
 
 _CHOOSE = "choose…"
 _SHOWN = 10
@@ -37,11 +36,11 @@ class ImportQuestions(QScrollArea):
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.boxes: dict[str, QComboBox] = {}
         self._labels: dict[str, QLabel] = {}
-        self._asked: tuple[Question, ...] = ()
+        self._asked: tuple[ImportQuestion, ...] = ()
 
     def show_plan(self, plan: ImportPlan) -> None:
         """Show the questions of a plan and the answers it has."""
-        asked = tuple(question for question in plan.questions if not is_use(question))
+        asked = tuple(question for question in plan.questions if not question.is_use)
         asked = tuple(sorted(asked, key=lambda question: bool(question.default)))
         if asked != self._asked:
             self._asked = asked
@@ -49,7 +48,7 @@ class ImportQuestions(QScrollArea):
         for question in asked:
             self._mark(question, question.answer(plan.answers))
 
-    def _build(self, asked: tuple[Question, ...]) -> None:
+    def _build(self, asked: tuple[ImportQuestion, ...]) -> None:
         self.boxes, self._labels = {}, {}
         inside = QWidget()
         grid = QGridLayout(inside)
@@ -63,7 +62,7 @@ class ImportQuestions(QScrollArea):
         grid.setRowStretch(row, 1)
         self.setWidget(inside)
 
-    def _lay(self, grid: QGridLayout, row: int, title: str, asked: list[Question]) -> int:
+    def _lay(self, grid: QGridLayout, row: int, title: str, asked: list[ImportQuestion]) -> int:
         """Lay questions under a title from a row on, and return the row after them."""
         grid.addWidget(QLabel(f"<b>{title}</b>"), row, 0, 1, 2)
         for place, question in enumerate(asked, row + 1):
@@ -71,12 +70,12 @@ class ImportQuestions(QScrollArea):
             grid.addWidget(self._box(question), place, 1)
         return row + 1 + len(asked)
 
-    def _label(self, question: Question) -> QLabel:
+    def _label(self, question: ImportQuestion) -> QLabel:
         label = self._labels[question.key] = QLabel()
         label.setWordWrap(True)
         return label
 
-    def _box(self, question: Question) -> QComboBox:
+    def _box(self, question: ImportQuestion) -> QComboBox:
         box = self.boxes[question.key] = QComboBox()
         narrow(box)
         if not question.default:
@@ -88,7 +87,7 @@ class ImportQuestions(QScrollArea):
         box.activated.connect(lambda index: self.answered.emit(key, box.itemData(index)))
         return box
 
-    def _mark(self, question: Question, answer: str) -> None:
+    def _mark(self, question: ImportQuestion, answer: str) -> None:
         box = self.boxes[question.key]
         box.setCurrentIndex(box.findData(answer))
         color = "" if answer else "color: #d55e00"
@@ -96,7 +95,7 @@ class ImportQuestions(QScrollArea):
         self._labels[question.key].setText(_text(question))
 
 
-def _text(question: Question) -> str:
+def _text(question: ImportQuestion) -> str:
     shown = list(question.counts.items())[:_SHOWN]
     counts = [f"{_plain(value)}: {n:,}" for value, n in shown]
     more = " …" if len(question.counts) > _SHOWN else ""
