@@ -17,9 +17,9 @@ from napari_wsimil.clinical.schema import ClinicalSchema, read_schema
 from napari_wsimil.cohort.manifest import Patient, SlideRow
 from napari_wsimil.cohort.table_formats import open_table
 from napari_wsimil.cohort.table_import.cell_parsing import stage_of
+from napari_wsimil.cohort.table_import.plan import summary_lines
 from napari_wsimil.cohort.table_import.questions import NO_EVENT, OTHER_COLUMNS
 from napari_wsimil.cohort.table_import.rows import FIRST_ROW, NO_COLUMNS, NO_PATIENTS
-from napari_wsimil.cohort.table_import.summary import summary_lines
 
 SCHEMAS = Path(napari_wsimil.__file__).parent / "resources" / "schemas"
 

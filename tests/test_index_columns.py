@@ -16,7 +16,7 @@ from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.cohort.manifest import Split
 from napari_wsimil.cohort.manifest_file import read_manifest
 from napari_wsimil.cohort.table_formats import open_table
-from napari_wsimil.cohort.table_import.summary import summary_lines
+from napari_wsimil.cohort.table_import.plan import summary_lines
 from napari_wsimil.study.create_study import open_study
 
 if TYPE_CHECKING:

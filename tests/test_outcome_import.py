@@ -18,9 +18,9 @@ from napari_wsimil.clinical.schema import NO_FIELDS, named_schema
 from napari_wsimil.cohort.endpoint import Endpoint
 from napari_wsimil.cohort.manifest_file import read_manifest
 from napari_wsimil.cohort.table_formats import open_table
+from napari_wsimil.cohort.table_import.plan import summary_lines
 from napari_wsimil.cohort.table_import.questions import IN_NONE, OTHER_COLUMNS
 from napari_wsimil.cohort.table_import.rows import FIRST_ROW, NO_COLUMNS
-from napari_wsimil.cohort.table_import.summary import summary_lines
 from napari_wsimil.features.store import save_bag
 from napari_wsimil.study.create_study import DATABASE, StudyError, create_study, open_study
 from napari_wsimil.study.import_table import write_plan

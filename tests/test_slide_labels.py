@@ -20,7 +20,7 @@ from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.clinical.schema import NO_FIELDS
 from napari_wsimil.cohort.manifest import Manifest, Patient, SlideRow, Split
 from napari_wsimil.cohort.manifest_file import read_manifest
-from napari_wsimil.cohort.table_import.summary import summary_lines
+from napari_wsimil.cohort.table_import.plan import summary_lines
 from napari_wsimil.features.store import save_bag
 from napari_wsimil.gui.docks.study.cohort_view import CohortView, Said
 from napari_wsimil.study.create_study import Study, Unit, create_study, open_study

@@ -15,8 +15,8 @@ from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.clinical.schema import NO_FIELDS
 from napari_wsimil.cohort.endpoint import Endpoint
 from napari_wsimil.cohort.manifest import Patient, SlideRow
+from napari_wsimil.cohort.table_import.plan import summary_lines
 from napari_wsimil.cohort.table_import.rows import FIRST_ROW, NO_COLUMNS
-from napari_wsimil.cohort.table_import.summary import summary_lines
 from napari_wsimil.gui.text import study_facts
 from napari_wsimil.study.create_study import DATABASE, Study, Unit, create_study, open_study
 from napari_wsimil.study.import_table import write_plan

@@ -188,7 +188,7 @@ def _check(plan: ImportPlan, dry_run: bool, as_json: bool) -> None:
 
 
 def _imported(study: Study, plan: ImportPlan, why: str, key: Key | None) -> dict[str, Any]:
-    from napari_wsimil.cohort.table_import.summary import barcode_lines
+    from napari_wsimil.cohort.table_import.plan import barcode_lines
     from napari_wsimil.study.import_table import write_plan
 
     warn(list(barcode_lines(plan)))
@@ -216,7 +216,7 @@ def _came(added: Added) -> dict[str, Any]:
 
 
 def _show(plan: ImportPlan, as_json: bool) -> None:
-    from napari_wsimil.cohort.table_import.summary import summary_lines
+    from napari_wsimil.cohort.table_import.plan import summary_lines
 
     lines = list(summary_lines(plan))
     if not as_json:

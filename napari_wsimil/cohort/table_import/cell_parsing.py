@@ -6,16 +6,11 @@ import math
 import re
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING, TypeAlias
-
-from napari_wsimil.cohort.table_import.questions import ImportQuestion, Questions
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections import Counter
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable
 
-    from napari_wsimil.clinical.field import Kind, Value
-    from napari_wsimil.cohort.table_import.questions import ImportAnswers
 
 _BRACKET = re.compile(r"(\d+(?:\.\d+)?)\s*(?:-|–|to)\s*(\d+(?:\.\d+)?)")
 
@@ -50,70 +45,6 @@ _GRADE = re.compile(r"(?:grade\s*|G)([1-4]|IV|I{1,3})", re.IGNORECASE)
 
 #: What cannot be assessed, such as TX and MX: somebody asked, and it is not known.
 _UNASSESSED = re.compile(r"[cpyra]{0,3}[TNMG]X|stage\s*X", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class ColumnCells:
-    """The different cells of a column, and the answers given so far.
-
-    Attributes
-    ----------
-    header
-        Name of the column.
-    counts
-        Rows by cell.
-    answers
-        Answers by question key.
-    is_timed
-        Whether a column of the table has a time to an event.
-    """
-
-    header: str
-    counts: Counter[str]
-    answers: ImportAnswers
-    is_timed: bool = False
-
-    def question(
-        self,
-        topic: str,
-        text: str,
-        options: tuple[str, ...],
-        default: str = "",
-        counts: Mapping[str, int] | None = None,
-    ) -> ImportQuestion:
-        """Return a question about the column."""
-        return ImportQuestion(
-            f"{self.header}: {topic}", text, options, default, counts or {}, self.header
-        )
-
-
-@dataclass(frozen=True)
-class ParsedColumn:
-    """The cells of a column as values of one kind.
-
-    Attributes
-    ----------
-    kind
-        Kind of the values.
-    values
-        Value by cell; cells of another kind are absent.
-    levels
-        The categories, in their order.
-    unit
-        Unit of numbers.
-    remarks
-        Changes made to the cells, for people.
-    """
-
-    kind: Kind
-    values: Mapping[str, Value]
-    levels: tuple[str, ...] = ()
-    unit: str = ""
-    remarks: tuple[str, ...] = ()
-
-
-#: Values of one kind, None if the cells are of no such kind, and the questions met.
-Parsed: TypeAlias = tuple["ParsedColumn | None", Questions]
 
 
 def parse_number(cell: str) -> float | None:

@@ -18,7 +18,7 @@ from napari_wsimil.cohort.headers import (
     names_event,
     names_identifier,
 )
-from napari_wsimil.cohort.table_import.cell_parsing import ParsedColumn, is_unassessed, stage_of
+from napari_wsimil.cohort.table_import.cell_parsing import is_unassessed, stage_of
 from napari_wsimil.cohort.table_import.event_inference import infer_event, stated_flags
 from napari_wsimil.cohort.table_import.questions import (
     CENSORED_TIME_COLUMN,
@@ -28,7 +28,10 @@ from napari_wsimil.cohort.table_import.questions import (
     NOTHING,
     ORIGIN_COLUMN,
     TIME_COLUMN,
+    ColumnCells,
     ImportQuestion,
+    Parsed,
+    ParsedColumn,
     Questions,
 )
 from napari_wsimil.cohort.table_import.type_inference import (
@@ -43,7 +46,6 @@ if TYPE_CHECKING:
 
     from napari_wsimil.clinical.field import Value
     from napari_wsimil.cohort.table import ColumnHeading
-    from napari_wsimil.cohort.table_import.cell_parsing import ColumnCells, Parsed
     from napari_wsimil.cohort.table_import.questions import ImportAnswers
 
 #: The fewest letters of an abbreviated category.

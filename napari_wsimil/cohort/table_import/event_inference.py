@@ -15,14 +15,19 @@ from napari_wsimil.cohort.headers import (
     stem,
     unit_of,
 )
-from napari_wsimil.cohort.table_import.cell_parsing import ParsedColumn
-from napari_wsimil.cohort.table_import.questions import EVENT_COLUMN, IN_NONE, NO_EVENT
+from napari_wsimil.cohort.table_import.questions import (
+    EVENT_COLUMN,
+    IN_NONE,
+    NO_EVENT,
+    ColumnCells,
+    Parsed,
+    ParsedColumn,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from napari_wsimil.clinical.field import Value
-    from napari_wsimil.cohort.table_import.cell_parsing import ColumnCells, Parsed
     from napari_wsimil.cohort.table_import.questions import ImportQuestion
 
 _EVENT_VALUE = re.compile(r"[01]\s*:.*|alive|dead|living|deceased", re.IGNORECASE)

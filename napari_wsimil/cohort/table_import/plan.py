@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from napari_wsimil.clinical.errors import RecordError
-from napari_wsimil.clinical.field import Absent
+from napari_wsimil.clinical.field import Absent, Kind
 from napari_wsimil.clinical.schema import Record
-from napari_wsimil.cohort.endpoint import TimeToEvent
-from napari_wsimil.cohort.manifest import Patient, count_outcomes
+from napari_wsimil.cohort.endpoint import TimeToEvent, outcome_sentences
+from napari_wsimil.cohort.manifest import Patient, count_outcomes, outcome_of_patient
 from napari_wsimil.cohort.table_import.outcome import time_to_event
+from napari_wsimil.cohort.table_import.questions import EVENT_COLUMN, TIME_COLUMN
 from napari_wsimil.cohort.table_import.rows import (
     NO_PATIENTS,
     label_of,
     own_rows,
+    slide_name,
     split_of,
     value_of,
 )
+from napari_wsimil.cohort.table_import.slide_matching import shared_barcodes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from napari_wsimil.clinical.field import Field
     from napari_wsimil.clinical.schema import ClinicalSchema
     from napari_wsimil.cohort.endpoint import OutcomeCounts
     from napari_wsimil.cohort.table import TableRow, TextTable
     from napari_wsimil.cohort.table_import.column_plan import ColumnPlan
     from napari_wsimil.cohort.table_import.outcome import OutcomeColumns
-    from napari_wsimil.cohort.table_import.questions import Questions
+    from napari_wsimil.cohort.table_import.questions import ImportQuestion, Questions
     from napari_wsimil.cohort.table_import.roles import ColumnRoles
     from napari_wsimil.cohort.table_import.rows import PatientRows
     from napari_wsimil.cohort.table_import.slide_matching import SlideMatches
+
+#: How many names a list has before the rest is counted.
+_SHOWN = 12
 
 
 @dataclass(frozen=True)
@@ -184,3 +192,165 @@ class ImportPlan:
         label = label_of(self._own_rows(name), self.roles)
         split = split_of(rows, self.roles, self.columns)
         return replace(self._timed(name), label=label, split=split, record=Record(record))
+
+
+def summary_lines(plan: ImportPlan) -> Iterator[str]:
+    """Yield what an import will do, a line each: file, patients, slides, columns, questions."""
+    table = plan.table
+    yield f"{table.path.name}: {len(table.rows)} rows, {len(table.columns)} columns"
+    yield from (f"note: {note}" for note in plan.notes)
+    yield from who_lines(plan)
+    yield from disagreement_lines(plan)
+    yield f"{len(plan.fields)} columns become fields"
+    yield from (f"  {column_line(column)}" for column in plan.fields)
+    others = [column for column in plan.columns if column.field is None]
+    yield f"{len(others)} columns become none"
+    for why in dict.fromkeys(column.why for column in others):
+        yield f"  {why}: {', '.join(c.header for c in others if c.why == why)}"
+    yield from _questions(plan)
+
+
+def column_line(column: ColumnPlan) -> str:
+    """Return what a column becomes, and how its cells were understood."""
+    said = field_words(column.field) if column.field else column.why
+    return "; ".join((f"{column.header}: {said}", *understood(column)))
+
+
+def field_words(field: Field) -> str:
+    """Return kind, unit, range or values, group, and whether it gives the outcome away."""
+    parts = ["flag" if field.kind is Kind.BOOLEAN else field.kind.value]
+    if field.unit:
+        parts[0] += f" in {field.unit}"
+    if field.plausible:
+        parts.append(f"{field.plausible[0]:g} to {field.plausible[1]:g}")
+    if field.values:
+        sign = " < " if field.kind is Kind.ORDINAL else ", "
+        parts.append(sign.join(field.values[:_SHOWN]) + (" …" if field.values[_SHOWN:] else ""))
+    parts.append(f"group {field.group}")
+    if field.outcome:
+        parts.append("follows the outcome: no input unless forced")
+    return "; ".join(parts)
+
+
+def understood(column: ColumnPlan) -> tuple[str, ...]:
+    """Return how the words for absence of a column, and its odd cells, were understood."""
+    words = (
+        f"{cell!r} is {kind.value} ({n} rows)"
+        for cell, n in column.absences.items()
+        if cell and isinstance(kind := column.values[cell], Absent)
+    )
+    empty = column.absences.get("")
+    return (*((f"{empty} empty",) if empty else ()), *words, *column.remarks)
+
+
+def question_line(question: ImportQuestion) -> str:
+    """Return a question with its counts and options."""
+    counts = ", ".join(f"{value}: {n}" for value, n in list(question.counts.items())[:_SHOWN])
+    options = " | ".join(question.options[:_SHOWN]) + (" | …" if question.options[_SHOWN:] else "")
+    return f"{question.key}: {question.text}{f' ({counts})' if counts else ''} [{options}]"
+
+
+def who_lines(plan: ImportPlan) -> Iterator[str]:
+    """Yield whose the slides are, and who and what is left over."""
+    matches = plan.matches
+    linked = sum(len(slides) for slides in matches.slides.values())
+    yield f"{len(plan.merged.rows)} patients, {linked} slides of {len(matches.slides)} of them"
+    called = tuple(f"{name} is {case}" for name, case in matches.cases.items())
+    yield from _list("patients that are cases of the study", called)
+    several = tuple(f"{name}: {', '.join(some)}" for name, some in matches.scattered.items())
+    yield from _list("patients who are several cases of the study, passed over", several, "; ")
+    yield from _list("patients without a slide", matches.without)
+    yield from _list("slides of the study that are of nobody in the table", matches.of_nobody)
+    yield from _list("slides that several patients claim, left out", matches.contested)
+    if plan.is_apart:
+        yield _classes_of_slides(plan)
+    yield from barcode_lines(plan)
+    yield from outcome_lines(plan)
+
+
+def _classes_of_slides(plan: ImportPlan) -> str:
+    rows = [slide for slides in plan.matches.slides.values() for slide in slides]
+    counts = Counter(slide.label for slide in rows if slide.label is not None)
+    classes = ", ".join(f"{label} {count}" for label, count in sorted(counts.items()))
+    without = len(rows) - counts.total()
+    return f"classes of slides: {classes or 'none'}; {without} slides without one of their own"
+
+
+def outcome_lines(plan: ImportPlan) -> Iterator[str]:
+    """Yield the outcome, counts of it, and the cases that have none for each reason."""
+    outcome = plan.outcome
+    if outcome is None and any(question.key.startswith("outcome") for question in plan.open):
+        yield "the outcome is an open question"
+        return
+    if outcome is None:
+        yield (
+            f"no outcome is imported: name its columns as {TIME_COLUMN!r} and {EVENT_COLUMN!r} "
+            "if the table has one"
+        )
+        return
+    times = " / ".join(column.header for column in outcome.times)
+    start = f" from {outcome.start.header}" if outcome.start else ""
+    yield f"outcome: {times}{start} with {outcome.event.header} ({outcome.endpoint})"
+    if not outcome.event.events:
+        yield f"outcomes are counted once {f'{outcome.event.header}: event'!r} is answered"
+        return
+    yield from outcome_sentences(plan.outcome_counts)
+    reasons: dict[str, list[str]] = {}
+    for case, place in _cases(plan):
+        if problem := outcome_of_patient(case).problem:
+            reasons.setdefault(problem, []).append(place)
+    for reason in sorted(reasons, key=lambda reason: -len(reasons[reason])):
+        yield from _list(f"without an outcome, {reason}", reasons[reason])
+
+
+def _cases(plan: ImportPlan) -> Iterator[tuple[Patient, str]]:
+    """Yield the cases whose outcome is counted, and their names with the first row of each."""
+    for patient in plan.timed:
+        rows = plan.merged.rows[patient.name]
+        lines = {slide_name(row, plan.roles): row.line for row in reversed(rows)}
+        if not plan.is_apart:
+            yield patient, f"{patient.name} (row {rows[0].line})"
+            continue
+        for case in patient.slide_cases:
+            line = lines.get(case.name)
+            yield case, f"{case.name} (row {line})" if line else f"{case.name} (not in the table)"
+        if patient.no_outcome:
+            yield patient, f"patient {patient.name} (row {lines['']})"
+
+
+def barcode_lines(plan: ImportPlan) -> Iterator[str]:
+    """Yield which patients of the table, or of it and the study, bear one TCGA barcode."""
+    known = {case.name: case.slides for case in plan.inferred.cases}
+    same = set(plan.matches.cases.values())
+    names = [*plan.merged.rows, *(name for name in known if name not in same)]
+    twice = shared_barcodes(names, {**known, **plan.matches.slides})
+    title = "patients who share a TCGA barcode, one patient under several names?"
+    yield from _list(title, twice, "; ")
+
+
+def disagreement_lines(plan: ImportPlan) -> Iterator[str]:
+    """Yield how many rows are the same, and which rows of one patient disagree."""
+    merged = plan.merged
+    if merged.identical:
+        yield f"{merged.identical} rows repeat another one and are taken once"
+    said = (f"{c.patient}, {c.column}: {' | '.join(c.stated)}" for c in merged.conflicts)
+    yield from _list("rows of one patient disagree", tuple(said), "; ")
+
+
+def _questions(plan: ImportPlan) -> Iterator[str]:
+    others = [q for q in plan.questions if not q.is_use and q not in plan.open]
+    if others:
+        yield "answered, or taken for granted; change what is wrong:"
+    yield from (f"  {q.key}={q.answer(plan.answers)}" for q in others)
+    if not plan.open:
+        yield "nothing is open"
+        return
+    yield f"{len(plan.open)} questions must be answered:"
+    yield from (f"  {question_line(question)}" for question in plan.open)
+
+
+def _list(title: str, names: Iterable[str], between: str = ", ") -> Iterator[str]:
+    names = tuple(names)
+    if names:
+        more = f"{between}…" if len(names) > _SHOWN else ""
+        yield f"{title} ({len(names)}): {between.join(names[:_SHOWN])}{more}"

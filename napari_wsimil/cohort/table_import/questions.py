@@ -1,4 +1,4 @@
-"""Questions that a table leaves open, and their answers.
+"""Questions that a table leaves open, their answers, and the columns they are about.
 
 A stage of the import never waits for a person. It takes all answers given so far, and returns
 its result with the questions that it met. An open question has an answer of its own for the
@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, TypeAlias
 from napari_wsimil.clinical.errors import RecordError
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Iterable, Mapping
+
+    from napari_wsimil.clinical.field import Kind, Value
 
 #: Keys of the questions that name the columns of an outcome.
 EVENT_COLUMN, TIME_COLUMN, CENSORED_TIME_COLUMN, ORIGIN_COLUMN = (
@@ -130,3 +133,67 @@ class ImportAnswers:
 
     def _ignores(self, question: ImportQuestion) -> bool:
         return not self.strict and self.by_key.get(question.key) not in question.options
+
+
+@dataclass(frozen=True)
+class ColumnCells:
+    """The different cells of a column, and the answers given so far.
+
+    Attributes
+    ----------
+    header
+        Name of the column.
+    counts
+        Rows by cell.
+    answers
+        Answers by question key.
+    is_timed
+        Whether a column of the table has a time to an event.
+    """
+
+    header: str
+    counts: Counter[str]
+    answers: ImportAnswers
+    is_timed: bool = False
+
+    def question(
+        self,
+        topic: str,
+        text: str,
+        options: tuple[str, ...],
+        default: str = "",
+        counts: Mapping[str, int] | None = None,
+    ) -> ImportQuestion:
+        """Return a question about the column."""
+        return ImportQuestion(
+            f"{self.header}: {topic}", text, options, default, counts or {}, self.header
+        )
+
+
+@dataclass(frozen=True)
+class ParsedColumn:
+    """The cells of a column as values of one kind.
+
+    Attributes
+    ----------
+    kind
+        Kind of the values.
+    values
+        Value by cell; cells of another kind are absent.
+    levels
+        The categories, in their order.
+    unit
+        Unit of numbers.
+    remarks
+        Changes made to the cells, for people.
+    """
+
+    kind: Kind
+    values: Mapping[str, Value]
+    levels: tuple[str, ...] = ()
+    unit: str = ""
+    remarks: tuple[str, ...] = ()
+
+
+#: Values of one kind, None if the cells are of no such kind, and the questions met.
+Parsed: TypeAlias = tuple[ParsedColumn | None, Questions]

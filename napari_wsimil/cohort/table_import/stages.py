@@ -21,7 +21,6 @@ from napari_wsimil.clinical.schema import ClinicalSchema
 from napari_wsimil.cohort.headers import names_time
 from napari_wsimil.cohort.manifest_file import COLUMNS
 from napari_wsimil.cohort.table import other_sheets
-from napari_wsimil.cohort.table_import.cell_parsing import ColumnCells
 from napari_wsimil.cohort.table_import.column_plan import (
     ColumnPlan,
     meaning_of_na,
@@ -31,6 +30,7 @@ from napari_wsimil.cohort.table_import.column_plan import (
 from napari_wsimil.cohort.table_import.outcome import find_outcome, mark_outcome
 from napari_wsimil.cohort.table_import.plan import ImportPlan, InferredTable
 from napari_wsimil.cohort.table_import.questions import (
+    ColumnCells,
     ImportAnswers,
     ImportQuestion,
     Questions,

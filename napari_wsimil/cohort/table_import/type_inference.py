@@ -14,7 +14,6 @@ from napari_wsimil.cohort.headers import (
     unit_of,
 )
 from napari_wsimil.cohort.table_import.cell_parsing import (
-    ParsedColumn,
     Stage,
     bracket_middle,
     bracket_order,
@@ -33,12 +32,12 @@ from napari_wsimil.cohort.table_import.cell_parsing import (
     with_point,
 )
 from napari_wsimil.cohort.table_import.event_inference import infer_event, infer_flags
+from napari_wsimil.cohort.table_import.questions import ColumnCells, Parsed, ParsedColumn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from napari_wsimil.clinical.field import Value
-    from napari_wsimil.cohort.table_import.cell_parsing import ColumnCells, Parsed
     from napari_wsimil.cohort.table_import.questions import ImportQuestion, Questions
 
 #: A column of more different words than this is free text or an identifier.

@@ -28,14 +28,14 @@ from qtpy.QtWidgets import (
 )
 
 from napari_wsimil.cohort.endpoint import outcome_sentences
-from napari_wsimil.cohort.table_import.questions import FIELD, NOTHING
-from napari_wsimil.cohort.table_import.stages import apply_answers
-from napari_wsimil.cohort.table_import.summary import (
+from napari_wsimil.cohort.table_import.plan import (
     disagreement_lines,
     field_words,
     understood,
     who_lines,
 )
+from napari_wsimil.cohort.table_import.questions import FIELD, NOTHING
+from napari_wsimil.cohort.table_import.stages import apply_answers
 from napari_wsimil.gui.docks.study.import_questions import ImportQuestions
 from napari_wsimil.gui.names import NAMES
 from napari_wsimil.gui.widgets.background import Latest
