@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 
 from napari_wsimil.clinical.errors import RecordError
-from napari_wsimil.cohort.cell_text import bare, inert
+from napari_wsimil.cohort.cell_text import escape_formula, unescape_formula
 from napari_wsimil.cohort.table import LONGEST
 from napari_wsimil.cohort.table_formats import open_table, workbook_sheets
 
@@ -136,14 +136,14 @@ def test_a_spreadsheet_without_its_parts_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["=1+1", "+x", "-a", "@SUM(A1)", "\tx", "'=1", "''@x", "-"])
 def test_a_formula_is_guarded_and_comes_back(text: str) -> None:
-    assert inert(text) == f"'{text}"
-    assert bare(inert(text)) == text
+    assert escape_formula(text) == f"'{text}"
+    assert unescape_formula(escape_formula(text)) == text
 
 
 @pytest.mark.parametrize("text", ["-5", "+1e3", "a=b", "", "'quoted'", "'--"])
 def test_what_is_no_formula_is_left_alone(text: str) -> None:
-    assert bare(text) == text
-    assert text == "'--" or inert(text) == text
+    assert unescape_formula(text) == text
+    assert text == "'--" or escape_formula(text) == text
 
 
 def _workbook(path: Path, **sheets: list[list[object]]) -> Path:

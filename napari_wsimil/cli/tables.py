@@ -1,4 +1,4 @@
-"""Verbs for tables: patients in from one, and out to one."""
+"""Verbs for tables: import and export of patients."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Features = Annotated[
     typer.Option(help="Folder of features by TRIDENT, CLAM, STAMP, LazySlide or Slideflow."),
 ]
 DeclaredEncoder = Annotated[
-    str, typer.Option("--encoder", help="What made the features; kept as unverified.")
+    str, typer.Option("--encoder", help="Encoder of the features; stored as unverified.")
 ]
 FeatureTable = Annotated[
     str, typer.Option(help="Which of LazySlide's tables of features, such as uni_tiles.")
@@ -52,7 +52,7 @@ Reading = Annotated[
 ]
 Answers = Annotated[
     list[str] | None,
-    typer.Option("--answer", help="KEY=ANSWER to a question the plan asks; may repeat."),
+    typer.Option("--answer", help="KEY=ANSWER to a question of the plan; may repeat."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and write nothing.")]
 KeepNames = Annotated[
@@ -100,16 +100,15 @@ def import_(
     dry_run: DryRun = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Take patients in from a table, or link the features that people have to its slides.
+    """Import patients from a table, or link existing features to the slides.
 
-    What the table leaves open (whether NA is missing, in which value an event happened) is
-    asked, never assumed: answer with --answer. Patients and slides get pseudonyms, whose key
-    is kept outside the study.
+    Open questions on a table (is NA missing? which value is the event?) need an answer: give
+    it with --answer. Patients and slides get pseudonyms; their key stays outside the study.
 
-    Features stay where they are. Each file gets a passport: where its patches are said to
-    lie, and checks of that against the slide and of its values. What a file cannot say is
-    asked for: answer with --encoder, --patch-size, --slide-mpp or --reading. Files that cannot
-    be read or are refused are named, the others are linked, and the exit code is 3.
+    Feature files stay in place. Each gets a validation report on its patch positions and
+    values. Facts that a file lacks are requested: give --encoder, --patch-size, --slide-mpp or
+    --reading. Unreadable and refused files are listed, the others are linked, and the exit
+    code is 3.
     """
     if table is not None and features is None:
         with _opened(folder) as study:
@@ -123,8 +122,8 @@ def import_(
         from napari_wsimil.cli.link import link_features
         from napari_wsimil.features.importers.base import Confirmed, checked_reading
 
-        said = Confirmed(patch_size, None, None, slide_mpp, encoder, feature_table)
-        confirmed = replace(said, reading=checked_reading(reading))
+        overrides = Confirmed(patch_size, None, None, slide_mpp, encoder, feature_table)
+        confirmed = replace(overrides, reading=checked_reading(reading))
         facts = link_features(folder, features, confirmed, why, key, dry_run)
         report(facts, as_json)
         raise typer.Exit(SOME_FAILED if facts["refused"] or facts["failed"] else 0)
@@ -141,7 +140,7 @@ def export(
     cbioportal: CBioPortal = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Write a study's patients as a table, under the names they have in it; the ledger notes it."""
+    """Write the patients of a study as a table, under their pseudonyms."""
     from napari_wsimil.study.import_table import export_table
 
     with _opened(folder) as study:
@@ -179,7 +178,7 @@ def _planned(
 
 
 def _check(plan: ImportPlan, dry_run: bool, as_json: bool) -> None:
-    """Show the plan where it is asked for or leaves something open, which is refused."""
+    """Show the plan if requested or incomplete; refuse open questions."""
     if dry_run or plan.open:
         _show(plan, as_json)
     if plan.open and not dry_run:
@@ -194,7 +193,7 @@ def _imported(study: Study, plan: ImportPlan, why: str, key: Key | None) -> dict
     warn(list(barcode_lines(plan)))
     added = follow(write_plan(study, plan, why, key), "importing")
     warn(added.conflicts)
-    return _came(added)
+    return _to_dict(added)
 
 
 def _answers(texts: Sequence[str]) -> dict[str, str]:
@@ -205,7 +204,7 @@ def _answers(texts: Sequence[str]) -> dict[str, str]:
     return {key.strip(): value.strip() for key, _, value in pairs}
 
 
-def _came(added: Added) -> dict[str, Any]:
+def _to_dict(added: Added) -> dict[str, Any]:
     return {
         "new": len(added.new),
         "completed": len(added.completed),

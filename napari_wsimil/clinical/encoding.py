@@ -47,7 +47,9 @@ class RecordTokens:
 
 
 def fit_statistics(schema: ClinicalSchema, records: Iterable[Record]) -> Statistics:
-    """Return mean and standard deviation of each numeric input over training records.
+    """Return mean and standard deviation of each numeric input.
+
+    Give training records only.
 
     Ordinals count by rank from 0, booleans as 0 and 1. A field that is constant, or absent
     from every record, has standard deviation 0.
@@ -81,7 +83,7 @@ def encode(schema: ClinicalSchema, record: Record, statistics: Statistics) -> Re
 
 
 def channels(schema: ClinicalSchema) -> Mapping[str, tuple[str, ...]]:
-    """Return the names of the channels of each group's token, in their order."""
+    """Return the channel names of each group's token, in order."""
     return {
         group: tuple(name for f in schema.inputs_of(group) for name in _names(f))
         for group in schema.groups

@@ -2,4 +2,7 @@
 
 
 class RecordError(ValueError):
-    """A table, schema or record is not valid; the message names file, row, column, value."""
+    """A table, schema or record is invalid.
+
+    The message names file, row, column and value.
+    """

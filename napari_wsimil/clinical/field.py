@@ -1,4 +1,4 @@
-"""Field: one typed field of a record, and the ways in which a record can have no value for it.
+"""Typed fields of a clinical record, and absence of values.
 
 A cell of a record is a value or one of three kinds of absence, which are never mixed up.
 In text they are written
@@ -50,7 +50,7 @@ _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, 
 
 
 class Kind(StrEnum):
-    """What the values of a field are."""
+    """Kind of a field's values."""
 
     NUMBER = "number"
     CATEGORY = "category"
@@ -67,7 +67,7 @@ class Field(BaseModel):
     name
         Short name, unique in its schema.
     kind
-        What its values are.
+        Kind of its values.
     group
         The group it belongs to; a model sees one token per group.
     unit
@@ -85,7 +85,7 @@ class Field(BaseModel):
     columns
         Other headers under which tables have this field, beside its name.
     outcome
-        Whether it defines what models are to find out, or follows from that.
+        Whether it defines the outcome that models predict, or follows from it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -133,7 +133,7 @@ class Field(BaseModel):
         return self._date(text) if self.kind is Kind.DATE else self._category(text)
 
     def remark(self, value: Value) -> str:
-        """Return why a value is odd though it can be, empty if it is not."""
+        """Return a remark on an implausible value, else an empty text."""
         if self.plausible is None or not isinstance(value, float):
             return ""
         low, high = self.plausible
@@ -154,7 +154,10 @@ class Field(BaseModel):
         return short if float(short) == value else repr(float(value))
 
     def number(self, value: Value) -> float | None:
-        """Return the value as a number (the rank of an ordinal, 0 or 1), None if it is none."""
+        """Return the value as a number, or None.
+
+        Ordinals give their rank, booleans 0 or 1.
+        """
         if isinstance(value, Absent | date) or self.kind is Kind.CATEGORY:
             return None
         return float(self.values.index(value) if isinstance(value, str) else value)

@@ -1,4 +1,4 @@
-"""Rule: what two numbers of a record, or a number and a limit, must be to each other."""
+"""Rules that compare two numbers of a record."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _RULE = re.compile(r"\s*(.+?)\s*(<=|>=|<|>)\s*(.+?)\s*")
 
 @dataclass(frozen=True)
 class Rule:
-    """`left` compared to `right`, of which the first is a field and the second one or a number."""
+    """Comparison of a field with another field or a number."""
 
     left: str
     sign: str
@@ -34,9 +34,9 @@ class Rule:
         return (self.left,) if _number(self.right) is not None else (self.left, self.right)
 
     def broken(self, fields: Mapping[str, Field], values: Mapping[str, Value]) -> str:
-        """Return a sentence that says how a record breaks the rule, empty if it does not.
+        """Return a sentence if a record breaks the rule, else empty.
 
-        A rule about what the record does not state is not broken.
+        A rule about absent values is not broken.
         """
         left, right = (_value(name, fields, values) for name in (self.left, self.right))
         if left is None or right is None or _OPERATORS[self.sign](left, right):
@@ -46,7 +46,7 @@ class Rule:
 
 
 def parse_rule(text: str) -> Rule:
-    """Return the rule in a text such as "lymphocytes <= leukocytes".
+    """Return the rule in a text: "lymphocytes <= leukocytes".
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Scenario: changes of a record under a name, kept as YAML, to be asked about again and again."""
+"""Scenarios: named changes of a record, stored as YAML."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _PARTS = ("name", "schema", "changes")
 
 @dataclass(frozen=True)
 class Scenario:
-    """What is to be otherwise in a record.
+    """Named changes of a record.
 
     Attributes
     ----------
     name
         For people.
     schema
-        Name of the schema whose fields it changes.
+        Name of the schema of the changed fields.
     changes
         By the field's name the text of its new value, "missing" to take the value away.
     """
@@ -57,12 +57,12 @@ class Scenario:
 
 
 def read_scenario(path: str | Path) -> Scenario:
-    """Return the scenario in a YAML file: `name`, `schema`, and `changes` by field.
+    """Read a scenario: `name`, `schema`, and `changes` by field.
 
     Raises
     ------
     RecordError
-        If the file is none; the message names the file and what is wrong.
+        If the file is none; the message names file and problem.
     OSError
         If it cannot be read.
     """
@@ -70,8 +70,8 @@ def read_scenario(path: str | Path) -> Scenario:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        said = " ".join(str(error).split())
-        raise RecordError(f"{path} is not a YAML file: {said}") from error
+        problem = " ".join(str(error).split())
+        raise RecordError(f"{path} is not a YAML file: {problem}") from error
     if not isinstance(content, dict) or set(content) != set(_PARTS):
         raise RecordError(f"{path} is no scenario: it must have {', '.join(_PARTS)}, and no more")
     name, schema, changes = (content[part] for part in _PARTS)
@@ -83,7 +83,7 @@ def read_scenario(path: str | Path) -> Scenario:
 
 
 def write_scenario(scenario: Scenario, path: str | Path) -> None:
-    """Write a scenario as a YAML file that `read_scenario` reads as the same."""
+    """Write a scenario as a YAML file."""
     content = {part: getattr(scenario, part) for part in _PARTS}
     content["changes"] = dict(scenario.changes)
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
@@ -91,7 +91,7 @@ def write_scenario(scenario: Scenario, path: str | Path) -> None:
 
 
 def _text(path: Path, name: object, value: object) -> str:
-    """Return the text that a field parses, of what YAML made of it."""
+    """Return a YAML value as text for a field."""
     if value is None:
         return "missing"
     if isinstance(value, bool):

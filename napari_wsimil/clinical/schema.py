@@ -1,4 +1,4 @@
-"""ClinicalSchema: the typed, grouped fields of a patient's record, and the record itself."""
+"""Clinical schemas: typed, grouped fields of patients' records."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SHIPPED = Path(__file__).parents[1] / "resources" / "schemas"
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of one patient: a value or an absence for every field of a schema."""
+    """A patient's values: a value or absence per schema field."""
 
     values: Mapping[str, Value]
 
@@ -36,12 +36,12 @@ class Record:
         return self.values[name]
 
     def digest(self) -> str:
-        """Return SHA-256 of the values, in hex; the same whatever the order of the fields."""
+        """Return SHA-256 of the values in hex, independent of order."""
         plain = {name: _plain(value) for name, value in self.values.items()}
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
     def changes(self, other: Record) -> dict[str, tuple[Value, Value]]:
-        """Return old and new value of each field that another record has otherwise."""
+        """Return old and new value of each changed field."""
         pairs = {name: (value, other[name]) for name, value in self.values.items()}
         return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
@@ -63,7 +63,7 @@ class ClinicalSchema(BaseModel):
     absent
         Further words for the kinds of absence.
     rules
-        What records must fulfil, such as "lymphocytes <= leukocytes"; a record that does not
+        Rules for records, such as "lymphocytes <= leukocytes"; a record that breaks one
         is kept, and marked.
     inferred
         True where a program guessed the schema from a table and no person confirmed it.
@@ -129,20 +129,22 @@ class ClinicalSchema(BaseModel):
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """Names of the groups that have inputs, in the order of their fields."""
+        """Names of the groups with inputs, in field order."""
         return tuple(dict.fromkeys(f.group for f in self.fields if f.name in self.inputs))
 
     @property
     def leaks(self) -> tuple[str, ...]:
-        """Names of the inputs that give the outcome away, and were let in by force."""
+        """Names of the forced inputs that give the outcome away."""
         return tuple(f.name for f in self.fields if f.outcome and f.name in self.inputs)
 
     def inputs_of(self, group: str) -> tuple[Field, ...]:
-        """Return the fields of a group that a model may see."""
+        """Return the input fields of a group."""
         return tuple(f for f in self.fields if f.group == group and f.name in self.inputs)
 
     def parse(self, cells: Mapping[str, str]) -> Record:
-        """Return the record that a row of text states; a field without a column is missing.
+        """Return the record in a row of text.
+
+        A field without a column is missing.
 
         Raises
         ------
@@ -153,11 +155,11 @@ class ClinicalSchema(BaseModel):
         return Record({f.name: f.parse(_cell(f, cells), markers) for f in self.fields})
 
     def format(self, record: Record) -> dict[str, str]:
-        """Return text by field name, which `parse` reads as the same record."""
+        """Return the record as text by field name, for `parse`."""
         return {field.name: field.format(record[field.name]) for field in self.fields}
 
     def apply(self, record: Record, changes: Mapping[str, str]) -> Record:
-        """Return the record with some fields as these texts state; "missing" takes one away.
+        """Return the record with changed fields; "missing" removes a value.
 
         Raises
         ------
@@ -174,12 +176,15 @@ class ClinicalSchema(BaseModel):
     def broken(self, record: Record) -> tuple[str, ...]:
         """Return a sentence per rule that a record breaks."""
         fields = self.by_name
-        found = (parse_rule(rule).broken(fields, record.values) for rule in self.rules)
-        return tuple(sentence for sentence in found if sentence)
+        sentences = (parse_rule(rule).broken(fields, record.values) for rule in self.rules)
+        return tuple(sentence for sentence in sentences if sentence)
 
 
 def validated(content: Mapping[str, Any], where: str) -> ClinicalSchema:
-    """Return the schema of plain content; RecordError, that begins with `where`, if it is none."""
+    """Return the schema in plain content.
+
+    A RecordError begins with `where`.
+    """
     try:
         return ClinicalSchema.model_validate(content)
     except ValidationError as error:
@@ -194,7 +199,7 @@ NO_FIELDS = ClinicalSchema(name="none", description="no clinical fields yet", fi
 
 
 def named_schema(name: str) -> ClinicalSchema:
-    """Return a schema that comes with the program, by its name, or the one in a file.
+    """Return a shipped schema by name, or a file's.
 
     Raises
     ------
@@ -215,7 +220,7 @@ def read_schema(path: str | Path) -> ClinicalSchema:
     Raises
     ------
     RecordError
-        If the file is no valid schema; the message names the file and what is wrong.
+        If the file is no valid schema; the message names file and problem.
     OSError
         If the file cannot be read.
     """
@@ -223,20 +228,20 @@ def read_schema(path: str | Path) -> ClinicalSchema:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        said = " ".join(str(error).split())
-        raise RecordError(f"{path} is not a YAML file: {said}") from error
+        problem = " ".join(str(error).split())
+        raise RecordError(f"{path} is not a YAML file: {problem}") from error
     if not isinstance(content, dict):
         raise RecordError(f"{path} is no schema: it has no name and no fields")
     return validated(content, str(path))
 
 
 def write_schema(schema: ClinicalSchema, path: str | Path) -> None:
-    """Write a schema as a YAML file that `read_schema` reads as the same."""
+    """Write a schema as a YAML file."""
     Path(path).write_text(schema_text(schema), encoding="utf-8")
 
 
 def schema_text(schema: ClinicalSchema) -> str:
-    """Return a schema as YAML, without what it has by default."""
+    """Return a schema as YAML, without defaults."""
     plain = schema.model_dump(mode="json", exclude_defaults=True)
     text: str = yaml.safe_dump(
         plain, sort_keys=False, allow_unicode=True, width=100, default_flow_style=None

@@ -32,7 +32,7 @@ _SPECIAL = (
     *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
 )
 
-#: What reading a damaged archive raises.
+#: Errors of reading a damaged archive.
 _DAMAGED = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
     *(EOFError, NotImplementedError, RecursionError),
@@ -43,34 +43,34 @@ _Member: TypeAlias = tuple[str, int, bool, IO[bytes] | None]
 
 
 def clinical_files(path: Path | str) -> dict[str, bytes]:
-    """Return the clinical tables in a ZIP or tar archive by their names, patients' first.
+    """Return the clinical tables in an archive by name, patients' first.
 
     Raises
     ------
     RecordError
         If it is no archive, is damaged or encrypted, or has no such table; or has a member
-        that climbs out, a link, or more than any study has.
+        with a path outside the archive, a link, or more data than any study.
     OSError
         If it cannot be read.
     """
     path = Path(path)
     try:
-        found = _read(path)
+        tables = _read(path)
     except _DAMAGED as error:
         raise RecordError(f"{path.name} is no archive, or is damaged: {error}") from error
-    if not found:
+    if not tables:
         raise RecordError(
             f"{path.name} has no clinical table of cBioPortal (data_clinical_patient.txt): "
             "unpack it, and import the table in it"
         )
-    names = sorted(found, key=lambda name: ("patient" not in _last(name), name))
+    names = sorted(tables, key=lambda name: ("patient" not in _last(name), name))
     short = len({_last(name) for name in names}) == len(names)
-    return {_last(name) if short else name: found[name] for name in names}
+    return {_last(name) if short else name: tables[name] for name in names}
 
 
 def _read(path: Path) -> dict[str, bytes]:
     members = _zipped if path.suffix.lower() == ".zip" else _tarred
-    found: dict[str, bytes] = {}
+    tables: dict[str, bytes] = {}
     count = total = 0
     for name, size, is_plain, content in members(path):
         count, total = count + 1, total + size
@@ -78,8 +78,8 @@ def _read(path: Path) -> dict[str, bytes]:
         if size < 0 or total > LARGEST or count > MOST or (content and size > LARGEST_TABLE):
             raise RecordError(f"{path.name} unpacks to more than any study has: it is not read")
         if content is not None:
-            found[name] = content.read()
-    return found
+            tables[name] = content.read()
+    return tables
 
 
 def _last(name: str) -> str:
@@ -122,7 +122,7 @@ def _tarred(path: Path) -> Iterator[_Member]:
 
 
 class _Header(tarfile.TarInfo):
-    """The header of a member; tarfile reads those that extend another to memory as a whole."""
+    """Header of an archive member, limited in size."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:

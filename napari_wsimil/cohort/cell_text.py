@@ -27,13 +27,13 @@ _ISO_DATE = re.compile(r"yyyy\\?-mm\\?-dd(;@)?", re.IGNORECASE)
 #: Digits of a number format, and characters around them that are shown as they are.
 _PARTS = re.compile(r'(?P<digit>[0#])|"(?P<quoted>[^"]*)"|\\(?P<escaped>.)|(?P<literal>[-+ ()$:])')
 
-#: What begins a formula in some spreadsheet, after any apostrophes that already guard it.
+#: Beginning of a formula in some spreadsheet, after apostrophes that already guard it.
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 
 #: How the GDC writes that a property has no value: no guarded text.
 _GDC_EMPTY = "'--"
 
-#: What public sources write for absence, casefolded, beside our own words.
+#: Words for absence in public sources, casefolded, beside our own.
 SOURCE_WORDS: Mapping[str, Absent] = {
     "'--": Absent.MISSING,  # GDC: the property has no value
     "--": Absent.MISSING,
@@ -55,10 +55,10 @@ SOURCE_WORDS: Mapping[str, Absent] = {
     "[not applicable]": Absent.NOT_APPLICABLE,
 }
 
-#: What people mean both "not available" and "not applicable" by, casefolded.
+#: Words for both "not available" and "not applicable", casefolded.
 AMBIGUOUS = ("na", "n/a", "n.a.", "#n/a", "[na]")
 
-#: What programs write where there is no name, casefolded, beside the words for absence.
+#: Words of programs for no name, casefolded, beside the words for absence.
 _NO_NAMES = ("none", "<na>", "nat", "#n/a", "(null)", "(blank)")
 
 
@@ -82,7 +82,7 @@ class CellText:
 
 
 def text_in_cell(place: str, value: Any, number_format: str) -> CellText | None:
-    """Return a spreadsheet's cell as an identifier; None for text and for an empty cell."""
+    """Return a spreadsheet's number or date as an identifier, else None."""
     if isinstance(value, bool):
         return CellText(place, str(value).upper())
     if isinstance(value, datetime | date | time | timedelta):
@@ -93,12 +93,12 @@ def text_in_cell(place: str, value: Any, number_format: str) -> CellText | None:
 
 
 def text_of_error(place: str, text: str) -> CellText | None:
-    """Return the cell of a formula that failed, as an identifier; None for other text."""
+    """Return the cell of a failed formula, None for other text."""
     return CellText(place, "", f"is the error {text}") if _ERROR.fullmatch(text) else None
 
 
 def text_of_float(place: str, value: float, digits: int) -> CellText | None:
-    """Return a floating-point number of a typed file as an identifier; None if it is plain.
+    """Return a float as an identifier; None if nothing is lost.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ def _number(place: str, value: float, number_format: str) -> CellText:
 
 
 def _formatted(value: int, number_format: str) -> str | None:
-    """Return a whole number in a format of digits and literals alone; None for another format."""
+    """Return a whole number in its number format; None if unknown."""
     parts = list(_PARTS.finditer(number_format))
     digits = sum(part["digit"] is not None for part in parts)
     if value < 0 or (value == 0 and "0" not in number_format) or not digits:
@@ -169,7 +169,7 @@ def _formatted(value: int, number_format: str) -> str | None:
 
 
 def _with_digits_first(text: list[str], parts: list[re.Match[str]], is_longer: bool) -> str:
-    """Return the text; digits for which there is no place stand before the first digit."""
+    """Return the text, surplus digits before the first digit."""
     if not is_longer:
         return "".join(text)
     beyond, shown = text[0], text[1:]
@@ -177,16 +177,16 @@ def _with_digits_first(text: list[str], parts: list[re.Match[str]], is_longer: b
     return "".join((*shown[:first], beyond, *shown[first:]))
 
 
-def inert(text: str) -> str:
-    """Return the text with an apostrophe before what a spreadsheet would run.
+def escape_formula(text: str) -> str:
+    """Return the text with an apostrophe before a formula.
 
-    Numbers are left as they are. `bare` gives the text back.
+    Numbers are left as they are. `unescape_formula` returns the text.
     """
     return f"'{text}" if _FORMULA.match(text) and not _is_number(text) else text
 
 
-def bare(text: str) -> str:
-    """Return the text that `inert` was given."""
+def unescape_formula(text: str) -> str:
+    """Return the text that `escape_formula` was given."""
     guarded = text.startswith("'") and _FORMULA.match(text) and text != _GDC_EMPTY
     return text[1:] if guarded else text
 
@@ -200,16 +200,16 @@ def _is_number(text: str) -> bool:
 
 
 def absence(cell: str) -> Absent | None:
-    """Return the kind of absence a cell states; None for a value, and for "NA"."""
+    """Return the kind of absence in a cell; None for values."""
     word = cell.casefold()
     return MARKERS.get(word, SOURCE_WORDS.get(word))
 
 
-def says(cell: str) -> bool:
-    """Return whether a cell states something: it has no word for absence, nor "NA"."""
+def has_value(cell: str) -> bool:
+    """Return whether a cell has a value, no word for absence."""
     return absence(cell) is None and cell.casefold() not in AMBIGUOUS
 
 
 def may_be_nobody(cell: str) -> bool:
-    """Return whether a cell that should name somebody may name nobody: NA, nan, None."""
-    return not says(cell) or cell.casefold() in _NO_NAMES
+    """Return whether a name may be none: NA, nan, None."""
+    return not has_value(cell) or cell.casefold() in _NO_NAMES

@@ -1,4 +1,4 @@
-"""Cohorts without a manifest: one subfolder of feature files per class."""
+"""Cohorts as folders: one subfolder of feature files per class."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LAYOUT = "a folder of bags has a subfolder per class, and in each a features fi
 
 
 def read_folder(path: str | Path) -> Manifest:
-    """Return the cohort in a folder of bags: a class per subfolder, a patient per file.
+    """Return the cohort in a folder with one subfolder per class.
 
     A patient is called as the file, without its ending, and has that one slide. Names that
     begin with a dot are passed over.
@@ -53,8 +53,10 @@ def _class(path: Path, folder: Path) -> list[Patient]:
     files = _visible(folder)
     foreign = [file.name for file in files if file.suffix.lower() not in SUFFIXES]
     if foreign or not files:
-        found = f"{foreign[0]}, which is no features file (.h5)" if foreign else "no features file"
-        raise RecordError(f"{path}: class {folder.name} has {found}: {_LAYOUT}")
+        problem = (
+            f"{foreign[0]}, which is no features file (.h5)" if foreign else "no features file"
+        )
+        raise RecordError(f"{path}: class {folder.name} has {problem}: {_LAYOUT}")
     return [
         Patient(file.stem, (SlideRow(file.stem, feature_path=file),), folder.name) for file in files
     ]

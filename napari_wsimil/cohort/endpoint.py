@@ -77,7 +77,7 @@ TWO_TIMES = "times disagree"
 
 @dataclass(frozen=True)
 class Endpoint:
-    """The event that the times of a cohort lead to; a part is empty where it is not stated.
+    """Event at the end of a cohort's times; unknown parts are empty.
 
     Attributes
     ----------
@@ -96,7 +96,7 @@ class Endpoint:
 
     @property
     def columns(self) -> tuple[str, str]:
-        """Headers of time and event in a table: `time` and `event` of an unknown kind."""
+        """Headers of time and event in a table."""
         if not self.kind:
             return "time", "event"
         return f"{self.kind}_{(self.unit or 'time').upper()}", f"{self.kind}_STATUS"
@@ -115,7 +115,7 @@ class Endpoint:
 
     @property
     def words(self) -> tuple[str, str]:
-        """The words for an event and for none, as cBioPortal writes them."""
+        """CBioPortal's words for an event and for none."""
         event, none = _PORTAL.get(self.kind, ("EVENT", "CENSORED"))
         return f"1:{event}", f"0:{none}"
 
@@ -124,7 +124,7 @@ class Endpoint:
         return f"{self.kind or 'unknown kind'} in {self.unit or 'an unknown unit'}{origin}"
 
     def completed(self, other: Endpoint, *, adds_times: bool = False) -> Endpoint:
-        """Return the endpoint, with the parts that another one states where it is silent.
+        """Return the endpoint, completed by another one.
 
         Parameters
         ----------
@@ -151,17 +151,17 @@ class Endpoint:
         return Endpoint(**{name: ours or theirs for name, (ours, theirs) in parts.items()})
 
     def without_header(self) -> Endpoint:
-        """Return the endpoint without the header of a table as its origin."""
+        """Return the endpoint without a table's header as origin."""
         return self if self.origin in ORIGINS else replace(self, origin="")
 
     @classmethod
     def of_dict(cls, content: Mapping[str, object]) -> Endpoint:
-        """Return the endpoint in JSON that was read; other keys are ignored."""
+        """Return the endpoint in parsed JSON; other keys are ignored."""
         return cls(**{f.name: str(content.get(f.name, "")) for f in fields(cls)})
 
 
 def kind_of(header: str) -> str:
-    """Return the kind of endpoint that a header names, "OS" of vital_status, "" for none."""
+    """Return the endpoint's kind in a header: "OS" of vital_status."""
     family = stem(header)
     kind = "OS" if family == VITAL else re.sub(r"[^A-Z0-9]+", "_", family.upper()).strip("_")
     return "" if kind == UNKNOWN else kind
@@ -169,7 +169,7 @@ def kind_of(header: str) -> str:
 
 @dataclass(frozen=True)
 class TimeToEvent:
-    """Time and event of one patient; both None where `problem` has the reason."""
+    """Time and event of a patient, or the reason for none."""
 
     time: float | None = None
     event: bool | None = None
@@ -220,7 +220,7 @@ class OutcomeCounts:
 
 
 def outcome_sentences(counts: OutcomeCounts) -> Iterator[str]:
-    """Yield the counts in sentences: cases with an outcome, and those without, by reason."""
+    """Yield the counts in sentences."""
     events = _of(counts.events, "event")
     yield f"{_of(counts.known, counts.noun)} with an outcome: {events}, {counts.censored} censored"
     if counts.zero:

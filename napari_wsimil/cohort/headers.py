@@ -7,10 +7,10 @@ import re
 #: Units of time in days; a month is a twelfth of 365.25 days.
 DAYS = {"days": 1.0, "weeks": 7.0, "months": 365.25 / 12, "years": 365.25}
 
-#: What `stem` returns of death and last contact, and of a header that fits any endpoint.
+#: Results of `stem` for death and last contact, and for headers that fit any endpoint.
 VITAL, ANY = "vital", ""
 
-#: What columns of patients and slides are called, best first, normalized as `plain` does.
+#: Names of the columns of patients and slides, best first, normalized as by `plain`.
 PATIENT = (
     "patient id",
     "patient",
@@ -116,7 +116,7 @@ def plain(header: str) -> str:
 
 
 def unit_of(header: str) -> str:
-    """Return the unit that a header names: "months" of "survival (months)", "" for none."""
+    """Return the unit in a header: "months" of "survival (months)"."""
     words = plain(header)
     for unit, pattern in _UNITS.items():
         if re.search(pattern, words):
@@ -128,44 +128,44 @@ def unit_of(header: str) -> str:
 
 
 def group_of(header: str) -> str:
-    """Return the group of fields that a header belongs to, "clinical" where none is plain."""
+    """Return the field group of a header, by default "clinical"."""
     words = plain(header)
     return next((name for name, pattern in _GROUPS if re.search(pattern, words)), "clinical")
 
 
 def is_outcome(header: str) -> bool:
-    """Return whether a header names what follows from a disease: survival, response, label."""
+    """Return whether a header is about survival, response or label."""
     return bool(_OUTCOME.search(plain(header)))
 
 
 def names_event(header: str) -> bool:
-    """Return whether a header names something that happens to patients or is censored."""
+    """Return whether a header names an event or its censoring."""
     return bool(_EVENT.search(plain(header)))
 
 
 def names_stage(header: str) -> bool:
-    """Return whether a column of this name holds stages, so that a bare "2" is one."""
+    """Return whether a header names stages, such as a bare "2"."""
     words = plain(header)
     return "stage" in words and not re.search(r"edition|version|system", words)
 
 
 def names_identifier(header: str) -> bool:
-    """Return whether a column of this name holds identifiers, links or places of files."""
+    """Return whether a header names identifiers, links or file paths."""
     return bool(_IDENTIFIER.search(plain(header)))
 
 
 def names_count(header: str) -> bool:
-    """Return whether a column of this name holds counts, so that 0 and 1 are no flags."""
+    """Return whether a header names counts, which are no flags."""
     return bool(re.search(r"\b(number|count|counts|no of|n)\b", plain(header)))
 
 
 def names_age(header: str) -> bool:
-    """Return whether a column of this name holds ages."""
+    """Return whether a header names ages."""
     return bool(re.search(r"\b(age|alter)\b", plain(header)))
 
 
 def names_time(header: str) -> bool:
-    """Return whether a header names a time until an event, though it may give no unit."""
+    """Return whether a header names a time to an event."""
     words = plain(header)
     if unit_of(header) in DAYS or re.search(r"\b(time|futime|duration)\b", words):
         return stem(header) == ANY or is_outcome(header)
@@ -173,17 +173,17 @@ def names_time(header: str) -> bool:
 
 
 def names_death_time(header: str) -> bool:
-    """Return whether a header names the time from somewhere to death."""
+    """Return whether a header names a time to death."""
     return bool(re.search(r"\bdeath\b", plain(header))) and unit_of(header) in DAYS
 
 
 def names_censoring(header: str) -> bool:
-    """Return whether a header names the contrary of an event: that a patient is censored."""
+    """Return whether a header names censoring, the contrary of an event."""
     return bool(re.search(r"\bcensor\w*|zensiert", plain(header)))
 
 
 def stem(header: str) -> str:
-    """Return the endpoint that a time or an event is of: "os" of OS_MONTHS and OS_STATUS."""
+    """Return the endpoint in a header: "os" of OS_MONTHS and OS_STATUS."""
     words = _TABLES.sub("", plain(header))
     if re.fullmatch(r"days to follow ?up", words):  # the GDC's newer name of the last one
         return VITAL

@@ -44,7 +44,7 @@ class SlideRow:
     mpp
         µm per level-0 pixel that a person stated against the file; None to believe the file.
     feature_facts
-        What a person confirmed of the features that their file does not say, such as
+        Facts on the features that a person confirmed and the file lacks, such as
         "patch_size=512; encoder=uni"; see `Confirmed` in `bags`.
     label, split, time, event
         The slide's own, where predictions are of slides; None where it has its patient's.
@@ -64,12 +64,15 @@ class SlideRow:
     no_outcome: str = ""
 
     def lies_at(self, path: Path | str) -> bool:
-        """Return whether a file is its image or its features, or is called after it."""
+        """Return whether a file is its image, features or namesake."""
         path = Path(path)
         return path.stem == self.slide or path.absolute() in (self.slide_path, self.feature_path)
 
     def unnamed(self, words: str) -> str:
-        """Return words in which the slide's name stands for its files, which can name a patient."""
+        """Return words with its files replaced by its name.
+
+        File names can identify a patient.
+        """
         for path in filter(None, (self.slide_path, self.feature_path)):
             words = words.replace(str(path), self.slide).replace(path.name, self.slide)
         return words
@@ -77,7 +80,7 @@ class SlideRow:
 
 @dataclass(frozen=True)
 class Patient:
-    """One patient with all slides, or one slide where each is a case of its own.
+    """One patient with all slides, or one slide as a case.
 
     Attributes
     ----------
@@ -95,7 +98,7 @@ class Patient:
     record
         The clinical record; None if the manifest was read without a schema.
     of
-        Whose slide it is; empty where the case is the patient.
+        Patient of the slide; empty if the case is the patient.
     no_outcome
         Why the patient has no time and event; empty where they have them, or nothing is known.
     """
@@ -117,13 +120,16 @@ class Patient:
 
     @property
     def parts(self) -> tuple[Split, ...]:
-        """The parts of the cohort that the patient and the slides are in; one is right."""
+        """Parts of the cohort with the patient or slides; normally one."""
         stated = {self.split, *(slide.split for slide in self.slides)}
         return tuple(split for split in Split if split in stated)
 
     @property
     def slide_cases(self) -> tuple[Patient, ...]:
-        """A case per slide, with the label, split and outcome of the slide, else the patient's."""
+        """A case per slide.
+
+        Label, split and outcome are the slide's, else the patient's.
+        """
         return tuple(self._slide_case(slide) for slide in self.slides)
 
     def _slide_case(self, slide: SlideRow) -> Patient:
@@ -145,7 +151,7 @@ class Patient:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A cohort: patients in the order of the file; `time` and `event` are of its endpoint."""
+    """A cohort: patients in the order of the file."""
 
     path: Path
     patients: tuple[Patient, ...]
@@ -162,7 +168,10 @@ class Manifest:
         return tuple(patient for patient in self.patients if patient.split is split)
 
     def owner(self, source: Path | str) -> Patient | None:
-        """Return whose slide or features a file is: by its place, else by its name; else None."""
+        """Return the patient of a slide or features file, else None.
+
+        The path decides first, then the name.
+        """
         source = Path(source)
         rows = [(patient, row) for patient in self.patients for row in patient.slides]
         placed = (p for p, r in rows if source.absolute() in (r.slide_path, r.feature_path))
@@ -171,10 +180,10 @@ class Manifest:
 
 
 def count_outcomes(patients: Iterable[Patient], *, by_slide: bool) -> OutcomeCounts:
-    """Return the counts of outcomes of patients, or of their slides.
+    """Count the outcomes of patients, or of their slides.
 
     A slide without an outcome of its own has its patient's. Where slides are counted, so are
-    beside them the patients who have an outcome, or a reason why not, of their own.
+    beside them the patients with an outcome, or a reason for none, of their own.
     """
     patients = tuple(patients)
     if not by_slide:
@@ -185,6 +194,6 @@ def count_outcomes(patients: Iterable[Patient], *, by_slide: bool) -> OutcomeCou
 
 
 def outcome_of_patient(patient: Patient) -> TimeToEvent:
-    """Return time and event of a patient of a cohort, or why there is none."""
+    """Return time and event of a patient, or the reason for none."""
     problem = patient.no_outcome or ("" if patient.time is not None else NOT_NAMED)
     return TimeToEvent(patient.time, patient.event, problem)

@@ -1,11 +1,11 @@
-"""Manifest files: a cohort as one CSV, a row per slide.
+"""Manifest files: a cohort as CSV, one row per slide.
 
 Columns: `patient_id` and `slide_id` (required), `slide_path`, `feature_path`,
-`mpp_override` (µm per level-0 pixel), `feature_facts` (what a person confirmed of the
-features), `split` (train, validation or test), `label`, `time`, `event` (1 = it happened,
+`mpp_override` (µm per level-0 pixel), `feature_facts` (facts on the features that a person
+confirmed), `split` (train, validation or test), `label`, `time`, `event` (1 = it happened,
 0 = censored), and clinical fields as a schema names them. Without `time` and `event` the
 columns of an exported outcome are read, such as PFS_MONTHS and PFS_STATUS.
-Paths are relative to the CSV's folder. What is said of a patient is repeated in each row.
+Paths are relative to the CSV's folder. Values of a patient are repeated in each row.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ COLUMNS = (
     "event",
 )
 
-#: What a slide may have of its own in a study whose predictions are of slides.
+#: Columns that may differ between slides if predictions are of slides.
 _OF_SLIDES = ("label", "time", "event")
 
 #: Other tools' names of our columns: CLAM's label lists and STAMP's tables.
@@ -89,7 +89,7 @@ def read_manifest(path: str | Path, schema: ClinicalSchema | None = None) -> Man
 
 
 def write_manifest(manifest: Manifest, path: str | Path) -> None:
-    """Write a cohort as a CSV that `read_manifest` reads as the same; paths become relative."""
+    """Write a cohort as CSV with relative paths."""
     path = Path(path)
     clinical = tuple(one.name for one in manifest.schema.fields) if manifest.schema else ()
     rows = (
@@ -112,8 +112,8 @@ def _renamed(table: TextTable) -> TextTable:
 def _check_columns(table: TextTable, schema: ClinicalSchema | None) -> None:
     for column in ("patient_id", "slide_id"):
         if column not in table.columns:
-            some = ", ".join(table.columns[:8])
-            raise RecordError(f"{table.path} has no column {column!r}; it begins with {some}")
+            shown = ", ".join(table.columns[:8])
+            raise RecordError(f"{table.path} has no column {column!r}; it begins with {shown}")
     for one in schema.fields if schema else ():
         for column in {one.name, *one.columns} & set(COLUMNS):
             raise RecordError(f"field {one.name!r}: {column!r} is the manifest's own column")
@@ -177,10 +177,10 @@ def _claim(first: dict[str, int], row: TableRow, slide: str) -> None:
 
 
 def _check_agreement(row: TableRow, one: Patient, other: Patient) -> None:
-    said, says = _stated(one), _stated(other)
-    for column in said:
-        if said[column] != says[column]:
-            whose = f"differs from {said[column]!r} in an earlier row of patient {one.name!r}"
+    earlier, later = _stated(one), _stated(other)
+    for column in earlier:
+        if earlier[column] != later[column]:
+            whose = f"differs from {earlier[column]!r} in an earlier row of patient {one.name!r}"
             slides = ": where it belongs to slides, import the table into a study of --unit slide"
             raise row.error(column, whose + slides * (column in _OF_SLIDES))
 
@@ -219,7 +219,7 @@ def _relative(target: Path | None, path: Path) -> str:
 
 
 def exported_endpoint(columns: Mapping[str, Collection[str]]) -> Endpoint | None:
-    """Return the endpoint whose columns an export wrote; None for none, or several.
+    """Return the endpoint of an exported table; None if ambiguous.
 
     Parameters
     ----------
@@ -237,7 +237,7 @@ def exported_endpoint(columns: Mapping[str, Collection[str]]) -> Endpoint | None
 
 
 def with_outcome(table: TextTable) -> tuple[TextTable, Endpoint]:
-    """Return a table with `time` and `event`, and which outcome they are of."""
+    """Return a table with `time` and `event`, and their endpoint."""
     cells = {header: {row.cells[header] for row in table.rows} for header in table.columns}
     endpoint = None if {"time", "event"} & {*table.columns} else exported_endpoint(cells)
     if endpoint is None:

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     from napari_wsimil.cohort.cell_text import CellText
 
-#: The most characters of a cell; what is longer is no clinical value.
+#: The most characters of a cell; longer text is no clinical value.
 LONGEST = 100_000
 
-#: What pandas calls an index that had no name.
+#: Headers by pandas for an index without a name.
 _INDEX = re.compile(r"Unnamed: \d+(\.\d+)?|__index_level_\d+__")
 
 #: Columns of a split file.
@@ -46,11 +46,11 @@ class TableRow:
     cells: Mapping[str, str]
 
     def text(self, column: str) -> str:
-        """Return a cell, empty where the table has no such column."""
+        """Return a cell; empty without such a column."""
         return self.cells.get(column, "")
 
     def error(self, column: str, reason: str) -> RecordError:
-        """Return the error that names file, row, column and value, and says `reason`."""
+        """Return an error with file, row, column, value and reason."""
         place = f"{self.path}, row {self.line}, column {column!r}"
         return RecordError(f"{place}: {self.text(column)!r} {reason}")
 
@@ -61,12 +61,15 @@ class TableRow:
         return self.text(column)
 
     def file(self, column: str) -> Path | None:
-        """Return the absolute path in a cell, which is relative to the table's folder."""
+        """Return the path in a cell, relative to the table's folder."""
         text = self.text(column)
         return Path(os.path.abspath(self.path.parent / text)) if text else None
 
     def number(self, column: str, low: float, high: float) -> float | None:
-        """Return the finite number in a cell, which must lie between two, or None if empty."""
+        """Return the number in a cell, None if empty.
+
+        It must be finite and between `low` and `high`.
+        """
         text = self.text(column)
         if not text:
             return None
@@ -81,7 +84,7 @@ class TableRow:
 
 @dataclass(frozen=True)
 class ColumnHeading:
-    """What a file says of a column beside its name; empty where it says nothing."""
+    """Title, description and type of a column in its file."""
 
     title: str = ""
     description: str = ""
@@ -89,7 +92,7 @@ class ColumnHeading:
 
 @dataclass(frozen=True)
 class TextTable:
-    """A file read as text: nothing is typed, nothing is taken for absent.
+    """Table of text cells, as read from a file.
 
     Attributes
     ----------
@@ -100,7 +103,7 @@ class TextTable:
     rows
         In order; blank ones are left out.
     notes
-        What whoever imports the file must know of how it was read, in sentences.
+        Notes on reading the file, in sentences.
     headings
         By column; empty but for files that describe their columns.
     sheet, sheets
@@ -120,14 +123,14 @@ class TextTable:
 
 
 def read_table(path: str | Path) -> TextTable:
-    """Return the cells of a UTF-8 CSV file with a header row.
+    """Read a UTF-8 CSV file with a header row.
 
     Raises
     ------
     RecordError
         If the file is no such CSV: not UTF-8 text, no header, a column named twice or not
-        at all, a cell too long for a value, or a row whose number of cells is not the
-        header's. Blank lines are passed.
+        at all, a cell too long for a value, or a row with more or fewer cells than the
+        header. Blank lines are skipped.
     OSError
         If the file cannot be read.
     """
@@ -142,7 +145,9 @@ def read_table(path: str | Path) -> TextTable:
 def csv_cells(
     path: Path, lines: Iterable[str], delimiter: str = ",", quoting: int = csv.QUOTE_MINIMAL
 ) -> Iterator[tuple[int, list[str]]]:
-    """Yield line numbers and cells of delimited text; blank lines are passed.
+    """Yield line numbers and cells of delimited text.
+
+    Blank lines are skipped.
 
     Raises
     ------
@@ -159,7 +164,7 @@ def csv_cells(
 
 
 def table_of(path: Path, records: Iterable[tuple[int, list[str]]]) -> TextTable:
-    """Return the table of numbered rows of cells, the first of which names the columns.
+    """Return the table of numbered rows; the first has the headers.
 
     Raises
     ------
@@ -174,7 +179,7 @@ def table_of(path: Path, records: Iterable[tuple[int, list[str]]]) -> TextTable:
 
 
 def _without_index(table: TextTable) -> TextTable:
-    """Return a table without columns of no name that number its rows, or are empty.
+    """Return a table without nameless index columns.
 
     pandas writes such an index, under no name or as "Unnamed: 0".
 
@@ -196,7 +201,7 @@ def _without_index(table: TextTable) -> TextTable:
 
 
 def _index_note(table: TextTable, number: int, column: str) -> str:
-    """Return that a column is dropped as an index, in a sentence; empty if it stays."""
+    """Return the note on a dropped index column, else empty."""
     is_nameless = column == _nameless(number)
     if not (is_nameless or _INDEX.fullmatch(column)):
         return ""
@@ -225,7 +230,7 @@ def _nameless(number: int) -> str:
 
 
 def _refuse_split(path: Path, columns: Sequence[str]) -> None:
-    """Raise RecordError if columns are those of a file of CLAM that lists the slides of parts."""
+    """Raise RecordError if columns are those of CLAM's split files."""
     names = {column.casefold() for column in columns if column and not _INDEX.fullmatch(column)}
     if len(names) > 1 and "train" in names and names <= _PARTS:
         shown = ", ".join(filter(None, columns))
@@ -244,7 +249,7 @@ def write_table(path: str | Path, columns: Iterable[str], rows: Iterable[Iterabl
 
 
 def _header(path: Path, cells: list[str]) -> tuple[str, ...]:
-    """Return the names of columns; one without a name is called by its position for now."""
+    """Return the names of columns, placeholders for missing ones."""
     columns = tuple(cell.strip() for cell in cells)
     if not any(columns):
         raise RecordError(f"{path} is empty: the first row must name the columns")
@@ -274,6 +279,6 @@ def _too_long(path: Path, line: int) -> str:
 
 
 def other_sheets(name: str, names: tuple[str, ...]) -> str:
-    """Return the end of a sentence on a sheet that names all, empty if there is one alone."""
+    """Return a hint that lists the sheets, empty for one."""
     known = ", ".join(map(repr, names))
     return f" (this is {name!r} of {known}: choose one with --sheet)" if len(names) > 1 else ""

@@ -16,7 +16,7 @@ from openpyxl.cell import WriteOnlyCell
 
 from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.clinical.field import Absent, Field, Kind
-from napari_wsimil.cohort.cell_text import inert
+from napari_wsimil.cohort.cell_text import escape_formula
 from napari_wsimil.cohort.endpoint import UNKNOWN, Endpoint, kind_of
 from napari_wsimil.cohort.headers import DAYS
 
@@ -46,7 +46,7 @@ _Rows: TypeAlias = Iterator[tuple[str, ...]]
 
 @dataclass(frozen=True)
 class _Sheet:
-    """The headers and rows of a table, as text, and which columns hold numbers."""
+    """Headers and rows as text, and the numeric columns."""
 
     header: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
@@ -61,7 +61,9 @@ def write_cohort_table(
     cbioportal: bool = False,
     outcome: str = "",
 ) -> tuple[str, ...]:
-    """Write a cohort as CSV, TSV, XLSX or Parquet, by the ending, or for cBioPortal.
+    """Write a cohort as a table; return notes for its readers.
+
+    The ending selects CSV, TSV, XLSX or Parquet.
 
     Each slide has a row (a patient without one, too), and no paths. Missing is an empty
     cell; unknown and not applicable are written so. Text that a spreadsheet would run gets
@@ -70,8 +72,7 @@ def write_cohort_table(
 
     Time and event are called after the cohort's outcome, such as PFS_MONTHS and PFS_STATUS
     (1: it happened, 0: censored). Of an unknown kind they are `time` and `event`, for
-    cBioPortal OUTCOME_MONTHS and OUTCOME_STATUS. No time is rounded. Returns what a reader
-    must know, in sentences.
+    cBioPortal OUTCOME_MONTHS and OUTCOME_STATUS. No time is rounded.
 
     Parameters
     ----------
@@ -113,7 +114,7 @@ def write_cohort_table(
 
 
 def _stated(kept: Endpoint, outcome: str, unit: str) -> Endpoint:
-    """Return the outcome of a cohort with what a person stated of it."""
+    """Return the endpoint of a cohort, completed by a person."""
     stated = Endpoint(kind_of(outcome), unit)
     if unit and unit not in DAYS:
         raise RecordError(f"time unit {unit!r} is none of {', '.join(DAYS)}")
@@ -124,7 +125,7 @@ def _stated(kept: Endpoint, outcome: str, unit: str) -> Endpoint:
 
 
 def _whole(manifest: Manifest) -> tuple[Manifest, tuple[str, ...]]:
-    """Return a cohort with what all slides of a patient have in common, and what is left out."""
+    """Return a cohort of patients without their slides, and notes."""
     patients, varying = [], 0
     for patient in manifest.patients:
         cases = patient.slide_cases or (patient,)
@@ -134,11 +135,11 @@ def _whole(manifest: Manifest) -> tuple[Manifest, tuple[str, ...]]:
         label = next(iter(labels)) if len(labels) == 1 else None
         time, event = next(iter(outcomes)) if len(outcomes) == 1 else (None, None)
         patients.append(replace(patient, label=label, time=time, event=event))
-    told = (
+    note = (
         f"{varying} patients have slides of several classes or outcomes, and cBioPortal's file "
         "one row per patient: these cells are [Not Available]. Write a .csv for all slides"
     )
-    return replace(manifest, patients=tuple(patients)), (told,) if varying else ()
+    return replace(manifest, patients=tuple(patients)), (note,) if varying else ()
 
 
 def _notes(endpoint: Endpoint, column: str, *, timed: bool) -> tuple[str, ...]:
@@ -154,12 +155,14 @@ def _notes(endpoint: Endpoint, column: str, *, timed: bool) -> tuple[str, ...]:
 def _beside(
     manifest: Manifest, columns: tuple[str, str], called: Callable[[str], str] = str
 ) -> list[tuple[str, Field]]:
-    """Return the fields to be written, by header; `called` makes a header of a name.
+    """Return the fields to write, with their headers.
+
+    `called` makes a header of a name.
 
     A field that is called as the outcome is left out where it states the same of each
     patient, and is written as "NAME (clinical)" where it does not.
     """
-    found = []
+    pairs = []
     for field in manifest.schema.fields if manifest.schema else ():
         header = field.name
         if called(field.name) in columns:
@@ -168,8 +171,8 @@ def _beside(
             if all(_repeats(case, field, number) for case in cases):
                 continue
             header = f"{field.name} (clinical)"
-        found.append((header, field))
-    return found
+        pairs.append((header, field))
+    return pairs
 
 
 def _repeats(patient: Patient, field: Field, column: int) -> bool:
@@ -202,7 +205,7 @@ def _value(patient: Patient, field: Field) -> Value:
 
 
 def _exact(number: float) -> str:
-    """Return the shortest text that is read as exactly this number."""
+    """Return the shortest text for exactly this number."""
     return repr(int(number)) if number.is_integer() else repr(number)
 
 
@@ -210,14 +213,14 @@ def _write_text(path: Path, sheet: _Sheet) -> None:
     delimiter = "," if path.suffix.lower() == ".csv" else "\t"
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
-        writer.writerow(map(inert, sheet.header))
-        writer.writerows([inert(cell) for cell in row] for row in sheet.rows)
+        writer.writerow(map(escape_formula, sheet.header))
+        writer.writerows([escape_formula(cell) for cell in row] for row in sheet.rows)
 
 
 def _write_spreadsheet(path: Path, sheet: _Sheet) -> None:
     book = openpyxl.Workbook(write_only=True)
     page = book.create_sheet("patients")
-    page.append([inert(name) for name in sheet.header])
+    page.append([escape_formula(name) for name in sheet.header])
     for row in sheet.rows:
         page.append([_cell(page, t, number=i in sheet.numeric) for i, t in enumerate(row)])
     book.save(path)
@@ -229,11 +232,11 @@ def _cell(page: WriteOnlyWorksheet, text: str, *, number: bool) -> float | str |
             return _number(page, float(text))
         except ValueError:  # a word for absence
             return text
-    return inert(text) or None
+    return escape_formula(text) or None
 
 
 def _number(page: WriteOnlyWorksheet, number: float) -> float | Cell:
-    """Return a cell with all digits of a number, of which openpyxl writes sixteen."""
+    """Return a cell with all digits; openpyxl writes sixteen."""
     if float(f"{number:.16g}") == number:
         return number
     cell = WriteOnlyCell(page, repr(number))
@@ -248,7 +251,7 @@ def _write_parquet(path: Path, sheet: _Sheet) -> None:
 
 
 def _array(cells: Sequence[str], *, number: bool) -> pyarrow.Array:
-    """Return numbers where there are none but numbers and gaps, else text."""
+    """Return numbers if all cells are numbers or empty, else text."""
     absent = {Absent.UNKNOWN.value, Absent.NOT_APPLICABLE.value}
     if number and not absent & set(cells):
         return pyarrow.array([float(cell) if cell else None for cell in cells], pyarrow.float64())
@@ -313,7 +316,7 @@ def _patient_row(patient: Patient, fields: Sequence[Field], words: tuple[str, st
         cells += ["[Not Available]"] * 2
     if any(re.search(r"[\t\r\n]", cell) for cell in cells):
         raise RecordError(f"patient {patient.name!r}: cBioPortal's cells take no tabs and lines")
-    return "\t".join(map(inert, cells))
+    return "\t".join(map(escape_formula, cells))
 
 
 _WRITERS: Mapping[str, Callable[[Path, _Sheet], None]] = {

@@ -1,4 +1,4 @@
-"""Tables of patients as CSV, TSV, XLSX, Parquet or cBioPortal files."""
+"""Tables in the file formats of spreadsheets, statistics and cBioPortal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,13 @@ from openpyxl.utils import get_column_letter
 
 from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.cohort.cbioportal import ARCHIVES, clinical_files
-from napari_wsimil.cohort.cell_text import DIGITS, CellText, bare, text_in_cell, text_of_float
+from napari_wsimil.cohort.cell_text import (
+    DIGITS,
+    CellText,
+    text_in_cell,
+    text_of_float,
+    unescape_formula,
+)
 from napari_wsimil.cohort.table import (
     ColumnHeading,
     TableRow,
@@ -46,15 +52,15 @@ _CBIOPORTAL_ROWS = 4
 
 
 def open_table(path: str | Path, sheet: str = "") -> TextTable:
-    """Return the cells of a CSV, TSV, XLSX, Parquet or cBioPortal file, as text.
+    """Read a table from a file, as text.
 
-    Of a workbook, or of an archive of cBioPortal, the sheet or table that is named is read,
-    or the first; `Table.sheets` names all.
+    Formats are CSV, TSV, XLSX, Parquet and cBioPortal's. Workbooks and archives of cBioPortal
+    have several tables: `sheet` selects one, the first is the default, and
+    `TextTable.sheets` lists all.
 
-    Text that is not UTF-8 is taken for Windows-1252 or Latin-1, and `Table.notes` says so,
-    as they say of a byte order mark, another delimiter than the ending promises, sheets
-    that were passed over, and formulas. A formula is never run: text is text, and of a
-    spreadsheet's formula the value that was saved with it is taken.
+    Text that is not UTF-8 is read as Windows-1252 or Latin-1. `TextTable.notes` lists this,
+    a byte order mark, a delimiter other than the ending's, skipped sheets and formulas. A
+    formula is never run: in text it stays text, in a spreadsheet the saved value is read.
 
     Raises
     ------
@@ -77,7 +83,7 @@ def open_table(path: str | Path, sheet: str = "") -> TextTable:
 
 
 def workbook_sheets(path: Path | str) -> tuple[str, ...]:
-    """Return the names of the sheets of a workbook, none of another file.
+    """Return the names of a workbook's sheets; empty for other files.
 
     Raises
     ------
@@ -103,18 +109,19 @@ def _text_table(path: Path, raw: bytes) -> TextTable:
     above = [line for line in lines[:_CBIOPORTAL_ROWS] if line.startswith("#")]
     if len(above) == _CBIOPORTAL_ROWS:
         return _read_cbioportal(path, lines, notes)
-    delimiter, told = _delimiter(path, lines[0] if lines else "")
+    delimiter, delimiter_notes = _delimiter(path, lines[0] if lines else "")
     table = _bared(table_of(path, csv_cells(path, io.StringIO(text, newline=""), delimiter)))
-    return replace(table, notes=(*notes, *told, *table.notes))
+    return replace(table, notes=(*notes, *delimiter_notes, *table.notes))
 
 
 def _read_cbioportal(path: Path, lines: list[str], notes: tuple[str, ...]) -> TextTable:
     rows = csv_cells(path, lines[_CBIOPORTAL_ROWS:], "\t", csv.QUOTE_NONE)
     shifted = ((line + _CBIOPORTAL_ROWS, cells) for line, cells in rows)
     table = _bared(table_of(path, shifted))
-    said = [line.rstrip("\r\n").lstrip("#").split("\t") for line in lines[:2]]
+    descriptions = [line.rstrip("\r\n").lstrip("#").split("\t") for line in lines[:2]]
     headings = {
-        column: ColumnHeading(*texts) for column, *texts in zip(table.columns, *said, strict=False)
+        column: ColumnHeading(*texts)
+        for column, *texts in zip(table.columns, *descriptions, strict=False)
     }
     note = "cBioPortal's file of patients: names, descriptions and types are its own"
     return replace(table, notes=(*notes, note, *table.notes), headings=headings)
@@ -145,7 +152,7 @@ def _as(path: Path, raw: bytes, coding: str) -> str:
 
 
 def _single_byte(raw: bytes) -> tuple[str, str]:
-    """Return Windows-1252 where a byte is a letter only there, else Latin-1."""
+    """Return Windows-1252 if a byte needs it, else Latin-1."""
     if any(0x80 <= byte < 0xA0 for byte in raw):
         return "cp1252", "Windows-1252"
     return "latin-1", "Latin-1"
@@ -153,11 +160,11 @@ def _single_byte(raw: bytes) -> tuple[str, str]:
 
 def _delimiter(path: Path, header: str) -> tuple[str, tuple[str, ...]]:
     promised = "," if path.suffix.lower() == ".csv" else "\t"
-    found = max((promised, ",", ";", "\t"), key=header.count)
-    if found == promised:
+    delimiter = max((promised, ",", ";", "\t"), key=header.count)
+    if delimiter == promised:
         return promised, ()
     words = {",": "commas", ";": "semicolons", "\t": "tabs"}
-    return found, (f"cells are parted by {words[found]}",)
+    return delimiter, (f"cells are parted by {words[delimiter]}",)
 
 
 def _read_archive(path: Path, sheet: str) -> TextTable:
@@ -198,7 +205,7 @@ def _read_spreadsheet(path: Path, name: str) -> TextTable:
 
 @contextmanager
 def _workbook(path: Path) -> Iterator[Any]:
-    # What a damaged spreadsheet raises depends on which of its parts is damaged.
+    # The error of a damaged spreadsheet depends on the damaged part.
     try:
         with closing(openpyxl.load_workbook(path, read_only=True, data_only=True)) as book:
             yield book
@@ -209,7 +216,7 @@ def _workbook(path: Path) -> Iterator[Any]:
 
 
 def _sheet_cells(rows: Iterable[tuple[Any, ...]], cell_texts: _Cells) -> _Numbered:
-    """Yield line numbers and cells; put what cells are as identifiers into `cell_texts`."""
+    """Yield line numbers and cells; collect identifiers in `cell_texts`."""
     width = 0
     header: list[str] = []
     for line, row in enumerate(rows, 1):
@@ -227,7 +234,7 @@ def _sheet_cells(rows: Iterable[tuple[Any, ...]], cell_texts: _Cells) -> _Number
 
 
 def _cell_text(cell: Any, line: int) -> CellText | None:
-    """Return a cell that is no plain text as an identifier, else None."""
+    """Return a number or date cell as an identifier, else None."""
     if cell.value is None or (isinstance(cell.value, str) and cell.value[:1] != "#"):
         return None
     place = f"{get_column_letter(cell.column)}{line}"
@@ -279,7 +286,7 @@ def _floats(content: pyarrow.Table) -> _Cells:
 
 def _bared(table: TextTable) -> TextTable:
     rows = (
-        TableRow(row.path, row.line, {c: bare(cell) for c, cell in row.cells.items()})
+        TableRow(row.path, row.line, {c: unescape_formula(cell) for c, cell in row.cells.items()})
         for row in table.rows
     )
     return replace(table, rows=tuple(rows))

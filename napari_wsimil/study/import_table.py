@@ -1,4 +1,4 @@
-"""Import of tables into a study, and export of its cohort."""
+"""Import of tables into a study, and their export."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def infer_table(
     key: Key | None = None,
     sheet: str = "",
 ) -> InferredTable:
-    """Return how the columns of a table are read for a study. Nothing is written.
+    """Infer the columns of a table for a study.
 
     Parameters
     ----------
@@ -64,16 +64,16 @@ def infer_table(
 def write_plan(
     study: Study, plan: ImportPlan, why: str, key: Key | None = None
 ) -> Generator[float, None, Added]:
-    """Write the patients of a plan into a study; yield the share done, return the result.
+    """Write a plan's patients; yield the share done, return the result.
 
     New fields come into the study's schema with them, in one transaction. Values that are
-    there are never changed: patients who contradict them are listed. The ledger gets the
+    there are never changed: patients that contradict them are listed. The ledger gets the
     table's SHA-256.
 
     Parameters
     ----------
     study, plan
-        Where to, and what.
+        The study, and the plan of the import.
     why
         For the ledger.
     key
@@ -110,9 +110,9 @@ def export_table(
     cbioportal: bool = False,
     outcome: str = "",
 ) -> tuple[str, ...]:
-    """Write a study's cohort as a table, and note in its ledger what left and where it went.
+    """Write a study's cohort as a table, with a ledger entry.
 
-    Returns what a reader of the table must know, in sentences; parameters as
+    Returns notes for readers of the table, in sentences; parameters as
     `write_cohort_table`.
 
     Raises
@@ -138,7 +138,7 @@ def export_table(
 
 
 def _identified(case: Patient, identifiers: Mapping[str, str]) -> Patient:
-    """Return a case under the identifiers that a key has for its pseudonyms."""
+    """Return a case with identifiers instead of pseudonyms."""
     slides = (replace(row, slide=identifiers.get(row.slide, row.slide)) for row in case.slides)
     return replace(case, name=identifiers.get(case.name, case.name), slides=tuple(slides))
 

@@ -1,1 +1,1 @@
-"""Import of tables in pure stages: infer columns, apply answers, summarize the plan."""
+"""Import of tables in pure stages."""

@@ -43,12 +43,12 @@ _TNM = re.compile(
 
 _GRADE = re.compile(r"(?:grade\s*|G)([1-4]|IV|I{1,3})", re.IGNORECASE)
 
-#: What cannot be assessed, such as TX and MX: somebody asked, and it is not known.
+#: Stages that cannot be assessed, such as TX and MX: known to be unknown.
 _UNASSESSED = re.compile(r"[cpyra]{0,3}[TNMG]X|stage\s*X", re.IGNORECASE)
 
 
 def parse_number(cell: str) -> float | None:
-    """Return the finite number in a cell that is written with a decimal point, or None."""
+    """Return the finite number in a cell, or None."""
     try:
         value = float(cell)
     except ValueError:
@@ -70,31 +70,31 @@ def with_point(cell: str, *, decimal: bool) -> str:
 
 
 def has_comma(cell: str) -> bool:
-    """Return whether a cell is a number with commas, of whichever meaning."""
+    """Return whether a cell is a number with commas."""
     return bool(_DECIMAL_COMMA.fullmatch(cell) or _THOUSANDS.fullmatch(cell))
 
 
 def commas_are_decimal(cells: Collection[str]) -> bool | None:
-    """Return whether commas in these numbers are decimal; None where both could be."""
+    """Return whether commas are decimal; None if unclear."""
     decimal = all(_DECIMAL_COMMA.fullmatch(cell) for cell in cells)
     thousands = all(_THOUSANDS.fullmatch(cell) for cell in cells)
     return None if decimal == thousands else decimal
 
 
 def may_part_thousands(cells: Collection[str]) -> bool:
-    """Return whether points in these numbers may part thousands, as 1.240 beside 210 may."""
+    """Return whether points may separate thousands: 1.240 beside 210."""
     pointed = [cell for cell in cells if "." in cell]
     whole = any(cell.isdigit() for cell in cells)
     return whole and bool(pointed) and all(_POINTS.fullmatch(cell) for cell in pointed)
 
 
 def is_score(cell: str) -> bool:
-    """Return whether a cell is a score such as "2+", which is no bracket without an end."""
+    """Return whether a cell is a score such as "2+"."""
     return bool(_SCORE.fullmatch(cell))
 
 
 def parse_bracket(cell: str) -> tuple[float, float] | None:
-    """Return the ends of a bracket: (50, 59) of "50-59", (89, inf) of ">89", or None."""
+    """Return the ends of a bracket: (50, 59) of "50-59"."""
     if match := _BRACKET.fullmatch(cell):
         low, high = float(match[1]), float(match[2])
         return (low, high) if low <= high else None
@@ -107,7 +107,10 @@ def parse_bracket(cell: str) -> tuple[float, float] | None:
 
 
 def bracket_middle(cell: str) -> float | None:
-    """Return the middle of a bracket, the known end of an open one, or the number itself."""
+    """Return the number in a cell, or a bracket's middle.
+
+    An open bracket has its known end.
+    """
     plain = parse_number(cell)
     ends = parse_bracket(cell) if plain is None else None
     if ends is None:
@@ -117,12 +120,12 @@ def bracket_middle(cell: str) -> float | None:
 
 
 def bracket_order(cell: str) -> tuple[float, float]:
-    """Return the key by which brackets and numbers are put in order, lowest first."""
+    """Return the sort key of brackets and numbers, lowest first."""
     return parse_bracket(cell) or (parse_number(cell) or 0.0, parse_number(cell) or 0.0)
 
 
 def day_first(cells: Collection[str]) -> bool | None:
-    """Return whether days such as 27/5/11 begin with the day; None where both could be."""
+    """Return whether 27/5/11 begins with the day; None if unclear."""
     parts = [match for cell in cells if (match := _DAY.fullmatch(cell))]
     if any(match[2] == "." or int(match[1]) > 12 for match in parts):
         return True
@@ -130,18 +133,18 @@ def day_first(cells: Collection[str]) -> bool | None:
 
 
 def is_day(cell: str) -> bool:
-    """Return whether a cell is a day, in ISO form or with slashes or dots."""
+    """Return whether a cell is a day: 2011-05-27, 27/5/11, 27.5.11."""
     return bool(_iso(cell)) or bool(_DAY.fullmatch(cell))
 
 
 def parse_day(cell: str, *, first: bool) -> date | None:
-    """Return the day in a cell, or None if it is none.
+    """Return the day in a cell, or None.
 
     Parameters
     ----------
     cell
         Such as "2011-05-27", "5/27/11" or "27.5.2011"; two digits of a year up to 50 are
-        of this century.
+        in this century.
     first
         Whether the day comes before the month.
     """
@@ -166,7 +169,7 @@ def _iso(cell: str) -> date | None:
 
 @dataclass(frozen=True, order=True)
 class Stage:
-    """A place on one scale: which scale, where on it, and how we write it.
+    """A stage: its scale, its rank there, and its name.
 
     Attributes
     ----------
@@ -198,12 +201,12 @@ def stage_of(text: str, *, named: bool = False) -> Stage | None:
 
 
 def is_unassessed(text: str) -> bool:
-    """Return whether a cell says that a stage could not be assessed, as TX does."""
+    """Return whether a stage could not be assessed, such as TX."""
     return bool(_UNASSESSED.fullmatch(text.strip()))
 
 
 def ordered(stages: Iterable[Stage]) -> tuple[str, ...]:
-    """Return the names of stages of one scale, lowest first, each once."""
+    """Return the different stages by name, lowest first."""
     return tuple(stage.name for stage in sorted(set(stages)))
 
 
@@ -226,7 +229,10 @@ def _tnm(text: str) -> Stage | None:
 
 
 def _rank(level: str, sub: str, note: str) -> tuple[int, str, str]:
-    """Return Tis between T0 and T1, N1mi below N1a, isolated cells (i+) above none (i-)."""
+    """Return the rank on the TNM scale.
+
+    Tis is between T0 and T1, N1mi below N1a, isolated cells (i+) above none (i-).
+    """
     if level == "is":
         return 0, "is", ""
     if sub == "mi":

@@ -1,4 +1,4 @@
-"""Column plans: the field that a column of a table becomes."""
+"""Column plans: the fields that columns become."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class ColumnPlan:
     questions: Questions = ()
 
     def question(self, topic: str) -> ImportQuestion | None:
-        """Return its question on a topic, such as "event"; None if it has none."""
+        """Return its question on a topic, such as "event"."""
         key = f"{self.header}: {topic}"
         return next((question for question in self.questions if question.key == key), None)
 
@@ -150,7 +150,7 @@ def _plan_new(plan: ColumnPlan, cells: ColumnCells, heading: ColumnHeading | Non
 
 
 def _parsed_outcome(cells: ColumnCells) -> Parsed:
-    """Return the values of a column that answers name as time or event of the outcome."""
+    """Return the values of a column that is the answered outcome."""
     answers, header = cells.answers, cells.header
     if answers.column(EVENT_COLUMN) == header:
         return infer_event(cells)
@@ -162,14 +162,14 @@ def _parsed_outcome(cells: ColumnCells) -> Parsed:
 
 
 def _with_flags(plan: ColumnPlan, kind: Kind) -> ColumnPlan:
-    """Return the plan; a flag states its own cells, whichever of them is the event."""
+    """Return the plan; a flag keeps the values of its cells."""
     if kind is not Kind.BOOLEAN or not plan.events:
         return plan
     return replace(plan, values={**plan.values, **stated_flags(plan.header, plan.events)})
 
 
 def _with_outcome(plan: ColumnPlan, parsed: ParsedColumn, cells: ColumnCells) -> ColumnPlan:
-    """Return the plan with times, or whether an event happened, by cell."""
+    """Return the plan with times or events, by cell."""
     if parsed.kind is Kind.NUMBER:
         times = {c: v for c, v in parsed.values.items() if isinstance(v, float)}
         return replace(plan, times=times, unit=parsed.unit)
@@ -184,7 +184,7 @@ def _with_outcome(plan: ColumnPlan, parsed: ParsedColumn, cells: ColumnCells) ->
 
 
 def na_question(counts: Counter[str]) -> Questions:
-    """Return the question on "NA", if a table has it; `counts` are of the whole table."""
+    """Return the question on "NA", if the whole table has it."""
     words = {cell: n for cell, n in counts.items() if cell.casefold() in AMBIGUOUS}
     if not words:
         return ()
@@ -194,7 +194,7 @@ def na_question(counts: Counter[str]) -> Questions:
 
 
 def meaning_of_na(questions: Questions, answers: ImportAnswers) -> Absent:
-    """Return the meaning of "NA": missing, until the question has an answer."""
+    """Return the meaning of "NA", by default missing."""
     given = [answers.to(question) for question in questions]
     return Absent(given[0]) if given and given[0] else Absent.MISSING
 
@@ -205,7 +205,7 @@ def _absences(counts: Counter[str], na: Absent) -> dict[str, Value]:
 
 
 def _with_values(plan: ColumnPlan, parsed: ParsedColumn, cells: ColumnCells) -> ColumnPlan:
-    """Return the plan with the cells' values; cells of another kind are a question."""
+    """Return the plan with values; other cells are a question."""
     others = {cell: n for cell, n in cells.counts.items() if cell not in parsed.values}
     values = {**plan.values, **parsed.values}
     plan = replace(plan, values=values, remarks=(*plan.remarks, *parsed.remarks))
@@ -238,7 +238,7 @@ def _new_field(header: str, parsed: ParsedColumn, heading: ColumnHeading | None)
 
 
 def _used(plan: ColumnPlan, field: Field, cells: ColumnCells) -> ColumnPlan:
-    """Return the plan with its field, unless the column is constant or left out."""
+    """Return the plan with its field, unless left out."""
     why = ""
     if len({cell.casefold() for cell in cells.counts}) == 1 and not plan.absences:
         why = f"the same in every row: {next(iter(cells.counts))!r}"
@@ -267,7 +267,7 @@ def _plan_known(plan: ColumnPlan, known_field: Field, cells: ColumnCells) -> Col
 
 
 def _event_beside(parsed: ParsedColumn, cells: ColumnCells) -> tuple[ParsedColumn, Questions]:
-    """Return the event that a column of categories states too, else its values."""
+    """Return the event in a column of categories, else its values."""
     if parsed.kind not in (Kind.CATEGORY, Kind.ORDINAL):
         return parsed, ()
     event, questions = infer_event(cells)
@@ -299,20 +299,20 @@ def _word_remarks(kind: Kind, values: Mapping[str, Value]) -> tuple[str, ...]:
 
 
 def _is_spelled(cells: ColumnCells) -> bool:
-    """Return whether yes and no are of the field alone, and of no possible event."""
+    """Return whether yes and no cannot be an event."""
     words = all(cell.casefold() in ("yes", "no", "true", "false") for cell in cells.counts)
     return words and not names_event(cells.header)
 
 
 def _is_exported(cells: ColumnCells) -> bool:
-    """Return whether a flag comes from an export of a study, where 1 is the event."""
+    """Return whether a study exported a flag: 1 is the event."""
     header, known = cells.header, cells.counts
     is_named = header.isupper() and header.endswith("_STATUS") and not names_censoring(header)
     return is_named and "1" in known and set(known) <= {"0", "1"}
 
 
 def _word(known_field: Field, cell: str) -> Value | None:
-    """Return the category or flag of a schema for a cell, stages in any spelling."""
+    """Return the value of a field for a cell, if any."""
     try:
         return known_field.parse(cell)
     except RecordError:
@@ -326,7 +326,7 @@ def _word(known_field: Field, cell: str) -> Value | None:
 
 
 def _shortened(known_field: Field, cell: str) -> str | None:
-    """Return the one category that begins with a cell of three letters or more, as "pos"."""
+    """Return the only category that begins with a cell: "pos"."""
     short = cell.casefold().rstrip(".")
     matches = [value for value in known_field.values if value.casefold().startswith(short)]
     return matches[0] if len(matches) == 1 and len(short) >= _SHORTEST else None

@@ -1,4 +1,4 @@
-"""Event inference: flags, and columns that state whether an event happened."""
+"""Event inference: flags and columns of events."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _FLAG_VALUE = re.compile(
 #: R's codes of a status, 1 censored and 2 dead, or 0 censored, 1 another event and 2 dead.
 _STATUS_CODE = re.compile(r"[0-2](?:\.0)?")
 
-#: States in which a patient is censored, whoever says so.
+#: States of censored patients.
 _CENSORED = re.compile(r"0\s*:.*|alive|living|censored|no( event)?", re.IGNORECASE)
 
 #: Values a status may have, at most, before it names no event.
@@ -62,7 +62,7 @@ _EVENT_FLAGS = (*_FLAGS, {"t", "f"}, {"j", "n"}, {"ja", "nein"})
 
 
 def infer_event(cells: ColumnCells, default: str = "") -> Parsed:
-    """Return whether an event happened, by cell; None if a column states no event.
+    """Infer events by cell; None without events.
 
     The value in which it happened is a question: 1 may as well mean censored.
 
@@ -101,7 +101,7 @@ def _event_question(cells: ColumnCells, states: Mapping[str, str], default: str)
 
 
 def _events(cells: ColumnCells, question: ImportQuestion, answer: str) -> Parsed:
-    """Return whether the event happened in each cell; states beyond two are questions."""
+    """Return events by cell; states beyond two are questions."""
     known, counts = cells.counts, question.counts
     others = [cell for cell in counts if cell != answer] if len(counts) > 2 else []
     meaning_of = {cell: _meaning_question(cells, cell, counts[cell]) for cell in others}
@@ -123,7 +123,7 @@ def _meaning_question(cells: ColumnCells, cell: str, count: int) -> ImportQuesti
 
 
 def _meaning(cells: ColumnCells, question: ImportQuestion) -> Value:
-    """Return whether the event happened in a state beyond the first two."""
+    """Return whether a further state is the event."""
     return _MEANINGS.get(cells.answers.to(question), Absent.UNKNOWN)
 
 
@@ -132,7 +132,7 @@ def _state(cell: str) -> str:
 
 
 def _names_states(cells: ColumnCells, states: Mapping[str, str]) -> bool:
-    """Return whether an event may have happened in values of a column."""
+    """Return whether values of a column may be events."""
     header = cells.header
     if cells.answers.column(EVENT_COLUMN) == header:
         return len(states) <= MOST_NAMED_STATES
@@ -155,12 +155,12 @@ def _names_states(cells: ColumnCells, states: Mapping[str, str]) -> bool:
 
 
 def _counts(header: str) -> bool:
-    """Return whether 0 and 1 in a column are numbers: counts, or times."""
+    """Return whether 0 and 1 are counts or times."""
     return bool(unit_of(header)) or names_count(header) or "time" in plain(header).split()
 
 
 def stated_flags(header: str, events: Mapping[str, bool]) -> dict[str, Value]:
-    """Return yes and no of an event's column as its cells state them.
+    """Return yes and no in cells of an event's column.
 
     A `censorship` of 1 is yes, though the event did not happen. Words of a column that names
     censoring are yes where a patient is censored; else a column is yes where the event happened.
@@ -172,7 +172,7 @@ def stated_flags(header: str, events: Mapping[str, bool]) -> dict[str, Value]:
 
 
 def _plain_flags(known: Iterable[str], pairs: Iterable[set[str]]) -> dict[str, Value]:
-    """Return whether each cell is yes; empty if one is neither yes nor no."""
+    """Return whether each cell is yes; empty for other cells."""
     words = {cell: _state(cell) for cell in known}
     if not any(set(words.values()) <= pair for pair in pairs):
         return {}
@@ -180,6 +180,6 @@ def _plain_flags(known: Iterable[str], pairs: Iterable[set[str]]) -> dict[str, V
 
 
 def infer_flags(cells: ColumnCells) -> Parsed:
-    """Return yes and no by cell; None if a column has other values, or counts."""
+    """Infer yes and no by cell; None for other values."""
     values = {} if _counts(cells.header) else _plain_flags(cells.counts, _FLAGS)
     return (ParsedColumn(Kind.BOOLEAN, values), ()) if values else (None, ())

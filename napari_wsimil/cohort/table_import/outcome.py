@@ -1,4 +1,4 @@
-"""Outcome: time to an event, in the columns and rows of a table."""
+"""Outcome: time to an event in a table."""
 
 from __future__ import annotations
 
@@ -52,23 +52,22 @@ if TYPE_CHECKING:
     from napari_wsimil.cohort.table_import.column_plan import ColumnPlan
     from napari_wsimil.cohort.table_import.questions import ImportAnswers
 
-#: The families of headers that are overall survival, if they are found together.
+#: Families of headers that are overall survival together.
 _OVERALL = {"os", VITAL}
 
 
 @dataclass(frozen=True)
 class OutcomeColumns:
-    """The columns that say how long patients were followed and what happened.
+    """The columns of time to an event.
 
     Attributes
     ----------
     event
         Whether it happened at the end of the time.
     event_times
-        Times of those in whom it happened, where a table has columns of their own for these,
-        as the GDC has for death; else empty.
+        Times of patients with the event, if they have columns of their own, as in the GDC.
     censored_times
-        Times of the others, or of all.
+        Times of the other patients, or of all.
     statuses
         Other columns that state the same event.
     deaths
@@ -94,17 +93,17 @@ class OutcomeColumns:
 
     @property
     def columns(self) -> tuple[ColumnPlan, ...]:
-        """The columns of the event, of its times and of the dates they begin at."""
+        """Columns of the event, its times and their start."""
         return (self.event, *self.times, *((self.start,) if self.start else ()))
 
     @property
     def stated_columns(self) -> tuple[ColumnPlan, ...]:
-        """All columns that state the outcome, with further ones of the same event."""
+        """All columns of the outcome, with further ones of the event."""
         return (*self.columns, *self.statuses, *self.deaths)
 
     @property
     def name(self) -> str:
-        """The columns of time and event, as the question of the outcome has them."""
+        """Name of the outcome in its question."""
         return " / ".join(c.header for c in self.times) + f" + {self.event.header}"
 
     @property
@@ -114,18 +113,18 @@ class OutcomeColumns:
 
     @property
     def may_move_on(self) -> bool:
-        """Whether several times of a patient are contacts, of which the last one counts."""
+        """Whether the last of several times of a patient counts."""
         return all(stem(column.header) == VITAL for column in self.censored_times)
 
     def factor(self, column: ColumnPlan) -> float:
-        """Return the number that converts times of a column to the outcome's unit."""
+        """Return the factor from a column's unit to the outcome's."""
         return DAYS[column.unit] / DAYS[self.unit] if column.unit in DAYS else 1.0
 
 
 def find_outcome(
     columns: Sequence[ColumnPlan], answers: ImportAnswers
 ) -> tuple[OutcomeColumns | None, Questions]:
-    """Return the outcome of a table, None for none; of several, one is a question."""
+    """Return the outcome of a table; several are a question."""
     candidates = {o.name: o for column in columns for o in _candidates(column, columns, answers)}
     options = (*candidates, NO_COLUMN, OTHER_COLUMNS)
     default = NO_COLUMN if not candidates else options[0] if len(candidates) == 1 else ""
@@ -148,7 +147,7 @@ def find_outcome(
 def _named_outcome(
     columns: Sequence[ColumnPlan], answers: ImportAnswers
 ) -> tuple[OutcomeColumns | None, Questions]:
-    """Return the outcome of columns named as time and event; None until both are."""
+    """Return the outcome of the columns named in answers."""
     dates = tuple(c.header for c in columns if c.field and c.field.kind is Kind.DATE)
     times = (*(c.header for c in columns if c.times), *dates)
     few = tuple(c.header for c in columns if 0 < _count(c) <= MOST_NAMED_STATES)
@@ -158,7 +157,7 @@ def _named_outcome(
         key: str, text: str, headers: tuple[str, ...], default: str = ""
     ) -> ImportQuestion:
         header = answers.by_key.get(key, "")
-        # A column of this answer is read as such, whatever it was taken for before.
+        # A column of this answer is an option, even if its own cells are no times or events.
         more = (header,) if header in by_header and header not in headers else ()
         return ImportQuestion(key, text, (*headers, *more), default)
 
@@ -182,7 +181,7 @@ def _named_outcome(
 def _with_endpoint(
     outcome: OutcomeColumns, answers: ImportAnswers, *, is_dated: bool
 ) -> tuple[OutcomeColumns, Questions]:
-    """Return the outcome with its endpoint; parts that no header states are questions."""
+    """Return the outcome with its endpoint; unknown parts are questions."""
     kind = _kind([column.header for column in (outcome.event, *outcome.times)])
     kinds = tuple(dict.fromkeys((*ENDPOINTS, *filter(None, (kind,)))))
     questions = {"kind": _choice("outcome: name", "Which endpoint is the outcome?", kinds, kind)}
@@ -205,7 +204,7 @@ def _choice(key: str, text: str, options: tuple[str, ...], default: str = "") ->
 
 
 def _kind(headers: Sequence[str]) -> str:
-    """Return the kind of endpoint that headers name, one of their own if all agree, else ""."""
+    """Return the kind of endpoint that headers agree on."""
     kinds = {kind_of(header) for header in headers}
     if len(kinds - {""}) != 1:
         return ""
@@ -216,7 +215,7 @@ def _kind(headers: Sequence[str]) -> str:
 def _candidates(
     column: ColumnPlan, columns: Sequence[ColumnPlan], answers: ImportAnswers
 ) -> tuple[OutcomeColumns, ...]:
-    """Return the outcomes that a column of events may be of, by the names of the others."""
+    """Return the possible outcomes of a column of events."""
     question = column.question("event")
     is_open = question is not None and not answers.to(question)
     if not (column.events or is_open):
@@ -225,7 +224,7 @@ def _candidates(
     family = stem(column.header)
     alike = [c for c in times if stem(c.header) == family]
     across = [c for c in times if {family, stem(c.header)} <= _OVERALL]
-    generic = [c for c in times if ANY in (family, stem(c.header)) and _may_be_any(c)]
+    generic = [c for c in times if ANY in (family, stem(c.header)) and _is_generic(c.header)]
     matches = alike or across or generic
     statuses = tuple(c for c in columns if c is not column and c.events and _same(column, c))
     vital = _of_death([c for c in matches if stem(c.header) == VITAL])
@@ -238,9 +237,9 @@ def _candidates(
 def _of_death(
     columns: Sequence[ColumnPlan],
 ) -> tuple[tuple[ColumnPlan, ...], tuple[ColumnPlan, ...]] | None:
-    """Return columns of times as those to death and those to the last contact; None for none.
+    """Return times to death and times to the last contact.
 
-    Of several columns for the same, such as days and months, those in the first one's unit.
+    Of several units, such as days and months, the first one is used.
     """
     deaths = [c for c in columns if names_death_time(c.header)]
     contacts = [c for c in columns if c not in deaths]
@@ -265,8 +264,8 @@ def _is_time(column: ColumnPlan) -> bool:
     return column.unit in DAYS or names_time(column.header)
 
 
-def _may_be_any(column: ColumnPlan) -> bool:
-    return is_outcome(column.header) or names_time(column.header)
+def _is_generic(header: str) -> bool:
+    return is_outcome(header) or names_time(header)
 
 
 def _same(one: ColumnPlan, other: ColumnPlan) -> bool:
@@ -275,16 +274,8 @@ def _same(one: ColumnPlan, other: ColumnPlan) -> bool:
     return families <= _OVERALL or (len(families) == 1 and families != {ANY})
 
 
-def mark_outcome(column: ColumnPlan, outcome: OutcomeColumns | None) -> ColumnPlan:
-    """Return the column, its field marked if the outcome is read from it: no model's input."""
-    headers = {c.header for c in outcome.columns} if outcome else set()
-    if column.field is None or column.header not in headers or column.field.outcome:
-        return column
-    return replace(column, field=column.field.model_copy(update={"outcome": True}))
-
-
 def time_to_event(outcome: OutcomeColumns, rows: Sequence[TableRow]) -> TimeToEvent:
-    """Return time and event that the rows of a patient or a slide state, or why none."""
+    """Return time and event in rows, or the reason for none."""
     states = {s for column in outcome.statuses for s in _states(column, rows)}
     own = _states(outcome.event, rows)
     if not own:
@@ -296,9 +287,7 @@ def time_to_event(outcome: OutcomeColumns, rows: Sequence[TableRow]) -> TimeToEv
     until = _times(outcome, outcome.censored_times, rows)
     if min((*at_event, *until), default=0.0) < 0:
         return TimeToEvent(problem=NEGATIVE)
-    dies = any(
-        row.cells[column.header] in column.times for column in outcome.deaths for row in rows
-    )
+    dies = any(row.cells[c.header] in c.times for c in outcome.deaths for row in rows)
     if problem := _problem(outcome, event, dies, at_event, until):
         if problem in (NO_TIME, NO_EVENT_TIME) and _lacks_origin(outcome, rows):
             problem = NO_ORIGIN
@@ -309,7 +298,7 @@ def time_to_event(outcome: OutcomeColumns, rows: Sequence[TableRow]) -> TimeToEv
 def _problem(
     outcome: OutcomeColumns, event: bool, dies: bool, at_event: set[float], until: set[float]
 ) -> str:
-    """Return the reason against an outcome, empty if there is none."""
+    """Return the reason against an outcome, or an empty text."""
     if not event and (at_event or dies):
         return CENSORED_WITH_EVENT_TIME
     counts = at_event if event and outcome.event_times else until

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from napari_wsimil.cohort.table import TableRow, TextTable
     from napari_wsimil.cohort.table_import.column_plan import ColumnPlan
     from napari_wsimil.cohort.table_import.outcome import OutcomeColumns
-    from napari_wsimil.cohort.table_import.questions import ImportQuestion, Questions
+    from napari_wsimil.cohort.table_import.questions import Questions
     from napari_wsimil.cohort.table_import.roles import ColumnRoles
     from napari_wsimil.cohort.table_import.rows import PatientRows
     from napari_wsimil.cohort.table_import.slide_matching import SlideMatches
@@ -80,7 +80,7 @@ class ImportPlan:
     Attributes
     ----------
     inferred
-        The table, and what is known of it and of the study.
+        The table with its columns, and the study's patients.
     answers
         Answers given so far, by question key.
     questions
@@ -149,12 +149,12 @@ class ImportPlan:
 
     @property
     def is_apart(self) -> bool:
-        """Whether slides of the table have a label and outcome of their own."""
+        """Whether slides have a label and outcome of their own."""
         return self.inferred.slides_own and self.roles.slide is not None
 
     @cached_property
     def timed(self) -> tuple[Patient, ...]:
-        """Patients who are not left out, with slides and outcomes only.
+        """Included patients, with slides and outcomes only.
 
         Empty without an outcome, and until the value of the event is known.
         """
@@ -163,12 +163,12 @@ class ImportPlan:
 
     @property
     def outcome_counts(self) -> OutcomeCounts:
-        """Counts of outcomes of patients, or of slides that have their own."""
+        """Counts of outcomes of patients, or of slides."""
         return count_outcomes(self.timed, by_slide=self.is_apart)
 
     @property
     def _included(self) -> tuple[str, ...]:
-        """The names of the patients who are not left out."""
+        """Names of the included patients."""
         leaves_out = self.answers.get("conflicts") == NO_PATIENTS
         left_out = {one.patient for one in self.merged.conflicts} if leaves_out else set()
         return tuple(name for name in self.merged.rows if name not in left_out)
@@ -181,7 +181,7 @@ class ImportPlan:
         return Patient(name, slides, time=one.time, event=one.event, no_outcome=one.problem)
 
     def _own_rows(self, name: str) -> Sequence[TableRow]:
-        """Return the rows that state label and outcome of a patient."""
+        """Return the rows with a patient's label and outcome."""
         rows = self.merged.rows[name]
         return own_rows(rows, self.roles) if self.is_apart else rows
 
@@ -195,7 +195,7 @@ class ImportPlan:
 
 
 def summary_lines(plan: ImportPlan) -> Iterator[str]:
-    """Yield what an import will do, a line each: file, patients, slides, columns, questions."""
+    """Yield the plan in lines: patients, slides, columns, questions."""
     table = plan.table
     yield f"{table.path.name}: {len(table.rows)} rows, {len(table.columns)} columns"
     yield from (f"note: {note}" for note in plan.notes)
@@ -211,13 +211,13 @@ def summary_lines(plan: ImportPlan) -> Iterator[str]:
 
 
 def column_line(column: ColumnPlan) -> str:
-    """Return what a column becomes, and how its cells were understood."""
-    said = field_words(column.field) if column.field else column.why
-    return "; ".join((f"{column.header}: {said}", *understood(column)))
+    """Return the plan of a column in one line."""
+    text = field_words(column.field) if column.field else column.why
+    return "; ".join((f"{column.header}: {text}", *understood(column)))
 
 
 def field_words(field: Field) -> str:
-    """Return kind, unit, range or values, group, and whether it gives the outcome away."""
+    """Return kind, unit, values, group and role of a field."""
     parts = ["flag" if field.kind is Kind.BOOLEAN else field.kind.value]
     if field.unit:
         parts[0] += f" in {field.unit}"
@@ -233,7 +233,7 @@ def field_words(field: Field) -> str:
 
 
 def understood(column: ColumnPlan) -> tuple[str, ...]:
-    """Return how the words for absence of a column, and its odd cells, were understood."""
+    """Return the interpretation of a column's absences and odd cells."""
     words = (
         f"{cell!r} is {kind.value} ({n} rows)"
         for cell, n in column.absences.items()
@@ -243,21 +243,14 @@ def understood(column: ColumnPlan) -> tuple[str, ...]:
     return (*((f"{empty} empty",) if empty else ()), *words, *column.remarks)
 
 
-def question_line(question: ImportQuestion) -> str:
-    """Return a question with its counts and options."""
-    counts = ", ".join(f"{value}: {n}" for value, n in list(question.counts.items())[:_SHOWN])
-    options = " | ".join(question.options[:_SHOWN]) + (" | …" if question.options[_SHOWN:] else "")
-    return f"{question.key}: {question.text}{f' ({counts})' if counts else ''} [{options}]"
-
-
 def who_lines(plan: ImportPlan) -> Iterator[str]:
-    """Yield whose the slides are, and who and what is left over."""
+    """Yield patients and slides, matched and unmatched."""
     matches = plan.matches
     linked = sum(len(slides) for slides in matches.slides.values())
     yield f"{len(plan.merged.rows)} patients, {linked} slides of {len(matches.slides)} of them"
     called = tuple(f"{name} is {case}" for name, case in matches.cases.items())
     yield from _list("patients that are cases of the study", called)
-    several = tuple(f"{name}: {', '.join(some)}" for name, some in matches.scattered.items())
+    several = tuple(f"{name}: {', '.join(cases)}" for name, cases in matches.scattered.items())
     yield from _list("patients who are several cases of the study, passed over", several, "; ")
     yield from _list("patients without a slide", matches.without)
     yield from _list("slides of the study that are of nobody in the table", matches.of_nobody)
@@ -277,7 +270,7 @@ def _classes_of_slides(plan: ImportPlan) -> str:
 
 
 def outcome_lines(plan: ImportPlan) -> Iterator[str]:
-    """Yield the outcome, counts of it, and the cases that have none for each reason."""
+    """Yield the outcome, its counts, and cases without one."""
     outcome = plan.outcome
     if outcome is None and any(question.key.startswith("outcome") for question in plan.open):
         yield "the outcome is an open question"
@@ -304,7 +297,7 @@ def outcome_lines(plan: ImportPlan) -> Iterator[str]:
 
 
 def _cases(plan: ImportPlan) -> Iterator[tuple[Patient, str]]:
-    """Yield the cases whose outcome is counted, and their names with the first row of each."""
+    """Yield the counted cases, and their names and first rows."""
     for patient in plan.timed:
         rows = plan.merged.rows[patient.name]
         lines = {slide_name(row, plan.roles): row.line for row in reversed(rows)}
@@ -319,7 +312,7 @@ def _cases(plan: ImportPlan) -> Iterator[tuple[Patient, str]]:
 
 
 def barcode_lines(plan: ImportPlan) -> Iterator[str]:
-    """Yield which patients of the table, or of it and the study, bear one TCGA barcode."""
+    """Yield patients that share a TCGA barcode."""
     known = {case.name: case.slides for case in plan.inferred.cases}
     same = set(plan.matches.cases.values())
     names = [*plan.merged.rows, *(name for name in known if name not in same)]
@@ -329,12 +322,12 @@ def barcode_lines(plan: ImportPlan) -> Iterator[str]:
 
 
 def disagreement_lines(plan: ImportPlan) -> Iterator[str]:
-    """Yield how many rows are the same, and which rows of one patient disagree."""
+    """Yield repeated rows, and rows of one patient that disagree."""
     merged = plan.merged
     if merged.identical:
         yield f"{merged.identical} rows repeat another one and are taken once"
-    said = (f"{c.patient}, {c.column}: {' | '.join(c.stated)}" for c in merged.conflicts)
-    yield from _list("rows of one patient disagree", tuple(said), "; ")
+    lines = (f"{c.patient}, {c.column}: {' | '.join(c.stated)}" for c in merged.conflicts)
+    yield from _list("rows of one patient disagree", tuple(lines), "; ")
 
 
 def _questions(plan: ImportPlan) -> Iterator[str]:
@@ -346,7 +339,7 @@ def _questions(plan: ImportPlan) -> Iterator[str]:
         yield "nothing is open"
         return
     yield f"{len(plan.open)} questions must be answered:"
-    yield from (f"  {question_line(question)}" for question in plan.open)
+    yield from (f"  {question.line}" for question in plan.open)
 
 
 def _list(title: str, names: Iterable[str], between: str = ", ") -> Iterator[str]:

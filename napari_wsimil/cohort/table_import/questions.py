@@ -1,4 +1,4 @@
-"""Questions that a table leaves open, their answers, and the columns they are about.
+"""Questions that a table leaves open, and their answers.
 
 A stage of the import never waits for a person. It takes all answers given so far, and returns
 its result with the questions that it met. An open question has an answer of its own for the
@@ -35,6 +35,9 @@ IN_NONE, NO_EVENT = "in no row", "no event"
 #: Answers: a column becomes a field, or is left out.
 FIELD, NOTHING = "field", "nothing"
 
+#: How many options and counts a line has.
+_SHOWN = 12
+
 
 @dataclass(frozen=True)
 class ImportQuestion:
@@ -68,6 +71,13 @@ class ImportQuestion:
         """Whether it asks if a column becomes a field."""
         return self.options == (FIELD, NOTHING)
 
+    @property
+    def line(self) -> str:
+        """The question with its counts and options."""
+        counts = ", ".join(f"{value}: {n}" for value, n in list(self.counts.items())[:_SHOWN])
+        options = " | ".join(self.options[:_SHOWN]) + (" | …" if self.options[_SHOWN:] else "")
+        return f"{self.key}: {self.text}{f' ({counts})' if counts else ''} [{options}]"
+
     def answer(self, answers: Mapping[str, str]) -> str:
         """Return the given answer, else the default.
 
@@ -78,7 +88,7 @@ class ImportQuestion:
         """
         given = answers.get(self.key, self.default)
         if given and given not in self.options:
-            shown = ", ".join(self.options[:12])
+            shown = ", ".join(self.options[:_SHOWN])
             raise RecordError(f"{self.key!r}: {given!r} is no answer; it is one of {shown}")
         return given
 
@@ -103,7 +113,7 @@ class ImportAnswers:
     strict: bool = True
 
     def to(self, question: ImportQuestion) -> str:
-        """Return the answer to a question, empty if it is open.
+        """Return the answer to a question, empty if open.
 
         Raises
         ------
@@ -113,7 +123,7 @@ class ImportAnswers:
         return question.default if self._ignores(question) else question.answer(self.by_key)
 
     def column(self, key: str) -> str:
-        """Return the header given for a column of the outcome, empty for none."""
+        """Return the header given for an outcome's column, else empty."""
         if self.by_key.get("outcome", OTHER_COLUMNS) != OTHER_COLUMNS:
             return ""
         return self.by_key.get(key, "")
@@ -124,7 +134,7 @@ class ImportAnswers:
         return {key: answer for key, answer in self.by_key.items() if key in keys}
 
     def check(self, questions: Iterable[ImportQuestion]) -> None:
-        """Raise RecordError if an answer has no question, and answers are strict."""
+        """Raise RecordError if a strict answer has no question."""
         keys = [question.key for question in questions]
         unknown = [key for key in self.by_key if key not in keys]
         if unknown and self.strict:
@@ -137,7 +147,7 @@ class ImportAnswers:
 
 @dataclass(frozen=True)
 class ColumnCells:
-    """The different cells of a column, and the answers given so far.
+    """Different cells of a column, and the answers so far.
 
     Attributes
     ----------

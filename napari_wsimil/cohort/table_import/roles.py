@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from napari_wsimil.clinical.field import MARKERS
-from napari_wsimil.cohort.cell_text import CellText, may_be_nobody, says, text_of_error
+from napari_wsimil.cohort.cell_text import CellText, has_value, may_be_nobody, text_of_error
 from napari_wsimil.cohort.headers import PATIENT, SLIDE, plain
 from napari_wsimil.cohort.manifest import Split
 from napari_wsimil.cohort.table import TableRow
@@ -49,14 +49,14 @@ OWN = {
     "split": "the parts of the cohort",
 }
 
-#: Answers to what becomes of identifiers that are in doubt.
+#: Answers on doubtful identifiers.
 AS_STORED, PASS_OVER, WITHOUT_DECIMALS = (
     "as stored",
     "pass these rows over",
     "without the decimals",
 )
 
-#: Answers to what "NA" as an identifier is.
+#: Answers on "NA" as an identifier.
 NAME, NOBODY = "a name", "no name"
 
 _SCIENTIFIC = re.compile(r"[+-]?\d+([.,]\d+)?E[+-]?\d+", re.IGNORECASE)
@@ -77,7 +77,7 @@ _SplitOptions: TypeAlias = dict[str, dict[str, Split]]
 
 @dataclass(frozen=True)
 class ColumnRoles:
-    """Headers of the columns that are no clinical fields; None where a table has none.
+    """Headers of the columns that are no clinical fields.
 
     Attributes
     ----------
@@ -103,7 +103,7 @@ class ColumnRoles:
     parts: Mapping[str, Split] = field(default_factory=dict)
 
     def why(self, header: str) -> str:
-        """Return the role of a column, empty if it may be a field."""
+        """Return the role of a column, empty for a field."""
         named = {self.patient: "the patients", self.slide: "the slides", self.label: "the classes"}
         named |= {self.split: OWN["split"]}
         return named.get(header) or (OWN[header] if header in self.own else "")
@@ -112,7 +112,7 @@ class ColumnRoles:
 def column_roles(
     table: TextTable, counts: Mapping[str, Counter[str]], answers: ImportAnswers
 ) -> tuple[ColumnRoles, Questions]:
-    """Return the columns of a table that are no clinical fields.
+    """Return the columns that are no clinical fields.
 
     Parameters
     ----------
@@ -150,9 +150,9 @@ def column_roles(
 def _split_question(
     columns: Sequence[str], counts: Mapping[str, Counter[str]]
 ) -> tuple[_SplitOptions, Questions]:
-    """Return the question whether a column splits the cohort, and what each answer means."""
+    """Return the question on a split column, and its options."""
     for header in columns:
-        cells = {c: _TRUTH.get(c.casefold(), c.casefold()) for c in counts[header] if says(c)}
+        cells = {c: _TRUTH.get(c.casefold(), c.casefold()) for c in counts[header] if has_value(c)}
         options = _split_options(header, set(cells.values()))
         if options:
             text = f"Does {header!r} part the cohort for training?"
@@ -167,7 +167,7 @@ def _split_question(
 
 
 def _split_options(header: str, words: set[str]) -> _SplitOptions:
-    """Return the parts that a column may state, by answer and word; empty if it states none."""
+    """Return the possible splits of a column, by answer and word."""
     if len(words) < 2:
         return {}
     if plain(header) in _TRAIN and words == {"0", "1"}:
@@ -193,7 +193,7 @@ def _role_question(
 def with_identifiers(
     table: TextTable, roles: ColumnRoles, answers: ImportAnswers
 ) -> tuple[TextTable, Questions]:
-    """Return a table with names of patients and slides as the file shows them.
+    """Return a table with identifiers as the file shows them.
 
     Doubtful names are questions: numbers with lost digits, dates, numbers in a format that
     shows something else, and "NA". A cell that is skipped becomes empty.
@@ -275,7 +275,7 @@ def _nobody_question(header: str, cells: Mapping[int, str]) -> Questions:
 
 
 def _decimals_question(header: str, cells: Mapping[int, str]) -> Questions:
-    """Return the question whether 1001.0 is 1001, as after a detour by pandas."""
+    """Return the question whether 1001.0 is 1001, as from pandas."""
     decimals = Counter(cell for cell in cells.values() if _DECIMALS.fullmatch(cell))
     if not decimals:
         return ()
@@ -293,7 +293,10 @@ def _folded(name: str) -> str:
 
 
 def lookalikes(names: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return names that differ in case, blanks, dashes, leading zeros or code points alone."""
+    """Return groups of names that look alike.
+
+    They differ in case, blanks, dashes, leading zeros or code points only.
+    """
     groups: dict[str, list[str]] = {}
     for name in dict.fromkeys(names):
         groups.setdefault(_folded(name), []).append(name)

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from napari_wsimil.clinical.field import MARKERS, Absent, Kind
-from napari_wsimil.cohort.cell_text import says
+from napari_wsimil.clinical.field import MARKERS, Absent
+from napari_wsimil.cohort.cell_text import has_value
 from napari_wsimil.cohort.endpoint import TimeToEvent
 from napari_wsimil.cohort.manifest import SlideRow, Split
 from napari_wsimil.cohort.table_import.outcome import time_to_event
@@ -30,7 +30,7 @@ _ENDINGS = re.compile(
 
 _UNSAFE = re.compile(r"[/\\\x00-\x1f]|^\.+$")
 
-#: Answers to what becomes of patients whose rows disagree.
+#: Answers on patients with rows that disagree.
 FIRST_ROW, NO_COLUMNS, NO_PATIENTS = (
     "the first row counts",
     "leave those columns out",
@@ -40,13 +40,10 @@ FIRST_ROW, NO_COLUMNS, NO_PATIENTS = (
 #: Why a column is left out on request.
 DISAGREE = "rows of a patient disagree"
 
-#: How often values must repeat, on average, before they can be said to go with classes.
-_REPEATED = 5
-
 
 @dataclass(frozen=True)
 class RowConflict:
-    """What rows of one patient state differently.
+    """Different values of a column in rows of one patient.
 
     Attributes
     ----------
@@ -70,9 +67,9 @@ class PatientRows:
     Attributes
     ----------
     rows
-        Of each patient, in the order of the file.
+        Rows of each patient, in the order of the file.
     identical
-        How many rows say nothing that an earlier row does not say.
+        Rows that repeat an earlier row.
     conflicts
         By patient and column.
     """
@@ -85,46 +82,50 @@ class PatientRows:
 def _merge(
     rows: Mapping[str, Sequence[TableRow]], columns: Iterable[ColumnPlan], slides: Sequence[str]
 ) -> PatientRows:
-    """Return the rows of patients, told apart by what they say.
+    """Return the rows of patients with their conflicts.
 
-    A cell that states nothing (missing) disagrees with none.
+    A missing cell disagrees with none.
 
     Parameters
     ----------
     rows
         By patient.
     columns
-        Those that say something of a patient.
+        Columns with values of a patient.
     slides
         Headers of columns that may differ between the rows of a patient.
     """
     columns = tuple(columns)
     conflicts = tuple(
         conflict
-        for patient, some in rows.items()
-        if len(some) > 1
+        for patient, group in rows.items()
+        if len(group) > 1
         for column in columns
-        if (conflict := _conflict(patient, column, some)) is not None
+        if (conflict := _conflict(patient, column, group)) is not None
     )
-    said = (column.header for column in columns)
-    used = tuple(dict.fromkeys((*said, *slides)))
-    identical = sum(len(some) - _different(some, used) for some in rows.values())
+    headers = (column.header for column in columns)
+    used = tuple(dict.fromkeys((*headers, *slides)))
+    different = (
+        len({tuple(row.cells[header] for header in used) for row in group})
+        for group in rows.values()
+    )
+    identical = sum(map(len, rows.values())) - sum(different)
     return PatientRows(rows, identical, conflicts)
 
 
 def _stated(column: ColumnPlan, rows: Sequence[TableRow]) -> tuple[str, ...]:
-    """Return the cells of a column that state something, those of one meaning once."""
-    found: dict[object, str] = {}
+    """Return the known cells of a column, each meaning once."""
+    by_meaning: dict[object, str] = {}
     for row in rows:
         cell = row.cells[column.header]
         meaning = column.values.get(cell, cell)
         if meaning is not Absent.MISSING and cell:
-            found.setdefault(meaning, cell)
-    return tuple(found.values())
+            by_meaning.setdefault(meaning, cell)
+    return tuple(by_meaning.values())
 
 
 def value_of(column: ColumnPlan, rows: Sequence[TableRow]) -> Value:
-    """Return what rows of one patient state in a column, the first where they disagree."""
+    """Return a patient's value in a column, the first of several."""
     cells = _stated(column, rows)
     return column.values[cells[0]] if cells else Absent.MISSING
 
@@ -134,19 +135,15 @@ def _conflict(patient: str, column: ColumnPlan, rows: Sequence[TableRow]) -> Row
     return RowConflict(patient, column.header, cells) if len(cells) > 1 else None
 
 
-def _different(rows: Sequence[TableRow], used: tuple[str, ...]) -> int:
-    return len({tuple(row.cells[header] for header in used) for row in rows})
-
-
 def rows_by_patient(
     table: TextTable, roles: ColumnRoles
 ) -> tuple[dict[str, list[TableRow]], list[int]]:
-    """Return rows by patient, and the lines of rows that name none.
+    """Return rows by patient, and lines without a patient.
 
     Raises
     ------
     RecordError
-        If what should name a patient or slide is no name, such as a path.
+        If a patient or slide has an invalid name, such as a path.
     """
     rows: dict[str, list[TableRow]] = {}
     nameless = []
@@ -170,22 +167,25 @@ def slides_by_patient(
     *,
     slides_own: bool,
 ) -> dict[str, list[SlideRow]]:
-    """Return the slides that rows name; with labels and outcomes where these are the slides'."""
-    slides = {name: _slides(some, roles) for name, some in rows.items()}
+    """Return slides by patient.
+
+    With `slides_own` they have the labels and outcomes of their rows.
+    """
+    slides = {name: _slides(group, roles) for name, group in rows.items()}
     if not slides_own:
         return slides
-    splits = {name: split_of(some, roles, columns) for name, some in rows.items()}
+    splits = {name: split_of(group, roles, columns) for name, group in rows.items()}
     return {
         name: [
             _with_own(replace(slide, split=splits[name]), named[slide.slide], roles, outcome)
             for slide in slides[name]
         ]
-        for name, named in ((name, _by_slide(some, roles)) for name, some in rows.items())
+        for name, named in ((name, _by_slide(group, roles)) for name, group in rows.items())
     }
 
 
 def _slides(rows: Sequence[TableRow], roles: ColumnRoles) -> list[SlideRow]:
-    """Return the slides that rows of one patient name, each once."""
+    """Return the slides in rows of one patient, each once."""
     named: dict[str, SlideRow] = {}
     for row in rows:
         if name := slide_name(row, roles):
@@ -196,7 +196,7 @@ def _slides(rows: Sequence[TableRow], roles: ColumnRoles) -> list[SlideRow]:
 
 
 def notes_on(rows: Mapping[str, Sequence[TableRow]], nameless: Sequence[int]) -> list[str]:
-    """Return notes on rows without a patient and on names that look alike."""
+    """Return notes on rows without patient and on similar names."""
     notes = []
     if nameless:
         lines = ", ".join(map(str, nameless[:8]))
@@ -209,12 +209,12 @@ def notes_on(rows: Mapping[str, Sequence[TableRow]], nameless: Sequence[int]) ->
 
 
 def own_rows(rows: Sequence[TableRow], roles: ColumnRoles) -> list[TableRow]:
-    """Return the rows of a patient that name no slide: they state the patient's own outcome."""
+    """Return rows without a slide, with the patient's own outcome."""
     return [row for row in rows if not slide_name(row, roles)]
 
 
 def _split_of_row(row: TableRow, roles: ColumnRoles) -> Split | None:
-    """Return the part of the cohort a row states, None if it states none."""
+    """Return the split in a row, or None."""
     if roles.split is not None:
         return roles.parts.get(row.cells[roles.split])
     text = row.text("split").lower()
@@ -225,13 +225,13 @@ def _split_of_row(row: TableRow, roles: ColumnRoles) -> Split | None:
 
 
 def slide_name(row: TableRow, roles: ColumnRoles) -> str:
-    """Return the slide that a row names, empty if it names none."""
+    """Return the slide in a row, or an empty text."""
     name = _ENDINGS.sub("", row.cells[roles.slide]) if roles.slide else ""
     return "" if name.casefold() in MARKERS else name
 
 
 def _by_slide(rows: Sequence[TableRow], roles: ColumnRoles) -> dict[str, list[TableRow]]:
-    """Return the rows of one patient by the slide that they name, "" for none."""
+    """Return the rows of one patient by slide, "" for none."""
     named: dict[str, list[TableRow]] = {}
     for row in rows:
         named.setdefault(slide_name(row, roles), []).append(row)
@@ -246,7 +246,10 @@ def merge_rows(
     *,
     slides_own: bool,
 ) -> PatientRows:
-    """Return rows by patient; label and outcome of slides disagree within one slide only."""
+    """Return rows by patient, with duplicates and conflicts.
+
+    Labels and outcomes of slides are compared within a slide only.
+    """
     timed = outcome.stated_columns if outcome else ()
     of_slides = {roles.label, *(column.header for column in timed)} if slides_own else set()
     speaking = _speaking(columns, roles)
@@ -260,17 +263,19 @@ def merge_rows(
     if not own:
         return merged
     per_slide = {
-        (patient, slide): some
+        (patient, slide): group
         for patient, mine in rows.items()
-        for slide, some in _by_slide(mine, roles).items()
+        for slide, group in _by_slide(mine, roles).items()
     }
-    found = _merge({f"{p}\0{s}": some for (p, s), some in per_slide.items()}, own, slides).conflicts
-    conflicts = (replace(c, patient=c.patient.partition("\0")[0]) for c in found)
+    within_slides = _merge(
+        {f"{p}\0{s}": group for (p, s), group in per_slide.items()}, own, slides
+    ).conflicts
+    conflicts = (replace(c, patient=c.patient.partition("\0")[0]) for c in within_slides)
     return replace(merged, conflicts=(*merged.conflicts, *conflicts))
 
 
 def _speaking(columns: Sequence[ColumnPlan], roles: ColumnRoles) -> list[ColumnPlan]:
-    """Return the columns that say something of a patient: fields, class and split."""
+    """Return the columns of fields, class and split."""
     own = (roles.label, roles.split, "split")
     return [c for c in columns if c.field is not None or c.header in own]
 
@@ -280,7 +285,7 @@ def without_varying(
     rows: Mapping[str, Sequence[TableRow]],
     outcome: OutcomeColumns | None,
 ) -> tuple[ColumnPlan, ...]:
-    """Return the columns; one of an outcome that slides of a patient differ in is no field."""
+    """Return the columns; outcomes that differ between slides are no fields."""
     headers = {column.header for column in outcome.stated_columns} if outcome else set()
     own = [column for column in columns if column.header in headers]
     varying = {conflict.column for conflict in _merge(rows, own, ()).conflicts}
@@ -297,47 +302,16 @@ def _with_own(
 
 
 def label_of(rows: Sequence[TableRow], roles: ColumnRoles) -> str | None:
-    """Return the first class that some rows state; None if they state none."""
+    """Return the first class in rows, or None."""
     cells = (row.cells[roles.label] for row in rows if roles.label)
-    return next((cell for cell in cells if says(cell)), None)
+    return next((cell for cell in cells if has_value(cell)), None)
 
 
 def split_of(
     rows: Sequence[TableRow], roles: ColumnRoles, columns: Sequence[ColumnPlan]
 ) -> Split | None:
-    """Return the first split that rows of a patient state; None if it is left out."""
+    """Return the first split in a patient's rows, or None."""
     own = ("split", roles.split)
     if any(column.header in own and column.why == DISAGREE for column in columns):
         return None
     return next(filter(None, (_split_of_row(row, roles) for row in rows)), None)
-
-
-def mark_leaks(
-    columns: Sequence[ColumnPlan], rows: Sequence[TableRow], label: str | None
-) -> tuple[ColumnPlan, ...]:
-    """Return the columns, those marked as outcome whose every value goes with one class.
-
-    Such a column defines the class, or is derived from it: a model that sees it learns
-    nothing else.
-    """
-    if label is None:
-        return tuple(columns)
-    return tuple(_mark_leak(column, rows, label) for column in columns)
-
-
-def _mark_leak(column: ColumnPlan, rows: Sequence[TableRow], label: str) -> ColumnPlan:
-    known = column.field
-    if known is None or known.outcome or known.kind in (Kind.NUMBER, Kind.DATE):
-        return column
-    classes: dict[Value, set[str]] = {}
-    for row in rows:
-        value = column.values[row.cells[column.header]]
-        if not isinstance(value, Absent) and says(row.cells[label]):
-            classes.setdefault(value, set()).add(row.cells[label])
-    named = {name for names in classes.values() for name in names}
-    repeats = len(classes) * _REPEATED <= len(rows)
-    if not repeats or len(named) < 2 or any(len(names) > 1 for names in classes.values()):
-        return column
-    told = f"each of its values goes with one class of {label!r}: it gives the label away"
-    given_away = known.model_copy(update={"outcome": True})
-    return replace(column, field=given_away, remarks=(*column.remarks, told))

@@ -1,4 +1,4 @@
-"""Slide matching: slides of each patient, and the study's patients in a table."""
+"""Slide matching: patients of a table and slides of a study."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-#: What may follow a patient's name in the name of a slide: TCGA-A1-A0SK-01Z-00-DX1.
+#: Separators after a patient's name in a slide's: TCGA-A1-A0SK-01Z-00-DX1.
 _SEPARATORS = "-_. "
 
 #: Project, tissue source site and participant: TCGA-A1-A0SK.
@@ -23,12 +23,12 @@ _PARTICIPANT = re.compile(r"^TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}(?=$|[^A-Za-z0-9])", re
 
 @dataclass(frozen=True)
 class SlideMatches:
-    """Slides by patient, and what is left over.
+    """Slides by patient, and unmatched patients and slides.
 
     Attributes
     ----------
     slides
-        Those of each patient of the table that has some.
+        Slides of each patient of the table with a slide.
     without
         Patients without a slide.
     of_nobody
@@ -36,9 +36,9 @@ class SlideMatches:
     contested
         Names of slides that several patients claim; they are of nobody.
     cases
-        What patients are called in the study already, where that is not what the table says.
+        Names of patients in the study, where they differ from the table's.
     scattered
-        Patients whose slides are of several cases of the study, and those.
+        Patients with slides of several cases of the study, and these cases.
     """
 
     slides: Mapping[str, tuple[SlideRow, ...]]
@@ -51,7 +51,7 @@ class SlideMatches:
 
 @dataclass
 class _Claims:
-    """Slides by name, and the patients of a table that claim each."""
+    """Slides by name, and the patients that claim each."""
 
     rows: dict[str, SlideRow] = field(default_factory=dict)
     patients: dict[str, list[str]] = field(default_factory=dict)
@@ -67,37 +67,37 @@ class _Claims:
 def match_slides(
     named: Mapping[str, Sequence[SlideRow]], cases: Iterable[Patient] = ()
 ) -> SlideMatches:
-    """Return which slide is whose.
+    """Match slides to the patients of a table.
 
-    A slide belongs to the patient beside whom a table names it, to the one whose name its
-    case has, or to the one with whose name its own or its file's begins, whatever the case
-    (the longest such name, so that P1 has not P12's).
+    A slide belongs to the patient in its row of the table; else to the patient with the name
+    of its case; else to the patient with the longest name that begins its own name or its
+    file's (so that P1 does not get the slides of P12). Upper and lower case are the same.
 
     Parameters
     ----------
     named
-        What a table says: slides by patient, for every patient of it.
+        Slides in the table, by patient, for all patients.
     cases
-        Those of the study, with their slides.
+        Cases of the study, with their slides.
     """
     claims = _Claims()
-    for patient, some in named.items():
-        for slide in some:
+    for patient, group in named.items():
+        for slide in group:
             claims.claim(slide, patient)
     names = _Names(named, claims.patients)
     of_nobody = [
         slide.slide
         for case in cases
         for slide in case.slides
-        if not _found(claims, names, case.name, slide)
+        if not _assign(claims, names, case.name, slide)
     ]
-    return _links(named, claims, of_nobody)
+    return _matches(named, claims, of_nobody)
 
 
 class _Names:
-    """The names of patients and slides of a table, by what the name of a slide begins with.
+    """Names of patients and slides, searched by prefix.
 
-    Case counts only between names that differ in nothing else.
+    Upper and lower case matter only between names that differ in nothing else.
     """
 
     def __init__(self, patients: Iterable[str], slides: Mapping[str, list[str]]) -> None:
@@ -110,7 +110,7 @@ class _Names:
         self._owners = {slide: owners[0] for slide, owners in slides.items()}
 
     def of(self, case: str, slide: SlideRow) -> tuple[str | None, str | None]:
-        """Return the name under which the table has a slide, and the patient of it."""
+        """Return the table's name and patient of a slide."""
         files = [p.stem for p in (slide.slide_path, slide.feature_path) if p is not None]
         for text in (slide.slide, *files):
             if (name := _in_case(_longest(self._slides, text), text)) is not None:
@@ -124,22 +124,22 @@ class _Names:
 
 
 def _in_case(names: Sequence[str] | None, text: str) -> str | None:
-    """Return the only one of some names, else the one with which a text begins, or None."""
+    """Return the only name, else the prefix of a text."""
     if names is None or len(names) == 1:
         return names[0] if names else None
     return next((name for name in names if text.startswith(name)), None)
 
 
-def _found(claims: _Claims, names: _Names, case: str, slide: SlideRow) -> bool:
-    """Take a slide of the study for that of a patient, and return whether it is anybody's."""
-    said, owner = names.of(case, slide)
+def _assign(claims: _Claims, names: _Names, case: str, slide: SlideRow) -> bool:
+    """Assign a slide of the study; return whether a patient matches."""
+    name, owner = names.of(case, slide)
     if owner is None:
         return False
-    if said is not None and said in claims.rows and said != slide.slide:
-        slide = _located(claims.rows.pop(said), slide)
-        claims.patients[slide.slide] = claims.patients.pop(said)
-    elif said is not None and said in claims.rows:
-        slide = _located(claims.rows[said], slide)
+    if name is not None and name in claims.rows and name != slide.slide:
+        slide = _joined(claims.rows.pop(name), slide)
+        claims.patients[slide.slide] = claims.patients.pop(name)
+    elif name is not None and name in claims.rows:
+        slide = _joined(claims.rows[name], slide)
     claims.rows[slide.slide] = slide
     claims.claim(slide, owner)
     claims.cases.setdefault(owner, set()).add(case)
@@ -147,28 +147,28 @@ def _found(claims: _Claims, names: _Names, case: str, slide: SlideRow) -> bool:
 
 
 def _longest(names: Mapping[str, _T], text: str) -> _T | None:
-    """Return what the longest of some names means with which a text begins, or None."""
+    """Return the value of the longest prefix of a text."""
     folded = text.casefold()
     ends = [len(folded), *(i for i in range(len(folded) - 1, 0, -1) if folded[i] in _SEPARATORS)]
     return next((names[folded[:end]] for end in ends if folded[:end] in names), None)
 
 
-def _located(said: SlideRow, found: SlideRow) -> SlideRow:
-    """Return a slide as it was found, with what a table says beside."""
+def _joined(row: SlideRow, slide: SlideRow) -> SlideRow:
+    """Return a slide of the study with the table's values."""
     return replace(
-        found,
-        slide_path=found.slide_path or said.slide_path,
-        feature_path=found.feature_path or said.feature_path,
-        mpp=found.mpp or said.mpp,
-        feature_facts=found.feature_facts or said.feature_facts,
-        label=said.label,
-        split=said.split,
-        time=said.time,
-        event=said.event,
+        slide,
+        slide_path=slide.slide_path or row.slide_path,
+        feature_path=slide.feature_path or row.feature_path,
+        mpp=slide.mpp or row.mpp,
+        feature_facts=slide.feature_facts or row.feature_facts,
+        label=row.label,
+        split=row.split,
+        time=row.time,
+        event=row.event,
     )
 
 
-def _links(
+def _matches(
     named: Mapping[str, Sequence[SlideRow]], claims: _Claims, of_nobody: list[str]
 ) -> SlideMatches:
     contested = tuple(slide for slide, patients in claims.patients.items() if len(patients) > 1)
@@ -177,29 +177,29 @@ def _links(
         if len(patients) == 1:
             slides[patients[0]] = (*slides.get(patients[0], ()), claims.rows[slide])
     without = tuple(patient for patient in named if patient not in slides)
-    scattered = {p: tuple(sorted(some)) for p, some in claims.cases.items() if len(some) > 1}
+    scattered = {p: tuple(sorted(group)) for p, group in claims.cases.items() if len(group) > 1}
     cases = _cases(claims.cases)
     return SlideMatches(slides, without, tuple(of_nobody), contested, cases, scattered)
 
 
-def _cases(found: Mapping[str, set[str]]) -> dict[str, str]:
-    """Return the case of each patient that has one to itself and is called otherwise."""
-    taken = Counter(case for cases in found.values() for case in cases)
+def _cases(by_patient: Mapping[str, set[str]]) -> dict[str, str]:
+    """Return the cases of patients with another name in the study."""
+    taken = Counter(case for cases in by_patient.values() for case in cases)
     return {
         patient: case
-        for patient, cases in found.items()
+        for patient, cases in by_patient.items()
         if len(cases) == 1 and taken[case := next(iter(cases))] == 1 and case != patient
     }
 
 
 def participant(name: str) -> str:
-    """Return the participant of a TCGA barcode, "TCGA-A1-A0SK"; empty if it is none."""
+    """Return the participant of a TCGA barcode, such as "TCGA-A1-A0SK"."""
     match = _PARTICIPANT.match(name)
     return match[0].upper() if match else ""
 
 
 def participant_of(patient: str, slide: SlideRow) -> str:
-    """Return the participant in the name of a slide, its files or its patient, in this order."""
+    """Return the participant in names of slide, files or patient."""
     stems = (path.stem for path in (slide.slide_path, slide.feature_path) if path is not None)
     return next(filter(None, map(participant, (slide.slide, *stems, patient))), "")
 
@@ -207,7 +207,7 @@ def participant_of(patient: str, slide: SlideRow) -> str:
 def shared_barcodes(
     patients: Iterable[str], slides: Mapping[str, Sequence[SlideRow]]
 ) -> tuple[str, ...]:
-    """Return "A, B" for patients of several names with one TCGA barcode.
+    """Return "A, B" for patients that share a TCGA barcode.
 
     Parameters
     ----------
@@ -221,4 +221,4 @@ def shared_barcodes(
         barcodes = {participant_of(patient, slide) for slide in slides.get(patient, ())}
         for barcode in (barcodes | {participant(patient)}) - {""}:
             names[barcode].append(patient)
-    return tuple(", ".join(some) for some in names.values() if len(some) > 1)
+    return tuple(", ".join(group) for group in names.values() if len(group) > 1)

@@ -1,4 +1,4 @@
-"""Stages of the import of a table: infer its columns, apply answers.
+"""Stages of an import: infer columns, apply answers.
 
 A table is imported in three steps:
 
@@ -17,7 +17,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from napari_wsimil.clinical.errors import RecordError
+from napari_wsimil.clinical.field import Absent, Kind
 from napari_wsimil.clinical.schema import ClinicalSchema
+from napari_wsimil.cohort.cell_text import has_value
 from napari_wsimil.cohort.headers import names_time
 from napari_wsimil.cohort.manifest_file import COLUMNS
 from napari_wsimil.cohort.table import other_sheets
@@ -27,7 +29,7 @@ from napari_wsimil.cohort.table_import.column_plan import (
     na_question,
     plan_column,
 )
-from napari_wsimil.cohort.table_import.outcome import find_outcome, mark_outcome
+from napari_wsimil.cohort.table_import.outcome import find_outcome
 from napari_wsimil.cohort.table_import.plan import ImportPlan, InferredTable
 from napari_wsimil.cohort.table_import.questions import (
     ColumnCells,
@@ -41,7 +43,6 @@ from napari_wsimil.cohort.table_import.rows import (
     FIRST_ROW,
     NO_COLUMNS,
     NO_PATIENTS,
-    mark_leaks,
     merge_rows,
     notes_on,
     rows_by_patient,
@@ -53,12 +54,15 @@ from napari_wsimil.cohort.table_import.slide_matching import match_slides
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from napari_wsimil.clinical.field import Field
+    from napari_wsimil.clinical.field import Field, Value
     from napari_wsimil.cohort.manifest import Patient
-    from napari_wsimil.cohort.table import TextTable
+    from napari_wsimil.cohort.table import TableRow, TextTable
     from napari_wsimil.cohort.table_import.outcome import OutcomeColumns
     from napari_wsimil.cohort.table_import.roles import ColumnRoles
     from napari_wsimil.cohort.table_import.rows import PatientRows
+
+#: How often values must repeat, on average, before they can be said to go with classes.
+_REPEATED = 5
 
 
 def infer(
@@ -68,7 +72,7 @@ def infer(
     cases: Sequence[Patient] = (),
     slides_own: bool = False,
 ) -> InferredTable:
-    """Return how the columns of a table are read, and the questions on them.
+    """Infer the columns of a table, and the open questions.
 
     Parameters
     ----------
@@ -80,8 +84,8 @@ def infer(
     cases
         Patients of the study; their slides are matched to the table's patients.
     slides_own
-        Whether slides have a label and outcome of their own, as in a study whose predictions
-        are of slides. A patient then has those of the rows without a slide.
+        Whether slides have a label and outcome of their own, as in a study with predictions
+        of slides. A patient then has those of the rows without a slide.
     """
     roles, columns, questions = _infer(table, schema, ImportAnswers())
     return InferredTable(table, schema, tuple(cases), slides_own, roles, columns, questions)
@@ -118,7 +122,7 @@ def apply_answers(
 def _infer(
     table: TextTable, schema: ClinicalSchema | None, answers: ImportAnswers
 ) -> tuple[ColumnRoles, tuple[ColumnPlan, ...], Questions]:
-    """Return roles and plans of the columns, and the questions on them."""
+    """Return roles and plans of the columns, and their questions."""
     counts = {c: Counter(row.cells[c] for row in table.rows) for c in table.columns}
     roles, role_questions = column_roles(table, counts, answers)
     total: Counter[str] = Counter()
@@ -145,7 +149,7 @@ def _plan(inferred: InferredTable, answers: ImportAnswers) -> ImportPlan:
     questions = inferred.questions
     if answers.by_key:
         roles, columns, questions = _infer(table, inferred.schema, answers)
-    columns = mark_leaks(columns, table.rows, roles.label)
+    columns = _mark_leaks(columns, table.rows, roles.label)
     identified, identifier_questions = with_identifiers(table, roles, answers)
     rows, nameless = rows_by_patient(identified, roles)
     is_apart = inferred.slides_own and roles.slide is not None
@@ -157,7 +161,7 @@ def _plan(inferred: InferredTable, answers: ImportAnswers) -> ImportPlan:
         columns = without_varying(columns, rows, outcome)
     dropped = {column.header for column in columns if column.why == DISAGREE}
     roles = replace(roles, label=None if roles.label in dropped else roles.label)
-    columns = tuple(mark_outcome(_renamed(column, outcome), outcome) for column in columns)
+    columns = tuple(_mark_outcome(_renamed(column, outcome), outcome) for column in columns)
     slides = slides_by_patient(rows, columns, roles, outcome, slides_own=is_apart)
     questions += identifier_questions + outcome_questions + conflict_questions
     answers.check(questions)
@@ -176,7 +180,7 @@ def _plan(inferred: InferredTable, answers: ImportAnswers) -> ImportPlan:
 
 
 def _known_fields(table: TextTable, schema: ClinicalSchema | None) -> dict[str, Field]:
-    """Return the fields of a schema by the columns of a table; the field's own name goes first."""
+    """Return the fields of a schema by header; own names first."""
     headers = {header.casefold(): header for header in reversed(table.columns)}
     fields: dict[str, Field] = {}
     for field in schema.fields if schema else ():
@@ -188,7 +192,7 @@ def _known_fields(table: TextTable, schema: ClinicalSchema | None) -> dict[str, 
 
 
 def _renamed(column: ColumnPlan, outcome: OutcomeColumns | None) -> ColumnPlan:
-    """Return the column; its field is not named as a column of manifests."""
+    """Return the column, its field not named as a manifest's."""
     if column.field is None or column.field.name not in COLUMNS:
         return column
     if outcome is not None and column.header in {c.header for c in outcome.columns}:
@@ -214,7 +218,7 @@ def _without_conflicts(
     questions: Questions,
     answers: ImportAnswers,
 ) -> tuple[ColumnPlan, ...]:
-    """Return the columns; those that disagree are no fields if the answer leaves them out."""
+    """Return the columns, without fields that the answer leaves out."""
     if NO_COLUMNS not in map(answers.to, questions):
         return tuple(columns)
     varying = {conflict.column for conflict in merged.conflicts}
@@ -234,3 +238,42 @@ def _schema(
     # Not the file's name, which can name a patient: the schema goes wherever the study goes.
     text = f"drafted from a table of {len(table.rows)} rows and {len(table.columns)} columns"
     return ClinicalSchema(name="drafted", description=text, fields=drafted, inferred=True)
+
+
+def _mark_leaks(
+    columns: Sequence[ColumnPlan], rows: Sequence[TableRow], label: str | None
+) -> tuple[ColumnPlan, ...]:
+    """Mark columns as outcome that give the label away.
+
+    Each value of such a column goes with one class: the column defines the class or follows
+    from it, and a model that sees it learns nothing else.
+    """
+    if label is None:
+        return tuple(columns)
+    return tuple(_mark_leak(column, rows, label) for column in columns)
+
+
+def _mark_leak(column: ColumnPlan, rows: Sequence[TableRow], label: str) -> ColumnPlan:
+    known = column.field
+    if known is None or known.outcome or known.kind in (Kind.NUMBER, Kind.DATE):
+        return column
+    classes: dict[Value, set[str]] = {}
+    for row in rows:
+        value = column.values[row.cells[column.header]]
+        if not isinstance(value, Absent) and has_value(row.cells[label]):
+            classes.setdefault(value, set()).add(row.cells[label])
+    named = {name for names in classes.values() for name in names}
+    repeats = len(classes) * _REPEATED <= len(rows)
+    if not repeats or len(named) < 2 or any(len(names) > 1 for names in classes.values()):
+        return column
+    remark = f"each of its values goes with one class of {label!r}: it gives the label away"
+    given_away = known.model_copy(update={"outcome": True})
+    return replace(column, field=given_away, remarks=(*column.remarks, remark))
+
+
+def _mark_outcome(column: ColumnPlan, outcome: OutcomeColumns | None) -> ColumnPlan:
+    """Return the column, its field marked if the outcome uses it."""
+    headers = {c.header for c in outcome.columns} if outcome else set()
+    if column.field is None or column.header not in headers or column.field.outcome:
+        return column
+    return replace(column, field=column.field.model_copy(update={"outcome": True}))

@@ -63,7 +63,7 @@ _OLDEST = 150
 
 
 def infer_type(cells: ColumnCells) -> Parsed:
-    """Return the values of a column; None for identifiers and free text.
+    """Infer values of a column; None for identifiers and text.
 
     The first kind that fits is taken, from flags and dates to categories.
 
@@ -82,7 +82,7 @@ def infer_type(cells: ColumnCells) -> Parsed:
 
 
 def infer_days(cells: ColumnCells) -> Parsed:
-    """Return the days in a column; None if a cell is no day.
+    """Infer days; None if a cell is no day.
 
     Where day and month could be swapped, their order is a question.
     """
@@ -107,7 +107,7 @@ def _order_question(cells: ColumnCells, example: str) -> ImportQuestion:
 
 
 def infer_stages(cells: ColumnCells) -> Parsed:
-    """Return the stages in a column on one ordered scale; None if it has other values."""
+    """Infer stages on one ordered scale; None for other values."""
     named = names_stage(cells.header)
     parsed = {cell: stage_of(cell, named=named) for cell in cells.counts}
     stages = {cell: stage for cell, stage in parsed.items() if stage is not None}
@@ -135,7 +135,7 @@ def _levels(stages: Iterable[Stage]) -> tuple[str, ...]:
 
 
 def _infer_named_stages(cells: ColumnCells) -> Parsed:
-    """Return the stages of a column named so: its bare numbers are stages."""
+    """Infer stages of a column named so, bare numbers included."""
     return infer_stages(cells) if names_stage(cells.header) else (None, ())
 
 
@@ -222,7 +222,7 @@ def _number_remarks(
 
 
 def plausible_range(values: Iterable[Value]) -> tuple[float, float] | None:
-    """Return the range of some numbers, its ends rounded outward; None if all are the same."""
+    """Return the range of numbers, rounded outward; None if constant."""
     numbers = [value for value in values if isinstance(value, float)]
     low, high = min(numbers, default=0.0), max(numbers, default=0.0)
     if low == high:
@@ -233,7 +233,7 @@ def plausible_range(values: Iterable[Value]) -> tuple[float, float] | None:
 
 
 def _with_points(cells: ColumnCells) -> tuple[dict[str, str], Questions]:
-    """Return numbers with a decimal point and no other sign, by cell."""
+    """Return numbers with decimal points only, by cell."""
     commas = {cell: n for cell, n in cells.counts.items() if "," in cell and has_comma(cell)}
     if not commas:
         return _without_thousands(cells)
@@ -248,7 +248,7 @@ def _with_points(cells: ColumnCells) -> tuple[dict[str, str], Questions]:
 
 
 def _without_thousands(cells: ColumnCells) -> tuple[dict[str, str], Questions]:
-    """Return numbers by cell; whether 1.240 is more than a thousand is a question."""
+    """Return numbers by cell; 1.240 may be 1240: a question."""
     if not may_part_thousands(cells.counts):
         return {cell: cell for cell in cells.counts}, ()
     pointed = {cell: n for cell, n in cells.counts.items() if "." in cell}
@@ -261,7 +261,7 @@ def _without_thousands(cells: ColumnCells) -> tuple[dict[str, str], Questions]:
 
 
 def _aged(header: str, parsed: ParsedColumn) -> ParsedColumn:
-    """Return ages; in days if they are too high for years."""
+    """Return ages, in days if too high for years."""
     numbers = sorted(value for value in parsed.values.values() if isinstance(value, float))
     high = bool(numbers) and numbers[len(numbers) // 2] > _OLDEST
     if not (names_age(header) and parsed.unit == "years" and high):

@@ -1,4 +1,4 @@
-"""ImportDialog: what the import of a table will do, and the questions it leaves open."""
+"""Dialog with the plan of an import and its questions."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _TITLES = ("column", "becomes", "understood as")
 
 
 class ImportColumns(QWidget):
-    """Emits key and answer of the question what a column becomes."""
+    """Table of column plans; emits key and answer."""
 
     answered = Signal(str, str)
 
@@ -90,8 +90,8 @@ class ImportColumns(QWidget):
 
     def _fill(self, row: int, column: ColumnPlan, can_choose: bool) -> None:
         becomes = field_words(column.field) if column.field else f"no field: {column.why}"
-        said = ". ".join(understood(column)) if column.why != "empty" else ""
-        for place, text in enumerate((column.header, becomes, said)):
+        remarks = ". ".join(understood(column)) if column.why != "empty" else ""
+        for place, text in enumerate((column.header, becomes, remarks)):
             item = QTableWidgetItem(text)
             item.setToolTip(text)
             if place == 0 and can_choose:
@@ -117,19 +117,19 @@ class ImportColumns(QWidget):
             self.table.setRowHidden(row, not all(word in text for word in wanted))
 
 
-#: What `exec_` returns where another sheet of the workbook is to be read.
+#: Result of `exec_` if another sheet of the workbook is to be read.
 OTHER_SHEET = 2
 
 
 class ImportDialog(QDialog):
-    """Shows a plan and takes answers; nothing is written, whoever accepts it does that.
+    """Shows the plan of an import and takes answers; writes nothing.
 
-    What answers change is worked out in a thread: of those given meanwhile all are in the next.
+    Answers are applied in a thread. Those given meanwhile are applied together afterwards.
 
     Parameters
     ----------
     plan
-        Of the import.
+        The plan of the import.
     has_names
         Whether the study's names are pseudonyms with a key, so that the table's must be, too.
 
@@ -188,7 +188,7 @@ class ImportDialog(QDialog):
         self._show()
 
     def answer(self, key: str, answer: str) -> None:
-        """Take an answer to a question, and show what the import does then, once that is known."""
+        """Apply an answer to a question, and show the new plan."""
         others = {k: v for k, v in self._answers.items() if k != key}
         self._answers = others | ({key: answer} if answer else {})
         self.busy = True
@@ -200,12 +200,12 @@ class ImportDialog(QDialog):
         )
 
     def accept(self) -> None:
-        """Accept the plan, unless an answer is still being worked out."""
+        """Accept the plan, unless an answer is being applied."""
         if not self.busy:
             super().accept()
 
     def done(self, result: int) -> None:
-        """Close; what is being worked out comes to nothing."""
+        """Close; answers that are being applied are dropped."""
         self._latest.drop()
         super().done(result)
 
@@ -214,7 +214,7 @@ class ImportDialog(QDialog):
         self._show()
 
     def _fail(self, words: str) -> None:
-        """Show the plan as it was before the answers that it cannot have."""
+        """Show the last valid plan, and the error."""
         self._take(self.plan)
         self._tell(words)
 

@@ -1,4 +1,4 @@
-"""ImportQuestions: what a table leaves open, as drop-downs with counts."""
+"""Questions on a table, as drop-downs with counts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SHOWN = 10
 
 
 class ImportQuestions(QScrollArea):
-    """Emits key and answer; what must be answered comes first."""
+    """Drop-downs for questions, open ones first; emits key and answer."""
 
     answered = Signal(str, str)
 
@@ -36,39 +36,39 @@ class ImportQuestions(QScrollArea):
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.boxes: dict[str, QComboBox] = {}
         self._labels: dict[str, QLabel] = {}
-        self._asked: tuple[ImportQuestion, ...] = ()
+        self._questions: tuple[ImportQuestion, ...] = ()
 
     def show_plan(self, plan: ImportPlan) -> None:
-        """Show the questions of a plan and the answers it has."""
-        asked = tuple(question for question in plan.questions if not question.is_use)
-        asked = tuple(sorted(asked, key=lambda question: bool(question.default)))
-        if asked != self._asked:
-            self._asked = asked
-            self._build(asked)
-        for question in asked:
+        """Show the questions of a plan and their answers."""
+        questions = tuple(question for question in plan.questions if not question.is_use)
+        questions = tuple(sorted(questions, key=lambda question: bool(question.default)))
+        if questions != self._questions:
+            self._questions = questions
+            self._build(questions)
+        for question in questions:
             self._mark(question, question.answer(plan.answers))
 
-    def _build(self, asked: tuple[ImportQuestion, ...]) -> None:
+    def _build(self, questions: tuple[ImportQuestion, ...]) -> None:
         self.boxes, self._labels = {}, {}
         inside = QWidget()
         grid = QGridLayout(inside)
         grid.setColumnStretch(0, 3)
         grid.setColumnStretch(1, 2)
-        must = [question for question in asked if not question.default]
-        others = [question for question in asked if question.default]
+        must = [question for question in questions if not question.default]
+        others = [question for question in questions if question.default]
         title = "Must be answered" if must else "Nothing must be answered"
         row = self._lay(grid, 0, title, must)
         row = self._lay(grid, row, "Taken for granted; change what is wrong", others)
         grid.setRowStretch(row, 1)
         self.setWidget(inside)
 
-    def _lay(self, grid: QGridLayout, row: int, title: str, asked: list[ImportQuestion]) -> int:
-        """Lay questions under a title from a row on, and return the row after them."""
+    def _lay(self, grid: QGridLayout, row: int, title: str, questions: list[ImportQuestion]) -> int:
+        """Add questions under a title; return the next row."""
         grid.addWidget(QLabel(f"<b>{title}</b>"), row, 0, 1, 2)
-        for place, question in enumerate(asked, row + 1):
+        for place, question in enumerate(questions, row + 1):
             grid.addWidget(self._label(question), place, 0)
             grid.addWidget(self._box(question), place, 1)
-        return row + 1 + len(asked)
+        return row + 1 + len(questions)
 
     def _label(self, question: ImportQuestion) -> QLabel:
         label = self._labels[question.key] = QLabel()
