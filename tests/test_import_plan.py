@@ -20,6 +20,7 @@ from napari_wsimil.cohort.table_import.cell_parsing import stage_of
 from napari_wsimil.cohort.table_import.plan import summary_lines
 from napari_wsimil.cohort.table_import.questions import NO_EVENT, OTHER_COLUMNS
 from napari_wsimil.cohort.table_import.rows import FIRST_ROW, NO_COLUMNS, NO_PATIENTS
+from napari_wsimil.cohort.table_import.stages import apply_answers, infer
 
 SCHEMAS = Path(napari_wsimil.__file__).parent / "resources" / "schemas"
 
@@ -437,6 +438,26 @@ def test_an_answer_must_be_an_option_of_what_was_asked(tmp_path: Path) -> None:
         add_answers(plan, {"NA": "perhaps"})
     with pytest.raises(RecordError, match="'ldh: event' was not asked"):
         add_answers(plan, {"ldh: event": "1"})
+
+
+def test_an_answer_on_na_is_refused_in_a_table_without_na(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match="'NA' was not asked"):
+        _plan(tmp_path, "patient_id,ldh", "p1,5", "p2,6", NA="missing")
+    with pytest.raises(RecordError, match="'NA' was not asked"):
+        _plan(tmp_path, "patient_id,ldh", "p1,5", "p2,6", NA="perhaps")
+
+
+def test_inferring_and_applying_answers_change_nothing_they_were_given(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("patient_id,ldh\np1,NA\np2,6\n", encoding="utf-8")
+    inferred = infer(open_table(path))
+    before = (inferred.columns, inferred.questions)
+    missing = apply_answers(inferred, {"NA": "missing"})
+    unknown = apply_answers(inferred, {"NA": "unknown"})
+    assert (inferred.columns, inferred.questions) == before
+    assert _values(missing, "ldh") == [Absent.MISSING, 6.0]
+    assert _values(unknown, "ldh") == [Absent.UNKNOWN, 6.0]
+    assert [question.key for question in inferred.questions if not question.default] == ["NA"]
 
 
 def test_four_hundred_columns_stay_usable(tmp_path: Path) -> None:

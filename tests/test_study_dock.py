@@ -18,11 +18,11 @@ from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.clinical.field import Absent
 from napari_wsimil.clinical.schema import NO_FIELDS, named_schema
 from napari_wsimil.cohort.manifest import Patient, SlideRow
-from napari_wsimil.cohort.table_import.plan import ImportPlan
 from napari_wsimil.cohort.table_import.questions import FIELD, NOTHING
 from napari_wsimil.features.importers.base import Confirmed
 from napari_wsimil.features.matching import Survey
 from napari_wsimil.features.store import save_bag
+from napari_wsimil.gui.docks.study import import_dialog as study_import
 from napari_wsimil.gui.docks.study import toolbar as study_ask
 from napari_wsimil.gui.docks.study.dialogs import NewStudyDialog
 from napari_wsimil.gui.docks.study.import_dialog import ImportDialog
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from napari import Viewer
     from pytestqt.qtbot import QtBot
 
+    from napari_wsimil.cohort.table_import.plan import ImportPlan, InferredTable
     from napari_wsimil.gui.plugin import SlideDock, StudyDock
     from napari_wsimil.study.records import Held
 
@@ -254,15 +255,17 @@ class Gate:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.open, self.answers = threading.Event(), []
-        plain = ImportPlan.revised
+        plain = study_import.apply_answers
 
-        def revised(plan: ImportPlan, answers: dict[str, str]) -> ImportPlan:
+        def apply_answers(
+            inferred: InferredTable, answers: dict[str, str], *, strict: bool
+        ) -> ImportPlan:
             self.answers.append(answers)
             assert threading.current_thread() is not threading.main_thread()
             assert self.open.wait(30)
-            return plain(plan, answers)
+            return plain(inferred, answers, strict=strict)
 
-        monkeypatch.setattr(ImportPlan, "revised", revised)
+        monkeypatch.setattr(study_import, "apply_answers", apply_answers)
 
 
 def test_answers_are_worked_out_in_the_background_and_the_last_ones_count(
@@ -303,10 +306,10 @@ def test_a_dialog_that_is_closed_while_it_works_stays_as_it_was(
 def test_an_answer_that_cannot_be_is_told_and_the_plan_stays(
     dialog: ImportDialog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def revised(plan: ImportPlan, answers: dict[str, str]) -> ImportPlan:
+    def apply_answers(*_: object, **__: object) -> ImportPlan:
         raise RecordError("row 2: no such name")
 
-    monkeypatch.setattr(ImportPlan, "revised", revised)
+    monkeypatch.setattr(study_import, "apply_answers", apply_answers)
     plan = dialog.plan
     dialog.answer("NA", "missing")
     wait_until(lambda: not dialog.busy)
