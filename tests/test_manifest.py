@@ -11,7 +11,6 @@ from napari_wsimil.clinical.field import Absent, Field, Kind
 from napari_wsimil.clinical.schema import ClinicalSchema
 from napari_wsimil.cohort.manifest import Manifest, Split
 from napari_wsimil.cohort.manifest_file import read_manifest
-from napari_wsimil.cohort.table import RecordError
 
 SCHEMA = ClinicalSchema(
     name="trial",

@@ -11,10 +11,8 @@ Paths are relative to the CSV's folder. Values of a patient are repeated in each
 from __future__ import annotations
 
 import math
-import os
 import re
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_wsimil.clinical.errors import RecordError
@@ -22,11 +20,12 @@ from napari_wsimil.clinical.field import MARKERS
 from napari_wsimil.cohort.cell_text import may_be_nobody
 from napari_wsimil.cohort.endpoint import Endpoint
 from napari_wsimil.cohort.manifest import Manifest, Patient, SlideRow, Split
-from napari_wsimil.cohort.table import TableRow, TextTable, read_table, write_table
+from napari_wsimil.cohort.table import TableRow, TextTable, read_table
 from napari_wsimil.slides.geometry import PLAUSIBLE_MPP
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
+    from pathlib import Path
 
     from napari_wsimil.clinical.schema import ClinicalSchema, Record
 
@@ -86,18 +85,6 @@ def read_manifest(path: str | Path, schema: ClinicalSchema | None = None) -> Man
         _check_agreement(row, groups[patient.name][0], patient)
     patients = tuple(_merged(rows) for rows in groups.values())
     return Manifest(table.path, patients, schema, endpoint)
-
-
-def write_manifest(manifest: Manifest, path: str | Path) -> None:
-    """Write a cohort as CSV with relative paths."""
-    path = Path(path)
-    clinical = tuple(one.name for one in manifest.schema.fields) if manifest.schema else ()
-    rows = (
-        _cells(manifest.schema, case, case.slides[0], path)
-        for patient in manifest.patients
-        for case in patient.slide_cases
-    )
-    write_table(path, (*COLUMNS, *clinical), rows)
 
 
 def _renamed(table: TextTable) -> TextTable:
@@ -193,29 +180,6 @@ def _stated(patient: Patient) -> dict[str, object]:
 
 def _merged(rows: list[Patient]) -> Patient:
     return replace(rows[0], slides=tuple(slide for row in rows for slide in row.slides))
-
-
-def _cells(
-    schema: ClinicalSchema | None, patient: Patient, slide: SlideRow, path: Path
-) -> tuple[str, ...]:
-    clinical = schema.format(patient.record) if schema and patient.record else {}
-    return (
-        patient.person,
-        slide.slide,
-        _relative(slide.slide_path, path),
-        _relative(slide.feature_path, path),
-        "" if slide.mpp is None else repr(slide.mpp),
-        slide.feature_facts,
-        patient.split or "",
-        patient.label or "",
-        "" if patient.time is None else repr(patient.time),
-        "" if patient.event is None else str(int(patient.event)),
-        *clinical.values(),
-    )
-
-
-def _relative(target: Path | None, path: Path) -> str:
-    return "" if target is None else os.path.relpath(target, path.resolve().parent)
 
 
 def exported_endpoint(columns: Mapping[str, Collection[str]]) -> Endpoint | None:
