@@ -32,10 +32,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from _missing import RATES, ask, fill, hide, mean_tokens
+from napari_wsimil.training.missing import RATES, fill, hide, mean_tokens
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
+from napari_wsimil.explain.query import ask
 from napari_wsimil.models import create_model
+from napari_wsimil.progress import finish
 from napari_wsimil.synthetic.bags_clinical import (
     GROUPS,
     LESIONS,
@@ -44,9 +47,8 @@ from napari_wsimil.synthetic.bags_clinical import (
     Records,
     plant_records,
 )
-from napari_wsimil.training.evaluation import finish
+from napari_wsimil.training.config import recipe
 from napari_wsimil.training.fit import fit
-from napari_wsimil.training.recipes import recipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 from _study import Study, measured, study, trained
 
 from napari_wsimil.synthetic.bags import Lesions, map_auroc, plant, probe
-from napari_wsimil.training.recipes import recipe
+from napari_wsimil.training.config import recipe
 
 if TYPE_CHECKING:
     from napari_wsimil.models import MILModel

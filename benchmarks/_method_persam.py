@@ -37,10 +37,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from napari_wsimil.models import create_model
+from napari_wsimil.progress import finish
 from napari_wsimil.synthetic.bags_clinical import GROUPS, LESIONS, Recorded, Records, plant_records
-from napari_wsimil.training.evaluation import evaluate, finish
+from napari_wsimil.training.config import recipe
+from napari_wsimil.training.evaluation import evaluate
 from napari_wsimil.training.fit import fit
-from napari_wsimil.training.recipes import recipe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -32,7 +32,7 @@ from _personal import Edited, RecordOnly, classified, edited, trained
 
 from napari_wsimil.models import create_model
 from napari_wsimil.synthetic.bags_clinical import GROUPS, LESIONS, Records, plant_records
-from napari_wsimil.training.recipes import recipe
+from napari_wsimil.training.config import recipe
 from napari_wsimil.training.splits import folds as split
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from dataclasses import replace
 
 from _study import measured, study, trained
 
-from napari_wsimil.training.recipes import recipe
+from napari_wsimil.training.config import recipe
 
 TITLE = "Querent, slides with planted lesions"
 CLAIMS = (

@@ -33,12 +33,13 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from napari_wsimil.models.sasha import SASHA
+from napari_wsimil.progress import finish
 from napari_wsimil.synthetic.bags import Planted, map_auroc, probe
 from napari_wsimil.synthetic.bags_zoom import Zoom, plant_zoom
-from napari_wsimil.training.evaluation import Scores, evaluate, finish
+from napari_wsimil.training.config import recipe
+from napari_wsimil.training.evaluation import Scores, evaluate
 from napari_wsimil.training.fit import Epoch, fit
 from napari_wsimil.training.ppo import PolicyConfig, fit_policy
-from napari_wsimil.training.recipes import recipe
 from napari_wsimil.training.sasha import distill, fit_updater, warm_up
 
 if TYPE_CHECKING:

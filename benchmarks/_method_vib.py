@@ -35,14 +35,15 @@ from torch import nn
 
 from napari_wsimil.features.bag import take_patches
 from napari_wsimil.models import create_model
+from napari_wsimil.progress import finish
 from napari_wsimil.synthetic.bags import Planted, map_auroc, probe
 from napari_wsimil.synthetic.bags_pixels import Nuclei, PlantedPixels, plant_pixels
 from napari_wsimil.training.cases import Case
-from napari_wsimil.training.evaluation import evaluate, finish
+from napari_wsimil.training.config import recipe
+from napari_wsimil.training.evaluation import evaluate
 from napari_wsimil.training.finetune import CONFIG, EndToEnd, encode, finetune
 from napari_wsimil.training.finetune_data import SmallCNN, pixel_case
 from napari_wsimil.training.fit import FitConfig, fit
-from napari_wsimil.training.recipes import recipe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,15 +14,16 @@ from napari_wsimil.features.bag import ClinicalTokens
 from napari_wsimil.training.evaluation import evaluate
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Iterable
 
     from numpy.typing import NDArray
     from torch import Tensor
 
     from napari_wsimil.features.bag import Bag
     from napari_wsimil.models.base import MILModel
+    from napari_wsimil.progress import Work
     from napari_wsimil.training.cases import Case
-    from napari_wsimil.training.evaluation import Scores, Step
+    from napari_wsimil.training.evaluation import Scores
 
 RATES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # shares of patients whose record is hidden
 
@@ -112,7 +113,7 @@ def ask(
     cases: Sequence[Case],
     groups: Sequence[int] | None = None,
     filling: Sequence[Tensor] | None = None,
-) -> Generator[Step, None, Answers]:
+) -> Work[Answers]:
     """Yield after every patient's slide, twice; return the answers with `groups` or without.
 
     A patient's answer does not depend on who else lacks a record: two passes serve every

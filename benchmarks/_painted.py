@@ -21,6 +21,7 @@ from napari_wsimil.features.encoders.factory import create_encoder
 from napari_wsimil.features.extraction import extract_features
 from napari_wsimil.features.store import is_finished, load_bag
 from napari_wsimil.models.record_encoder import RecordFormat
+from napari_wsimil.progress import finish
 from napari_wsimil.slides.patch_grid import make_grid
 from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.slides.tissue import find_tissue
@@ -29,7 +30,6 @@ from napari_wsimil.synthetic.cohort import load_recipe, write_patients, write_sl
 from napari_wsimil.synthetic.ground_truth import load_truth, patch_truth
 from napari_wsimil.synthetic.recipe import KINDS
 from napari_wsimil.training.cases import Case
-from napari_wsimil.training.evaluation import finish
 from napari_wsimil.training.splits import Fold
 from napari_wsimil.workflows.demo import RESOURCES, SCHEMA
 

@@ -9,7 +9,8 @@ import torch
 
 from napari_wsimil.explain.map_shift import movement
 from napari_wsimil.models.base import MILModel, MILOutput
-from napari_wsimil.training.evaluation import evaluate, finish
+from napari_wsimil.progress import finish
+from napari_wsimil.training.evaluation import evaluate
 from napari_wsimil.training.fit import fit
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from napari_wsimil.features.bag import Bag, ClinicalTokens
 from napari_wsimil.models.persam.incremental import prepare
 from napari_wsimil.models.persam.live import PersAMLive
 from napari_wsimil.models.persam.model import PersAM
-from napari_wsimil.training.evaluation import finish
+from napari_wsimil.progress import finish
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

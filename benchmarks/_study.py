@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from napari_wsimil.models import create_model
+from napari_wsimil.progress import finish
 from napari_wsimil.synthetic.bags import Lesions, Planted, map_auroc, plant, probe
-from napari_wsimil.training.evaluation import evaluate, finish
+from napari_wsimil.training.evaluation import evaluate
 from napari_wsimil.training.fit import fit
 
 if TYPE_CHECKING:

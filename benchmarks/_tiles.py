@@ -18,9 +18,9 @@ from skimage.io import imread
 
 from napari_wsimil.features.bag import Bag
 from napari_wsimil.features.extraction import extract_features
+from napari_wsimil.progress import finish
 from napari_wsimil.slides.patch_grid import PatchGrid
 from napari_wsimil.slides.slide import open_slide
-from napari_wsimil.training.evaluation import finish
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

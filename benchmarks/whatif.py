@@ -238,7 +238,7 @@ def alone(bench: Bench, repeats: int) -> dict[str, float]:
     """Return medians of the exact update and of a pass from embedded patches, and their error."""
     from napari_wsimil.models.persam.incremental import prepare as prepare_live
     from napari_wsimil.models.persam.live import PersAMLive
-    from napari_wsimil.training.evaluation import finish
+    from napari_wsimil.progress import finish
 
     loaded = bench.pane.model
     if loaded is None or not isinstance(loaded.model, PersAMLive):

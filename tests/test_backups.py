@@ -16,12 +16,12 @@ from studies import SCHEMA, as_version_2, as_wal, beside, damage, record, small_
 from napari_wsimil.cli.main import main
 from napari_wsimil.cohort.manifest import Patient
 from napari_wsimil.features.store import save_bag
+from napari_wsimil.progress import finish
 from napari_wsimil.study import backups
 from napari_wsimil.study.audit_log import Act
 from napari_wsimil.study.backups import Reason, list_backups
 from napari_wsimil.study.create_study import StudyError, create_study, open_study
 from napari_wsimil.study.restore import restore_study
-from napari_wsimil.training.evaluation import finish
 from napari_wsimil.workflows.share import share
 
 if TYPE_CHECKING:

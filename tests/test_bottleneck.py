@@ -12,11 +12,12 @@ import torch
 from napari_wsimil.features.bag import Bag, take_patches
 from napari_wsimil.models.base import ExplanationKind, MILOutput
 from napari_wsimil.models.vib import VIB
+from napari_wsimil.progress import finish
 from napari_wsimil.slides.patch_grid import PatchGrid
 from napari_wsimil.synthetic.bags import Lesions, map_auroc, plant, probe
-from napari_wsimil.training.evaluation import evaluate, finish
+from napari_wsimil.training.config import recipe
+from napari_wsimil.training.evaluation import evaluate
 from napari_wsimil.training.fit import fit
-from napari_wsimil.training.recipes import recipe
 
 N, D, C, K = 12, 5, 3, 4
 

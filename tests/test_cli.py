@@ -23,12 +23,12 @@ from napari_wsimil.cohort.manifest_file import read_manifest
 from napari_wsimil.features.encoders.factory import create_encoder
 from napari_wsimil.features.extraction import extract_features
 from napari_wsimil.features.store import load_bag, save_bag
+from napari_wsimil.progress import finish
 from napari_wsimil.slides.patch_grid import make_grid
 from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.slides.tissue import find_tissue
 from napari_wsimil.synthetic import SlideRecipe, write_phantom
 from napari_wsimil.training.dataset import read_cohort
-from napari_wsimil.training.evaluation import finish
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,14 +17,14 @@ from napari_wsimil.features.extraction import extract_features
 from napari_wsimil.features.store import load_bag, save_bag
 from napari_wsimil.features.subpatches import FineFeatures
 from napari_wsimil.models import model_class
+from napari_wsimil.progress import finish
 from napari_wsimil.slides.patch_grid import make_grid
 from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.slides.tissue import find_tissue
 from napari_wsimil.synthetic import SlideRecipe, write_phantom
+from napari_wsimil.training.config import RunConfig
 from napari_wsimil.training.dataset import BagFiles
-from napari_wsimil.training.evaluation import finish
 from napari_wsimil.training.subpatch_provider import SIDE, CloserLook, closer_for, cost_of
-from napari_wsimil.training.train import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,8 +92,15 @@ def test_only_models_that_need_it_look_closer() -> None:
 
 def test_the_cost_counts_every_patch_of_every_slide(study: Path) -> None:
     manifest = read_manifest(study / "cohort.csv")
-    plan = Plan(model="sasha", options={"budget": 0.5}, features=study)
-    cost = cost_of(manifest, plan, CloserLook())
+    config = RunConfig(
+        cohort=study / "cohort.csv",
+        out=study / "sasha.safetensors",
+        model="sasha",
+        options={"budget": 0.5},
+        features=study,
+        threads=1,
+    )
+    cost = cost_of(manifest, config, CloserLook())
     assert cost.hours > 0
     looked = 2 * SIDE**2  # half of three patches, rounded up
     assert cost.share == pytest.approx((PATCHES + looked) / (PATCHES * SIDE**2))

@@ -22,6 +22,7 @@ from napari_wsimil.features.store import is_finished, load_bag
 from napari_wsimil.features.subpatches import with_finer
 from napari_wsimil.gui.startup import Opening
 from napari_wsimil.models.base import Need
+from napari_wsimil.progress import finish
 from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.study.audit_log import Act
 from napari_wsimil.study.create_study import open_study
@@ -30,7 +31,6 @@ from napari_wsimil.synthetic.clinical import DECIDING
 from napari_wsimil.synthetic.cohort import write_patients, write_slides
 from napari_wsimil.training.checkpoint import load_checkpoint
 from napari_wsimil.training.dataset import read_cohort
-from napari_wsimil.training.evaluation import finish
 from napari_wsimil.workflows import demo
 
 if TYPE_CHECKING:

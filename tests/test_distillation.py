@@ -13,8 +13,9 @@ from napari_wsimil.features.bag import Bag, ClinicalTokens
 from napari_wsimil.models.base import ExplanationKind, MILOutput
 from napari_wsimil.models.bd import BD, divergence
 from napari_wsimil.models.losses import criterion
+from napari_wsimil.progress import finish
 from napari_wsimil.synthetic.bags_clinical import GROUPS, Records, plant_records
-from napari_wsimil.training.evaluation import evaluate, finish
+from napari_wsimil.training.evaluation import evaluate
 from napari_wsimil.training.fit import FitConfig, fit
 
 if TYPE_CHECKING:

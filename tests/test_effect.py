@@ -20,9 +20,9 @@ from napari_wsimil.features.store import save_bag
 from napari_wsimil.models import create_model
 from napari_wsimil.models.base import Explanation, ExplanationKind, MILModel, MILOutput
 from napari_wsimil.models.card import Card
+from napari_wsimil.progress import finish
 from napari_wsimil.slides.patch_grid import PatchGrid
 from napari_wsimil.training.checkpoint import save_checkpoint
-from napari_wsimil.training.evaluation import finish
 
 if TYPE_CHECKING:
     from pathlib import Path

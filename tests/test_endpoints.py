@@ -19,10 +19,12 @@ from napari_wsimil.cohort.manifest_file import read_manifest
 from napari_wsimil.cohort.table_formats import open_table
 from napari_wsimil.gui.docks.study.cohort_view import CohortView, Said
 from napari_wsimil.gui.text import study_facts
+from napari_wsimil.progress import finish
 from napari_wsimil.study.create_study import create_study, open_study
-from napari_wsimil.study.import_table import export_table, write_plan
-from napari_wsimil.training.evaluation import finish
-from napari_wsimil.training.run import checked_run, cohort_of, split_of
+from napari_wsimil.study.import_table import export_table, plan_for, write_plan
+from napari_wsimil.training.config import checked_run
+from napari_wsimil.training.dataset import cohort_of
+from napari_wsimil.training.splits import split_of
 from napari_wsimil.workflows.share import share
 
 if TYPE_CHECKING:

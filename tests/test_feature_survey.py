@@ -19,11 +19,11 @@ from napari_wsimil.cohort.manifest_file import read_manifest
 from napari_wsimil.features.checks import Verdict
 from napari_wsimil.features.importers.base import Confirmed, Tool
 from napari_wsimil.features.matching import Survey, survey_features
+from napari_wsimil.progress import finish
 from napari_wsimil.study.audit_entry import Act
 from napari_wsimil.study.create_study import create_study, open_study
 from napari_wsimil.study.pseudonyms import Key
 from napari_wsimil.training.dataset import bag_of_slide
-from napari_wsimil.training.evaluation import finish
 from napari_wsimil.workflows.link_features import links_of, survey_study
 
 if TYPE_CHECKING:

@@ -17,10 +17,10 @@ from torch import nn
 
 from napari_wsimil.features.encoders.base import IMAGENET_MEAN, IMAGENET_STD
 from napari_wsimil.models.abmil import ABMIL
+from napari_wsimil.progress import finish
 from napari_wsimil.slides.patch_grid import PatchGrid
 from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.synthetic.bags_pixels import Nuclei, PlantedPixels, plant_pixels
-from napari_wsimil.training.evaluation import finish
 from napari_wsimil.training.finetune import CONFIG, EndToEnd, augmented, encode, finetune, identity
 from napari_wsimil.training.finetune_data import (
     PixelSlide,
@@ -180,7 +180,7 @@ def test_a_training_that_is_stopped_keeps_the_last_whole_epoch(
     for event in work:
         if isinstance(event, Epoch):
             kept = weights(model)
-        elif event.stage == "epoch 3" and event.done == 4:
+        elif event.text == "epoch 3" and event.done == 4:
             assert changed(kept, model)
             break
     work.close()

@@ -12,9 +12,10 @@ import torch
 from napari_wsimil.features.bag import Bag, ClinicalTokens, take_patches
 from napari_wsimil.models import MILModel, create_model
 from napari_wsimil.models.pooling_baselines import MeanPool
+from napari_wsimil.progress import Progress, finish
 from napari_wsimil.slides.patch_grid import PatchGrid
 from napari_wsimil.training.cases import Case, check_cases, draw_patches
-from napari_wsimil.training.evaluation import Step, evaluate, finish
+from napari_wsimil.training.evaluation import evaluate
 from napari_wsimil.training.fit import Epoch, FitConfig, TrainingError, fit, rate
 
 if TYPE_CHECKING:
@@ -86,10 +87,10 @@ def test_there_is_a_step_after_every_case_of_both_sets(
     train: list[Case], validation: list[Case]
 ) -> None:
     events = list(fit(make_model(), train, validation, replace(QUICK, epochs=1)))
-    steps = [e for e in events if isinstance(e, Step)]
-    assert [s.done for s in steps if s.stage == "standardize"] == list(range(1, 9))
-    assert [s.done for s in steps if s.stage == "epoch 1"] == list(range(1, 9))
-    assert sum(s.stage == "validate 1" for s in steps) >= len(validation)
+    steps = [e for e in events if isinstance(e, Progress)]
+    assert [s.done for s in steps if s.text == "standardize"] == list(range(1, 9))
+    assert [s.done for s in steps if s.text == "epoch 1"] == list(range(1, 9))
+    assert sum(s.text == "validate 1" for s in steps) >= len(validation)
     assert all(s.done <= s.total for s in steps)
 
 
@@ -212,7 +213,7 @@ def test_the_first_loss_that_is_no_number_stops_it_and_the_last_good_weights_sta
     model = make_model()
     object.__setattr__(model, "loss", Exploding(model, at=12))
     work = fit(model, train, [], QUICK)
-    assert next(event for event in work if isinstance(event, Epoch)).number == 1
+    assert next(event for event in work if isinstance(event, Epoch)).done == 1
     after_first = weights(model)
     with pytest.raises(
         TrainingError, match=r'patient "patient \d" became nan in epoch 2.*0.003.*were kept'

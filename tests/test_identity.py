@@ -17,14 +17,17 @@ from napari_wsimil.cli.main import main
 from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.cohort.manifest import SlideRow
 from napari_wsimil.features.store import save_bag
+from napari_wsimil.progress import finish
 from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.study.create_study import open_study
 from napari_wsimil.synthetic import SlideRecipe, write_phantom
 from napari_wsimil.training.checkpoint import load_checkpoint
-from napari_wsimil.training.evaluation import Scores, finish
+from napari_wsimil.training.config import checked_run, read_run
+from napari_wsimil.training.dataset import cohort_of
+from napari_wsimil.training.evaluation import Scores, bounds
 from napari_wsimil.training.identity import slide_key
-from napari_wsimil.training.results import bounds
-from napari_wsimil.training.run import checked_run, cohort_of, read_run, split_of, train_run
+from napari_wsimil.training.splits import split_of
+from napari_wsimil.training.train import train_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,7 +14,7 @@ from napari_wsimil.models.persam import incremental as module
 from napari_wsimil.models.persam.incremental import Live, prepare
 from napari_wsimil.models.persam.incremental_layer import attend
 from napari_wsimil.models.persam.live import PersAMLive
-from napari_wsimil.training.evaluation import finish
+from napari_wsimil.progress import finish
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -15,9 +15,9 @@ from napari_wsimil.models import longmil as module
 from napari_wsimil.models.base import ExplanationKind, MILOutput
 from napari_wsimil.models.layers.positions import lattice_cells
 from napari_wsimil.models.longmil import Layer, LongMIL, global_attention
+from napari_wsimil.progress import finish
 from napari_wsimil.slides.patch_grid import PatchGrid
 from napari_wsimil.synthetic.bags import Lesions, plant
-from napari_wsimil.training.evaluation import finish
 from napari_wsimil.training.fit import FitConfig, fit
 
 D, C, H, HEADS, RADIUS = 5, 3, 16, 2, 2

@@ -11,8 +11,9 @@ from _missing import Answers, ask, fill, hide, mean_tokens
 
 from napari_wsimil.features.bag import Bag, ClinicalTokens
 from napari_wsimil.models.base import MILModel, MILOutput
+from napari_wsimil.progress import finish
 from napari_wsimil.training.cases import Case
-from napari_wsimil.training.evaluation import Scores, finish
+from napari_wsimil.training.evaluation import Scores
 
 WIDTHS = (2, 3)
 
@@ -129,7 +130,7 @@ def test_what_is_hidden_can_be_filled() -> None:
 
 def test_asking_tells_how_far_it_is() -> None:
     steps = list(ask(ByRecord(feature_dim=4, classes=2), [make_case("a", True, True)]))
-    assert [(s.stage, s.done, s.total) for s in steps] == [
+    assert [(s.text, s.done, s.total) for s in steps] == [
         ("as recorded", 0, 1),
         ("as recorded", 1, 1),
         ("with groups hidden", 0, 1),

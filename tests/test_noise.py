@@ -25,7 +25,7 @@ from napari_wsimil.features.bag import take_patches
 from napari_wsimil.models import create_model
 from napari_wsimil.models.persam import model as bags
 from napari_wsimil.models.persam.model import PersAM
-from napari_wsimil.training.evaluation import finish
+from napari_wsimil.progress import finish
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -27,24 +27,17 @@ from napari_wsimil.features.importers.base import Confirmed
 from napari_wsimil.features.importers.open import is_features, open_bag, open_confirmed, read_stated
 from napari_wsimil.features.matching import feature_files
 from napari_wsimil.features.store import BagFile, Provenance, is_finished, load_bag, save_bag
+from napari_wsimil.progress import finish
 from napari_wsimil.slides.readers.open_reader import open_reader
 from napari_wsimil.study.create_study import create_study, open_study, study_of_folder
 from napari_wsimil.study.pseudonyms import read_key
 from napari_wsimil.training.checkpoint import check_target, load_checkpoint, save_checkpoint
-from napari_wsimil.training.dataset import as_predicted, bag_of_slide, feature_path, read_cohort
-from napari_wsimil.training.evaluation import finish
+from napari_wsimil.training.config import RunConfig, checked_run, read_run, write_run
+from napari_wsimil.training.dataset import bag_of_slide, feature_path, open_cohort, read_cohort
 from napari_wsimil.training.fit import FitConfig
+from napari_wsimil.training.identity import encoder_of
 from napari_wsimil.training.import_weights import read_release
-from napari_wsimil.training.plan import Plan
-from napari_wsimil.training.run import (
-    RunConfig,
-    encoder_of,
-    open_cohort,
-    read_run,
-    train_run,
-    write_run,
-)
-from napari_wsimil.training.train import train_cohort
+from napari_wsimil.training.train import train_run
 from napari_wsimil.workflows.share import left_out, save_scrubbed
 
 if TYPE_CHECKING:
@@ -145,13 +138,13 @@ def test_runs_and_cohorts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert trained.path == tmp_path / "model.safetensors"
     cohort = open_cohort(manifest.name)
     assert cohort.patients == read_cohort(manifest.name, None).patients
-    assert as_predicted(manifest.name, cohort) is cohort
     row = cohort.patients[0].slides[0]
     assert len(bag_of_slide(row, "features")) > 0
     assert feature_path(SlideRow("s1"), "features") == Path("features/s1.h5")
     assert encoder_of(cohort, "features") == bag_of_slide(row, None).encoder
-    plan = Plan(model="abmil", options={"width": 8}, fit=FitConfig(epochs=1))
-    again = finish(train_cohort(cohort, "again.safetensors", plan))
+    values = dict(config) | {"cohort": manifest.name, "out": "again.safetensors"}
+    again = finish(train_run(checked_run(values), cohort))
+    assert again.path == tmp_path / "again.safetensors"
     assert again.card.model == "abmil"
 
 

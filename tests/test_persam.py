@@ -14,11 +14,11 @@ from sklearn.metrics import roc_auc_score
 from napari_wsimil.features.bag import Bag, ClinicalTokens
 from napari_wsimil.models.persam.live import OneLayer, PersAMLive
 from napari_wsimil.models.persam.model import BAG, PersAM, in_bags, shuffled
+from napari_wsimil.progress import finish
 from napari_wsimil.synthetic.bags import planted_grid
 from napari_wsimil.synthetic.bags_clinical import GROUPS, LESIONS, Records, plant_records
-from napari_wsimil.training.evaluation import finish
+from napari_wsimil.training.config import recipe
 from napari_wsimil.training.fit import fit
-from napari_wsimil.training.recipes import recipe
 
 if TYPE_CHECKING:
     from napari_wsimil.models.base import MILOutput

@@ -13,10 +13,10 @@ from napari_wsimil.features.checks import Verdict
 from napari_wsimil.features.importers.base import Confirmed
 from napari_wsimil.features.importers.open import open_bag, open_confirmed, read_stated
 from napari_wsimil.features.report import Passport, passport
+from napari_wsimil.progress import finish
 from napari_wsimil.slides.patch_grid import make_grid
 from napari_wsimil.slides.slide import Slide, open_slide
 from napari_wsimil.slides.tissue import find_tissue
-from napari_wsimil.training.evaluation import finish
 from napari_wsimil.workflows.load_features import features_job
 
 if TYPE_CHECKING:

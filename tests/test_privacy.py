@@ -24,11 +24,11 @@ from napari_wsimil.clinical.field import Kind
 from napari_wsimil.cohort.manifest import Patient, SlideRow, Split
 from napari_wsimil.features.importers.open import open_bag
 from napari_wsimil.features.store import save_bag
+from napari_wsimil.progress import finish
 from napari_wsimil.study.audit_log import Act
 from napari_wsimil.study.create_study import Study, StudyError, create_study, open_study
 from napari_wsimil.study.import_table import write_plan
 from napari_wsimil.study.pseudonyms import Key, default_key, read_key
-from napari_wsimil.training.evaluation import finish
 from napari_wsimil.workflows.erase_patient import forget
 from napari_wsimil.workflows.share import share
 

@@ -13,6 +13,7 @@ from napari_wsimil.features.bag import Bag, take_patches
 from napari_wsimil.models.layers.regions import partition
 from napari_wsimil.models.layers.standardize import Moments
 from napari_wsimil.models.querent import Querent
+from napari_wsimil.progress import finish
 from napari_wsimil.synthetic.bags import (
     Lesions,
     map_auroc,
@@ -21,9 +22,8 @@ from napari_wsimil.synthetic.bags import (
     probe,
     tissue_cells,
 )
-from napari_wsimil.training.evaluation import finish
+from napari_wsimil.training.config import recipe
 from napari_wsimil.training.fit import fit
-from napari_wsimil.training.recipes import recipe
 
 if TYPE_CHECKING:
     from napari_wsimil.models.base import Explanation

@@ -25,14 +25,15 @@ from napari_wsimil.features.store import load_bag, save_bag
 from napari_wsimil.models import MODELS
 from napari_wsimil.models.card import Card
 from napari_wsimil.models.record_encoder import RecordFormat
+from napari_wsimil.progress import finish
 from napari_wsimil.slides.patch_grid import PatchGrid
+from napari_wsimil.training.cases import loss_of
 from napari_wsimil.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from napari_wsimil.training.config import RunConfig
 from napari_wsimil.training.dataset import BagFiles, read_cohort
 from napari_wsimil.training.evaluate import assess
-from napari_wsimil.training.evaluation import finish
-from napari_wsimil.training.joint_loss import loss_of
 from napari_wsimil.training.options import options_of, parsed_options
-from napari_wsimil.training.train import Plan, train_cohort
+from napari_wsimil.training.train import train_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,6 +99,10 @@ def train_command(folder: Path, out: Path, model: str = "persam-live") -> list[s
         *("train", str(folder / "cohort.csv"), "-o", str(out), *schema),
         *("--model", model, "--option", "width=16", "--epochs", "2"),
     ]
+
+
+def quick_run(study: Path, out: Path) -> RunConfig:
+    return RunConfig(cohort=study / "cohort.csv", out=out, model="abmil", threads=1)
 
 
 def changed(study: Path, target: Path, **columns: str | None) -> Path:
@@ -394,7 +399,7 @@ def test_where_no_checkpoint_can_be_written_nothing_is_trained(
     study: Path, tmp_path: Path, name: str, said: str
 ) -> None:
     (tmp_path / "folder.safetensors").mkdir()
-    work = train_cohort(read_manifest(study / "cohort.csv"), tmp_path / name, Plan("abmil"))
+    work = train_run(quick_run(study, tmp_path / name))
     with pytest.raises(CheckpointError, match=said):
         next(work)
 
@@ -402,7 +407,7 @@ def test_where_no_checkpoint_can_be_written_nothing_is_trained(
 def test_asking_whether_a_file_can_be_written_leaves_it(study: Path, tmp_path: Path) -> None:
     target = tmp_path / "model.safetensors"
     target.write_bytes(b"old")
-    next(train_cohort(read_manifest(study / "cohort.csv"), target, Plan("abmil")))
+    next(train_run(quick_run(study, target)))
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
 
 

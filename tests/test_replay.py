@@ -21,8 +21,8 @@ from napari_wsimil.models.sasha import SASHA
 from napari_wsimil.models.sasha.model import policy_map
 from napari_wsimil.models.sasha.protocol import Explorer
 from napari_wsimil.models.sasha.trajectory import Look, Trajectory
+from napari_wsimil.progress import finish
 from napari_wsimil.slides.patch_grid import PatchGrid
-from napari_wsimil.training.evaluation import finish
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,7 +11,7 @@ from napari_wsimil.explain.baseline_variability import noise
 from napari_wsimil.explain.counterfactual import main_movement
 from napari_wsimil.explain.counterfactual_cohort import Row, rerun
 from napari_wsimil.explain.predict import predict_patient
-from napari_wsimil.training.evaluation import finish
+from napari_wsimil.progress import finish
 
 if TYPE_CHECKING:
     from napari_wsimil.clinical.schema import Record

@@ -19,23 +19,18 @@ from napari_wsimil.cli.main import main
 from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.cohort.class_folder import read_folder
 from napari_wsimil.models import MODELS
+from napari_wsimil.progress import finish
 from napari_wsimil.training import dataset as cohort
 from napari_wsimil.training.checkpoint import CheckpointError, load_checkpoint
-from napari_wsimil.training.evaluation import evaluate, finish
+from napari_wsimil.training.config import RunConfig, checked_run, read_run, settings_of, write_run
+from napari_wsimil.training.dataset import cohort_of
+from napari_wsimil.training.evaluation import evaluate
 from napari_wsimil.training.fit import Epoch, FitConfig, TrainingError
 from napari_wsimil.training.metrics import confusion, metrics, roc_curves
-from napari_wsimil.training.options import check_options, options_of, settings_of
-from napari_wsimil.training.run import (
-    RunConfig,
-    checked_run,
-    cohort_of,
-    read_run,
-    split_of,
-    train_run,
-    write_run,
-)
+from napari_wsimil.training.options import check_options, options_of
+from napari_wsimil.training.splits import split_of
 from napari_wsimil.training.tasks import Outcome, Task
-from napari_wsimil.training.train import Prepared
+from napari_wsimil.training.train import Prepared, train_run
 
 if TYPE_CHECKING:
     from napari_wsimil.training.train import Trained
@@ -303,7 +298,7 @@ def test_epochs_tell_the_mean_of_what_a_model_says_of_itself(config: RunConfig) 
                 told = [model.eval()(bag).scalars["mean selection"] for bag in bags]
             assert event.scalars["mean selection"] == pytest.approx(np.mean(told))
             assert event.scalars["kept"] == 5
-            assert (event.stage, event.total) == ("fit", 3)
+            assert (event.text, event.total) == ("fit", 3)
 
 
 # kept

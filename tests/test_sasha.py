@@ -19,10 +19,11 @@ from napari_wsimil.models.sasha.environment import Environment, looks
 from napari_wsimil.models.sasha.model import policy_map
 from napari_wsimil.models.sasha.trajectory import Look, Trajectory
 from napari_wsimil.models.sasha.updater import StateUpdater
+from napari_wsimil.progress import finish
 from napari_wsimil.synthetic.bags import map_auroc, probe
 from napari_wsimil.synthetic.bags_zoom import Zoom, plant_zoom
 from napari_wsimil.training.cases import Case
-from napari_wsimil.training.evaluation import Step, evaluate, finish
+from napari_wsimil.training.evaluation import evaluate
 from napari_wsimil.training.fit import Epoch, FitConfig, TrainingError, fit
 from napari_wsimil.training.ppo import (
     Critic,
@@ -32,7 +33,6 @@ from napari_wsimil.training.ppo import (
     advantages,
     fit_policy,
 )
-from napari_wsimil.training.recipes import trainer
 from napari_wsimil.training.sasha import (
     UPDATER_EPOCHS,
     WARM_UP,
@@ -44,11 +44,12 @@ from napari_wsimil.training.sasha import (
     training_cost,
     warm_up,
 )
+from napari_wsimil.training.train import trainer
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     from torch import Tensor
+
+    from napari_wsimil.progress import Work
 
 N, K, D, C, M = 40, 4, 6, 3, 3
 
@@ -567,7 +568,7 @@ def test_slides_of_all_classes_but_the_negative_one_teach_the_actor(
 
 
 def test_a_stage_that_is_closed_or_diverges_leaves_its_last_whole_epoch(model: SASHA) -> None:
-    def whole_epoch() -> tuple[Generator[Step | Epoch, None, Epoch], dict[str, Tensor]]:
+    def whole_epoch() -> tuple[Work[Epoch], dict[str, Tensor]]:
         work = fit_updater(model, make_readings(), 0, epochs=3)
         next(event for event in work if isinstance(event, Epoch))
         after = {name: value.clone() for name, value in model.updater.state_dict().items()}
@@ -620,7 +621,7 @@ def test_epochs_tell_their_stage_and_how_many_it_has() -> None:
     cases = [Case(f"p{k}", (make_bag(12, k),), k % 2) for k in range(4)]
     config = FitConfig(epochs=2, drop=0)
     events = list(train_sasha(model, cases[:2], cases[2:], config))
-    told = [(e.stage, e.total, e.number) for e in events if isinstance(e, Epoch)]
+    told = [(e.text, e.total, e.done) for e in events if isinstance(e, Epoch)]
     assert told == [
         *(("hafed", 2, k) for k in (1, 2)),
         *(("updater", UPDATER_EPOCHS, k) for k in range(1, UPDATER_EPOCHS + 1)),
@@ -660,7 +661,7 @@ def test_three_stages_learn_to_look_where_the_lesions_are() -> None:
     model = SASHA(feature_dim=16, classes=2, attention_dim=16, branches=2)
     config = FitConfig(epochs=15, accumulate=2, drop=0.0, noise=0.3)
     stages = list(trainer("sasha")(model, [one.case for one in train], [], config))
-    named = {step.stage.split()[0] for step in stages if hasattr(step, "stage")}
+    named = {step.text.split()[0] for step in stages}
     assert named >= {"epoch", "distill", "updater", "actor", "policy"}
     full = finish(evaluate(model.hafed().eval(), [one.case for one in test])).metrics()
     part = finish(evaluate(model, [one.case for one in test])).metrics()

@@ -12,7 +12,7 @@ from napari_wsimil.explain.map_shift import movement
 from napari_wsimil.explain.predict import predict, with_record
 from napari_wsimil.explain.sensitivity import FieldEffect, ranked, sweep
 from napari_wsimil.models.persam.incremental import prepare
-from napari_wsimil.training.evaluation import finish
+from napari_wsimil.progress import finish
 
 COHORT = make_cohort()
 RECORD = COHORT[5]

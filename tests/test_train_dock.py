@@ -25,8 +25,9 @@ from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.study.create_study import Unit, create_study, open_study
 from napari_wsimil.training import dataset as cohort_module
 from napari_wsimil.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from napari_wsimil.training.options import options_of, settings_of
-from napari_wsimil.training.run import read_run, train_run
+from napari_wsimil.training.config import read_run, settings_of
+from napari_wsimil.training.options import options_of
+from napari_wsimil.training.train import train_run
 from napari_wsimil.workflows.pipeline import Step
 from napari_wsimil.workflows.training import TrainingStep, train_job
 
@@ -347,7 +348,7 @@ def test_curves_have_stages_terms_metrics_and_what_the_model_tells(ready: Dock) 
     ready.idle()
     curves = ready.train.progress.curves
     first = curves.epochs[0]
-    curves.epochs += [replace(first, stage="policy", number=k, scalars={}) for k in (1, 2, 3)]
+    curves.epochs += [replace(first, text="policy", done=k, scalars={}) for k in (1, 2, 3)]
     curves.refresh()
     loss, metrics, small, large = curves.figure.axes
     assert {"train loss", "class", "information", "validation loss"} <= labels(loss)

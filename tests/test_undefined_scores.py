@@ -14,16 +14,18 @@ from cohorts import make_bag
 from napari_wsimil.cli.main import main
 from napari_wsimil.clinical.schema import NO_FIELDS
 from napari_wsimil.features.store import save_bag
+from napari_wsimil.progress import finish
 from napari_wsimil.study.create_study import create_study, open_study
 from napari_wsimil.training.cases import FollowUp
 from napari_wsimil.training.checkpoint import load_checkpoint
-from napari_wsimil.training.evaluation import Scores, finish
-from napari_wsimil.training.gaps import gaps
+from napari_wsimil.training.config import checked_run
+from napari_wsimil.training.dataset import cohort_of
+from napari_wsimil.training.evaluation import Scores, bounds
 from napari_wsimil.training.metrics import intervals
 from napari_wsimil.training.missingness import missingness
-from napari_wsimil.training.results import bounds
-from napari_wsimil.training.run import checked_run, cohort_of, gaps_of, split_of, train_run
+from napari_wsimil.training.splits import gaps, gaps_of, split_of
 from napari_wsimil.training.tasks import Task
+from napari_wsimil.training.train import train_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -53,7 +53,7 @@ def follow(work: Generator[object, None, Result], title: str) -> Result:
     """Return the result of long work, its progress drawn on stderr.
 
     The work yields its share done as a float, or objects with `done` and `total` (and
-    `stage`, what it is doing); anything else is passed over.
+    `text`, what it is doing); anything else is passed over.
     """
     columns = (
         TextColumn("{task.description}"),
@@ -99,7 +99,7 @@ def _progress(step: object) -> tuple[str, float | None]:
     if isinstance(step, float):
         return "", step
     done, total = getattr(step, "done", None), getattr(step, "total", None)
-    stage = getattr(step, "stage", "")
+    stage = getattr(step, "text", "") or getattr(step, "stage", "")
     return f": {stage}" if stage else "", done / total if done is not None and total else None
 
 

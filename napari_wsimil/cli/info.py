@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from napari_wsimil.features.importers.base import SUFFIXES
 from napari_wsimil.models import MODELS, model_class
+from napari_wsimil.training.config import recipe
 from napari_wsimil.training.import_weights import release_notes
 from napari_wsimil.training.import_weights_names import WHOLE
-from napari_wsimil.training.options import options_of
-from napari_wsimil.training.plan import reads_records
-from napari_wsimil.training.recipes import recipe
+from napari_wsimil.training.options import options_of, reads_records
 from napari_wsimil.training.tasks import Task
 
 if TYPE_CHECKING:

@@ -218,7 +218,8 @@ def train(
     """
     from napari_wsimil.cli.info import metric_facts
     from napari_wsimil.cli.train import prepare, run_of
-    from napari_wsimil.training.run import train_run, write_run
+    from napari_wsimil.training.config import write_run
+    from napari_wsimil.training.train import train_run
 
     given = {
         "cohort": manifest,
@@ -240,10 +241,10 @@ def train(
         "mixed_scales": mixed_scales or None,
     }
     run = run_of(config, given)
-    prepare(run, given)
+    cohort = prepare(run, given)
     if save_config is not None:
         write_run(save_config, run)
-    trained = follow(train_run(run), "training")
+    trained = follow(train_run(run, cohort), "training")
     card = trained.card
     warn([*card.notes, *trained.remarks, *filter(None, (trained.unnoted,))])
     facts = {"checkpoint": run.out, "model": card.model}
@@ -294,15 +295,14 @@ def evaluate(
     from napari_wsimil.cli.info import interval_facts
     from napari_wsimil.cli.predictions import keep_evaluated, records_of
     from napari_wsimil.training.checkpoint import load_checkpoint
-    from napari_wsimil.training.dataset import as_predicted, read_cohort
+    from napari_wsimil.training.dataset import open_cohort
     from napari_wsimil.training.evaluate import assess
     from napari_wsimil.training.subpatch_provider import closer_for
 
     model, card = load_checkpoint(checkpoint)
     check_weights(card.model, weights)
     records = records_of(manifest)
-    cohort = read_cohort(manifest, card.record.clinical if card.record else None)
-    cohort = as_predicted(manifest, cohort)
+    cohort = open_cohort(manifest, card.record.clinical if card.record else None)
     closer = closer_for(type(model), weights)
     work = assess(model, card, cohort, features, split, draws, closer, mixed_scales)
     found = follow(work, "evaluating")

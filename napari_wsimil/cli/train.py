@@ -8,23 +8,19 @@ import torch
 
 from napari_wsimil.cli.console import check_folds, check_time_unit, check_weights, remark, warn
 from napari_wsimil.cli.slides import Patches, extract_missing
-from napari_wsimil.training.options import fit_config, parsed_options
-from napari_wsimil.training.run import (
-    RunConfig,
-    checked_run,
-    cohort_of,
-    gaps_of,
-    plan_of,
-    read_run,
-    split_of,
-)
-from napari_wsimil.training.splits import FoldRule
-from napari_wsimil.training.subpatch_provider import CloserLook, cost_of
+from napari_wsimil.models import model_class
+from napari_wsimil.training.config import FoldRule, RunConfig, checked_run, fit_config, read_run
+from napari_wsimil.training.dataset import cohort_of
+from napari_wsimil.training.options import parsed_options
+from napari_wsimil.training.splits import gaps_of, split_of
+from napari_wsimil.training.subpatch_provider import closer_for, cost_of
 from napari_wsimil.training.tasks import Task, lacking_outcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from napari_wsimil.cohort.manifest import Manifest
 
 _DEFAULT_MODEL = "acmil"
 _FIT = ("epochs", "lr", "accumulate", "seed")
@@ -68,8 +64,8 @@ def _run(chosen: dict[str, Any]) -> RunConfig:
     )
 
 
-def prepare(run: RunConfig, given: Mapping[str, Any]) -> None:
-    """Extract what features of the run's cohort are missing, and tell what a closer look costs.
+def prepare(run: RunConfig, given: Mapping[str, Any]) -> Manifest:
+    """Extract missing features of a run's cohort, print what training costs; return the cohort.
 
     Raises
     ------
@@ -77,15 +73,17 @@ def prepare(run: RunConfig, given: Mapping[str, Any]) -> None:
         If the model cannot do the task, folds are given for a cohort with a split, or the
         training cases are of one class or without any event.
     """
-    cohort, plan = cohort_of(run), plan_of(run)
-    check_folds(cohort, plan.task, folds=given["folds"], fold=given["fold"])
+    cohort = cohort_of(run)
+    check_folds(cohort, run.task, folds=given["folds"], fold=given["fold"])
     fold = split_of(run, cohort)
     warn(gaps_of(run, cohort, fold))
-    if lacking := lacking_outcome(plan.task, cohort):
+    if lacking := lacking_outcome(run.task, cohort):
         remark(lacking)
-    extract_missing(cohort, run.features, Patches(), plan.task)
-    if isinstance(plan.closer, CloserLook):
-        remark(str(cost_of(cohort, plan, plan.closer)))
+    extract_missing(cohort, run.features, Patches(), run.task)
+    closer = closer_for(model_class(run.model), run.encoder_weights)
+    if closer is not None:
+        remark(str(cost_of(cohort, run, closer)))
+    return cohort
 
 
 def _spelled(name: str) -> str:

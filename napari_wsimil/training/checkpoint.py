@@ -16,9 +16,7 @@ from safetensors.torch import save
 
 from napari_wsimil.models import create_model
 from napari_wsimil.models.card import FORMAT, Card
-from napari_wsimil.training.gaps import gaps
 from napari_wsimil.training.import_weights import with_release_notes
-from napari_wsimil.training.tasks import Task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,13 +28,9 @@ if TYPE_CHECKING:
     from napari_wsimil.training.fit import Epoch
 
 SUFFIX = ".safetensors"
-
 PICKLE_SUFFIXES = {".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin", ".joblib"}
-
 PICKLE_STARTS = (b"PK\x03\x04", *(b"\x80" + bytes([protocol]) for protocol in range(1, 6)))
-
 CARD = "card"  # its key in the header
-
 COUNTED = {"branches", "depth"}  # of what a model makes modules one by one, each with weights
 
 
@@ -217,8 +211,8 @@ class Unfinished:
         What is trained.
     card
         Of the model, as far as it is known before training.
-    unit
-        What cases are: "patients" or "slides".
+    undefined
+        Why a metric of the validation cases may have no value.
 
     Attributes
     ----------
@@ -228,10 +222,10 @@ class Unfinished:
         Whose weights lie there; None before the first.
     """
 
-    def __init__(self, target: Path, model: MILModel, card: Card, unit: str = "patients") -> None:
+    def __init__(self, target: Path, model: MILModel, card: Card, undefined: str = "") -> None:
         self.path = target.with_name(f"{target.stem}.unfinished{SUFFIX}")
         self.epoch: Epoch | None = None
-        self._model, self._card, self._unit = model, card, unit
+        self._model, self._card, self._undefined = model, card, undefined
 
     def keep(self, epoch: Epoch, survival: Survival | None) -> None:
         """Write the weights of an epoch in place of those before; the card says of which.
@@ -244,13 +238,10 @@ class Unfinished:
         told = f"{self._card.data}; {title(epoch)}, training not finished"
         metrics = {f"validation {name}": value for name, value in epoch.validation.items()}
         missing = [name for name, value in metrics.items() if math.isnan(value)]
-        chosen = {"validation": self._card.parts.get("validation", {})}
-        lacking = gaps(chosen, Task(self._card.task), self._unit)
-        why = "; ".join(lacking) or f"no two validation {self._unit} can be compared"
         facts = {
             "data": told,
             "metrics": metrics | dict.fromkeys(missing),
-            "reasons": dict.fromkeys(missing, f"not defined: {why}"),
+            "reasons": dict.fromkeys(missing, f"not defined: {self._undefined}"),
             "survival": survival,
         }
         save_checkpoint(self.path, self._model, self._card.model_copy(update=facts))
@@ -265,5 +256,5 @@ class Unfinished:
 
 def title(epoch: Epoch) -> str:
     """Return what an epoch is called: "epoch 3 of 40", with its stage where there are several."""
-    of = "" if epoch.stage == "fit" else f' of stage "{epoch.stage}"'
-    return f"epoch {epoch.number} of {epoch.total}{of}"
+    of = "" if epoch.text == "fit" else f' of stage "{epoch.text}"'
+    return f"epoch {epoch.done} of {epoch.total}{of}"

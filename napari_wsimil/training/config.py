@@ -1,11 +1,38 @@
-"""Settings: how a model is fitted."""
+"""Settings: all that decides the numbers of a training, as it can be written down."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+import json
+import os
+from dataclasses import dataclass, fields, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from napari_wsimil.models import MODELS, model_class
+from napari_wsimil.training.options import Option, check_options, documented, reads_records
+from napari_wsimil.training.tasks import Task, check_task
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from napari_wsimil.cohort.manifest import Manifest
+
+FORMAT = 1
+
+#: Patients of a step that Cox's loss compares, unless said otherwise.
+COMPARED = 16
+
+AbsolutePath = Annotated[Path, AfterValidator(Path.absolute)]
+
+
+class FoldRule(StrEnum):
+    """Basis of folds and of the order in which cases are learned."""
+
+    NAMES = "names"  # of patients, and the order of rows: runs that state no rule
+    SLIDES = "slides"  # the content of their slides, see `identity`
 
 
 @dataclass(frozen=True)
@@ -82,3 +109,187 @@ class FitConfig:
             raise ValueError(f"patience must be at least 1 or None, not {self.patience}")
         if self.schedule not in ("one-cycle", "cosine"):
             raise ValueError(f'schedule is "one-cycle" or "cosine", not "{self.schedule}"')
+
+
+_RECORDS = FitConfig(
+    epochs=25, lr=1e-3, accumulate=8, drop=0.0, patches=128, noise=0.0, shift=0.2, record_noise=0.5
+)
+_PERSAM = replace(_RECORDS, epochs=40, weight_decay=1e-4, clip=1.0, noise=0.4)
+
+_RECIPES: dict[str, FitConfig] = {
+    "querent": FitConfig(epochs=10, lr=1e-3, accumulate=2, drop=0.3, noise=1.0),
+    "persam": replace(_PERSAM, patches=100),
+    "persam-live": _PERSAM,
+    "bd": _RECORDS,
+    "longmil": FitConfig(epochs=10, lr=1e-3, accumulate=1, drop=0.0, noise=0.5, shift=0.2),
+    "vib": FitConfig(epochs=16, lr=2e-3, drop=0.3),
+    "hafed": FitConfig(epochs=20, accumulate=2, drop=0.0),
+    "sasha": FitConfig(epochs=20, accumulate=2, drop=0.0),
+}
+
+
+def recipe(name: str) -> FitConfig:
+    """Return the settings that a model of the registry is trained with by default."""
+    return _RECIPES.get(name, FitConfig())
+
+
+def fit_config(model: str, task: Task, given: Mapping[str, int | float | None]) -> FitConfig:
+    """Return how a model is fitted: as its recipe says, but for what is given and not None."""
+    settings: dict[str, Any] = {n: value for n, value in given.items() if value is not None}
+    if task is Task.COX:
+        settings.setdefault("accumulate", COMPARED)
+    return replace(recipe(model), **settings)
+
+
+def settings_of(model: str, task: Task = Task.CLASSIFICATION) -> dict[str, Option]:
+    """Return the settings of `FitConfig` by name, their defaults those of a model's recipe."""
+    texts = documented(FitConfig, "Attributes")
+    config = fit_config(model, task, {})
+    return {
+        field.name: Option(getattr(config, field.name), texts.get(field.name, ""))
+        for field in fields(FitConfig)
+    }
+
+
+class RunConfig(BaseModel):
+    """A training, with all that decides its numbers; whoever has it can repeat it.
+
+    Attributes
+    ----------
+    format
+        Version of the layout.
+    cohort
+        A manifest (.csv), a study, or a folder of bags as `read_folder` takes it.
+    out
+        The checkpoint to write, .safetensors.
+    features
+        Folder of features that the manifest does not place.
+    record_schema
+        Schema of the manifest's records (.yaml), for models that read them.
+    encoder_weights
+        Local weights of the encoder, for models that look closer at slides.
+    model, options
+        Name in the registry of models, and its arguments besides those that the data give.
+    task, time_unit
+        What is learned of a patient, and the unit of the manifest's times, for survival.
+    folds, fold
+        Which fold of how many tests, where the cohort has no split.
+    fold_rule
+        What folds and the order of cases hang on: the content of slides, or, where a run
+        states no rule, names of patients and the order of rows.
+    fit
+        How the model is fitted; its seed also draws folds and first weights.
+    threads
+        Of torch: another number may give other last digits.
+    mixed_scales
+        Whether features of several µm per pixel or patch sizes are accepted.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: int = Field(default=FORMAT, ge=1, le=FORMAT)
+    cohort: AbsolutePath
+    out: AbsolutePath
+    features: AbsolutePath | None = None
+    record_schema: AbsolutePath | None = None
+    encoder_weights: AbsolutePath | None = None
+    model: str = "acmil"
+    options: dict[str, int | float | str] = {}
+    task: Task = Task.CLASSIFICATION
+    time_unit: str = ""
+    folds: int = Field(default=5, ge=3)
+    fold: int = Field(default=0, ge=0)
+    fold_rule: FoldRule = FoldRule.NAMES
+    fit: FitConfig = FitConfig()
+    threads: int = Field(ge=1)
+    mixed_scales: bool = False
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        model_class(self.model)
+        check_options(self.model, self.options)
+        if self.fold >= self.folds:
+            raise ValueError(f"fold {self.fold} is none of 0 to {self.folds - 1}")
+        if self.task is Task.CLASSIFICATION and self.time_unit:
+            raise ValueError(f"time_unit {self.time_unit!r} is for survival, not {self.task.value}")
+        if self.cohort.suffix.lower() != ".csv" and self.record_schema is not None:
+            raise ValueError(
+                "record_schema is for a manifest (.csv): a study has its own, bags no records"
+            )
+        return self
+
+
+def check_run(config: RunConfig, manifest: Manifest) -> None:
+    """Raise ValueError if the model cannot do the task, or does not go with the manifest."""
+    check_task(config.task, manifest, config.time_unit)
+    if config.task is not Task.CLASSIFICATION and not model_class(config.model).survives:
+        able = ", ".join(name for name, cls in MODELS.items() if cls.survives)
+        raise ValueError(f"{config.model} does not learn {config.task}: choose one of {able}")
+    if reads_records(config.model) and manifest.schema is None:
+        raise ValueError(
+            f"{config.model} reads clinical records: name the schema of the manifest's"
+        )
+    if manifest.schema is not None and not reads_records(config.model):
+        able = ", ".join(name for name in MODELS if reads_records(name)) or "no model yet"
+        raise ValueError(
+            f"{config.model} does not use clinical records. Drop the schema, or choose {able}"
+        )
+
+
+_PATHS = ("cohort", "out", "features", "record_schema", "encoder_weights")
+
+
+def checked_run(values: Mapping[str, Any], where: str = "run") -> RunConfig:
+    """Return a run of these values.
+
+    Raises
+    ------
+    ValueError
+        In one sentence that names `where` and the field that is missing or wrong.
+    """
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        said = first["msg"].removeprefix("Value error, ")
+        raise ValueError(": ".join(filter(None, (where, field, said)))) from error
+
+
+def read_run(path: Path | str) -> RunConfig:
+    """Return the run that a JSON file states; its paths are relative to the file's folder.
+
+    Raises
+    ------
+    ValueError
+        If it is no JSON, or no run; the message names file and field.
+    OSError
+        If it cannot be read.
+    """
+    path = Path(path)
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} is no run: it must be a JSON object")
+    folder = path.absolute().parent
+    placed = {n: str(folder / values[n]) for n in _PATHS if isinstance(values.get(n), str)}
+    return checked_run(values | placed, str(path))
+
+
+def write_run(path: Path | str, config: RunConfig) -> None:
+    """Write a run as JSON; the file appears whole or not at all.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    path = Path(path)
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -2,40 +2,41 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, overload
 
-from napari_wsimil.clinical.errors import RecordError
-from napari_wsimil.cohort.manifest import Split
+from napari_wsimil.clinical.schema import read_schema
+from napari_wsimil.cohort.class_folder import read_folder
 from napari_wsimil.cohort.manifest_file import read_manifest
-from napari_wsimil.cohort.table import read_table
+from napari_wsimil.cohort.table import RecordError, read_table
 from napari_wsimil.features.bag_facts import facts_of
 from napari_wsimil.features.importers.base import Confirmed
 from napari_wsimil.features.importers.open import open_confirmed
 from napari_wsimil.models.record_encoder import RecordFormat
+from napari_wsimil.progress import Progress
 from napari_wsimil.slides.reading import READER_VERSION
 from napari_wsimil.slides.slide import SlideError, open_slide
 from napari_wsimil.study.create_study import is_study, open_study
 from napari_wsimil.study.open_study import Unit
 from napari_wsimil.training.cases import Case
-from napari_wsimil.training.evaluation import Step
-from napari_wsimil.training.gaps import check_training
-from napari_wsimil.training.splits import Fold, folds
-from napari_wsimil.training.tasks import Task
+from napari_wsimil.training.feature_check import report_features, slide_features
+from napari_wsimil.training.options import reads_records
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable
 
     from napari_wsimil.clinical.schema import ClinicalSchema
     from napari_wsimil.cohort.manifest import Manifest, Patient, SlideRow
     from napari_wsimil.features.bag import Bag, ClinicalTokens
     from napari_wsimil.features.bag_facts import BagFacts
+    from napari_wsimil.progress import Work
     from napari_wsimil.slides.reading import Reading
-    from napari_wsimil.training.tasks import Outcome
+    from napari_wsimil.training.config import RunConfig
+    from napari_wsimil.training.feature_check import FeatureReport, SlideFeatures
+    from napari_wsimil.training.tasks import Outcome, Task
 
 #: Gives the bag of a slide its finer features.
 Closer: TypeAlias = "Callable[[SlideRow, Bag], Bag]"
@@ -123,8 +124,52 @@ def feature_path(slide: SlideRow, folder: Path | str | None) -> Path:
     return folder / f"{slide.slide}.h5"
 
 
+def open_cohort(path: Path | str, schema: ClinicalSchema | Path | str | None = None) -> Manifest:
+    """Return the cases of a manifest, a study or a folder of bags, as predictions are of them.
+
+    In a study of slides each slide is a case, with the record of its patient, whom `of` names;
+    where it has no label, split or outcome of its own it has the patient's. A patient without
+    slides is no case then.
+
+    Parameters
+    ----------
+    schema
+        Of the records, or its file, as `read_cohort` takes it.
+
+    Raises
+    ------
+    RecordError
+        As `read_cohort`.
+    OSError
+        If it cannot be read.
+    """
+    path = Path(path)
+    if path.is_dir() and not is_study(path):
+        return read_folder(path)
+    if isinstance(schema, Path | str):
+        schema = read_schema(schema)
+    if not is_study(path):
+        return read_cohort(path, schema)
+    cohort, unit = _of_study(path, schema)
+    if unit is Unit.PATIENT:
+        return cohort
+    slides = (case for patient in cohort.patients for case in patient.slide_cases)
+    return replace(cohort, patients=tuple(slides))
+
+
+def as_read(config: RunConfig, cohort: Manifest) -> Manifest:
+    """Return the cohort of a run; a study's without records where the model reads none."""
+    needless = is_study(config.cohort) and not reads_records(config.model)
+    return replace(cohort, schema=None) if needless else cohort
+
+
+def cohort_of(config: RunConfig) -> Manifest:
+    """Return the cohort of a run, read from disk."""
+    return as_read(config, open_cohort(config.cohort, config.record_schema))
+
+
 def read_cohort(path: Path | str, schema: ClinicalSchema | None) -> Manifest:
-    """Return a manifest, or that of a study, whose records hold every input of a schema.
+    """Return the patients of a manifest or a study, records with every input of a schema.
 
     Parameters
     ----------
@@ -142,7 +187,7 @@ def read_cohort(path: Path | str, schema: ClinicalSchema | None) -> Manifest:
     """
     path = Path(path)
     if is_study(path):
-        return _of_study(path, schema)
+        return _of_study(path, schema)[0]
     manifest = read_manifest(path, schema)
     columns = set(read_table(path).columns) if schema else set()
     inputs = [f for group in schema.groups for f in schema.inputs_of(group)] if schema else []
@@ -155,33 +200,15 @@ def read_cohort(path: Path | str, schema: ClinicalSchema | None) -> Manifest:
     return manifest
 
 
-def as_predicted(path: Path | str, cohort: Manifest) -> Manifest:
-    """Return a cohort whose cases are what predictions are of: in some studies each slide.
-
-    A slide has the record of its patient, whom `of` names, and where it has no label, split or
-    outcome of its own the patient's; a patient without slides is no case then.
-    """
-    path = Path(path)
-    if not is_study(path):
-        return cohort
-    with open_study(path) as study:
-        unit = study.unit
-    if unit is Unit.PATIENT:
-        return cohort
-    slides = (case for patient in cohort.patients for case in patient.slide_cases)
-    return replace(cohort, patients=tuple(slides))
-
-
-def _of_study(folder: Path, schema: ClinicalSchema | None) -> Manifest:
-    """Return the cohort of a study, its records as another schema reads them."""
+def _of_study(folder: Path, schema: ClinicalSchema | None) -> tuple[Manifest, Unit]:
+    """Return the cohort of a study, its records as a schema reads them, and its unit."""
     with open_study(folder) as study:
-        found, own = study.manifest(), study.schema
+        cohort, own, unit = study.manifest(), study.schema, study.unit
     if schema is None:
-        return found
+        return cohort, unit
     RecordFormat(clinical=schema, statistics={}).check(own)
-    return replace(
-        found, patients=tuple(_read_anew(one, own, schema) for one in found.patients), schema=schema
-    )
+    patients = tuple(_read_anew(one, own, schema) for one in cohort.patients)
+    return replace(cohort, patients=patients, schema=schema), unit
 
 
 def _read_anew(patient: Patient, own: ClinicalSchema, schema: ClinicalSchema) -> Patient:
@@ -193,99 +220,6 @@ def _read_anew(patient: Patient, own: ClinicalSchema, schema: ClinicalSchema) ->
         raise RecordError(f"patient {patient.name!r}, {error}") from error
 
 
-def split_manifest(
-    manifest: Manifest,
-    count: int = 5,
-    fold: int = 0,
-    seed: int = 0,
-    task: Task = Task.CLASSIFICATION,
-    keys: Mapping[str, str] | None = None,
-) -> Fold:
-    """Return who trains, chooses and tests, by the names of patients, or of slides as cases.
-
-    Where the manifest splits its patients that is taken; otherwise fold number `fold` of
-    `count`, stratified by class or event. Patients of whom the manifest does not say what
-    the task asks are left out. All slides of a patient are in the same part. Folds hang on
-    `keys` of persons, as `arranged` returns them, else on their names.
-
-    Raises
-    ------
-    RecordError
-        If only part of these patients have a split, slides of one patient are in several, or
-        none trains.
-    ValueError
-        If there are too few patients for the folds, no such fold, or the training patients
-        are of one class or without any event.
-    """
-    _check_parts(manifest)
-    found = _split(manifest, count, fold, seed, task, keys or {})
-    check_training(found, manifest, task)
-    return found
-
-
-def _split(
-    manifest: Manifest, count: int, fold: int, seed: int, task: Task, keys: Mapping[str, str]
-) -> Fold:
-    known = [patient for patient in manifest.patients if task.known_of(patient)]
-    splits = {patient.split for patient in known}
-    if splits <= {None}:
-        if not 0 <= fold < count:
-            raise ValueError(f"fold {fold} is none of 0 to {count - 1}")
-        strata = _strata(known, task)
-        # sorted as folds sorts its patients: by key, and by name where keys are equal
-        called = {f"{keys.get(person, '')}\0{person}": person for person in strata}
-        targets = {key: strata[person] for key, person in called.items()}
-        found = folds(targets, count, seed=seed)[fold]
-        parts = (found.train, found.validation, found.test)
-        return _cases_of(Fold(*(tuple(called[key] for key in part) for part in parts)), known)
-    if None in splits:
-        lacking = next(patient.name for patient in known if patient.split is None)
-        raise RecordError(f"{manifest.path}: patient {lacking!r} has a {task.column} and no split")
-    train, validation, test = (tuple(p.name for p in known if p.split is split) for split in Split)
-    if not train:
-        raise RecordError(f"{manifest.path}: no patient with a {task.column} has the split 'train'")
-    return Fold(train, validation, test)
-
-
-def _cases_of(fold: Fold, patients: Sequence[Patient]) -> Fold:
-    """Return a fold of persons as one of their cases."""
-    names: defaultdict[str, list[str]] = defaultdict(list)
-    for patient in patients:
-        names[patient.person].append(patient.name)
-    parts = (fold.train, fold.validation, fold.test)
-    return Fold(*(tuple(name for person in part for name in names[person]) for part in parts))
-
-
-def _check_parts(manifest: Manifest) -> None:
-    """Raise RecordError if slides of one patient are in different parts of the cohort."""
-    parts: defaultdict[str, set[Split]] = defaultdict(set)
-    for patient in manifest.patients:
-        parts[patient.person] |= {*patient.parts}
-    if parted := [person for person, some in parts.items() if len(some) > 1]:
-        raise RecordError(
-            f"{manifest.path}: {len(parted)} of {len(parts)} patients have slides in more than "
-            f"one split, such as {parted[0]!r}: a test would know these patients. Give all "
-            "slides of a patient one split"
-        )
-
-
-def _strata(patients: Sequence[Patient], task: Task) -> dict[str, int]:
-    """Return the stratum of each person: of several classes the one that fewest persons have."""
-    labels: defaultdict[str, set[int]] = defaultdict(set)
-    classes = sorted({patient.label or "" for patient in patients})
-    for patient in patients:
-        happened = int(bool(patient.event))
-        is_class = task is Task.CLASSIFICATION
-        labels[patient.person].add(classes.index(patient.label or "") if is_class else happened)
-    if task is not Task.CLASSIFICATION:
-        return {person: max(some) for person, some in labels.items()}
-    counts = Counter(label for some in labels.values() for label in some)
-    return {
-        person: min(some, key=lambda label: (counts[label], label))
-        for person, some in labels.items()
-    }
-
-
 def read_cases(
     patients: Sequence[Patient],
     outcome: Outcome,
@@ -293,7 +227,7 @@ def read_cases(
     record: RecordFormat | None = None,
     closer: Closer | None = None,
     unread: dict[str, str] | None = None,
-) -> Generator[Step, None, tuple[Case, ...]]:
+) -> Work[tuple[Case, ...]]:
     """Yield after every patient; return one case each, features read from their files.
 
     Every file is read once, whatever its size, so that a damaged one is named at once.
@@ -334,7 +268,7 @@ def read_cases(
         elif unread is not None:
             unread[p.name] = "; ".join(map(str, errors))
         failed += errors
-        yield Step("read features", done, len(patients))
+        yield Progress(done, len(patients), "read features")
     if unread is None:
         refuse_unread(list(map(str, failed)))
     return tuple(cases)
@@ -358,6 +292,28 @@ def read_bags(
         if keep:
             bags.append(bag)
     return tuple(bags), facts, errors
+
+
+def survey_cohort(manifest: Manifest, folder: Path | str | None, task: Task) -> Work[FeatureReport]:
+    """Yield after every patient; return problems and remarks on its features.
+
+    The patients are those a task is learned of. Every file is read once and none is kept.
+    """
+    folder = None if folder is None else Path(folder)
+    patients = [patient for patient in manifest.patients if task.known_of(patient)]
+    rows: list[SlideFeatures] = []
+    failed: list[str] = []
+    for done, patient in enumerate(patients, 1):
+        _, facts, errors = read_bags(BagFiles(patient.slides, folder), keep=False)
+        failed += map(str, errors)
+        if not errors:
+            rows += slide_features(patient, facts)
+        yield Progress(done, len(patients), "check features")
+    report = report_features(rows)
+    if not failed:
+        return report
+    listed = f"features that cannot be read ({len(failed)}): {'; '.join(failed)}"
+    return replace(report, problem="; ".join(filter(None, (listed, report.problem))))
 
 
 def refuse_unread(reasons: Sequence[str]) -> None:

@@ -11,23 +11,23 @@ from napari_wsimil.features.bag import reading_caveats
 from napari_wsimil.features.encoders.base import require_encoder
 from napari_wsimil.training.cases import FollowUp, unit_of
 from napari_wsimil.training.dataset import read_cases
-from napari_wsimil.training.evaluation import evaluate
+from napari_wsimil.training.evaluation import bounds, evaluate
 from napari_wsimil.training.feature_check import compare_features, known_persons, slide_features
-from napari_wsimil.training.gaps import gaps
 from napari_wsimil.training.missingness import telling
-from napari_wsimil.training.results import bounds
+from napari_wsimil.training.splits import gaps
 from napari_wsimil.training.tasks import EVENTS, Outcome, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Sequence
 
     from napari_wsimil.cohort.manifest import Manifest, Patient
     from napari_wsimil.models.base import MILModel
     from napari_wsimil.models.card import Card
     from napari_wsimil.models.record_encoder import RecordFormat
+    from napari_wsimil.progress import Work
     from napari_wsimil.training.cases import Case
     from napari_wsimil.training.dataset import Closer
-    from napari_wsimil.training.evaluation import Scores, Step
+    from napari_wsimil.training.evaluation import Scores
     from napari_wsimil.training.metrics import Interval
 
 
@@ -74,7 +74,7 @@ def assess(
     draws: int = 1000,
     closer: Closer | None = None,
     mixed: bool = False,
-) -> Generator[Step, None, Assessment]:
+) -> Work[Assessment]:
     """Yield after every patient; return the metrics over patients.
 
     Cases whose features cannot be read are left out and named. So are, unless a split is

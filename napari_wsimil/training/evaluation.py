@@ -1,4 +1,4 @@
-"""Evaluation: what a model says of patients it is asked about."""
+"""Evaluation: scores of a model on cases, and results to read and to draw."""
 
 from __future__ import annotations
 
@@ -6,34 +6,36 @@ import math
 from collections import defaultdict
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from napari_wsimil.models.losses import criterion, log_risk, survival
+from napari_wsimil.progress import Progress
 from napari_wsimil.training.cases import FollowUp, unit_of
-from napari_wsimil.training.metrics import metrics
-from napari_wsimil.training.survival_metrics import c_index
+from napari_wsimil.training.metrics import confusion, intervals, metrics, roc_curves
+from napari_wsimil.training.splits import gaps
+from napari_wsimil.training.survival_metrics import c_index, c_index_interval
+from napari_wsimil.training.tasks import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Sequence
+    from pathlib import Path
 
+    from numpy.typing import NDArray
     from torch import Tensor
 
+    from napari_wsimil.cohort.manifest import Manifest
     from napari_wsimil.features.bag import Bag
     from napari_wsimil.models.base import MILModel, MILOutput
+    from napari_wsimil.models.card import Card
+    from napari_wsimil.progress import Work
     from napari_wsimil.training.cases import Case
+    from napari_wsimil.training.metrics import Interval, Roc
 
-Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Step:
-    """Where a long work is: `done` of `total` in what `stage` names."""
-
-    stage: str
-    done: int
-    total: int
+#: Ends of the color bar of attention, in times of equal attention.
+_ROUND = (2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 
 
 @dataclass(frozen=True)
@@ -119,9 +121,7 @@ class Scores:
         return torch.stack([criterion(*pair) for pair in pairs]).mean().item()
 
 
-def evaluate(
-    model: MILModel, cases: Sequence[Case], stage: str = "evaluate"
-) -> Generator[Step, None, Scores]:
+def evaluate(model: MILModel, cases: Sequence[Case], stage: str = "evaluate") -> Work[Scores]:
     """Yield after every patient's slide; return the scores of all patients.
 
     The model is in eval mode, without gradients, only while it computes: between two
@@ -135,9 +135,9 @@ def evaluate(
             outputs.append(_answer(model, bag))
             for name, value in outputs[-1].scalars.items():
                 told[name].append(value)
-            yield Step(stage, done, len(cases))
+            yield Progress(done, len(cases), stage)
         logits.append(model.pool(outputs).logits.cpu())
-    yield Step(stage, len(cases), len(cases))
+    yield Progress(len(cases), len(cases), stage)
     return Scores(
         patients=tuple(case.patient for case in cases),
         targets=_stacked([case.answer for case in cases], torch.empty(0, dtype=torch.int64)),
@@ -146,6 +146,25 @@ def evaluate(
         scalars={name: fmean(values) for name, values in told.items()},
         persons=tuple(case.person for case in cases) if unit_of(cases) == "slides" else (),
     )
+
+
+def attention_top(model: MILModel, cases: Sequence[Case]) -> Work[dict[str, float]]:
+    """Return where the color bar of a model's attention ends, the same for every slide.
+
+    It is the attention, in times of equal attention, that one patch in 50 of the slides at
+    hand exceeds, up to the next round number. Models without attention have none.
+    """
+    found = []
+    for done, case in enumerate(cases):
+        yield Progress(done, len(cases), "attention")
+        for bag in case.bags:
+            with torch.no_grad():
+                maps = model.eval()(bag).explanations
+            found += [one.times_uniform() for one in maps if one.name == "attention"]
+    if not found:
+        return {}
+    top = float(np.nanquantile(torch.cat(found).numpy(), 0.98))
+    return {"attention_top": next((nice for nice in _ROUND if nice >= top), _ROUND[-1])}
 
 
 def _stacked(rows: list[Tensor], empty: Tensor) -> Tensor:
@@ -162,11 +181,156 @@ def _answer(model: MILModel, bag: Bag) -> MILOutput:
         model.train(training)
 
 
-def finish(work: Generator[object, None, Result]) -> Result:
-    """Return the result of a generator, driven to its end."""
-    while True:
-        try:
-            next(work)
-        except StopIteration as stop:
-            result: Result = stop.value
-            return result
+@dataclass(frozen=True)
+class PatientResult:
+    """What was true of a patient, and what the model says.
+
+    Attributes
+    ----------
+    patient
+        Name in the manifest; of a slide, where each is a case of its own.
+    truth
+        Name of the class, or the follow-up in words.
+    answer
+        Name of the likeliest class, or the risk.
+    right
+        Whether the answer is the truth; None of survival.
+    chances
+        Probabilities of what the card's `outcomes` name.
+    slide
+        Where the patient's first slide is; None if the manifest does not say.
+    """
+
+    patient: str
+    truth: str
+    answer: str
+    right: bool | None
+    chances: tuple[float, ...]
+    slide: Path | None
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """How a model did.
+
+    Attributes
+    ----------
+    of
+        Whom it was asked about: "test" patients, or "validation" patients, which chose the
+        weights, so that their metrics flatter.
+    outcomes
+        What the chances are of.
+    metrics
+        With 95 % bootstrap intervals over patients.
+    patients
+        In the order of the cohort.
+    roc
+        One class against the rest; none for survival.
+    confusion
+        (C, C) patients, row the class, column the answer; None for survival.
+    unit
+        What is counted: "patients", or "slides" where each is a case of its own.
+    notes
+        Which class or event is missing in which part of the cohort, in sentences.
+    """
+
+    of: str
+    outcomes: tuple[str, ...]
+    metrics: dict[str, Interval]
+    patients: tuple[PatientResult, ...]
+    roc: tuple[Roc, ...] = ()
+    confusion: NDArray[np.int64] | None = None
+    unit: str = "patients"
+    notes: tuple[str, ...] = ()
+
+
+def results_of(of: str, scores: Scores, card: Card, manifest: Manifest) -> Results:
+    """Return the results of some patients of a manifest."""
+    unit = unit_of(manifest.patients)
+    bounded = bounds(scores, classes=card.classes, of=of)
+    notes = gaps(card.parts, Task(card.task), unit)
+    patients = _patients(scores, card, manifest)
+    if scores.follow_ups:
+        return Results(of, card.outcomes, bounded, patients, unit=unit, notes=notes)
+    targets, probabilities = scores.targets.numpy(), scores.probabilities.numpy()
+    return Results(
+        of,
+        card.outcomes,
+        bounded,
+        patients,
+        roc=roc_curves(targets, probabilities),
+        confusion=confusion(targets, probabilities),
+        unit=unit,
+        notes=notes,
+    )
+
+
+def bounds(
+    scores: Scores, draws: int = 1000, *, classes: Sequence[str] = (), of: str = "test"
+) -> dict[str, Interval]:
+    """Return the metrics of classes, or of survival, with 95 % bootstrap intervals.
+
+    Parameters
+    ----------
+    scores
+        Of the cases.
+    draws
+        Of the bootstrap.
+    classes, of
+        Names of the classes and of the set of cases, for the reasons why a number is missing.
+    """
+    classes = classes or [str(number) for number in range(scores.logits.shape[1])]
+    why = scores.undefined(classes, of)
+    if scores.follow_ups:
+        return c_index_interval(scores.follow_ups, scores.risks, draws, scores.persons, why)
+    return intervals(
+        scores.targets.numpy(),
+        scores.probabilities.numpy(),
+        persons=scores.persons,
+        draws=draws,
+        names=[f"class {name}" for name in classes],
+        undefined=why,
+    )
+
+
+def figures(
+    scores: Scores, classes: Sequence[str], of: str
+) -> tuple[dict[str, float | None], dict[str, str]]:
+    """Return the metrics of a set as a card keeps them: None with a reason if not defined."""
+    known = {f"{of} {name}": value for name, value in scores.metrics().items()}
+    missing = [name for name, value in known.items() if math.isnan(value)]
+    why = scores.undefined(classes, of) if missing else ""
+    numbers = {name: None if name in missing else value for name, value in known.items()}
+    return numbers, dict.fromkeys(missing, f"not defined: {why}")
+
+
+def _patients(scores: Scores, card: Card, manifest: Manifest) -> tuple[PatientResult, ...]:
+    slides = {patient.name: patient.slides[0].slide_path for patient in manifest.patients}
+    order = {patient.name: number for number, patient in enumerate(manifest.patients)}
+    logits = scores.logits.double()
+    chances = card.chances(logits)
+    if card.survival is None:
+        truths = [card.classes[int(target)] for target in scores.targets]
+        answers = [card.classes[int(best)] for best in logits.argmax(dim=1)]
+    else:
+        truths = [_followed(one, card.survival.unit) for one in scores.follow_ups]
+        answers = [f"risk {risk:.3f}" for risk in card.survival.risk(logits).tolist()]
+    rows = sorted(
+        zip(scores.patients, truths, answers, chances.tolist(), strict=True),
+        key=lambda row: order[row[0]],
+    )
+    return tuple(
+        PatientResult(
+            patient=name,
+            truth=truth,
+            answer=answer,
+            right=truth == answer if card.survival is None else None,
+            chances=tuple(row),
+            slide=slides[name],
+        )
+        for name, truth, answer, row in rows
+    )
+
+
+def _followed(one: FollowUp, unit: str) -> str:
+    return f"{'event' if one.event else 'no event'} until {one.time:.12g} {unit}"

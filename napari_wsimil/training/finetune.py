@@ -17,14 +17,15 @@ from torch.utils.checkpoint import checkpoint
 
 from napari_wsimil.features.bag import Bag
 from napari_wsimil.models.base import MILModel, MILOutput
-from napari_wsimil.training.evaluation import Step
+from napari_wsimil.progress import Progress
 from napari_wsimil.training.fit import FitConfig, TrainingError, fit
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from torch import Tensor, nn
 
+    from napari_wsimil.progress import Work
     from napari_wsimil.training.cases import Case
     from napari_wsimil.training.finetune_data import PixelSlide
     from napari_wsimil.training.fit import Epoch
@@ -109,7 +110,7 @@ def finetune(
     validation: Sequence[Case] = (),
     config: FitConfig = CONFIG,
     frozen: Sequence[str] = (),
-) -> Generator[Step | Epoch, None, Epoch]:
+) -> Work[Epoch]:
     """Train encoder and head in place on the pixels of chosen patches, as `fit` does.
 
     Only chosen patches are read, and only they have a gradient. However it ends, both are
@@ -143,7 +144,7 @@ def finetune(
 
 def encode(
     encoder: nn.Module, slides: Sequence[PixelSlide], batch: int = BATCH
-) -> Generator[Step, None, tuple[Bag, ...]]:
+) -> Work[tuple[Bag, ...]]:
     """Return the bag of every slide, all its patches encoded; yield after each slide.
 
     The encoder is in eval mode, without gradients, only while it computes; `batch` patches
@@ -154,7 +155,7 @@ def encode(
     for done, slide in enumerate(slides, 1):
         features = _encoded(encoder, slide, batch)
         bags.append(Bag(features, name, slide.grid, synthetic=slide.synthetic, slide=slide.name))
-        yield Step("encode", done, len(slides))
+        yield Progress(done, len(slides), "encode")
     return tuple(bags)
 
 

@@ -8,23 +8,24 @@ from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from napari_wsimil.models.layers.standardize import Moments
-from napari_wsimil.training.cases import check_cases, draw_patches, forward
+from napari_wsimil.progress import Progress
+from napari_wsimil.training.cases import check_cases, check_joint, draw_patches, forward, loss_of
 from napari_wsimil.training.config import FitConfig as FitConfig
-from napari_wsimil.training.evaluation import Step, evaluate
-from napari_wsimil.training.joint_loss import check_joint, loss_of
+from napari_wsimil.training.evaluation import evaluate
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from napari_wsimil.features.bag import Bag
     from napari_wsimil.models.base import MILModel
+    from napari_wsimil.progress import Work
     from napari_wsimil.training.cases import Case
 
 WARM_UP = 0.1  # share of a one-cycle schedule that climbs
@@ -47,16 +48,14 @@ class TrainingError(ValueError):
         self.kept = kept
 
 
-@dataclass(frozen=True)
-class Epoch:
-    """What an epoch came to.
+@dataclass(frozen=True, kw_only=True)
+class Epoch(Progress):
+    """Progress after an epoch: `done` of at most `total` in the stage that `text` names.
+
+    The stage is "fit" where there is but one.
 
     Attributes
     ----------
-    stage
-        Which part of the training it is of; "fit" where there is but one.
-    number, total
-        Counted from 1, and how many the stage has at most.
     train
         Each term of the loss and their sum, "loss", averaged over the cases as they were
         trained on.
@@ -71,14 +70,23 @@ class Epoch:
         Whether its weights are the best so far.
     """
 
-    stage: str
-    number: int
-    total: int
-    train: dict[str, float]
+    train: dict[str, float] = field(default_factory=dict)
     validation: dict[str, float] = field(default_factory=dict)
     scalars: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     best: bool = False
+
+
+class Trainer(Protocol):
+    """Training of a model in place, as `fit` does it."""
+
+    def __call__(
+        self,
+        model: MILModel,
+        train: Sequence[Case],
+        validation: Sequence[Case],
+        config: FitConfig | None = None,
+    ) -> Work[Epoch]: ...
 
 
 def fit(
@@ -86,8 +94,8 @@ def fit(
     train: Sequence[Case],
     validation: Sequence[Case],
     config: FitConfig | None = None,
-) -> Generator[Step | Epoch, None, Epoch]:
-    """Train `model` in place; yield a Step after each case and an Epoch after each epoch.
+) -> Work[Epoch]:
+    """Train `model` in place; yield after each case, and an Epoch after each epoch.
 
     Returns the Epoch whose weights are kept: that of the smallest validation loss, or the
     last where there is nothing to validate on. However it ends (finished, closed, failed)
@@ -115,31 +123,31 @@ def fit(
         steps = _Steps(model, len(train), config)
         for number in range(1, config.epochs + 1):
             epoch = best.offer((yield from _epoch(steps, train, validation, number)))
-            steps.kept = best.kept.number > 0
+            steps.kept = best.kept.done > 0
             yield epoch
-            if config.patience is not None and number - best.kept.number >= config.patience:
+            if config.patience is not None and number - best.kept.done >= config.patience:
                 break
         return best.kept
     finally:
         best.restore()
 
 
-def _standardize(model: MILModel, cases: Sequence[Case]) -> Iterator[Step]:
+def _standardize(model: MILModel, cases: Sequence[Case]) -> Iterator[Progress]:
     moments = Moments(model.feature_dim)
     for done, case in enumerate(cases, 1):
         for bag in case.bags:
             model.check(bag)
             moments.add(bag.features)
-            yield Step("standardize", done, len(cases))
+            yield Progress(done, len(cases), "standardize")
     model.standardize.measure(moments)
 
 
 def _epoch(
     steps: _Steps, train: Sequence[Case], validation: Sequence[Case], number: int
-) -> Generator[Step, None, Epoch]:
+) -> Work[Epoch]:
     started = perf_counter()
     terms = yield from _train_epoch(steps, train, number)
-    epoch = Epoch("fit", number, steps.config.epochs, terms)
+    epoch = Epoch(number, steps.config.epochs, "fit", train=terms)
     if validation:
         scores = yield from evaluate(steps.model, validation, f"validate {number}")
         metrics = scores.metrics()
@@ -149,9 +157,7 @@ def _epoch(
     return replace(epoch, seconds=perf_counter() - started)
 
 
-def _train_epoch(
-    steps: _Steps, cases: Sequence[Case], number: int
-) -> Generator[Step, None, dict[str, float]]:
+def _train_epoch(steps: _Steps, cases: Sequence[Case], number: int) -> Work[dict[str, float]]:
     totals: defaultdict[str, float] = defaultdict(float)
     order = steps.order(len(cases))
     size = steps.config.accumulate
@@ -162,7 +168,7 @@ def _train_epoch(
             for name, value in terms.items():
                 totals[name] += len(group) * value / len(cases)
             done += len(group)
-            yield Step(f"epoch {number}", done, len(cases))
+            yield Progress(done, len(cases), f"epoch {number}")
         steps.step(number)
     return dict(totals)
 
@@ -265,7 +271,7 @@ class _Best:
 
     def __init__(self, model: MILModel) -> None:
         self.weights = copy.deepcopy(model.state_dict())
-        self.kept = Epoch("fit", 0, 0, {})
+        self.kept = Epoch(text="fit")
         self._model = model
 
     def offer(self, epoch: Epoch) -> Epoch:

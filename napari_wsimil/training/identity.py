@@ -12,18 +12,18 @@ from __future__ import annotations
 import hashlib
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.cohort.class_folder import SUFFIXES
 from napari_wsimil.features.hdf5 import open_h5, read_attrs
 from napari_wsimil.slides.slide import open_slide
-from napari_wsimil.training.dataset import feature_path
-from napari_wsimil.training.splits import FoldRule
+from napari_wsimil.training.config import FoldRule
+from napari_wsimil.training.dataset import bag_of_slide, feature_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     from napari_wsimil.cohort.manifest import Manifest, Patient, SlideRow
     from napari_wsimil.training.tasks import Task
@@ -65,6 +65,18 @@ def _key_or_none(slide: SlideRow, folder: Path | None) -> str:
     with suppress(RecordError, ValueError, OSError):
         return slide_key(slide, folder)
     return ""
+
+
+def encoder_of(manifest: Manifest, features: Path | str | None) -> str:
+    """Return what made the features of the cohort's first slide, or raise as `read_cases`."""
+    features = None if features is None else Path(features)
+    slide = next((slide for patient in manifest.patients for slide in patient.slides), None)
+    if slide is None:
+        raise RecordError(f"{manifest.path} has no slides")
+    path = feature_path(slide, features)
+    if not path.exists():
+        raise RecordError(f"there are no features at {path}: extract them first")
+    return bag_of_slide(slide, features).encoder
 
 
 def unread_slides(manifest: Manifest, folder: Path | None) -> int:

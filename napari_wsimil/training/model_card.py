@@ -14,6 +14,7 @@ from napari_wsimil.features.bag_facts import facts_of
 from napari_wsimil.models import name_of
 from napari_wsimil.models.card import Card, pseudonym
 from napari_wsimil.models.training_features import TrainingFeatures
+from napari_wsimil.training.cases import unit_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -97,6 +98,23 @@ def describe(
         versions={"python": platform.python_version()} | {n: version(n) for n in LIBRARIES},
         created=created,
     )
+
+
+def data_sentence(train: Sequence[Case], chose: int, record: RecordFormat | None) -> str:
+    """Return the card's sentence on the data, with the counts of each group of a record."""
+    told = f"{_whom(train)} trained, {chose} chose the weights"
+    if record is None:
+        return told
+    clinical = [case.bags[0].clinical for case in train]
+    present = torch.stack([tokens.present for tokens in clinical if tokens is not None])
+    counts = zip(record.clinical.groups, present.sum(dim=0).tolist(), strict=True)
+    return f"{told}; of the former " + ", ".join(f"{count} have {name}" for name, count in counts)
+
+
+def _whom(cases: Sequence[Case]) -> str:
+    counted = f"{len(cases)} {unit_of(cases)}"
+    persons = len({case.person for case in cases})
+    return counted if unit_of(cases) == "patients" else f"{counted} of {persons} patients"
 
 
 def _pixels(sizes: Sequence[int], mixed: bool) -> int:

@@ -5,24 +5,18 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
 from napari_wsimil.models import create_model, model_class
-from napari_wsimil.training.fit import FitConfig
-from napari_wsimil.training.recipes import recipe
-from napari_wsimil.training.tasks import Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 #: Arguments of models that the data give.
 GIVEN = ("feature_dim", "classes", "groups")
-
-#: Patients of a step that Cox's loss compares, unless said otherwise.
-COMPARED = 16
 
 _BOOLEANS = {"yes": True, "true": True, "no": False, "false": False}
 _SHARES = ("share", "chance")  # what a number from 0 to 1 is called
@@ -77,7 +71,7 @@ class Option:
 def options_of(model: str) -> dict[str, Option]:
     """Return the arguments of a model that may be chosen, by name."""
     cls = model_class(model)
-    texts = _documented(cls, "Parameters")
+    texts = documented(cls, "Parameters")
     return {
         name: Option(parameter.default, texts.get(name, ""))
         for name, parameter in inspect.signature(cls).parameters.items()
@@ -85,14 +79,9 @@ def options_of(model: str) -> dict[str, Option]:
     }
 
 
-def settings_of(model: str, task: Task = Task.CLASSIFICATION) -> dict[str, Option]:
-    """Return the settings of `FitConfig` by name, their defaults those of a model's recipe."""
-    texts = _documented(FitConfig, "Attributes")
-    config = fit_config(model, task, {})
-    return {
-        field.name: Option(getattr(config, field.name), texts.get(field.name, ""))
-        for field in fields(FitConfig)
-    }
+def reads_records(name: str) -> bool:
+    """Return whether a model of the registry takes the groups of a patient's record."""
+    return "groups" in inspect.signature(model_class(name)).parameters
 
 
 def parsed_options(model: str, texts: Sequence[str]) -> dict[str, int | float | str]:
@@ -136,20 +125,12 @@ def _check_accepted(model: str, given: Mapping[str, int | float | str]) -> None:
         raise ValueError(f"{model} cannot be made with {dict(given)}: {error}") from error
 
 
-def fit_config(model: str, task: Task, given: Mapping[str, int | float | None]) -> FitConfig:
-    """Return how a model is fitted: as its recipe says, but for what is given and not None."""
-    settings: dict[str, Any] = {n: value for n, value in given.items() if value is not None}
-    if task is Task.COX:
-        settings.setdefault("accumulate", COMPARED)
-    return replace(recipe(model), **settings)
-
-
 def _listed(options: Mapping[str, Option]) -> str:
     listed = ", ".join(f"{name}={option.default}" for name, option in options.items())
     return listed or "no options"
 
 
-def _documented(cls: type, section: str) -> dict[str, str]:
+def documented(cls: type, section: str) -> dict[str, str]:
     """Return the text of each name in a section of a numpydoc docstring."""
     return dict(_entries(inspect.getdoc(cls) or "", section))
 

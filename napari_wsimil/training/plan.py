@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from napari_wsimil.models import MODELS, model_class
 from napari_wsimil.models.base import Need
-from napari_wsimil.training.config import FitConfig
-from napari_wsimil.training.splits import FoldRule
+from napari_wsimil.training.config import FitConfig, FoldRule
 from napari_wsimil.training.tasks import Task, check_task
 
 if TYPE_CHECKING:

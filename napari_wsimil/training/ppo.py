@@ -17,17 +17,19 @@ from napari_wsimil.models.layers.pooling import GatedAttention
 from napari_wsimil.models.sasha.environment import Environment
 from napari_wsimil.models.sasha.model import Episode, entropy
 from napari_wsimil.models.sasha.updater import Kept, pooled
-from napari_wsimil.training.evaluation import Step, evaluate
+from napari_wsimil.progress import Progress
+from napari_wsimil.training.evaluation import evaluate
 from napari_wsimil.training.fit import Epoch, TrainingError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Sequence
 
     from torch import Tensor
     from torch.optim import Optimizer
 
     from napari_wsimil.models.sasha import SASHA
     from napari_wsimil.models.sasha.trajectory import Look
+    from napari_wsimil.progress import Work
     from napari_wsimil.training.cases import Case
 
 TINY = 1e-8  # below it a probability or a deviation is taken as this
@@ -174,8 +176,8 @@ def fit_policy(
     validation: Sequence[Case],
     seed: int,
     config: PolicyConfig | None = None,
-) -> Generator[Step | Epoch, None, Epoch]:
-    """Train the actor by PPO; yield Steps and Epochs; return the Epoch whose weights are kept.
+) -> Work[Epoch]:
+    """Train the actor by PPO; yield progress and Epochs; return the Epoch whose weights are kept.
 
     The reward of a step is -CE(y, slide after it) / T. Epoch 0 is the actor as it came. Kept
     is the epoch of the smallest validation loss, greedy and without a patch looked at
@@ -186,12 +188,12 @@ def fit_policy(
     """
     model.eval()
     training = PolicyTraining(model, config or PolicyConfig(), seed)
-    best, weights = Epoch("policy", 0, 0, {}), copy.deepcopy(model.actor.state_dict())
+    best, weights = Epoch(text="policy"), copy.deepcopy(model.actor.state_dict())
     try:
         for number in range(training.config.epochs + 1):
             started = perf_counter()
             terms = yield from training.epoch(readings, number)
-            epoch = Epoch("policy", number, training.config.epochs, terms)
+            epoch = Epoch(number, training.config.epochs, "policy", train=terms)
             if validation:
                 scores = yield from evaluate(model, validation, f"validate policy {number}")
                 epoch = replace(epoch, validation=scores.metrics(), scalars=scores.scalars)
@@ -228,9 +230,7 @@ class PolicyTraining:
         self._actors = AdamW(model.actor.parameters(), lr=config.lr, weight_decay=decay)
         self._critics = AdamW(self.critic.parameters(), lr=config.critic_lr, weight_decay=decay)
 
-    def epoch(
-        self, readings: Sequence[Reading], number: int
-    ) -> Generator[Step, None, dict[str, float]]:
+    def epoch(self, readings: Sequence[Reading], number: int) -> Work[dict[str, float]]:
         """Roll out and, but for epoch 0, learn; return the mean reward of an episode."""
         total = 0.0
         order = torch.randperm(len(readings), generator=self._random).tolist()
@@ -239,7 +239,7 @@ class PolicyTraining:
             total += sum(one.rewards.sum().item() for one in rolled) / len(rolled)
             if number > 0:
                 self.learn(readings[index], rolled)
-            yield Step(f"policy {number}", done, len(readings))
+            yield Progress(done, len(readings), f"policy {number}")
         return {"loss": -total / len(readings), "reward": total / len(readings)}
 
     @torch.no_grad()

@@ -18,19 +18,12 @@ from napari_wsimil.cohort.class_folder import read_folder
 from napari_wsimil.models import model_class
 from napari_wsimil.study.create_study import StudyError, is_study, open_study
 from napari_wsimil.training.cases import unit_of
-from napari_wsimil.training.config import FitConfig
-from napari_wsimil.training.dataset import (
-    as_predicted,
-    bag_of_slide,
-    feature_path,
-    read_cohort,
-    split_manifest,
-)
-from napari_wsimil.training.gaps import gaps, parts_of
+from napari_wsimil.training.config import FitConfig, FoldRule
+from napari_wsimil.training.dataset import as_predicted, bag_of_slide, feature_path, read_cohort
 from napari_wsimil.training.identity import arranged
 from napari_wsimil.training.options import check_options
 from napari_wsimil.training.plan import Plan, check_plan, reads_records
-from napari_wsimil.training.splits import FoldRule
+from napari_wsimil.training.splits import gaps, parts_of, split_manifest
 from napari_wsimil.training.subpatch_provider import closer_for
 from napari_wsimil.training.tasks import Task
 from napari_wsimil.training.train import train_cohort

@@ -16,17 +16,18 @@ from torch.optim import AdamW
 from napari_wsimil.models.sasha import SASHA
 from napari_wsimil.models.sasha.environment import looks
 from napari_wsimil.models.sasha.hafed import fine_of, fine_parts
-from napari_wsimil.training.evaluation import Step
+from napari_wsimil.progress import Progress
 from napari_wsimil.training.fit import Epoch, FitConfig, fit
 from napari_wsimil.training.ppo import Reading, descend, fit_policy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor, nn
 
     from napari_wsimil.features.bag import Bag
     from napari_wsimil.models.base import MILModel
+    from napari_wsimil.progress import Work
     from napari_wsimil.training.cases import Case
 
 ALIKE = 0.97  # quantile of the cosines of two patches of a slide from which they are alike
@@ -46,12 +47,12 @@ def train_sasha(
     train: Sequence[Case],
     validation: Sequence[Case],
     config: FitConfig | None = None,
-) -> Generator[Step | Epoch, None, Epoch]:
-    """Train a `SASHA` in place; yield Steps and Epochs of its stages; return the last Epoch.
+) -> Work[Epoch]:
+    """Train a `SASHA` in place; yield Epochs of its stages; return the last one.
 
     The stages are HAFED by `fit` with `config`, the state update by `fit_updater`, the actor
-    warmed up by `warm_up` and then trained by `fit_policy`. Epochs tell their stage ("hafed",
-    "updater", "actor", "policy") and count anew in each.
+    warmed up by `warm_up` and then trained by `fit_policy`. The text of an
+    Epoch names its stage ("hafed", "updater", "actor", "policy"); numbers start anew in each.
     Fine features that are not stored are read first, all of them: see `training_cost`.
     """
     if not isinstance(model, SASHA):
@@ -67,13 +68,11 @@ def train_sasha(
     return (yield from fit_policy(model, readings, validation, config.seed))
 
 
-def _staged(
-    stage: str, work: Generator[Step | Epoch, None, Epoch]
-) -> Generator[Step | Epoch, None, None]:
+def _staged(stage: str, work: Work[Epoch]) -> Work[None]:
     """Yield what `work` yields, its epochs under the name of a stage."""
     with closing(work):
         for event in work:
-            yield replace(event, stage=stage) if isinstance(event, Epoch) else event
+            yield replace(event, text=stage) if isinstance(event, Epoch) else event
 
 
 def train_hafed(
@@ -81,8 +80,8 @@ def train_hafed(
     train: Sequence[Case],
     validation: Sequence[Case],
     config: FitConfig | None = None,
-) -> Generator[Step | Epoch, None, Epoch]:
-    """Train a `HAFED` in place by `fit`; yield its Steps and Epochs, return the kept Epoch.
+) -> Work[Epoch]:
+    """Train a `HAFED` in place by `fit`; yield its progress and Epochs, return the kept Epoch.
 
     Fine features that are not stored are read once, before the first epoch, and held until
     the end: 4 k D bytes a patch, such as 16 KB with 16 sub-patches of 256 features, which is
@@ -93,7 +92,7 @@ def train_hafed(
     return (yield from fit(model, train, validation, config))
 
 
-def read_finely(cases: Sequence[Case]) -> Generator[Step, None, Sequence[Case]]:
+def read_finely(cases: Sequence[Case]) -> Work[Sequence[Case]]:
     """Yield after each patient; return the cases with all fine features stored.
 
     A case whose bags hold them already is returned as it is.
@@ -102,7 +101,7 @@ def read_finely(cases: Sequence[Case]) -> Generator[Step, None, Sequence[Case]]:
     for done, case in enumerate(cases, 1):
         computed = any(callable(bag.finer) for bag in case.bags)
         stored.append(replace(case, bags=tuple(map(_stored, case.bags))) if computed else case)
-        yield Step("read finely", done, len(cases))
+        yield Progress(done, len(cases), "read finely")
     return stored
 
 
@@ -111,7 +110,7 @@ def _stored(bag: Bag) -> Bag:
 
 
 @torch.no_grad()
-def distill(model: SASHA, cases: Sequence[Case]) -> Generator[Step, None, list[Reading]]:
+def distill(model: SASHA, cases: Sequence[Case]) -> Work[list[Reading]]:
     """Yield after each patient; return both readings of all their slides."""
     readings = []
     for done, case in enumerate(cases, 1):
@@ -119,14 +118,14 @@ def distill(model: SASHA, cases: Sequence[Case]) -> Generator[Step, None, list[R
             model.check(bag)
             v = torch.cat([model.distill(u)[0] for u in fine_parts(bag)])
             readings.append(Reading(model.standardize(bag.features), v, case.label))
-        yield Step("distill", done, len(cases))
+        yield Progress(done, len(cases), "distill")
     return readings
 
 
 def fit_updater(
     model: SASHA, readings: Sequence[Reading], seed: int, epochs: int = UPDATER_EPOCHS
-) -> Generator[Step | Epoch, None, Epoch]:
-    """Train the state update; yield Steps and Epochs, return the last Epoch.
+) -> Work[Epoch]:
+    """Train the state update; yield progress and Epochs, return the last Epoch.
 
     For a random patch a and those like it, a among them, what the update makes of their
     coarse features is to be their v: the mean squared error. If the model's `tau` is 0, the
@@ -169,8 +168,8 @@ def _error_of_update(model: SASHA, reading: Reading, anchor: int) -> Tensor:
 
 def warm_up(
     model: SASHA, readings: Sequence[Reading], seed: int, epochs: int = WARM_UP
-) -> Generator[Step | Epoch, None, Epoch | None]:
-    """Distill HAFED into the actor; yield Steps and Epochs, return the last Epoch.
+) -> Work[Epoch | None]:
+    """Distill HAFED into the actor; yield progress and Epochs, return the last Epoch.
 
     In slides of any class but the model's `negative`, the patches of the highest patch
     logits of the slide's own class on v are those worth a look, and the actor learns to
@@ -221,9 +220,7 @@ class _Stage:
         self._name, self._part, self._loss = name, part, loss
         self._optimizer = AdamW(part.parameters(), lr=lr)
 
-    def run(
-        self, readings: Sequence[Reading], epochs: int, random: torch.Generator
-    ) -> Generator[Step | Epoch, None, Epoch]:
+    def run(self, readings: Sequence[Reading], epochs: int, random: torch.Generator) -> Work[Epoch]:
         """Return the last Epoch; however it ends, the part has the last whole one's weights."""
         weights = copy.deepcopy(self._part.state_dict())
         try:
@@ -238,7 +235,7 @@ class _Stage:
 
     def _epoch(
         self, readings: Sequence[Reading], number: int, random: torch.Generator
-    ) -> Generator[Step, None, Epoch]:
+    ) -> Work[Epoch]:
         """Step once a slide, in an order drawn anew."""
         started, total = perf_counter(), 0.0
         stage = f"{self._name} {number}"
@@ -247,10 +244,10 @@ class _Stage:
             term = self._loss(readings[index])
             descend(stage, self._optimizer, term, math.inf)
             total += term.item()
-            yield Step(stage, done, len(readings))
+            yield Progress(done, len(readings), stage)
         seconds = perf_counter() - started
         terms = {"loss": total / len(readings)}
-        return Epoch(self._name, number, number, terms, seconds=seconds, best=True)
+        return Epoch(number, number, self._name, train=terms, seconds=seconds, best=True)
 
 
 @dataclass(frozen=True)

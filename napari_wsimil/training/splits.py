@@ -1,26 +1,33 @@
-"""Folds: which patients train, choose and test."""
+"""Folds: which cases train, choose and test, and what is missing among them."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
+from napari_wsimil.cohort.manifest import Split
+from napari_wsimil.cohort.table import RecordError
+from napari_wsimil.training.cases import unit_of
+from napari_wsimil.training.config import check_run
+from napari_wsimil.training.dataset import as_read
+from napari_wsimil.training.identity import arranged
+from napari_wsimil.training.metrics import LEAST_CASES
+from napari_wsimil.training.tasks import EVENTS, Task
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from napari_wsimil.cohort.manifest import Manifest, Patient
+    from napari_wsimil.training.config import RunConfig
 
-class FoldRule(StrEnum):
-    """Basis of folds and of the order in which cases are learned."""
-
-    NAMES = "names"  # of patients, and the order of rows: runs that state no rule
-    SLIDES = "slides"  # the content of their slides, see `identity`
+#: Cases by part of the cohort, and by class or event.
+Parts = dict[str, dict[str, int]]
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,121 @@ class Fold:
     train: tuple[str, ...]
     validation: tuple[str, ...]
     test: tuple[str, ...]
+
+
+def split_of(config: RunConfig, manifest: Manifest) -> Fold:
+    """Return the split of a run; ValueError if the run does not go with the cohort.
+
+    By the rule of slides each slide's file is read once, for its key.
+    """
+    return ordered_split(config, as_read(config, manifest))[1]
+
+
+def ordered_split(config: RunConfig, manifest: Manifest) -> tuple[Manifest, Fold]:
+    """Return the cohort of a run in the order of its rule, and its split."""
+    check_run(config, manifest)
+    ordered, keys = arranged(manifest, config.fold_rule, config.task, config.features)
+    seed, task = config.fit.seed, config.task
+    return ordered, split_manifest(ordered, config.folds, config.fold, seed, task, keys)
+
+
+def gaps_of(config: RunConfig, manifest: Manifest, fold: Fold) -> tuple[str, ...]:
+    """Return which class or event is missing in which part of a run, in sentences."""
+    cohort = as_read(config, manifest)
+    return gaps(parts_of(fold, cohort, config.task), config.task, unit_of(cohort.patients))
+
+
+def split_manifest(
+    manifest: Manifest,
+    count: int = 5,
+    fold: int = 0,
+    seed: int = 0,
+    task: Task = Task.CLASSIFICATION,
+    keys: Mapping[str, str] | None = None,
+) -> Fold:
+    """Return who trains, chooses and tests, by the names of patients, or of slides as cases.
+
+    Where the manifest splits its patients that is taken; otherwise fold number `fold` of
+    `count`, stratified by class or event. Patients of whom the manifest does not say what
+    the task asks are left out. All slides of a patient are in the same part. Folds hang on
+    `keys` of persons, as `arranged` returns them, else on their names.
+
+    Raises
+    ------
+    RecordError
+        If only part of these patients have a split, slides of one patient are in several, or
+        none trains.
+    ValueError
+        If there are too few patients for the folds, no such fold, or the training patients
+        are of one class or without any event.
+    """
+    _check_parts(manifest)
+    found = _split(manifest, count, fold, seed, task, keys or {})
+    check_training(found, manifest, task)
+    return found
+
+
+def _split(
+    manifest: Manifest, count: int, fold: int, seed: int, task: Task, keys: Mapping[str, str]
+) -> Fold:
+    known = [patient for patient in manifest.patients if task.known_of(patient)]
+    splits = {patient.split for patient in known}
+    if splits <= {None}:
+        if not 0 <= fold < count:
+            raise ValueError(f"fold {fold} is none of 0 to {count - 1}")
+        strata = _strata(known, task)
+        # sorted as folds sorts its patients: by key, and by name where keys are equal
+        called = {f"{keys.get(person, '')}\0{person}": person for person in strata}
+        targets = {key: strata[person] for key, person in called.items()}
+        found = folds(targets, count, seed=seed)[fold]
+        parts = (found.train, found.validation, found.test)
+        return _cases_of(Fold(*(tuple(called[key] for key in part) for part in parts)), known)
+    if None in splits:
+        lacking = next(patient.name for patient in known if patient.split is None)
+        raise RecordError(f"{manifest.path}: patient {lacking!r} has a {task.column} and no split")
+    train, validation, test = (tuple(p.name for p in known if p.split is split) for split in Split)
+    if not train:
+        raise RecordError(f"{manifest.path}: no patient with a {task.column} has the split 'train'")
+    return Fold(train, validation, test)
+
+
+def _cases_of(fold: Fold, patients: Sequence[Patient]) -> Fold:
+    """Return a fold of persons as one of their cases."""
+    names: defaultdict[str, list[str]] = defaultdict(list)
+    for patient in patients:
+        names[patient.person].append(patient.name)
+    parts = (fold.train, fold.validation, fold.test)
+    return Fold(*(tuple(name for person in part for name in names[person]) for part in parts))
+
+
+def _check_parts(manifest: Manifest) -> None:
+    """Raise RecordError if slides of one patient are in different parts of the cohort."""
+    parts: defaultdict[str, set[Split]] = defaultdict(set)
+    for patient in manifest.patients:
+        parts[patient.person] |= {*patient.parts}
+    if parted := [person for person, some in parts.items() if len(some) > 1]:
+        raise RecordError(
+            f"{manifest.path}: {len(parted)} of {len(parts)} patients have slides in more than "
+            f"one split, such as {parted[0]!r}: a test would know these patients. Give all "
+            "slides of a patient one split"
+        )
+
+
+def _strata(patients: Sequence[Patient], task: Task) -> dict[str, int]:
+    """Return the stratum of each person: of several classes the one that fewest persons have."""
+    labels: defaultdict[str, set[int]] = defaultdict(set)
+    classes = sorted({patient.label or "" for patient in patients})
+    for patient in patients:
+        happened = int(bool(patient.event))
+        is_class = task is Task.CLASSIFICATION
+        labels[patient.person].add(classes.index(patient.label or "") if is_class else happened)
+    if task is not Task.CLASSIFICATION:
+        return {person: max(some) for person, some in labels.items()}
+    counts = Counter(label for some in labels.values() for label in some)
+    return {
+        person: min(some, key=lambda label: (counts[label], label))
+        for person, some in labels.items()
+    }
 
 
 def folds(
@@ -49,17 +171,17 @@ def folds(
     seed
         Of the shuffle; the order of `targets` plays no part.
     """
-    _check(targets, count, validation)
+    _check_count(targets, count, validation)
     patients = sorted(targets)
     labels = np.array([targets[patient] for patient in patients])
-    parts = _parts(labels, count, seed)
+    parts = _fold_numbers(labels, count, seed)
     return tuple(
         _fold(patients, parts, part, (part + 1) % count if validation else -1)
         for part in range(count)
     )
 
 
-def _parts(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
+def _fold_numbers(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
     parts = np.zeros(len(labels), dtype=np.int64)
     splitter = StratifiedKFold(count, shuffle=True, random_state=seed)
     for part, (_, test) in enumerate(splitter.split(labels, labels)):
@@ -78,7 +200,7 @@ def _fold(patients: list[str], parts: NDArray[np.int64], test: int, validation: 
     )
 
 
-def _check(targets: Mapping[str, int], count: int, validation: bool) -> None:
+def _check_count(targets: Mapping[str, int], count: int, validation: bool) -> None:
     least = 3 if validation else 2
     if count < least:
         raise ValueError(f"{count} folds are too few: this split needs at least {least}")
@@ -87,3 +209,91 @@ def _check(targets: Mapping[str, int], count: int, validation: bool) -> None:
             raise ValueError(
                 f"class {label} has {number} patients, {count} folds need at least {count}"
             )
+
+
+def parts_of(fold: Fold, manifest: Manifest, task: Task) -> Parts:
+    """Return how many cases of each class, or with and without the event, a part has."""
+    kinds = {patient.name: _kind(patient, task) for patient in manifest.patients}
+    names = manifest.classes if task is Task.CLASSIFICATION else EVENTS
+    parts = {"training": fold.train, "validation": fold.validation, "test": fold.test}
+    counts = {part: Counter(kinds[name] for name in members) for part, members in parts.items()}
+    return {part: {name: count[name] for name in names} for part, count in counts.items()}
+
+
+def check_training(fold: Fold, manifest: Manifest, task: Task) -> None:
+    """Raise ValueError if the training cases are of one class, or without any event."""
+    parts, unit = parts_of(fold, manifest, task), unit_of(manifest.patients)
+    counts = parts["training"]
+    total = sum(counts.values())
+    if task is not Task.CLASSIFICATION:
+        if not counts[EVENTS[1]]:
+            raise ValueError(
+                f"{manifest.path}: no event among the {total} training {unit}: {task.value} is "
+                "learned from events. Change the split or the fold"
+            )
+        return
+    present = [name for name, count in counts.items() if count]
+    if len(present) < 2:
+        others = ", ".join(
+            f"{name}: {', '.join(f'{part[name]} {of}' for of, part in parts.items())}"
+            for name in counts
+            if name not in present
+        )
+        raise ValueError(
+            f"{manifest.path}: all {total} training {unit} are of class {present[0]!r}, and "
+            f"training needs two classes ({others}). Change the split or the fold"
+        )
+
+
+def gaps(parts: Parts, task: Task, unit: str = "patients") -> tuple[str, ...]:
+    """Return notes on parts that lack a class or are small, for readers of results.
+
+    Parameters
+    ----------
+    parts
+        Cases by part and kind, as `parts_of` returns.
+    task
+        What is learned.
+    unit
+        What is counted: "patients" or "slides".
+    """
+    of_part = _class_gaps if task is Task.CLASSIFICATION else _event_gaps
+    sentences = [s for part, counts in parts.items() for s in of_part(part, counts, unit)]
+    if "validation" in parts and not any(parts["validation"].values()):
+        sentences.append(f"no validation {unit}: the weights of the last epoch are kept")
+    test = sum(parts.get("test", {}).values())
+    if 0 < test < LEAST_CASES:
+        sentences.append(f"{test} test {unit}: no intervals below {LEAST_CASES}")
+    return tuple(sentences)
+
+
+def _class_gaps(part: str, counts: Mapping[str, int], unit: str) -> Sequence[str]:
+    present = [name for name, count in counts.items() if count]
+    missing = [name for name in counts if name not in present]
+    if not present or not missing:
+        return ()
+    named = " and ".join(missing)
+    if part == "training":
+        return (f"no training {unit} of class {named}: the model cannot learn it",)
+    if len(present) == 1:
+        follows = (
+            "the weights are chosen by the loss of this class alone"
+            if part == "validation"
+            else "AUC, balanced accuracy and macro-F1 are not defined"
+        )
+        total = sum(counts.values())
+        return (f"all {total} {part} {unit} are of class {present[0]}, none of {named}: {follows}",)
+    return (f"no {part} {unit} of class {named}: scores are means over the other classes",)
+
+
+def _event_gaps(part: str, counts: Mapping[str, int], unit: str) -> Sequence[str]:
+    total = sum(counts.values())
+    if not total or counts[EVENTS[1]]:
+        return ()
+    return (f"no event among the {total} {part} {unit}: the c-index is not defined",)
+
+
+def _kind(patient: Patient, task: Task) -> str:
+    if task is Task.CLASSIFICATION:
+        return patient.label or ""
+    return EVENTS[bool(patient.event)]

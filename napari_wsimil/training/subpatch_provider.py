@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from napari_wsimil.features.bag import Bag
     from napari_wsimil.features.encoders.factory import PatchEncoder
     from napari_wsimil.models.base import MILModel
+    from napari_wsimil.training.config import RunConfig
     from napari_wsimil.training.sasha import TrainingCost
-    from napari_wsimil.training.train import Plan
 
 #: Sub-patches along a patch's side.
 SIDE = 4
@@ -65,16 +65,16 @@ def closer_for(model: type[MILModel], weights: Path | str | None) -> CloserLook 
     return CloserLook(weights) if Need.FINER in model.needs else None
 
 
-def cost_of(manifest: Manifest, plan: Plan, closer: CloserLook) -> TrainingCost:
+def cost_of(manifest: Manifest, config: RunConfig, closer: CloserLook) -> TrainingCost:
     """Return what training takes of the encoder, as measured on the first slide."""
-    slides = [s for p in manifest.patients if plan.task.known_of(p) for s in p.slides]
-    bags = BagFiles(tuple(slides), plan.features)
+    slides = [s for p in manifest.patients if config.task.known_of(p) for s in p.slides]
+    bags = BagFiles(tuple(slides), config.features)
     first = bags[0]
     if first.grid is None or slides[0].slide_path is None:
         raise ValueError(f"slide {slides[0].slide!r} has no slide_path, or its features no places")
     with open_slide(slides[0].slide_path, mpp=slides[0].mpp) as slide:
         rate = estimate(slide, first.grid, closer.encoder(first)).patches_per_second
-    defaults = {name: option.default for name, option in options_of(plan.model).items()}
-    budget = (defaults | dict(plan.options)).get("budget") or 1.0
+    defaults = {name: option.default for name, option in options_of(config.model).items()}
+    budget = (defaults | config.options).get("budget") or 1.0
     patches = round(mean(len(bag) for bag in bags))
     return training_cost(len(slides), patches, SIDE**2, float(budget), rate)

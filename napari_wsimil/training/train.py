@@ -1,53 +1,54 @@
-"""Training of a cohort: a manifest in, a checkpoint with its card out."""
+"""Training: a run in, a checkpoint with its card and results out."""
 
 from __future__ import annotations
 
 import secrets
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
-from napari_wsimil.models import create_model
+from napari_wsimil.models import create_model, model_class
 from napari_wsimil.models.record_encoder import RecordFormat
+from napari_wsimil.progress import Progress
+from napari_wsimil.study.create_study import StudyError, is_study, open_study
 from napari_wsimil.training.cases import unit_of
 from napari_wsimil.training.checkpoint import Unfinished, check_target, save_checkpoint
-from napari_wsimil.training.dataset import read_cases, refuse_unread, split_manifest
-from napari_wsimil.training.evaluation import Step, evaluate
+from napari_wsimil.training.dataset import as_read, cohort_of, read_cases, refuse_unread
+from napari_wsimil.training.evaluation import attention_top, evaluate, figures, results_of
 from napari_wsimil.training.feature_check import check_features, slide_features, training_features
-from napari_wsimil.training.fit import Epoch, TrainingError
-from napari_wsimil.training.gaps import parts_of
-from napari_wsimil.training.identity import arranged
-from napari_wsimil.training.model_card import describe
-from napari_wsimil.training.plan import Plan as Plan
-from napari_wsimil.training.plan import check_plan
-from napari_wsimil.training.recipes import trainer
-from napari_wsimil.training.results import figures, results_of
+from napari_wsimil.training.fit import Epoch, TrainingError, fit
+from napari_wsimil.training.model_card import data_sentence, describe
+from napari_wsimil.training.sasha import train_hafed, train_sasha
+from napari_wsimil.training.splits import gaps, ordered_split, parts_of
+from napari_wsimil.training.subpatch_provider import closer_for
 from napari_wsimil.training.tasks import outcome_of
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from napari_wsimil.cohort.manifest import Manifest, Patient
     from napari_wsimil.models.base import MILModel
     from napari_wsimil.models.card import Card
     from napari_wsimil.models.losses import Survival
+    from napari_wsimil.progress import Work
     from napari_wsimil.training.cases import Case
+    from napari_wsimil.training.config import RunConfig
+    from napari_wsimil.training.evaluation import Results, Scores
     from napari_wsimil.training.feature_check import SlideFeatures
-    from napari_wsimil.training.results import Results
-    from napari_wsimil.training.splits import Fold
-    from napari_wsimil.training.tasks import Outcome
+    from napari_wsimil.training.fit import Trainer
+    from napari_wsimil.training.splits import Fold, Parts
+    from napari_wsimil.training.tasks import Outcome, Task
 
 
-_ROUND = (2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
+_TRAINERS: dict[str, Trainer] = {"hafed": train_hafed, "sasha": train_sasha}
 
 
-@dataclass(frozen=True, eq=False)
-class Prepared:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Prepared(Progress):
     """A training that is about to begin.
 
     Attributes
@@ -99,24 +100,30 @@ class Trained:
     unnoted: str = ""
 
 
-Event: TypeAlias = "Step | Epoch | Prepared"
+def train_run(config: RunConfig, cohort: Manifest | None = None) -> Work[Trained]:
+    """Train the model of a run, write its checkpoint, and return the result.
 
+    The same run gives the same numbers on the same machine, whoever drives it. All of it is
+    to be driven by one thread, whose number of torch threads is put back at the end. A study
+    that is the cohort keeps the run; where it cannot, `Trained.unnoted` says why.
 
-def train_cohort(
-    manifest: Manifest, path: Path | str, plan: Plan
-) -> Generator[Event, None, Trained]:
-    """Yield what the model's trainer yields, write the checkpoint, and return what came of it.
+    A `Prepared` comes before the first epoch, an `Epoch` after each. Models that read records
+    take their statistics from the training patients alone. Until the end the best weights so
+    far are in a file beside the checkpoint, and stay there if training is closed or fails. If
+    it stops at a loss that is not finite after an epoch was kept, the checkpoint is written
+    all the same, and its card says so.
 
-    Models that read records read those of the manifest, which then has a schema; its
-    statistics are those of the training patients alone. A `Prepared` comes before the first
-    epoch. Until the end the best weights so far lie in a file beside `path`, and stay there
-    if training is closed or fails. If it stops at a loss that is not finite after an epoch
-    was kept, the checkpoint is written all the same, and its card says so.
+    Parameters
+    ----------
+    config
+        The run.
+    cohort
+        Its cohort, if it has been read already.
 
     Raises
     ------
     CheckpointError
-        If nothing can be written to `path`, before anything is trained; or not any more.
+        If nothing can be written, before anything is trained; or not any more.
     TrainingError
         If training stopped; it names the file if weights were kept.
     ValueError
@@ -124,34 +131,48 @@ def train_cohort(
         classes, too few patients or events, features are not valid (all such files are
         named), or `check_features` refuses them.
     """
-    path = Path(path)
-    check_target(path)
-    check_plan(plan, manifest)
-    ordered, keys = arranged(manifest, plan.fold_rule, plan.task, plan.features)
-    cohort = yield from _read(ordered, plan, keys)
-    model = _new_model(plan, cohort)
-    parts = parts_of(cohort.fold, manifest, plan.task)
-    card = cohort.describe(model, plan.fit.seed).model_copy(update={"parts": parts})
+    with _threads(config.threads):
+        manifest = cohort_of(config) if cohort is None else as_read(config, cohort)
+        check_target(config.out)
+        trained = yield from _train(config, manifest)
+    return replace(trained, unnoted=_note(config.cohort, manifest, trained))
+
+
+def _train(config: RunConfig, manifest: Manifest) -> Work[Trained]:
+    cohort = yield from _read(config, manifest)
+    model = _new_model(config, cohort)
+    parts = parts_of(cohort.fold, manifest, config.task)
+    card = cohort.describe(model, config.fit.seed).model_copy(update={"parts": parts})
     unit = unit_of(manifest.patients)
-    unfinished = Unfinished(path, model, card, unit)
-    yield Prepared(model, card, unfinished, unit)
-    failure = yield from _trained(plan, model, cohort, unfinished)
+    unfinished = Unfinished(config.out, model, card, _undefined(parts, config.task, unit))
+    yield Prepared(text="starting", model=model, card=card, unfinished=unfinished, unit=unit)
+    failure = yield from _fit(config, model, cohort, unfinished)
     scores = yield from evaluate(model, cohort.test, "test")
-    metrics, reasons = figures(scores, card.classes, "test") if cohort.test else ({}, {})
-    metrics |= yield from _attention_top(model, cohort.validation or cohort.train)
-    told = (card.data, model.remark, failure.kept if failure else "")
-    survival = yield from _referenced(model, cohort)
-    facts: dict[str, Any] = {"data": "; ".join(filter(None, told)), "survival": survival}
-    facts |= {"metrics": metrics, "reasons": reasons}
-    card = save_checkpoint(path, model, card.model_copy(update=facts))
+    facts = yield from _facts(model, card, cohort, scores, failure)
+    card = save_checkpoint(config.out, model, card.model_copy(update=facts))
     unfinished.remove()
     if failure:
-        raise TrainingError(f"{failure}, in {path}", failure.kept) from failure
-    if cohort.test:
-        results: Results | None = results_of("test", scores, card, manifest)
-    else:
-        results = yield from _chosen(model, card, cohort, manifest)
-    return Trained(model, card, path, results, cohort.fold, cohort.remarks)
+        raise TrainingError(f"{failure}, in {config.out}", failure.kept) from failure
+    results = yield from _results(model, card, cohort, manifest, scores)
+    return Trained(model, card, config.out, results, cohort.fold, cohort.remarks)
+
+
+def _facts(
+    model: MILModel, card: Card, cohort: _Cohort, scores: Scores, failure: TrainingError | None
+) -> Work[dict[str, Any]]:
+    """Return the fields of the card that are known after training."""
+    metrics, reasons = figures(scores, card.classes, "test") if cohort.test else ({}, {})
+    metrics |= yield from attention_top(model, cohort.validation or cohort.train)
+    notes = (card.data, model.remark, failure.kept if failure else "")
+    survival = yield from _referenced(model, cohort)
+    facts = {"data": "; ".join(filter(None, notes)), "survival": survival}
+    return facts | {"metrics": metrics, "reasons": reasons}
+
+
+def _undefined(parts: Parts, task: Task, unit: str) -> str:
+    """Return why a metric of the validation cases may have no value."""
+    known = gaps({"validation": parts["validation"]}, task, unit)
+    return "; ".join(known) or f"no two validation {unit} can be compared"
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +192,7 @@ class _Cohort:
     def describe(self, model: MILModel, seed: int) -> Card:
         """Return the card of a model before it is trained."""
         salt = secrets.token_hex(8)
-        told = _told(self.train, len(self.validation), self.record)
+        told = data_sentence(self.train, len(self.validation), self.record)
         return describe(
             model,
             (*self.train, *self.validation),
@@ -187,25 +208,23 @@ class _Cohort:
         )
 
 
-def _read(
-    manifest: Manifest, plan: Plan, keys: Mapping[str, str]
-) -> Generator[Step, None, _Cohort]:
-    fold = split_manifest(manifest, plan.folds, plan.fold, plan.fit.seed, plan.task, keys)
-    parts = [_members(manifest, names) for names in (fold.train, fold.validation, fold.test)]
-    outcome = outcome_of(plan.task, manifest, parts[0], plan.time_unit)
-    record = _record_format(manifest, parts[0])
+def _read(config: RunConfig, manifest: Manifest) -> Work[_Cohort]:
+    ordered, fold = ordered_split(config, manifest)
+    parts = [_members(ordered, names) for names in (fold.train, fold.validation, fold.test)]
+    outcome = outcome_of(config.task, ordered, parts[0], config.time_unit)
+    record = _record_format(ordered, parts[0])
+    closer = closer_for(model_class(config.model), config.encoder_weights)
     cases, unread = [], dict[str, str]()
     for part in parts:
-        read = yield from read_cases(part, outcome, plan.features, record, plan.closer, unread)
+        read = yield from read_cases(part, outcome, config.features, record, closer, unread)
         cases.append(read)
     refuse_unread(list(unread.values()))
     features = [_features(*both) for both in zip(parts, cases, strict=True)]
-    remarks = check_features([row for part in features for row in part], plan.mixed_scales)
-    train, validation, test = cases
+    mixed = config.mixed_scales
+    remarks = check_features([row for part in features for row in part], mixed)
     known = [*features[0], *features[1]]
-    return _Cohort(
-        fold, train, validation, test, known, remarks, plan.mixed_scales, outcome, record
-    )
+    train, validation, test = cases
+    return _Cohort(fold, train, validation, test, known, remarks, mixed, outcome, record)
 
 
 def _features(patients: Sequence[Patient], cases: Sequence[Case]) -> list[SlideFeatures]:
@@ -226,45 +245,34 @@ def _record_format(manifest: Manifest, train: Sequence[Patient]) -> RecordFormat
     return RecordFormat.fit(manifest.schema, known)
 
 
-def _told(train: Sequence[Case], chose: int, record: RecordFormat | None) -> str:
-    """Return the card's sentence on the data, with who has which part of a record."""
-    told = f"{_whom(train)} trained, {chose} chose the weights"
-    if record is None:
-        return told
-    clinical = [case.bags[0].clinical for case in train]
-    present = torch.stack([tokens.present for tokens in clinical if tokens is not None])
-    counts = zip(record.clinical.groups, present.sum(dim=0).tolist(), strict=True)
-    return f"{told}; of the former " + ", ".join(f"{count} have {name}" for name, count in counts)
-
-
-def _whom(cases: Sequence[Case]) -> str:
-    counted = f"{len(cases)} {unit_of(cases)}"
-    persons = len({case.person for case in cases})
-    return counted if unit_of(cases) == "patients" else f"{counted} of {persons} patients"
-
-
-def _new_model(plan: Plan, cohort: _Cohort) -> MILModel:
+def _new_model(config: RunConfig, cohort: _Cohort) -> MILModel:
     """Return a model with its first weights, which takes bags such as the cohort's."""
     bag, record = cohort.train[0].bags[0], cohort.record
     shape = {"feature_dim": bag.features.shape[1], "classes": len(cohort.outcome.classes)}
     groups = {"groups": record.groups} if record is not None else {}
     with torch.random.fork_rng(devices=()):
-        torch.manual_seed(plan.fit.seed)
-        model = create_model(plan.model, **shape, **groups, **plan.options)
+        torch.manual_seed(config.fit.seed)
+        model = create_model(config.model, **shape, **groups, **config.options)
     model.check(bag)
     return model
 
 
-def _trained(
-    plan: Plan, model: MILModel, cohort: _Cohort, unfinished: Unfinished
-) -> Generator[Step | Epoch, None, TrainingError | None]:
+def trainer(name: str) -> Trainer:
+    """Return the function that trains a model of the registry: `fit`, or stages of its own."""
+    return _TRAINERS.get(name, fit)
+
+
+def _fit(
+    config: RunConfig, model: MILModel, cohort: _Cohort, unfinished: Unfinished
+) -> Work[TrainingError | None]:
     """Train the model; return why training stopped, if it did with weights that were kept."""
+    train = trainer(config.model)
     try:
-        with closing(trainer(plan.model)(model, cohort.train, cohort.validation, plan.fit)) as work:
-            for event in work:
-                if isinstance(event, Epoch) and event.best:
-                    unfinished.keep(event, (yield from _referenced(model, cohort)))
-                yield event
+        with closing(train(model, cohort.train, cohort.validation, config.fit)) as work:
+            for step in work:
+                if isinstance(step, Epoch) and step.best:
+                    unfinished.keep(step, (yield from _referenced(model, cohort)))
+                yield step
     except TrainingError as error:
         if not error.kept:
             raise
@@ -272,7 +280,7 @@ def _trained(
     return None
 
 
-def _referenced(model: MILModel, cohort: _Cohort) -> Generator[Step, None, Survival | None]:
+def _referenced(model: MILModel, cohort: _Cohort) -> Work[Survival | None]:
     """Return survival with the log risk of the median training patient, which Cox needs."""
     survival = cohort.outcome.survival
     if survival is None or survival.loss != "cox":
@@ -281,32 +289,47 @@ def _referenced(model: MILModel, cohort: _Cohort) -> Generator[Step, None, Survi
     return survival.model_copy(update={"reference": scores.risks.median().item()})
 
 
-def _chosen(
-    model: MILModel, card: Card, cohort: _Cohort, manifest: Manifest
-) -> Generator[Step, None, Results | None]:
-    """Return how the model does on those who chose its weights, if anybody did."""
+def _results(
+    model: MILModel, card: Card, cohort: _Cohort, manifest: Manifest, scores: Scores
+) -> Work[Results | None]:
+    """Return the results of the test cases, else of the validation cases, if there are some."""
+    if cohort.test:
+        return results_of("test", scores, card, manifest)
     if not cohort.validation:
         return None
     scores = yield from evaluate(model, cohort.validation, "results")
     return results_of("validation", scores, card, manifest)
 
 
-def _attention_top(
-    model: MILModel, cases: Sequence[Case]
-) -> Generator[Step, None, dict[str, float]]:
-    """Return where the color bar of a model's attention ends, the same for every slide.
+def _note(path: Path, cohort: Manifest, trained: Trained) -> str:
+    """Keep a run in the study that is its cohort; return why that failed, if it did."""
+    if not is_study(path):
+        return ""
+    card, person = trained.card, {one.name: one.person for one in cohort.patients}
+    learned, chosen = (
+        [person[name] for name in part] for part in (trained.fold.train, trained.fold.validation)
+    )
+    try:
+        with open_study(path) as study:
+            study.runs.add(
+                card.model,
+                card.weights,
+                trained.path,
+                card.metrics,
+                learned,
+                chosen,
+                reasons=card.reasons,
+            )
+    except StudyError as error:
+        return f"the study does not know of this model: {error}"
+    return ""
 
-    It is the attention, in times of equal attention, that one patch in 50 of the slides at
-    hand exceeds, up to the next round number. Models without attention have none.
-    """
-    found = []
-    for done, case in enumerate(cases):
-        yield Step("attention", done, len(cases))
-        for bag in case.bags:
-            with torch.no_grad():
-                maps = model.eval()(bag).explanations
-            found += [one.times_uniform() for one in maps if one.name == "attention"]
-    if not found:
-        return {}
-    top = float(np.nanquantile(torch.cat(found).numpy(), 0.98))
-    return {"attention_top": next((nice for nice in _ROUND if nice >= top), _ROUND[-1])}
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

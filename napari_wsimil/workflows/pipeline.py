@@ -16,6 +16,7 @@ import numpy as np
 
 from napari_wsimil.gui.session import LoadedModel
 from napari_wsimil.gui.viewer.slide_layers import UNDERLAY_SIDE
+from napari_wsimil.progress import Progress
 from napari_wsimil.slides.slide import Slide, open_slide
 from napari_wsimil.slides.tissue import Tissue, find_tissue
 from napari_wsimil.workflows.progress import Pace
@@ -71,7 +72,7 @@ class Plan:
     cost: Estimate
 
 
-Job = Generator[Step, None, object]
+Job = Generator[Step | Progress, None, object]
 Result = TypeVar("Result")
 
 

@@ -14,6 +14,7 @@ from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.features.hdf5 import open_h5, read_attrs
 from napari_wsimil.features.seal import SEAL
 from napari_wsimil.features.store import save_bag
+from napari_wsimil.progress import Progress
 from napari_wsimil.study.audit_entry import Act
 from napari_wsimil.study.backups import BACKUPS
 from napari_wsimil.study.create_study import DATABASE, create_study
@@ -21,13 +22,13 @@ from napari_wsimil.study.deidentify import disguised, with_features
 from napari_wsimil.study.file_links import Link
 from napari_wsimil.study.pseudonyms import Key, default_key, refuse_inside
 from napari_wsimil.training.dataset import bag_of_slide, feature_path
-from napari_wsimil.training.evaluation import Step
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Mapping
 
     from napari_wsimil.cohort.manifest import Manifest
     from napari_wsimil.features.bag import Bag
+    from napari_wsimil.progress import Work
     from napari_wsimil.study.create_study import Study, Unit
     from napari_wsimil.study.deidentify import Disguised
 
@@ -56,7 +57,7 @@ class Shared:
     removed: tuple[str, ...]
 
 
-def share(study: Study, out: Path, key: Path | None = None) -> Generator[Step, None, Shared]:
+def share(study: Study, out: Path, key: Path | None = None) -> Work[Shared]:
     """Yield after every file of features; return the scrubbed copy of a study.
 
     The copy has new pseudonyms in a random order, days in place of dates, features written
@@ -119,7 +120,7 @@ def _check(study: Study, out: Path, key: Path | None) -> None:
 
 def _copied(
     folder: Path, name: str, unit: Unit, given: Disguised, manifest: Manifest
-) -> Generator[Step, None, tuple[str, set[str], int]]:
+) -> Work[tuple[str, set[str], int]]:
     """Return identity of the copy, attributes left out of features, and how many files it has."""
     attributes: set[str] = set()
     files = with_features(manifest, given.slides_key)
@@ -132,7 +133,7 @@ def _copied(
             save_scrubbed(target, bag_of_slide(row, None), slide)
             attributes |= set(left_out(feature_path(row, None), target))
             links.append(Link(slide, target))
-            yield Step("features", done, len(files))
+            yield Progress(done, len(files), "features")
         copy.link(links, "features written anew")
         return copy.identity, attributes, len(files)
 

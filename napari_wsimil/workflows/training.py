@@ -6,26 +6,28 @@ import copy
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from napari_wsimil.gui.names import unnamed
 from napari_wsimil.gui.session import LoadedModel
-from napari_wsimil.workflows.pipeline import Step
+from napari_wsimil.progress import Progress
 from napari_wsimil.workflows.progress import Pace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Iterator
 
     from napari_wsimil.cohort.manifest import Manifest
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.features.bag import Bag
     from napari_wsimil.models.base import MILModel
+    from napari_wsimil.progress import Work
+    from napari_wsimil.training.config import RunConfig
     from napari_wsimil.training.feature_check import FeatureReport
     from napari_wsimil.training.fit import Epoch
-    from napari_wsimil.training.run import RunConfig
     from napari_wsimil.training.tasks import Task
-    from napari_wsimil.training.train import Event, Prepared, Trained
+    from napari_wsimil.training.train import Prepared, Trained
 
+Result = TypeVar("Result")
 
 #: Seconds between two steps of a training.
 _INTERVAL = 0.05
@@ -39,18 +41,18 @@ class Snapshot:
     prediction: Prediction | None
 
 
-@dataclass(frozen=True)
-class TrainingStep(Step):
-    """How far a training is.
+@dataclass(frozen=True, kw_only=True)
+class TrainingStep(Progress):
+    """Progress of a training, with what is new since the step before.
 
     Attributes
     ----------
     prepared
         Model and card, once, before the first epoch.
     pinned
-        What answers of the pinned slide, with `prepared`; None if nothing can.
+        The model for the pinned slide, with `prepared`; None if there is none.
     snapshots
-        The epochs that have ended since the step before.
+        The epochs that have ended.
     """
 
     prepared: Prepared | None = None
@@ -66,7 +68,7 @@ class Finished:
     prediction: Prediction | None
 
 
-def train_job(config: RunConfig, bag: Bag | None = None) -> Generator[Step, None, Finished]:
+def train_job(config: RunConfig, bag: Bag | None = None) -> Work[Finished]:
     """Return what came of a run; the numbers are those of `train_run`, bag or no bag.
 
     Parameters
@@ -77,9 +79,9 @@ def train_job(config: RunConfig, bag: Bag | None = None) -> Generator[Step, None
         another encoder than the cohort's are left out.
     """
     from napari_wsimil.explain.predict import predict
-    from napari_wsimil.training.run import train_run
+    from napari_wsimil.training.train import train_run
 
-    yield Step("reading the cohort")
+    yield Progress(text="reading the cohort")
     teller = _Teller(bag)
     with closing(train_run(config)) as work:
         trained = yield from teller.tell(work)
@@ -100,16 +102,18 @@ def checked_features(
     manifest: Manifest, folder: Path | None, task: Task, wanted: Callable[[], bool]
 ) -> CheckedFeatures | None:
     """Return problems of a cohort's features; None once they are not wanted any more."""
-    from napari_wsimil.training.cohort_features import survey_cohort
+    from napari_wsimil.training.dataset import survey_cohort
 
-    work = survey_cohort(manifest, folder, task)
-    while wanted():
-        try:
-            next(work)
-        except StopIteration as stop:
-            report: FeatureReport = stop.value
-            return CheckedFeatures(report, unnamed(report.problem, _files(manifest)))
-    return None
+    reports: list[FeatureReport] = []
+    for _ in _collected(survey_cohort(manifest, folder, task), reports):
+        if not wanted():
+            return None
+    return CheckedFeatures(reports[0], unnamed(reports[0].problem, _files(manifest)))
+
+
+def _collected(work: Work[Result], results: list[Result]) -> Work[None]:
+    """Yield the progress of `work`; its result is appended to `results`."""
+    results.append((yield from work))
 
 
 def _files(manifest: Manifest) -> set[Path]:
@@ -117,6 +121,42 @@ def _files(manifest: Manifest) -> set[Path]:
     slides = [slide for patient in manifest.patients for slide in patient.slides]
     paths = {path for slide in slides for path in (slide.slide_path, slide.feature_path) if path}
     return paths | {Path(slide.slide) for slide in slides}
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedCohort:
+    """A cohort to train on, with its encoder; or the reason why there is none.
+
+    Attributes
+    ----------
+    cohort
+        Its cases; None if they cannot be read.
+    encoder
+        Identity of the encoder of its features; empty if these cannot be read.
+    error
+        The reason.
+    """
+
+    cohort: Manifest | None = None
+    encoder: str = ""
+    error: Exception | None = None
+
+
+def open_for_training(path: Path, schema: Path | None, features: Path | None) -> OpenedCohort:
+    """Return a cohort, the keys of its slides read too; work for a thread."""
+    from napari_wsimil.training.dataset import open_cohort
+    from napari_wsimil.training.identity import encoder_of
+
+    cohort = None
+    try:
+        cohort = open_cohort(path, schema)
+        encoder = encoder_of(cohort, features)
+    except (ValueError, OSError) as error:
+        return OpenedCohort(cohort, error=error)
+    finally:
+        if cohort is not None:
+            read_keys(cohort, features)
+    return OpenedCohort(cohort, encoder)
 
 
 def read_keys(manifest: Manifest, folder: Path | None) -> None:
@@ -132,10 +172,10 @@ def read_keys(manifest: Manifest, folder: Path | None) -> None:
                 slide_key(slide, folder)
 
 
-def save_run_job(path: Path, config: RunConfig) -> Generator[Step, None, Path]:
+def save_run_job(path: Path, config: RunConfig) -> Work[Path]:
     """Return the file that a run was written to."""
-    yield Step("writing the run")
-    from napari_wsimil.training.run import write_run
+    yield Progress(text="writing the run")
+    from napari_wsimil.training.config import write_run
 
     write_run(path, config)
     return path
@@ -154,27 +194,28 @@ class _Teller:
         self._loaded: LoadedModel | None = None
         self._new: list[Snapshot] = []
 
-    def tell(self, work: Generator[Event, None, Trained]) -> Generator[Step, None, Trained]:
+    def tell(self, work: Work[Trained]) -> Work[Trained]:
         """Yield steps until the work has returned."""
+        trained: list[Trained] = []
+        for event in _collected(work, trained):
+            yield from self._steps(event)
+        yield self._step("finishing")
+        return trained[0]
+
+    def _steps(self, event: Progress) -> Iterator[TrainingStep]:
+        """Yield the step of an event, if it is due."""
         from napari_wsimil.training.fit import Epoch
         from napari_wsimil.training.train import Prepared
 
-        while True:
-            try:
-                event = next(work)
-            except StopIteration as stop:
-                yield self._step("finishing")
-                trained: Trained = stop.value
-                return trained
-            if isinstance(event, Prepared):
-                yield self._begin(event)
-            elif isinstance(event, Epoch):
-                self._new.append(Snapshot(event, self._ask()))
-            elif self._pace.due:
-                with self._pace:
-                    yield self._step(event.stage, event.done, event.total)
+        if isinstance(event, Prepared):
+            yield self._begin(event)
+        elif isinstance(event, Epoch):
+            self._new.append(Snapshot(event, self._ask()))
+        elif self._pace.due:
+            with self._pace:
+                yield self._step(event.text, event.done, event.total)
 
-    def _begin(self, prepared: Prepared) -> Step:
+    def _begin(self, prepared: Prepared) -> TrainingStep:
         card = prepared.card
         if self.pinned is not None and self.pinned.encoder != card.encoder:
             self.pinned = None
@@ -182,7 +223,7 @@ class _Teller:
             told = card.model_copy(update={"data": f"{card.data}; training not finished"})
             self._trained = prepared.model
             self._loaded = LoadedModel(copy.deepcopy(prepared.model).eval(), told, "in training")
-        return TrainingStep("starting", prepared=prepared, pinned=self._loaded)
+        return TrainingStep(text="starting", prepared=prepared, pinned=self._loaded)
 
     def _ask(self) -> Prediction | None:
         """Return the first map of the pinned slide, by the weights of this moment."""
@@ -194,6 +235,6 @@ class _Teller:
         found = predict(self._loaded.model, self._loaded.card, self.pinned)
         return replace(found, explanations=found.explanations[:1], trajectory=None)
 
-    def _step(self, text: str, done: int = 0, total: int = 0) -> Step:
+    def _step(self, text: str, done: int = 0, total: int = 0) -> TrainingStep:
         new, self._new = tuple(self._new), []
-        return TrainingStep(text, done, total, snapshots=new)
+        return TrainingStep(done, total, text, snapshots=new)

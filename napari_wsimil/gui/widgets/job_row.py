@@ -50,7 +50,7 @@ class JobRow(QWidget):
         self._worker: GeneratorWorker | None = None
         self._done: Callable[[Any], object] | None = None
         self._failed: Callable[[str], object] | None = None
-        self._on_step: Callable[[Step], None] | None = None
+        self._on_step: Callable[[Any], None] | None = None
         self._results: list[Any] = []
         self.error: BaseException | None = None
         self.canceled = False
@@ -81,7 +81,7 @@ class JobRow(QWidget):
         self,
         job: Job,
         done: Callable[[Any], object],
-        on_step: Callable[[Step], None] | None = None,
+        on_step: Callable[[Any], None] | None = None,
         failed: Callable[[str], object] | None = None,
     ) -> None:
         """Start `job`; `done` takes its result on this thread, or `failed` the error's words.

@@ -207,9 +207,15 @@ class CohortBox(QGroupBox):
         self.mixed.setVisible(report is not None and bool(report.scales))
         self.changed.emit()
 
-    def show_split(self, manifest: Manifest, fold: Fold | None, gaps: Sequence[str] = ()) -> None:
+    def show_split(
+        self, manifest: Manifest | None, fold: Fold | None, gaps: Sequence[str] = ()
+    ) -> None:
         """Show how many patients of each class train, choose and test, and what is missing."""
-        table = "" if fold is None else _table(manifest, fold, self.task.currentData())
+        table = (
+            ""
+            if fold is None or manifest is None
+            else _table(manifest, fold, self.task.currentData())
+        )
         lines = (html.escape(sentence, quote=False) for sentence in gaps)
         self.split.setText("<br>".join((table, *lines)))
         self.split.setVisible(fold is not None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,25 +34,31 @@ from napari_wsimil.gui.widgets.dock import DockedWidget, allow
 from napari_wsimil.gui.widgets.job_row import JobRow
 from napari_wsimil.models import model_class
 from napari_wsimil.models.base import Need
+from napari_wsimil.training.config import FoldRule, checked_run
 from napari_wsimil.training.fit import TrainingError
 from napari_wsimil.training.identity import unread_slides
-from napari_wsimil.training.plan import reads_records
-from napari_wsimil.training.run import checked_run, encoder_of, gaps_of, open_cohort, split_of
-from napari_wsimil.training.splits import FoldRule
+from napari_wsimil.training.options import reads_records
+from napari_wsimil.training.splits import gaps_of, split_of
 from napari_wsimil.workflows.pipeline import model_job
-from napari_wsimil.workflows.training import TrainingStep, read_keys, save_run_job, train_job
+from napari_wsimil.workflows.training import (
+    OpenedCohort,
+    TrainingStep,
+    open_for_training,
+    read_keys,
+    save_run_job,
+    train_job,
+)
 
 if TYPE_CHECKING:
     from napari_wsimil.cohort.manifest import Manifest
     from napari_wsimil.features.bag import Bag
     from napari_wsimil.gui.session import Session
-    from napari_wsimil.training.run import RunConfig
+    from napari_wsimil.progress import Progress
+    from napari_wsimil.training.config import RunConfig
     from napari_wsimil.training.train import Prepared
-    from napari_wsimil.workflows.pipeline import Step
     from napari_wsimil.workflows.training import Finished
 
 _MEMORY = "train"
-_AT_ONCE = 20  # slides of which keys are read while the window waits
 _BUSY = "Something is running: wait for it, or cancel it"
 
 
@@ -65,8 +72,9 @@ class TrainWidget(DockedWidget):
         self._pane = session.pane
         self._run: RunConfig | None = None
         self._prepared: Prepared | None = None
-        self._read: tuple[tuple[object, ...], Manifest | None, str, str] = ((), None, "", "")
-        self._keys = Latest(self)
+        self._chosen: tuple[Path | None, ...] = ()
+        self._opened: OpenedCohort | None = None
+        self._reader = Latest(self)
         self.job = JobRow(pausable=True)
         self.cohort, self.model = CohortBox(), ModelBox()
         self.progress, self.results = ProgressBox(session.pane), ResultsBox()
@@ -154,7 +162,7 @@ class TrainWidget(DockedWidget):
         self.progress.start(bag)
         self.tabs.setCurrentIndex(1)
 
-    def _take(self, step: Step) -> None:
+    def _take(self, step: Progress) -> None:
         if isinstance(step, TrainingStep) and step.prepared is not None:
             self._prepared = step.prepared
         self.progress.take(step)
@@ -224,8 +232,10 @@ class TrainWidget(DockedWidget):
     def _refresh(self) -> None:
         manifest, why = self._cohort()
         self.cohort.show_cohort(manifest, why)
-        if manifest is not None:
-            why = self._show_split(manifest)
+        if manifest is None:
+            self.cohort.show_split(None, None)
+        else:
+            why = self._show_split(manifest, why)
         problem = self.cohort.check_features(manifest)
         why = why or problem
         busy, known = self.job.busy, self._run is not None
@@ -241,20 +251,35 @@ class TrainWidget(DockedWidget):
         allow(self.results.save_button, known and not busy, why, does)
         self._allow_pin()
 
+    @property
+    def reading(self) -> bool:
+        """Whether a cohort is being read in the background."""
+        return self._reader.busy
+
     def _cohort(self) -> tuple[Manifest | None, str]:
-        """Return the cohort, or why there is none; read again only if another is chosen."""
-        path, chosen = self.cohort.path, self.cohort.values
+        """Return the cohort, or why there is none; it is read anew only if another is chosen."""
+        path, features = self.cohort.path, self.cohort.features.path
         if path is None:
             return None, "Open a cohort first"
-        schema, features = chosen.get("record_schema"), chosen.get("features")
-        key, known, why = (path, schema, features, NAMES.shown), self._read[0], self._read[2]
-        if key[:3] != known[:3] or (why and key != known):  # the reason may name a file
-            self._read = (key, *_read(path, schema, features))
-        return self._read[1:3]
+        chosen = (path, self.cohort.values.get("record_schema"), features)
+        if chosen != self._chosen:
+            self._chosen, self._opened = chosen, None
+            self._reader.ask(partial(open_for_training, *chosen), self._take_cohort, self._fail)
+        if self._opened is None:
+            return None, "Reading the cohort"
+        error = self._opened.error
+        return self._opened.cohort, "" if error is None else _sentence(error)
 
-    def _show_split(self, manifest: Manifest) -> str:
-        """Show who trains, chooses and tests; return what a run still lacks, or nothing."""
-        fold, why = None, self._read[2]
+    def _take_cohort(self, opened: OpenedCohort) -> None:
+        self._opened = opened
+        self._refresh_on_event(opened)
+
+    def _fail(self, text: str) -> None:
+        self._take_cohort(OpenedCohort(error=ValueError(text)))
+
+    def _show_split(self, manifest: Manifest, why: str) -> str:
+        """Show the split; return what a run still lacks, or nothing."""
+        fold = None
         lacking: tuple[str, ...] = ()
         if self._reads_keys(manifest):
             self.cohort.show_split(manifest, None)
@@ -269,15 +294,16 @@ class TrainWidget(DockedWidget):
         return why
 
     def _reads_keys(self, manifest: Manifest) -> bool:
-        """Return whether the keys of many slides are read in the background, begun if need be."""
+        """Return whether keys of slides are read anew, since their files have changed."""
         features = self.cohort.features.path
         unread = unread_slides(manifest, features)
-        if unread > _AT_ONCE and not self._keys.busy:
-            self._keys.ask(lambda: read_keys(manifest, features), self._refresh_on_event, self._say)
-        return unread > _AT_ONCE or (unread > 0 and self._keys.busy)
+        if unread and not self._reader.busy:
+            work = partial(read_keys, manifest, features)
+            self._reader.ask(work, self._refresh_on_event, self._say)
+        return unread > 0
 
     def _allow_pin(self) -> None:
-        bag, encoder = self._pane.bag, self._read[3]
+        bag, encoder = self._pane.bag, self._opened.encoder if self._opened else ""
         why = ""
         if Need.FINER in model_class(self.model.name).needs:
             why = f"{self.model.name} looks closer at slides: too long to wait for at each epoch"
@@ -297,18 +323,6 @@ def _page(*boxes: QWidget) -> QWidget:
         inside.addWidget(box)
     inside.addStretch(1)
     return page
-
-
-def _read(
-    path: Path, schema: Path | None, features: Path | None
-) -> tuple[Manifest | None, str, str]:
-    """Return a cohort, why it cannot be trained on, and what made its features."""
-    manifest = None
-    try:
-        manifest = open_cohort(path, schema)
-        return manifest, "", encoder_of(manifest, features)
-    except (ValueError, OSError) as error:
-        return manifest, _sentence(error), ""
 
 
 def _sentence(error: BaseException) -> str:

@@ -23,7 +23,8 @@ from qtpy.QtWidgets import (
 
 from napari_wsimil.gui.widgets.basic import Fold
 from napari_wsimil.models import MODELS, model_class
-from napari_wsimil.training.options import options_of, settings_of
+from napari_wsimil.training.config import settings_of
+from napari_wsimil.training.options import options_of
 from napari_wsimil.training.tasks import Task
 
 if TYPE_CHECKING:

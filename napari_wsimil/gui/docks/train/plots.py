@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Numbers = Callable[[Epoch], dict[str, float]]
 
-    from napari_wsimil.training.results import Results
+    from napari_wsimil.training.evaluation import Results
 
 # in pixels: axes, what is left of and below them, a row and a letter of names, what is free
 _HEIGHT, _LEFT, _FEET, _ROW, _LETTER, _GAP, _BELOW = 100, 52, 44, 16, 6, 6, 4
@@ -86,7 +86,7 @@ class Curves(Plot):
     def _draw_stages(self, axes: Axes, named: bool) -> None:
         """Draw a line where a stage begins, with its name where there are several."""
         start = 1
-        stages = [(name, len(list(some))) for name, some in groupby(e.stage for e in self.epochs)]
+        stages = [(name, len(list(some))) for name, some in groupby(e.text for e in self.epochs)]
         for name, count in stages if len(stages) > 1 else ():
             axes.axvline(start - 0.5, color=self.theme["secondary"], linewidth=0.8)
             if named:
@@ -160,7 +160,7 @@ def _draw_lines(axes: Axes, epochs: Sequence[Epoch], numbers: Numbers) -> None:
     names = list(dict.fromkeys(name for one in found for name in one))
     for name, color in zip(names, COLORS * (1 + len(names) // len(COLORS)), strict=False):
         label: str | None = name.replace("_", " ")
-        for _, group in groupby(range(len(epochs)), lambda i: epochs[i].stage):
+        for _, group in groupby(range(len(epochs)), lambda i: epochs[i].text):
             index = list(group)
             values = [found[i].get(name, math.nan) for i in index]
             if not all(map(math.isnan, values)):

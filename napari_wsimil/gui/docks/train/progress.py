@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QSlider, QVBoxLayout, QWidget
 from napari_wsimil.gui.docks.train.plots import Curves
 from napari_wsimil.gui.widgets.background import Paced
 from napari_wsimil.training.checkpoint import title
-from napari_wsimil.training.gaps import gaps
+from napari_wsimil.training.splits import gaps
 from napari_wsimil.training.tasks import Task
 from napari_wsimil.workflows.progress import Pace
 from napari_wsimil.workflows.training import TrainingStep
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.features.bag import Bag
     from napari_wsimil.gui.session import LoadedModel, Pane
+    from napari_wsimil.progress import Progress
     from napari_wsimil.training.fit import Epoch
     from napari_wsimil.training.train import Prepared
-    from napari_wsimil.workflows.pipeline import Step
     from napari_wsimil.workflows.training import Finished
 
 #: Largest share of the window's time that goes into drawing the newest map.
@@ -170,7 +170,7 @@ class ProgressBox(QWidget):
         self.curves.show()
         self.maps.start(None, None)
 
-    def take(self, step: Step) -> None:
+    def take(self, step: Progress) -> None:
         """Show what is new."""
         if not isinstance(step, TrainingStep):
             return
@@ -214,17 +214,17 @@ class ProgressBox(QWidget):
 def _words(epochs: Sequence[Epoch]) -> str:
     now = epochs[-1]
     words = [title(now)]
-    if now.number < now.total:
-        seconds = [one.seconds for one in epochs if one.stage == now.stage][-_RECENT:]
-        left = _duration(median(seconds) * (now.total - now.number))
-        words.append(f"{left} left" if now.stage == "fit" else f"{left} left of this stage")
+    if now.done < now.total:
+        seconds = [one.seconds for one in epochs if one.text == now.text][-_RECENT:]
+        left = _duration(median(seconds) * (now.total - now.done))
+        words.append(f"{left} left" if now.text == "fit" else f"{left} left of this stage")
     return " · ".join(words + _best(epochs, "best"))
 
 
 def _best(epochs: Sequence[Epoch], what: str) -> list[str]:
     """Return which epoch is the best of its stage, where validation tells."""
-    some = [one for one in epochs if one.stage == epochs[-1].stage and one.validation and one.best]
-    return [f"{what}: epoch {some[-1].number}"] if some else []
+    some = [one for one in epochs if one.text == epochs[-1].text and one.validation and one.best]
+    return [f"{what}: epoch {some[-1].done}"] if some else []
 
 
 def _duration(seconds: float) -> str:

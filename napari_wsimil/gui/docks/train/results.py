@@ -24,8 +24,8 @@ from qtpy.QtWidgets import (
 from napari_wsimil.gui.docks.train.plots import ConfusionAndRoc
 
 if TYPE_CHECKING:
+    from napari_wsimil.training.evaluation import PatientResult, Results
     from napari_wsimil.training.metrics import Interval
-    from napari_wsimil.training.results import PatientResult, Results
     from napari_wsimil.training.train import Trained
 
 Value = TypeVar("Value")
