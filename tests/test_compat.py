@@ -16,7 +16,7 @@ from napari_wsimil.clinical.schema import read_schema
 from napari_wsimil.features.store import load_bag
 from napari_wsimil.study.create_study import open_study
 from napari_wsimil.training.checkpoint import load_checkpoint
-from napari_wsimil.training.run import read_run
+from napari_wsimil.training.config import read_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

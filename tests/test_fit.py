@@ -68,7 +68,7 @@ def test_each_epoch_tells_its_terms_its_metrics_and_its_time(
     train: list[Case], validation: list[Case]
 ) -> None:
     found = epochs(make_model(), train, validation, QUICK)
-    assert [epoch.number for epoch in found] == [1, 2, 3]
+    assert [epoch.done for epoch in found] == [1, 2, 3]
     for epoch in found:
         parts = epoch.train["class"] + epoch.train["branches"] + epoch.train["diversity"]
         assert epoch.train["loss"] == pytest.approx(parts, rel=1e-5)
@@ -133,11 +133,11 @@ def test_the_best_validation_weights_are_kept(train: list[Case], validation: lis
             kept = stop.value
             break
         if isinstance(event, Epoch):
-            states[event.number] = (event, weights(model))
+            states[event.done] = (event, weights(model))
     losses = {number: event.validation["loss"] for number, (event, _) in states.items()}
-    assert kept.number == min(losses, key=losses.__getitem__) < 6
-    assert same_weights(weights(model), states[kept.number][1])
-    assert finish(evaluate(model, flipped)).metrics()["loss"] == losses[kept.number]
+    assert kept.done == min(losses, key=losses.__getitem__) < 6
+    assert same_weights(weights(model), states[kept.done][1])
+    assert finish(evaluate(model, flipped)).metrics()["loss"] == losses[kept.done]
     assert not model.training
 
 
@@ -152,14 +152,14 @@ def test_validation_sees_the_model_in_eval_mode_and_whole_slides(train: list[Cas
 
 def test_without_validation_the_last_weights_are_kept(train: list[Case]) -> None:
     kept = finish(fit(make_model(), train, [], QUICK))
-    assert (kept.number, kept.validation, kept.best) == (3, {}, True)
+    assert (kept.done, kept.validation, kept.best) == (3, {}, True)
 
 
 def test_patience_ends_training_early(train: list[Case], validation: list[Case]) -> None:
     flipped = [replace(case, target=1 - case.target) for case in validation]
     config = replace(QUICK, epochs=30, patience=2)
     found = epochs(make_model(), train, flipped, config)
-    best = max(epoch.number for epoch in found if epoch.best)
+    best = max(epoch.done for epoch in found if epoch.best)
     assert len(found) == best + 2 < 30
 
 

@@ -685,7 +685,7 @@ def test_policy_training_raises_the_reward_and_keeps_the_best() -> None:
     model.head.weight.data = 0.5 * torch.stack([-direction, direction])
     config = PolicyConfig(epochs=6, lr=3e-3)
     epochs = [e for e in fit_policy(model, readings, [], 0, config) if hasattr(e, "train")]
-    assert [epoch.number for epoch in epochs] == list(range(7))
+    assert [epoch.done for epoch in epochs] == list(range(7))
     assert epochs[-1].train["reward"] > epochs[0].train["reward"]
 
 

@@ -21,6 +21,7 @@ from napari_wsimil.features.store import save_bag
 from napari_wsimil.gui import settings as memory
 from napari_wsimil.gui.names import NAMES
 from napari_wsimil.models import MODELS
+from napari_wsimil.progress import Progress
 from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.study.create_study import Unit, create_study, open_study
 from napari_wsimil.training import dataset as cohort_module
@@ -28,7 +29,6 @@ from napari_wsimil.training.checkpoint import CheckpointError, load_checkpoint, 
 from napari_wsimil.training.config import read_run, settings_of
 from napari_wsimil.training.options import options_of
 from napari_wsimil.training.train import train_run
-from napari_wsimil.workflows.pipeline import Step
 from napari_wsimil.workflows.training import TrainingStep, train_job
 
 if TYPE_CHECKING:
@@ -65,9 +65,14 @@ class Dock:
         jobs = (self.train.job, self.slide.job)
         self.wait(lambda: not (self.presenter.settling or any(job.busy for job in jobs)))
 
+    def open(self, cohort: Path) -> None:
+        """Open a cohort, and wait until it has been read in the background."""
+        self.train.cohort.open(cohort)
+        self.wait(lambda: not self.train.reading)
+
     def set_up(self, cohort: Path, out: Path, epochs: int = 3, model: str = "abmil") -> None:
         """Choose a small model and one thread, as the tests do."""
-        self.train.cohort.open(cohort)
+        self.open(cohort)
         self.train.out.choose(out)
         self.train.model.model.setCurrentText(model)
         self.train.model.settings.field("epochs").value = epochs
@@ -105,6 +110,7 @@ def dock(make_napari_viewer: Callable[[], Viewer], qtbot: QtBot) -> Iterator[Doc
     for job in (made.train.job, made.slide.job):
         job.cancel()
     made.idle()
+    made.wait(lambda: not made.train.reading)
 
 
 @pytest.fixture
@@ -126,7 +132,7 @@ def kept(dock: Dock) -> Path:
 def test_the_button_says_what_is_missing_until_all_is_there(dock: Dock, tmp_path: Path) -> None:
     assert not dock.train.start_button.isEnabled()
     assert dock.tip == "Open a cohort first"
-    dock.train.cohort.open(write_folder(tmp_path / "bags", 10))
+    dock.open(write_folder(tmp_path / "bags", 10))
     assert dock.tip == "Choose where the checkpoint goes"
     dock.train.out.choose(tmp_path / "m.safetensors")
     assert dock.train.start_button.isEnabled()
@@ -147,13 +153,49 @@ def test_the_split_is_told_before_the_start(ready: Dock, tmp_path: Path) -> None
 
     assert told()[4:8] == ["normal", "3", "1", "2"]
     assert not ready.train.cohort.fold_row.isVisibleTo(ready.train)
-    ready.train.cohort.open(write_folder(tmp_path / "bags", 20))
+    ready.open(write_folder(tmp_path / "bags", 20))
     assert told()[8:12] == ["tumor", "6", "2", "2"]
     assert ready.train.cohort.fold_row.isVisibleTo(ready.train)
     ready.train.cohort.folds.setValue(4)
     ready.train.cohort.fold.setValue(4)
     assert ready.train.config().fold == 3
     assert told()[12:] == ["all", "10", "5", "5", "5 test patients: no intervals below 10"]
+
+
+def test_the_window_answers_while_a_cohort_is_read(
+    dock: Dock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, go_on, threads = cohort_module.open_cohort, threading.Event(), []
+
+    def slow(*given: Any) -> Any:
+        threads.append(threading.current_thread())
+        assert go_on.wait(60)
+        return opened(*given)
+
+    monkeypatch.setattr(cohort_module, "open_cohort", slow)
+    first, second = write_folder(tmp_path / "first", 10), write_folder(tmp_path / "second", 20)
+    dock.train.cohort.open(first)
+    dock.train.out.choose(tmp_path / "m.safetensors")
+    dock.train.cohort.folds.setValue(3)
+    assert dock.tip == "Reading the cohort"
+    assert dock.train.cohort.name.text() == "Reading the cohort"
+    assert not dock.train.cohort.split.isVisibleTo(dock.train)
+    dock.train.cohort.open(second)
+    dock.wait(lambda: bool(threads))
+    assert not dock.train.start_button.isEnabled()
+    go_on.set()
+    dock.wait(lambda: dock.train.start_button.isEnabled())
+    assert "20 patients" in dock.train.cohort.name.text()
+    assert threading.main_thread() not in threads
+    assert len(threads) == 2  # each cohort once, however many fields were changed meanwhile
+
+
+def test_a_cohort_that_cannot_be_read_takes_the_split_of_the_last_one_away(
+    ready: Dock, tmp_path: Path
+) -> None:
+    assert ready.train.cohort.split.isVisibleTo(ready.train)
+    ready.open(tmp_path / "gone.csv")
+    assert not ready.train.cohort.split.isVisibleTo(ready.train)
 
 
 @pytest.mark.parametrize("model", sorted(MODELS))
@@ -320,7 +362,7 @@ def test_a_double_click_opens_the_patients_slide_in_the_slide_dock(
     rows = [lines[0] + ",slide_path"]
     rows += [f"{line},{coded_slide if k == 9 else ''}" for k, line in enumerate(lines[1:])]
     (tmp_path / "placed.csv").write_text("\n".join(rows))
-    ready.train.cohort.open(tmp_path / "placed.csv")
+    ready.open(tmp_path / "placed.csv")
     ready.train.start()
     ready.idle()
     table = ready.train.results.table
@@ -385,7 +427,7 @@ def test_survival_asks_for_a_unit_and_has_risks_in_place_of_classes(
     rows = [lines[0] + ",time,event"]
     rows += [f"{line},{k + 1},{int(k % 3 != 1)}" for k, line in enumerate(lines[1:])]
     (tmp_path / "times.csv").write_text("\n".join(rows))
-    ready.train.cohort.open(tmp_path / "times.csv")
+    ready.open(tmp_path / "times.csv")
     assert not ready.train.cohort.unit.isVisibleTo(ready.train)
     ready.train.cohort.task.setCurrentIndex(2)
     assert "say the unit of its times" in ready.tip
@@ -463,9 +505,9 @@ def test_cancel_takes_less_than_a_second_and_keeps_the_best_so_far(
 def test_cancel_before_the_first_epoch_says_that_nothing_is_left(
     ready: Dock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def endless(*_: object) -> Iterator[Step]:
+    def endless(*_: object) -> Iterator[Progress]:
         while True:
-            yield Step("reading")
+            yield Progress(text="reading")
 
     monkeypatch.setattr("napari_wsimil.gui.docks.train.dock.train_job", endless)
     ready.train.start()
@@ -603,7 +645,7 @@ def test_mixed_scales_are_told_before_the_start_and_can_be_accepted(
     dock.train.cohort.mixed.setChecked(True)
     assert dock.train.start_button.isEnabled()
     assert dock.train.config().mixed_scales
-    dock.train.cohort.open(write_folder(tmp_path / "bags", 10))
+    dock.open(write_folder(tmp_path / "bags", 10))
     dock.wait(lambda: dock.train.cohort.feature_note.report is not None)
     assert not dock.train.cohort.mixed.isVisibleTo(dock.train)
 
