@@ -32,11 +32,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from _missing import RATES, ask, fill, hide, mean_tokens
-from napari_wsimil.training.missing import RATES, fill, hide, mean_tokens
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from napari_wsimil.explain.query import ask
 from napari_wsimil.models import create_model
 from napari_wsimil.progress import finish
 from napari_wsimil.synthetic.bags_clinical import (

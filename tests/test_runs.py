@@ -11,8 +11,9 @@ import pytest
 from studies import as_version_1, damage, of_a_later_version, planted_study, small_study
 
 from napari_wsimil.cli.main import main
+from napari_wsimil.study import create_study as study_module
 from napari_wsimil.study import database
-from napari_wsimil.study.create_study import open_study
+from napari_wsimil.study.create_study import Unit, open_study
 from napari_wsimil.study.health import Health
 from napari_wsimil.study.orm import VERSION
 from napari_wsimil.training.checkpoint import load_checkpoint
@@ -47,6 +48,24 @@ def command(capfd: pytest.CaptureFixture[str]) -> Command:
 def _keep(folder: Path, path: Path, trained: tuple[str, ...] = ("P1",)) -> None:
     with open_study(folder, who="bea") as study:
         study.runs.add("abmil", "ab12", path, {"test auc": 0.75}, trained, ("P2",))
+
+
+@pytest.mark.parametrize("unit", list(Unit))
+def test_a_run_opens_its_study_twice_to_read_it_and_to_keep_the_run(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unit: Unit
+) -> None:
+    folder, opened, known = tmp_path / "study", [], study_module.open_database
+    planted_study(folder, unit).close()
+
+    def counted(*given: Any) -> Any:
+        opened.append(given)
+        return known(*given)
+
+    monkeypatch.setattr(study_module, "open_database", counted)
+    how = ("--model", "abmil", "--epochs", 1)
+    code, _, err = command("train", folder, "-o", tmp_path / "one.safetensors", *how)
+    assert code == 0, err
+    assert len(opened) == 2
 
 
 def test_training_on_a_study_is_kept_with_its_patients(command: Command, tmp_path: Path) -> None:

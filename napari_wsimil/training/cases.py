@@ -10,7 +10,7 @@ import torch
 
 from napari_wsimil.features.bag import take_patches
 from napari_wsimil.models.base import MILOutput
-from napari_wsimil.training.survival_metrics import c_index
+from napari_wsimil.training.survival_metrics import FollowUp, c_index
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,23 +21,6 @@ if TYPE_CHECKING:
     from napari_wsimil.features.bag import Bag
     from napari_wsimil.features.bag_facts import BagFacts
     from napari_wsimil.models.base import MILModel
-
-
-@dataclass(frozen=True)
-class FollowUp:
-    """What became of a patient, as survival asks.
-
-    Attributes
-    ----------
-    time, event
-        How long the patient was followed, and whether the event happened at its end.
-    bin
-        The time bin, counted from 0; None where a loss takes the time itself.
-    """
-
-    time: float
-    event: bool
-    bin: int | None = None
 
 
 @dataclass(frozen=True)

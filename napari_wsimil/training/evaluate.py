@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from napari_wsimil.features.bag import reading_caveats
 from napari_wsimil.features.encoders.base import require_encoder
-from napari_wsimil.training.cases import FollowUp, unit_of
+from napari_wsimil.training.cases import unit_of
 from napari_wsimil.training.dataset import read_cases
 from napari_wsimil.training.evaluation import bounds, evaluate
 from napari_wsimil.training.feature_check import compare_features, known_persons, slide_features
 from napari_wsimil.training.missingness import telling
 from napari_wsimil.training.splits import gaps
+from napari_wsimil.training.survival_metrics import FollowUp
 from napari_wsimil.training.tasks import EVENTS, Outcome, Task
 
 if TYPE_CHECKING:
@@ -103,10 +104,7 @@ def assess(
     """
     folder = None if folder is None else Path(folder)
     patients = chosen_patients(card, manifest, split)
-    warnings = card.notes
-    if card.record is not None:
-        card.record.check(manifest.schema)
-        warnings += _record_warnings(card.record, tuple({p.person: p for p in patients}.values()))
+    warnings = card.notes + _record_warnings(card.record, manifest, patients)
     outcome = Outcome.of_card(card)
     unread: dict[str, str] = {}
     cases = yield from read_cases(patients, outcome, folder, card.record, closer, unread)
@@ -206,7 +204,14 @@ def _warnings(card: Card, cases: Sequence[Case]) -> tuple[str, ...]:
     return (*found, *reading_caveats(facts.reading for case in cases for facts in case.facts))
 
 
-def _record_warnings(record: RecordFormat, patients: Sequence[Patient]) -> tuple[str, ...]:
+def _record_warnings(
+    record: RecordFormat | None, manifest: Manifest, cases: Sequence[Patient]
+) -> tuple[str, ...]:
+    """Return how many patients have no record; ValueError if theirs are of another schema."""
+    if record is None:
+        return ()
+    record.check(manifest.schema)
+    patients = {case.person: case for case in cases}.values()
     silent = sum(not record.tokens(patient.record).present.any() for patient in patients)
     return (f"{silent} of {len(patients)} patients have no record at all",) if silent else ()
 

@@ -13,10 +13,10 @@ import torch
 
 from napari_wsimil.models.losses import criterion, log_risk, survival
 from napari_wsimil.progress import Progress
-from napari_wsimil.training.cases import FollowUp, unit_of
+from napari_wsimil.training.cases import unit_of
 from napari_wsimil.training.metrics import confusion, intervals, metrics, roc_curves
 from napari_wsimil.training.splits import gaps
-from napari_wsimil.training.survival_metrics import c_index, c_index_interval
+from napari_wsimil.training.survival_metrics import FollowUp, c_index, c_index_interval
 from napari_wsimil.training.tasks import Task
 
 if TYPE_CHECKING:

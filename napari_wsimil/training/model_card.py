@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from importlib.metadata import version
 from statistics import median, mode
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
@@ -72,23 +72,15 @@ def describe(
         If the bags are not of one encoder and one patch size in pixels.
     """
     facts = [one for case in cases for one in case.facts or map(facts_of, case.bags)]
-    known = [one.mpp for one in facts if one.mpp is not None]
-    sizes = [one.pixels for one in facts if one.pixels is not None]
     return Card(
+        **_feature_fields(facts, mixed),
         model=name_of(model),
         config=model.config,
-        encoder=_one("encoder", {one.encoder for one in facts}),
         encoder_dim=model.feature_dim,
-        mpp=median(known) if known else None,
-        pixels=_pixels(sizes, mixed) if sizes else None,
-        overlap=_overlap(facts),
         classes=tuple(classes),
         survival=survival,
         record=record,
-        readers=tuple(sorted({one.reading.version for one in facts} - {0})),
-        notes=reading_caveats((one.reading for one in facts), sure=True),
         data=data,
-        synthetic=any(one.synthetic for one in facts),
         patients=tuple(sorted({pseudonym(case.person, salt) for case in cases})),
         salt=salt,
         features=features or TrainingFeatures.of(facts),
@@ -115,6 +107,21 @@ def _whom(cases: Sequence[Case]) -> str:
     counted = f"{len(cases)} {unit_of(cases)}"
     persons = len({case.person for case in cases})
     return counted if unit_of(cases) == "patients" else f"{counted} of {persons} patients"
+
+
+def _feature_fields(facts: Sequence[BagFacts], mixed: bool) -> dict[str, Any]:
+    """Return the fields of a card that the features of its cases decide."""
+    known = [one.mpp for one in facts if one.mpp is not None]
+    sizes = [one.pixels for one in facts if one.pixels is not None]
+    return {
+        "encoder": _one("encoder", {one.encoder for one in facts}),
+        "mpp": median(known) if known else None,
+        "pixels": _pixels(sizes, mixed) if sizes else None,
+        "overlap": _overlap(facts),
+        "readers": tuple(sorted({one.reading.version for one in facts} - {0})),
+        "notes": reading_caveats((one.reading for one in facts), sure=True),
+        "synthetic": any(one.synthetic for one in facts),
+    }
 
 
 def _pixels(sizes: Sequence[int], mixed: bool) -> int:

@@ -274,9 +274,8 @@ class PolicyTraining:
         chosen = policy.gather(1, choices.chosen[:, None])[:, 0]
         ratio = (chosen - before).exp()
         low, high = 1 - self.config.clip, 1 + self.config.clip
-        gain = torch.minimum(
-            ratio * choices.advantages, ratio.clamp(low, high) * choices.advantages
-        )
+        gains = choices.advantages
+        gain = torch.minimum(ratio * gains, ratio.clamp(low, high) * gains)
         return -gain.mean() - self.config.entropy * entropy(policy).mean()
 
     def choices(self, reading: Reading, rolled: Sequence[RollOut]) -> Choices:
