@@ -230,7 +230,7 @@ def check_run(config: RunConfig, manifest: Manifest) -> None:
             f"{config.model} reads clinical records: name the schema of the manifest's"
         )
     if manifest.schema is not None and not reads_records(config.model):
-        able = ", ".join(name for name in MODELS if reads_records(name)) or "no model yet"
+        able = ", ".join(name for name in MODELS if reads_records(name))
         raise ValueError(
             f"{config.model} does not use clinical records. Drop the schema, or choose {able}"
         )
