@@ -21,7 +21,7 @@ from napari_wsimil.gui.docks.study.cohort_view import CohortView, Said
 from napari_wsimil.gui.text import study_facts
 from napari_wsimil.progress import finish
 from napari_wsimil.study.create_study import create_study, open_study
-from napari_wsimil.study.import_table import export_table, plan_for, write_plan
+from napari_wsimil.study.import_table import export_table, write_plan
 from napari_wsimil.training.config import checked_run
 from napari_wsimil.training.dataset import cohort_of
 from napari_wsimil.training.splits import split_of

@@ -20,7 +20,7 @@ from napari_wsimil.cohort.table_import.rows import FIRST_ROW, NO_COLUMNS
 from napari_wsimil.gui.text import study_facts
 from napari_wsimil.progress import finish
 from napari_wsimil.study.create_study import DATABASE, Study, Unit, create_study, open_study
-from napari_wsimil.study.import_table import plan_for, write_plan
+from napari_wsimil.study.import_table import write_plan
 from napari_wsimil.training.dataset import open_cohort
 from napari_wsimil.training.tasks import Task, check_task, lacking_outcome
 from napari_wsimil.workflows.share import share

@@ -8,10 +8,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, overload
 
+from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.clinical.schema import read_schema
 from napari_wsimil.cohort.class_folder import read_folder
 from napari_wsimil.cohort.manifest_file import read_manifest
-from napari_wsimil.cohort.table import RecordError, read_table
+from napari_wsimil.cohort.table import read_table
 from napari_wsimil.features.bag_facts import facts_of
 from napari_wsimil.features.importers.base import Confirmed
 from napari_wsimil.features.importers.open import open_confirmed

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
+from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.cohort.manifest import Split
-from napari_wsimil.cohort.table import RecordError
 from napari_wsimil.training.cases import unit_of
 from napari_wsimil.training.config import check_run
 from napari_wsimil.training.dataset import as_read
