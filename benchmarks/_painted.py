@@ -17,14 +17,10 @@ from napari_wsimil.clinical.field import Absent
 from napari_wsimil.clinical.schema import Record, read_schema
 from napari_wsimil.cohort.manifest import Split
 from napari_wsimil.cohort.manifest_file import read_manifest
-from napari_wsimil.features.encoders.factory import create_encoder
-from napari_wsimil.features.extraction import extract_features
 from napari_wsimil.features.store import is_finished, load_bag
 from napari_wsimil.models.record_encoder import RecordFormat
 from napari_wsimil.progress import finish
-from napari_wsimil.slides.patch_grid import make_grid
 from napari_wsimil.slides.slide import open_slide
-from napari_wsimil.slides.tissue import find_tissue
 from napari_wsimil.synthetic.clinical import DECIDING, VARIABLES
 from napari_wsimil.synthetic.cohort import load_recipe, write_patients, write_slides
 from napari_wsimil.synthetic.ground_truth import load_truth, patch_truth
@@ -32,6 +28,7 @@ from napari_wsimil.synthetic.recipe import KINDS
 from napari_wsimil.training.cases import Case
 from napari_wsimil.training.splits import Fold
 from napari_wsimil.workflows.demo import RESOURCES, SCHEMA
+from napari_wsimil.workflows.pipeline import PatchSettings, encode_slide
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -131,10 +128,8 @@ def _alone(folder: Path) -> Iterator[None]:
 def _encode(folder: Path, name: str) -> None:
     path = folder / "slides" / f"{name}.tiff"
     target = folder / "features" / f"{name}.h5"
-    target.parent.mkdir(exist_ok=True)
     with open_slide(path) as slide:
-        grid = make_grid(slide, find_tissue(slide), 0.5, 224, 0.0)
-        finish(extract_features(slide, grid, create_encoder("stain-texture"), target))
+        finish(encode_slide(slide, PatchSettings("stain-texture"), target=target))
     os.remove(path)  # the features and the truth are all that is needed
 
 

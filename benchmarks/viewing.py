@@ -62,14 +62,14 @@ PACKAGES = ("napari-wsimil", "napari", "tiffslide", "openslide-bin", "dask", "za
 
 def prepare(path: Path, side: int) -> float:
     """Draw the slide if it is not there, and return its µm per pixel."""
+    from napari_wsimil.progress import finish
     from napari_wsimil.slides.slide import open_slide
     from napari_wsimil.synthetic import SlideRecipe, write_phantom
 
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         print(f"drawing {path}, once", flush=True)
-        for _ in write_phantom(path, SlideRecipe(side, side, quality=70)):
-            pass
+        finish(write_phantom(path, SlideRecipe(side, side, quality=70)))
     with open_slide(path) as slide:
         print(f"slide of {slide.dimensions[0]} × {slide.dimensions[1]} px")
         return slide.resolution.mpp or 1.0

@@ -52,9 +52,9 @@ if TYPE_CHECKING:
     from _screen import Screen
 
     from napari_wsimil.features.bag import Bag
-    from napari_wsimil.gui.case import Case
     from napari_wsimil.models.base import MILOutput
     from napari_wsimil.models.record_encoder import RecordFormat
+    from napari_wsimil.workflows.study import Case
 
 Figures = dict[str, float]
 PACKAGES = ("napari-wsimil", "napari", "vispy", "PyQt5", "torch", "numpy")
@@ -82,9 +82,9 @@ def records(count: int) -> tuple[Case, RecordFormat]:
     """Return a case of the phantom schema with a cohort drawn at random, and its format."""
     from napari_wsimil.clinical.field import Kind
     from napari_wsimil.clinical.schema import read_schema
-    from napari_wsimil.gui.case import Case
     from napari_wsimil.models.record_encoder import RecordFormat
     from napari_wsimil.workflows.demo import SCHEMA
+    from napari_wsimil.workflows.study import Case
 
     schema, random = read_schema(SCHEMA), np.random.default_rng(0)
     cohort = []

@@ -47,14 +47,14 @@ from viewing import prepare, tissue_fields
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from _screen import Screen
     from napari.layers import Layer
 
     from napari_wsimil.features.bag import Bag
-    from napari_wsimil.workflows.pipeline import Step
+    from napari_wsimil.progress import Work
 
 PACKAGES = ("napari-wsimil", "napari", "vispy", "PyQt5", "torch", "numpy")
 #: Level-0 pixels per screen pixel at which the map is filled, and at which it is outlined.
@@ -224,18 +224,18 @@ def measure_changes(bench: Bench) -> None:
     slider.setValue(0)
 
 
-def training_job(cases: int, patches: int) -> Generator[Step, None, None]:
+def training_job(cases: int, patches: int) -> Work[None]:
     """Train without end, as a job of the window."""
     from _untrained import random_cases
 
     from napari_wsimil.models import create_model
+    from napari_wsimil.progress import Progress
     from napari_wsimil.training.fit import FitConfig, fit
-    from napari_wsimil.workflows.pipeline import Step
 
     data = random_cases(cases, patches)
     model = create_model("acmil", feature_dim=data[0].bags[0].features.shape[1], classes=2)
     for _ in fit(model, data, [], FitConfig(epochs=100_000)):
-        yield Step("training")
+        yield Progress(text="training")
 
 
 def measure_training(bench: Bench) -> None:

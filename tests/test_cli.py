@@ -18,7 +18,6 @@ import tifffile
 import torch
 
 from napari_wsimil.cli.main import main
-from napari_wsimil.cli.slides import Patches, extract_missing
 from napari_wsimil.cohort.manifest_file import read_manifest
 from napari_wsimil.features.encoders.factory import create_encoder
 from napari_wsimil.features.extraction import extract_features
@@ -29,6 +28,8 @@ from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.slides.tissue import find_tissue
 from napari_wsimil.synthetic import SlideRecipe, write_phantom
 from napari_wsimil.training.dataset import read_cohort
+from napari_wsimil.workflows.pipeline import PatchSettings
+from napari_wsimil.workflows.slides import encode_missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -184,7 +185,8 @@ def test_training_takes_up_an_extraction_that_was_stopped(
     code, _, err = run(*command, "--epochs", 1)
     assert code == 2  # this one was begun at another size than train's
     assert "s3.h5: cannot go on" in err.splitlines()[-1]
-    extract_missing(read_manifest(study / "cohort.csv"), features, Patches(mpp=1, pixels=64))
+    settings = PatchSettings(mpp=1, pixels=64)
+    finish(encode_missing(read_manifest(study / "cohort.csv"), features, settings))
     assert torch.equal(load_bag(features / "s3.h5").features, whole.features)
     assert run(*command, "--epochs", 1)[0] == 0
 
@@ -206,7 +208,7 @@ def test_a_cohort_is_encoded_by_one_encoder_and_told_its_cost_once(
         shutil.copy(study / "features" / f"{name}.h5", tmp_path)
     made = []
     monkeypatch.setattr(
-        "napari_wsimil.cli.slides.create_encoder",
+        "napari_wsimil.workflows.pipeline.create_encoder",
         lambda *given: made.append(given) or create_encoder(*given),
     )
     command = ("extract", study / "cohort.csv", "-o", tmp_path, "--mpp", 1, "--pixels", 64)
@@ -214,7 +216,7 @@ def test_a_cohort_is_encoded_by_one_encoder_and_told_its_cost_once(
     assert (code, len(made)) == (0, 1)
     assert err.count("hours (") == 1
     assert "per slide, 6 slides" in err
-    tissue = "napari_wsimil.cli.slides.find_tissue"
+    tissue = "napari_wsimil.workflows.pipeline.find_tissue"
     monkeypatch.setattr(tissue, lambda _: pytest.fail("a finished slide is looked at again"))
     code, out, err = run(*command, "--json")
     assert code == 0
@@ -441,8 +443,7 @@ def test_the_demo_study_is_made_once(
         'task = "three-class"\npatients = 4\nslides = [1, 1]\nambiguous = 1.0\n'
         "[slide]\nwidth = 1280\nheight = 1280\npieces = 1\nfolds = 0\npen_marks = 0\n"
     )
-    for module in ("demo", "demo_cases"):
-        monkeypatch.setattr(f"napari_wsimil.app.{module}.CASES", recipe)
+    monkeypatch.setattr("napari_wsimil.workflows.demo.CASES", recipe)
     command = ("demo", "--prepare-only", "--folder", tmp_path / "demo", "--json")
     code, out, _ = run(*command)
     made = read_json(out)

@@ -20,7 +20,7 @@ from napari_wsimil.features.store import save_bag
 from napari_wsimil.models import create_model
 from napari_wsimil.models.base import Explanation, ExplanationKind, MILModel, MILOutput
 from napari_wsimil.models.card import Card
-from napari_wsimil.progress import finish
+from napari_wsimil.progress import Progress, finish
 from napari_wsimil.slides.patch_grid import PatchGrid
 from napari_wsimil.training.checkpoint import save_checkpoint
 
@@ -190,9 +190,9 @@ def test_every_pass_is_told_before_it_is_made_so_that_it_can_be_stopped() -> Non
     model, found = summing(make_bag())
     model.asked.clear()
     work = curves(model, found, found.explanations[0], draws=2, steps=4)
-    assert next(work) == (0, 18)
+    assert next(work) == Progress(0, 18)
     assert model.asked == []
-    assert next(work) == (1, 18)
+    assert next(work) == Progress(1, 18)
     work.close()
     assert model.asked == [N - 1]
     assert len(list(curves(model, found, found.explanations[0], draws=2, steps=4))) == 18

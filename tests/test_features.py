@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from napari_wsimil.features.encoders.base import EncoderCard, PatchEncoder
-from napari_wsimil.features.extraction import Progress, estimate, extract_features
+from napari_wsimil.features.extraction import EncodedBatch, estimate, extract_features
 from napari_wsimil.features.store import load_bag
 from napari_wsimil.slides.geometry import SlideError
 from napari_wsimil.slides.patch_grid import PatchGrid, lay_grid
@@ -69,7 +69,7 @@ GRID = PatchGrid(
 EXPECTED = torch.cat([torch.from_numpy(GRID.coords / 8).float(), torch.full((70, 1), 8.0)], 1)
 
 
-def run(steps: Generator[Progress, None, Bag]) -> tuple[list[Progress], Bag]:
+def run(steps: Generator[EncodedBatch, None, Bag]) -> tuple[list[EncodedBatch], Bag]:
     seen = []
     while True:
         try:

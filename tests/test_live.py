@@ -14,7 +14,7 @@ from napari_wsimil.models.persam import incremental as module
 from napari_wsimil.models.persam.incremental import Live, prepare
 from napari_wsimil.models.persam.incremental_layer import attend
 from napari_wsimil.models.persam.live import PersAMLive
-from napari_wsimil.progress import finish
+from napari_wsimil.progress import Progress, finish
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -227,7 +227,7 @@ def test_attention_in_pieces_has_its_log_sum_exp() -> None:
 def test_preparing_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ATTENDED", 10)
     model, bag = make(), make_bag(25)
-    assert list(prepare(model, bag)) == [(0, 28), (10, 28), (20, 28)]
+    assert list(prepare(model, bag)) == [Progress(n, 28) for n in (0, 10, 20)]
     clinical = record("4,3", 2)
     check_equal(ready(model, bag).edit(clinical).output(), asked_again(model, bag, clinical))
 

@@ -25,7 +25,7 @@ from napari_wsimil.features.bag import take_patches
 from napari_wsimil.models import create_model
 from napari_wsimil.models.persam import model as bags
 from napari_wsimil.models.persam.model import PersAM
-from napari_wsimil.progress import finish
+from napari_wsimil.progress import Progress, finish
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -156,5 +156,5 @@ def test_it_tells_how_far_it_is_and_can_be_stopped_after_a_pass() -> None:
     assert [next(work).done for _ in range(3)] == [1, 2, 3]
     work.close()
     asked = (model, card, make_slide(20), RECORD, [(model, card)])
-    assert list(noise(*asked))[-1] == (2 + DRAWS, 2 + DRAWS)
+    assert list(noise(*asked))[-1] == Progress(2 + DRAWS, 2 + DRAWS)
     assert finish(noise(*asked)) == noise_at_once(*asked)

@@ -37,13 +37,12 @@ from napari_wsimil.synthetic.painter import Painter
 from napari_wsimil.synthetic.tiff_writer import level_sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-    from typing import Any, TypeVar
+    from typing import Any
 
     from numpy.typing import NDArray
     from shapely.geometry import MultiPolygon
 
-    Result = TypeVar("Result")
+    from napari_wsimil.progress import Result, Work
 
 RECIPE = SlideRecipe(
     width=2100, height=1500, seed=5, pieces=1, lesions={"A": 0.12, "B": 0.1, "C": 0.1}
@@ -51,12 +50,12 @@ RECIPE = SlideRecipe(
 DEMO = Path(__file__).parents[1] / "resources" / "demo_recipe.toml"
 
 
-def result_of(work: Generator[float, None, Result]) -> tuple[list[float], Result]:
-    """Return all progress of a generator, and its result."""
+def result_of(work: Work[Result]) -> tuple[list[float], Result]:
+    """Return the shares done of all progress of a generator, and its result."""
     progress: list[float] = []
     while True:
         try:
-            progress.append(next(work))
+            progress.append(next(work).share)
         except StopIteration as stop:
             return progress, stop.value
 

@@ -18,14 +18,13 @@ from napari_wsimil.clinical.field import Absent, Field, Kind
 from napari_wsimil.clinical.schema import ClinicalSchema
 from napari_wsimil.cohort.manifest import Patient, SlideRow
 from napari_wsimil.explain.predict import predict
-from napari_wsimil.gui.case import Case
 from napari_wsimil.gui.docks.record.live_updater import BEHIND
 from napari_wsimil.gui.docks.record.mode import DISCARDED, UnsavedDialog
 from napari_wsimil.gui.docks.study.cohort_view import CohortView, Said
 from napari_wsimil.models.record_encoder import RecordFormat
 from napari_wsimil.study.audit_log import Act
 from napari_wsimil.study.create_study import create_study, open_study
-from napari_wsimil.workflows.study import case_of
+from napari_wsimil.workflows.study import Case, case_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

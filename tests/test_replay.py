@@ -21,7 +21,7 @@ from napari_wsimil.models.sasha import SASHA
 from napari_wsimil.models.sasha.model import policy_map
 from napari_wsimil.models.sasha.protocol import Explorer
 from napari_wsimil.models.sasha.trajectory import Look, Trajectory
-from napari_wsimil.progress import finish
+from napari_wsimil.progress import Progress, finish
 from napari_wsimil.slides.patch_grid import PatchGrid
 
 if TYPE_CHECKING:
@@ -150,9 +150,9 @@ def test_looks_are_done_over_again_once(
 def test_far_steps_can_be_reached_in_pieces(model: SASHA, bag: Bag, trajectory: Trajectory) -> None:
     replay = Replay(model, bag, trajectory)
     work = replay.reach(20)
-    assert [next(work), next(work), next(work)] == [(0, 20), (1, 20), (2, 20)]
+    assert [next(work) for _ in range(3)] == [Progress(n, 20) for n in range(3)]
     work.close()
-    assert list(replay.reach(20)) == [(n, 20) for n in range(2, 20)]
+    assert list(replay.reach(20)) == [Progress(n, 20) for n in range(2, 20)]
     assert list(replay.reach(20)) == []
     for step in (20, 2, 25):
         expected = model.outcome(bag, trajectory.looks[:step]).explanations

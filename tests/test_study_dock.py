@@ -29,13 +29,14 @@ from napari_wsimil.gui.docks.study.import_dialog import ImportDialog
 from napari_wsimil.gui.docks.study.link_dialog import LinksDialog
 from napari_wsimil.gui.docks.study.schema_dialog import SchemaDialog
 from napari_wsimil.gui.names import NAMES
+from napari_wsimil.gui.text import mismatch_lines
 from napari_wsimil.gui.window import wait_until
 from napari_wsimil.progress import finish
 from napari_wsimil.study import pseudonyms
 from napari_wsimil.study.audit_log import Act
 from napari_wsimil.study.create_study import StudyError, open_study
 from napari_wsimil.study.open_study import Unit
-from napari_wsimil.workflows.link_features import Found, mismatch_lines, survey_job
+from napari_wsimil.workflows.link_features import Found, survey_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

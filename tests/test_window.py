@@ -15,19 +15,22 @@ from windows import Docks, result_of
 
 from napari_wsimil.explain.color_scale import Stretch, scaled
 from napari_wsimil.features.store import save_bag
+from napari_wsimil.progress import Progress
 from napari_wsimil.slides.geometry import MppSource, SlideError
 from napari_wsimil.slides.lazy_array import TooLargeError
 from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.slides.tissue import find_tissue
 from napari_wsimil.workflows.analysis import analyze_job
-from napari_wsimil.workflows.pipeline import Step, model_job
+from napari_wsimil.workflows.pipeline import model_job
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
     from pathlib import Path
 
     from napari import Viewer
     from pytestqt.qtbot import QtBot
+
+    from napari_wsimil.progress import Work
 
 
 def test_a_real_slide_gets_a_map_with_its_words(asked: Docks) -> None:
@@ -183,14 +186,14 @@ def test_features_of_another_slide_are_refused(
     assert asked.pane.bag is bag
 
 
-def endless(stopped: threading.Event) -> Generator[Step, None, None]:
+def endless(stopped: threading.Event) -> Work[None]:
     """A job with a thread of its own, which ends when the job is closed."""
     done = threading.Event()
     helper = threading.Thread(target=done.wait, name="job-helper")
     helper.start()
     try:
         while not done.wait(0.02):
-            yield Step("working", 1, 2)
+            yield Progress(1, 2, "working")
     finally:
         done.set()
         helper.join()

@@ -14,13 +14,14 @@ from napari_wsimil.gui import settings as memory
 from napari_wsimil.gui.names import NAMES
 from napari_wsimil.models import create_model
 from napari_wsimil.models.card import Card
+from napari_wsimil.progress import finish
 from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.training.checkpoint import save_checkpoint
 from napari_wsimil.workflows.analysis import analyze_job
-from napari_wsimil.workflows.pipeline import Step, model_job
+from napari_wsimil.workflows.pipeline import model_job
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from napari import Viewer
@@ -28,15 +29,12 @@ if TYPE_CHECKING:
 
     from napari_wsimil.gui.plugin import BesideDock, ExplainDock, SlideDock
     from napari_wsimil.models.record_encoder import RecordFormat
+    from napari_wsimil.progress import Work
 
 
-def result_of(job: Generator[Step, None, Any]) -> Any:
+def result_of(job: Work[Any]) -> Any:
     """Drive a job to its end and return its result."""
-    while True:
-        try:
-            next(job)
-        except StopIteration as finished:
-            return finished.value
+    return finish(job)
 
 
 def handles(path: Path) -> int:

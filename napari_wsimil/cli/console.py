@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import json
 import math
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    Progress,
     TaskProgressColumn,
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.progress import Progress as Bar
 from typer.core import TyperGroup
 
 from napari_wsimil.models import model_class
 from napari_wsimil.models.base import Need
+from napari_wsimil.progress import Progress
 from napari_wsimil.slides.geometry import Region
 from napari_wsimil.training.tasks import Task
+from napari_wsimil.workflows.progress import Remark, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -50,18 +52,13 @@ class Verbs(TyperGroup):
 
 
 def follow(work: Generator[object, None, Result], title: str) -> Result:
-    """Return the result of long work, its progress drawn on stderr.
+    """Run long work and return its result; its progress and remarks go to stderr.
 
-    The work yields its share done as a float, or objects with `done` and `total` (and
-    `text`, what it is doing); anything else is passed over.
+    A bar appears at the first progress with a known total. Steps that are no `Progress` are
+    skipped.
     """
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeRemainingColumn(),
-    )
-    with closing(work), Progress(*columns, console=Console(stderr=True)) as bar:
+    with closing(work), ExitStack() as drawn:
+        bar = _bar()
         task = bar.add_task(title, total=1.0)
         while True:
             try:
@@ -70,9 +67,23 @@ def follow(work: Generator[object, None, Result], title: str) -> Result:
                 bar.update(task, completed=1.0, description=title)
                 result: Result = stop.value
                 return result
-            stage, share = _progress(step)
-            if share is not None:
-                bar.update(task, completed=share, description=f"{title}{stage}")
+            if isinstance(step, Remark):
+                warn([step.remark]) if step.warning else remark(step.remark)
+            elif isinstance(step, Progress) and step.total:
+                if not bar.live.is_started:
+                    drawn.enter_context(bar)
+                text = f"{title}: {step.text}" if step.text else title
+                bar.update(task, completed=step.share, description=text)
+
+
+def _bar() -> Bar:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+    )
+    return Bar(*columns, console=Console(stderr=True))
 
 
 def remark(text: str) -> None:
@@ -93,14 +104,6 @@ def report(facts: Mapping[str, Any], as_json: bool) -> None:
     else:
         for line in _lines(facts):
             typer.echo(line)
-
-
-def _progress(step: object) -> tuple[str, float | None]:
-    if isinstance(step, float):
-        return "", step
-    done, total = getattr(step, "done", None), getattr(step, "total", None)
-    stage = getattr(step, "text", "") or getattr(step, "stage", "")
-    return f": {stage}" if stage else "", done / total if done is not None and total else None
 
 
 def _plain(value: Any) -> Any:
@@ -135,13 +138,6 @@ def _text(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {_text(item)}" for key, item in value.items()) or "none"
     return str(value)
-
-
-def sentence(error: Exception) -> str:
-    """Return an error's words in one line; of a file the system refused, its name and why."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error)
 
 
 def check_weights(model: str, weights: Path | None) -> None:

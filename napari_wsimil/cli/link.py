@@ -5,20 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from napari_wsimil.cli.console import follow, warn
-from napari_wsimil.features.encoders.compare import agreement
-from napari_wsimil.features.encoders.factory import create_encoder
-from napari_wsimil.features.importers.base import Confirmed
-from napari_wsimil.features.importers.open import bag_as, read_stated, with_patches
-from napari_wsimil.features.report import passport
-from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.study.create_study import open_study
-from napari_wsimil.workflows.link_features import links_of, survey_study
+from napari_wsimil.workflows.link_features import check_encoder_job, links_of, survey_study
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_wsimil.cli.slides import Patches
+    from napari_wsimil.features.importers.base import Confirmed
     from napari_wsimil.features.report import Passport
+    from napari_wsimil.workflows.pipeline import BagOptions, PatchSettings
 
 #: Which option answers a question.
 _OPTIONS = {
@@ -28,37 +23,17 @@ _OPTIONS = {
     "reading": "--reading",
 }
 
-#: Least median cosine at which two files of features may pass for those of one encoder.
-ALIKE = 0.99
-
 
 def checked(
-    path: Path, reference: Path, patches: Patches, slide_mpp: float | None, patch_size: int | None
+    path: Path, reference: Path, settings: PatchSettings, options: BagOptions
 ) -> dict[str, Any]:
-    """Return how alike an encoder's features are to those of a file, nothing written.
-
-    Raises
-    ------
-    ValueError
-        As `agreement`, and if the file's places do not lie on the slide.
-    """
-    encoder = create_encoder(patches.encoder, patches.weights, patches.download)
-    confirmed = with_patches(reference, Confirmed(patch_size=patch_size, mpp=slide_mpp))
-    with open_slide(path, mpp=slide_mpp) as slide:
-        warn([f"{path.name}: {note}" for note in slide.notes(names=True)])
-        stated = read_stated(reference, confirmed)
-        shown = passport(stated, confirmed, slide)
-        for check in shown.checks:
-            if check.verdict == "refused":
-                raise ValueError(f"{reference}: {check.name} check: {check.sentence}")
-        bag = bag_as(stated, confirmed, slide.resolution)
-        warn(list(filter(None, [bag.reading.of(slide.reading).caveat])))
-        found = follow(agreement(slide, bag, encoder), "encoding")
-    if found.median < ALIKE:
-        warn([f"the features are not those of {encoder.card.name} at these patches: do not mix"])
+    """Return how alike an encoder's features are to those of a file; errors as of the workflow."""
+    encoder = settings.create_encoder()
+    check = follow(check_encoder_job(path, reference, encoder, options), "encoding")
+    found = check.agreement
     return {
         "encoder": encoder.card.identity,
-        "file_encoder": shown.encoder or None,
+        "file_encoder": check.file_encoder,
         "patches": found.patches,
         "cosine_median": found.median,
         "cosine_5th_percentile": found.fifth,

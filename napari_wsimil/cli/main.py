@@ -152,24 +152,27 @@ def extract(
     Of a cohort each slide has its own outcome: done, skipped or failed, with the reason. The
     others go on where one fails, and the exit code is 3.
     """
-    from napari_wsimil.cli.extract import extract_cohort, is_cohort, slides_of
-    from napari_wsimil.cli.slides import Patches, SlideJob, extract_slides
+    from napari_wsimil.workflows.pipeline import BagOptions, PatchSettings, SlideJob
+    from napari_wsimil.workflows.slides import encode_cohort, encode_one, is_cohort, jobs_of
 
-    wanted = Patches(encoder, weights, mpp, pixels, overlap, download)
+    settings = PatchSettings(encoder, weights, mpp, pixels, overlap, download)
     if check is not None:
         from napari_wsimil.cli.link import checked
 
-        report(checked(path, check, wanted, slide_mpp, patch_size), as_json)
+        options = BagOptions(slide_mpp=slide_mpp, patch_size=patch_size)
+        report(checked(path, check, settings, options), as_json)
         return
     if out is None:
         raise ValueError(
             "extract needs --out, a folder for the features, or --check a file of some"
         )
     if not is_cohort(path):
-        (bag,) = extract_slides([SlideJob(path, out / f"{path.stem}.h5", slide_mpp)], wanted)
+        job = SlideJob(path, out / f"{path.stem}.h5", slide_mpp)
+        bag = follow(encode_one(job, settings), "encoding")
         report({"folder": out, "patches": {path.stem: len(bag)}}, as_json)
         return
-    outcomes = extract_cohort(slides_of(path, out, slide_mpp), wanted)
+    work = encode_cohort(jobs_of(path, out, slide_mpp), settings)
+    outcomes = follow(work, "encoding")
     counts = {name: one.patches for name, one in outcomes.items() if one.patches is not None}
     table = {name: one.text for name, one in outcomes.items()}
     report({"folder": out, "patches": counts, "outcomes": table}, as_json)
@@ -345,7 +348,7 @@ def predict(
     read these are named, the others go on, and the exit code is 3.
     """
     from napari_wsimil.cli.console import check_one_slide
-    from napari_wsimil.cli.extract import is_cohort
+    from napari_wsimil.workflows.slides import is_cohort
 
     if patient is not None or is_cohort(path):
         given = {"--slide-mpp": slide_mpp, "--patch-size": patch_size, "--manifest": manifest}
@@ -362,9 +365,12 @@ def predict(
         told = cohort_facts(checkpoint, path, features, weights)
         report(told, as_json)
         raise typer.Exit(SOME_FAILED if some_failed(told) else 0)
-    from napari_wsimil.cli.slides import predicted
+    from napari_wsimil.workflows.pipeline import BagOptions
+    from napari_wsimil.workflows.slides import SlideQuery, predict_path
 
-    found = predicted(checkpoint, path, weights, slide_mpp, patch_size, manifest)
+    options = BagOptions(weights, slide_mpp, patch_size)
+    asked = SlideQuery(checkpoint, path, options, manifest)
+    _, found = follow(predict_path(asked), "encoding")
     warn(found.warnings)
     chances = dict(zip(found.card.outcomes, found.probabilities.tolist(), strict=True))
     facts = {"probabilities": chances, **found.scalars, "patches": len(found.bag)}
@@ -403,16 +409,18 @@ def explain(
     """
     from napari_wsimil.cli.console import asked_area, check_map
     from napari_wsimil.cli.predictions import keep_explained, subject_of
-    from napari_wsimil.cli.record_edits import note_export, owner_of
-    from napari_wsimil.cli.slides import explained
     from napari_wsimil.explain import export
     from napari_wsimil.explain.query import summaries
+    from napari_wsimil.workflows.pipeline import BagOptions
+    from napari_wsimil.workflows.record_edits import note_export, owner_of
+    from napari_wsimil.workflows.slides import SlideQuery, explain_path
 
     check_map(map_name, out)
-    asked, subject = asked_area(query, area), subject_of(manifest, path)
+    region, subject = asked_area(query, area), subject_of(manifest, path)
     noted, patient = owner_of(study, manifest, path, out)
-    given = (checkpoint, path, weights, slide_mpp, patch_size, manifest)
-    found = explained(*given, area=asked, looks=looks)
+    options = BagOptions(weights, slide_mpp, patch_size)
+    asked = SlideQuery(checkpoint, path, options, manifest)
+    found = follow(explain_path(asked, area=region, looks=looks), "encoding")
     warn(found.warnings)
     if subject is not None and manifest is not None and looks is None:
         keep_explained(manifest, found, subject)
@@ -456,33 +464,41 @@ def whatif(
     and the exit code is 1. A study notes in its ledger what was tried, and files that leave it.
     """
     from napari_wsimil.cli.console import check_one_or_many
-    from napari_wsimil.cli.record_edits import note_whatif, noting
-    from napari_wsimil.cli.whatif import many_cases, one_case, scenario_of
+    from napari_wsimil.cli.whatif import cohort_facts, scenario_of, slide_facts
     from napari_wsimil.clinical.scenario import write_scenario
     from napari_wsimil.training.checkpoint import load_checkpoint
+    from napari_wsimil.workflows.pipeline import BagOptions
+    from napari_wsimil.workflows.record_edits import note_whatif, noting
+    from napari_wsimil.workflows.whatif import what_if_cohort, what_if_slide
 
     options = {"--weights": weights, "--slide-mpp": slide_mpp, "--patch-size": patch_size}
     many = {"--features": features, "--split": split}
     check_one_or_many(path, {**options, "--fold-model": fold_models}, many)
     loaded = load_checkpoint(checkpoint)
-    asked = scenario_of(loaded[1], changes or (), missing or (), scenario)
+    card = loaded[1]
+    asked = scenario_of(card, changes or (), missing or (), scenario)
     if save_scenario is not None:
         write_scenario(asked, save_scenario)
     study = noting(manifest, out)
     if path is None:
-        told, tried = many_cases(
-            loaded, manifest, asked, features=features, split=split, noisy=noise, out=out
+        cohort = follow(
+            what_if_cohort(loaded, manifest, asked, features=features, split=split, noisy=noise),
+            "asking",
         )
+        told, edits = cohort_facts(card, asked, cohort, out), cohort.edits
     else:
-        given, folds = (weights, slide_mpp, patch_size), fold_models or ()
-        told, tried = one_case(
-            loaded, path, manifest, asked, given, fold_models=folds, noisy=noise, out=out
+        given, folds = BagOptions(weights, slide_mpp, patch_size), fold_models or ()
+        slide = follow(
+            what_if_slide(loaded, path, manifest, asked, given, fold_models=folds, noisy=noise),
+            "what-if",
         )
+        told, edits = slide_facts(card, slide, out), (slide.edit,)
     if study is not None:
         files = told.get("files", [told["file"]] if "file" in told else [])
-        patient = "" if path is None else tried[0].patient
+        patient = "" if path is None else edits[0].patient
         why = asked.name if scenario is None else f"scenario {asked.name}"
-        note_whatif(study, tried, files, loaded[1].weights, why, patient)
+        if not_noted := note_whatif(study, edits, files, card.weights, why, patient):
+            warn([not_noted])
     report(told, as_json)
     raise typer.Exit(1 if told.get("failed") else 0)
 
@@ -517,13 +533,16 @@ def effect(
     """
     from napari_wsimil.cli.console import asked_area, check_effect
     from napari_wsimil.cli.occlusion import curve_facts, removal_facts
-    from napari_wsimil.cli.record_edits import note_export, owner_of
-    from napari_wsimil.cli.slides import answered
+    from napari_wsimil.workflows.pipeline import BagOptions
+    from napari_wsimil.workflows.record_edits import note_export, owner_of
+    from napari_wsimil.workflows.slides import SlideQuery, predict_path
 
     check_effect(area, map_name, out)
     region = asked_area(None, area)
     noted, patient = owner_of(study, manifest, path, out)
-    model, found = answered(checkpoint, path, weights, slide_mpp, patch_size, manifest)
+    options = BagOptions(weights, slide_mpp, patch_size)
+    asked = SlideQuery(checkpoint, path, options, manifest)
+    model, found = follow(predict_path(asked), "encoding")
     warn(found.warnings)
     if region is not None:
         report(removal_facts(model, found, region, outcome), as_json)
@@ -559,13 +578,16 @@ def export_map(
     ledger keeps which patient's map went where, by which model.
     """
     from napari_wsimil.cli.console import check_map
-    from napari_wsimil.cli.record_edits import note_export, owner_of
-    from napari_wsimil.cli.slides import predicted
     from napari_wsimil.explain import export
+    from napari_wsimil.workflows.pipeline import BagOptions
+    from napari_wsimil.workflows.record_edits import note_export, owner_of
+    from napari_wsimil.workflows.slides import SlideQuery, predict_path
 
     check_map(map_name, out)
     noted, patient = owner_of(study, manifest, path, out)
-    found = predicted(checkpoint, path, weights, slide_mpp, patch_size, manifest)
+    options = BagOptions(weights, slide_mpp, patch_size)
+    asked = SlideQuery(checkpoint, path, options, manifest)
+    _, found = follow(predict_path(asked), "encoding")
     warn(found.warnings)
     written = export.export_map(found, out, map_name)
     if noted is not None:
@@ -628,10 +650,10 @@ def view(
     it if one is given.
     """
     _check_window()
-    from napari_wsimil.cli.slides import opening
+    from napari_wsimil.gui.startup import opening_of
     from napari_wsimil.gui.window import run
 
-    run(opening(path, checkpoint, features, manifest, patient), screenshot)
+    run(opening_of(path, checkpoint, features, manifest, patient), screenshot)
 
 
 @app.command(

@@ -1,4 +1,4 @@
-"""What the command line says of the effect that patches have on an answer."""
+"""Results of `effect` for the command line: curves, and a slide without an area."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from napari_wsimil.cli.console import follow
 from napari_wsimil.explain.export import check_ending, export_curves, find_map
-from napari_wsimil.explain.occlusion import curves, removed
+from napari_wsimil.explain.occlusion import removed
 from napari_wsimil.explain.query import patches_of
+from napari_wsimil.workflows.occlusion import curves_job
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,8 +49,8 @@ def curve_facts(
     if out is not None:
         check_ending(out)
     ranking = found.explanations[find_map(found, map_name)]
-    work = curves(model, found, ranking, target=_target(found, outcome), seed=seed)
-    made = follow(work, "asking again")
+    work = curves_job(model, found, ranking, _target(found, outcome), seed)
+    made = follow(work, "occlusion")
     facts: dict[str, Any] = {
         "probability of": made.outcome,
         "ranked by": made.title,

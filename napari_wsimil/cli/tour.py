@@ -5,14 +5,9 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from napari_wsimil.cli.console import follow
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
-
-    from napari_wsimil.gui.tour import Picture
 
 
 def take_tour(out: Path, theme: str, folder: Path | None) -> dict[str, Any]:
@@ -32,24 +27,9 @@ def take_tour(out: Path, theme: str, folder: Path | None) -> dict[str, Any]:
         os.environ["NAPARI_CONFIG"] = str(Path(own, "settings.yaml"))
         os.environ["XDG_CONFIG_HOME"] = own
         from napari_wsimil.gui.tour import visit
-        from napari_wsimil.gui.tour_stops import STOPS
 
-        pictures = follow(_counted(visit(study, out, theme=theme), len(STOPS)), "touring")
+        pictures = follow(visit(study, out, theme=theme), "touring")
     amiss = [f"{one.stop.name}: {one.amiss}" for one in pictures if one.amiss]
     if amiss:
         raise ValueError("; ".join(amiss))
     return {"folder": out, "pictures": [one.path.name for one in pictures]}
-
-
-def _counted(
-    work: Generator[Picture, None, tuple[Picture, ...]], total: int
-) -> Generator[float, None, tuple[Picture, ...]]:
-    done = 0
-    while True:
-        try:
-            next(work)
-        except StopIteration as finished:
-            pictures: tuple[Picture, ...] = finished.value
-            return pictures
-        done += 1
-        yield done / total

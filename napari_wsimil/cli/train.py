@@ -6,15 +6,24 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from napari_wsimil.cli.console import check_folds, check_time_unit, check_weights, remark, warn
-from napari_wsimil.cli.slides import Patches, extract_missing
+from napari_wsimil.cli.console import (
+    check_folds,
+    check_time_unit,
+    check_weights,
+    follow,
+    remark,
+    warn,
+)
 from napari_wsimil.models import model_class
 from napari_wsimil.training.config import FoldRule, RunConfig, checked_run, fit_config, read_run
 from napari_wsimil.training.dataset import cohort_of
 from napari_wsimil.training.options import parsed_options
-from napari_wsimil.training.splits import gaps_of, split_of
+from napari_wsimil.training.run import split_of
+from napari_wsimil.training.splits import gaps_of
 from napari_wsimil.training.subpatch_provider import closer_for, cost_of
 from napari_wsimil.training.tasks import Task, lacking_outcome
+from napari_wsimil.workflows.pipeline import PatchSettings
+from napari_wsimil.workflows.slides import encode_missing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,7 +88,7 @@ def prepare(run: RunConfig, given: Mapping[str, Any]) -> Manifest:
     warn(gaps_of(run, cohort, fold))
     if lacking := lacking_outcome(run.task, cohort):
         remark(lacking)
-    extract_missing(cohort, run.features, Patches(), run.task)
+    follow(encode_missing(cohort, run.features, PatchSettings(), run.task), "encoding")
     closer = closer_for(model_class(run.model), run.encoder_weights)
     if closer is not None:
         remark(str(cost_of(cohort, run, closer)))

@@ -1,35 +1,25 @@
-"""What the command line says of a record that were otherwise."""
+"""Results of `whatif` for the command line, and the scenario of its options."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from napari_wsimil.cli.console import follow, warn
-from napari_wsimil.cli.record_edits import Tried, tried_of, tried_row
-from napari_wsimil.cli.slides import bag_for, patient_for
 from napari_wsimil.clinical.scenario import Scenario, read_scenario
 from napari_wsimil.cohort.table import write_table
-from napari_wsimil.explain.baseline_variability import noise
-from napari_wsimil.explain.counterfactual import broken_by, check_reads, what_if
-from napari_wsimil.explain.counterfactual_cohort import rerun
-from napari_wsimil.explain.export import export_map
-from napari_wsimil.explain.map_shift import ABSOLUTE, MOVABLE, level_difference, share_difference
-from napari_wsimil.training.checkpoint import load_checkpoint
-from napari_wsimil.training.dataset import BagFiles, read_cohort
+from napari_wsimil.explain.counterfactual import broken_by, check_reads
+from napari_wsimil.workflows.whatif import schema_of, write_maps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from napari_wsimil.clinical.schema import ClinicalSchema, Record
-    from napari_wsimil.cohort.manifest import SlideRow
+    from napari_wsimil.clinical.schema import ClinicalSchema
     from napari_wsimil.explain.baseline_variability import Noise
     from napari_wsimil.explain.counterfactual import WhatIf
     from napari_wsimil.explain.counterfactual_cohort import Row
-    from napari_wsimil.features.bag import Bag
-    from napari_wsimil.models.base import Explanation, MILModel
     from napari_wsimil.models.card import Card
+    from napari_wsimil.workflows.whatif import CohortWhatIf, SlideWhatIf
 
 Facts = dict[str, Any]
 _ALL = "all"
@@ -51,9 +41,9 @@ def scenario_of(
         raise ValueError("what is to change? Give --set or --missing, or a --scenario, not both")
     if file is not None:
         return read_scenario(file)
-    gone = {name: "missing" for group in missing for name in _members(_schema(card), group)}
+    gone = {name: "missing" for group in missing for name in _members(schema_of(card), group)}
     changes = gone | dict(_change(text) for text in given)
-    return Scenario("given in the command", _schema(card).name, changes)
+    return Scenario("given in the command", schema_of(card).name, changes)
 
 
 def _members(schema: ClinicalSchema, group: str) -> list[str]:
@@ -71,40 +61,10 @@ def _change(text: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
-def one_case(
-    loaded: tuple[MILModel, Card],
-    path: Path,
-    manifest: Path,
-    scenario: Scenario,
-    bag_options: tuple[Path | None, float | None, int | None],
-    *,
-    fold_models: Sequence[Path],
-    noisy: bool,
-    out: Path | None,
-) -> tuple[Facts, list[Tried]]:
-    """Return what a scenario does to one slide, of whose patient the manifest has the record.
-
-    It is told in facts, and as a study's ledger notes it. With a folder `out`, which is made,
-    the maps before and after and their differences are written there.
-
-    Raises
-    ------
-    ValueError
-        If the manifest has no record of the slide, or a change is none of its schema.
-    """
-    model, card = loaded
-    patient = patient_for(path, card, manifest)
-    record = patient.record
-    if record is None:
-        raise ValueError(f"{manifest} has no record of {path.stem}")
-    other = scenario.apply(_schema(card), record)
-    bag = bag_for(path, card, *bag_options)
-    found = what_if(model, card, bag, record, other)
-    measured = _noise(loaded, bag, record, fold_models) if noisy else None
-    warn(found.after.warnings)
-    facts = _case_facts(_schema(card), found, measured)
-    files = {} if out is None else {"files": write_maps(found, out)}
-    return facts | files, [tried_of(_schema(card), patient.name, found)]
+def slide_facts(card: Card, made: SlideWhatIf, out: Path | None) -> Facts:
+    """Return the facts of a scenario for one slide; its maps are written to a folder `out`."""
+    facts = _case_facts(schema_of(card), made.result, made.noise)
+    return facts if out is None else facts | {"files": write_maps(made.result, out)}
 
 
 def _case_facts(schema: ClinicalSchema, found: WhatIf, measured: Noise | None) -> Facts:
@@ -125,18 +85,6 @@ def _case_facts(schema: ClinicalSchema, found: WhatIf, measured: Noise | None) -
         "synthetic": after.bag.synthetic,
         "warnings": after.warnings,
     }
-
-
-def _schema(card: Card) -> ClinicalSchema:
-    assert card.record is not None  # `scenario_of` has been through
-    return card.record.clinical
-
-
-def _noise(
-    loaded: tuple[MILModel, Card], bag: Bag, record: Record, fold_models: Sequence[Path]
-) -> Noise:
-    others = [load_checkpoint(path) for path in fold_models]
-    return follow(noise(*loaded, bag, record, others), "measuring the noise")
 
 
 def _changes(schema: ClinicalSchema, found: WhatIf) -> Facts:
@@ -177,84 +125,16 @@ def _odd(schema: ClinicalSchema, found: WhatIf) -> Iterator[str]:
         yield f"{name} {remark}" if remark else ""
 
 
-def write_maps(found: WhatIf, folder: Path) -> list[str]:
-    """Return the files written: tables of all maps, and pictures of the main one.
-
-    "difference" has, of each map that lies somewhere, where it moved, and of absolute ones
-    how much brighter they are, on scales that are the same for every case.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    difference = replace(found.after, explanations=tuple(_differences(found)))
-    parts = {"before": found.before, "after": found.after, "difference": difference}
-    paths = [folder / f"{n}{end}" for n in parts for end in (".csv", ".png")]
-    for path in paths:
-        export_map(parts[path.stem], path)
-    return [str(path) for path in paths]
-
-
-def _differences(found: WhatIf) -> Iterator[Explanation]:
-    later = {map_.name: map_ for map_ in found.after.explanations}
-    for map_ in found.before.explanations:
-        if map_.kind in MOVABLE and map_.name in later:
-            yield share_difference(map_, later[map_.name])
-        if map_.kind in ABSOLUTE and map_.name in later:
-            yield level_difference(map_, later[map_.name])
-
-
-def many_cases(
-    loaded: tuple[MILModel, Card],
-    manifest: Path,
-    scenario: Scenario,
-    *,
-    features: Path | None,
-    split: str | None,
-    noisy: bool,
-    out: Path | None,
-) -> tuple[Facts, list[Tried]]:
-    """Return what a scenario does to each patient of a manifest; who fails is named.
-
-    It is told in facts, and as a study's ledger notes it of those who did not fail. Patients
-    without a slide are left out, and counted. With a folder `out` the rows are written there as
-    whatif.csv.
-
-    Raises
-    ------
-    ValueError
-        If the manifest has no patients of the split, or its records are of another schema.
-    """
-    model, card = loaded
-    schema = _schema(card)
-    patients = [
-        patient
-        for patient in read_cohort(manifest, schema).patients
-        if split is None or patient.split == split
-    ]
-    if not patients:
-        raise ValueError(f"{manifest} has no patient of the split '{split}'")
-    shown = [patient for patient in patients if patient.slides]
-    subjects = [(p.name, p.record, BagFiles(p.slides, features)) for p in shown]
-    work = rerun(model, card, subjects, lambda one: scenario.apply(schema, one), noisy=noisy)
-    slides = {patient.name: patient.slides for patient in shown}
-    rows = [_unnamed(row, slides[row.case]) for row in follow(work, "asking")]
-    warn([f"{row.case}: {row.failed}" for row in rows if row.failed])
+def cohort_facts(card: Card, scenario: Scenario, made: CohortWhatIf, out: Path | None) -> Facts:
+    """Return the facts of a scenario for a cohort; its rows are written to `out`/whatif.csv."""
     facts: Facts = {
         "scenario": scenario.name,
         "changes": dict(scenario.changes),
-        "cases": [_row(row) for row in rows],
-        "failed": [row.case for row in rows if row.failed],
-        "without a slide": len(patients) - len(shown),
+        "cases": [_row(row) for row in made.rows],
+        "failed": [row.case for row in made.rows if row.failed],
+        "without a slide": made.without_slide,
     }
-    written = {} if out is None else {"file": str(_write_rows(card, rows, out))}
-    tried = [tried_row(schema, scenario, *pair) for pair in zip(shown, rows, strict=True)]
-    return facts | written, [one for one in tried if one is not None]
-
-
-def _unnamed(row: Row, slides: Sequence[SlideRow]) -> Row:
-    """Return a row whose failure is told without the names of files."""
-    words = row.failed
-    for slide in slides:
-        words = slide.unnamed(words)
-    return replace(row, failed=words)
+    return facts if out is None else facts | {"file": str(_write_rows(card, made.rows, out))}
 
 
 def _row(row: Row) -> Facts:

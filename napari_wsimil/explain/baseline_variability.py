@@ -17,19 +17,20 @@ import torch
 
 from napari_wsimil.explain.counterfactual import movements
 from napari_wsimil.explain.map_shift import Movement
-from napari_wsimil.explain.occlusion import Passes
 from napari_wsimil.explain.predict import predict, prediction_of
 from napari_wsimil.features.bag import take_patches
 from napari_wsimil.models.persam.model import PersAM
+from napari_wsimil.progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from napari_wsimil.clinical.schema import Record
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.features.bag import Bag
     from napari_wsimil.models.base import MILModel
     from napari_wsimil.models.card import Card
+    from napari_wsimil.progress import Work
 
 PARTITION, DRAWN, FOLDS = "partition", "patches drawn", "fold models"
 #: How often partitions, or patches, are drawn, and what share of the patches.
@@ -89,7 +90,7 @@ def noise(
     bag: Bag,
     record: Record | None,
     others: Sequence[tuple[MILModel, Card]] = (),
-) -> Generator[Passes, None, Noise]:
+) -> Work[Noise]:
     """Yield after every pass; return the movements that come of nothing.
 
     Parameters
@@ -109,7 +110,7 @@ def noise(
     found = []
     for done, moved in enumerate(passes, 1):
         found.append(moved)
-        yield Passes(done, total)
+        yield Progress(done, total)
     return _noise(found)
 
 

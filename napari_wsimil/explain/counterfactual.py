@@ -11,7 +11,7 @@ from napari_wsimil.models.persam.incremental import Live, prepare
 from napari_wsimil.models.persam.live import PersAMLive
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from torch import Tensor
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from napari_wsimil.features.bag import Bag
     from napari_wsimil.models.base import Explanation, MILModel
     from napari_wsimil.models.card import Card
+    from napari_wsimil.progress import Work
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,9 +130,7 @@ class Revisable(Protocol):
         ...
 
 
-def prepare_revisions(
-    model: MILModel, card: Card, bag: Bag
-) -> Generator[tuple[int, int], None, Revisable]:
+def prepare_revisions(model: MILModel, card: Card, bag: Bag) -> Work[Revisable]:
     """Return what answers edits of the record of `bag`; yields how much of how much is done.
 
     A persam-live is prepared once, in the time of one pass, and then updated exactly by what

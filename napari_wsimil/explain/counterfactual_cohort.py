@@ -9,9 +9,10 @@ from napari_wsimil.explain.baseline_variability import noise_at_once
 from napari_wsimil.explain.counterfactual import broken_by, check_reads, main_movement
 from napari_wsimil.explain.predict import predict_patient
 from napari_wsimil.features.bag import features_digest
+from napari_wsimil.progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Sequence
 
     from napari_wsimil.clinical.schema import Record
     from napari_wsimil.explain.map_shift import Movement
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from napari_wsimil.features.bag import Bag
     from napari_wsimil.models.base import MILModel
     from napari_wsimil.models.card import Card
+    from napari_wsimil.progress import Work
 
     Change: TypeAlias = Callable[[Record], Record]
     #: A case's name, record and bags; bags may be read as they are asked for.
@@ -57,12 +59,10 @@ class Row:
     failed: str = ""
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How many of how many cases are done, and the row of the last."""
+@dataclass(frozen=True, kw_only=True)
+class CaseProgress(Progress):
+    """Progress after a case, with its row."""
 
-    done: int
-    total: int
     row: Row
 
 
@@ -73,7 +73,7 @@ def rerun(
     change: Change,
     *,
     noisy: bool = True,
-) -> Generator[Progress, None, tuple[Row, ...]]:
+) -> Work[tuple[Row, ...]]:
     """Yield after every case; return a row each. A case that fails says why, others go on.
 
     Parameters
@@ -99,7 +99,7 @@ def rerun(
             rows.append(_row(model, card, subject, change, noisy))
         except (ValueError, OSError) as error:
             rows.append(Row(subject[0], {}, {}, failed=str(error)))
-        yield Progress(len(rows), len(subjects), rows[-1])
+        yield CaseProgress(len(rows), len(subjects), row=rows[-1])
     return tuple(rows)
 
 

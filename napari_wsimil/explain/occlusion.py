@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,9 +17,10 @@ from napari_wsimil.explain.predict import predict
 from napari_wsimil.explain.statistics import ranked
 from napari_wsimil.features.bag import take_patches
 from napari_wsimil.models.base import check_query
+from napari_wsimil.progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.features.bag import Bag
     from napari_wsimil.models.base import Explanation, MILModel
+    from napari_wsimil.progress import Work
 
 #: Smallest and largest share of the patches that is taken away, or put alone.
 LEAST, MOST = 0.001, 0.9
@@ -65,13 +67,6 @@ def without(bag: Bag, patches: Tensor) -> Bag:
             f"without all of its {len(bag)} patches there is no slide to ask about: remove fewer"
         )
     return take_patches(bag, left.nonzero()[:, 0])
-
-
-class Passes(NamedTuple):
-    """How many of how many forward passes are done."""
-
-    done: int
-    total: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +157,7 @@ def curves(
     steps: int = 12,
     draws: int = 5,
     seed: int = 0,
-) -> Generator[Passes, None, Curves]:
+) -> Work[Curves]:
     """Return what becomes of a class's probability as patches are taken by a map's ranking.
 
     Yields how many of how many forward passes are done, before each: (1 + draws) · 2 · steps
@@ -201,7 +196,7 @@ def curves(
     asked = [part for order in orders for part in _parts(order, counts)]
     found = []
     for done, part in enumerate(asked):
-        yield Passes(done, len(asked))
+        yield Progress(done, len(asked))
         found.append(_asked(model, prediction, bag, part).probabilities[target].item())
     without, alone = np.split(np.array(found).reshape(1 + draws, -1), 2, axis=1)
     before = np.full((1 + draws, 1), whole)

@@ -11,9 +11,10 @@ from napari_wsimil.features.bag_facts import statistics_of
 from napari_wsimil.features.encoders.base import require_encoder
 from napari_wsimil.models.bd import reads_classes
 from napari_wsimil.models.sasha.protocol import Explorer
+from napari_wsimil.progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from napari_wsimil.models.base import Explanation, MILModel, MILOutput
     from napari_wsimil.models.card import Card
     from napari_wsimil.models.sasha.trajectory import Look
+    from napari_wsimil.progress import Work
 
 SAMPLED = 512  # rows that statistics are made of: a prediction may be one of many a second
 
@@ -165,23 +167,23 @@ def _without(model: MILModel, card: Card, outputs: Sequence[MILOutput]) -> Tenso
     return torch.stack([card.chances(model.pool(some).logits) for some in left])
 
 
-@dataclass(frozen=True, eq=False)
-class Step:
-    """A look at a slide that is being explored.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class EpisodeProgress(Progress):
+    """Progress of an episode after one of its steps.
+
+    `done` is the number of this step, counted from 1; `total` the steps of a whole episode.
 
     Attributes
     ----------
-    done, total
-        Which look it is, counted from 1, and how many there will be unless it is stopped.
+    model, card, bag
+        The model of the episode, and the slide's bag.
     looks
-        Those of the episode, to which later ones are added; `done` of them were then.
+        Steps so far. Later ones are appended; the first `done` belong to this progress.
     """
 
     model: Explorer
     card: Card
     bag: Bag
-    done: int
-    total: int
     looks: Sequence[Look]
 
     @property
@@ -200,7 +202,7 @@ class Step:
 
 
 @torch.inference_mode()
-def explore(model: MILModel, card: Card, bag: Bag) -> Generator[Step, None, Prediction]:
+def explore(model: MILModel, card: Card, bag: Bag) -> Work[Prediction]:
     """Yield each look of a model that looks step by step; return what it says in the end.
 
     The end is what `predict` returns. Closed before, the last step yielded still tells what
@@ -228,7 +230,7 @@ def explore(model: MILModel, card: Card, bag: Bag) -> Generator[Step, None, Pred
             looks.append(next(episode))
         except StopIteration as end:
             return prediction_of(card, bag, end.value)
-        yield Step(model, card, bag, len(looks), total, looks)
+        yield EpisodeProgress(len(looks), total, model=model, card=card, bag=bag, looks=looks)
 
 
 def with_record(card: Card, bag: Bag, record: Record | None) -> Bag:

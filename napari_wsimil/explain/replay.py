@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import torch
 
 from napari_wsimil.models.sasha.model import policy_map
+from napari_wsimil.progress import Progress, finish
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     from torch import Tensor
 
     from napari_wsimil.features.bag import Bag
     from napari_wsimil.models.base import Explanation
     from napari_wsimil.models.sasha.protocol import Explorer
     from napari_wsimil.models.sasha.trajectory import Trajectory
+    from napari_wsimil.progress import Work
 
 
 class Replay:
@@ -63,14 +63,14 @@ class Replay:
         return len(self._trajectory.looks)
 
     @torch.inference_mode()
-    def reach(self, step: int) -> Generator[tuple[int, int], None, None]:
+    def reach(self, step: int) -> Work[None]:
         """Do looks over again, up to `step` of them, so that steps until there are shown at once.
 
         Yields how many of how many are done, before each that was not done before; it may be
         closed at any. Asking for a step does the same without telling.
         """
         for look in self._trajectory.looks[len(self._moved) : step]:
-            yield len(self._moved), step
+            yield Progress(len(self._moved), step)
             self._episode.repeat(look)
             self._moved.append(self._episode.state[look.updated])
             self._actor_after.append(self._episode.actor()[self._episode.changed])
@@ -106,15 +106,13 @@ class Replay:
 
     def _state(self, step: int) -> Tensor:
         """Return the (N, D) state after `step` looks, a new tensor."""
-        for _ in self.reach(step):
-            pass
+        finish(self.reach(step))
         fine = [look.fine for look in self._trajectory.looks[:step]]
         return self._laid(self._coarse, self._moved[:step], fine)
 
     def _actor(self, step: int) -> Tensor:
         """Return the actor's (N,) logits after `step` looks, a new tensor."""
-        for _ in self.reach(step):
-            pass
+        finish(self.reach(step))
         after = self._actor_after[:step]
         return self._laid(self._actor_start, [a[:-1] for a in after], [a[-1] for a in after])
 

@@ -10,13 +10,13 @@ import numpy as np
 from napari_wsimil.clinical.field import Absent, Kind
 from napari_wsimil.clinical.schema import Record
 from napari_wsimil.explain.counterfactual import WhatIf, broken_by, check_reads, main_movement
-from napari_wsimil.explain.occlusion import Passes
 from napari_wsimil.explain.predict import check_encoder, predict, prediction_of, with_record
 from napari_wsimil.models.persam.incremental import prepare
 from napari_wsimil.models.persam.live import PersAMLive
+from napari_wsimil.progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import TypeAlias
 
     from torch import Tensor
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from napari_wsimil.models.card import Card
     from napari_wsimil.models.persam.incremental import Live
     from napari_wsimil.models.record_encoder import RecordFormat
+    from napari_wsimil.progress import Work
 
     Ask: TypeAlias = Callable[[Record], Prediction]
 
@@ -101,7 +102,7 @@ def sweep(
     record: Record,
     cohort: Sequence[Record],
     live: Live | None = None,
-) -> Generator[Passes, None, tuple[FieldEffect, ...]]:
+) -> Work[tuple[FieldEffect, ...]]:
     """Yield after every answer; return the inputs, the one that changes the prediction most first.
 
     The patient's record is changed in one field at a time: a number to the values at the
@@ -130,14 +131,14 @@ def sweep(
     tried = tuple(_tried(card.record.clinical, record, cohort))
     total = 1 + sum(len(values) for _, values in tried)
     done = 1
-    yield Passes(done, total)
+    yield Progress(done, total)
     found = []
     for field, values in tried:
         effects = []
         for value in values:
             effects.append(_effect(own, ask, field, value))
             done += 1
-            yield Passes(done, total)
+            yield Progress(done, total)
         found.append(FieldEffect(field.name, tuple(effects)))
     return ranked(found)
 
@@ -148,9 +149,7 @@ def ranked(effects: Sequence[FieldEffect], *, by_movement: bool = False) -> tupl
     return tuple(sorted(effects, key=key, reverse=True))
 
 
-def _answers(
-    model: MILModel, card: Card, bag: Bag, live: Live | None
-) -> Generator[Passes, None, Ask]:
+def _answers(model: MILModel, card: Card, bag: Bag, live: Live | None) -> Work[Ask]:
     """Return how the model answers for a record; for PersAM-live after preparing the slide."""
     if not isinstance(model, PersAMLive):
         return lambda record: predict(model, card, bag, record)

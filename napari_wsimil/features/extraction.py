@@ -17,6 +17,7 @@ import torch
 
 from napari_wsimil.features.bag import Bag
 from napari_wsimil.features.store import BagFile, Provenance
+from napari_wsimil.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_wsimil.features.encoders.base import PatchEncoder
+    from napari_wsimil.progress import Work
     from napari_wsimil.slides.patch_grid import PatchGrid
     from napari_wsimil.slides.slide import Slide
 
@@ -34,22 +36,20 @@ BATCH = 32
 SAMPLE = 24
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far an extraction is.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class EncodedBatch(Progress):
+    """Progress of an extraction, with the newest features.
+
+    `done` and `total` count patches, those of an earlier run included.
 
     Attributes
     ----------
-    done, total
-        Patches encoded, those of an earlier run included, and all of them.
     start
         Index of the first patch of `rows`.
     rows
         (B, D) float32, the features made since the last progress.
     """
 
-    done: int
-    total: int
     start: int
     rows: NDArray[np.float32]
 
@@ -70,8 +70,8 @@ def extract_features(
     path: Path | str | None = None,
     batch: int = BATCH,
     threads: int | None = None,
-) -> Generator[Progress, None, Bag]:
-    """Return a generator that yields `Progress` and returns the slide's `Bag`.
+) -> Work[Bag]:
+    """Encode patches, yield each `EncodedBatch`, and return the slide's `Bag`.
 
     Patches are read ahead by a few threads straight from the tiles of the slide. Closing
     the generator stops it within one call of the encoder and ends its threads.
@@ -107,13 +107,13 @@ def extract_features(
         done = 0 if file is None else len(file)
         if file is not None:
             features[:done] = file.read()
-        yield Progress(done, total, 0, features[:done])
+        yield EncodedBatch(done, total, start=0, rows=features[:done])
         for rows in _encoded(slide, grid, encoder, done, batch, threads):
             start, done = done, done + len(rows)
             features[start:done] = rows
             if file is not None:
                 file.append(rows)
-            yield Progress(done, total, start, rows)
+            yield EncodedBatch(done, total, start=start, rows=rows)
     return Bag(
         torch.from_numpy(features),
         encoder=provenance.encoder,

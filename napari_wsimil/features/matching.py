@@ -12,14 +12,16 @@ from napari_wsimil.features.importers.base import SUFFIXES, Confirmed
 from napari_wsimil.features.importers.open import read_stated, with_patches
 from napari_wsimil.features.report import passport
 from napari_wsimil.features.values import odd_norms
+from napari_wsimil.progress import Progress
 from napari_wsimil.slides.geometry import SlideError
 from napari_wsimil.slides.slide import open_slide
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from napari_wsimil.features.report import Passport
+    from napari_wsimil.progress import Work
     from napari_wsimil.slides.slide import Slide
 
 #: Where tools put features below the folder that they are given.
@@ -97,22 +99,13 @@ class Survey:
     mismatches: tuple[Mismatch, ...]
 
 
-@dataclass(frozen=True)
-class Surveyed:
-    """How far a survey is."""
-
-    done: int
-    total: int
-    stage: str = "reading features"
-
-
 def survey_features(
     folder: Path | str,
     slides: Sequence[SlideLike],
     confirmed: Confirmed | None = None,
     names: Mapping[str, str] | None = None,
     linked: Sequence[LinkedFeatures] = (),
-) -> Generator[Surveyed, None, Survey]:
+) -> Work[Survey]:
     """Yield after every file; return which of a folder's files are of which slides.
 
     A file is of the slide that has its name, or the name before the first dot. Features
@@ -155,7 +148,7 @@ def survey_features(
                 matches.append(inspect(path, rows[slide], given))
             except (ValueError, OSError) as error:
                 lost.append(Mismatch(path.name, str(error), failed=True))
-        yield Surveyed(done, len(named))
+        yield Progress(done, len(named))
     matches = _compared(matches, linked)
     found = {slide for slide in named.values() if slide is not None}
     lost += [Mismatch(row.slide, "no features") for row in slides if row.slide not in found]

@@ -8,7 +8,6 @@ added block by block, so that a file that was not finished is still a file.
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +31,7 @@ from napari_wsimil.features.hdf5 import (
     whole_coords,
 )
 from napari_wsimil.features.seal import check_sealed, is_sealed, seal
+from napari_wsimil.files import atomic_write
 from napari_wsimil.slides.reading import UNKNOWN, Reading
 
 if TYPE_CHECKING:
@@ -159,15 +159,11 @@ def save_bag(path: Path | str, bag: Bag, name: str = "") -> None:
     """
     if bag.grid is None or bag.grid.made_up:
         raise ValueError(f"{path}: the bag has no places, so it has no coordinates to save")
-    target = Path(path)
-    partial = target.with_name(f"{target.name}.part")
-    partial.unlink(missing_ok=True)
     provenance = Provenance(bag.encoder, bag.slide, bag.synthetic, name, bag.reading)
     rows = bag.features.detach().cpu().numpy().astype(np.float32)
-    with BagFile(partial, bag.grid, rows.shape[1], provenance) as file:
+    with atomic_write(path) as part, BagFile(part, bag.grid, rows.shape[1], provenance) as file:
         for start in range(0, len(rows), 4096):
             file.append(rows[start : start + 4096])
-    os.replace(partial, target)
 
 
 def is_finished(path: Path | str) -> bool:
@@ -257,20 +253,15 @@ def _rows(file: h5py.File) -> int:
 
 def _create(path: Path, grid: PatchGrid, dim: int, provenance: Provenance) -> None:
     """Write a file without rows; it takes its name when it is whole."""
-    unborn = path.with_name(f"{path.name}.new")
-    try:
-        with h5py.File(unborn, "w") as file:
-            _lay_out(file, dim)
-            file["features"].attrs.update(encoder=provenance.encoder, name=provenance.title)
-            file["coords"].attrs.update(_coords_attrs(grid, provenance))
-            file.attrs.update(_facts(grid, dim, provenance))
-            file.attrs["software"] = f"napari-wsimil {__version__}"
-            file.attrs[_VERSION] = provenance.reading.version
-            if (changes := provenance.reading.text) is not None:
-                file.attrs[_CHANGES] = changes
-        os.replace(unborn, path)
-    finally:
-        unborn.unlink(missing_ok=True)
+    with atomic_write(path) as part, h5py.File(part, "w") as file:
+        _lay_out(file, dim)
+        file["features"].attrs.update(encoder=provenance.encoder, name=provenance.title)
+        file["coords"].attrs.update(_coords_attrs(grid, provenance))
+        file.attrs.update(_facts(grid, dim, provenance))
+        file.attrs["software"] = f"napari-wsimil {__version__}"
+        file.attrs[_VERSION] = provenance.reading.version
+        if (changes := provenance.reading.text) is not None:
+            file.attrs[_CHANGES] = changes
 
 
 def _lay_out(file: h5py.File, dim: int) -> None:

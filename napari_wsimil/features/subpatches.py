@@ -87,38 +87,22 @@ class FineFeatures:
 
 
 class OwnFineFeatures(FineFeatures):
-    """Fine features read from the slide's file opened once more, for them alone.
-
-    They are read whatever becomes of `slide`, and leave the tiles in its cache alone.
+    """Fine features that own the open slide which they are read from.
 
     Parameters
     ----------
     slide, grid, encoder, side
-        As of `FineFeatures`; the slide gives the file and its pixel size.
-    cache_bytes
-        Byte budget of the decoded tiles that are kept.
+        As of `FineFeatures`. Nothing else may close the slide.
 
     Attributes
     ----------
     close
-        Closes the file when it is called, and by itself once nobody holds the features.
-
-    Raises
-    ------
-    SlideError
-        If the file cannot be opened any more.
-    ValueError
-        As `FineFeatures`, and if another slide lies there by now.
+        Closes the slide when called, and once the features are no longer referenced.
     """
 
-    def __init__(
-        self, slide: Slide, grid: PatchGrid, encoder: PatchEncoder, side: int, cache_bytes: int
-    ) -> None:
-        own = open_slide(slide.path, slide.resolution.mpp, cache_bytes)
-        self.close = finalize(self, own.close)
-        if own.fingerprint != slide.fingerprint:
-            raise ValueError(f"{slide.path.name} is another slide than when it was opened")
-        super().__init__(own, grid, encoder, side)
+    def __init__(self, slide: Slide, grid: PatchGrid, encoder: PatchEncoder, side: int) -> None:
+        self.close = finalize(self, slide.close)
+        super().__init__(slide, grid, encoder, side)
 
 
 def with_finer(bag: Bag, slide: Slide, encoder: PatchEncoder, side: int = 4) -> Bag:
@@ -137,14 +121,30 @@ def with_finer(bag: Bag, slide: Slide, encoder: PatchEncoder, side: int = 4) -> 
 def own_finer(
     bag: Bag, slide: Slide, encoder: PatchEncoder, cache_bytes: int, side: int = 4
 ) -> OwnFineFeatures:
-    """Return what `with_finer` gives a bag, read from the slide's file opened once more.
+    """Return a bag's fine features, read from a second opening of the slide's file.
+
+    They do not depend on `slide` and leave the tiles in its cache alone. `cache_bytes` is the
+    byte budget of the second opening.
 
     Raises
     ------
-    SlideError, ValueError
-        As `with_finer` and `OwnFineFeatures`.
+    SlideError
+        If the file cannot be opened any more.
+    ValueError
+        As `with_finer`, and if the file now holds another slide.
     """
-    return OwnFineFeatures(slide, _places(bag, slide, encoder), encoder, side, cache_bytes)
+    grid = _places(bag, slide, encoder)
+    own = open_slide(slide.path, slide.resolution.mpp, cache_bytes)
+    fine = OwnFineFeatures(own, grid, encoder, side)
+    if own.fingerprint != slide.fingerprint:
+        fine.close()
+        raise ValueError(f"{slide.path.name} is another slide than when it was opened")
+    return fine
+
+
+def owning_finer(bag: Bag, slide: Slide, encoder: PatchEncoder, side: int = 4) -> OwnFineFeatures:
+    """Return a bag's fine features, which own `slide` and close it; errors as of `with_finer`."""
+    return OwnFineFeatures(slide, _places(bag, slide, encoder), encoder, side)
 
 
 def _places(bag: Bag, slide: Slide, encoder: PatchEncoder) -> PatchGrid:

@@ -1,43 +1,17 @@
-"""Case: the patient that a pane looks at, and the record that is tried on; knows no Qt."""
+"""Case of a pane: the patient, and the record that is tried on; knows no Qt."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_wsimil.clinical.errors import RecordError
+from napari_wsimil.cohort.table import RecordError
+from napari_wsimil.workflows.study import Case
 
 if TYPE_CHECKING:
     from napari_wsimil.clinical.field import Value
-    from napari_wsimil.clinical.schema import ClinicalSchema, Record
     from napari_wsimil.gui.session import Pane, Session
     from napari_wsimil.models.card import Card
     from napari_wsimil.study.create_study import Study
-
-
-@dataclass(frozen=True, eq=False)
-class Case:
-    """A patient as the study has them.
-
-    Attributes
-    ----------
-    patient
-        Pseudonym; empty if the record is nobody's, such as an empty one to try.
-    schema
-        Of the record.
-    record
-        The patient's own; what is tried on is `Pane.record`.
-    version
-        Of the record in its study, which a correction must name.
-    cohort
-        Records of all patients of the study, to compare with.
-    """
-
-    patient: str
-    schema: ClinicalSchema
-    record: Record
-    version: int = 0
-    cohort: tuple[Record, ...] = ()
 
 
 def mismatch(case: Case, card: Card) -> str:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from napari import Viewer
 
     from napari_wsimil.cohort.manifest import SlideRow
-    from napari_wsimil.gui.case import Case
+    from napari_wsimil.workflows.study import Case
 
 
 def presenter_of(viewer: Viewer) -> Presenter:

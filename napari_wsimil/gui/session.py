@@ -18,30 +18,21 @@ if TYPE_CHECKING:
     from napari_wsimil.clinical.schema import Record
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.features.bag import Bag
-    from napari_wsimil.gui.case import Case
     from napari_wsimil.gui.view_state import Cursor, View
     from napari_wsimil.gui.viewer.user_layers import Shelf
-    from napari_wsimil.models.base import Explanation, MILModel
-    from napari_wsimil.models.card import Card
+    from napari_wsimil.models.base import Explanation
     from napari_wsimil.slides.patch_grid import PatchGrid
     from napari_wsimil.slides.slide import Slide
     from napari_wsimil.slides.tissue import Tissue
     from napari_wsimil.study.create_study import Study
     from napari_wsimil.study.predictions import Answer, Review
+    from napari_wsimil.workflows.pipeline import LoadedModel
+    from napari_wsimil.workflows.study import Case
 
 
 #: Largest share of the window's time that goes into drawing a map that still fills in: so
 #: small that not one frame in twenty has to wait for it while somebody moves about.
 _DRAWING_SHARE = 0.04
-
-
-@dataclass(frozen=True, eq=False)
-class LoadedModel:
-    """A model and the card it came with."""
-
-    model: MILModel
-    card: Card
-    name: str
 
 
 @dataclass(frozen=True, eq=False)

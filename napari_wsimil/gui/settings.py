@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from platformdirs import user_config_path
 
+from napari_wsimil.files import atomic_write
 from napari_wsimil.slides.geometry import PLAUSIBLE_MPP, MppSource, Resolution
 
 if TYPE_CHECKING:
@@ -29,9 +29,9 @@ def remember(key: str, value: Any) -> None:
     """Keep a JSON value under `key`."""
     file = _file()
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(".part")
-    part.write_text(json.dumps({**_read(), key: value}, indent=1))
-    os.replace(part, file)
+    text = json.dumps({**_read(), key: value}, indent=1)
+    with atomic_write(file) as part:
+        part.write_text(text)
 
 
 def last_folder() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import textwrap
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,7 @@ from napari_wsimil.cohort.endpoint import NOT_NAMED, outcome_sentences
 from napari_wsimil.cohort.manifest import count_outcomes
 from napari_wsimil.explain.color_scale import scaled
 from napari_wsimil.explain.statistics import place_of
+from napari_wsimil.gui.names import NAMES, unnamed
 from napari_wsimil.models.base import ExplanationKind
 from napari_wsimil.slides.placeholder import is_blank
 
@@ -19,13 +21,13 @@ if TYPE_CHECKING:
     from napari_wsimil.cohort.manifest import Manifest
     from napari_wsimil.explain.color_scale import Scale
     from napari_wsimil.explain.predict import Prediction
+    from napari_wsimil.features.matching import Mismatch
     from napari_wsimil.gui.view_state import Display
     from napari_wsimil.models.base import Explanation
     from napari_wsimil.slides.slide import Slide
     from napari_wsimil.study.add_patients import Added
-    from napari_wsimil.study.backups import Backup
     from napari_wsimil.study.create_study import Study
-    from napari_wsimil.study.restore import Restored
+    from napari_wsimil.workflows.link_features import Found
 
 #: Letters in a line of the words on the canvas, to leave room for the color bar.
 _LINE = 46
@@ -162,15 +164,34 @@ def added_words(added: Added) -> str:
     return words
 
 
-def restored_message(restored: Restored) -> str:
-    """Return the restored backup, and where the replaced database is."""
-    message = f"Restored the backup of {backup_label(restored.backup)}."
-    if restored.replaced is not None:
-        replaced = html.escape(restored.replaced.name, quote=False)
-        message += f"<br>The replaced database is kept as backups/{replaced}."
-    return message
+def passport_rows(found: Found) -> list[tuple[str, str, str, str]]:
+    """Return slide, verdict, encoder and what is to be known of each file, in words."""
+    rows = []
+    for match in found.survey.matches:
+        shown = match.passport
+        asked = [question.text for question in shown.questions if question.needed]
+        checks = [f"{c.name} {c.verdict}: {c.sentence}" for c in shown.checks]
+        size = "" if shown.patch_size is None else f", patches of {shown.patch_size:g} px"
+        what = f"{shown.tool}: {shown.patches:,} × {shown.dim}{size}"
+        encoder = shown.encoder or "unnamed"
+        encoder += "" if shown.verified else " (unverified)"
+        said = "\n".join([what, *asked, *checks, *shown.notes])
+        rows.append((match.slide, shown.verdict.value, encoder, said))
+    return rows
 
 
-def backup_label(backup: Backup) -> str:
-    """Return time and reason of a backup, such as "2026-01-31 14:22:05 UTC (import)"."""
-    return f"{backup.when:%Y-%m-%d %H:%M:%S} UTC ({backup.reason})"
+def mismatch_lines(found: Found) -> list[str]:
+    """Return a line for each file and slide that does not fit, without hidden file names."""
+    mismatches = found.survey.mismatches
+    if NAMES.shown or not any(Path(one.what).suffix for one in mismatches):
+        return [f"{one.what}: {one.why}" for one in mismatches]
+    hint = "Check Show file names in the Slide dock, then link again, to see which files these are."
+    return [*(_unnamed(one, found.folder) for one in mismatches), hint]
+
+
+def _unnamed(mismatch: Mismatch, folder: Path) -> str:
+    path = folder / mismatch.what
+    if not path.suffix:  # a slide, which has a pseudonym
+        return f"{mismatch.what}: {mismatch.why}"
+    reason = unnamed(mismatch.why, {path}).removeprefix("The file: ")
+    return f"{NAMES.of(path)}: {reason}"

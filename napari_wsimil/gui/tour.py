@@ -11,18 +11,20 @@ from napari.settings import get_settings
 from napari.utils.notifications import NotificationSeverity, notification_manager
 
 from napari_wsimil.clinical.schema import read_schema
-from napari_wsimil.gui.case import Case
 from napari_wsimil.gui.tour_stops import STOPS, Stop
 from napari_wsimil.gui.window import open_window, save_screenshot, settle
+from napari_wsimil.progress import Progress
 from napari_wsimil.training.dataset import read_cohort
+from napari_wsimil.workflows.study import Case
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from napari_wsimil.gui.window import Window
+    from napari_wsimil.progress import Work
     from napari_wsimil.workflows.demo import DemoStudy
 
 
@@ -41,8 +43,8 @@ class Picture:
 
 def visit(
     study: DemoStudy, folder: Path, stops: tuple[Stop, ...] | None = None, theme: str = "dark"
-) -> Generator[Picture, None, tuple[Picture, ...]]:
-    """Yield each picture as it is written to `folder`; return them all.
+) -> Work[tuple[Picture, ...]]:
+    """Write a picture of every view to `folder`, and return them all.
 
     Parameters
     ----------
@@ -77,7 +79,7 @@ def _theme(name: str) -> Iterator[None]:
 
 def _visit(
     study: DemoStudy, folder: Path, stops: tuple[Stop, ...], pictures: list[Picture]
-) -> Iterator[Picture]:
+) -> Iterator[Progress]:
     window = open_window()
     told = len(notification_manager.records)
     try:
@@ -91,7 +93,7 @@ def _visit(
                 _ask(window, study, stop.method)
                 method = stop.method
             pictures.append(_picture(window, stop, folder, told))
-            yield pictures[-1]
+            yield Progress(len(pictures), len(stops))
     finally:
         window.viewer.close()
 

@@ -56,6 +56,11 @@ class Backup:
     when: datetime
     reason: Reason
 
+    @property
+    def label(self) -> str:
+        """Time and reason, such as "2026-01-31 14:22:05 UTC (import)"."""
+        return f"{self.when:%Y-%m-%d %H:%M:%S} UTC ({self.reason})"
+
 
 def utc_now() -> datetime:
     """Return the present time in UTC."""

@@ -10,16 +10,20 @@ from typing import TYPE_CHECKING
 from napari_wsimil.cohort.manifest import count_outcomes
 from napari_wsimil.cohort.table_export import write_cohort_table
 from napari_wsimil.cohort.table_formats import open_table
+from napari_wsimil.cohort.table_import.plan import ImportPlan
 from napari_wsimil.cohort.table_import.stages import infer
+from napari_wsimil.files import atomic_write
+from napari_wsimil.progress import Progress
 from napari_wsimil.study.audit_log import Act
 from napari_wsimil.study.open_study import Unit
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Mapping
 
     from napari_wsimil.clinical.schema import ClinicalSchema
     from napari_wsimil.cohort.manifest import Patient
     from napari_wsimil.cohort.table_import.plan import ImportPlan, InferredTable
+    from napari_wsimil.progress import Work
     from napari_wsimil.study.add_patients import Added
     from napari_wsimil.study.create_study import Study
     from napari_wsimil.study.pseudonyms import Key
@@ -61,10 +65,8 @@ def infer_table(
     return infer(open_table(path, sheet), known, cases=cases, slides_own=slides_own)
 
 
-def write_plan(
-    study: Study, plan: ImportPlan, why: str, key: Key | None = None
-) -> Generator[float, None, Added]:
-    """Write a plan's patients; yield the share done, return the result.
+def write_plan(study: Study, plan: ImportPlan, why: str, key: Key | None = None) -> Work[Added]:
+    """Write a plan's patients; yield progress, return the result.
 
     New fields come into the study's schema with them, in one transaction. Values that are
     there are never changed: patients that contradict them are listed. The ledger gets the
@@ -92,12 +94,12 @@ def write_plan(
         gone = {entry.patient for entry in study.ledger.entries() if entry.act is Act.FORGOTTEN}
         patients, key = key.disguised(patients, study.manifest(), gone)
         key.save()
-    yield 0.3
+    yield Progress(30, 100)
     schema = plan.schema if plan.schema != study.schema else None
     endpoint = plan.outcome.endpoint if plan.outcome else None
     file = _sha256(plan.table.path)
     added = study.add(patients, why, schema=schema, endpoint=endpoint, file=file)
-    yield 1.0
+    yield Progress(100, 100)
     taken = [patient for patient in patients if patient.name in added.taken]
     return replace(added, outcomes=count_outcomes(taken, by_slide=plan.is_apart))
 
@@ -123,17 +125,13 @@ def export_table(
         If the ledger cannot be written; nothing has been exported then.
     """
     path = Path(path).absolute()
-    part = path.with_name(f".{path.stem}.part{path.suffix}")
-    notes = write_cohort_table(
-        study.manifest(), part, time_unit=time_unit, cbioportal=cbioportal, outcome=outcome
-    )
-    try:
+    with atomic_write(path, ending=f".part{path.suffix}") as part:
+        notes = write_cohort_table(
+            study.manifest(), part, time_unit=time_unit, cbioportal=cbioportal, outcome=outcome
+        )
         study.ledger.note(
             Act.EXPORTED, file=_sha256(part), destination=str(path), identifying=False
         )
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
     return notes
 
 

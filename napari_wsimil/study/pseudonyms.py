@@ -7,14 +7,14 @@ study without the key has no names.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from platformdirs import user_data_path
 
-from napari_wsimil.clinical.errors import RecordError
+from napari_wsimil.cohort.table import RecordError
+from napari_wsimil.files import atomic_write
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -59,12 +59,9 @@ class Key:
             If it cannot be written.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_name(f"{self.path.name}.part")
-        part.unlink(missing_ok=True)
         content = {"kind": _KIND, "patients": self.patients, "slides": self.slides}
-        with os.fdopen(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
-            json.dump(content, file, indent=1)
-        os.replace(part, self.path)
+        with atomic_write(self.path, private=True) as part:
+            part.write_text(json.dumps(content, indent=1))
 
     def without(self, pseudonyms: Iterable[str]) -> Key:
         """Return the key without these pseudonyms."""

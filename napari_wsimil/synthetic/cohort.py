@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from napari_wsimil.files import atomic_write
+from napari_wsimil.progress import Progress
 from napari_wsimil.synthetic.clinical import GROUPS, VARIABLES, draw_record, leaning
 from napari_wsimil.synthetic.recipe import (
     KINDS,
@@ -22,7 +24,9 @@ from napari_wsimil.synthetic.slide import write_phantom
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Container, Generator, Iterator, Mapping
+    from collections.abc import Container, Iterator, Mapping
+
+    from napari_wsimil.progress import Work
 
 Task = Literal["three-class", "binary"]
 
@@ -135,10 +139,8 @@ def _known(stated: dict[str, Any], kind: type[SlideRecipe | CohortRecipe]) -> di
     return {k: tuple(v) if isinstance(v, list) else v for k, v in stated.items()}
 
 
-def write_cohort(
-    recipe: CohortRecipe, folder: str | os.PathLike[str]
-) -> Generator[float, None, Path]:
-    """Write slides, their truth and `manifest.csv`; yield the share done, return the manifest.
+def write_cohort(recipe: CohortRecipe, folder: str | os.PathLike[str]) -> Work[Path]:
+    """Write slides, their truth and `manifest.csv`; return the manifest.
 
     The manifest has a row for each slide, its path relative to the manifest; empty cells are
     missing values; `time` is in months and `event` is 1 where the event happened.
@@ -149,8 +151,8 @@ def write_cohort(
 
 def write_slides(
     recipe: CohortRecipe, folder: str | os.PathLike[str], only: Container[str] | None = None
-) -> Generator[float, None, None]:
-    """Write slides of a cohort and their truth; yield the share done.
+) -> Work[None]:
+    """Write slides of a cohort and their truth.
 
     Parameters
     ----------
@@ -166,19 +168,18 @@ def write_slides(
         if only is None or _slide_name(patient, number) in only
     ]
     for done, (path, slide) in enumerate(wanted):
-        for share in write_phantom(path, slide):
-            yield (done + share) / len(wanted)
+        for step in write_phantom(path, slide):
+            yield Progress(done * step.total + step.done, len(wanted) * step.total)
 
 
 def write_patients(recipe: CohortRecipe, folder: str | os.PathLike[str]) -> Path:
     """Write `manifest.csv`, whole or not at all, and return it; slides need not be there."""
     manifest = Path(folder) / "manifest.csv"
-    part = manifest.with_suffix(".part")
-    with part.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(manifest) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [*_COLUMNS, *(v.name for v in VARIABLES)])
         writer.writeheader()
         writer.writerows(row for patient in _patients(recipe) for row in _rows(patient))
-    return part.replace(manifest)
+    return manifest
 
 
 def _slide_name(patient: _Patient, number: int) -> str:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_wsimil.files import atomic_write
+from napari_wsimil.progress import Progress
 from napari_wsimil.slides.geometry import Region
 from napari_wsimil.synthetic.ground_truth import Truth, outline, save_truth
 from napari_wsimil.synthetic.layout import lay_out
@@ -28,10 +30,11 @@ from napari_wsimil.synthetic.tiff_writer import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
+    from napari_wsimil.progress import Work
     from napari_wsimil.synthetic.recipe import SlideRecipe
 
 
@@ -86,10 +89,8 @@ def _chain(recipe: SlideRecipe, spools: list[Spool]) -> CoarseLevel | None:
     return level
 
 
-def write_phantom(
-    path: str | os.PathLike[str], recipe: SlideRecipe
-) -> Generator[float, None, Phantom]:
-    """Write a slide and its truth, yield the share done, and return the phantom.
+def write_phantom(path: str | os.PathLike[str], recipe: SlideRecipe) -> Work[Phantom]:
+    """Write a slide and its truth, and return the phantom.
 
     The file appears under its name only when it is whole. Memory stays bounded by about one
     row of tiles; until the end, the disk holds the slide twice.
@@ -107,13 +108,17 @@ def write_phantom(
             Spool(stack.enter_context(Path(folder, f"level{number}").open("w+b")), size)
             for number, size in enumerate(level_sizes(recipe.width, recipe.height, recipe.step))
         ]
-        yield from _store_levels(recipe, Painter(recipe, layout), spools)
-        whole = Path(folder, "slide.tiff")
-        for done in write_tiff(whole, recipe, spools):
-            yield 0.95 + 0.05 * done / len(spools)
-        save_truth(truth, truth_path)
-        whole.replace(path)
+        for share in _store_levels(recipe, Painter(recipe, layout), spools):
+            yield _progress(share)
+        with atomic_write(path) as part:
+            for done in write_tiff(part, recipe, spools):
+                yield _progress(0.95 + 0.05 * done / len(spools))
+            save_truth(truth, truth_path)
     return Phantom(path, truth_path, truth)
+
+
+def _progress(share: float) -> Progress:
+    return Progress(round(1000 * share), 1000)
 
 
 def _store_levels(recipe: SlideRecipe, painter: Painter, spools: list[Spool]) -> Iterator[float]:

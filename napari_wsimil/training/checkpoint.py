@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from napari_wsimil.files import atomic_write
 from napari_wsimil.models import create_model
 from napari_wsimil.models.card import FORMAT, Card
 from napari_wsimil.training.import_weights import with_release_notes
@@ -52,14 +52,11 @@ def save_checkpoint(path: Path | str, model: MILModel, card: Card) -> Card:
     check_target(path)
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
     card = card.model_copy(update={"weights": weights_hash(tensors)})
-    part = _part(path)
     try:
-        part.write_bytes(save(tensors, metadata={CARD: card.model_dump_json()}))
-        os.replace(part, path)
+        with atomic_write(path) as part:
+            part.write_bytes(save(tensors, metadata={CARD: card.model_dump_json()}))
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path.name} could not be written: {error}") from error
-    finally:
-        part.unlink(missing_ok=True)
     return card
 
 
@@ -74,14 +71,11 @@ def check_target(path: Path | str) -> None:
     if path.is_dir():
         raise CheckpointError(f"{path} could not be written: it is a folder")
     try:
-        _part(path).touch()
-        _part(path).unlink()
+        part = path.with_name(f"{path.name}.part")
+        part.touch()
+        part.unlink()
     except OSError as error:
         raise CheckpointError(f"{path} could not be written: {error.strerror}") from error
-
-
-def _part(path: Path) -> Path:
-    return path.with_name(path.name + ".part")
 
 
 def load_checkpoint(path: Path | str) -> tuple[MILModel, Card]:

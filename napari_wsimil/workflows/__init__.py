@@ -1,1 +1,1 @@
-"""User tasks without Qt, for window, command line and library."""
+"""Workflows: complete tasks of a user, shared by window, command line and library."""

@@ -1,62 +1,91 @@
-"""Analysis: what a model says of a slide, as jobs of the window; knows no Qt."""
+"""Analysis: predict an open slide, with partial maps while it is encoded or explored.
+
+A slide that is shown is opened a second time for this, with a small cache of its own, so that
+browsing keeps its tiles: at most once per run.
+"""
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
-from napari_wsimil.explain.predict import explore, predict
+from napari_wsimil.explain.export import export_map
+from napari_wsimil.explain.predict import EpisodeProgress, explore, predict
+from napari_wsimil.features.bag import Bag
 from napari_wsimil.features.encoders.factory import BUILT_IN, create_encoder
-from napari_wsimil.features.subpatches import own_finer
+from napari_wsimil.features.extraction import EncodedBatch, estimate, extract_features
+from napari_wsimil.features.subpatches import own_finer, owning_finer
 from napari_wsimil.models.base import Need
 from napari_wsimil.models.sasha.protocol import Explorer
+from napari_wsimil.progress import Progress
 from napari_wsimil.slides.geometry import SlideError
-from napari_wsimil.slides.patch_grid import make_grid
 from napari_wsimil.slides.placeholder import is_blank
-from napari_wsimil.workflows.pipeline import (
-    MAP_INTERVAL,
-    MAP_SHARE,
-    WORK_CACHE,
-    Step,
-    extract_job,
-    model_job,
-    tissue_job,
-)
-from napari_wsimil.workflows.progress import Pace
+from napari_wsimil.slides.slide import open_slide
+from napari_wsimil.workflows.pipeline import PatchSettings, grid_job, model_job, tissue_job
+from napari_wsimil.workflows.progress import Pace, convert
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from napari_wsimil.clinical.schema import Record
+    from napari_wsimil.explain.color_scale import Stretch
     from napari_wsimil.explain.predict import Prediction
-    from napari_wsimil.explain.predict import Step as Seen
-    from napari_wsimil.features.bag import Bag
-    from napari_wsimil.gui.session import LoadedModel
+    from napari_wsimil.features.encoders.base import PatchEncoder
+    from napari_wsimil.features.extraction import Estimate
     from napari_wsimil.models.card import Card
+    from napari_wsimil.progress import Work
+    from napari_wsimil.slides.patch_grid import PatchGrid
     from napari_wsimil.slides.slide import Slide
     from napari_wsimil.slides.tissue import Tissue
+    from napari_wsimil.workflows.pipeline import LoadedModel
+
+#: Seconds between two partial maps.
+MAP_INTERVAL = 0.1
+#: Largest share of a job's time that goes into them.
+MAP_SHARE = 0.1
+#: Bytes of tiles kept of the second opening of a slide.
+WORK_CACHE = 64 * 2**20
 
 
-@dataclass(frozen=True)
-class Cut:
-    """How a slide is cut into patches: µm per pixel, side in pixels, share of overlap."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PartialMap(Progress):
+    """Progress of a run, with its results so far.
 
-    mpp: float = 0.5
-    pixels: int = 224
-    overlap: float = 0.0
+    Attributes
+    ----------
+    prediction
+        Of the patches or steps so far; None where it is not due yet.
+    episode
+        The steps so far, of a model that explores.
+    """
+
+    prediction: Prediction | None = None
+    episode: EpisodeProgress | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Analysis:
-    """What a job found out about a slide."""
+    """Tissue, bag and prediction of a slide."""
 
     tissue: Tissue
     bag: Bag
     prediction: Prediction
+
+
+@dataclass(frozen=True, eq=False)
+class ExtractionPlan:
+    """An extraction before it starts, and its cost on this machine."""
+
+    encoder: PatchEncoder
+    grid: PatchGrid
+    path: Path
+    cost: Estimate
 
 
 def analyze_job(
@@ -65,32 +94,27 @@ def analyze_job(
     tissue: Tissue | None,
     bag: Bag | None,
     record: Record | None = None,
-) -> Generator[Step, None, Analysis]:
-    """Return what a model says of a slide, made from whatever is there already.
+) -> Work[Analysis]:
+    """Predict a slide, starting from the tissue and bag that are there already.
 
-    Without features the slide is cut and encoded as the model's card says. What a model that
-    looks step by step has seen so far comes in `Step.seen`, and now and then as a map. Finer
-    features are read from the slide's file opened once more, and can be until it is closed.
+    Without features the slide is cut and encoded as the model's training slides. Partial
+    predictions come as `PartialMap`. Sub-patches are read from the second opening of the file,
+    which stays open until the slide or the bag is closed.
 
     Raises
     ------
     SlideError
-        At the next step after the slide was closed: nobody waits for the answer any more.
+        At the next step after the slide was closed, when the result is of no use.
     """
-    return _while_open(slide, _analysis(slide, model, tissue, bag, record))
-
-
-def _while_open(
-    slide: Slide, job: Generator[Step, None, Analysis]
-) -> Generator[Step, None, Analysis]:
-    """Return what a job returns. It is closed, and what it had opened, with the slide."""
+    job = _analysis(slide, model, tissue, bag, record)
     with closing(job):
         while not slide.closed:
             try:
-                yield next(job)
+                step = next(job)
             except StopIteration as finished:
-                found: Analysis = finished.value
-                return found
+                analysis: Analysis = finished.value
+                return analysis
+            yield step
     raise SlideError("the slide was closed, which ended the run")
 
 
@@ -100,72 +124,136 @@ def _analysis(
     tissue: Tissue | None,
     bag: Bag | None,
     record: Record | None,
-) -> Generator[Step, None, Analysis]:
+) -> Work[Analysis]:
     card = model.card
-    if tissue is None:
-        tissue = yield from tissue_job(slide)
-    if bag is None:
-        cut = cut_of(card)
-        encoder = create_encoder(_without_weights(card))
-        grid = make_grid(slide, tissue, cut.mpp, cut.pixels, cut.overlap)
-        bag = yield from extract_job(slide, grid, encoder, None, model, record)
-    yield Step("asking the model", len(bag), len(bag))
-    bag = yield from _with_finer(slide, model, bag)
+    with ExitStack() as opened:
+        source = None
+        if bag is None:
+            settings = PatchSettings.of(card)
+            encoder = create_encoder(_without_weights(card))
+            tissue, grid = yield from grid_job(slide, settings, tissue)
+            source = opened.enter_context(_open_again(slide))
+            bag = yield from _encoded(source, grid, encoder, None, model, record)
+        elif tissue is None:
+            tissue = yield from tissue_job(slide)
+        yield Progress(len(bag), len(bag), "asking the model")
+        bag = yield from _with_finer(slide, model, bag, source, opened)
     if isinstance(model.model, Explorer):
         return Analysis(tissue, bag, (yield from _explored(model, bag)))
     return Analysis(tissue, bag, predict(model.model, card, bag, record))
 
 
-def _with_finer(slide: Slide, model: LoadedModel, bag: Bag) -> Generator[Step, None, Bag]:
-    """Return the bag with finer features, if the model wants them.
+def _open_again(slide: Slide) -> Slide:
+    return open_slide(slide.path, slide.resolution.mpp, WORK_CACHE)
 
-    Where it looks step by step they are read where it looks, else all of them at once.
+
+def _encoded(
+    source: Slide,
+    grid: PatchGrid,
+    encoder: PatchEncoder,
+    path: Path | None,
+    model: LoadedModel | None,
+    record: Record | None,
+) -> Work[Bag]:
+    """Encode a slide; a model that accepts its features predicts the patches so far."""
+    if model is not None and not _accepts(model, encoder.card.identity):
+        model = None
+    features = np.full((len(grid), encoder.card.dim), np.nan, np.float32)
+    pace = Pace(MAP_INTERVAL, MAP_SHARE)
+
+    def show(batch: Progress) -> PartialMap:
+        partial = None
+        if isinstance(batch, EncodedBatch):
+            features[batch.start : batch.start + len(batch.rows)] = batch.rows
+        if model is not None and batch.done and pace.due:
+            with pace:
+                rows = features[: batch.done]
+                partial = _predicted_so_far(model, rows, grid, encoder, source, record)
+        return PartialMap(batch.done, batch.total, "encoding patches", prediction=partial)
+
+    return (yield from convert(extract_features(source, grid, encoder, path), show))
+
+
+def _accepts(model: LoadedModel, encoder: str) -> bool:
+    """Return whether a model can predict features of an encoder without sub-patches."""
+    return model.card.encoder == encoder and Need.FINER not in model.model.needs
+
+
+def _predicted_so_far(
+    model: LoadedModel,
+    features: NDArray[np.float32],
+    grid: PatchGrid,
+    encoder: PatchEncoder,
+    slide: Slide,
+    record: Record | None,
+) -> Prediction:
+    bag = Bag(
+        torch.from_numpy(features.copy()),
+        encoder=encoder.card.identity,
+        grid=replace(grid, coords=grid.coords[: len(features)]),
+        synthetic=slide.synthetic,
+        slide=slide.fingerprint,
+        reading=slide.reading,
+    )
+    prediction = predict(model.model, model.card, bag, record)
+    note = f"so far: {len(features)} of {len(grid)} patches"
+    return replace(prediction, warnings=(*prediction.warnings, note))
+
+
+def _with_finer(
+    slide: Slide, model: LoadedModel, bag: Bag, source: Slide | None, opened: ExitStack
+) -> Work[Bag]:
+    """Return the bag with sub-patch features, if the model needs them.
+
+    A model that explores reads them step by step, another one all at once. `source` in
+    `opened` is read where there is one.
     """
     if Need.FINER not in model.model.needs:
         return bag
     if bag.finer is None and is_blank(slide):
         raise ValueError(f"{model.card.model} looks closer at the slide, and here is none")
     if bag.finer is None:
-        finer = own_finer(bag, slide, create_encoder(_without_weights(model.card)), WORK_CACHE)
+        encoder = create_encoder(_without_weights(model.card))
+        if source is None:
+            finer = own_finer(bag, slide, encoder, WORK_CACHE)
+        else:
+            finer = owning_finer(bag, source, encoder)
+            opened.pop_all()  # `finer` closes it
         slide.close_too(finer.close)
         bag = replace(bag, finer=finer)
     if isinstance(model.model, Explorer) or not callable(bag.finer):
         return bag
     rows = []
     for patch in range(len(bag)):
-        yield Step("reading sub-patches", patch, len(bag))
+        yield Progress(patch, len(bag), "reading sub-patches")
         rows.append(bag.finer(patch))
     return replace(bag, finer=torch.stack(rows))
 
 
-def _explored(model: LoadedModel, bag: Bag) -> Generator[Step, None, Prediction]:
-    """Return what a model says that looks step by step, its path growing as it goes."""
-    pace, looks = Pace(MAP_INTERVAL, MAP_SHARE), explore(model.model, model.card, bag)
-    try:
-        while True:
-            seen = next(looks)
-            partial = None
-            if pace.due:
-                with pace:
-                    partial = _unfinished(seen)
-            yield Step("looking", seen.done, seen.total, partial, seen)
-    except StopIteration as finished:
-        found: Prediction = finished.value
-        return found
-    finally:
-        looks.close()
+def _explored(model: LoadedModel, bag: Bag) -> Work[Prediction]:
+    """Return the prediction of a model that explores, its trajectory growing as it goes."""
+    pace = Pace(MAP_INTERVAL, MAP_SHARE)
+
+    def show(step: Progress) -> PartialMap:
+        partial, episode = None, step if isinstance(step, EpisodeProgress) else None
+        if episode is not None and pace.due:
+            with pace:
+                partial = _unfinished(episode)
+        return PartialMap(step.done, step.total, "looking", prediction=partial, episode=episode)
+
+    return (yield from convert(explore(model.model, model.card, bag), show))
 
 
-def seen_job(seen: Seen) -> Generator[Step, None, Prediction]:
-    """Return what a model says of what it has seen of a slide, after it was stopped."""
-    yield Step("laying together what was seen", seen.done, seen.total)
-    return _unfinished(seen)
+def seen_job(episode: EpisodeProgress) -> Work[Prediction]:
+    """Return the prediction after the steps of an episode that was stopped."""
+    yield Progress(episode.done, episode.total, "laying together what was seen")
+    return _unfinished(episode)
 
 
-def _unfinished(seen: Seen) -> Prediction:
-    found = seen.so_far()
-    note = f"so far: {seen.done} of {seen.total} looks, the rest was not examined"
-    return replace(found, warnings=(*found.warnings, note))
+def _unfinished(episode: EpisodeProgress) -> Prediction:
+    prediction = episode.so_far()
+    note = f"so far: {episode.done} of {episode.total} looks, the rest was not examined"
+    return replace(prediction, warnings=(*prediction.warnings, note))
 
 
 def _without_weights(card: Card) -> str:
@@ -179,19 +267,38 @@ def _without_weights(card: Card) -> str:
     return name
 
 
-def cut_of(card: Card) -> Cut:
-    """Return how the slides were cut that a model learned from."""
-    if card.mpp is None or card.pixels is None:
-        raise ValueError(
-            "the model learned from features without places: open this slide's features first"
-        )
-    return Cut(card.mpp, card.pixels, card.overlap or 0.0)
+def plan_job(
+    slide: Slide, grid: PatchGrid, name: str, weights: Path | None, path: Path
+) -> Work[ExtractionPlan]:
+    """Plan an extraction into `path`; its cost is measured on a few patches."""
+    yield Progress(text="loading the encoder")
+    encoder = create_encoder(name, weights)
+    yield Progress(text="measuring how long it takes")
+    return ExtractionPlan(encoder, grid, path, estimate(slide, grid, encoder))
+
+
+def extract_and_ask_job(
+    slide: Slide, plan: ExtractionPlan, model: LoadedModel | None, record: Record | None = None
+) -> Work[tuple[Bag, Prediction | None]]:
+    """Encode a slide as planned; return its bag, and the prediction of a model that accepts it."""
+    with _open_again(slide) as source:
+        bag = yield from _encoded(source, plan.grid, plan.encoder, plan.path, model, record)
+    if model is None or not _accepts(model, bag.encoder):
+        return bag, None
+    yield Progress(len(bag), len(bag), "asking the model")
+    return bag, predict(model.model, model.card, bag, record)
 
 
 def compare_job(
     path: Path, bag: Bag, record: Record | None
-) -> Generator[Step, None, tuple[LoadedModel, Prediction]]:
-    """Return another model, and what it says of features that are there already."""
+) -> Work[tuple[LoadedModel, Prediction]]:
+    """Load another model; return it with its prediction for the same features."""
     model = yield from model_job(path)
-    yield Step("asking the model")
+    yield Progress(text="asking the model")
     return model, predict(model.model, model.card, bag, record)
+
+
+def export_job(prediction: Prediction, path: Path, name: str, stretch: Stretch) -> Work[Path]:
+    """Write the maps of a prediction; return the file."""
+    yield Progress(text="writing the map")
+    return export_map(prediction, path, name, stretch)

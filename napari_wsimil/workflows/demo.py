@@ -1,4 +1,9 @@
-"""Demo: the small synthetic study that a first start and the tour show."""
+"""Demo: the small synthetic study of a first start and of the tour.
+
+Its cases are built so that the clinical record decides. Every slide has lesions of kinds A and
+B; the first case's record points to A, the second's to B. Only these two have slides, features
+and labels. The others are records alone, a cohort to compare with.
+"""
 
 from __future__ import annotations
 
@@ -13,33 +18,35 @@ from platformdirs import user_cache_path
 from napari_wsimil.clinical.schema import read_schema
 from napari_wsimil.cohort.manifest import Split
 from napari_wsimil.cohort.manifest_file import read_manifest
-from napari_wsimil.features.encoders.factory import create_encoder
-from napari_wsimil.features.extraction import extract_features
 from napari_wsimil.features.store import is_finished
-from napari_wsimil.slides.patch_grid import make_grid
 from napari_wsimil.slides.slide import open_slide
-from napari_wsimil.slides.tissue import find_tissue
 from napari_wsimil.study.create_study import create_study, is_study, open_study
 from napari_wsimil.synthetic.cohort import load_recipe, write_patients, write_slides
 from napari_wsimil.training.checkpoint import load_checkpoint
+from napari_wsimil.workflows.pipeline import PatchSettings, encode_slide
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Sequence
 
     from napari_wsimil.cohort.manifest import Patient
     from napari_wsimil.models.card import Card
+    from napari_wsimil.progress import Work
     from napari_wsimil.study.create_study import Study
 
 RESOURCES = Path(__file__).parents[1] / "resources"
-
 #: Of the cohort that the cases are the first of.
 CASES = RESOURCES / "demo_cases.toml"
-
 #: How its records are read.
 SCHEMA = RESOURCES / "schemas" / "phantom.yaml"
-
 #: How many have a slide, and the study's name, which stands wherever the study is shown.
 SHOWN, NAME = 2, "synthetic: built so that the record decides"
+RECIPE = RESOURCES / "demo_recipe.toml"
+#: A checkpoint for each method, named after it; README.md there says how they were trained.
+MODELS = RESOURCES / "models"
+#: The method that a first start shows, and the one that the study's cases are for.
+FIRST, LIVE = "acmil", "persam-live"
+#: What is tried on of the record of the last of these cases, which points to the other lesion.
+TRIED = {"ldh": "333"}
 
 
 @dataclass(frozen=True)
@@ -49,93 +56,6 @@ class DemoCase:
     patient: str
     slide: Path
     features: Path
-
-
-def cases_in(folder: Path) -> tuple[DemoCase, ...]:
-    """Return the cases of the study in a folder; their files need not be there yet."""
-    folder.mkdir(parents=True, exist_ok=True)
-    return tuple(_case(folder, patient) for patient in _patients(folder)[:SHOWN])
-
-
-def make_cases(folder: Path, card: Card) -> Generator[object, None, None]:
-    """Yield the progress of what is not there yet: slides, features, then the study itself.
-
-    Parameters
-    ----------
-    folder
-        The study's.
-    card
-        Of the model that the features are for.
-
-    Raises
-    ------
-    OSError
-        If the folder cannot be written.
-    StudyError
-        If there is a study that cannot be opened.
-    """
-    cases = cases_in(folder)
-    lacking = {case.slide.stem for case in cases if not case.slide.is_file()}
-    yield from write_slides(load_recipe(CASES), folder, lacking)
-    for case in cases:
-        yield from _extract_case(case, card)
-    with closing(_case_study(folder)) as study:
-        if not study.manifest().patients:
-            study.add(_members(folder, cases), f"the demo's study, {NAME}")
-
-
-def _case_study(folder: Path) -> Study:
-    if is_study(folder):
-        return open_study(folder)
-    return create_study(folder, read_schema(SCHEMA), name=NAME)
-
-
-def _members(folder: Path, cases: Sequence[DemoCase]) -> list[Patient]:
-    """Return the patients of the study; those not shown are records alone."""
-    features = {case.patient: case.features for case in cases}
-    return [
-        replace(one, slides=tuple(replace(s, feature_path=features[one.name]) for s in one.slides))
-        if one.name in features
-        else replace(one, slides=(), label=None, split=None, time=None, event=None)
-        for one in _patients(folder)
-    ]
-
-
-def _patients(folder: Path) -> Sequence[Patient]:
-    manifest = write_patients(load_recipe(CASES), folder)
-    patients = read_manifest(manifest, read_schema(SCHEMA)).patients
-    manifest.unlink()
-    return patients
-
-
-def _case(folder: Path, patient: Patient) -> DemoCase:
-    (slide,) = patient.slides
-    assert slide.slide_path is not None  # the cohort is painted
-    return DemoCase(patient.name, slide.slide_path, folder / "features" / f"{slide.slide}.h5")
-
-
-def _extract_case(case: DemoCase, card: Card) -> Generator[object, None, None]:
-    if is_finished(case.features):
-        return
-    assert card.mpp is not None  # it learned from slides
-    assert card.pixels is not None
-    case.features.parent.mkdir(exist_ok=True)
-    with open_slide(case.slide) as slide:
-        grid = make_grid(slide, find_tissue(slide), card.mpp, card.pixels, card.overlap or 0.0)
-        encoder = create_encoder(card.encoder.partition("@")[0])
-        yield from extract_features(slide, grid, encoder, case.features)
-
-
-RECIPE = RESOURCES / "demo_recipe.toml"
-
-#: A checkpoint for each method, named after it; README.md there says how they were trained.
-MODELS = RESOURCES / "models"
-
-#: The method that a first start shows, and the one that the study's cases are for.
-FIRST, LIVE = "acmil", "persam-live"
-
-#: What is tried on of the record of the last of these cases, which points to the other lesion.
-TRIED = {"ldh": "333"}
 
 
 @dataclass(frozen=True)
@@ -179,8 +99,8 @@ def demo_folder() -> Path:
     return user_cache_path("napari-wsimil") / "demo"
 
 
-def prepare_cases(folder: Path) -> Generator[object, None, DemoStudy]:
-    """Yield the progress of what is not there yet, and return the study.
+def prepare_cases(folder: Path) -> Work[DemoStudy]:
+    """Make the missing files of the demo, and return its study.
 
     As `prepare_demo`, but only the study's cases are ready, which takes a few seconds.
     """
@@ -189,8 +109,8 @@ def prepare_cases(folder: Path) -> Generator[object, None, DemoStudy]:
     return study
 
 
-def prepare_demo(folder: Path) -> Generator[object, None, DemoStudy]:
-    """Yield the progress of what is not there yet, and return the study.
+def prepare_demo(folder: Path) -> Work[DemoStudy]:
+    """Make the missing files of the demo, and return its study.
 
     Of the cohort's slides only the one shown is painted, and encoded for the model that a first
     start shows; the study's cases are ready. It lies in a folder of its own within `folder`, for
@@ -207,8 +127,8 @@ def prepare_demo(folder: Path) -> Generator[object, None, DemoStudy]:
     return study
 
 
-def prepare_tour(folder: Path) -> Generator[object, None, DemoStudy]:
-    """Yield the progress of what is not there yet, and return the study.
+def prepare_tour(folder: Path) -> Work[DemoStudy]:
+    """Make the missing files of the demo, and return its study.
 
     As `prepare_demo`, but the slide that is shown is encoded for every model.
     """
@@ -253,32 +173,88 @@ def _study(folder: Path) -> DemoStudy:
     )
 
 
-def _paint(manifest: Path, slides: Sequence[str]) -> Generator[float, None, None]:
+def _paint(manifest: Path, slides: Sequence[str]) -> Work[None]:
     """Paint those of these slides that are not painted yet."""
     there = {path.stem for path in manifest.parent.glob("slides/*.tiff")}
     yield from write_slides(load_recipe(RECIPE), manifest.parent, set(slides) - there)
 
 
-def _extract(study: DemoStudy, method: str) -> Generator[object, None, None]:
-    """Extract what is not extracted yet, at the scale that a method's model learned with."""
-    if is_finished(study.features[method]):
-        return
+def _extract(study: DemoStudy, method: str) -> Work[None]:
+    """Encode the slide at the scale of a method's model, unless that is done."""
     _, card = load_checkpoint(study.checkpoints[method])
-    with open_slide(study.slide) as slide:
-        mpp, pixels = _patches(card)
-        grid = make_grid(slide, find_tissue(slide), mpp, pixels, card.overlap or 0.0)
-        encoder = create_encoder(card.encoder.partition("@")[0])
-        yield from extract_features(slide, grid, encoder, study.features[method])
+    yield from _encode(study.slide, card, study.features[method])
+
+
+def _encode(path: Path, card: Card, target: Path) -> Work[None]:
+    if not is_finished(target):
+        with open_slide(path) as slide:
+            yield from encode_slide(slide, PatchSettings.of(card), target=target)
 
 
 def _scale(checkpoint: Path) -> str:
-    """Return how a model's patches are cut, for the name of a file."""
-    mpp, pixels = _patches(load_checkpoint(checkpoint)[1])
-    return f"{pixels}px-{mpp:g}um"
+    """Return pixels and µm per pixel of a model's patches, for the name of a file."""
+    settings = PatchSettings.of(load_checkpoint(checkpoint)[1])
+    return f"{settings.pixels}px-{settings.mpp:g}um"
 
 
-def _patches(card: Card) -> tuple[float, int]:
-    """Return µm per pixel and side in pixels of the patches that a model learned from."""
-    if card.mpp is None or card.pixels is None:
-        raise ValueError(f"the demo's {card.model} states no µm per pixel or patch size")
-    return card.mpp, card.pixels
+def cases_in(folder: Path) -> tuple[DemoCase, ...]:
+    """Return the cases of the study in a folder; their files need not be there yet."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return tuple(_case(folder, patient) for patient in _patients(folder)[:SHOWN])
+
+
+def make_cases(folder: Path, card: Card) -> Work[None]:
+    """Make the slides, features and study that are missing.
+
+    Parameters
+    ----------
+    folder
+        The study's.
+    card
+        Of the model that the features are for.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written.
+    StudyError
+        If there is a study that cannot be opened.
+    """
+    cases = cases_in(folder)
+    lacking = {case.slide.stem for case in cases if not case.slide.is_file()}
+    yield from write_slides(load_recipe(CASES), folder, lacking)
+    for case in cases:
+        yield from _encode(case.slide, card, case.features)
+    with closing(_open_or_create(folder)) as study:
+        if not study.manifest().patients:
+            study.add(_members(folder, cases), f"the demo's study, {NAME}")
+
+
+def _open_or_create(folder: Path) -> Study:
+    if is_study(folder):
+        return open_study(folder)
+    return create_study(folder, read_schema(SCHEMA), name=NAME)
+
+
+def _members(folder: Path, cases: Sequence[DemoCase]) -> list[Patient]:
+    """Return the patients of the study; those not shown are records alone."""
+    features = {case.patient: case.features for case in cases}
+    return [
+        replace(one, slides=tuple(replace(s, feature_path=features[one.name]) for s in one.slides))
+        if one.name in features
+        else replace(one, slides=(), label=None, split=None, time=None, event=None)
+        for one in _patients(folder)
+    ]
+
+
+def _patients(folder: Path) -> Sequence[Patient]:
+    manifest = write_patients(load_recipe(CASES), folder)
+    patients = read_manifest(manifest, read_schema(SCHEMA)).patients
+    manifest.unlink()
+    return patients
+
+
+def _case(folder: Path, patient: Patient) -> DemoCase:
+    (slide,) = patient.slides
+    assert slide.slide_path is not None  # the cohort is painted
+    return DemoCase(patient.name, slide.slide_path, folder / "features" / f"{slide.slide}.h5")

@@ -1,4 +1,4 @@
-"""Link work: features that people have, found and linked in the background; knows no Qt."""
+"""Link features: match the features files that people have to a study's slides."""
 
 from __future__ import annotations
 
@@ -7,18 +7,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_wsimil.features.checks import Verdict
+from napari_wsimil.features.encoders.compare import agreement
 from napari_wsimil.features.importers.base import Confirmed
+from napari_wsimil.features.importers.open import bag_as, read_stated, with_patches
 from napari_wsimil.features.matching import LinkedFeatures, survey_features
-from napari_wsimil.gui.names import NAMES, unnamed
+from napari_wsimil.features.report import passport
+from napari_wsimil.progress import Progress, relabel
+from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.study.file_links import CONFIRMED, Link
 from napari_wsimil.study.pseudonyms import default_key, read_key
-from napari_wsimil.workflows.pipeline import Step
+from napari_wsimil.workflows.progress import Remark
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
-    from napari_wsimil.features.matching import Match, Mismatch, Survey, Surveyed
+    from napari_wsimil.features.encoders.base import PatchEncoder
+    from napari_wsimil.features.encoders.compare import Agreement
+    from napari_wsimil.features.matching import Match, Survey
+    from napari_wsimil.progress import Work
     from napari_wsimil.study.open_study import Study
+    from napari_wsimil.workflows.pipeline import BagOptions
+
+#: Least median cosine at which two files of features count as those of one encoder.
+ALIKE = 0.99
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,20 +60,16 @@ class Found:
         return {question.fact: question.text for question in questions}
 
 
-def survey_job(study: Study, folder: Path, confirmed: Confirmed) -> Generator[Step, None, Found]:
+def survey_job(study: Study, folder: Path, confirmed: Confirmed) -> Work[Found]:
     """Return what a folder of features has for a study; nothing is linked."""
     work = survey_study(study, folder, confirmed)
-    while True:
-        try:
-            now = next(work)
-        except StopIteration as stop:
-            return Found(folder, confirmed, stop.value)
-        yield Step("checking features against slides", now.done, now.total)
+    survey = yield from relabel(work, "checking features against slides")
+    return Found(folder, confirmed, survey)
 
 
-def link_job(study: Study, found: Found, why: str) -> Generator[Step, None, str]:
+def link_job(study: Study, found: Found, why: str) -> Work[str]:
     """Return what came of linking the files that no check refuses, in a sentence."""
-    yield Step("linking features")
+    yield Progress(text="linking features")
     linked = study.link(links_of(found.survey), why)
     words = f"Features linked: {len(linked.linked)} new"
     words += f", {len(linked.same)} there already." if linked.same else "."
@@ -73,39 +78,6 @@ def link_job(study: Study, found: Found, why: str) -> Generator[Step, None, str]
     for count, why in ((left, "refused by a check"), (failed, "not readable")):
         words += f" Not linked: {count} {why}." if count else ""
     return words
-
-
-def passport_rows(found: Found) -> list[tuple[str, str, str, str]]:
-    """Return slide, verdict, encoder and what is to be known of each file, in words."""
-    rows = []
-    for match in found.survey.matches:
-        shown = match.passport
-        asked = [question.text for question in shown.questions if question.needed]
-        checks = [f"{c.name} {c.verdict}: {c.sentence}" for c in shown.checks]
-        size = "" if shown.patch_size is None else f", patches of {shown.patch_size:g} px"
-        what = f"{shown.tool}: {shown.patches:,} × {shown.dim}{size}"
-        encoder = shown.encoder or "unnamed"
-        encoder += "" if shown.verified else " (unverified)"
-        said = "\n".join([what, *asked, *checks, *shown.notes])
-        rows.append((match.slide, shown.verdict.value, encoder, said))
-    return rows
-
-
-def mismatch_lines(found: Found) -> list[str]:
-    """Return a line for each file and slide that does not fit, without hidden file names."""
-    mismatches = found.survey.mismatches
-    if NAMES.shown or not any(Path(one.what).suffix for one in mismatches):
-        return [f"{one.what}: {one.why}" for one in mismatches]
-    hint = "Check Show file names in the Slide dock, then link again, to see which files these are."
-    return [*(_unnamed(one, found.folder) for one in mismatches), hint]
-
-
-def _unnamed(mismatch: Mismatch, folder: Path) -> str:
-    path = folder / mismatch.what
-    if not path.suffix:  # a slide, which has a pseudonym
-        return f"{mismatch.what}: {mismatch.why}"
-    reason = unnamed(mismatch.why, {path}).removeprefix("The file: ")
-    return f"{NAMES.of(path)}: {reason}"
 
 
 def confirmed_of(texts: dict[str, str]) -> Confirmed:
@@ -122,7 +94,7 @@ def confirmed_of(texts: dict[str, str]) -> Confirmed:
 
 def survey_study(
     study: Study, folder: Path | str, confirmed: Confirmed, key: Path | str | None = None
-) -> Generator[Surveyed, None, Survey]:
+) -> Work[Survey]:
     """Yield after every file; return what a folder of features has for a study's slides.
 
     Nothing is written: `Study.link` takes `links_of` it.
@@ -181,3 +153,41 @@ def _link(match: Match) -> Link:
         kept = replace(kept, patch_size=round(shown.patch_size), pixels=shown.pixels)
     facts[CONFIRMED] = kept.text
     return Link(match.slide, match.features.absolute(), shown.encoder, shown.verified, facts)
+
+
+@dataclass(frozen=True)
+class EncoderCheck:
+    """Agreement of an encoder with a features file, and the encoder that the file states."""
+
+    agreement: Agreement
+    file_encoder: str | None
+
+
+def check_encoder_job(
+    path: Path, reference: Path, encoder: PatchEncoder, options: BagOptions
+) -> Work[EncoderCheck]:
+    """Compare an encoder's features of a slide with those in a file; nothing is written.
+
+    Raises
+    ------
+    ValueError
+        As `agreement`, and if the file's coordinates are not on the slide.
+    """
+    confirmed = Confirmed(patch_size=options.patch_size, mpp=options.slide_mpp)
+    confirmed = with_patches(reference, confirmed)
+    with open_slide(path, mpp=options.slide_mpp) as slide:
+        for note in slide.notes(names=True):
+            yield Remark(remark=f"{path.name}: {note}", warning=True)
+        stated = read_stated(reference, confirmed)
+        report = passport(stated, confirmed, slide)
+        for check in report.checks:
+            if check.verdict is Verdict.REFUSED:
+                raise ValueError(f"{reference}: {check.name} check: {check.sentence}")
+        bag = bag_as(stated, confirmed, slide.resolution)
+        if caveat := bag.reading.of(slide.reading).caveat:
+            yield Remark(remark=caveat, warning=True)
+        found = yield from agreement(slide, bag, encoder)
+    if found.median < ALIKE:
+        text = f"the features are not those of {encoder.card.name} at these patches: do not mix"
+        yield Remark(remark=text, warning=True)
+    return EncoderCheck(found, report.encoder or None)

@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from napari_wsimil.clinical.schema import Record
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.features.bag import Bag
-    from napari_wsimil.gui.session import LoadedModel, Pane
+    from napari_wsimil.gui.session import Pane
     from napari_wsimil.models.base import Explanation
+    from napari_wsimil.progress import Progress
+    from napari_wsimil.workflows.pipeline import LoadedModel
 
 #: The source of the maps, among those beside the model's own, that tell what an edit changed.
 SOURCE = "change"
@@ -86,14 +88,6 @@ class Revised:
     movement: Movement | None = None
 
 
-@dataclass(frozen=True)
-class Preparing:
-    """How many rows of how many are ready for edits."""
-
-    done: int
-    total: int
-
-
 def question(pane: Pane, compared: str) -> Question | None:
     """Return what the pane's record asks; None if no model here reads records."""
     model, seen, record = pane.model, pane.prediction, pane.record
@@ -108,7 +102,7 @@ def answers(
     ready: Revisable | None,
     superseded: Callable[[], bool],
     drawn: Callable[[], None] = lambda: None,
-) -> Generator[Preparing | Revised, None, Revisable]:
+) -> Generator[Progress | Revised, None, Revisable]:
     """Yield what there is to show, the patches in view first; return what is ready for more.
 
     Parameters
@@ -122,13 +116,7 @@ def answers(
         hold up that frame, and it them: both come sooner one after the other.
     """
     if ready is None:
-        steps = prepare_revisions(asked.model.model, asked.model.card, asked.bag)
-        while True:
-            try:
-                yield Preparing(*next(steps))
-            except StopIteration as finished:
-                ready = finished.value
-                break
+        ready = yield from prepare_revisions(asked.model.model, asked.model.card, asked.bag)
     if superseded():
         return ready
     for found in ready.revise(asked.record, asked.seen, asked.first):

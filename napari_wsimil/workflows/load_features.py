@@ -10,12 +10,11 @@ from napari_wsimil.features.checks import Verdict
 from napari_wsimil.features.importers.base import Confirmed
 from napari_wsimil.features.importers.open import bag_as, read_stated, with_patches
 from napari_wsimil.features.report import passport
+from napari_wsimil.progress import Progress, Work
 from napari_wsimil.slides.patch_grid import check_places
 from napari_wsimil.slides.placeholder import blank_slide, identity_of, made_up_grid
-from napari_wsimil.workflows.pipeline import Step
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
     from pathlib import Path
 
     from napari_wsimil.features.bag import Bag
@@ -32,7 +31,7 @@ class Laid:
     passport: Passport
 
 
-def features_job(path: Path, slide: Slide, facts: str = "") -> Generator[Step, None, Laid]:
+def features_job(path: Path, slide: Slide, facts: str = "") -> Work[Laid]:
     """Return the features in a file after proof that they lie on `slide`.
 
     `facts` is what was confirmed of them, see `SlideRow.feature_facts`.
@@ -42,7 +41,7 @@ def features_job(path: Path, slide: Slide, facts: str = "") -> Generator[Step, N
     ValueError
         If they do not; names the check that failed.
     """
-    yield Step("reading features")
+    yield Progress(text="reading features")
     confirmed = with_patches(path, Confirmed.parse(facts))
     stated = read_stated(path, confirmed)
     bag = bag_as(stated, confirmed, slide.resolution)
@@ -50,7 +49,7 @@ def features_job(path: Path, slide: Slide, facts: str = "") -> Generator[Step, N
         raise ValueError(f"{path.name} holds the features of another slide")
     if bag.grid is not None:
         check_places(bag.grid, slide)
-    yield Step("checking their places")
+    yield Progress(text="checking their places")
     look, rows = bag.slide != slide.fingerprint, bag.features.numpy()
     shown = passport(stated, confirmed, slide, look, rows)
     for check in shown.checks:
@@ -62,12 +61,12 @@ def features_job(path: Path, slide: Slide, facts: str = "") -> Generator[Step, N
     return Laid(slide, laid, shown)
 
 
-def blank_job(path: Path, facts: str = "") -> Generator[Step, None, Laid]:
+def blank_job(path: Path, facts: str = "") -> Work[Laid]:
     """Return the features in a file on a blank slide, for want of their own.
 
     Features without places get places that are made up, and say so.
     """
-    yield Step("reading features")
+    yield Progress(text="reading features")
     confirmed = with_patches(path, Confirmed.parse(facts))
     stated = read_stated(path, confirmed)
     bag = bag_as(stated, confirmed)

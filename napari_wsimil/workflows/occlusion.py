@@ -1,4 +1,4 @@
-"""Effects: what the window asks of a model without some patches; knows no Qt."""
+"""Occlusion: rerun a model without some patches, and curves of deletion and insertion."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from napari_wsimil.explain.predict import explore, predict
 from napari_wsimil.explain.statistics import top
 from napari_wsimil.models.base import Explanation, ExplanationKind
 from napari_wsimil.models.sasha.protocol import Explorer
-from napari_wsimil.workflows.pipeline import Step, stepwise
+from napari_wsimil.progress import Progress, relabel
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     from torch import Tensor
 
     from napari_wsimil.explain.occlusion import Curves
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.models.base import MILModel
+    from napari_wsimil.progress import Work
 
 #: Of what is left out at random, and how often it is drawn.
 _SEED, _DRAWS = 0, 5
@@ -54,9 +53,7 @@ def top_patches(ranking: Explanation, share: float) -> Tensor:
     return top(ranking, share).nonzero()[:, 0]
 
 
-def removal_job(
-    model: MILModel, prediction: Prediction, patches: Tensor
-) -> Generator[Step, None, Effect]:
+def removal_job(model: MILModel, prediction: Prediction, patches: Tensor) -> Work[Effect]:
     """Return what becomes of the prediction without some patches, and without as many at random.
 
     Raises
@@ -75,24 +72,14 @@ def removal_job(
     return Effect(len(patches), after, torch.stack(drawn), (outline,))
 
 
-def _asked(
-    model: MILModel, prediction: Prediction, patches: Tensor
-) -> Generator[Step, None, Tensor]:
+def _asked(model: MILModel, prediction: Prediction, patches: Tensor) -> Work[Tensor]:
     """Return the (C,) probabilities without some patches, look by look where the model looks."""
     bag, card = without(prediction.bag, patches), prediction.card
-    yield Step("asking again")
+    yield Progress(text="asking again")
     if not isinstance(model, Explorer):
         return predict(model, card, bag).probabilities
-    looks = explore(model, card, bag)
-    try:
-        while True:
-            seen = next(looks)
-            yield Step("asking again", seen.done, seen.total)
-    except StopIteration as finished:
-        found: Prediction = finished.value
-        return found.probabilities
-    finally:
-        looks.close()
+    prediction = yield from relabel(explore(model, card, bag), "asking again")
+    return prediction.probabilities
 
 
 def removal_words(prediction: Prediction, effect: Effect, what: str) -> str:
@@ -114,8 +101,8 @@ def removal_words(prediction: Prediction, effect: Effect, what: str) -> str:
 
 
 def curves_job(
-    model: MILModel, prediction: Prediction, ranking: Explanation, target: int
-) -> Generator[Step, None, Curves]:
+    model: MILModel, prediction: Prediction, ranking: Explanation, target: int, seed: int = 0
+) -> Work[Curves]:
     """Return the deletion and insertion curves of a map's ranking."""
-    work = curves(model, prediction, ranking, target=target)
-    return (yield from stepwise("asking without ever more patches", work))
+    work = curves(model, prediction, ranking, target=target, seed=seed)
+    return (yield from relabel(work, "asking without ever more patches"))

@@ -1,29 +1,36 @@
-"""Patient work: what a model says of all slides of a patient, as a job; knows no Qt."""
+"""Patient: predict a patient from all slides, and open one of them with its features."""
 
 from __future__ import annotations
 
 import html
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from napari_wsimil.explain.patient import driver, slide_shares
 from napari_wsimil.explain.predict import predict_patient
+from napari_wsimil.progress import Progress
+from napari_wsimil.study.create_study import open_study
 from napari_wsimil.study.open_study import Unit
-from napari_wsimil.training.dataset import BagFiles
+from napari_wsimil.training.dataset import BagFiles, read_cohort
 from napari_wsimil.training.subpatch_provider import closer_for
 from napari_wsimil.workflows.load_features import blank_job, features_job
-from napari_wsimil.workflows.pipeline import Step, open_job
+from napari_wsimil.workflows.progress import sentence
+from napari_wsimil.workflows.slides import open_job
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from napari_wsimil.clinical.schema import Record
     from napari_wsimil.cohort.manifest import Patient, SlideRow
     from napari_wsimil.explain.predict import PatientPrediction
-    from napari_wsimil.gui.session import LoadedModel
+    from napari_wsimil.features.bag import Bag
+    from napari_wsimil.models.card import Card
+    from napari_wsimil.progress import Work
     from napari_wsimil.slides.slide import Slide
     from napari_wsimil.workflows.load_features import Laid
+    from napari_wsimil.workflows.pipeline import LoadedModel
 
 #: The files of a slide, and what to do about one that cannot be read.
 _IMAGE = ("image", "Put a whole copy of the file where the study says, and open the case again.")
@@ -32,33 +39,105 @@ _FEATURES = ("features file", "Make or link its features again, and open the cas
 
 @dataclass(frozen=True, eq=False)
 class AskedPatient:
-    """A patient, and what a model says of all the slides together."""
+    """A patient with the prediction for all slides together.
+
+    Attributes
+    ----------
+    patient
+        With the slides of the prediction alone.
+    prediction
+        Of the patient.
+    failed
+        Reasons by slide, of slides that could not be read.
+    """
 
     patient: Patient
     prediction: PatientPrediction
+    failed: Mapping[str, str] = field(default_factory=dict)
 
 
 def patient_job(
-    patient: Patient, model: LoadedModel, record: Record | None
-) -> Generator[Step, None, AskedPatient]:
-    """Return what a model says of a patient under a record, features read from their files.
+    patient: Patient,
+    model: LoadedModel,
+    record: Record | None,
+    features: Path | None = None,
+    weights: Path | None = None,
+    *,
+    skip_unreadable: bool = False,
+) -> Work[AskedPatient]:
+    """Predict a patient under a record, with the features of all slides in files.
+
+    Parameters
+    ----------
+    features, weights
+        Folder of features and encoder weights, for slides whose rows do not name theirs.
+    skip_unreadable
+        Leave out slides that cannot be read, unless none can.
 
     Raises
     ------
     ValueError
         If a slide has no features, or features of another encoder.
     """
-    files = BagFiles(patient.slides, closer=closer_for(type(model.model), None))
-    bags, total = [], len(files)
-    for done in range(total):
-        yield Step("reading features", done, total)
-        bags.append(files[done])
-    yield Step("asking the model of all slides", total, total)
-    found = predict_patient(model.model, model.card, patient.name, bags, record)
-    return AskedPatient(patient, found)
+    files = BagFiles(patient.slides, features, closer=closer_for(type(model.model), weights))
+    bags: list[Bag] = []
+    failed: dict[str, str] = {}
+    for done, row in enumerate(patient.slides):
+        yield Progress(done, len(files), "reading features")
+        try:
+            bags.append(files[done])
+        except (ValueError, OSError) as error:
+            if not skip_unreadable:
+                raise
+            failed[row.slide] = sentence(error)
+    if failed and not bags:
+        raise ValueError("; ".join(failed.values()))
+    yield Progress(len(files), len(files), "asking the model of all slides")
+    prediction = predict_patient(model.model, model.card, patient.name, bags, record)
+    kept = tuple(row for row in patient.slides if row.slide not in failed)
+    return AskedPatient(replace(patient, slides=kept), prediction, failed)
 
 
-def row_job(row: SlideRow) -> Generator[Step, None, tuple[Slide, Laid | None]]:
+def patients_with_slides(cohort: Path, card: Card) -> tuple[list[Patient], Unit]:
+    """Return the patients of a manifest or study with slides, and the unit of predictions.
+
+    Raises
+    ------
+    ValueError
+        If the records are not those that the model reads.
+    """
+    if cohort.is_dir():
+        with open_study(cohort) as study:
+            if card.record is not None:
+                card.record.check(study.schema)
+            patients, unit = study.manifest().patients, study.unit
+    else:
+        schema = card.record.clinical if card.record else None
+        patients, unit = read_cohort(cohort, schema).patients, Unit.PATIENT
+    return [patient for patient in patients if patient.slides], unit
+
+
+def patient_named(cohort: Path, name: str, card: Card) -> tuple[Patient, Unit]:
+    """Return a patient of a manifest or study, and the unit of predictions.
+
+    Raises
+    ------
+    ValueError
+        As `patients_with_slides`, and if there is no such patient.
+    """
+    if cohort.is_dir():
+        with open_study(cohort) as study:
+            if card.record is not None:
+                card.record.check(study.schema)
+            return study.patient(name), study.unit
+    manifest = read_cohort(cohort, card.record.clinical if card.record else None)
+    for patient in manifest.patients:
+        if patient.name == name:
+            return patient, Unit.PATIENT
+    raise ValueError(f"{cohort} has no patient {name!r}")
+
+
+def row_job(row: SlideRow) -> Work[tuple[Slide, Laid | None]]:
     """Return a slide of a patient, and the features laid on it if there are some.
 
     Without an image the features lie on a blank slide.

@@ -1,9 +1,54 @@
-"""Pace: when something may be done again, given how long it took."""
+"""Progress of workflows: remarks on the way, and a limit on how often work repeats."""
 
 from __future__ import annotations
 
 import math
 import time
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from napari_wsimil.progress import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari_wsimil.progress import Result, Work
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remark(Progress):
+    """A sentence to show while work goes on.
+
+    Attributes
+    ----------
+    remark
+        The sentence.
+    warning
+        Whether readers of the result must know it.
+    """
+
+    remark: str
+    warning: bool = False
+
+
+def convert(work: Work[Result], change: Callable[[Progress], Progress]) -> Work[Result]:
+    """Yield each progress of `work` as changed by a function; return its result."""
+    with closing(work):
+        while True:
+            try:
+                step = next(work)
+            except StopIteration as stop:
+                result: Result = stop.value
+                return result
+            yield change(step)
+
+
+def sentence(error: Exception) -> str:
+    """Return the words of an error in one line, with the file the system refused."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
 
 
 class Pace:

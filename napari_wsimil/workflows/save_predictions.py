@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from napari_wsimil.explain.predict import PatientPrediction
 from napari_wsimil.features.bag import features_digest
+from napari_wsimil.progress import Progress, Work
 from napari_wsimil.study.create_study import Unit, open_study
 from napari_wsimil.study.predictions import Answer
-from napari_wsimil.workflows.pipeline import Step
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from napari_wsimil.explain.predict import Prediction
@@ -96,7 +96,7 @@ def keep_answer(
 
 def keep_assessed(
     study: Study, card: Card, found: Assessment, records: Mapping[str, str]
-) -> Generator[Step, None, None]:
+) -> Work[None]:
     """Yield after every patient whose features were hashed; keep what a model says of all.
 
     Parameters
@@ -111,7 +111,7 @@ def keep_assessed(
     """
     answers = []
     for done, case in enumerate(found.cases):
-        yield Step("hashing features", done, len(found.cases))
+        yield Progress(done, len(found.cases), "hashing features")
         answers.append(
             Answer(
                 patient=case.person,

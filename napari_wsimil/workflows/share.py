@@ -1,4 +1,4 @@
-"""Sharing: a copy of a study that names nobody, and what was taken out of it."""
+"""Share: copy a study without names, and list the data that the copy does not have."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.features.hdf5 import open_h5, read_attrs
 from napari_wsimil.features.seal import SEAL
 from napari_wsimil.features.store import save_bag
+from napari_wsimil.files import atomic_write
 from napari_wsimil.progress import Progress
 from napari_wsimil.study.audit_entry import Act
 from napari_wsimil.study.backups import BACKUPS
@@ -88,17 +89,12 @@ def share(study: Study, out: Path, key: Path | None = None) -> Work[Shared]:
     _check(study, out, key)
     manifest = study.manifest()
     given = disguised(manifest)
-    part = out.with_name(f"{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
+    with atomic_write(out) as part:
         work = _copied(part, out.name, study.unit, given, manifest)
         identity, attributes, count = yield from work
         kept = Key(key or default_key(identity), given.patients_key, given.slides_key)
         kept.save()
         shutil.rmtree(part / BACKUPS)
-        os.replace(part, out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     study.ledger.left(Act.SHARED, out / DATABASE, identifying=False)
     removed = _removed(study, given, manifest, attributes)
     return Shared(out, kept.path, len(given.patients), count, removed)

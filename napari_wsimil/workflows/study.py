@@ -1,7 +1,8 @@
-"""Study work: the long jobs of the Study dock as plain generators; knows no Qt."""
+"""Study: open, create, import and export a study, and find a patient with files."""
 
 from __future__ import annotations
 
+import html
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -9,27 +10,53 @@ from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.cohort.table_formats import workbook_sheets
 from napari_wsimil.cohort.table_import.stages import apply_answers
 from napari_wsimil.gui.case import Case
-from napari_wsimil.gui.text import restored_message
+from napari_wsimil.progress import Progress, relabel
 from napari_wsimil.study.create_study import create_study, open_study, study_of_folder
 from napari_wsimil.study.import_table import export_table, infer_table, write_plan
 from napari_wsimil.study.pseudonyms import default_key, read_key
 from napari_wsimil.study.restore import restore_study
-from napari_wsimil.workflows.pipeline import Step
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from napari_wsimil.clinical.field import Value
-    from napari_wsimil.clinical.schema import ClinicalSchema
+    from napari_wsimil.clinical.schema import ClinicalSchema, Record
     from napari_wsimil.cohort.manifest import Manifest, Patient, SlideRow
     from napari_wsimil.cohort.table_import.plan import ImportPlan
+    from napari_wsimil.progress import Work
     from napari_wsimil.study.add_patients import Added
     from napari_wsimil.study.audit_log import Entry
     from napari_wsimil.study.create_study import Study, Unit
     from napari_wsimil.study.predictions import Answer, Review
     from napari_wsimil.study.pseudonyms import Key
+    from napari_wsimil.study.restore import Restored
     from napari_wsimil.study.training_runs import Run
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A patient as the study has them.
+
+    Attributes
+    ----------
+    patient
+        Pseudonym; empty if the record is nobody's, such as an empty one to try.
+    schema
+        Of the record.
+    record
+        The patient's own; what is tried on is `Pane.record`.
+    version
+        Of the record in its study, which a correction must name.
+    cohort
+        Records of all patients of the study, to compare with.
+    """
+
+    patient: str
+    schema: ClinicalSchema
+    record: Record
+    version: int = 0
+    cohort: tuple[Record, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,46 +105,44 @@ class Chain:
     fault: str
 
 
-def open_study_job(folder: Path) -> Generator[Step, None, Opened]:
+def open_study_job(folder: Path) -> Work[Opened]:
     """Return the study in a folder."""
-    yield Step("opening the study")
+    yield Progress(text="opening the study")
     study = open_study(folder)
     return (yield from read_job(study))
 
 
-def create_study_job(
-    folder: Path, schema: ClinicalSchema, name: str, unit: Unit
-) -> Generator[Step, None, Opened]:
+def create_study_job(folder: Path, schema: ClinicalSchema, name: str, unit: Unit) -> Work[Opened]:
     """Return a new study in a folder."""
-    yield Step("making the study")
+    yield Progress(text="making the study")
     return (yield from read_job(create_study(folder, schema, name=name, unit=unit)))
 
 
-def folder_job(slides: Path, folder: Path) -> Generator[Step, None, Opened]:
+def folder_job(slides: Path, folder: Path) -> Work[Opened]:
     """Return a new study of the slides in a folder, each of which is a case."""
-    yield Step("looking for slides")
+    yield Progress(text="looking for slides")
     return (yield from read_job(study_of_folder(slides, folder)))
 
 
-def restore_job(folder: Path, name: str) -> Generator[Step, None, Opened]:
+def restore_job(folder: Path, name: str) -> Work[Opened]:
     """Return a study, restored from the backup of a name."""
-    yield Step("restoring the backup")
+    yield Progress(text="restoring the backup")
     restored = restore_study(folder, name)
     opened = yield from open_study_job(folder)
-    return replace(opened, news=restored_message(restored))
+    return replace(opened, news=_restored_message(restored))
 
 
-def read_job(study: Study) -> Generator[Step, None, Opened]:
+def read_job(study: Study) -> Work[Opened]:
     """Return a study with its patients."""
-    yield Step("reading the patients")
+    yield Progress(text="reading the patients")
     return Opened(study, study.manifest(), study.predictions.latest(), study.reviews.latest())
 
 
 def plan_table_job(
     study: Study, path: Path, schema: ClinicalSchema | None = None, sheet: str = ""
-) -> Generator[Step, None, Planned]:
+) -> Work[Planned]:
     """Return what the import of a table will do; of a workbook the first that can be one."""
-    yield Step("reading the table")
+    yield Progress(text="reading the table")
     key = read_key(default_key(study.identity), study.folder)
     names = (sheet,) if sheet else workbook_sheets(path) or ("",)
     problems: list[RecordError] = []
@@ -130,37 +155,29 @@ def plan_table_job(
     raise problems[0]
 
 
-def import_job(
-    study: Study, plan: ImportPlan, why: str, key: Key | None
-) -> Generator[Step, None, Added]:
+def import_job(study: Study, plan: ImportPlan, why: str, key: Key | None) -> Work[Added]:
     """Return what came of the import of a table, under pseudonyms if there is a key."""
     work = write_plan(study, plan, why, key)
-    while True:
-        try:
-            done = next(work)
-        except StopIteration as stop:
-            added: Added = stop.value
-            return added
-        yield Step("importing the table", round(100 * done), 100)
+    return (yield from relabel(work, "importing the table"))
 
 
 def export_table_job(
     study: Study, path: Path, time_unit: str, cbioportal: bool
-) -> Generator[Step, None, tuple[str, ...]]:
+) -> Work[tuple[str, ...]]:
     """Write a study's cohort; return notes for readers of the table."""
-    yield Step("writing the table")
+    yield Progress(text="writing the table")
     return export_table(study, path, time_unit=time_unit, cbioportal=cbioportal)
 
 
-def chain_job(study: Study) -> Generator[Step, None, Chain]:
+def chain_job(study: Study) -> Work[Chain]:
     """Return a study's ledger, its chain checked."""
-    yield Step("checking the ledger")
+    yield Progress(text="checking the ledger")
     return Chain(study.ledger.entries()[::-1], study.ledger.check())
 
 
-def runs_job(study: Study) -> Generator[Step, None, tuple[Run, ...]]:
+def runs_job(study: Study) -> Work[tuple[Run, ...]]:
     """Return the models that were trained on a study."""
-    yield Step("reading the runs")
+    yield Progress(text="reading the runs")
     return study.runs.read()
 
 
@@ -235,3 +252,12 @@ def _lack(row: SlideRow, there: SlideRow) -> str:
     if row.slide_path is None and row.feature_path is None:
         return f"{row.slide} has no files: the record is shown alone."
     return ""
+
+
+def _restored_message(restored: Restored) -> str:
+    """Return the restored backup, and where the replaced database is."""
+    message = f"Restored the backup of {restored.backup.label}."
+    if restored.replaced is not None:
+        replaced = html.escape(restored.replaced.name, quote=False)
+        message += f"<br>The replaced database is kept as backups/{replaced}."
+    return message

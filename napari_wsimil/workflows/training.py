@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from napari_wsimil.gui.names import unnamed
-from napari_wsimil.gui.session import LoadedModel
-from napari_wsimil.progress import Progress
+from napari_wsimil.progress import Progress, Work
+from napari_wsimil.workflows.pipeline import LoadedModel
 from napari_wsimil.workflows.progress import Pace
 
 if TYPE_CHECKING:

@@ -10,13 +10,11 @@ import numpy as np
 from napari_wsimil.features.extraction import extract_features
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     from numpy.typing import NDArray
 
     from napari_wsimil.features.bag import Bag
     from napari_wsimil.features.encoders.base import PatchEncoder
-    from napari_wsimil.features.extraction import Progress
+    from napari_wsimil.progress import Work
     from napari_wsimil.slides.slide import Slide
 
 #: Patches that are compared, drawn all over the slide.
@@ -46,7 +44,7 @@ class Agreement:
 
 def agreement(
     slide: Slide, reference: Bag, encoder: PatchEncoder, patches: int = PATCHES
-) -> Generator[Progress, None, Agreement]:
+) -> Work[Agreement]:
     """Yield progress; return how well an encoder agrees with the features in a file.
 
     Nothing is written. The slide's own patches are read as the file says, at the pixels

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
 LayerTuple = tuple[Any, dict[str, Any], str]
 
-#: The longer side of the picture that lies under a slide while its tiles load, in pixels.
-UNDERLAY_SIDE = 2048
-
 
 def placement(
     slide: Slide, cell: float, origin: tuple[float, float] = (0.0, 0.0)
@@ -55,7 +52,7 @@ def slide_name(slide: Slide) -> str:
 
 def slide_layers(slide: Slide) -> list[LayerTuple]:
     """Return a coarse picture that is never black, and over it the slide itself."""
-    pixels, downsample = slide.thumbnail(UNDERLAY_SIDE)
+    pixels, downsample = slide.thumbnail()
     name = slide_name(slide)
     shared: dict[str, Any] = {
         "rgb": True,

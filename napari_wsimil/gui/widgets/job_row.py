@@ -15,11 +15,11 @@ from napari_wsimil.gui.names import NAMES
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from napari_wsimil.workflows.pipeline import Job, Step
+    from napari_wsimil.progress import Progress, Work
 
 
 class JobRow(QWidget):
-    """Runs a generator of `Step`s in a thread; hidden while there is nothing to tell.
+    """Runs `Work` in a thread; hidden while there is nothing to tell.
 
     Cancelling takes effect at the job's next step, and so does closing the window. The job
     is closed in its own thread: what it had opened or started has ended with it.
@@ -50,7 +50,7 @@ class JobRow(QWidget):
         self._worker: GeneratorWorker | None = None
         self._done: Callable[[Any], object] | None = None
         self._failed: Callable[[str], object] | None = None
-        self._on_step: Callable[[Any], None] | None = None
+        self._on_step: Callable[[Progress], None] | None = None
         self._results: list[Any] = []
         self.error: BaseException | None = None
         self.canceled = False
@@ -79,9 +79,9 @@ class JobRow(QWidget):
 
     def run(
         self,
-        job: Job,
+        job: Work[Any],
         done: Callable[[Any], object],
-        on_step: Callable[[Any], None] | None = None,
+        on_step: Callable[[Progress], None] | None = None,
         failed: Callable[[str], object] | None = None,
     ) -> None:
         """Start `job`; `done` takes its result on this thread, or `failed` the error's words.
@@ -147,7 +147,7 @@ class JobRow(QWidget):
     def _wanted(self) -> bool:
         return self._worker is not None and not self._worker.abort_requested
 
-    def _show_step(self, step: Step) -> None:
+    def _show_step(self, step: Progress) -> None:
         if not self._wanted():
             return
         self.label.setText(step.text)

@@ -11,21 +11,22 @@ from typing import TYPE_CHECKING, TypeAlias
 import torch
 import torch.nn.functional as F
 
-from napari_wsimil.explain.occlusion import Passes
 from napari_wsimil.features.bag import Bag
 from napari_wsimil.models.base import check_query
 from napari_wsimil.models.layers.chunked import in_runs, side_by_side
 from napari_wsimil.models.persam.common import PersonalAttention, mean_sigmoid, sigmoid_maps
 from napari_wsimil.models.persam.incremental_layer import Mixing, Mixture, Rows, read, rows_of
+from napari_wsimil.progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from torch import Tensor
 
     from napari_wsimil.features.bag import ClinicalTokens
     from napari_wsimil.models.base import Explanation, MILOutput
     from napari_wsimil.models.persam.live import PersAMLive
+    from napari_wsimil.progress import Work
 
 ATTENDED = 1024  # rows attended at a time while a slide is prepared
 CACHED = 1024  # rows at a time in an edit: their hidden numbers stay in the processor's cache
@@ -143,7 +144,7 @@ class Edit:
         return PersonalAttention(scores, torch.cat([part.psi for part in parts]), self._phi)
 
 
-def prepare(model: PersAMLive, bag: Bag) -> Generator[Passes, None, Live]:
+def prepare(model: PersAMLive, bag: Bag) -> Work[Live]:
     """Return a slide prepared for edits of its record.
 
     Yields how many of how many rows are done; the whole takes as long as one forward pass.
@@ -154,7 +155,7 @@ def prepare(model: PersAMLive, bag: Bag) -> Generator[Passes, None, Live]:
         k, v = model.encoder.keys_values(tokens)
         rows = Rows.empty(tokens, model.feedforward)
     for done in range(0, len(tokens), ATTENDED):
-        yield Passes(done, len(tokens))
+        yield Progress(done, len(tokens))
         piece = slice(done, done + ATTENDED)
         rows.take(piece).put(rows_of(model.encoder, tokens[piece], k, v))
     return Live(model, bag.features[:1], rows)

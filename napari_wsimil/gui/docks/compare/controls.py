@@ -18,9 +18,10 @@ from napari_wsimil.workflows.analysis import compare_job
 
 if TYPE_CHECKING:
     from napari_wsimil.explain.predict import Prediction
-    from napari_wsimil.gui.session import LoadedModel, Pane, Session
+    from napari_wsimil.gui.session import Pane, Session
     from napari_wsimil.gui.widgets.job_row import JobRow
     from napari_wsimil.models.base import Explanation
+    from napari_wsimil.workflows.pipeline import LoadedModel
 
 _MODEL = "another model…"
 

@@ -22,18 +22,17 @@ from napari_wsimil.gui.widgets.basic import Table
 from napari_wsimil.gui.widgets.dock import allow
 from napari_wsimil.gui.widgets.job_row import JobRow
 from napari_wsimil.models.bd import MULTI, SINGLE
-from napari_wsimil.workflows.pipeline import Step
+from napari_wsimil.progress import Progress, Work
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     from qtpy.QtWidgets import QWidget
 
     from napari_wsimil.clinical.schema import Record
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.features.bag import Bag
-    from napari_wsimil.gui.session import LoadedModel, Pane
+    from napari_wsimil.gui.session import Pane
     from napari_wsimil.models.losses import Survival
+    from napari_wsimil.workflows.pipeline import LoadedModel
 
 _NOTHING = "–"
 _FAMILY, _DIFFERENCE = "branch", "attention difference"
@@ -127,8 +126,8 @@ class BranchesTab(Tab):
         allow(self.blind, known and not self.job.busy, "Here all of the record is missing", tip)
 
 
-def _job(model: LoadedModel, bag: Bag, record: Record | None) -> Generator[Step, None, Branches]:
-    yield Step("asking both branches")
+def _job(model: LoadedModel, bag: Bag, record: Record | None) -> Work[Branches]:
+    yield Progress(text="asking both branches")
     return branches(model.model, model.card, bag, record)
 
 

@@ -32,17 +32,17 @@ from napari_wsimil.gui.docks.explain.slides import SlidesTab
 from napari_wsimil.gui.docks.explain.trajectory import StepsTab
 from napari_wsimil.gui.widgets.dock import DockedWidget, allow, while_shown
 from napari_wsimil.gui.widgets.job_row import JobRow
-from napari_wsimil.workflows.analysis import analyze_job, seen_job
+from napari_wsimil.workflows.analysis import PartialMap, analyze_job, seen_job
 from napari_wsimil.workflows.pipeline import model_job
 
 if TYPE_CHECKING:
-    from napari_wsimil.explain.predict import Prediction
-    from napari_wsimil.explain.predict import Step as Seen
+    from napari_wsimil.explain.predict import EpisodeProgress, Prediction
     from napari_wsimil.gui.docks.explain.tab import Tab
-    from napari_wsimil.gui.session import LoadedModel, Session
+    from napari_wsimil.gui.session import Session
+    from napari_wsimil.progress import Progress
     from napari_wsimil.slides.slide import Slide
     from napari_wsimil.workflows.analysis import Analysis
-    from napari_wsimil.workflows.pipeline import Step
+    from napari_wsimil.workflows.pipeline import LoadedModel
 
 
 class ExplainWidget(DockedWidget):
@@ -51,7 +51,7 @@ class ExplainWidget(DockedWidget):
     def __init__(self, session: Session, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._pane = session.pane
-        self._seen: tuple[Slide | None, Seen] | None = None
+        self._seen: tuple[Slide | None, EpisodeProgress] | None = None
         self._bars: dict[str, QProgressBar] = {}
         self.keeper, self.review = AnswerKeeper(session, self), ReviewRow(session)
         self.job = JobRow()
@@ -174,10 +174,12 @@ class ExplainWidget(DockedWidget):
         self._seen = None
         pane.show_answer(found.prediction)
 
-    def _show_partial(self, step: Step) -> None:
-        self._seen = None if step.seen is None else (self._pane.slide, step.seen)
-        if step.partial is not None:
-            self._pane.show_partial(step.partial)
+    def _show_partial(self, step: Progress) -> None:
+        if not isinstance(step, PartialMap):
+            return
+        self._seen = None if step.episode is None else (self._pane.slide, step.episode)
+        if step.prediction is not None:
+            self._pane.show_partial(step.prediction)
 
     def _keep_seen(self) -> None:
         """After a run that was stopped between looks show all that was seen until then."""

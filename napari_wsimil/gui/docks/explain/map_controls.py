@@ -29,7 +29,7 @@ from napari_wsimil.gui.docks.compare.controls import BesideBox
 from napari_wsimil.gui.widgets.background import Writer
 from napari_wsimil.gui.widgets.dock import narrow
 from napari_wsimil.study.audit_log import Act
-from napari_wsimil.workflows.pipeline import export_job
+from napari_wsimil.workflows.analysis import export_job
 
 if TYPE_CHECKING:
     from napari_wsimil.gui.session import Session

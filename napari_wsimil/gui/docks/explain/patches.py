@@ -20,12 +20,11 @@ from napari_wsimil.gui.widgets.background import Latest
 from napari_wsimil.gui.widgets.basic import pixmap
 from napari_wsimil.gui.widgets.dock import while_shown
 from napari_wsimil.gui.widgets.job_row import JobRow
+from napari_wsimil.progress import Progress, Work
 from napari_wsimil.slides.placeholder import is_blank
 from napari_wsimil.slides.slide import open_slide
-from napari_wsimil.workflows.pipeline import Step
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
     from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
@@ -118,9 +117,7 @@ _CACHE = 32 * 2**20
 Picture = tuple[int, str, "NDArray[np.uint8]"]
 
 
-def pictures_job(
-    slide: Slide, prediction: Prediction, display: Display
-) -> Generator[Step, None, list[Picture]]:
+def pictures_job(slide: Slide, prediction: Prediction, display: Display) -> Work[list[Picture]]:
     """Return patch number, value and picture of the first few patches of the shown map."""
     grid, scale = prediction.bag.grid, scaled(prediction, display.map_index, display.stretch)
     if grid is None:
@@ -131,7 +128,7 @@ def pictures_job(
     found: list[Picture] = []
     with _opened(slide) as source:
         for done, patch in enumerate(first.tolist()):
-            yield Step("reading the first patches", done, len(first))
+            yield Progress(done, len(first), "reading the first patches")
             x, y = grid.coords[patch].tolist()
             picture = source.read_patch(x, y, grid.patch_size, 2 * _SIDE)
             found.append((patch, f"{scale.values[patch]:.3g}", picture))

@@ -25,8 +25,8 @@ from napari_wsimil.workflows.save_predictions import Subject, keep_answer
 
 if TYPE_CHECKING:
     from napari_wsimil.explain.predict import Prediction
-    from napari_wsimil.gui.case import Case
     from napari_wsimil.gui.session import Session
+    from napari_wsimil.workflows.study import Case
 
 _TRIED = "What is shown is tried on: go back to the record as it is"
 

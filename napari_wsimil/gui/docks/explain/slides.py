@@ -18,8 +18,8 @@ from napari_wsimil.workflows.patient import AskedPatient, patient_job, pooled_wo
 if TYPE_CHECKING:
     from napari_wsimil.cohort.manifest import Patient
     from napari_wsimil.explain.predict import Prediction
-    from napari_wsimil.gui.case import Case
     from napari_wsimil.gui.session import Session
+    from napari_wsimil.workflows.study import Case
 
 _TITLES = ("slide", "alone", "changes by")
 _TIP = (

@@ -8,7 +8,7 @@ from qtpy.compat import isalive
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QWidget
 
 from napari_wsimil.clinical.schema import Record
-from napari_wsimil.gui.case import Case, case_in, edits, mismatch, why_not_correct
+from napari_wsimil.gui.case import case_in, edits, mismatch, why_not_correct
 from napari_wsimil.gui.docks.record.comparison import AnswerBars, ChangeBox
 from napari_wsimil.gui.docks.record.form import RecordForm
 from napari_wsimil.gui.docks.record.live_updater import Follower
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from napari_wsimil.gui.session import Session
     from napari_wsimil.models.record_encoder import RecordFormat
     from napari_wsimil.workflows.live_update import Revised
+    from napari_wsimil.workflows.study import Case
 
 _NOBODY = "Open a case of a study, or a model that reads records: its fields are then here."
 

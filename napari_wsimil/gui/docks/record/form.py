@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_wsimil.clinical.field import Field
-    from napari_wsimil.gui.case import Case
     from napari_wsimil.models.record_encoder import RecordFormat
+    from napari_wsimil.workflows.study import Case
 
 #: Fields of a schema from which groups are folded at first, their rows made when unfolded.
 _MANY = 60

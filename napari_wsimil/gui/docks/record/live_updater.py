@@ -13,14 +13,8 @@ from qtpy.QtWidgets import QOpenGLWidget
 
 from napari_wsimil.gui.names import NAMES
 from napari_wsimil.gui.widgets.job_row import JobWorker, drive
-from napari_wsimil.workflows.live_update import (
-    SOURCE,
-    Preparing,
-    Question,
-    Revised,
-    answers,
-    question,
-)
+from napari_wsimil.progress import Progress
+from napari_wsimil.workflows.live_update import SOURCE, Question, Revised, answers, question
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +24,8 @@ if TYPE_CHECKING:
     from napari_wsimil.clinical.schema import Record
     from napari_wsimil.explain.counterfactual import Revisable
     from napari_wsimil.features.bag import Bag
-    from napari_wsimil.gui.session import LoadedModel, Pane
+    from napari_wsimil.gui.session import Pane
+    from napari_wsimil.workflows.pipeline import LoadedModel
 
 #: What is said beside the map while it is older than the record.
 BEHIND = "older than the record; being brought up"
@@ -134,8 +129,8 @@ class Follower(QObject):
         self.parent().window().installEventFilter(self)
         worker.start()
 
-    def _show(self, step: Preparing | Revised) -> None:
-        if isinstance(step, Preparing):
+    def _show(self, step: Progress | Revised) -> None:
+        if isinstance(step, Progress):
             self.preparing.emit(step.done, step.total)
         elif self._fits():
             self._pane.show_revision(step.prediction, SOURCE, step.changes)

@@ -14,9 +14,9 @@ from napari_wsimil.workflows.record_edits import Tried, correct, kept, note_trie
 if TYPE_CHECKING:
     from napari_wsimil.clinical.schema import Record
     from napari_wsimil.explain.predict import Prediction
-    from napari_wsimil.gui.case import Case
     from napari_wsimil.gui.session import Session
     from napari_wsimil.study.records import Held
+    from napari_wsimil.workflows.study import Case
 
 
 class RecordKeeper(QObject):

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_wsimil.explain.sensitivity import FieldEffect, ValueEffect
-    from napari_wsimil.gui.case import Case
     from napari_wsimil.gui.session import Pane
     from napari_wsimil.models.base import Explanation
+    from napari_wsimil.workflows.study import Case
 
 #: How many fields are drawn, and how high a bar is, in pixels.
 _MOST, _BAR = 10, 18

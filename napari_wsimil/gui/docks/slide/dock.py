@@ -31,21 +31,19 @@ from napari_wsimil.gui.names import NAMES
 from napari_wsimil.gui.widgets.dock import DockedWidget, allow, while_shown
 from napari_wsimil.gui.widgets.job_row import JobRow
 from napari_wsimil.slides.geometry import PLAUSIBLE_MPP, MppSource
-from napari_wsimil.slides.patch_grid import make_grid
 from napari_wsimil.slides.placeholder import is_blank
 from napari_wsimil.workflows.patient import row_job
-from napari_wsimil.workflows.pipeline import Step, open_job, tissue_job
+from napari_wsimil.workflows.pipeline import PatchSettings, grid_job, tissue_job
+from napari_wsimil.workflows.slides import open_job
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     from napari_wsimil.cohort.manifest import SlideRow
-    from napari_wsimil.gui.case import Case
     from napari_wsimil.gui.session import Session
     from napari_wsimil.slides.patch_grid import PatchGrid
     from napari_wsimil.slides.slide import Slide
     from napari_wsimil.slides.tissue import Tissue
     from napari_wsimil.workflows.load_features import Laid
+    from napari_wsimil.workflows.study import Case
 
 SLIDES = "Slides (*.svs *.tif *.tiff *.ndpi *.mrxs *.scn *.bif *.vms *.dcm *.qptiff);;All files (*)"
 
@@ -210,15 +208,9 @@ class SlideWidget(DockedWidget):
     def _lay_patches(self) -> None:
         if self._pane.slide is not None:
             show = while_shown(self._pane, self._show_patches)
-            self.job.run(self._grid_job(self._pane.slide), show)
-
-    def _grid_job(self, slide: Slide) -> Generator[Step, None, tuple[Tissue, PatchGrid]]:
-        mpp, pixels = self.patch_mpp.value(), self.patch_pixels.value()
-        overlap, tissue = self.overlap.value() / 100, self._pane.tissue
-        if tissue is None:
-            tissue = yield from tissue_job(slide)
-        yield Step("laying patches")
-        return tissue, make_grid(slide, tissue, mpp, pixels, overlap)
+            mpp, pixels = self.patch_mpp.value(), self.patch_pixels.value()
+            settings = PatchSettings(mpp=mpp, pixels=pixels, overlap=self.overlap.value() / 100)
+            self.job.run(grid_job(self._pane.slide, settings, self._pane.tissue), show)
 
     def _show_patches(self, found: tuple[Tissue, PatchGrid]) -> None:
         tissue, grid = found

@@ -23,16 +23,17 @@ from napari_wsimil.features.encoders.factory import BUILT_IN, KNOWN
 from napari_wsimil.gui import settings as memory
 from napari_wsimil.gui.widgets.dock import allow, while_shown
 from napari_wsimil.slides.placeholder import is_blank
+from napari_wsimil.workflows.analysis import PartialMap, extract_and_ask_job, plan_job
 from napari_wsimil.workflows.load_features import blank_job, features_job, passport_words
-from napari_wsimil.workflows.pipeline import extract_and_ask_job, plan_job
 
 if TYPE_CHECKING:
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.features.bag import Bag
     from napari_wsimil.gui.session import Pane
     from napari_wsimil.gui.widgets.job_row import JobRow
+    from napari_wsimil.progress import Progress
+    from napari_wsimil.workflows.analysis import ExtractionPlan
     from napari_wsimil.workflows.load_features import Laid
-    from napari_wsimil.workflows.pipeline import Plan, Step
 
 _FEATURES = "Features (*.h5 *.hdf5 *.pt)"
 _SAVED = "Features (*.h5)"
@@ -105,7 +106,7 @@ class FeatureBox(QGroupBox):
             job = plan_job(slide, grid, self.encoder.currentData(), weights, path)
             self._job.run(job, while_shown(self._pane, self._confirm))
 
-    def _confirm(self, plan: Plan) -> None:
+    def _confirm(self, plan: ExtractionPlan) -> None:
         slide = self._pane.slide
         if slide is not None and (plan.cost.hours < _LONG or self._agreed(plan)):
             job = extract_and_ask_job(slide, plan, self._pane.model, self._pane.record)
@@ -121,7 +122,7 @@ class FeatureBox(QGroupBox):
         if prediction is not None:
             self._pane.show_answer(prediction)
 
-    def _agreed(self, plan: Plan) -> bool:
+    def _agreed(self, plan: ExtractionPlan) -> bool:
         text = (
             f"Encoding {len(plan.grid)} patches with {plan.encoder.card.name} takes about "
             f"{_duration(plan.cost.hours)} and {plan.cost.gigabytes:.2g} GB on this machine. Start?"
@@ -129,9 +130,9 @@ class FeatureBox(QGroupBox):
         yes = QMessageBox.StandardButton.Yes
         return bool(QMessageBox.question(self, "Extract features", text) == yes)
 
-    def _show_partial(self, step: Step) -> None:
-        if step.partial is not None:
-            self._pane.show_partial(step.partial)
+    def _show_partial(self, step: Progress) -> None:
+        if isinstance(step, PartialMap) and step.prediction is not None:
+            self._pane.show_partial(step.prediction)
 
     def _ask_extract(self) -> None:
         weights = ""

@@ -21,12 +21,10 @@ from napari_wsimil.gui.widgets.basic import Table
 from napari_wsimil.workflows.study import chain_job, runs_job
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
+    from napari_wsimil.progress import Work
     from napari_wsimil.study.audit_log import Entry
     from napari_wsimil.study.create_study import Study
     from napari_wsimil.study.training_runs import Run
-    from napari_wsimil.workflows.pipeline import Step
     from napari_wsimil.workflows.study import Chain
 
 _NONE = "No model was trained on this study yet, or none that it knows of."
@@ -52,7 +50,7 @@ class StudyRuns(QWidget):
         column.addWidget(self.table)
         column.addStretch(1)
 
-    def job(self, study: Study) -> Generator[Step, None, tuple[Run, ...]]:
+    def job(self, study: Study) -> Work[tuple[Run, ...]]:
         """Return what reads the runs of a study."""
         return runs_job(study)
 
@@ -163,7 +161,7 @@ class StudyLedger(QWidget):
         column.addWidget(self.state)
         self.search.textChanged.connect(self.model.search)
 
-    def job(self, study: Study) -> Generator[Step, None, Chain]:
+    def job(self, study: Study) -> Work[Chain]:
         """Return what reads the ledger of a study and checks its chain."""
         return chain_job(study)
 

@@ -27,11 +27,19 @@ from napari_wsimil.gui.widgets.background import Writer
 from napari_wsimil.gui.widgets.dock import DockedWidget
 from napari_wsimil.gui.widgets.job_row import JobRow
 from napari_wsimil.study.health import DamagedStudyError
-from napari_wsimil.workflows import study as study_work
 from napari_wsimil.workflows.link_features import link_job, survey_job
+from napari_wsimil.workflows.study import (
+    create_study_job,
+    export_table_job,
+    folder_job,
+    import_job,
+    open_study_job,
+    plan_table_job,
+    read_job,
+    restore_job,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
     from pathlib import Path
 
     from napari_wsimil.clinical.field import Value
@@ -39,11 +47,11 @@ if TYPE_CHECKING:
     from napari_wsimil.cohort.manifest import Patient
     from napari_wsimil.cohort.table_import.plan import ImportPlan
     from napari_wsimil.gui.session import Session
+    from napari_wsimil.progress import Work
     from napari_wsimil.study.create_study import Unit
     from napari_wsimil.study.predictions import Answer, Review
     from napari_wsimil.study.pseudonyms import Key
     from napari_wsimil.workflows.link_features import Found
-    from napari_wsimil.workflows.pipeline import Step
     from napari_wsimil.workflows.study import Opened, Planned
 
 _NOTHING = (
@@ -122,23 +130,23 @@ class StudyWidget(DockedWidget):
 
     def open(self, folder: Path) -> None:
         """Open a study in the background, unless something of this one is not saved."""
-        self._run_opening(study_work.open_study_job(folder))
+        self._run_opening(open_study_job(folder))
 
     def create(self, folder: Path, schema: ClinicalSchema, name: str, unit: Unit) -> None:
         """Make a study and open it, in the background."""
-        self._run_opening(study_work.create_study_job(folder, schema, name, unit))
+        self._run_opening(create_study_job(folder, schema, name, unit))
 
     def open_slides(self, slides: Path, folder: Path) -> None:
         """Make a study of the slides in a folder and open it, in the background."""
-        self._run_opening(study_work.folder_job(slides, folder))
+        self._run_opening(folder_job(slides, folder))
 
     def restore(self, folder: Path, backup: str) -> None:
         """Restore a backup of a study and open the study, in the background."""
         if (study := self._session.study) is not None:
             study.close()  # it connects again if needed
-        self._run_opening(study_work.restore_job(folder, backup))
+        self._run_opening(restore_job(folder, backup))
 
-    def _run_opening(self, job: Generator[Step, None, Opened]) -> None:
+    def _run_opening(self, job: Work[Opened]) -> None:
         if self._may_leave():
             self.job.run(job, self._show_opened, failed=self._offer_restore)
 
@@ -181,18 +189,18 @@ class StudyWidget(DockedWidget):
     ) -> None:
         """Read a table in the background, and show what its import will do."""
         if (study := self._session.study) is not None:
-            self.job.run(study_work.plan_table_job(study, path, schema, sheet), self._ask_plan)
+            self.job.run(plan_table_job(study, path, schema, sheet), self._ask_plan)
 
     def import_table(self, plan: ImportPlan, why: str, key: Key | None = None) -> None:
         """Take a table's patients in, in the background, under pseudonyms if there is a key."""
         if (study := self._session.study) is not None:
-            work = study_work.import_job(study, plan, why, key)
+            work = import_job(study, plan, why, key)
             self.job.run(work, lambda added: self._reload(added_words(added)))
 
     def export(self, path: Path, time_unit: str = "", cbioportal: bool = False) -> None:
         """Write the cohort as a table, in the background."""
         if (study := self._session.study) is not None:
-            job = study_work.export_table_job(study, path, time_unit, cbioportal)
+            job = export_table_job(study, path, time_unit, cbioportal)
             wrote = f"Wrote {path.name}."
             self.job.run(job, lambda notes: self._say(" ".join((wrote, *notes))))
 
@@ -221,7 +229,7 @@ class StudyWidget(DockedWidget):
         """Read the patients again, and say what has come of what was done."""
         if (study := self._session.study) is not None:
             self._news = news
-            self.job.run(study_work.read_job(study), self._show_opened)
+            self.job.run(read_job(study), self._show_opened)
 
     # cases
 

@@ -25,8 +25,9 @@ from qtpy.QtWidgets import (
 )
 
 from napari_wsimil.gui.names import NAMES
+from napari_wsimil.gui.text import mismatch_lines, passport_rows
 from napari_wsimil.gui.widgets.dock import allow
-from napari_wsimil.workflows.link_features import confirmed_of, mismatch_lines, passport_rows
+from napari_wsimil.workflows.link_features import confirmed_of
 
 if TYPE_CHECKING:
     from napari_wsimil.features.importers.base import Confirmed

@@ -15,9 +15,8 @@ from napari_wsimil.workflows.study import case_of, seek
 
 if TYPE_CHECKING:
     from napari_wsimil.cohort.manifest import Manifest, Patient, SlideRow
-    from napari_wsimil.gui.case import Case
     from napari_wsimil.gui.session import Session
-    from napari_wsimil.workflows.study import Sought
+    from napari_wsimil.workflows.study import Case, Sought
 
 
 class CaseOpener(QObject):

@@ -10,7 +10,6 @@ from qtpy.QtWidgets import QFileDialog, QGridLayout, QInputDialog, QPushButton, 
 from napari_wsimil.clinical.schema import NO_FIELDS, named_schema
 from napari_wsimil.gui import settings as memory
 from napari_wsimil.gui.docks.study.dialogs import ExportDialog, NewStudyDialog
-from napari_wsimil.gui.text import backup_label
 from napari_wsimil.gui.widgets.dock import allow
 from napari_wsimil.study.backups import list_backups
 
@@ -63,7 +62,7 @@ def ask_slides(parent: QWidget) -> tuple[Path, Path] | None:
 def ask_backup(folder: Path, parent: QWidget) -> str | None:
     """Return the file name of the chosen backup of a study; empty if it has none."""
     oldest_first = reversed(list_backups(folder))
-    backups = {backup_label(backup): backup.path.name for backup in oldest_first}
+    backups = {backup.label: backup.path.name for backup in oldest_first}
     if not backups:
         return ""
     label = "Changes after the backup are kept in a copy only."

@@ -27,7 +27,6 @@ from napari_wsimil.gui.docks.train.model import ModelBox
 from napari_wsimil.gui.docks.train.progress import ProgressBox
 from napari_wsimil.gui.docks.train.results import ResultsBox
 from napari_wsimil.gui.names import NAMES
-from napari_wsimil.gui.session import LoadedModel
 from napari_wsimil.gui.widgets.background import Latest
 from napari_wsimil.gui.widgets.basic import PathRow
 from napari_wsimil.gui.widgets.dock import DockedWidget, allow
@@ -38,8 +37,9 @@ from napari_wsimil.training.config import FoldRule, checked_run
 from napari_wsimil.training.fit import TrainingError
 from napari_wsimil.training.identity import unread_slides
 from napari_wsimil.training.options import reads_records
-from napari_wsimil.training.splits import gaps_of, split_of
-from napari_wsimil.workflows.pipeline import model_job
+from napari_wsimil.training.run import split_of
+from napari_wsimil.training.splits import gaps_of
+from napari_wsimil.workflows.pipeline import LoadedModel, model_job
 from napari_wsimil.workflows.training import (
     OpenedCohort,
     TrainingStep,

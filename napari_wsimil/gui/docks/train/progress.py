@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.features.bag import Bag
-    from napari_wsimil.gui.session import LoadedModel, Pane
+    from napari_wsimil.gui.session import Pane
     from napari_wsimil.progress import Progress
     from napari_wsimil.training.fit import Epoch
     from napari_wsimil.training.train import Prepared
+    from napari_wsimil.workflows.pipeline import LoadedModel
     from napari_wsimil.workflows.training import Finished
 
 #: Largest share of the window's time that goes into drawing the newest map.
