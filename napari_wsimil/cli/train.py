@@ -18,8 +18,7 @@ from napari_wsimil.models import model_class
 from napari_wsimil.training.config import FoldRule, RunConfig, checked_run, fit_config, read_run
 from napari_wsimil.training.dataset import cohort_of
 from napari_wsimil.training.options import parsed_options
-from napari_wsimil.training.run import split_of
-from napari_wsimil.training.splits import gaps_of
+from napari_wsimil.training.splits import gaps_of, split_of
 from napari_wsimil.training.subpatch_provider import closer_for, cost_of
 from napari_wsimil.training.tasks import Task, lacking_outcome
 from napari_wsimil.workflows.pipeline import PatchSettings

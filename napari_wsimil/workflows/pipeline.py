@@ -21,7 +21,6 @@ from napari_wsimil.features.importers.base import Confirmed
 from napari_wsimil.features.importers.open import bag_as, is_features, read_stated, with_patches
 from napari_wsimil.features.store import is_finished, load_bag
 from napari_wsimil.features.subpatches import owning_finer
-from napari_wsimil.gui.session import LoadedModel
 from napari_wsimil.models.base import Need
 from napari_wsimil.progress import Progress
 from napari_wsimil.slides.patch_grid import make_grid

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.cohort.table_formats import workbook_sheets
 from napari_wsimil.cohort.table_import.stages import apply_answers
-from napari_wsimil.gui.case import Case
 from napari_wsimil.progress import Progress, relabel
 from napari_wsimil.study.create_study import create_study, open_study, study_of_folder
 from napari_wsimil.study.import_table import export_table, infer_table, write_plan

@@ -37,8 +37,7 @@ from napari_wsimil.training.config import FoldRule, checked_run
 from napari_wsimil.training.fit import TrainingError
 from napari_wsimil.training.identity import unread_slides
 from napari_wsimil.training.options import reads_records
-from napari_wsimil.training.run import split_of
-from napari_wsimil.training.splits import gaps_of
+from napari_wsimil.training.splits import gaps_of, split_of
 from napari_wsimil.workflows.pipeline import LoadedModel, model_job
 from napari_wsimil.workflows.training import (
     OpenedCohort,
