@@ -19,7 +19,6 @@ import torch
 from _speed import Row, features, tissue
 
 from napari_wsimil.features.bag import Bag, ClinicalTokens
-from napari_wsimil.models.persam.incremental import prepare
 from napari_wsimil.models.persam.live import PersAMLive
 from napari_wsimil.models.persam.model import PersAM
 from napari_wsimil.progress import finish
@@ -41,7 +40,7 @@ def rows(n: int) -> Iterator[Row]:
     live, bags = _models(bag.features.shape[1])
     with torch.no_grad():
         x = live.embed(bag)
-    ready = finish(prepare(live, bag))
+    ready = finish(live.prepare(bag))
     visible = torch.arange(min(VISIBLE, n)) + (n - min(VISIBLE, n)) // 2
 
     def again() -> MILOutput:
@@ -54,7 +53,7 @@ def rows(n: int) -> Iterator[Row]:
     error = _difference(update(), again()) if n <= CHECKED else None
     yield Row("persam_all", update, again, error, "ms", clock="wall")
     yield Row("persam_visible", lambda: ready.edit(edited.clinical).maps(visible), clock="wall")
-    yield Row("persam_prepare", lambda: finish(prepare(live, bag)), unit="s", clock="wall")
+    yield Row("persam_prepare", lambda: finish(live.prepare(bag)), unit="s", clock="wall")
     with torch.no_grad():
         embedded = bags.embed(bag)
 

@@ -236,7 +236,6 @@ class Bench:
 
 def alone(bench: Bench, repeats: int) -> dict[str, float]:
     """Return medians of the exact update and of a pass from embedded patches, and their error."""
-    from napari_wsimil.models.persam.incremental import prepare as prepare_live
     from napari_wsimil.models.persam.live import PersAMLive
     from napari_wsimil.progress import finish
 
@@ -246,7 +245,7 @@ def alone(bench: Bench, repeats: int) -> dict[str, float]:
     model, records = loaded.model, bench.case.cohort
     bags = [replace(bench.bag, clinical=bench.format.tokens(record)) for record in records]
     start = time.perf_counter()
-    live = finish(prepare_live(model, bags[0]))
+    live = finish(model.prepare(bags[0]))
     spent = time.perf_counter() - start
     with torch.inference_mode():
         x = model.embed(bags[0])

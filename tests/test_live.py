@@ -10,10 +10,9 @@ import torch
 import torch.nn.functional as F
 
 from napari_wsimil.features.bag import Bag, ClinicalTokens
-from napari_wsimil.models.persam import incremental as module
-from napari_wsimil.models.persam.incremental import Live, prepare
+from napari_wsimil.models.persam import live as module
 from napari_wsimil.models.persam.incremental_layer import attend
-from napari_wsimil.models.persam.live import PersAMLive
+from napari_wsimil.models.persam.live import PersAMLive, PreparedLiveSlide
 from napari_wsimil.progress import Progress, finish
 
 if TYPE_CHECKING:
@@ -47,8 +46,8 @@ def make_bag(n: int, groups: str = "4,3") -> Bag:
     return Bag(features, clinical=record(groups, 1))
 
 
-def ready(model: PersAMLive, bag: Bag) -> Live:
-    return finish(prepare(model, bag))
+def ready(model: PersAMLive, bag: Bag) -> PreparedLiveSlide:
+    return finish(model.prepare(bag))
 
 
 @torch.no_grad()
@@ -227,7 +226,7 @@ def test_attention_in_pieces_has_its_log_sum_exp() -> None:
 def test_preparing_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ATTENDED", 10)
     model, bag = make(), make_bag(25)
-    assert list(prepare(model, bag)) == [Progress(n, 28) for n in (0, 10, 20)]
+    assert list(model.prepare(bag)) == [Progress(n, 28) for n in (0, 10, 20)]
     clinical = record("4,3", 2)
     check_equal(ready(model, bag).edit(clinical).output(), asked_again(model, bag, clinical))
 
@@ -246,6 +245,6 @@ def test_a_record_of_another_schema_is_refused() -> None:
 
 def test_what_is_no_patch_is_refused_and_not_taken_for_a_class_token() -> None:
     bag = make_bag(5)
-    live = finish(prepare(make(), bag))
+    live = finish(make().prepare(bag))
     with pytest.raises(ValueError, match="patches 0 to 4"):
         live.edit(bag.clinical).maps(torch.tensor([-1]))

@@ -90,8 +90,8 @@ def test_partitions_share_no_seed_with_the_models_own() -> None:
         assert card.record is not None
         bag = replace(bag, clinical=card.record.tokens(RECORD))
         model(bag)
-        model.reshuffled(bag, 1)
-        model.reshuffled(bag, 2)
+        model.repartitioned(bag, 1)
+        model.repartitioned(bag, 2)
     assert seen == [0, 1, 2, 3, 4, 5]
 
 

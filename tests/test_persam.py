@@ -12,7 +12,8 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from napari_wsimil.features.bag import Bag, ClinicalTokens
-from napari_wsimil.models.persam.live import OneLayer, PersAMLive
+from napari_wsimil.models.persam.incremental_layer import OneLayer
+from napari_wsimil.models.persam.live import PersAMLive
 from napari_wsimil.models.persam.model import BAG, PersAM, in_bags, shuffled
 from napari_wsimil.progress import finish
 from napari_wsimil.synthetic.bags import planted_grid

@@ -17,10 +17,10 @@ from napari_wsimil.features.bag import Bag
 from napari_wsimil.features.subpatches import FineFeatures
 from napari_wsimil.models import create_model
 from napari_wsimil.models.card import Card
+from napari_wsimil.models.protocols import SequentialModel
 from napari_wsimil.models.sasha import SASHA
 from napari_wsimil.models.sasha.model import policy_map
-from napari_wsimil.models.sasha.protocol import Explorer
-from napari_wsimil.models.sasha.trajectory import Look, Trajectory
+from napari_wsimil.models.trajectory import Look, Trajectory
 from napari_wsimil.progress import Progress, finish
 from napari_wsimil.slides.patch_grid import PatchGrid
 
@@ -243,9 +243,9 @@ def test_closed_early_what_was_seen_is_still_told_and_nothing_more_is_read(model
 
 
 def test_models_are_told_apart_by_what_they_can_and_others_are_refused(bag: Bag) -> None:
-    assert isinstance(make_model(), Explorer)
+    assert isinstance(make_model(), SequentialModel)
     plain = create_model("hafed", feature_dim=D, classes=2)
-    assert not isinstance(plain, Explorer)
+    assert not isinstance(plain, SequentialModel)
     with pytest.raises(ValueError, match="hafed does not look step by step"):
         next(explore(plain, make_card(plain, "hafed"), bag))
 

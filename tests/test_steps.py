@@ -10,14 +10,14 @@ import torch
 from windows import save_untrained
 
 from napari_wsimil.explain.trajectory import Looks, cost_words, trajectory_of
-from napari_wsimil.models.sasha.protocol import Explorer
+from napari_wsimil.models.protocols import SequentialModel
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from windows import Docks
 
-    from napari_wsimil.models.sasha.trajectory import Trajectory
+    from napari_wsimil.models.trajectory import Trajectory
 
 
 @pytest.fixture(scope="session")
@@ -68,7 +68,7 @@ def test_scrubbing_shows_the_maps_the_path_and_the_frame_of_that_look(looked: Do
     assert set(layer.data[np.isfinite(layer.data)]) == {1, 2, 3, 4}
     assert pane.model is not None
     assert pane.prediction is not None
-    assert isinstance(pane.model.model, Explorer)
+    assert isinstance(pane.model.model, SequentialModel)
     expected = pane.model.model.outcome(pane.prediction.bag, path.looks[:4])
     shown = {one.name: one for one in pane.extras["step"]}
     torch.testing.assert_close(shown["attention so far"].scores, expected.explanations[0].scores)

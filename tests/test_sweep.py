@@ -11,7 +11,6 @@ from napari_wsimil.clinical.field import Absent
 from napari_wsimil.explain.map_shift import movement
 from napari_wsimil.explain.predict import predict, with_record
 from napari_wsimil.explain.sensitivity import FieldEffect, ranked, sweep
-from napari_wsimil.models.persam.incremental import prepare
 from napari_wsimil.progress import finish
 
 COHORT = make_cohort()
@@ -95,7 +94,7 @@ def test_the_slide_is_prepared_once_and_progress_counts_answers() -> None:
     steps = list(sweep(model, card, make_slide(), RECORD, COHORT))
     rows = [one for one in steps if one.total == 150 + 2]
     assert len(rows) == 1
-    ready = finish(prepare(model, with_record(card, make_slide(), RECORD)))
+    ready = finish(model.prepare(with_record(card, make_slide(), RECORD)))
     assert list(sweep(model, card, make_slide(), RECORD, COHORT, ready)) == steps[1:]
     answers = steps[1:]
     assert [one.done for one in answers] == list(range(1, answers[0].total + 1))

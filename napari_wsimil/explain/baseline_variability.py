@@ -19,7 +19,7 @@ from napari_wsimil.explain.counterfactual import movements
 from napari_wsimil.explain.map_shift import Movement
 from napari_wsimil.explain.predict import predict, prediction_of
 from napari_wsimil.features.bag import take_patches
-from napari_wsimil.models.persam.model import PersAM
+from napari_wsimil.models.protocols import Repartitionable
 from napari_wsimil.progress import Progress
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def _passes(
     whole = predict(model, card, bag, record)
     yield "", {}
     for draw in range(1, DRAWS + 1):
-        if isinstance(model, PersAM):
+        if isinstance(model, Repartitionable):
             yield PARTITION, _repartitioned(model, whole, draw)
         else:
             yield DRAWN, _redrawn(model, whole, draw)
@@ -153,8 +153,8 @@ def _passes(
 
 
 @torch.inference_mode()
-def _repartitioned(model: PersAM, whole: Prediction, draw: int) -> dict[str, Movement]:
-    output = model.reshuffled(whole.bag, draw)
+def _repartitioned(model: Repartitionable, whole: Prediction, draw: int) -> dict[str, Movement]:
+    output = model.repartitioned(whole.bag, draw)
     return movements(whole, prediction_of(whole.card, whole.bag, output, whole.record))
 
 

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from napari_wsimil.explain.predict import check_encoder, with_record
-from napari_wsimil.models.bd import BD, MULTI, SINGLE
+from napari_wsimil.models.protocols import MULTI, SINGLE, BranchedModel
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -153,12 +153,12 @@ def branches(model: MILModel, card: Card, bag: Bag, record: Record | None) -> Br
     ValueError
         If the model has no such branches, and as `predict`.
     """
-    if not isinstance(model, BD):
+    if not isinstance(model, BranchedModel):
         raise ValueError(f"{card.model} has no branches with and without a record")
     check_encoder(card, bag)
     model.eval()
     said = model(with_record(card, bag, record)).branches
-    assert card.record is not None  # BD reads records
+    assert card.record is not None  # a branched model reads records
     none = replace(bag, clinical=card.record.tokens(None))
     multi, single, blind = said[MULTI], said[SINGLE], model(none).branches[MULTI]
     risk = None if card.survival is None else card.survival.risk

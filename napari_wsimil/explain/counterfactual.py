@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from napari_wsimil.explain.map_shift import MOVABLE, PLACED, Movement, movement
 from napari_wsimil.explain.predict import Prediction, predict, prediction_of, with_record
-from napari_wsimil.models.persam.incremental import Live, prepare
-from napari_wsimil.models.persam.live import PersAMLive
+from napari_wsimil.models.protocols import IncrementalModel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from napari_wsimil.features.bag import Bag
     from napari_wsimil.models.base import Explanation, MILModel
     from napari_wsimil.models.card import Card
+    from napari_wsimil.models.protocols import PreparedSlide
     from napari_wsimil.progress import Work
 
 
@@ -133,11 +133,12 @@ class Revisable(Protocol):
 def prepare_revisions(model: MILModel, card: Card, bag: Bag) -> Work[Revisable]:
     """Return what answers edits of the record of `bag`; yields how much of how much is done.
 
-    A persam-live is prepared once, in the time of one pass, and then updated exactly by what
-    changed. Any other model is asked anew each time.
+    An `IncrementalModel` is prepared once, in the time of one pass, and then updated exactly.
+    Any other model predicts anew each time.
     """
-    if isinstance(model, PersAMLive):
-        live = yield from prepare(model.eval(), with_record(card, bag, None))
+    if isinstance(model, IncrementalModel):
+        model.eval()
+        live = yield from model.prepare(with_record(card, bag, None))
         return _Updated(card, bag, live)
     return _AskedAnew(model, card, bag)
 
@@ -156,7 +157,7 @@ class _AskedAnew:
 class _Updated:
     card: Card
     bag: Bag
-    live: Live
+    live: PreparedSlide
 
     def revise(self, record: Record, seen: Prediction, first: Tensor) -> Iterator[Prediction]:
         assert self.card.record is not None  # the model reads records

@@ -9,8 +9,7 @@ import torch
 
 from napari_wsimil.features.bag_facts import statistics_of
 from napari_wsimil.features.encoders.base import require_encoder
-from napari_wsimil.models.bd import reads_classes
-from napari_wsimil.models.sasha.protocol import Explorer
+from napari_wsimil.models.protocols import SequentialModel
 from napari_wsimil.progress import Progress
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from napari_wsimil.features.bag import Bag
     from napari_wsimil.models.base import Explanation, MILModel, MILOutput
     from napari_wsimil.models.card import Card
-    from napari_wsimil.models.sasha.trajectory import Look
+    from napari_wsimil.models.trajectory import Look
     from napari_wsimil.progress import Work
 
 SAMPLED = 512  # rows that statistics are made of: a prediction may be one of many a second
@@ -181,7 +180,7 @@ class EpisodeProgress(Progress):
         Steps so far. Later ones are appended; the first `done` belong to this progress.
     """
 
-    model: Explorer
+    model: SequentialModel
     card: Card
     bag: Bag
     looks: Sequence[Look]
@@ -218,7 +217,7 @@ def explore(model: MILModel, card: Card, bag: Bag) -> Work[Prediction]:
     ValueError
         As `predict`, and if the model does not look step by step.
     """
-    if not isinstance(model, Explorer):
+    if not isinstance(model, SequentialModel):
         raise ValueError(f"{card.model} does not look step by step: it says all at once")
     check_encoder(card, bag)
     bag = with_record(card, bag, None)
@@ -280,7 +279,9 @@ def _scalars(card: Card, output: MILOutput) -> dict[str, float]:
     """Return the model's scalars; survival models omit class-only ones."""
     scalars = output.scalars
     if card.survival is not None:
-        scalars = {name: value for name, value in scalars.items() if not reads_classes(name)}
+        scalars = {
+            name: value for name, value in scalars.items() if name not in output.class_scalars
+        }
     return {_with_class(name, card.classes): value for name, value in scalars.items()}
 
 

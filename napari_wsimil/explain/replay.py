@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from napari_wsimil.models.sasha.model import policy_map
+from napari_wsimil.models.trajectory import policy_map
 from napari_wsimil.progress import Progress, finish
 
 if TYPE_CHECKING:
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from napari_wsimil.features.bag import Bag
     from napari_wsimil.models.base import Explanation
-    from napari_wsimil.models.sasha.protocol import Explorer
-    from napari_wsimil.models.sasha.trajectory import Trajectory
+    from napari_wsimil.models.protocols import SequentialModel
+    from napari_wsimil.models.trajectory import Trajectory
     from napari_wsimil.progress import Work
 
 
@@ -43,7 +43,7 @@ class Replay:
     """
 
     @torch.inference_mode()
-    def __init__(self, model: Explorer, bag: Bag, trajectory: Trajectory) -> None:
+    def __init__(self, model: SequentialModel, bag: Bag, trajectory: Trajectory) -> None:
         if trajectory.patches != len(bag):
             raise ValueError(
                 f"the looks are of {trajectory.patches} patches, the bag has {len(bag)}: "

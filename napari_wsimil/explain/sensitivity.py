@@ -11,8 +11,7 @@ from napari_wsimil.clinical.field import Absent, Kind
 from napari_wsimil.clinical.schema import Record
 from napari_wsimil.explain.counterfactual import WhatIf, broken_by, check_reads, main_movement
 from napari_wsimil.explain.predict import check_encoder, predict, prediction_of, with_record
-from napari_wsimil.models.persam.incremental import prepare
-from napari_wsimil.models.persam.live import PersAMLive
+from napari_wsimil.models.protocols import IncrementalModel
 from napari_wsimil.progress import Progress
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from napari_wsimil.features.bag import Bag
     from napari_wsimil.models.base import MILModel
     from napari_wsimil.models.card import Card
-    from napari_wsimil.models.persam.incremental import Live
+    from napari_wsimil.models.protocols import PreparedSlide
     from napari_wsimil.models.record_encoder import RecordFormat
     from napari_wsimil.progress import Work
 
@@ -101,14 +100,14 @@ def sweep(
     bag: Bag,
     record: Record,
     cohort: Sequence[Record],
-    live: Live | None = None,
+    live: PreparedSlide | None = None,
 ) -> Work[tuple[FieldEffect, ...]]:
     """Yield after every answer; return the inputs, the one that changes the prediction most first.
 
     The patient's record is changed in one field at a time: a number to the values at the
     `PERCENTILES` of the cohort, anything else to each value it can have, each field to missing.
-    For PersAM-live the slide is prepared once and each answer is an exact update; before that
-    progress is by rows of the slide. Whoever stops it stops after an answer.
+    An `IncrementalModel` prepares the slide once, with progress in rows, and then updates each
+    prediction exactly. Closing the generator stops after a prediction.
 
     Parameters
     ----------
@@ -117,7 +116,7 @@ def sweep(
     cohort
         Records of others, of the same schema.
     live
-        The slide prepared by PersAM-live, where it is already.
+        The slide as the model prepared it, if it has.
 
     Raises
     ------
@@ -149,16 +148,17 @@ def ranked(effects: Sequence[FieldEffect], *, by_movement: bool = False) -> tupl
     return tuple(sorted(effects, key=key, reverse=True))
 
 
-def _answers(model: MILModel, card: Card, bag: Bag, live: Live | None) -> Work[Ask]:
-    """Return how the model answers for a record; for PersAM-live after preparing the slide."""
-    if not isinstance(model, PersAMLive):
+def _answers(model: MILModel, card: Card, bag: Bag, live: PreparedSlide | None) -> Work[Ask]:
+    """Return how the model answers for a record; an incremental model prepares the slide first."""
+    if not isinstance(model, IncrementalModel):
         return lambda record: predict(model, card, bag, record)
     check_encoder(card, bag)
-    ready = live or (yield from prepare(model.eval(), bag))
+    model.eval()
+    ready = live or (yield from model.prepare(bag))
     return lambda record: _live_answer(ready, card, bag, record)
 
 
-def _live_answer(live: Live, card: Card, bag: Bag, record: Record) -> Prediction:
+def _live_answer(live: PreparedSlide, card: Card, bag: Bag, record: Record) -> Prediction:
     bag = with_record(card, bag, record)
     assert bag.clinical is not None  # the card has a format, so the bag has tokens
     return prediction_of(card, bag, live.edit(bag.clinical).output(), record)

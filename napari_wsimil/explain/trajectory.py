@@ -11,8 +11,8 @@ import torch
 
 from napari_wsimil.explain.replay import Replay
 from napari_wsimil.models.base import Explanation, ExplanationKind
-from napari_wsimil.models.sasha.protocol import Explorer
-from napari_wsimil.models.sasha.trajectory import Trajectory
+from napari_wsimil.models.protocols import SequentialModel
+from napari_wsimil.models.trajectory import Trajectory
 from napari_wsimil.slides.patch_grid import PatchGrid
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ class Looks:
         Names do not change with the step, so that the map that is looked at stays.
         """
         trajectory = trajectory_of(self.prediction)
-        if trajectory is None or not isinstance(self._model, Explorer):
+        if trajectory is None or not isinstance(self._model, SequentialModel):
             return ()
         if self._replay is None:
             self._replay = Replay(self._model, self.prediction.bag, trajectory)

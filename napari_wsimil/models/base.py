@@ -112,6 +112,8 @@ class MILOutput:
         on N, so that `pool` can average the slides of a patient.
     scalars
         Named numbers for people to read.
+    class_scalars
+        Names of the scalars that read the logits as those of classes.
     trajectory
         The steps of an episode, for models that look step by step.
     """
@@ -120,6 +122,7 @@ class MILOutput:
     explanations: tuple[Explanation, ...]
     branches: dict[str, Tensor] = field(default_factory=dict)
     scalars: dict[str, float] = field(default_factory=dict)
+    class_scalars: frozenset[str] = frozenset()
     trajectory: object | None = None
 
 

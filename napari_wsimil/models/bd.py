@@ -13,6 +13,7 @@ from napari_wsimil.models.base import Explanation, ExplanationKind, MILModel, MI
 from napari_wsimil.models.layers.chunked import by_rows
 from napari_wsimil.models.layers.pooling import GatedAttention, patch_logits
 from napari_wsimil.models.losses import criterion
+from napari_wsimil.models.protocols import MULTI, SINGLE
 from napari_wsimil.models.record_encoder import check_record, parse_groups
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from napari_wsimil.features.bag import Bag, ClinicalTokens
 
 #: The branches, with the record and without, and the scalar that tells how far they differ.
-MULTI, SINGLE, GAP = "multi-modal", "single-modal", "what the record changes"
+GAP = "what the record changes"
 PROMPT_SPREAD = 0.02  # standard deviation of a prompt's first numbers
 
 
@@ -79,6 +80,7 @@ class BD(MILModel):
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({Need.RECORD})
+    record_branches: ClassVar[tuple[str, str]] = (MULTI, SINGLE)
     survives: ClassVar[bool] = True
 
     def __init__(
@@ -132,6 +134,7 @@ class BD(MILModel):
         multi = self.multi(x, self.standardize, self._tokens(bag.clinical))
         single = self.single(x, self.standardize, self.single.prompts)
         branch, routed = (self.multi, multi) if known else (self.single, single)
+        scalars = _scalars(multi.logits, single.logits, known)
         return MILOutput(
             logits=routed.logits,
             explanations=(
@@ -147,7 +150,8 @@ class BD(MILModel):
                 "single-modal image": single.w,
                 "has record": routed.logits.new_tensor(float(known)),
             },
-            scalars=_scalars(multi.logits, single.logits, known),
+            scalars=scalars,
+            class_scalars=frozenset(scalars),
         )
 
     def loss(self, output: MILOutput, target: Tensor) -> dict[str, Tensor]:
@@ -289,11 +293,6 @@ def _scalars(multi: Tensor, single: Tensor, known: bool) -> dict[str, float]:
         scalars |= _probabilities(MULTI, multi)
         scalars[GAP] = divergence(multi, single).item()
     return scalars
-
-
-def reads_classes(scalar: str) -> bool:
-    """Return whether a scalar of `BD` reads its logits as those of classes."""
-    return scalar.startswith((MULTI, SINGLE, GAP))
 
 
 def _probabilities(branch: str, logits: Tensor) -> dict[str, float]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from napari_wsimil.models.sasha import SASHA
-    from napari_wsimil.models.sasha.trajectory import Look
+    from napari_wsimil.models.trajectory import Look
     from napari_wsimil.progress import Work
     from napari_wsimil.training.cases import Case
 

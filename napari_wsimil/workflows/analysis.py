@@ -20,7 +20,7 @@ from napari_wsimil.features.encoders.factory import BUILT_IN, create_encoder
 from napari_wsimil.features.extraction import EncodedBatch, estimate, extract_features
 from napari_wsimil.features.subpatches import own_finer, owning_finer
 from napari_wsimil.models.base import Need
-from napari_wsimil.models.sasha.protocol import Explorer
+from napari_wsimil.models.protocols import SequentialModel
 from napari_wsimil.progress import Progress
 from napari_wsimil.slides.geometry import SlideError
 from napari_wsimil.slides.placeholder import is_blank
@@ -138,7 +138,7 @@ def _analysis(
             tissue = yield from tissue_job(slide)
         yield Progress(len(bag), len(bag), "asking the model")
         bag = yield from _with_finer(slide, model, bag, source, opened)
-    if isinstance(model.model, Explorer):
+    if isinstance(model.model, SequentialModel):
         return Analysis(tissue, bag, (yield from _explored(model, bag)))
     return Analysis(tissue, bag, predict(model.model, card, bag, record))
 
@@ -221,7 +221,7 @@ def _with_finer(
             opened.pop_all()  # `finer` closes it
         slide.close_too(finer.close)
         bag = replace(bag, finer=finer)
-    if isinstance(model.model, Explorer) or not callable(bag.finer):
+    if isinstance(model.model, SequentialModel) or not callable(bag.finer):
         return bag
     rows = []
     for patch in range(len(bag)):

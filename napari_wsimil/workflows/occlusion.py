@@ -11,7 +11,7 @@ from napari_wsimil.explain.occlusion import curves, without
 from napari_wsimil.explain.predict import explore, predict
 from napari_wsimil.explain.statistics import top
 from napari_wsimil.models.base import Explanation, ExplanationKind
-from napari_wsimil.models.sasha.protocol import Explorer
+from napari_wsimil.models.protocols import SequentialModel
 from napari_wsimil.progress import Progress, relabel
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _asked(model: MILModel, prediction: Prediction, patches: Tensor) -> Work[Ten
     """Return the (C,) probabilities without some patches, look by look where the model looks."""
     bag, card = without(prediction.bag, patches), prediction.card
     yield Progress(text="asking again")
-    if not isinstance(model, Explorer):
+    if not isinstance(model, SequentialModel):
         return predict(model, card, bag).probabilities
     prediction = yield from relabel(explore(model, card, bag), "asking again")
     return prediction.probabilities

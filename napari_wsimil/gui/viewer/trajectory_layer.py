@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from napari_wsimil.gui.session import Pane
     from napari_wsimil.gui.viewer.camera import Camera
     from napari_wsimil.gui.viewer.layers import Layers
-    from napari_wsimil.models.sasha.trajectory import Trajectory
+    from napari_wsimil.models.trajectory import Trajectory
     from napari_wsimil.slides.patch_grid import PatchGrid
     from napari_wsimil.slides.slide import Slide
 

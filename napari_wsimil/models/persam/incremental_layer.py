@@ -17,15 +17,63 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-from napari_wsimil.models.layers.chunked import in_runs, side_by_side
+from napari_wsimil.models.layers.chunked import by_rows, in_runs, side_by_side
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
-    from napari_wsimil.models.persam.live import OneLayer
 
 READ = 2048  # rows at a time that a record reads: the second look finds them in the cache
+
+
+class OneLayer(nn.Module):
+    """One pre-norm layer with one head and no norm after it.
+
+    x₁ = x + W_o softmax(q kᵀ/√R) v + b_o with q, k, v of norm₁(x), h = x₁ + FFN(norm₂(x₁)),
+    FFN = W₂ GELU(W₁ · + b₁) + b₂. Queries go in pieces: nothing is as large as T × T.
+
+    Parameters
+    ----------
+    width
+        R.
+    feedforward
+        Width between W₁ and W₂.
+    """
+
+    def __init__(self, width: int, feedforward: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width, bias=False)  # the softmax would not see one
+        self.value = nn.Linear(width, width)
+        self.out = nn.Linear(width, width)
+        self.norm2 = nn.LayerNorm(width)
+        self.up = nn.Linear(width, feedforward)
+        self.down = nn.Linear(feedforward, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (T, R) encoded tokens."""
+        k, v = self.keys_values(x)
+        return by_rows(lambda rows: self.mixed(self._attended(rows, k, v)), x)
+
+    def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return k and v (T, R) of all tokens."""
+        k = by_rows(lambda rows: self.key(self.norm1(rows)), x)
+        v = by_rows(lambda rows: self.value(self.norm1(rows)), x)
+        return k, v
+
+    def mixed(self, x1: Tensor) -> Tensor:
+        """Return h of x₁, row by row."""
+        h: Tensor = x1 + self.down(F.gelu(self.up(self.norm2(x1))))
+        return h
+
+    def _attended(self, x: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        q = self.query(self.norm1(x))
+        o = F.scaled_dot_product_attention(q[None, None], k[None, None], v[None, None])[0, 0]
+        x1: Tensor = x + self.out(o)
+        return x1
 
 
 @dataclass(frozen=True, eq=False)

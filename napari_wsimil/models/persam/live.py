@@ -1,74 +1,49 @@
-"""PersAM-live: PersAM over the whole slide, made to follow an edit of the record at once."""
+"""PersAM-live: PersAM over the whole slide, exactly updatable for an edited record."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
-from napari_wsimil.models.base import MILOutput
-from napari_wsimil.models.layers.chunked import by_rows
+from napari_wsimil.features.bag import Bag
+from napari_wsimil.models.base import MILOutput, check_query
+from napari_wsimil.models.layers.chunked import in_runs, side_by_side
 from napari_wsimil.models.persam.common import (
     PersonalAttention,
     Personalized,
+    mean_sigmoid,
     personal_maps,
     phi_scalars,
+    sigmoid_maps,
 )
+from napari_wsimil.models.persam.incremental_layer import (
+    Mixing,
+    Mixture,
+    OneLayer,
+    Rows,
+    read,
+    rows_of,
+)
+from napari_wsimil.progress import Progress
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
     from torch import Tensor
 
-    from napari_wsimil.features.bag import Bag
+    from napari_wsimil.features.bag import ClinicalTokens
+    from napari_wsimil.models.base import Explanation
+    from napari_wsimil.progress import Work
 
+ATTENDED = 1024  # rows attended at a time while a slide is prepared
+CACHED = 1024  # rows at a time in an edit: their hidden numbers stay in the processor's cache
+GATHERED = 256  # the same, of rows that do not lie beside each other and are copied first
 
-class OneLayer(nn.Module):
-    """One pre-norm layer with one head and no norm after it.
-
-    x₁ = x + W_o softmax(q kᵀ/√R) v + b_o with q, k, v of norm₁(x), h = x₁ + FFN(norm₂(x₁)),
-    FFN = W₂ GELU(W₁ · + b₁) + b₂. Queries go in pieces: nothing is as large as T × T.
-
-    Parameters
-    ----------
-    width
-        R.
-    feedforward
-        Width between W₁ and W₂.
-    """
-
-    def __init__(self, width: int, feedforward: int) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(width)
-        self.query = nn.Linear(width, width)
-        self.key = nn.Linear(width, width, bias=False)  # the softmax would not see one
-        self.value = nn.Linear(width, width)
-        self.out = nn.Linear(width, width)
-        self.norm2 = nn.LayerNorm(width)
-        self.up = nn.Linear(width, feedforward)
-        self.down = nn.Linear(feedforward, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (T, R) encoded tokens."""
-        k, v = self.keys_values(x)
-        return by_rows(lambda rows: self.mixed(self._attended(rows, k, v)), x)
-
-    def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return k and v (T, R) of all tokens."""
-        k = by_rows(lambda rows: self.key(self.norm1(rows)), x)
-        v = by_rows(lambda rows: self.value(self.norm1(rows)), x)
-        return k, v
-
-    def mixed(self, x1: Tensor) -> Tensor:
-        """Return h of x₁, row by row."""
-        h: Tensor = x1 + self.down(F.gelu(self.up(self.norm2(x1))))
-        return h
-
-    def _attended(self, x: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        q = self.query(self.norm1(x))
-        o = F.scaled_dot_product_attention(q[None, None], k[None, None], v[None, None])[0, 0]
-        x1: Tensor = x + self.out(o)
-        return x1
+#: Of a piece of rows their attention and Σ w_l h_l (R,).
+_Seen: TypeAlias = "tuple[PersonalAttention, Tensor]"
 
 
 class PersAMLive(Personalized):
@@ -137,3 +112,127 @@ class PersAMLive(Personalized):
             branches={"best": attention.scores.amax(dim=0)},
             scalars=phi_scalars(seen.phi),
         )
+
+    def prepare(self, bag: Bag) -> Work[PreparedLiveSlide]:
+        """Prepare a slide for edits of its record, in the time of one forward pass.
+
+        Yields the number of rows done.
+        """
+        self.check(bag)
+        with torch.no_grad():
+            tokens = torch.cat([self.tokens.classes, self.embed(bag)])  # (T, R)
+            k, v = self.encoder.keys_values(tokens)
+            rows = Rows.empty(tokens, self.feedforward)
+        for done in range(0, len(tokens), ATTENDED):
+            yield Progress(done, len(tokens))
+            piece = slice(done, done + ATTENDED)
+            rows.take(piece).put(rows_of(self.encoder, tokens[piece], k, v))
+        return PreparedLiveSlide(self, bag.features[:1], rows)
+
+
+class PreparedLiveSlide:
+    """A slide prepared for edits of its record.
+
+    It holds as long as the model's weights stay as they are.
+
+    Parameters
+    ----------
+    model
+        That prepared it.
+    patch
+        (1, D) features of any patch of the slide, to check records with.
+    rows
+        Class tokens first, then patches.
+    """
+
+    def __init__(self, model: PersAMLive, patch: Tensor, rows: Rows) -> None:
+        self.model = model
+        self.rows = rows
+        self._patch = patch
+
+    def edit(self, clinical: ClinicalTokens) -> EditedLiveSlide:
+        """Return what another record makes of the slide; ValueError if of another schema."""
+        self.model.check(Bag(self._patch, clinical=clinical))
+        return EditedLiveSlide(self.model, self.rows, clinical)
+
+
+class EditedLiveSlide:
+    """A slide under an edited record: maps of a few patches first, then of all.
+
+    Both are what the model itself would give, to rounding.
+
+    Parameters
+    ----------
+    model, rows
+        Of a `PreparedLiveSlide`.
+    clinical
+        The edited record.
+    """
+
+    @torch.no_grad()
+    def __init__(self, model: PersAMLive, rows: Rows, clinical: ClinicalTokens) -> None:
+        tokens = model.tokens.record(clinical)  # (M, R)
+        self._model = model
+        self._rows = rows
+        self._mixing = Mixing(model.encoder, tokens)
+        every = torch.eye(model.classes, device=tokens.device)
+        classes = self._mixing.of(rows.take(slice(model.classes))).total(every)  # (C, R)
+        record = read(model.encoder, rows, tokens)  # (M, R)
+        h = model.encoder.mixed(torch.cat([classes, record]))  # (C + M, R)
+        self._u = model.aggregator.looks(h)  # (C + M, R)
+        self._u_down = self._u @ model.encoder.down.weight  # (C + M, F)
+        self._u_bias = self._u @ model.encoder.down.bias  # (C + M,)
+        self._phi = mean_sigmoid(h[model.classes :] @ self._u[: model.classes].T, dim=0)
+
+    @torch.no_grad()
+    def maps(self, patches: Tensor) -> tuple[Explanation, ...]:
+        """Return the maps of the patches in (Q,) indices, with (Q,) scores.
+
+        Without "attention", which is a share of the whole slide.
+        """
+        if len(patches):
+            check_query(patches, len(self._rows) - self._model.classes)
+        pieces = (patches + self._model.classes).split(GATHERED)
+        found = side_by_side(self._through_gathered, in_runs(pieces))
+        attention = self._joined([one for one, _ in chain.from_iterable(found)])
+        return sigmoid_maps(attention.classwise, attention.psi, attention.explanatory)
+
+    @torch.no_grad()
+    def output(self) -> MILOutput:
+        """Return the model's output for the whole slide."""
+        first, end = self._model.classes, len(self._rows)
+        pieces = [slice(at, min(at + CACHED, end)) for at in range(first, end, CACHED)]
+        found = side_by_side(self._through_beside, in_runs(pieces))
+        parts, contents = zip(*chain.from_iterable(found), strict=True)
+        attention = self._joined(parts)
+        sums, total = torch.stack(contents).sum(dim=0), attention.weights.sum()
+        return self._model.output(attention, self._model.aggregator.pooled(sums, total))
+
+    def _through_gathered(self, pieces: Sequence[Tensor]) -> list[_Seen]:
+        room = Rows.empty(self._rows.x[:GATHERED], self._model.feedforward)
+        return list(self._through(self._rows.gather(piece, room) for piece in pieces))
+
+    def _through_beside(self, pieces: Sequence[slice]) -> list[_Seen]:
+        return list(self._through(self._rows.take(piece) for piece in pieces))
+
+    def _through(self, pieces: Iterable[Rows]) -> Iterator[_Seen]:
+        """Yield, a piece of rows at a time, what is seen of them."""
+        room = self._u.new_empty(CACHED, self._model.feedforward)
+        for piece in pieces:
+            part = self._mixing.of(piece)
+            hidden = part.hidden(room)  # (L, F)
+            e = part.towards(self._u).addmm_(hidden, self._u_down.T) + self._u_bias
+            scores, asked = e.split([self._model.classes, len(self._u) - self._model.classes], 1)
+            attention = PersonalAttention(scores, mean_sigmoid(asked, dim=1), self._phi)
+            yield attention, self._contents(part, hidden, attention.weights[None])[0]
+
+    def _contents(self, part: Mixture, hidden: Tensor, w: Tensor) -> Tensor:
+        """Return Σ w_l h_l (1, R), h_l what the values are made of."""
+        if self._model.values == "patch":
+            return w @ part.rows.x + w @ part.rows.mean_x
+        down = self._model.encoder.down
+        return part.total(w) + F.linear(w @ hidden, down.weight) + w.sum() * down.bias
+
+    def _joined(self, parts: Sequence[PersonalAttention]) -> PersonalAttention:
+        scores = torch.cat([part.scores for part in parts])
+        return PersonalAttention(scores, torch.cat([part.psi for part in parts]), self._phi)

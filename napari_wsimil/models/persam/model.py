@@ -120,10 +120,10 @@ class PersAM(Personalized):
             scalars=phi_scalars(attention.phi.mean(dim=0)),
         )
 
-    def reshuffled(self, bag: Bag, partition: int) -> MILOutput:
-        """Return the output of another partition of the slide into bags, by its number from 1."""
+    def repartitioned(self, bag: Bag, seed: int) -> MILOutput:
+        """Return the output of another partition of the slide into bags; seeds count from 1."""
         self.check(bag)
-        return self.answer(self.embed(bag), bag, partition)
+        return self.answer(self.embed(bag), bag, seed)
 
     def pool(self, outputs: Sequence[MILOutput]) -> MILOutput:
         """Return a patient's output, with the mean of the slides' probabilities, as of bags."""

@@ -13,8 +13,8 @@ from napari_wsimil.models.base import Explanation, ExplanationKind
 from napari_wsimil.models.layers.pooling import GatedAttention
 from napari_wsimil.models.sasha.environment import Environment, looks
 from napari_wsimil.models.sasha.hafed import HAFED, fine_of
-from napari_wsimil.models.sasha.trajectory import Look, Trajectory
 from napari_wsimil.models.sasha.updater import Kept, StateUpdater, pooled
+from napari_wsimil.models.trajectory import Look, Trajectory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -314,9 +314,3 @@ class SASHA(HAFED):
             "encoder calls, all read finely": float(trajectory.full_calls),
         }
         return replace(output, explanations=maps, scalars=scalars, trajectory=trajectory)
-
-
-def policy_map(policy: Tensor, step: int) -> Explanation:
-    """Return the probabilities of look `step`, of (N,) log-probabilities."""
-    name, unit = f"policy of look {step}", "probability to be looked at next"
-    return Explanation(name, ExplanationKind.AMOUNT, policy.exp(), unit=unit)

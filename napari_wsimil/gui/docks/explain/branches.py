@@ -21,7 +21,7 @@ from napari_wsimil.gui.docks.explain.tab import Tab
 from napari_wsimil.gui.widgets.basic import Table
 from napari_wsimil.gui.widgets.dock import allow
 from napari_wsimil.gui.widgets.job_row import JobRow
-from napari_wsimil.models.bd import MULTI, SINGLE
+from napari_wsimil.models.protocols import MULTI, SINGLE
 from napari_wsimil.progress import Progress, Work
 
 if TYPE_CHECKING:

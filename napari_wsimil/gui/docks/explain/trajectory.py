@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.gui.session import Pane
     from napari_wsimil.models.base import Explanation
-    from napari_wsimil.models.sasha.trajectory import Trajectory
+    from napari_wsimil.models.trajectory import Trajectory
     from napari_wsimil.slides.patch_grid import PatchGrid
     from napari_wsimil.slides.slide import Slide
 

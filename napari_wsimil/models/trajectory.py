@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from napari_wsimil.models.base import Explanation, ExplanationKind
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -87,3 +89,9 @@ class Trajectory:
     def full_calls(self) -> int:
         """Return the images of reading all patches finely, which needs no coarse pass."""
         return self.patches * len(self.looks[0].attention) if self.looks else 0
+
+
+def policy_map(policy: Tensor, step: int) -> Explanation:
+    """Return the probabilities of look `step`, of (N,) log-probabilities."""
+    name, unit = f"policy of look {step}", "probability to be looked at next"
+    return Explanation(name, ExplanationKind.AMOUNT, policy.exp(), unit=unit)

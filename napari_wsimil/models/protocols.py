@@ -1,0 +1,95 @@
+"""Optional abilities of models, so that callers name no paper."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    from torch import Tensor
+
+    from napari_wsimil.features.bag import Bag, ClinicalTokens
+    from napari_wsimil.models.base import Explanation, MILOutput
+    from napari_wsimil.models.trajectory import Look, Trajectory
+    from napari_wsimil.progress import Work
+
+
+class Episode(Protocol):
+    """State of a sequential model between two looks at a slide."""
+
+    state: Tensor  # (N, D)
+    changed: Tensor  # (n + 1,) rows changed by the last look, its own patch last
+
+    def actor(self) -> Tensor:
+        """Return (N,) logits of the policy in this state."""
+
+    def repeat(self, look: Look) -> None:
+        """Apply a recorded look without reading the slide."""
+
+
+@runtime_checkable
+class SequentialModel(Protocol):
+    """A model that reads a slide patch by patch."""
+
+    def steps(self, bag: Bag) -> int:
+        """Return the number of looks of a full episode."""
+
+    def begin(self, bag: Bag) -> Episode:
+        """Return an episode before its first look."""
+
+    def episode(self, bag: Bag) -> Generator[Look, None, MILOutput]:
+        """Yield each look of the episode; return its output. May be closed at any look."""
+
+    def outcome(self, bag: Bag, looks: Sequence[Look]) -> MILOutput:
+        """Return the output after all of these looks."""
+
+    def outcome_of(self, state: Tensor, actor: Tensor, trajectory: Trajectory) -> MILOutput:
+        """Return the output of a (N, D) state, its (N,) policy logits and its looks."""
+
+
+class EditedSlide(Protocol):
+    """A prepared slide under an edited record."""
+
+    def maps(self, patches: Tensor) -> tuple[Explanation, ...]:
+        """Return the maps of the patches in (Q,) indices, with (Q,) scores."""
+
+    def output(self) -> MILOutput:
+        """Return the model's output for the whole slide."""
+
+
+class PreparedSlide(Protocol):
+    """A slide prepared by an incremental model; valid while its weights stay unchanged."""
+
+    def edit(self, clinical: ClinicalTokens) -> EditedSlide:
+        """Return the slide under another record; ValueError for another schema."""
+
+
+@runtime_checkable
+class IncrementalModel(Protocol):
+    """A model that updates a prepared slide exactly when the record changes."""
+
+    def prepare(self, bag: Bag) -> Work[PreparedSlide]:
+        """Prepare a slide in the time of one forward pass; progress in rows."""
+
+
+@runtime_checkable
+class Repartitionable(Protocol):
+    """A model that splits a slide into random parts, which another seed splits otherwise."""
+
+    def repartitioned(self, bag: Bag, seed: int) -> MILOutput:
+        """Return the output under another random partition of the patches."""
+
+
+@runtime_checkable
+class BranchedModel(Protocol):
+    """A model with one branch that reads the record and one that does not.
+
+    `MILOutput.branches` holds the (C,) logits of both under the names `MULTI` and `SINGLE`.
+    """
+
+    record_branches: ClassVar[tuple[str, str]]
+
+
+#: Names of the branches of a `BranchedModel`: with the record, and without it.
+MULTI, SINGLE = "multi-modal", "single-modal"
