@@ -55,8 +55,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from napari_wsimil.features.case import Case
     from napari_wsimil.models.base import MILModel
-    from napari_wsimil.training.cases import Case
     from napari_wsimil.training.fit import FitConfig
 
     Figures = dict[str, float]

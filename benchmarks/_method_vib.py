@@ -34,11 +34,11 @@ from _study import study, trained
 from torch import nn
 
 from napari_wsimil.features.bag import take_patches
+from napari_wsimil.features.case import Case
 from napari_wsimil.models import create_model
 from napari_wsimil.progress import finish
 from napari_wsimil.synthetic.bags import Planted, map_auroc, probe
 from napari_wsimil.synthetic.bags_pixels import Nuclei, PlantedPixels, plant_pixels
-from napari_wsimil.training.cases import Case
 from napari_wsimil.training.config import recipe
 from napari_wsimil.training.evaluation import evaluate
 from napari_wsimil.training.finetune import CONFIG, EndToEnd, encode, finetune

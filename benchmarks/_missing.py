@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_wsimil.features.bag import Bag
+    from napari_wsimil.features.case import Case
     from napari_wsimil.models.base import MILModel
     from napari_wsimil.progress import Work
-    from napari_wsimil.training.cases import Case
     from napari_wsimil.training.evaluation import Scores
 
 RATES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # shares of patients whose record is hidden

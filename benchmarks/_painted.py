@@ -17,6 +17,7 @@ from napari_wsimil.clinical.field import Absent
 from napari_wsimil.clinical.schema import Record, read_schema
 from napari_wsimil.cohort.manifest import Split
 from napari_wsimil.cohort.manifest_file import read_manifest
+from napari_wsimil.features.case import Case
 from napari_wsimil.features.store import is_finished, load_bag
 from napari_wsimil.models.record_encoder import RecordFormat
 from napari_wsimil.progress import finish
@@ -25,7 +26,6 @@ from napari_wsimil.synthetic.clinical import DECIDING, VARIABLES
 from napari_wsimil.synthetic.cohort import load_recipe, write_patients, write_slides
 from napari_wsimil.synthetic.ground_truth import load_truth, patch_truth
 from napari_wsimil.synthetic.recipe import KINDS
-from napari_wsimil.training.cases import Case
 from napari_wsimil.training.splits import Fold
 from napari_wsimil.workflows.demo import RESOURCES, SCHEMA
 from napari_wsimil.workflows.pipeline import PatchSettings, encode_slide

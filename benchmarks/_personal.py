@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_wsimil.features.bag import Bag
-    from napari_wsimil.training.cases import Case
+    from napari_wsimil.features.case import Case
     from napari_wsimil.training.fit import FitConfig
 
 Figures = dict[str, float]

@@ -15,9 +15,9 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from napari_wsimil.explain.predict import predict
+from napari_wsimil.features.case import Case
 from napari_wsimil.models import create_model
 from napari_wsimil.progress import finish
-from napari_wsimil.training.cases import Case
 from napari_wsimil.training.fit import FitConfig, fit
 from napari_wsimil.training.model_card import describe
 

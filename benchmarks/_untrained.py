@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from napari_wsimil.features.bag import Bag
+from napari_wsimil.features.case import Case
 from napari_wsimil.features.encoders.factory import create_encoder
 from napari_wsimil.models import create_model
 from napari_wsimil.models.card import Card
 from napari_wsimil.slides.patch_grid import PatchGrid, lay_grid
-from napari_wsimil.training.cases import Case
 from napari_wsimil.training.checkpoint import save_checkpoint
 
 if TYPE_CHECKING:

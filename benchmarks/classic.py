@@ -27,9 +27,9 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from napari_wsimil.features.bag import Bag
+from napari_wsimil.features.case import Case
 from napari_wsimil.models import create_model
 from napari_wsimil.progress import finish
-from napari_wsimil.training.cases import Case
 from napari_wsimil.training.evaluation import evaluate
 from napari_wsimil.training.fit import FitConfig, fit
 from napari_wsimil.training.splits import Fold, folds

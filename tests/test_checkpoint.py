@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import save_file
 
 from napari_wsimil.features.bag import Bag
+from napari_wsimil.features.case import Case
 from napari_wsimil.models import MILModel, create_model
 from napari_wsimil.models.card import Card, pseudonym
 from napari_wsimil.slides.patch_grid import PatchGrid
-from napari_wsimil.training.cases import Case
 from napari_wsimil.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from napari_wsimil.training.model_card import describe
 

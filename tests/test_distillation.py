@@ -19,7 +19,7 @@ from napari_wsimil.training.evaluation import evaluate
 from napari_wsimil.training.fit import FitConfig, fit
 
 if TYPE_CHECKING:
-    from napari_wsimil.training.cases import Case
+    from napari_wsimil.features.case import Case
 
 N, D, C, H = 12, 5, 3, 7
 WIDTHS = (4, 2)

@@ -16,25 +16,20 @@ from scipy.ndimage import minimum_filter
 from torch import nn
 
 from napari_wsimil.features.encoders.base import IMAGENET_MEAN, IMAGENET_STD
+from napari_wsimil.features.pixel_slide import PixelSlide
 from napari_wsimil.models.abmil import ABMIL
 from napari_wsimil.progress import finish
 from napari_wsimil.slides.patch_grid import PatchGrid
 from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.synthetic.bags_pixels import Nuclei, PlantedPixels, plant_pixels
 from napari_wsimil.training.finetune import CONFIG, EndToEnd, augmented, encode, finetune, identity
-from napari_wsimil.training.finetune_data import (
-    PixelSlide,
-    ResNet50,
-    SmallCNN,
-    pixel_case,
-    slide_pixels,
-)
+from napari_wsimil.training.finetune_data import ResNet50, SmallCNN, pixel_case, slide_pixels
 from napari_wsimil.training.fit import Epoch, TrainingError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_wsimil.training.cases import Case
+    from napari_wsimil.features.case import Case
 
 S, DIM, K = 12, 8, 5
 WORLD = Nuclei(patches=(20, 30), pixels=S, share=(0.2, 0.3))

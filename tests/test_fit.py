@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from napari_wsimil.features.bag import Bag, ClinicalTokens, take_patches
+from napari_wsimil.features.case import Case
 from napari_wsimil.models import MILModel, create_model
 from napari_wsimil.models.pooling_baselines import MeanPool
 from napari_wsimil.progress import Progress, finish
 from napari_wsimil.slides.patch_grid import PatchGrid
-from napari_wsimil.training.cases import Case, check_cases, draw_patches
+from napari_wsimil.training.cases import check_cases, draw_patches
 from napari_wsimil.training.evaluation import evaluate
 from napari_wsimil.training.fit import Epoch, FitConfig, TrainingError, fit, rate
 

@@ -17,12 +17,12 @@ from studies import small_study
 
 from napari_wsimil.cohort.manifest import Manifest, Split
 from napari_wsimil.explain.predict import predict
+from napari_wsimil.features.case import Case
 from napari_wsimil.features.encoders.base import EncoderCard, PatchEncoder
 from napari_wsimil.features.store import save_bag
 from napari_wsimil.features.subpatches import with_finer
 from napari_wsimil.models import create_model
 from napari_wsimil.slides.slide import open_slide
-from napari_wsimil.training.cases import Case
 from napari_wsimil.training.evaluate import chosen_patients
 from napari_wsimil.training.model_card import describe
 

@@ -10,9 +10,9 @@ import torch
 from _missing import Answers, ask, fill, hide, mean_tokens
 
 from napari_wsimil.features.bag import Bag, ClinicalTokens
+from napari_wsimil.features.case import Case
 from napari_wsimil.models.base import MILModel, MILOutput
 from napari_wsimil.progress import finish
-from napari_wsimil.training.cases import Case
 from napari_wsimil.training.evaluation import Scores
 
 WIDTHS = (2, 3)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from napari_wsimil.features.bag import Bag, ClinicalTokens
-from napari_wsimil.training.cases import Case, FollowUp
+from napari_wsimil.features.case import Case, FollowUp
 from napari_wsimil.training.missingness import missingness, telling
 
 

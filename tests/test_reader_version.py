@@ -14,6 +14,7 @@ from tiffs import Header, write_tiff
 
 from napari_wsimil.cli.main import main
 from napari_wsimil.explain.predict import predict
+from napari_wsimil.features.case import Case
 from napari_wsimil.features.encoders.factory import create_encoder
 from napari_wsimil.features.extraction import extract_features
 from napari_wsimil.features.store import load_bag, save_bag
@@ -22,7 +23,6 @@ from napari_wsimil.slides.patch_grid import make_grid
 from napari_wsimil.slides.reading import READER_VERSION, Reading
 from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.slides.tissue import find_tissue
-from napari_wsimil.training.cases import Case
 from napari_wsimil.training.checkpoint import load_checkpoint, save_checkpoint
 from napari_wsimil.training.model_card import describe
 from napari_wsimil.workflows.load_features import Laid, features_job

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from napari_wsimil.features.bag import Bag
+from napari_wsimil.features.case import Case
 from napari_wsimil.models.abmil import ABMIL
 from napari_wsimil.models.base import Explanation, ExplanationKind, MILOutput
 from napari_wsimil.models.sasha import HAFED, SASHA
@@ -22,7 +23,6 @@ from napari_wsimil.models.trajectory import Look, Trajectory
 from napari_wsimil.progress import finish
 from napari_wsimil.synthetic.bags import map_auroc, probe
 from napari_wsimil.synthetic.bags_zoom import Zoom, plant_zoom
-from napari_wsimil.training.cases import Case
 from napari_wsimil.training.evaluation import evaluate
 from napari_wsimil.training.fit import Epoch, FitConfig, TrainingError, fit
 from napari_wsimil.training.ppo import (

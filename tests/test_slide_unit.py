@@ -14,6 +14,7 @@ from napari_wsimil.cli.main import main
 from napari_wsimil.clinical.field import Field, Kind
 from napari_wsimil.clinical.schema import ClinicalSchema, Record
 from napari_wsimil.cohort.manifest import Patient, SlideRow, Split
+from napari_wsimil.features.case import FollowUp
 from napari_wsimil.features.store import save_bag
 from napari_wsimil.progress import finish
 from napari_wsimil.study.create_study import Unit, create_study, open_study
@@ -23,7 +24,7 @@ from napari_wsimil.training.dataset import cohort_of, open_cohort
 from napari_wsimil.training.evaluation import Scores, bounds
 from napari_wsimil.training.metrics import intervals
 from napari_wsimil.training.splits import split_of
-from napari_wsimil.training.survival_metrics import FollowUp, c_index_interval, time_bins
+from napari_wsimil.training.survival_metrics import c_index_interval, time_bins
 from napari_wsimil.training.tasks import Task
 from napari_wsimil.training.train import train_run
 

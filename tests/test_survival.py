@@ -15,18 +15,19 @@ import torch
 from napari_wsimil.cli.main import main
 from napari_wsimil.cohort.manifest import Patient, SlideRow
 from napari_wsimil.features.bag import Bag, ClinicalTokens
+from napari_wsimil.features.case import Case, FollowUp
 from napari_wsimil.features.store import load_bag, save_bag
 from napari_wsimil.models import MODELS, create_model
 from napari_wsimil.models.losses import Survival, cox_nll, criterion
 from napari_wsimil.progress import finish
 from napari_wsimil.slides.patch_grid import PatchGrid
-from napari_wsimil.training.cases import Case, loss_of
+from napari_wsimil.training.cases import loss_of
 from napari_wsimil.training.checkpoint import load_checkpoint
 from napari_wsimil.training.config import fit_config, recipe
 from napari_wsimil.training.evaluation import Scores, evaluate
 from napari_wsimil.training.fit import FitConfig, fit
 from napari_wsimil.training.metrics import concordance
-from napari_wsimil.training.survival_metrics import FollowUp, c_index_interval, time_bins
+from napari_wsimil.training.survival_metrics import c_index_interval, time_bins
 from napari_wsimil.training.tasks import Task
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from cohorts import make_bag
 
 from napari_wsimil.cli.main import main
 from napari_wsimil.clinical.schema import NO_FIELDS
+from napari_wsimil.features.case import FollowUp
 from napari_wsimil.features.store import save_bag
 from napari_wsimil.progress import finish
 from napari_wsimil.study.create_study import create_study, open_study
@@ -23,7 +24,6 @@ from napari_wsimil.training.evaluation import Scores, bounds
 from napari_wsimil.training.metrics import intervals
 from napari_wsimil.training.missingness import missingness
 from napari_wsimil.training.splits import gaps, gaps_of, split_of
-from napari_wsimil.training.survival_metrics import FollowUp
 from napari_wsimil.training.tasks import Task
 from napari_wsimil.training.train import train_run
 

@@ -12,8 +12,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from napari_wsimil.features.bag import Bag
+from napari_wsimil.features.case import Case
 from napari_wsimil.slides.patch_grid import PatchGrid
-from napari_wsimil.training.cases import Case
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

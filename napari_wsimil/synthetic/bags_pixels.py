@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_wsimil.features.pixel_slide import PixelSlide
 from napari_wsimil.synthetic.bags import blobs, planted_grid, tissue_cells
-from napari_wsimil.training.finetune_data import PixelSlide
 
 if TYPE_CHECKING:
     from numpy.random import Generator

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from napari_wsimil.features.bag import Bag
+from napari_wsimil.features.case import Case
 from napari_wsimil.synthetic.bags import DECOYS, ENCODER, Planted, blobs, planted_grid, tissue_cells
-from napari_wsimil.training.cases import Case
 
 if TYPE_CHECKING:
     from numpy.random import Generator

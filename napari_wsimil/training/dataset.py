@@ -14,6 +14,7 @@ from napari_wsimil.cohort.class_folder import read_folder
 from napari_wsimil.cohort.manifest_file import read_manifest
 from napari_wsimil.cohort.table import read_table
 from napari_wsimil.features.bag_facts import facts_of
+from napari_wsimil.features.case import Case
 from napari_wsimil.features.importers.base import Confirmed
 from napari_wsimil.features.importers.open import open_confirmed
 from napari_wsimil.models.record_encoder import RecordFormat
@@ -22,7 +23,6 @@ from napari_wsimil.slides.reading import READER_VERSION
 from napari_wsimil.slides.slide import SlideError, open_slide
 from napari_wsimil.study.create_study import is_study, open_study
 from napari_wsimil.study.open_study import Unit
-from napari_wsimil.training.cases import Case
 from napari_wsimil.training.feature_check import report_features, slide_features
 from napari_wsimil.training.options import reads_records
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_wsimil.features.bag import reading_caveats
+from napari_wsimil.features.case import FollowUp
 from napari_wsimil.features.encoders.base import require_encoder
 from napari_wsimil.training.cases import unit_of
 from napari_wsimil.training.dataset import read_cases
@@ -15,18 +16,17 @@ from napari_wsimil.training.evaluation import bounds, evaluate
 from napari_wsimil.training.feature_check import compare_features, known_persons, slide_features
 from napari_wsimil.training.missingness import telling
 from napari_wsimil.training.splits import gaps
-from napari_wsimil.training.survival_metrics import FollowUp
 from napari_wsimil.training.tasks import EVENTS, Outcome, Task
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_wsimil.cohort.manifest import Manifest, Patient
+    from napari_wsimil.features.case import Case
     from napari_wsimil.models.base import MILModel
     from napari_wsimil.models.card import Card
     from napari_wsimil.models.record_encoder import RecordFormat
     from napari_wsimil.progress import Work
-    from napari_wsimil.training.cases import Case
     from napari_wsimil.training.dataset import Closer
     from napari_wsimil.training.evaluation import Scores
     from napari_wsimil.training.metrics import Interval

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from napari_wsimil.features.case import FollowUp
 from napari_wsimil.models.losses import criterion, log_risk, survival
 from napari_wsimil.progress import Progress
 from napari_wsimil.training.cases import unit_of
 from napari_wsimil.training.metrics import confusion, intervals, metrics, roc_curves
 from napari_wsimil.training.splits import gaps
-from napari_wsimil.training.survival_metrics import FollowUp, c_index, c_index_interval
+from napari_wsimil.training.survival_metrics import c_index, c_index_interval
 from napari_wsimil.training.tasks import Task
 
 if TYPE_CHECKING:
@@ -28,10 +29,10 @@ if TYPE_CHECKING:
 
     from napari_wsimil.cohort.manifest import Manifest
     from napari_wsimil.features.bag import Bag
+    from napari_wsimil.features.case import Case
     from napari_wsimil.models.base import MILModel, MILOutput
     from napari_wsimil.models.card import Card
     from napari_wsimil.progress import Work
-    from napari_wsimil.training.cases import Case
     from napari_wsimil.training.metrics import Interval, Roc
 
 #: Ends of the color bar of attention, in times of equal attention.

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from napari_wsimil.features.case import Case
+    from napari_wsimil.features.pixel_slide import PixelSlide
     from napari_wsimil.progress import Work
-    from napari_wsimil.training.cases import Case
-    from napari_wsimil.training.finetune_data import PixelSlide
     from napari_wsimil.training.fit import Epoch
 
 BATCH = 128  # patches in one call of the encoder

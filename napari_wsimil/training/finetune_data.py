@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, overload
 
@@ -12,6 +11,7 @@ import torch
 from torch import nn
 
 from napari_wsimil.features.bag import Bag
+from napari_wsimil.features.case import Case
 from napari_wsimil.features.encoders.base import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -19,61 +19,14 @@ from napari_wsimil.features.encoders.base import (
     timm_names,
 )
 from napari_wsimil.features.encoders.timm import import_timm
-from napari_wsimil.training.cases import Case
+from napari_wsimil.features.pixel_slide import PixelSlide
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
     from torch import Tensor
 
     from napari_wsimil.slides.patch_grid import PatchGrid
     from napari_wsimil.slides.slide import Slide
-
-
-@dataclass(frozen=True, eq=False)
-class PixelSlide:
-    """The patches of a slide.
-
-    Attributes
-    ----------
-    name
-        Fingerprint of the slide, or what it is called.
-    count
-        N, how many patches it has.
-    read
-        Returns the (n, S, S, 3) uint8 pixels of (n,) int64 patches.
-    grid
-        Where they lie; None if that is not known.
-    synthetic
-        True for a phantom.
-    """
-
-    name: str
-    count: int
-    read: Callable[[NDArray[np.int64]], NDArray[np.uint8]]
-    grid: PatchGrid | None = None
-    synthetic: bool = True
-
-    def __len__(self) -> int:
-        return self.count
-
-    def pixels(self, index: Tensor) -> Tensor:
-        """Return (n, 3, S, S) uint8 pixels of (n,) int64 patches.
-
-        Raises
-        ------
-        ValueError
-            If what was read are no such patches.
-        """
-        patches = self.read(index.cpu().numpy())
-        n, side = len(index), patches.shape[1]
-        if patches.dtype != np.uint8 or patches.shape != (n, side, side, 3):
-            raise ValueError(
-                f"{self.name}: patches must be uint8 of shape ({n}, S, S, 3), "
-                f"not {patches.dtype} of {patches.shape}"
-            )
-        return torch.from_numpy(patches).permute(0, 3, 1, 2)
 
 
 def slide_pixels(slide: Slide, grid: PatchGrid) -> PixelSlide:

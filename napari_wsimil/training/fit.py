@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from napari_wsimil.features.bag import Bag
+    from napari_wsimil.features.case import Case
     from napari_wsimil.models.base import MILModel
     from napari_wsimil.progress import Work
-    from napari_wsimil.training.cases import Case
 
 WARM_UP = 0.1  # share of a one-cycle schedule that climbs
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_wsimil.training.cases import Case
+    from napari_wsimil.features.case import Case
 
 SHUFFLES = 999
 TELLING_AUC = 0.55  # an AUC from here on is worth a warning …

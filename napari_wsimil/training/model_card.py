@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from napari_wsimil.features.bag_facts import BagFacts
+    from napari_wsimil.features.case import Case
     from napari_wsimil.models.base import MILModel
     from napari_wsimil.models.losses import Survival
     from napari_wsimil.models.record_encoder import RecordFormat
-    from napari_wsimil.training.cases import Case
 
 Value = TypeVar("Value")
 

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.optim import Optimizer
 
+    from napari_wsimil.features.case import Case
     from napari_wsimil.models.sasha import SASHA
     from napari_wsimil.models.trajectory import Look
     from napari_wsimil.progress import Work
-    from napari_wsimil.training.cases import Case
 
 TINY = 1e-8  # below it a probability or a deviation is taken as this
 

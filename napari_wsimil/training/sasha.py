@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from napari_wsimil.features.bag import Bag
+    from napari_wsimil.features.case import Case
     from napari_wsimil.models.base import MILModel
     from napari_wsimil.progress import Work
-    from napari_wsimil.training.cases import Case
 
 ALIKE = 0.97  # quantile of the cosines of two patches of a slide from which they are alike
 PAIRS = 2000  # of each slide, on which it is measured

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,26 +15,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_wsimil.cohort.manifest import Patient
+    from napari_wsimil.features.case import FollowUp
     from napari_wsimil.training.metrics import Interval
 
 BINS = 4
-
-
-@dataclass(frozen=True)
-class FollowUp:
-    """What became of a patient, as survival asks.
-
-    Attributes
-    ----------
-    time, event
-        How long the patient was followed, and whether the event happened at its end.
-    bin
-        The time bin, counted from 0; None where a loss takes the time itself.
-    """
-
-    time: float
-    event: bool
-    bin: int | None = None
 
 
 def time_bins(patients: Sequence[Patient]) -> tuple[float, ...]:

@@ -8,8 +8,9 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from napari_wsimil.clinical.errors import RecordError
+from napari_wsimil.features.case import FollowUp
 from napari_wsimil.models.losses import Survival
-from napari_wsimil.training.survival_metrics import FollowUp, time_bins
+from napari_wsimil.training.survival_metrics import time_bins
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

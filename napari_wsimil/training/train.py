@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_wsimil.cohort.manifest import Manifest, Patient
+    from napari_wsimil.features.case import Case
     from napari_wsimil.models.base import MILModel
     from napari_wsimil.models.card import Card
     from napari_wsimil.models.losses import Survival
     from napari_wsimil.progress import Work
-    from napari_wsimil.training.cases import Case
     from napari_wsimil.training.config import RunConfig
     from napari_wsimil.training.evaluation import Results, Scores
     from napari_wsimil.training.feature_check import SlideFeatures
