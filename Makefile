@@ -1,4 +1,4 @@
-# make demo | test | lint | bench        options: QT=pyqt6  TORCH_INDEX=URL  PYTHON=python3.12  JOBS=1
+# make demo | test | lint | bench | docs      options: QT=pyqt6  TORCH_INDEX=URL  PYTHON=python3.12  JOBS=1
 
 PYTHON ?= python3
 QT ?= pyqt5
@@ -12,7 +12,7 @@ STAMP = .venv/installed-$(QT)
 
 export QT_API = $(QT)
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench docs clean
 
 demo: $(STAMP)
 	@if [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ]; then \
@@ -44,6 +44,10 @@ bench: $(STAMP)-test
 	$(BIN)/python benchmarks/attention.py
 	$(BIN)/python benchmarks/methods.py
 
+docs: $(STAMP)-docs
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/mkdocs build
+	@echo "Open out/site/index.html"
+
 clean:
 	rm -rf .venv out
 
@@ -58,6 +62,10 @@ $(STAMP): pyproject.toml constraints.txt scripts/system-packages.sh | .venv
 
 $(STAMP)-test: $(STAMP)
 	$(PIP) --editable '.[$(EXTRA_$(QT)),test]'
+	touch $@
+
+$(STAMP)-docs: $(STAMP)
+	$(PIP) --editable '.[$(EXTRA_$(QT)),docs]'
 	touch $@
 
 $(STAMP)-lint: $(STAMP)
