@@ -15,9 +15,11 @@ import torch
 from cohorts import SPLITS, D, make_bag, write_manifest
 from safetensors.torch import save_file
 from studies import SCHEMA
+from typer.testing import CliRunner
 from windows import save_untrained
 
 import napari_wsimil
+from napari_wsimil.cli.main import app
 from napari_wsimil.cohort.cbioportal import clinical_files
 from napari_wsimil.cohort.manifest import SlideRow
 from napari_wsimil.cohort.table_formats import workbook_sheets
@@ -200,18 +202,21 @@ def test_studies_and_tables(tmp_path: Path, small_slide: Path) -> None:
     assert list(clinical_files(f"{tmp_path}/a.zip")) == ["data_clinical_patient.txt"]
 
 
-def test_the_examples_of_the_readme_run(
-    tmp_path: Path,
-    small_slide: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+@pytest.mark.xfail(
+    not hasattr(napari_wsimil, "__all__"),
+    reason="the package does not export its public names yet",
+    raises=AttributeError,
+    strict=True,
+)
+def test_the_example_of_the_readme_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    readme = Path(__file__).resolve().parents[1] / "README.md"
-    examples = re.findall(r"^```python\n(.*?)^```", readme.read_text(encoding="utf-8"), re.M | re.S)
-    assert examples
-    shutil.copy(small_slide, tmp_path / "slide.svs")
-    save_untrained(tmp_path / "acmil.safetensors", "acmil")
+    top = Path(__file__).resolve().parents[1]
+    readme = (top / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```python\n(.*?)^```", readme, re.M | re.S)
+    (first,) = re.findall(r"^napari-wsimil (phantom .*)$", readme, re.M)
+    (tmp_path / "resources").symlink_to(top / "resources")
     monkeypatch.chdir(tmp_path)
-    for example in examples:
-        exec(compile(example, "README.md", "exec"), {})
-    assert "'normal'" in capsys.readouterr().out
+    assert CliRunner().invoke(app, first.split()).exit_code == 0
+    exec(compile(example, "README.md", "exec"), {})
+    assert "{'A': " in capsys.readouterr().out
