@@ -1,4 +1,4 @@
-"""README, manual and their site: they build without network, and state only what is true."""
+"""README, manual and site build without network; commands, links and messages are real."""
 
 from __future__ import annotations
 
