@@ -19,8 +19,7 @@ from napari_wsimil.models import create_model
 from napari_wsimil.models.card import Card
 from napari_wsimil.models.protocols import SequentialModel
 from napari_wsimil.models.sasha import SASHA
-from napari_wsimil.models.sasha.model import policy_map
-from napari_wsimil.models.trajectory import Look, Trajectory
+from napari_wsimil.models.trajectory import Look, Trajectory, policy_map
 from napari_wsimil.progress import Progress, finish
 from napari_wsimil.slides.patch_grid import PatchGrid
 

@@ -17,9 +17,8 @@ from napari_wsimil.models.abmil import ABMIL
 from napari_wsimil.models.base import Explanation, ExplanationKind, MILOutput
 from napari_wsimil.models.sasha import HAFED, SASHA
 from napari_wsimil.models.sasha.environment import Environment, looks
-from napari_wsimil.models.sasha.model import policy_map
 from napari_wsimil.models.sasha.updater import StateUpdater
-from napari_wsimil.models.trajectory import Look, Trajectory
+from napari_wsimil.models.trajectory import Look, Trajectory, policy_map
 from napari_wsimil.progress import finish
 from napari_wsimil.synthetic.bags import map_auroc, probe
 from napari_wsimil.synthetic.bags_zoom import Zoom, plant_zoom
