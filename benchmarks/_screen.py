@@ -32,7 +32,7 @@ class Screen:
         self.window = open_window()
         self._swaps: list[float] = []
         self.maps = 0
-        self.window.presenter.pane.events.prediction.connect(self._count_map)
+        self.window.presenter.pane.prediction_state.events.prediction.connect(self._count_map)
         (self._canvas,) = self.window.slide_dock.window().findChildren(QOpenGLWidget)
         self._canvas.frameSwapped.connect(self._count)
         self._next_frame()
@@ -155,7 +155,7 @@ class Screen:
     def ask(self) -> None:
         """Let the model work on the slide; return when its map has begun to fill in."""
         pane = self.window.presenter.pane
-        pane.prediction = None
+        pane.prediction_state.prediction = None
         self.window.explain_dock.run()
         wait_until(lambda: pane.prediction is not None)
 

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from napari_wsimil.features.bag import Bag
     from napari_wsimil.models.base import MILOutput
     from napari_wsimil.models.record_encoder import RecordFormat
-    from napari_wsimil.workflows.study import Case
+    from napari_wsimil.study.case import Case
 
 Figures = dict[str, float]
 PACKAGES = ("napari-wsimil", "napari", "vispy", "PyQt5", "torch", "numpy")
@@ -83,8 +83,8 @@ def records(count: int) -> tuple[Case, RecordFormat]:
     from napari_wsimil.clinical.field import Kind
     from napari_wsimil.clinical.schema import read_schema
     from napari_wsimil.models.record_encoder import RecordFormat
+    from napari_wsimil.study.case import Case
     from napari_wsimil.workflows.demo import SCHEMA
-    from napari_wsimil.workflows.study import Case
 
     schema, random = read_schema(SCHEMA), np.random.default_rng(0)
     cohort = []
@@ -144,7 +144,7 @@ class Bench:
         self.case, self.format = records(200)
         self._part: list[int] = []
         self._whole: list[int] = []
-        self.pane.events.prediction.connect(self._note_part)
+        self.pane.prediction_state.events.prediction.connect(self._note_part)
         self.dock.follower.landed.connect(self._note_whole)
 
     def _note_part(self, _: object) -> None:
@@ -196,7 +196,7 @@ class Bench:
 
     def visible(self) -> int:
         """Return how many patches are in view."""
-        view, grid = self.pane.view, self.bag.grid
+        view, grid = self.pane.view_state.view, self.bag.grid
         if view is None or grid is None:
             raise RuntimeError("nothing is in view")
         corner = np.array([view.x - view.width / 2, view.y - view.height / 2])

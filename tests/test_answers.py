@@ -11,7 +11,7 @@ from windows import Docks, save_untrained
 from napari_wsimil.clinical.field import Field, Kind
 from napari_wsimil.clinical.schema import ClinicalSchema
 from napari_wsimil.cohort.manifest import Patient, SlideRow
-from napari_wsimil.gui.docks.explain import review as answer_keeper
+from napari_wsimil.gui import prediction_saver
 from napari_wsimil.models.record_encoder import RecordFormat
 from napari_wsimil.study.audit_log import Act
 from napari_wsimil.study.create_study import create_study
@@ -144,13 +144,13 @@ def test_what_is_tried_on_is_never_kept_and_a_correction_is_once_it_is_saved(
 ) -> None:
     ward = open_ward()
     written = []
-    keep = answer_keeper.keep_answer
+    keep = prediction_saver.keep_answer
 
     def counted(*given: object) -> object:
         written.append(given)
         return keep(*given)
 
-    monkeypatch.setattr(answer_keeper, "keep_answer", counted)
+    monkeypatch.setattr(prediction_saver, "keep_answer", counted)
     ward.ask("P1", live)
     (first,) = ward.study.predictions.read()
     assert first.record == RECORDS[0].digest()
@@ -225,7 +225,7 @@ def test_a_record_of_nobody_is_no_case_of_the_study(
     ward.docks.explain.run()
     ward.idle()
     assert ward.pane.case.patient == ""
-    assert ward.pane.answer is not None
+    assert ward.pane.prediction_state.final_prediction is not None
     assert "does not keep" not in ward.docks.explain.warnings.text()
     assert _review(ward).isHidden()
 
@@ -238,7 +238,7 @@ def test_of_a_study_of_slides_each_is_kept_by_its_name(
     assert [(a.patient, a.slide) for a in ward.study.predictions.read()] == [("P2", "S3")]
     ward.docks.slide.open(ward.pane.slide.path)  # a file, and no slide of a case
     ward.idle()
-    assert ward.pane.called == ""
+    assert ward.pane.slide_state.called == ""
     ward.docks.explain.run()
     ward.idle()
     assert len(ward.study.predictions.read()) == 1
@@ -252,7 +252,7 @@ def test_an_answer_that_cannot_be_kept_is_said(
     def refuse(*_: object) -> None:
         raise ValueError("the disk is full")
 
-    monkeypatch.setattr(answer_keeper, "keep_answer", refuse)
+    monkeypatch.setattr(prediction_saver, "keep_answer", refuse)
     ward.ask("P1", checkpoint)
     words = ward.docks.explain.warnings.text()
     assert "The study does not keep this: the disk is full" in words

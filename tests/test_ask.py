@@ -65,30 +65,30 @@ def test_the_map_that_is_looked_at_stays_when_another_patch_answers(querent: Doc
     querent.explain.ask.back.click()
     assert "attention" in querent.names()
     assert "chosen by the query" not in querent.names()
-    assert querent.pane.extras == {}
+    assert querent.pane.prediction_state.extras == {}
 
 
 def test_an_area_is_asked_about_as_the_mean_of_its_patches(querent: Docks) -> None:
-    querent.pane.picked = None
-    querent.pane.area = Region(0, 0, 2220, 900)
+    querent.pane.view_state.picked = None
+    querent.pane.view_state.area = Region(0, 0, 2220, 900)
     settle(querent)
     pane = querent.pane
     assert pane.prediction is not None
     assert pane.prediction.bag.grid is not None
     inside = int((pane.prediction.bag.grid.coords[:, 1] < 900).sum())
     assert f"Where {inside} patches, in the mean," in querent.explain.ask.words.text()
-    share = pane.extras["query"][-1].scores
+    share = pane.prediction_state.extras["query"][-1].scores
     assert float(share.sum()) == pytest.approx(2.0)
 
 
 def test_an_area_without_patches_says_so_and_shows_nothing(querent: Docks) -> None:
     querent.click(5)
     settle(querent)
-    querent.pane.picked = None
-    querent.pane.area = Region(0, 0, 3, 3)
+    querent.pane.view_state.picked = None
+    querent.pane.view_state.area = Region(0, 0, 3, 3)
     settle(querent)
     assert "no patch lies in the 3 by 3" in querent.explain.ask.words.text()
-    assert querent.pane.extras == {}
+    assert querent.pane.prediction_state.extras == {}
 
 
 def test_a_new_run_forgets_the_answers(querent: Docks) -> None:
@@ -96,7 +96,7 @@ def test_a_new_run_forgets_the_answers(querent: Docks) -> None:
     settle(querent)
     querent.explain.run()
     querent.idle()
-    assert querent.pane.extras == {}
+    assert querent.pane.prediction_state.extras == {}
     assert querent.names()[-1] == "attention"
 
 
@@ -104,7 +104,7 @@ def test_models_that_answer_no_queries_have_no_tab_to_ask(asked: Docks) -> None:
     tabs = asked.explain.tabs
     assert not tabs.isTabVisible(tabs.indexOf(asked.explain.ask))
     asked.click(5)
-    assert asked.pane.extras == {}
+    assert asked.pane.prediction_state.extras == {}
 
 
 def test_longmil_shows_the_neighborhood_layer_by_layer_with_its_radius(
@@ -118,11 +118,11 @@ def test_longmil_shows_the_neighborhood_layer_by_layer_with_its_radius(
     grid = docks.pane.prediction.bag.grid
     assert grid is not None
     um = 3 * grid.stride * 0.499
-    names = [one.name for one in docks.pane.extras["query"]]
+    names = [one.name for one in docks.pane.prediction_state.extras["query"]]
     assert names[:2] == [f"attention, layer {n} (within {um:.0f} µm)" for n in (1, 2)]
     assert "neighborhood" in docks.names()
     away = np.linalg.norm((grid.coords - grid.coords[20]) / grid.stride, axis=1) > 3.01
-    seen = docks.pane.extras["query"][0].scores.isnan().numpy()
+    seen = docks.pane.prediction_state.extras["query"][0].scores.isnan().numpy()
     np.testing.assert_array_equal(seen, away)
     x, y = (grid.coords[np.flatnonzero(away)[0]] + 9) * 0.499
     assert "outside of the neighborhood" in docks.presenter.describe(y, x)

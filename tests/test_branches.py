@@ -182,7 +182,7 @@ def test_the_tab_tells_chances_and_risk_of_survival(
 ) -> None:
     save_checkpoint(tmp_path / "bd.safetensors", *of_survival(loaded, survival))
     docks.ask(small_slide, features, tmp_path / "bd.safetensors")
-    docks.pane.record = record(age="71", ldh="640")
+    docks.pane.record_state.record = record(age="71", ldh="640")
     docks.explain.run()
     docks.idle()
     tab, said = docks.explain.branches, docks.pane.prediction
@@ -209,7 +209,7 @@ def test_the_tab_tells_branch_and_change_and_lays_both_maps_beside(
     assert "branch <b>without the record</b>" in tab.routed.text()
     assert not tab.blind.isEnabled()
     assert tab.table.item(0, 2).text() == "–"
-    docks.pane.record = record(age="71", ldh="640")
+    docks.pane.record_state.record = record(age="71", ldh="640")
     docks.explain.run()
     docks.idle()
     assert "branch <b>with the record</b>" in tab.routed.text()
@@ -222,11 +222,11 @@ def test_the_tab_tells_branch_and_change_and_lays_both_maps_beside(
     assert tab.table.columnCount() == 5
     assert "within the one that reads it" in tab.gap.text()
     tab.beside.click()
-    assert docks.pane.side == ("multi-modal attention", "single-modal attention")
+    assert docks.pane.view_state.side == ("multi-modal attention", "single-modal attention")
     assert len(docks.beside.model.layers) == 4
     tab.differ.click()
     assert "attention difference" in docks.names()
-    docks.pane.record = record(ldh="640")
+    docks.pane.record_state.record = record(ldh="640")
     docks.explain.run()
     docks.idle()
     assert tab.table.columnCount() == 4  # what was asked of the former record is gone

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from napari_wsimil.features.bag import Bag
-    from napari_wsimil.workflows.pipeline import LoadedModel
+    from napari_wsimil.models.loaded import LoadedModel
 
 #: Reads without end from four threads while a fifth closes, 5 times over; a fault ends it.
 RACE = """

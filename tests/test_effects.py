@@ -38,7 +38,7 @@ def test_without_the_first_patches_the_model_is_asked_again(asked: Docks) -> Non
     before, after = float(prediction.probabilities[0]), float(again.probabilities[0])
     assert f"normal: {before:.1%} → <b>{after:.1%}</b>" in tab.words.text()
     assert f"{n - len(kept)} patches" in tab.words.text()
-    (outline,) = pane.extras["removed"]
+    (outline,) = pane.prediction_state.extras["removed"]
     assert set(outline.scores.nonzero()[:, 0].tolist()) == set(order[: n - len(kept)].tolist())
     assert "left out" in asked.names()
     assert "attention" in asked.names()
@@ -48,15 +48,15 @@ def test_an_area_is_left_out_and_the_whole_slide_cannot_be(asked: Docks) -> None
     tab = asked.explain.effect
     assert not tab.area.isEnabled()
     assert "Shift" in tab.area.toolTip()
-    asked.pane.area = Region(0, 0, 2220, 900)
+    asked.pane.view_state.area = Region(0, 0, 2220, 900)
     tab.area.click()
     settle(asked)
     assert "Without the area" in tab.words.text()
-    asked.pane.area = Region(0, 0, 2220, 2967)
+    asked.pane.view_state.area = Region(0, 0, 2220, 2967)
     tab.area.click()
     settle(asked)
     assert "there is no slide to ask about" in tab.words.text()
-    asked.pane.area = Region(0, 0, 2, 2)
+    asked.pane.view_state.area = Region(0, 0, 2, 2)
     tab.area.click()
     assert "no patch lies" in tab.words.text()
 
@@ -67,7 +67,7 @@ def test_a_clicked_patch_is_left_out_alone_and_put_back(asked: Docks) -> None:
     tab.area.click()
     settle(asked)
     assert "Without patch 6, 1 patches" in tab.words.text()
-    assert asked.pane.extras["removed"][0].scores.nonzero()[:, 0].tolist() == [5]
+    assert asked.pane.prediction_state.extras["removed"][0].scores.nonzero()[:, 0].tolist() == [5]
     tab.back.click()
     assert "left out" not in asked.names()
     assert tab.words.text() == ""

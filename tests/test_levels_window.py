@@ -75,7 +75,7 @@ def test_the_overviews_frame_lies_on_the_mark(name: str, qtbot: QtBot, tmp_path:
     qtbot.addWidget(parent)
     with open_slide(write_svs(tmp_path / "slide.svs", marked.levels())) as slide:
         pane = Session().pane
-        pane.slide = slide
+        pane.slide_state.slide = slide
         overview = Overview(pane, parent)
         width, height = np.diff(np.reshape(marked.mark, (2, 2)), axis=0)[0].tolist()
         x, y = marked.middle.tolist()
@@ -84,9 +84,9 @@ def test_the_overviews_frame_lies_on_the_mark(name: str, qtbot: QtBot, tmp_path:
             [picture.pixelColor(column, row).getRgb()[:3] for column in range(picture.width())]
             for row in range(picture.height())
         ]
-        pane.view = View(x, y, width, height, None)
+        pane.view_state.view = View(x, y, width, height, None)
         frame = overview.map.frame().center()
         place = middle(np.array(shades, np.uint8)[1:-1, 1:-1]) + 1
         assert abs(frame.y() - place[1]) <= 1
         assert abs(frame.x() - place[0]) <= 1
-        pane.slide = None
+        pane.slide_state.slide = None

@@ -123,7 +123,7 @@ def test_the_window_shows_the_map_on_a_blank_grid(
     layer = next(one for one in docks.viewer.layers if one.name.startswith("attention"))
     assert np.isfinite(layer.data).sum() > 0
     docks.click(3)
-    assert docks.pane.picked == 3
+    assert docks.pane.view_state.picked == 3
     docks.slide.features.open(features)
     docks.idle()
     assert docks.pane.slide is not None

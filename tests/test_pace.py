@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from napari_wsimil.workflows import progress as module
-from napari_wsimil.workflows.progress import Pace
+from napari_wsimil.workflows.progress import RateLimiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +26,7 @@ def pass_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 
 def test_what_is_quick_is_held_to_the_rate(pass_time: Callable[[float], None]) -> None:
-    pace = Pace(0.1, 0.5)
+    pace = RateLimiter(0.1, 0.5)
     assert pace.due
     with pace:
         pass_time(0.01)
@@ -37,7 +37,7 @@ def test_what_is_quick_is_held_to_the_rate(pass_time: Callable[[float], None]) -
 
 
 def test_what_is_slow_is_held_to_its_share(pass_time: Callable[[float], None]) -> None:
-    pace = Pace(0.1, 0.05)
+    pace = RateLimiter(0.1, 0.05)
     with pace:
         pass_time(0.2)
     pass_time(3.7)
@@ -47,7 +47,7 @@ def test_what_is_slow_is_held_to_its_share(pass_time: Callable[[float], None]) -
 
 
 def test_a_longest_wait_goes_before_the_share(pass_time: Callable[[float], None]) -> None:
-    pace = Pace(0.1, 0.05, longest=2.0)
+    pace = RateLimiter(0.1, 0.05, longest=2.0)
     with pace:
         pass_time(0.5)
     pass_time(1.6)

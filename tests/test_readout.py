@@ -103,7 +103,7 @@ def over(docks: Docks, x: float, y: float) -> str:
     top = height / 2 + (y - camera.center[-2]) * camera.zoom
     for _ in range(3):  # a canvas may drop a move
         move(canvas, left, top)
-        cursor = docks.pane.cursor
+        cursor = docks.pane.view_state.cursor
         if cursor is not None and abs(cursor.x * 0.499 - x) < 3 / camera.zoom:
             break
     return bar_of(docks).text()
@@ -199,7 +199,7 @@ def test_where_no_patch_is_the_read_out_says_why(shown: Docks) -> None:
     assert shown.presenter.describe(-40.0, -40.0) == "x -40 µm, y -40 µm · outside the slide"
     assert over(shown, 2.0, 2.0).endswith("outside the tissue")
     shown.pane.show_prediction(prediction)
-    shown.pane.tissue = None
+    shown.pane.slide_state.tissue = None
     assert shown.presenter.describe(2.0, 2.0).endswith("· no patch here")
 
 
@@ -218,7 +218,7 @@ def test_maps_beside_are_read_out_too_and_first_where_the_mouse_is(shown: Docks)
     shown.viewer.reset_view()
     settle()
     values = {}
-    for title in ("attention", *shown.pane.side):
+    for title in ("attention", *shown.pane.view_state.side):
         shown.pane.show_map(title)
         words = shown.presenter.describe(*middle(shown, 7)[::-1]).split(" · ")
         values[title] = words[2].removeprefix(f"{title}: ")
@@ -232,11 +232,11 @@ def test_maps_beside_are_read_out_too_and_first_where_the_mouse_is(shown: Docks)
     assert canvas is not None
     height, width = shown.beside.model.canvas.size
     camera, (x, y) = shown.beside.model.scene.camera, middle(shown, 7)
-    for cell in (0, len(shown.pane.side) - 1):
-        left = (cell + 0.5) * width / len(shown.pane.side)
+    for cell in (0, len(shown.pane.view_state.side) - 1):
+        left = (cell + 0.5) * width / len(shown.pane.view_state.side)
         left += (x - camera.center[-1]) * camera.zoom
         move(canvas, left, height / 2 + (y - camera.center[-2]) * camera.zoom)
-        words, name = bar_of(shown).text(), shown.pane.side[cell]
+        words, name = bar_of(shown).text(), shown.pane.view_state.side[cell]
         assert f"patch 8 of 51 · {name}: {values[name]}" in words
         assert f"beside: attention: {values['attention']}" in words
 

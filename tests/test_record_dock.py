@@ -23,8 +23,9 @@ from napari_wsimil.gui.docks.record.mode import DISCARDED, UnsavedDialog
 from napari_wsimil.gui.docks.study.cohort_view import CohortView, Said
 from napari_wsimil.models.record_encoder import RecordFormat
 from napari_wsimil.study.audit_log import Act
+from napari_wsimil.study.case import Case
 from napari_wsimil.study.create_study import create_study, open_study
-from napari_wsimil.workflows.study import Case, case_of
+from napari_wsimil.workflows.study import case_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -101,7 +102,7 @@ class Ward:
 
     def land(self) -> None:
         """Wait until all on screen is of the record, and all that was done is written."""
-        self.docks.wait(lambda: not (self.dock.follower.busy or self.dock.keeper.busy))
+        self.docks.wait(lambda: not (self.dock.follower.busy or self.dock.saver.busy))
 
     def edit(self, name: str, text: str) -> None:
         """Type a text into a field, and leave it."""
@@ -149,7 +150,7 @@ def test_attention_follows_an_edit_exactly(ward: Ward) -> None:
     assert ward.pane.record["ldh"] == 900
     check_same(ward.pane.prediction, ward.said(SCHEMA.apply(RECORDS[0], {"ldh": "900"})))
     assert not torch.equal(ward.pane.prediction.probabilities, before.probabilities)
-    assert ward.pane.baseline is before
+    assert ward.pane.prediction_state.baseline is before
     assert "ms" in ward.dock.bars.latency.text()
 
 
@@ -191,12 +192,12 @@ def test_another_patient_is_not_compared_with_the_one_before(ward: Ward) -> None
     ward.land()
     ward.pane.show_case(case_of(ward.study, ward.study.manifest(), "P2"))
     ward.land()
-    assert ward.pane.baseline is None
+    assert ward.pane.prediction_state.baseline is None
     check_same(ward.pane.prediction, ward.said(RECORDS[1]))
     own = ward.pane.prediction
     ward.edit("ldh", "300")
     ward.land()
-    assert ward.pane.baseline is own
+    assert ward.pane.prediction_state.baseline is own
 
 
 def test_what_is_older_than_the_record_is_marked_until_all_has_landed(ward: Ward) -> None:
@@ -205,9 +206,9 @@ def test_what_is_older_than_the_record_is_marked_until_all_has_landed(ward: Ward
     ward.edit("age", "30")
     assert "older than the record" in told[0]
     ward.dock.follower._mark()  # the edit takes long
-    assert ward.pane.stale == BEHIND
+    assert ward.pane.prediction_state.stale == BEHIND
     ward.land()
-    assert ward.pane.stale == ""
+    assert ward.pane.prediction_state.stale == ""
     assert "older" not in ward.dock.bars.latency.text()
 
 
@@ -216,9 +217,9 @@ def test_patches_in_view_come_first_and_leave_the_others_as_they_were(ward: Ward
     before = ward.pane.prediction
     view = ward.docks.viewer
     view.scene.camera.zoom = 8 * view.scene.camera.zoom
-    ward.docks.wait(lambda: ward.pane.view.width < 1500)
+    ward.docks.wait(lambda: ward.pane.view_state.view.width < 1500)
     parts: list[Prediction] = []
-    ward.pane.events.prediction.connect(lambda shown, _: parts.append(shown))
+    ward.pane.prediction_state.events.prediction.connect(lambda shown, _: parts.append(shown))
     ward.edit("ldh", "2500")
     ward.land()
     first, whole = parts
@@ -290,7 +291,7 @@ def test_the_map_before_lies_beside_its_change(ward: Ward) -> None:
     ward.dock.change.change_button.click()
     ward.dock.change.beside_button.click()
     beside = ward.docks.session.beside
-    assert beside.prediction is ward.pane.baseline
+    assert beside.prediction is ward.pane.prediction_state.baseline
     assert beside.prediction.explanations[beside.display.map_index].name == "explanatory"
 
 
@@ -417,7 +418,10 @@ def test_the_change_is_a_map_of_its_own_on_a_fixed_scale(ward: Ward) -> None:
     ward.land()
     assert layer.name == "explanatory, moved"
     assert layer.contrast_limits == [-10, 10]
-    before, after = ward.pane.baseline.explanations[1], ward.pane.prediction.explanations[1]
+    before, after = (
+        ward.pane.prediction_state.baseline.explanations[1],
+        ward.pane.prediction.explanations[1],
+    )
     p, q = (one.scores / one.scores.sum() for one in (before, after))
     shown = ward.pane.shown.explanations[ward.pane.display.map_index].scores
     torch.testing.assert_close(shown, (q - p) * len(p), atol=1e-4, rtol=0)
@@ -434,7 +438,7 @@ def test_the_baseline_is_what_is_pinned(ward: Ward) -> None:
     pinned = ward.pane.prediction
     ward.edit("ldh", "2000")
     ward.land()
-    assert ward.pane.baseline is pinned
+    assert ward.pane.prediction_state.baseline is pinned
     was, now = (one.probabilities[0].item() for one in (pinned, ward.pane.prediction))
     assert ward.dock.bars.bars[0].text() == f"{was:.1%} → {now:.1%}"
 
@@ -465,7 +469,7 @@ def test_a_sweep_ranks_fields_and_its_values_can_be_tried_on(ward: Ward) -> None
     )
     sweep.show_values()
     ward.docks.wait(lambda: not sweep.job.busy)
-    assert len(ward.pane.side) == len(effect.values)
+    assert len(ward.pane.view_state.side) == len(effect.values)
 
 
 def test_a_scenario_is_saved_and_tried_on_another_patient(ward: Ward, tmp_path: Path) -> None:
@@ -605,7 +609,12 @@ def test_of_a_patient_whose_file_cannot_be_read_only_the_record_is_shown(
     docks.idle()
     assert ward.pane.case.patient == "P2"
     assert ward.pane.record == RECORDS[1]
-    nothing = (ward.pane.slide, ward.pane.bag, ward.pane.prediction, ward.pane.baseline)
+    nothing = (
+        ward.pane.slide,
+        ward.pane.bag,
+        ward.pane.prediction,
+        ward.pane.prediction_state.baseline,
+    )
     assert nothing == (None,) * 4
     assert (docks.session.beside.slide, docks.session.beside.prediction) == (None, None)
     assert not docks.beside.model.layers
@@ -693,7 +702,7 @@ def test_who_discards_a_correction_goes_on_to_the_other_patient(
     assert ward.pane.case.patient == "P2"
     assert ward.pane.record == RECORDS[1]
     assert ward.study.records.read("P1").record == RECORDS[0]
-    assert not ward.pane.holds
+    assert not ward.pane.record_state.holds
 
 
 def test_who_saves_a_correction_says_why_and_goes_on(

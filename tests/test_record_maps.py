@@ -26,7 +26,7 @@ def record() -> Record:
 def ask(docks: Docks, slide: Path, features: Path, method: str, record: Record | None) -> None:
     docks.ask(slide, features, MODELS / f"{method}.safetensors")
     if record is not None:
-        docks.pane.record = record
+        docks.pane.record_state.record = record
         docks.explain.run()
         docks.idle()
 
@@ -64,7 +64,7 @@ def test_another_record_gives_other_maps_and_none_is_warned_of(
     prediction = docks.pane.prediction
     assert prediction is not None
     without = prediction.explanations[0].scores
-    docks.pane.record = record
+    docks.pane.record_state.record = record
     docks.explain.run()
     docks.idle()
     assert "all of it is missing" not in docks.explain.warnings.text()

@@ -24,8 +24,8 @@ def test_a_click_before_anything_was_asked_does_nothing(docks: Docks, small_slid
     docks.slide.open(small_slide)
     docks.idle()
     docks.presenter.picking.pick(500.0, 500.0)
-    assert docks.pane.picked is None
-    assert docks.pane.area is None
+    assert docks.pane.view_state.picked is None
+    assert docks.pane.view_state.area is None
     assert docks.presenter.describe(50.0, 50.0) == "x 50 µm, y 50 µm"
 
 
@@ -52,7 +52,7 @@ def test_features_without_places_give_an_answer_and_no_map(asked: Docks, feature
     assert asked.pane.prediction is not None
     assert "attention" not in asked.names()
     asked.presenter.picking.pick(500.0, 500.0)
-    assert asked.pane.picked is None
+    assert asked.pane.view_state.picked is None
     asked.explain.effect.top.click()
     asked.idle()
     assert "Without the first" in asked.explain.effect.words.text()
@@ -116,7 +116,7 @@ def test_an_answer_that_comes_late_is_not_shown_on_another_prediction(
     docks.click(5)
     docks.pane.show_bag(docks.pane.bag)
     docks.wait(lambda: not docks.explain.ask.asking.busy)
-    assert docks.pane.extras == {}
+    assert docks.pane.prediction_state.extras == {}
     assert docks.pane.prediction is None
 
 

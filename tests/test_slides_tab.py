@@ -12,10 +12,10 @@ from napari_wsimil.cohort.manifest import Patient, SlideRow
 from napari_wsimil.explain.predict import predict_patient
 from napari_wsimil.features.store import load_bag
 from napari_wsimil.slides.placeholder import is_blank
+from napari_wsimil.study.case import Case
 from napari_wsimil.study.create_study import create_study
 from napari_wsimil.study.open_study import Unit
 from napari_wsimil.training.checkpoint import load_checkpoint
-from napari_wsimil.workflows.study import Case
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

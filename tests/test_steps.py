@@ -70,7 +70,7 @@ def test_scrubbing_shows_the_maps_the_path_and_the_frame_of_that_look(looked: Do
     assert pane.prediction is not None
     assert isinstance(pane.model.model, SequentialModel)
     expected = pane.model.model.outcome(pane.prediction.bag, path.looks[:4])
-    shown = {one.name: one for one in pane.extras["step"]}
+    shown = {one.name: one for one in pane.prediction_state.extras["step"]}
     torch.testing.assert_close(shown["attention so far"].scores, expected.explanations[0].scores)
     assert float(shown["policy of the next look"].scores.sum()) == pytest.approx(1, abs=1e-5)
     next_look = int(path.order[4])
@@ -92,9 +92,9 @@ def test_the_map_that_is_looked_at_stays_from_step_to_step(looked: Docks) -> Non
     assert "policy of the next look" in looked.names()
     looked.explain.steps.player.back.click()
     looked.wait(lambda: not looked.explain.steps.replaying.busy)
-    assert looked.pane.looks == 4
+    assert looked.pane.view_state.looks == 4
     looked.explain.steps.player.forth.click()
-    assert looked.pane.looks == 5
+    assert looked.pane.view_state.looks == 5
     go(looked, 0)
     assert "path of looks" not in looked.names()
     assert "Before the first look" in looked.explain.steps.words.text()
@@ -169,7 +169,7 @@ def test_a_run_that_is_stopped_leaves_what_was_seen_and_says_so(
     assert 0 < seen < whole
     assert f"so far: {seen} of {whole} looks" in docks.explain.warnings.text()
     go(docks, 0)
-    assert docks.pane.looks == 0
+    assert docks.pane.view_state.looks == 0
 
 
 def test_maps_of_a_step_do_not_depend_on_the_way_to_it(looked: Docks) -> None:

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from napari import Viewer
     from pytestqt.qtbot import QtBot
 
+    from napari_wsimil.gui.pane import Pane
     from napari_wsimil.gui.plugin import SlideDock, TrainDock
-    from napari_wsimil.gui.session import Pane
 
 MANY = 100000  # epochs, more than a test waits for
 
@@ -444,19 +444,19 @@ def test_survival_asks_for_a_unit_and_has_risks_in_place_of_classes(
 def test_what_is_asked_for_too_often_is_done_after_the_last_time(qtbot: QtBot) -> None:
     from qtpy.QtCore import QObject
 
-    from napari_wsimil.gui.widgets.background import Paced
-    from napari_wsimil.workflows.progress import Pace
+    from napari_wsimil.gui.widgets.background import Throttle
+    from napari_wsimil.workflows.progress import RateLimiter
 
     asked, done = [0], []
     owner = QObject()
-    paced = Paced(owner, lambda: done.append(asked[0]), Pace(0.1, 1.0))
+    throttle = Throttle(owner, lambda: done.append(asked[0]), RateLimiter(0.1, 1.0))
     for asked[0] in range(100):
-        paced.ask()
+        throttle.request()
     assert done == [0]
     qtbot.waitUntil(lambda: len(done) == 2, timeout=1000)
     assert done == [0, 99]
-    paced.ask()
-    paced.forget()
+    throttle.request()
+    throttle.cancel()
     qtbot.wait(200)
     assert len(done) == 2
 

@@ -65,7 +65,7 @@ def test_a_click_on_a_patch_tells_its_picture_values_and_rank(asked: Docks) -> N
 def test_a_click_outside_of_the_patches_says_so_and_picks_nothing(asked: Docks) -> None:
     asked.click(7)
     asked.presenter.picking.pick(1.0, 1.0)
-    assert asked.pane.picked is None
+    assert asked.pane.view_state.picked is None
     assert asked.presenter.describe(1.0, 1.0) == "x 1 µm, y 1 µm · outside the tissue"
     assert "Click a patch" in asked.explain.patches.card.words.text()
 
@@ -80,7 +80,7 @@ def test_the_mouse_picks_on_a_click_and_draws_an_area_with_shift(asked: Docks) -
     next(press)
     event.type = "mouse_release"
     assert next(press, "end") == "end"
-    assert asked.pane.picked == asked.presenter.lookup().at(300 / 0.499, 200 / 0.499)
+    assert asked.pane.view_state.picked == asked.presenter.lookup().at(300 / 0.499, 200 / 0.499)
     event.modifiers, event.type = ("Shift",), "mouse_press"
     press = asked.presenter.picking._press(None, event)
     next(press)
@@ -90,7 +90,7 @@ def test_the_mouse_picks_on_a_click_and_draws_an_area_with_shift(asked: Docks) -
     event.type = "mouse_release"
     assert next(press, "end") == "end"
     assert asked.viewer.scene.camera.mouse_pan
-    assert asked.pane.area == Region(601, 200, 200, 201)
+    assert asked.pane.view_state.area == Region(601, 200, 200, 201)
     assert "picked" in asked.names()
 
 
@@ -107,7 +107,7 @@ def test_the_mouse_is_left_to_a_layer_that_is_being_drawn_on(asked: Docks) -> No
 
 def test_a_preset_shows_that_many_microns_per_pixel_and_the_view_tells_it(asked: Docks) -> None:
     asked.presenter.camera.magnify(20.0)
-    view = asked.pane.view
+    view = asked.pane.view_state.view
     assert view is not None
     assert view.um == pytest.approx(0.5)
     assert view.magnification == pytest.approx(20.0)
@@ -128,7 +128,7 @@ def test_the_overview_frames_the_view_and_a_click_moves_it(asked: Docks) -> None
     assert overview.y() + overview.height() <= 500
     asked.presenter.camera.magnify(20.0)
     frame = overview.map.frame()
-    view, slide = asked.pane.view, asked.pane.slide
+    view, slide = asked.pane.view_state.view, asked.pane.slide
     assert frame is not None
     assert view is not None
     assert slide is not None
@@ -402,12 +402,13 @@ def test_the_rank_of_an_order_is_when_a_patch_was_looked_at(slide: Slide) -> Non
     order = Explanation("order", ExplanationKind.ORDER, torch.tensor([2.0, 1, np.nan, 3, np.nan]))
     object.__setattr__(found, "explanations", (order, *found.explanations))
     session = Session()
-    session.pane.slide, session.pane.prediction = slide, found
+    session.pane.slide_state.slide = slide
+    session.pane.prediction_state.prediction = found
     places = [Cursor(float(x) + 1, float(y) + 1) for x, y in COORDS]
     readout = Readout(session)
     assert readout.describe(places[1]).endswith("order: 1 step · rank 1")
     assert readout.describe(places[3]).endswith("order: 3 step · rank 3")
-    session.pane.display = Display(map_index=1)
+    session.pane.view_state.display = Display(map_index=1)
     assert readout.describe(places[2]).endswith("not looked at")
 
 

@@ -82,7 +82,7 @@ def test_another_map_is_there_at_once_where_napari_slices_in_threads(
     assert prediction.bag.grid is not None
     x, y = (prediction.bag.grid.coords[5] + 112) * 0.499
     for number in (len(prediction.explanations) - 1, 1):
-        asked.pane.display = asked.pane.display.of(number)
+        asked.pane.view_state.display = asked.pane.display.of(number)
         expected = scaled(prediction, number).values[5]
         assert layer.get_value((y, x), world=True) == pytest.approx(float(expected))
 
@@ -361,7 +361,9 @@ def test_the_map_grows_while_features_are_made(
     docks.explain.open_model(checkpoint)
     docks.idle()
     seen: list[int] = []
-    docks.pane.events.prediction.connect(lambda found: found and seen.append(len(found.bag)))
+    docks.pane.prediction_state.events.prediction.connect(
+        lambda found: found and seen.append(len(found.bag))
+    )
     docks.explain.run()
     docks.idle()
     assert docks.pane.grid is not None

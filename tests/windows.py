@@ -71,7 +71,7 @@ class Docks:
 
     def idle(self) -> None:
         explain = self.explain
-        rows = (self.slide.job, *explain.jobs, explain.keeper, explain.review)
+        rows = (self.slide.job, *explain.jobs, explain.saver, explain.review)
         self.wait(lambda: not (self.presenter.settling or any(row.busy for row in rows)))
 
     def ask(self, slide: Path, features: Path, checkpoint: Path) -> None:

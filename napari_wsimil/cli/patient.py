@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from napari_wsimil.cohort.manifest import Patient
     from napari_wsimil.explain.predict import PatientPrediction
     from napari_wsimil.models.card import Card
-    from napari_wsimil.workflows.pipeline import LoadedModel
+    from napari_wsimil.models.loaded import LoadedModel
 
 
 def patient_facts(

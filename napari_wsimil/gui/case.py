@@ -1,21 +1,63 @@
-"""Case of a pane: the patient, and the record that is tried on; knows no Qt."""
+"""RecordState: patient of a pane and the record in the form; knows no Qt."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import operator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+from psygnal import SignalGroupDescriptor
 
 from napari_wsimil.clinical.errors import RecordError
-from napari_wsimil.workflows.study import Case
+from napari_wsimil.study.case import Case
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from napari_wsimil.clinical.field import Value
-    from napari_wsimil.gui.session import Pane, Session
+    from napari_wsimil.clinical.schema import Record
     from napari_wsimil.models.card import Card
-    from napari_wsimil.study.create_study import Study
+
+
+@dataclass(eq=False)
+class RecordState:
+    """Patient of a pane and the clinical record in the form.
+
+    Attributes
+    ----------
+    case
+        Patient with the record of the study.
+    record
+        Record that the model reads: that of the patient, or a what-if edit of it.
+    holds
+        Asked before slide or patient are replaced; each may refuse because of unsaved input.
+    """
+
+    events: ClassVar[SignalGroupDescriptor] = SignalGroupDescriptor(
+        equality_operators=dict.fromkeys(("case", "record"), operator.is_)
+    )
+
+    case: Case | None = None
+    record: Record | None = None
+    holds: list[Callable[[], bool]] = field(default_factory=list, repr=False)
+
+    @property
+    def edits(self) -> dict[str, tuple[Value, Value]]:
+        """Return old and new value of each field that was edited."""
+        if self.case is None or self.record is None:
+            return {}
+        return self.case.record.changes(self.record)
+
+    def editable(self, card: Card | None) -> Case | None:
+        """Return the case; without a patient an empty one for a model that reads records."""
+        if self.case is not None or card is None or card.record is None:
+            return self.case
+        schema = card.record.clinical
+        return Case("", schema, self.record or schema.parse({}))
 
 
 def mismatch(case: Case, card: Card) -> str:
-    """Return why a model cannot follow a case's record, empty if it can.
+    """Return why a model cannot read the record of a case, empty if it can.
 
     It reads none, or one of another schema, whose fields are named.
     """
@@ -26,42 +68,3 @@ def mismatch(case: Case, card: Card) -> str:
     except RecordError as error:
         return str(error)
     return ""
-
-
-def show_alone(session: Session, case: Case | None) -> None:
-    """Show a patient without a slide in the panes of a session; the slide before is closed."""
-    pane, before = session.pane, session.pane.slide
-    session.beside.show_slide(None)
-    pane.show_slide(None)
-    pane.show_case(case)
-    if before is not None:
-        before.close()
-
-
-def newer(case: Case | None, other: Case | None) -> Case | None:
-    """Return a case, or another of the same patient whose record was changed later."""
-    if case is None or other is None or case.patient != other.patient:
-        return case
-    return other if other.version > case.version else case
-
-
-def case_in(pane: Pane) -> Case | None:
-    """Return a pane's case; without one the record of nobody, if its model reads records."""
-    if pane.case is not None or pane.model is None or pane.model.card.record is None:
-        return pane.case
-    schema = pane.model.card.record.clinical
-    return Case("", schema, pane.record or schema.parse({}))
-
-
-def edits(pane: Pane) -> dict[str, tuple[Value, Value]]:
-    """Return old and new value of the fields that a pane's record has not as its patient."""
-    if pane.case is None or pane.record is None:
-        return {}
-    return pane.case.record.changes(pane.record)
-
-
-def why_not_correct(case: Case, study: Study | None) -> str:
-    """Return why the record of a case cannot be corrected in a study, empty if it can."""
-    if study is None or not case.patient:
-        return "Only the record of a patient of an open study can be corrected"
-    return study.read_only

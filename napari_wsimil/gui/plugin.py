@@ -18,6 +18,7 @@ from napari_wsimil.gui.session import Session
 from napari_wsimil.gui.viewer.guards import guard_conversions, guard_figures
 from napari_wsimil.gui.viewer.overview import Overview
 from napari_wsimil.gui.viewer.presenter import Presenter
+from napari_wsimil.gui.widgets.background import TaskQueue
 from napari_wsimil.gui.widgets.readout import ReadoutBar, show_readout
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from napari import Viewer
 
     from napari_wsimil.cohort.manifest import SlideRow
-    from napari_wsimil.workflows.study import Case
+    from napari_wsimil.study.case import Case
 
 
 def presenter_of(viewer: Viewer) -> Presenter:
@@ -43,14 +44,15 @@ class _Desk:
     """What the docks of one viewer share."""
 
     def __init__(self, viewer: Viewer) -> None:
-        self.session = Session()
+        self.session = Session(writes=TaskQueue())
         self.presenter = Presenter(viewer, self.session)
         self.has_beside = False
         self._viewer = viewer
         self._overview: Overview | None = None
         self.readout: ReadoutBar | None = None
-        self.session.pane.events.side.connect(self._offer_beside)
-        self.session.beside.events.prediction.connect(self._offer_beside)
+        self.session.pane.view_state.events.side.connect(self._offer_beside)
+        compared = self.session.beside.prediction_state.events.prediction
+        compared.connect(self._offer_beside)
         hide_names()
         guard_figures(viewer)
         guard_conversions(viewer)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from napari_wsimil.study.case import Case
 from napari_wsimil.study.create_study import is_study
 from napari_wsimil.training.checkpoint import load_checkpoint
 from napari_wsimil.training.dataset import read_cohort
 from napari_wsimil.workflows.slides import record_for
-from napari_wsimil.workflows.study import Case
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

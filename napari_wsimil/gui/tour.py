@@ -14,8 +14,8 @@ from napari_wsimil.clinical.schema import read_schema
 from napari_wsimil.gui.tour_stops import STOPS, Stop
 from napari_wsimil.gui.window import open_window, save_screenshot, settle
 from napari_wsimil.progress import Progress
+from napari_wsimil.study.case import Case
 from napari_wsimil.training.dataset import read_cohort
-from napari_wsimil.workflows.study import Case
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -131,9 +131,14 @@ def _clear(window: Window) -> None:
     """Put back what the stop before has changed."""
     pane, dock = window.presenter.pane, window.explain_dock
     dock.come_forward()
-    for source in tuple(pane.extras):
+    for source in tuple(pane.prediction_state.extras):
         pane.show_extra(source, ())
-    pane.side, pane.area, pane.picked, pane.looks = (), None, None, None
+    pane.view_state.side, pane.view_state.area, pane.view_state.picked, pane.view_state.looks = (
+        (),
+        None,
+        None,
+        None,
+    )
     window.session.beside.show_model(None)
     dock.map.smooth.setChecked(False)
     dock.steps.fine.setChecked(False)

@@ -78,7 +78,7 @@ def values(window: Window) -> None:
 
 def close(window: Window) -> None:
     click(window)
-    window.presenter.pane.focus = window.presenter.pane.picked
+    window.presenter.pane.view_state.focus = window.presenter.pane.view_state.picked
     window.presenter.camera.magnify(20.0)
 
 
@@ -114,7 +114,7 @@ def sub_patches(window: Window) -> None:
     steps(window)
     settle(window)
     window.explain_dock.steps.fine.setChecked(True)
-    window.presenter.pane.focus = window.explain_dock.steps.last
+    window.presenter.pane.view_state.focus = window.explain_dock.steps.last
     window.presenter.camera.magnify(12.0)
 
 

@@ -1,12 +1,52 @@
-"""View: what a canvas shows of a slide, and at what magnification; knows no Qt and no viewer."""
+"""ViewState: camera, display settings and selection of a pane; knows no Qt and no viewer."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+import operator
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+from psygnal import SignalGroupDescriptor
 
 from napari_wsimil.explain.color_scale import Stretch
 from napari_wsimil.slides.geometry import Region
+
+
+@dataclass(frozen=True)
+class Display:
+    """How a prediction is shown.
+
+    Attributes
+    ----------
+    map_index
+        Which of the maps of `Pane.shown`.
+    stretch
+        How its numbers are stretched.
+    opacity
+        0–1.
+    threshold
+        0–1: the share of the color scale below which a patch is left clear.
+    smooth
+        Whether colors run from patch to patch, which is for the eye alone and said so.
+    outlined
+        Whether choices of patches or regions are drawn as outlines.
+    visible
+        False while the map is hidden.
+    """
+
+    map_index: int = 0
+    stretch: Stretch = Stretch.NATURAL
+    opacity: float = 0.6
+    threshold: float = 0.0
+    smooth: bool = False
+    outlined: bool = True
+    visible: bool = True
+
+    def of(self, map_index: int) -> Display:
+        """Return the same display of another map."""
+        return replace(self, map_index=map_index)
+
 
 #: µm per screen pixel at a magnification of 1×: 10× is 1 µm, 40× is 0.25 µm.
 UM_AT_ONE = 10.0
@@ -66,36 +106,44 @@ class View:
         return Region(*corner, math.ceil(self.width), math.ceil(self.height))
 
 
-@dataclass(frozen=True)
-class Display:
-    """How a prediction is shown.
+@dataclass(eq=False)
+class ViewState:
+    """Display settings of a pane, its camera, and the selection of the user.
 
     Attributes
     ----------
-    map_index
-        Which of the maps of `Pane.shown`.
-    stretch
-        How its numbers are stretched.
-    opacity
-        0–1.
-    threshold
-        0–1: the share of the color scale below which a patch is left clear.
-    smooth
-        Whether colors run from patch to patch, which is for the eye alone and said so.
-    outlined
-        Whether choices of patches or regions are drawn as outlines.
-    visible
-        False while the map is hidden.
+    display
+        Map on screen and its colors.
+    area
+        Patch or drawn area of the last query, in level-0 pixels.
+    picked, focus
+        Patch that was clicked, and patch to center.
+    view, wanted
+        Visible part of the slide, set by the viewer; part to show, set by widgets.
+    cursor
+        Position of the mouse; None if it is on no canvas.
+    looks
+        Number of steps of a trajectory to show; None for all.
+    side
+        Names of the maps in the Compare dock.
+    finely
+        Whether attention inside the patches of a trajectory is shown.
+    follows
+        Whether the camera follows the last step of a trajectory.
     """
 
-    map_index: int = 0
-    stretch: Stretch = Stretch.NATURAL
-    opacity: float = 0.6
-    threshold: float = 0.0
-    smooth: bool = False
-    outlined: bool = True
-    visible: bool = True
+    events: ClassVar[SignalGroupDescriptor] = SignalGroupDescriptor(
+        equality_operators=dict.fromkeys(("display", "area", "focus", "wanted"), operator.is_)
+    )
 
-    def of(self, map_index: int) -> Display:
-        """Return the same display of another map."""
-        return replace(self, map_index=map_index)
+    display: Display = field(default_factory=Display)
+    area: Region | None = None
+    picked: int | None = None
+    focus: int | None = None
+    view: View | None = None
+    wanted: View | None = None
+    cursor: Cursor | None = None
+    looks: int | None = None
+    side: tuple[str, ...] = ()
+    finely: bool = False
+    follows: bool = False

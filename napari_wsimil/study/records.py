@@ -75,7 +75,8 @@ class Records:
         changes: Mapping[str, Value],
         why: str,
         *,
-        version: int,
+        version: int | None = None,
+        seen: Mapping[str, Value] | None = None,
         model: str = "",
         features: str = "",
         effect: Effect | None = None,
@@ -91,7 +92,9 @@ class Records:
         why
             The reason; must not be empty.
         version
-            Of the record that the person saw.
+            Version of the record on screen; None if only the values of `seen` matter.
+        seen
+            Values on screen; each must still be the record's.
         model, features, effect
             Of the model in view, if there was one; see `Entry`.
 
@@ -108,7 +111,9 @@ class Records:
             raise RecordError(f"say why the record of {patient} is to be changed")
         with self._database.writing() as session:
             schema, row = self._schema(session), _stored(session, patient)
-            _check_version(session, patient, row, version)
+            if version is not None:
+                _check_version(session, patient, row, version)
+            _check_seen(patient, held(schema, row).record, seen or {})
             texts = exact_texts(schema, changes)
             entry = drafted(
                 self._ledger.who,
@@ -160,6 +165,14 @@ class Records:
             why = f"{act.value}: {stack[-1][0].why}"
             entry = drafted(self._ledger.who, act, patient=patient, why=why)
             return write(session, schema, row, texts, entry)
+
+
+def _check_seen(patient: str, record: Record, seen: Mapping[str, Value]) -> None:
+    for field, value in seen.items():
+        if record[field] != value:
+            raise RecordError(
+                f"{field} of {patient} was changed by somebody else: this is how it is now"
+            )
 
 
 def held(schema: ClinicalSchema, row: StoredRecord) -> Held:

@@ -26,7 +26,7 @@ from napari_wsimil.slides.geometry import SlideError
 from napari_wsimil.slides.placeholder import is_blank
 from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.workflows.pipeline import PatchSettings, grid_job, model_job, tissue_job
-from napari_wsimil.workflows.progress import Pace, convert
+from napari_wsimil.workflows.progress import RateLimiter, convert
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,11 +39,11 @@ if TYPE_CHECKING:
     from napari_wsimil.features.encoders.base import PatchEncoder
     from napari_wsimil.features.extraction import Estimate
     from napari_wsimil.models.card import Card
+    from napari_wsimil.models.loaded import LoadedModel
     from napari_wsimil.progress import Work
     from napari_wsimil.slides.patch_grid import PatchGrid
     from napari_wsimil.slides.slide import Slide
     from napari_wsimil.slides.tissue import Tissue
-    from napari_wsimil.workflows.pipeline import LoadedModel
 
 #: Seconds between two partial maps.
 MAP_INTERVAL = 0.1
@@ -159,7 +159,7 @@ def _encoded(
     if model is not None and not _accepts(model, encoder.card.identity):
         model = None
     features = np.full((len(grid), encoder.card.dim), np.nan, np.float32)
-    pace = Pace(MAP_INTERVAL, MAP_SHARE)
+    pace = RateLimiter(MAP_INTERVAL, MAP_SHARE)
 
     def show(batch: Progress) -> PartialMap:
         partial = None
@@ -232,7 +232,7 @@ def _with_finer(
 
 def _explored(model: LoadedModel, bag: Bag) -> Work[Prediction]:
     """Return the prediction of a model that explores, its trajectory growing as it goes."""
-    pace = Pace(MAP_INTERVAL, MAP_SHARE)
+    pace = RateLimiter(MAP_INTERVAL, MAP_SHARE)
 
     def show(step: Progress) -> PartialMap:
         partial, episode = None, step if isinstance(step, EpisodeProgress) else None

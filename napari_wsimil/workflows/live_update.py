@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-
 from napari_wsimil.explain.counterfactual import Revisable, prepare_revisions
 from napari_wsimil.explain.map_shift import (
     ABSOLUTE,
@@ -17,7 +14,6 @@ from napari_wsimil.explain.map_shift import (
     movement,
     share_difference,
 )
-from napari_wsimil.models.base import ExplanationKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -27,16 +23,12 @@ if TYPE_CHECKING:
     from napari_wsimil.clinical.schema import Record
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.features.bag import Bag
-    from napari_wsimil.gui.session import Pane
     from napari_wsimil.models.base import Explanation
+    from napari_wsimil.models.loaded import LoadedModel
     from napari_wsimil.progress import Progress
-    from napari_wsimil.workflows.pipeline import LoadedModel
 
 #: The source of the maps, among those beside the model's own, that tell what an edit changed.
 SOURCE = "change"
-#: Share of a slide's patches up to which those in view are made first; beyond it that only
-#: delays the others.
-_WORTH = 0.6
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,15 +80,6 @@ class Revised:
     movement: Movement | None = None
 
 
-def question(pane: Pane, compared: str) -> Question | None:
-    """Return what the pane's record asks; None if no model here reads records."""
-    model, seen, record = pane.model, pane.prediction, pane.record
-    if model is None or seen is None or record is None or model.card.record is None:
-        return None
-    first = _in_view(pane, seen)
-    return Question(model, seen.bag, record, seen, pane.baseline, compared, first)
-
-
 def answers(
     asked: Question,
     ready: Revisable | None,
@@ -127,20 +110,6 @@ def answers(
         if not whole:
             drawn()
     return ready
-
-
-def _in_view(pane: Pane, seen: Prediction) -> Tensor:
-    """Return the patches in view, none where the shown map must be made as a whole."""
-    grid, view, shown = seen.bag.grid, pane.view, pane.shown
-    if grid is None or view is None or shown is None:
-        return torch.empty(0, dtype=torch.long)
-    one = shown.explanations[min(pane.display.map_index, len(shown.explanations) - 1)]
-    corner = np.array([view.x - view.width / 2, view.y - view.height / 2])
-    end = corner + np.array([view.width, view.height])
-    inside = ((grid.coords + grid.patch_size > corner) & (grid.coords < end)).all(axis=1)
-    if one.kind is not ExplanationKind.SIGMOID or inside.mean() > _WORTH:
-        return torch.empty(0, dtype=torch.long)
-    return torch.from_numpy(np.flatnonzero(inside))
 
 
 def _compared(asked: Question, found: Prediction) -> Revised:

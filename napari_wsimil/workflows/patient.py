@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from napari_wsimil.explain.predict import PatientPrediction
     from napari_wsimil.features.bag import Bag
     from napari_wsimil.models.card import Card
+    from napari_wsimil.models.loaded import LoadedModel
     from napari_wsimil.progress import Work
     from napari_wsimil.slides.slide import Slide
     from napari_wsimil.workflows.load_features import Laid
-    from napari_wsimil.workflows.pipeline import LoadedModel
 
 #: The files of a slide, and what to do about one that cannot be read.
 _IMAGE = ("image", "Put a whole copy of the file where the study says, and open the case again.")

@@ -22,6 +22,7 @@ from napari_wsimil.features.importers.open import bag_as, is_features, read_stat
 from napari_wsimil.features.store import is_finished, load_bag
 from napari_wsimil.features.subpatches import owning_finer
 from napari_wsimil.models.base import Need
+from napari_wsimil.models.loaded import LoadedModel
 from napari_wsimil.progress import Progress
 from napari_wsimil.slides.patch_grid import make_grid
 from napari_wsimil.slides.slide import Slide, open_slide
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from napari_wsimil.features.bag import Bag
     from napari_wsimil.features.encoders.base import PatchEncoder
     from napari_wsimil.features.extraction import Estimate
-    from napari_wsimil.models.base import MILModel
     from napari_wsimil.models.card import Card
     from napari_wsimil.progress import Work
     from napari_wsimil.slides.patch_grid import PatchGrid
@@ -44,15 +44,6 @@ if TYPE_CHECKING:
 
 #: Largest relative difference between µm per pixel of patches and of an encoder's training.
 _MPP_TOLERANCE = 0.1
-
-
-@dataclass(frozen=True, eq=False)
-class LoadedModel:
-    """A model and the card it came with."""
-
-    model: MILModel
-    card: Card
-    name: str
 
 
 @dataclass(frozen=True)

@@ -51,17 +51,17 @@ def sentence(error: Exception) -> str:
     return str(error)
 
 
-class Pace:
-    """Keeps what is repeated to a share of the time; a context manager around each turn.
+class RateLimiter:
+    """Limits repeated work to a share of the time; a context manager around each turn.
 
     Parameters
     ----------
     interval
-        Shortest time from one turn's start to the next one's, in seconds.
+        Shortest time from the start of one turn to the start of the next, in seconds.
     share
-        Largest share of the time that turns should take together, 0–1.
+        Largest share of the time that all turns may take, 0 to 1.
     longest
-        Longest time between two turns, in seconds, whatever they take.
+        Longest time between two turns, in seconds, however long they take.
     """
 
     def __init__(self, interval: float, share: float, longest: float = math.inf) -> None:

@@ -18,7 +18,7 @@ from napari_wsimil.study.audit_log import Act, Effect
 from napari_wsimil.study.create_study import StudyError, is_study, open_study
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from napari_wsimil.clinical.field import Field
     from napari_wsimil.clinical.scenario import Scenario
@@ -30,55 +30,118 @@ if TYPE_CHECKING:
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.explain.sensitivity import FieldEffect
     from napari_wsimil.models.base import Explanation
+    from napari_wsimil.models.loaded import LoadedModel
     from napari_wsimil.progress import Work
+    from napari_wsimil.study.case import Case
     from napari_wsimil.study.create_study import Study
     from napari_wsimil.study.records import Held
-    from napari_wsimil.workflows.pipeline import LoadedModel
-    from napari_wsimil.workflows.study import Case
+
+
+@dataclass(frozen=True, eq=False)
+class RecordEdit:
+    """An edit of a patient's record with the predictions before and after it.
+
+    Attributes
+    ----------
+    case
+        Patient and the record that was displayed.
+    old, new
+        Record before and after the edit.
+    before, after
+        Predictions of the model in view; None without a model.
+    why
+        Reason of a correction; "undo", "redo" or the name of a scenario for a what-if edit.
+    """
+
+    case: Case
+    old: Record
+    new: Record
+    before: Prediction | None = None
+    after: Prediction | None = None
+    why: str = ""
 
 
 @dataclass(frozen=True)
 class WhatIfEdit:
-    """A change of a patient's record that a model was asked about.
+    """A what-if edit as the audit log has it.
 
     Attributes
     ----------
     patient
-        Whose record.
+        Patient whose record was edited.
     changes
         Old and new text by field.
     record, features
-        SHA-256 of the record that was tried on, and of the features of the slides.
+        SHA-256 of the edited record, and of the features of the slides; empty without a model.
     effect
-        What the change did to the model.
+        Effect of the edit on the prediction; None without a model.
     """
 
     patient: str
     changes: Mapping[str, tuple[str, str]]
     record: str
-    features: str
-    effect: Effect
+    features: str = ""
+    effect: Effect | None = None
 
 
-def tried_of(schema: ClinicalSchema, patient: str, found: WhatIf) -> WhatIfEdit:
-    """Return what was tried on the record of a patient with one slide."""
+def text_changes(schema: ClinicalSchema, old: Record, new: Record) -> dict[str, tuple[str, str]]:
+    """Return old and new text of each field that differs between two records."""
+    fields = schema.by_name
+    return {
+        name: (fields[name].format(before), fields[name].format(after))
+        for name, (before, after) in old.changes(new).items()
+    }
+
+
+def log_what_if(study: Study, edit: RecordEdit) -> None:
+    """Write a what-if edit into the audit log, with its effect on the model in view."""
+    view = _in_view(edit)
+    logged = WhatIfEdit(
+        edit.case.patient,
+        text_changes(edit.case.schema, edit.old, edit.new),
+        edit.new.digest(),
+        view.get("features", ""),
+        view.get("effect"),
+    )
+    log_edits(study, [logged], edit.why, view.get("model", ""))
+
+
+def log_edits(study: Study, edits: Iterable[WhatIfEdit], why: str, model: str) -> None:
+    """Write what-if edits of one model into the audit log; without a change there is no entry."""
+    for edit in edits:
+        if edit.changes:
+            study.ledger.note(Act.WHAT_IF, why=why, model=model, **vars(edit))
+
+
+def whatif_edit(schema: ClinicalSchema, patient: str, found: WhatIf) -> WhatIfEdit:
+    """Return the what-if edit of the record of a patient with one slide."""
     before, after = found.before, found.after
     assert before.record is not None  # both were asked with a record
     assert after.record is not None
-    effect = effect_of(found.probability, [main_movement(before, after)])
-    pair = before.record, after.record
-    return _tried(schema, patient, pair, features_digest([after.bag]), effect)
+    return WhatIfEdit(
+        patient,
+        text_changes(schema, before.record, after.record),
+        after.record.digest(),
+        features_digest([after.bag]),
+        effect_of(found.probability, [main_movement(before, after)]),
+    )
 
 
-def tried_row(
+def whatif_row(
     schema: ClinicalSchema, scenario: Scenario, patient: Patient, row: Row
 ) -> WhatIfEdit | None:
-    """Return what a scenario tried on a patient's record, None where the model did not answer."""
+    """Return the what-if edit of a scenario, None where the model failed."""
     if row.failed or patient.record is None:
         return None
     change = {outcome: row.after[outcome] - before for outcome, before in row.before.items()}
-    pair = patient.record, scenario.apply(schema, patient.record)
-    return _tried(schema, patient.name, pair, row.features, effect_of(change, row.movements))
+    new = scenario.apply(schema, patient.record)
+    return WhatIfEdit(
+        patient.name,
+        text_changes(schema, patient.record, new),
+        new.digest(),
+        row.features,
+        effect_of(change, row.movements),
+    )
 
 
 def effect_of(probability: Mapping[str, float], movements: Sequence[Movement]) -> Effect:
@@ -96,17 +159,6 @@ def effect_of(probability: Mapping[str, float], movements: Sequence[Movement]) -
         return Effect(probability)
     farthest, stayed = max(one.distance for one in lying), min(one.overlap for one in lying)
     return Effect(probability, farthest, stayed)
-
-
-def _tried(
-    schema: ClinicalSchema, patient: str, pair: tuple[Record, Record], features: str, effect: Effect
-) -> WhatIfEdit:
-    fields = schema.by_name
-    changes = {
-        name: (fields[name].format(old), fields[name].format(new))
-        for name, (old, new) in pair[0].changes(pair[1]).items()
-    }
-    return WhatIfEdit(patient, changes, pair[1].digest(), features, effect)
 
 
 def owner_of(
@@ -173,7 +225,7 @@ def _note_file(study: Study, written: Path, patient: str, model: str) -> None:
 
 def note_whatif(
     folder: Path,
-    tried: Sequence[WhatIfEdit],
+    edits: Sequence[WhatIfEdit],
     files: Sequence[str],
     model: str,
     why: str,
@@ -187,58 +239,14 @@ def note_whatif(
     with open_study(folder) as study:
         if study.read_only and not files:
             return f"what was tried is not noted: {study.read_only}"
-        for one in tried:
-            if one.changes:
-                study.ledger.note(Act.WHAT_IF, why=why, model=model, **vars(one))
+        log_edits(study, edits, why, model)
         for file in files:
             _note_file(study, Path(file), patient, model)
     return ""
 
 
-@dataclass(frozen=True, eq=False)
-class Tried:
-    """An edit that came to rest.
-
-    Attributes
-    ----------
-    case
-        Whose record.
-    old, new
-        The record before and after the edit.
-    before, after
-        What the model in view said of them; None where there is no model.
-    why
-        What it was, beside an edit: "undo", "redo", a scenario's name.
-    """
-
-    case: Case
-    old: Record
-    new: Record
-    before: Prediction | None = None
-    after: Prediction | None = None
-    why: str = ""
-
-
-def note_tried(study: Study, tried: Tried) -> None:
-    """Write an edit that changed nothing into the ledger, with what it did to the model in view."""
-    schema = tried.case.schema.by_name
-    changes = {
-        name: (schema[name].format(old), schema[name].format(new))
-        for name, (old, new) in tried.old.changes(tried.new).items()
-    }
-    if changes:
-        study.ledger.note(
-            Act.WHAT_IF,
-            patient=tried.case.patient,
-            changes=changes,
-            why=tried.why,
-            record=tried.new.digest(),
-            **_in_view(tried),
-        )
-
-
-def correct(study: Study, tried: Tried) -> Case:
-    """Write an edit into the study, for its reason, and return the case as it is then.
+def correct(study: Study, edit: RecordEdit) -> Held:
+    """Save an edit as a correction and return the record of the study.
 
     Raises
     ------
@@ -247,14 +255,13 @@ def correct(study: Study, tried: Tried) -> Case:
     StudyError
         If the study cannot be written.
     """
-    changes = {name: new for name, (_, new) in tried.old.changes(tried.new).items()}
-    patient, version = tried.case.patient, tried.case.version
-    held = study.records.correct(patient, changes, tried.why, version=version, **_in_view(tried))
-    return kept(tried.case, held)
+    changes = {name: new for name, (_, new) in edit.old.changes(edit.new).items()}
+    patient, version = edit.case.patient, edit.case.version
+    return study.records.correct(patient, changes, edit.why, version=version, **_in_view(edit))
 
 
-def kept(case: Case, held: Held) -> Case:
-    """Return a case with the record as the study has it now."""
+def with_record(case: Case, held: Held) -> Case:
+    """Return a case with the record of the study."""
     return replace(case, record=held.record, version=held.version)
 
 
@@ -264,9 +271,9 @@ class _InView(TypedDict, total=False):
     effect: Effect
 
 
-def _in_view(tried: Tried) -> _InView:
-    """Return the hashes of model and features in view, and what the edit did to them."""
-    before, after = tried.before, tried.after
+def _in_view(edit: RecordEdit) -> _InView:
+    """Return the hashes of model and features in view, and the effect of an edit on them."""
+    before, after = edit.before, edit.after
     if before is None or after is None:
         return {}
     moved = main_movement(before, after)

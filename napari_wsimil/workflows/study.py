@@ -10,6 +10,7 @@ from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.cohort.table_formats import workbook_sheets
 from napari_wsimil.cohort.table_import.stages import apply_answers
 from napari_wsimil.progress import Progress, relabel
+from napari_wsimil.study.case import Case
 from napari_wsimil.study.create_study import create_study, open_study, study_of_folder
 from napari_wsimil.study.import_table import export_table, infer_table, write_plan
 from napari_wsimil.study.pseudonyms import default_key, read_key
@@ -19,9 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from napari_wsimil.clinical.field import Value
-    from napari_wsimil.clinical.schema import ClinicalSchema, Record
-    from napari_wsimil.cohort.manifest import Manifest, Patient, SlideRow
+    from napari_wsimil.clinical.schema import ClinicalSchema
+    from napari_wsimil.cohort.manifest import Manifest, SlideRow
     from napari_wsimil.cohort.table_import.plan import ImportPlan
     from napari_wsimil.progress import Work
     from napari_wsimil.study.add_patients import Added
@@ -31,31 +31,6 @@ if TYPE_CHECKING:
     from napari_wsimil.study.pseudonyms import Key
     from napari_wsimil.study.restore import Restored
     from napari_wsimil.study.training_runs import Run
-
-
-@dataclass(frozen=True, eq=False)
-class Case:
-    """A patient as the study has them.
-
-    Attributes
-    ----------
-    patient
-        Pseudonym; empty if the record is nobody's, such as an empty one to try.
-    schema
-        Of the record.
-    record
-        The patient's own; what is tried on is `Pane.record`.
-    version
-        Of the record in its study, which a correction must name.
-    cohort
-        Records of all patients of the study, to compare with.
-    """
-
-    patient: str
-    schema: ClinicalSchema
-    record: Record
-    version: int = 0
-    cohort: tuple[Record, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,27 +153,6 @@ def runs_job(study: Study) -> Work[tuple[Run, ...]]:
     """Return the models that were trained on a study."""
     yield Progress(text="reading the runs")
     return study.runs.read()
-
-
-def correct_field(
-    study: Study, patient: str, field: str, shown: Value | None, value: Value, why: str
-) -> Patient:
-    """Return a patient, a field corrected that a person saw as `shown`, if it is still so.
-
-    Raises
-    ------
-    RecordError
-        If it is not, or the value cannot be.
-    StudyError
-        If the study cannot be written.
-    """
-    held = study.records.read(patient)
-    if shown is not None and held.record[field] != shown:
-        raise RecordError(
-            f"{field} of {patient} was changed by somebody else: this is how it is now"
-        )
-    study.records.correct(patient, {field: value}, why, version=held.version)
-    return study.patient(patient)
 
 
 def case_of(study: Study, manifest: Manifest, name: str) -> Case:

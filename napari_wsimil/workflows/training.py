@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from napari_wsimil.gui.names import unnamed
+from napari_wsimil.models.loaded import LoadedModel
 from napari_wsimil.progress import Progress, Work
-from napari_wsimil.workflows.pipeline import LoadedModel
-from napari_wsimil.workflows.progress import Pace
+from napari_wsimil.workflows.progress import RateLimiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -90,17 +89,9 @@ def train_job(config: RunConfig, bag: Bag | None = None) -> Work[Finished]:
     return Finished(trained, predict(trained.model, trained.card, teller.pinned))
 
 
-@dataclass(frozen=True)
-class CheckedFeatures:
-    """Problems of a cohort's features, and why nothing can be trained, without names of files."""
-
-    report: FeatureReport
-    unnamed: str
-
-
 def checked_features(
     manifest: Manifest, folder: Path | None, task: Task, wanted: Callable[[], bool]
-) -> CheckedFeatures | None:
+) -> FeatureReport | None:
     """Return problems of a cohort's features; None once they are not wanted any more."""
     from napari_wsimil.training.dataset import survey_cohort
 
@@ -108,7 +99,7 @@ def checked_features(
     for _ in _collected(survey_cohort(manifest, folder, task), reports):
         if not wanted():
             return None
-    return CheckedFeatures(reports[0], unnamed(reports[0].problem, _files(manifest)))
+    return reports[0]
 
 
 def _collected(work: Work[Result], results: list[Result]) -> Work[None]:
@@ -116,8 +107,8 @@ def _collected(work: Work[Result], results: list[Result]) -> Work[None]:
     results.append((yield from work))
 
 
-def _files(manifest: Manifest) -> set[Path]:
-    """Return the files of a cohort's slides; a slide is often called as its file is."""
+def cohort_paths(manifest: Manifest) -> set[Path]:
+    """Return the files of a cohort's slides, and their names, which often are those of files."""
     slides = [slide for patient in manifest.patients for slide in patient.slides]
     paths = {path for slide in slides for path in (slide.slide_path, slide.feature_path) if path}
     return paths | {Path(slide.slide) for slide in slides}
@@ -189,7 +180,7 @@ class _Teller:
 
     def __init__(self, bag: Bag | None) -> None:
         self.pinned = bag
-        self._pace = Pace(_INTERVAL, 1.0)
+        self._pace = RateLimiter(_INTERVAL, 1.0)
         self._trained: MILModel | None = None
         self._loaded: LoadedModel | None = None
         self._new: list[Snapshot] = []

@@ -15,7 +15,7 @@ from napari_wsimil.training.checkpoint import load_checkpoint
 from napari_wsimil.training.dataset import BagFiles, read_cohort
 from napari_wsimil.workflows.pipeline import bag_of
 from napari_wsimil.workflows.progress import Remark
-from napari_wsimil.workflows.record_edits import tried_of, tried_row
+from napari_wsimil.workflows.record_edits import whatif_edit, whatif_row
 from napari_wsimil.workflows.slides import patient_for
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def what_if_slide(
     measured = (yield from _noise(loaded, bag, record, fold_models)) if noisy else None
     for warning in result.after.warnings:
         yield Remark(remark=warning, warning=True)
-    return SlideWhatIf(result, measured, tried_of(schema, patient.name, result))
+    return SlideWhatIf(result, measured, whatif_edit(schema, patient.name, result))
 
 
 def what_if_cohort(
@@ -140,7 +140,7 @@ def what_if_cohort(
     for row in rows:
         if row.failed:
             yield Remark(remark=f"{row.case}: {row.failed}", warning=True)
-    edits = (tried_row(schema, scenario, *pair) for pair in zip(shown, rows, strict=True))
+    edits = (whatif_row(schema, scenario, *pair) for pair in zip(shown, rows, strict=True))
     kept = tuple(edit for edit in edits if edit is not None)
     return CohortWhatIf(rows, len(patients) - len(shown), kept)
 

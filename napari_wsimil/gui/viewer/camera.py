@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from napari.components import ViewerModel
 
-    from napari_wsimil.gui.session import Pane
+    from napari_wsimil.gui.pane import Pane
     from napari_wsimil.slides.patch_grid import PatchGrid
 
 #: Magnifications that a key or a click goes to, each half of the next.
@@ -36,8 +36,8 @@ class Camera:
         scene.events.zoom.connect(self._tell)
         scene.events.center.connect(self._tell)
         viewer.canvas.events.size.connect(self._tell)
-        pane.events.wanted.connect(self._go)
-        pane.events.focus.connect(self._fly)
+        pane.view_state.events.wanted.connect(self._go)
+        pane.view_state.events.focus.connect(self._fly)
         for number, magnification in enumerate(PRESETS, 1):
             viewer.bind_key(f"Alt-{number}", self._preset(magnification), overwrite=True)
 
@@ -65,7 +65,7 @@ class Camera:
 
     def _tell(self, _: object = None) -> None:
         if not self._moving:
-            self._pane.view = self.view()
+            self._pane.view_state.view = self.view()
 
     def _go(self, view: View | None) -> None:
         """Show the center of a view at its scale, whatever the size of the canvas."""

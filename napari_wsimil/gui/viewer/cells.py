@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from napari_wsimil.explain.predict import Prediction
-    from napari_wsimil.gui.session import Pane, Session
+    from napari_wsimil.gui.pane import Pane
+    from napari_wsimil.gui.session import Session
     from napari_wsimil.gui.view_state import Display
     from napari_wsimil.slides.slide import Slide
 
@@ -32,6 +33,6 @@ def _sides(pane: Pane) -> list[Cell]:
         (slide, shown, display.of(names.index(name)))
         for slide, shown, display in main_map(pane)
         for names in [[one.name for one in shown.explanations]]
-        for name in pane.side
+        for name in pane.view_state.side
         if name in names
     ]

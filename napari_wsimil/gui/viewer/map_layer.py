@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
     from napari_wsimil.explain.predict import Prediction
-    from napari_wsimil.gui.session import Pane
+    from napari_wsimil.gui.pane import Pane
     from napari_wsimil.gui.view_state import Display, View
     from napari_wsimil.gui.viewer.layers import Layers
     from napari_wsimil.slides.slide import Slide
@@ -95,8 +95,8 @@ class MapView:
         self._layers, self._pane = layers, pane
         self._outlines = Outlines(layers)
         self._outlined: bool | None = None
-        pane.events.view.connect(self._follow)
-        pane.events.area.connect(self._show_area)
+        pane.view_state.events.view.connect(self._follow)
+        pane.view_state.events.area.connect(self._show_area)
 
     def show(self) -> None:
         """Draw the map anew, in the layer it has if there is one: that is many times faster."""
@@ -132,7 +132,7 @@ class MapView:
             if over is not None:
                 restyle(over, {"visible": visible})
         self._outlined = None
-        self._follow(self._pane.view)
+        self._follow(self._pane.view_state.view)
 
     def _show_chosen(self, slide: Slide, prediction: Prediction, display: Display) -> None:
         choices = [one for one in prediction.explanations if one.outlined]

@@ -12,11 +12,12 @@ from qtpy.QtWidgets import QMenu, QToolButton, QVBoxLayout, QWidget
 from napari_wsimil.gui.view_state import UM_AT_ONE, View
 from napari_wsimil.gui.viewer.camera import PRESETS
 from napari_wsimil.gui.widgets.basic import pixmap
+from napari_wsimil.gui.widgets.dock import listen
 
 if TYPE_CHECKING:
     from qtpy.QtGui import QMouseEvent, QPaintEvent, QPixmap
 
-    from napari_wsimil.gui.session import Pane
+    from napari_wsimil.gui.pane import Pane
     from napari_wsimil.slides.slide import Slide
 
 #: Of the picture on screen, and the distance from the corner, in pixels.
@@ -49,22 +50,22 @@ class Overview(QWidget):
         layout.addWidget(self.map, alignment=Qt.AlignmentFlag.AlignLeft)
         layout.addWidget(self.magnification, alignment=Qt.AlignmentFlag.AlignLeft)
         parent.installEventFilter(self)
-        pane.events.slide.connect(self._show_slide)
-        pane.events.view.connect(self._show_view)
+        listen(self, self._show_slide, pane.slide_state.events.slide)
+        listen(self, self._show_view, pane.view_state.events.view)
         self._show_slide(pane.slide)
 
     def magnify(self, magnification: float) -> None:
         """Let the canvas show what an objective of this magnification shows."""
-        view = self._pane.view
+        view = self._pane.view_state.view
         if view is None or view.um is None:
             return
         share = UM_AT_ONE / magnification / view.um
-        self._pane.wanted = view.moved(view.x, view.y, share)
+        self._pane.view_state.wanted = view.moved(view.x, view.y, share)
 
     def enterEvent(self, event: QEvent) -> None:
         """Tell that the mouse has left the canvas, which does not learn it."""
         super().enterEvent(event)
-        self._pane.cursor = None
+        self._pane.view_state.cursor = None
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """Stay in the corner of what it lies over."""
@@ -85,18 +86,18 @@ class Overview(QWidget):
         slide = self._pane.slide
         if slide is not None:
             width, height = slide.dimensions
-            self._pane.wanted = View(width / 2, height / 2, width * 1.05, height * 1.05, None)
+            self._pane.view_state.wanted = View(
+                width / 2, height / 2, width * 1.05, height * 1.05, None
+            )
 
     def _show_slide(self, slide: Slide | None) -> None:
-        if not isalive(self):
-            return
         self.setVisible(slide is not None)
         self.map.show_slide(slide)
-        self._show_view(self._pane.view)
+        self._show_view(self._pane.view_state.view)
         self._place()
 
     def _show_view(self, view: View | None) -> None:
-        if not isalive(self) or view is None:
+        if view is None:
             return
         near = view.magnification
         known = "" if near is None else f"{near:.3g}×  ·  {view.um:.3g} µm per pixel"
@@ -157,7 +158,7 @@ class _Map(QWidget):
 
     def frame(self) -> QRectF | None:
         """Return what the canvas shows, in pixels of this picture, at least four wide."""
-        view, slide = self._pane.view, self._pane.slide
+        view, slide = self._pane.view_state.view, self._pane.slide
         if view is None or slide is None:
             return None
         x, y = self._scale()
@@ -174,12 +175,12 @@ class _Map(QWidget):
         self._go(event)
 
     def _go(self, event: QMouseEvent) -> None:
-        view, slide = self._pane.view, self._pane.slide
+        view, slide = self._pane.view_state.view, self._pane.slide
         if view is None or slide is None:
             return
         x, y = self._scale()
         place = event.pos()
-        self._pane.wanted = view.moved(place.x() / x, place.y() / y)
+        self._pane.view_state.wanted = view.moved(place.x() / x, place.y() / y)
 
     def _scale(self) -> tuple[float, float]:
         """Return picture pixels per level-0 pixel along x and y."""

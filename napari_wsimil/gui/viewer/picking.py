@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from napari.components import ViewerModel
 
-    from napari_wsimil.gui.session import Pane
+    from napari_wsimil.gui.pane import Pane
     from napari_wsimil.gui.viewer.layers import Layers
     from napari_wsimil.slides.patch_grid import PatchGrid
 
@@ -93,15 +93,8 @@ class Picking:
     def pick(self, x: float, y: float) -> None:
         """Take the patch at a place in level-0 pixels for picked and asked about."""
         lookup = self._lookup()
-        if lookup is None:
-            return
-        patch = lookup.at(x, y)
-        self._pane.picked = patch
-        if patch is None:
-            return
-        x_corner, y_corner = lookup.grid.coords[patch].tolist()
-        side = lookup.grid.patch_size
-        self._pane.area = Region(x_corner, y_corner, side, side)
+        if lookup is not None:
+            self._pane.pick(lookup.at(x, y))
 
     def _press(self, _: object, event: Any) -> Iterator[None]:
         if event.button != 1 or self._pane.slide is None or not self._free():
@@ -121,8 +114,8 @@ class Picking:
         finally:
             camera.mouse_pan = pans
         if drawn is not None:
-            self._pane.picked = None
-            self._pane.area = drawn
+            self._pane.view_state.picked = None
+            self._pane.view_state.area = drawn
         elif not moved:
             self.pick(*start)
 

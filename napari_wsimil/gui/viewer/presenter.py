@@ -70,14 +70,14 @@ class Presenter:
         self._map = MapView(self._layers, pane)
         self._path = PathView(self._layers, pane, self.camera)
         self.picking = Picking(viewer, self._layers, pane, self.lookup)
-        events = pane.events
-        events.slide.connect(self._show_slide)
-        events.tissue.connect(self._show_tissue)
-        events.grid.connect(self._show_tissue)
-        events.prediction.connect(self._show_map)
-        events.extras.connect(self._show_map)
-        events.display.connect(self._update_map)
-        events.stale.connect(self._tell_caveat)
+        slide, prediction = pane.slide_state.events, pane.prediction_state.events
+        slide.slide.connect(self._show_slide)
+        slide.tissue.connect(self._show_tissue)
+        slide.grid.connect(self._show_tissue)
+        prediction.prediction.connect(self._show_map)
+        prediction.extras.connect(self._show_map)
+        prediction.stale.connect(self._tell_caveat)
+        pane.view_state.events.display.connect(self._update_map)
         viewer.layers.events.removed.connect(self._forget)
         viewer.layers.events.inserted.connect(self._adopt)
         self._pointer = Pointer(viewer, self._point)
@@ -157,7 +157,7 @@ class Presenter:
     def _show_map(self, _: object = None) -> None:
         shown, index = self.pane.shown, self.pane.display.map_index
         if shown is not None and index >= len(shown.explanations):
-            self.pane.display = replace(self.pane.display, map_index=0)
+            self.pane.view_state.display = replace(self.pane.display, map_index=0)
         self._draw_map()
 
     def _draw_map(self) -> None:
@@ -185,13 +185,13 @@ class Presenter:
         """Write beside the color bar what it measures and what it does not."""
         overlay, pane = self.viewer.canvas.overlays.text, self.pane
         shown: Prediction | None = pane.shown if self._layers.get("map") is not None else None
-        overlay.text = caption(pane.slide, shown, pane.display, pane.stale)
+        overlay.text = caption(pane.slide, shown, pane.display, pane.prediction_state.stale)
         overlay.position = "top_left"
         overlay.visible = bool(overlay.text)
 
     def _point(self, place: tuple[float, float] | None, _: object) -> None:
         """Tell the pane where the mouse is."""
-        self.pane.cursor = None if place is None else self._cursor(*place)
+        self.pane.view_state.cursor = None if place is None else self._cursor(*place)
 
     def _cursor(self, y: float, x: float) -> Cursor:
         mpp = (self.pane.slide.resolution.mpp if self.pane.slide else None) or 1.0
@@ -202,9 +202,9 @@ class Presenter:
         return self.readout.describe(self._cursor(y, x))
 
     def _hide_while_held(self, _: object) -> Iterator[None]:
-        self.pane.display = replace(self.pane.display, visible=False)
+        self.pane.view_state.display = replace(self.pane.display, visible=False)
         yield
-        self.pane.display = replace(self.pane.display, visible=True)
+        self.pane.view_state.display = replace(self.pane.display, visible=True)
 
     # layers
 

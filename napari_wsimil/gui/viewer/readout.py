@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from napari_wsimil.explain.color_scale import Scale, Stretch
     from napari_wsimil.explain.predict import Prediction
-    from napari_wsimil.gui.session import Pane, Session
+    from napari_wsimil.gui.pane import Pane
+    from napari_wsimil.gui.session import Session
     from napari_wsimil.gui.view_state import Cursor, Display
     from napari_wsimil.gui.viewer.cells import Cell
     from napari_wsimil.slides.slide import Slide
@@ -45,7 +46,7 @@ class Readout:
 
     def text(self) -> str:
         """Return the words for the cursor; empty while it is on no canvas."""
-        cursor = self._session.pane.cursor
+        cursor = self._session.pane.view_state.cursor
         return "" if cursor is None else self.describe(cursor)
 
     def describe(self, cursor: Cursor) -> str:
@@ -71,7 +72,7 @@ class Readout:
             patch = self.lookups.of(grid).at(cursor.x, cursor.y)
             return _no_patch(pane, cursor) if patch is None else [numbered(patch, len(grid))]
         words = self._value(*first[0], cursor)
-        old = ["out of date"] if words and pane.stale else []
+        old = ["out of date"] if words and pane.prediction_state.stale else []
         return [*(words or _no_patch(pane, cursor)), *old, *self._beside(first[0], others, cursor)]
 
     def _beside(self, first: Cell, others: list[Cell], cursor: Cursor) -> list[str]:

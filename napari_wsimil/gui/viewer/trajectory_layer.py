@@ -11,7 +11,7 @@ from napari_wsimil.gui.viewer.outline_layers import look_layer, path_layer
 from napari_wsimil.gui.viewer.overlays import fine_layer
 
 if TYPE_CHECKING:
-    from napari_wsimil.gui.session import Pane
+    from napari_wsimil.gui.pane import Pane
     from napari_wsimil.gui.viewer.camera import Camera
     from napari_wsimil.gui.viewer.layers import Layers
     from napari_wsimil.models.trajectory import Trajectory
@@ -34,15 +34,15 @@ class PathView:
 
     def __init__(self, layers: Layers, pane: Pane, camera: Camera) -> None:
         self._layers, self._pane, self._camera = layers, pane, camera
-        pane.events.prediction.connect(self._show)
-        pane.events.looks.connect(self._show)
-        pane.events.finely.connect(self._show)
+        pane.prediction_state.events.prediction.connect(self._show)
+        pane.view_state.events.looks.connect(self._show)
+        pane.view_state.events.finely.connect(self._show)
 
     def _show(self, _: object = None) -> None:
         slide, prediction = self._pane.slide, self._pane.prediction
         path = trajectory_of(prediction)
         grid = None if prediction is None else prediction.bag.grid
-        order = None if path is None else path.order[: self._pane.looks].numpy()
+        order = None if path is None else path.order[: self._pane.view_state.looks].numpy()
         if slide is None or prediction is None or grid is None or path is None:
             self._clear()
             return
@@ -54,12 +54,12 @@ class PathView:
         name = f"look {len(order)} of {len(path.looks)}"
         self._layers.put_lines("look", look_layer(slide, prediction, last, name))
         self._show_fine(slide, path, grid, len(order))
-        if self._pane.follows:
+        if self._pane.view_state.follows:
             self._camera.follow(grid, last)
 
     def _show_fine(self, slide: Slide, path: Trajectory, grid: PatchGrid, step: int) -> None:
         """Show the attention over the sub-patches of the patches looked at."""
-        if not self._pane.finely:
+        if not self._pane.view_state.finely:
             self._layers.remove("fine")
             return
         values, options, kind = fine_layer(slide, *sub_patches(grid, path, step))

@@ -1,158 +1,153 @@
-"""Latest: small work in the background of which only the last asked for counts."""
+"""Background work: the latest task, a queue of tasks, and throttled calls."""
 
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari.qt.threading import FunctionWorker
 from qtpy.compat import isalive
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, QTimer
 
 from napari_wsimil.gui.names import NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Ask = tuple[Callable[[], Any], Callable[[Any], None], Callable[[str], None]]
-    from collections.abc import Callable
+    from napari_wsimil.workflows.progress import RateLimiter
 
-    from napari_wsimil.workflows.progress import Pace
-
-    Write = tuple[Callable[[], Any], Callable[[Any], None]]
+_RETRY_MS = 50
 
 
-class Latest(QObject):
-    """Runs one function at a time in a thread; what was asked meanwhile is skipped but the last.
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """A function for a thread, and the functions that take its result or error."""
 
-    Nothing queues: a click whose answer nobody waits for any more is never computed.
-    """
+    work: Callable[[], Any]
+    done: Callable[[Any], object]
+    failed: Callable[[str], object]
+
+
+class _TaskRunner(QObject):
+    """Runs one task at a time in a thread and reports on the thread of this object."""
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._worker: FunctionWorker | None = None
-        self._asked: Ask | None = None
-        self._next: Ask | None = None
+        self._task: _Task | None = None
+        self._waiting: deque[_Task] = deque()
 
     @property
     def busy(self) -> bool:
         return self._worker is not None
 
-    def ask(
-        self,
-        work: Callable[[], Any],
-        done: Callable[[Any], None],
-        failed: Callable[[str], None],
-    ) -> None:
-        """Compute `work()` and hand it to `done` on this thread, or the error's words to `failed`.
-
-        If something newer is asked for before it is there, neither is called.
-        """
-        self._next = (work, done, failed)
-        if self._worker is None:
-            self._start()
-
-    def drop(self) -> None:
-        """Forget what was asked for; its answer will not come."""
-        self._next = self._asked = None
-
-    def _start(self) -> None:
-        if self._next is None:
-            return
-        self._asked, self._next = self._next, None
-        worker = self._worker = FunctionWorker(self._asked[0])  # it lives until it has finished
-        worker.returned.connect(self._take)
-        worker.errored.connect(self._tell)
-        worker.finished.connect(self._end)
-        worker.start()
-
-    def _take(self, result: Any) -> None:
-        if self._asked is not None and self._next is None:
-            self._asked[1](result)
-
-    def _tell(self, error: BaseException) -> None:
-        if self._asked is not None and self._next is None:
-            self._asked[2](NAMES.words(error))
-
-    def _end(self) -> None:
-        self._worker = self._asked = None
-        if isalive(self):
-            self._start()
-
-
-_WAIT = 50  # milliseconds until what came too early is tried again
-
-
-class Paced(QObject):
-    """Does something at a pace; however often it is asked for, it is done after the last time.
-
-    Parameters
-    ----------
-    act
-        What is done, on this thread.
-    pace
-        When it may be done again.
-    """
-
-    def __init__(self, parent: QObject, act: Callable[[], None], pace: Pace) -> None:
-        super().__init__(parent)
-        self._act, self._pace = act, pace
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.timeout.connect(self.ask)
-
-    def ask(self) -> None:
-        """Do it now, or as soon as it may be done."""
-        if self._pace.due:
-            self._timer.stop()
-            with self._pace:
-                self._act()
-        elif not self._timer.isActive():
-            self._timer.start(_WAIT)
-
-    def forget(self) -> None:
-        """Do what was asked for no more."""
-        self._timer.stop()
-
-
-class Writer(QObject):
-    """Runs functions in a thread in the order they came; another program may hold the study."""
-
-    failed = Signal(str)
-
-    def __init__(self, parent: QObject | None = None) -> None:
-        super().__init__(parent)
-        self._waiting: deque[Write] = deque()
-        self._worker: FunctionWorker | None = None
-
-    @property
-    def busy(self) -> bool:
-        return self._worker is not None
-
-    def write(self, work: Callable[[], Any], done: Callable[[Any], None] = lambda _: None) -> None:
-        """Do `work()` and hand what it returns to `done` on this thread."""
-        self._waiting.append((work, done))
+    def _add(self, task: _Task) -> None:
+        self._waiting.append(task)
         if self._worker is None:
             self._start()
 
     def _start(self) -> None:
         if not self._waiting:
             return
-        work, self._done = self._waiting.popleft()
-        worker = self._worker = FunctionWorker(work)
-        worker.returned.connect(self._take)
-        worker.errored.connect(self._tell)
-        worker.finished.connect(self._end)
+        self._task = self._waiting.popleft()
+        worker = self._worker = FunctionWorker(self._task.work)  # it lives until it has finished
+        worker.returned.connect(self._deliver)
+        worker.errored.connect(self._report)
+        worker.finished.connect(self._finish)
         worker.start()
 
-    def _take(self, result: Any) -> None:
-        if isalive(self):
-            self._done(result)
+    def _wanted(self) -> bool:
+        return self._task is not None and isalive(self)
 
-    def _tell(self, error: BaseException) -> None:
-        if isalive(self):
-            self.failed.emit(NAMES.words(error))
+    def _deliver(self, result: Any) -> None:
+        if self._wanted() and self._task is not None:
+            self._task.done(result)
 
-    def _end(self) -> None:
-        self._worker = None
+    def _report(self, error: BaseException) -> None:
+        if self._wanted() and self._task is not None:
+            self._task.failed(NAMES.words(error))
+
+    def _finish(self) -> None:
+        self._worker = self._task = None
         self._start()
+
+
+class LatestTask(_TaskRunner):
+    """Runs the latest of several tasks; tasks requested before it are skipped.
+
+    While one task runs in its thread, only the newest request waits. The result of a task is
+    dropped as soon as another one is requested: a click that nobody waits for is not computed.
+    """
+
+    def run(
+        self,
+        work: Callable[[], Any],
+        done: Callable[[Any], object],
+        failed: Callable[[str], object],
+    ) -> None:
+        """Run `work` and pass its result to `done`, or the text of its error to `failed`."""
+        self._waiting.clear()
+        self._add(_Task(work, done, failed))
+
+    def drop(self) -> None:
+        """Cancel all requests; neither `done` nor `failed` is called for them."""
+        self._waiting.clear()
+        self._task = None
+
+    def _wanted(self) -> bool:
+        return not self._waiting and super()._wanted()
+
+    def _finish(self) -> None:
+        if not isalive(self):
+            self._waiting.clear()
+        super()._finish()
+
+
+class TaskQueue(_TaskRunner):
+    """Runs all tasks in a thread, one after another, in the order of their requests.
+
+    A session has one queue for all that is written into its study: writes never overtake each
+    other, and a read after a write sees it.
+    """
+
+    def submit(
+        self,
+        work: Callable[[], Any],
+        done: Callable[[Any], object] = lambda _: None,
+        failed: Callable[[str], object] = lambda _: None,
+    ) -> None:
+        """Add `work`; pass its result to `done`, or the text of its error to `failed`."""
+        self._add(_Task(work, done, failed))
+
+
+class Throttle(QObject):
+    """Calls a function at a limited rate; the last request is never lost.
+
+    Parameters
+    ----------
+    act
+        Function to call, on this thread.
+    limiter
+        Decides when the next call is due.
+    """
+
+    def __init__(self, parent: QObject, act: Callable[[], None], limiter: RateLimiter) -> None:
+        super().__init__(parent)
+        self._act, self._limiter = act, limiter
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self.request)
+
+    def request(self, *_: object) -> None:
+        """Call the function now, or as soon as the next call is due."""
+        if self._limiter.due:
+            self._timer.stop()
+            with self._limiter:
+                self._act()
+        elif not self._timer.isActive():
+            self._timer.start(_RETRY_MS)
+
+    def cancel(self) -> None:
+        """Cancel a call that is not due yet."""
+        self._timer.stop()

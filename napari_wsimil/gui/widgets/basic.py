@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.compat import isalive
 from qtpy.QtCore import QEvent, Qt, Signal
 from qtpy.QtGui import QImage, QPixmap
 from qtpy.QtWidgets import (
@@ -26,6 +25,7 @@ from qtpy.QtWidgets import (
 
 from napari_wsimil.gui import settings as memory
 from napari_wsimil.gui.names import NAMES
+from napari_wsimil.gui.widgets.dock import listen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +69,7 @@ class PathRow(QWidget):
         row.addWidget(self.name, 1)
         row.addWidget(self.clear_button)
         self.button.clicked.connect(self._ask)
-        NAMES.events.shown.connect(self._show)
+        listen(self, self._show, NAMES.events.shown)
         self.clear_button.clicked.connect(lambda: self.choose(None))
         self.choose(None)
 
@@ -84,12 +84,11 @@ class PathRow(QWidget):
         self.changed.emit()
 
     def _show(self, _: object = None) -> None:
-        if isalive(self):
-            path, shown = self._path, NAMES.shown or self._to_write
-            name = self._empty if path is None else path.name if shown else NAMES.of(path)
-            self.name.setText(name)
-            self.name.setToolTip("" if path is None else str(path) if shown else _HIDDEN)
-            self.clear_button.setVisible(path is not None)
+        path, shown = self._path, NAMES.shown or self._to_write
+        name = self._empty if path is None else path.name if shown else NAMES.of(path)
+        self.name.setText(name)
+        self.name.setToolTip("" if path is None else str(path) if shown else _HIDDEN)
+        self.clear_button.setVisible(path is not None)
 
     def _ask(self) -> None:
         start = str(self._path or memory.last_folder())

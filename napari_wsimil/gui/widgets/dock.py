@@ -1,10 +1,13 @@
-"""DockedWidget: what our docks have in common."""
+"""DockedWidget: base of our docks, and how widgets listen to a session."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from inspect import Parameter, signature
+from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakMethod, ref
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.compat import isalive
+from qtpy.QtCore import QEvent, QObject, Qt, QTimer, Signal
 from qtpy.QtWidgets import (
     QAbstractButton,
     QComboBox,
@@ -18,13 +21,110 @@ from qtpy.QtWidgets import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from psygnal import SignalInstance
     from qtpy.QtGui import QShowEvent
 
-    from napari_wsimil.gui.session import Pane
+    from napari_wsimil.gui.pane import Pane
 
 #: What the widest dock needs with its scroll bar, in pixels; nothing is cut off at the right.
 _WIDTH = 400
 Result = TypeVar("Result")
+
+
+def listen(owner: QObject, act: Callable[..., Any], *signals: SignalInstance) -> None:
+    """Call the method `act` at each event of a state, until `owner` is destroyed.
+
+    A widget whose dock is closed is disconnected here and needs no checks of its own.
+    """
+    for signal in signals:
+        _connect(ref(owner), WeakMethod(act), _positional(act), signal)
+
+
+def _connect(
+    owner: ref[QObject], method: WeakMethod[Any], count: int | None, signal: SignalInstance
+) -> None:
+    def call(*args: object) -> None:
+        alive, act = owner(), method()
+        if alive is not None and act is not None and isalive(alive):
+            act(*args[:count])
+        else:  # not at once: the signal is calling its slots
+            QTimer.singleShot(0, lambda: signal.disconnect(call, missing_ok=True))
+
+    signal.connect(call)
+
+
+def _positional(act: Callable[..., Any]) -> int | None:
+    """Return the number of positional arguments of a method, None if it takes any."""
+    kinds = [one.kind for one in signature(act).parameters.values()]
+    return None if Parameter.VAR_POSITIONAL in kinds else len(kinds)
+
+
+def while_alive(owner: QObject, act: Callable[..., Any]) -> Callable[..., None]:
+    """Return `act`, which does nothing once `owner` is destroyed, for results of a thread."""
+
+    def acted(*args: object) -> None:
+        if isalive(owner):
+            act(*args)
+
+    return acted
+
+
+class Refresher(QObject):
+    """Calls a method after events; while its widget is hidden, once it is shown again.
+
+    Several events within the wait count as one.
+
+    Parameters
+    ----------
+    widget
+        Widget that the method refreshes.
+    act
+        Method to call.
+    signals
+        Events after which it is called.
+    wait
+        Milliseconds between the last event and the call; None for a call at each event.
+    """
+
+    def __init__(
+        self,
+        widget: QWidget,
+        act: Callable[[], None],
+        *signals: SignalInstance,
+        wait: int | None = None,
+    ) -> None:
+        super().__init__(widget)
+        self._act, self._due, self._wait = WeakMethod(act), False, wait
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self.refresh)
+        widget.installEventFilter(self)
+        listen(self, self.request, *signals)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the method is about to be called."""
+        return bool(self._timer.isActive())
+
+    def request(self, *_: object) -> None:
+        """Call the method after the wait."""
+        if self._wait is None:
+            self.refresh()
+        else:
+            self._timer.start(self._wait)
+
+    def refresh(self) -> None:
+        """Call the method now, or when the widget is shown."""
+        widget, act = self.parent(), self._act()
+        self._due = not widget.isVisibleTo(widget.window())
+        if act is not None and not self._due:
+            act()
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Call the method when the widget is shown."""
+        if self._due and event.type() in (QEvent.Type.Show, QEvent.Type.ShowToParent):
+            self.refresh()
+        return False
 
 
 def while_shown(pane: Pane, take: Callable[[Result], None]) -> Callable[[Result], None]:

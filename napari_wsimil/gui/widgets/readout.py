@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.compat import isalive
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import QLabel, QMainWindow, QSizePolicy, QWidget
 
-from napari_wsimil.gui.widgets.background import Paced
-from napari_wsimil.workflows.progress import Pace
+from napari_wsimil.gui.widgets.background import Throttle
+from napari_wsimil.gui.widgets.dock import listen
+from napari_wsimil.workflows.progress import RateLimiter
 
 if TYPE_CHECKING:
     from qtpy.QtGui import QResizeEvent
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 _PACE = (0.02, 0.1, 0.04)
 #: Narrowest width in pixels, and its share of a status bar against one part for napari's own.
 _NARROWEST, _PARTS = 300, 4
-_EVENTS = ("cursor", "slide", "tissue", "grid", "prediction", "extras", "display", "side", "stale")
 _TIP = "Position, patch, value and rank under the cursor"
 
 
@@ -44,12 +43,15 @@ class ReadoutBar(QWidget):
         self._text = ""
         self._label = QLabel(self)
         self._label.setTextFormat(Qt.TextFormat.PlainText)
-        self._pace = Paced(self, self._refresh, Pace(*_PACE))
+        self._throttle = Throttle(self, self._refresh, RateLimiter(*_PACE))
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.setToolTip(_TIP)
         for pane in session.panes:
-            for event in _EVENTS:
-                pane.events[event].connect(self._ask)
+            slide, prediction = pane.slide_state.events, pane.prediction_state.events
+            view = pane.view_state.events
+            listen(self, self._request, slide.slide, slide.tissue, slide.grid)
+            listen(self, self._request, prediction.prediction, prediction.extras, prediction.stale)
+            listen(self, self._request, view.cursor, view.display, view.side)
 
     def text(self) -> str:
         """Return the whole read-out, elided or not."""
@@ -69,9 +71,8 @@ class ReadoutBar(QWidget):
         self._label.setGeometry(self.rect())
         self._elide()
 
-    def _ask(self, _: object = None) -> None:
-        if isalive(self):
-            self._pace.ask()
+    def _request(self, _: object = None) -> None:
+        self._throttle.request()
 
     def _refresh(self) -> None:
         text = self._readout.text()

@@ -7,21 +7,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari.utils.notifications import show_info
-from qtpy.compat import isalive
 from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QHBoxLayout, QWidget
 
 from napari_wsimil.explain.map_shift import difference
 from napari_wsimil.gui import settings as memory
-from napari_wsimil.gui.widgets.dock import narrow, while_shown
+from napari_wsimil.gui.widgets.dock import listen, narrow, while_shown
 from napari_wsimil.workflows.analysis import compare_job
 
 if TYPE_CHECKING:
     from napari_wsimil.explain.predict import Prediction
-    from napari_wsimil.gui.session import Pane, Session
+    from napari_wsimil.gui.pane import Pane
+    from napari_wsimil.gui.session import Session
     from napari_wsimil.gui.widgets.job_row import JobRow
     from napari_wsimil.models.base import Explanation
-    from napari_wsimil.workflows.pipeline import LoadedModel
+    from napari_wsimil.models.loaded import LoadedModel
 
 _MODEL = "another model…"
 
@@ -50,11 +50,11 @@ class BesideBox(QWidget):
         row.addWidget(self.difference)
         self.choice.activated.connect(self._choose)
         self.difference.toggled.connect(self._subtract)
-        for event in ("prediction", "extras", "display", "side"):
-            self._pane.events[event].connect(self._show)
-        self._other.events.prediction.connect(self._show)
-        self._other.events.prediction.connect(self._stop_subtracting)
-        self._pane.events.side.connect(self._stop_subtracting)
+        prediction, view = self._pane.prediction_state.events, self._pane.view_state.events
+        other = self._other.prediction_state.events.prediction
+        listen(self, self._show, prediction.prediction, prediction.extras, view.display, view.side)
+        listen(self, self._show, other)
+        listen(self, self._stop_subtracting, other, view.side)
         self._show()
 
     def choose(self, text: str) -> None:
@@ -85,7 +85,7 @@ class BesideBox(QWidget):
             return
         self._other.show_model(None)
         names = self.choice.currentData()
-        self._pane.side = names or ()
+        self._pane.view_state.side = names or ()
         if self.choice.currentText() == _MODEL:
             folder = memory.last_folder()
             path, _ = QFileDialog.getOpenFileName(
@@ -95,7 +95,7 @@ class BesideBox(QWidget):
                 self.compare(Path(path))
 
     def _lay_beside(self, found: tuple[LoadedModel, Prediction]) -> None:
-        self._pane.side = ()
+        self._pane.view_state.side = ()
         self._other.show_same(self._pane)
         self._other.show_model(found[0])
         self._other.show_prediction(found[1])
@@ -111,18 +111,17 @@ class BesideBox(QWidget):
 
     def _stop_subtracting(self, _: object) -> None:
         """Take a difference away whose pair is no longer there."""
-        if isalive(self):
-            self._pane.show_extra("difference", ())
+        self._pane.show_extra("difference", ())
 
     def _pair(self) -> tuple[Prediction, int] | None:
         """Return the one map that lies beside, and whose it is."""
         shown, other = self._pane.prediction, self._other.prediction
         if other is not None:
             return other, self._other.display.map_index
-        if shown is None or len(self._pane.side) != 1:
+        if shown is None or len(self._pane.view_state.side) != 1:
             return None
         names = [one.name for one in shown.explanations]
-        name = self._pane.side[0]
+        name = self._pane.view_state.side[0]
         return (shown, names.index(name)) if name in names else None
 
     def _why_not(self) -> str:
@@ -139,18 +138,16 @@ class BesideBox(QWidget):
         return ""
 
     def _show(self, _: object = None) -> None:
-        if not isalive(self):
-            return
         shown = self._pane.shown
         if shown is None:
-            self._pane.side = ()
+            self._pane.view_state.side = ()
             self._other.show_slide(None)
             return
         self._list(_choices(shown, self._other))
         display = replace(self._pane.display, map_index=self._other.display.map_index)
         if display != self._other.display:
-            self._other.display = display
-        subtracted = "difference" in self._pane.extras
+            self._other.view_state.display = display
+        subtracted = "difference" in self._pane.prediction_state.extras
         with QSignalBlocker(self.difference):
             self.difference.setChecked(subtracted)
         why = "" if subtracted else self._why_not()
@@ -164,9 +161,13 @@ class BesideBox(QWidget):
             self.choice.clear()
             for text, names in choices:
                 self.choice.addItem(text, names)
-        found = [i for i, (_, names) in enumerate(choices) if names and names == self._pane.side]
+        found = [
+            i
+            for i, (_, names) in enumerate(choices)
+            if names and names == self._pane.view_state.side
+        ]
         if not found:
-            self._pane.side = ()
+            self._pane.view_state.side = ()
         other = self.choice.findText(_other_title(self._other))
         self.choice.setCurrentIndex(found[0] if found else max(other, 0))
 

@@ -19,6 +19,7 @@ from napari_wsimil.gui.viewer.map_layer import STYLE, restyle
 from napari_wsimil.gui.viewer.overlays import map_layer
 from napari_wsimil.gui.viewer.pointer import Pointer
 from napari_wsimil.gui.viewer.slide_layers import slide_layers
+from napari_wsimil.gui.widgets.dock import listen
 
 if TYPE_CHECKING:
     from qtpy.QtCore import QObject
@@ -60,9 +61,10 @@ class BesideWidget(QWidget):
         self.model.scene.camera.events.center.connect(self._lead)
         self.model.canvas.events.size.connect(self._follow)
         for pane in session.panes:
-            for event in ("prediction", "extras", "display", "side", "slide"):
-                pane.events[event].connect(self._show)
-        session.pane.events.view.connect(self._follow)
+            prediction, view = pane.prediction_state.events, pane.view_state.events
+            listen(self, self._show, prediction.prediction, prediction.extras)
+            listen(self, self._show, view.display, view.side, pane.slide_state.events.slide)
+        listen(self, self._follow, session.pane.view_state.events.view)
         self._pointer = Pointer(self.model, self._point)
         self._show()
 
@@ -93,8 +95,6 @@ class BesideWidget(QWidget):
 
     def _show(self, _: object = None) -> None:
         """Draw what is wanted; where only colors change, in the layers that are there."""
-        if not isalive(self):
-            return
         cells = cells_beside(self._session)
         if _layout(cells) == _layout(self._drawn):
             self._redraw(cells)
@@ -155,16 +155,16 @@ class BesideWidget(QWidget):
     def _point(self, place: tuple[float, float] | None, cell: tuple[int, int] | None) -> None:
         """Tell the session where the mouse is, and over which map."""
         if place is None or cell is None:
-            self._session.pane.cursor = None
+            self._session.pane.view_state.cursor = None
         else:
             y, x = place
-            self._session.pane.cursor = Cursor(x / self._mpp, y / self._mpp, cell[1])
+            self._session.pane.view_state.cursor = Cursor(x / self._mpp, y / self._mpp, cell[1])
 
     # cameras
 
     def _follow(self, _: object = None) -> None:
         """Show in every cell what the main canvas shows."""
-        view = self._session.pane.view
+        view = self._session.pane.view_state.view
         if not isalive(self) or self._following or view is None or not self._drawn:
             return
         self._following = True
@@ -177,7 +177,7 @@ class BesideWidget(QWidget):
 
     def _lead(self, _: object = None) -> None:
         """Let the main canvas show what a cell shows."""
-        view = self._session.pane.view
+        view = self._session.pane.view_state.view
         if not isalive(self) or self._following or view is None or not self._drawn:
             return
         self._following = True
@@ -185,7 +185,7 @@ class BesideWidget(QWidget):
             camera, mpp = self.model.scene.camera, self._mpp
             y, x = camera.center[-2:]
             share = self._fit(view) / camera.zoom
-            self._session.pane.wanted = view.moved(x / mpp, y / mpp, share)
+            self._session.pane.view_state.wanted = view.moved(x / mpp, y / mpp, share)
         finally:
             self._following = False
 

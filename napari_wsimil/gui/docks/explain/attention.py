@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.compat import isalive
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QWidget
 
 from napari_wsimil.explain.statistics import concentration, disagreement, overlap
 from napari_wsimil.gui.docks.explain.tab import Tab
 from napari_wsimil.gui.widgets.basic import Table
-from napari_wsimil.gui.widgets.dock import allow
+from napari_wsimil.gui.widgets.dock import Refresher, allow
 from napari_wsimil.models.base import Explanation, ExplanationKind
 
 if TYPE_CHECKING:
-    from qtpy.QtGui import QShowEvent
-
     from napari_wsimil.explain.predict import Prediction
-    from napari_wsimil.gui.session import Pane
+    from napari_wsimil.gui.pane import Pane
 
 #: Share of the patches that count as the first of a map.
 _FIRST = 0.02
@@ -35,7 +32,6 @@ class AttentionTab(Tab):
 
     def __init__(self, pane: Pane, parent: QWidget | None = None) -> None:
         super().__init__(pane, parent)
-        self._told: Prediction | None = None
         self.facts = Table("Click a map to see it on the slide")
         self.overlaps = Table(
             f"Of the first {_FIRST:.0%} of the patches of two maps, the share in both"
@@ -55,15 +51,11 @@ class AttentionTab(Tab):
         self.facts.chosen.connect(lambda row: pane.show_map(self._attentions()[row].name))
         self.beside.clicked.connect(self._lay_beside)
         self.differ.clicked.connect(self._show_disagreement)
-        pane.events.prediction.connect(self._show)
+        events = pane.prediction_state.events
+        self._refresher = Refresher(self, self._show, events.prediction)
 
     def fits(self, prediction: Prediction) -> bool:
         return any(one.kind is ExplanationKind.ATTENTION for one in prediction.explanations)
-
-    def showEvent(self, event: QShowEvent) -> None:
-        """Tell what has come while this was not looked at."""
-        super().showEvent(event)
-        self._show()
 
     def _attentions(self) -> list[Explanation]:
         prediction = self._pane.prediction
@@ -79,10 +71,10 @@ class AttentionTab(Tab):
         return next(several, [])
 
     def _lay_beside(self) -> None:
-        self._pane.side = tuple(one.name for one in self._branches())
+        self._pane.view_state.side = tuple(one.name for one in self._branches())
 
     def _show_disagreement(self) -> None:
-        if _SOURCE in self._pane.extras:
+        if _SOURCE in self._pane.prediction_state.extras:
             self._pane.show_map(_SOURCE)
             return
         spread = disagreement(self._branches())
@@ -90,13 +82,10 @@ class AttentionTab(Tab):
         map_ = Explanation(_SOURCE, ExplanationKind.AMOUNT, spread, unit=unit)
         self._pane.show_extra(_SOURCE, (map_,), first=True)
 
-    def _show(self, _: object = None) -> None:
+    def _show(self) -> None:
         prediction = self._pane.prediction
-        if not isalive(self) or not self.isVisible() or prediction is None:
+        if prediction is None:
             return
-        if prediction is self._told:
-            return
-        self._told = prediction
         rows = []
         for one in self._attentions():
             found = concentration(one)

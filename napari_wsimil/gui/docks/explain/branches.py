@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING, ClassVar
 
-from qtpy.compat import isalive
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton
 
 from napari_wsimil.explain.branch_comparison import (
@@ -19,7 +18,7 @@ from napari_wsimil.explain.branch_comparison import (
 )
 from napari_wsimil.gui.docks.explain.tab import Tab
 from napari_wsimil.gui.widgets.basic import Table
-from napari_wsimil.gui.widgets.dock import allow
+from napari_wsimil.gui.widgets.dock import allow, listen
 from napari_wsimil.gui.widgets.job_row import JobRow
 from napari_wsimil.models.protocols import MULTI, SINGLE
 from napari_wsimil.progress import Progress, Work
@@ -30,9 +29,9 @@ if TYPE_CHECKING:
     from napari_wsimil.clinical.schema import Record
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.features.bag import Bag
-    from napari_wsimil.gui.session import Pane
+    from napari_wsimil.gui.pane import Pane
+    from napari_wsimil.models.loaded import LoadedModel
     from napari_wsimil.models.losses import Survival
-    from napari_wsimil.workflows.pipeline import LoadedModel
 
 _NOTHING = "–"
 _FAMILY, _DIFFERENCE = "branch", "attention difference"
@@ -78,8 +77,8 @@ class BranchesTab(Tab):
         self.beside.clicked.connect(self._lay_beside)
         self.differ.clicked.connect(lambda: pane.show_map(_DIFFERENCE))
         self.blind.clicked.connect(self.ask)
+        listen(self, self._follow, pane.prediction_state.events.prediction)
         self.job.finished.connect(self._show)
-        pane.events.prediction.connect(self._follow)
         self._show()
 
     @property
@@ -104,7 +103,7 @@ class BranchesTab(Tab):
     def _lay_beside(self) -> None:
         prediction = self._pane.prediction
         maps = prediction.explanations if prediction is not None else ()
-        self._pane.side = tuple(one.name for one in maps if one.family == _FAMILY)
+        self._pane.view_state.side = tuple(one.name for one in maps if one.family == _FAMILY)
 
     def _follow(self, _: object) -> None:
         self._asked = None
@@ -112,7 +111,7 @@ class BranchesTab(Tab):
 
     def _show(self) -> None:
         prediction = self._pane.prediction
-        if not isalive(self) or prediction is None:
+        if prediction is None:
             return
         taken = route(prediction)
         if taken is None:

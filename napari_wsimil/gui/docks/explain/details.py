@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.compat import isalive
-
 from napari_wsimil.gui.docks.explain.tab import Tab
 from napari_wsimil.gui.widgets.basic import Table
+from napari_wsimil.gui.widgets.dock import listen
 
 if TYPE_CHECKING:
     from qtpy.QtWidgets import QWidget
 
     from napari_wsimil.explain.predict import Prediction
-    from napari_wsimil.gui.session import Pane
+    from napari_wsimil.gui.pane import Pane
 
 
 class FactsTab(Tab):
@@ -26,14 +25,14 @@ class FactsTab(Tab):
         self.table = Table("Numbers that the model gives beside its maps")
         self.column.addWidget(self.table)
         self.column.addStretch(1)
-        pane.events.prediction.connect(self._show)
+        listen(self, self._show, pane.prediction_state.events.prediction)
         self._show(pane.prediction)
 
     def fits(self, prediction: Prediction) -> bool:
         return bool(prediction.scalars)
 
     def _show(self, prediction: Prediction | None) -> None:
-        if isalive(self) and prediction is not None:
+        if prediction is not None:
             self.table.fill(("what", "number"), fact_rows(prediction))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.compat import isalive
 from qtpy.QtWidgets import (
     QFileDialog,
     QFormLayout,
@@ -27,10 +26,11 @@ from napari_wsimil.gui.docks.explain.map_controls import MapBox
 from napari_wsimil.gui.docks.explain.occlusion import EffectTab
 from napari_wsimil.gui.docks.explain.patches import PatchesTab
 from napari_wsimil.gui.docks.explain.query import AskTab
-from napari_wsimil.gui.docks.explain.review import AnswerKeeper, ReviewRow
+from napari_wsimil.gui.docks.explain.review import ReviewRow
 from napari_wsimil.gui.docks.explain.slides import SlidesTab
 from napari_wsimil.gui.docks.explain.trajectory import StepsTab
-from napari_wsimil.gui.widgets.dock import DockedWidget, allow, while_shown
+from napari_wsimil.gui.prediction_saver import PredictionSaver
+from napari_wsimil.gui.widgets.dock import DockedWidget, allow, listen, while_shown
 from napari_wsimil.gui.widgets.job_row import JobRow
 from napari_wsimil.workflows.analysis import PartialMap, analyze_job, seen_job
 from napari_wsimil.workflows.pipeline import model_job
@@ -39,10 +39,10 @@ if TYPE_CHECKING:
     from napari_wsimil.explain.predict import EpisodeProgress, Prediction
     from napari_wsimil.gui.docks.explain.tab import Tab
     from napari_wsimil.gui.session import Session
+    from napari_wsimil.models.loaded import LoadedModel
     from napari_wsimil.progress import Progress
     from napari_wsimil.slides.slide import Slide
     from napari_wsimil.workflows.analysis import Analysis
-    from napari_wsimil.workflows.pipeline import LoadedModel
 
 
 class ExplainWidget(DockedWidget):
@@ -53,7 +53,7 @@ class ExplainWidget(DockedWidget):
         self._pane = session.pane
         self._seen: tuple[Slide | None, EpisodeProgress] | None = None
         self._bars: dict[str, QProgressBar] = {}
-        self.keeper, self.review = AnswerKeeper(session, self), ReviewRow(session)
+        self.saver, self.review = PredictionSaver(session), ReviewRow(session)
         self.job = JobRow()
         self.map = MapBox(session, self.job)
         self.patches = PatchesTab(self._pane, self.job)
@@ -88,7 +88,7 @@ class ExplainWidget(DockedWidget):
     @property
     def asking(self) -> bool:
         """Whether a click or a step still waits for its answer, or an answer to be kept."""
-        waiting = self.ask.asking, self.steps.replaying, self.keeper, self.review
+        waiting = self.ask.asking, self.steps.replaying, self.saver, self.review
         return self.patches.waiting or any(
             one.busy for one in (*waiting, self.patches.card.reading)
         )
@@ -129,14 +129,14 @@ class ExplainWidget(DockedWidget):
         self.job.started.connect(self._refresh)
         self.job.finished.connect(self._refresh)
         self.job.finished.connect(self._keep_seen)
-        self.slides.answered.connect(self.keeper.keep)
-        self.keeper.failed.connect(self._tell_unkept)
+        self.slides.answered.connect(self.saver.save)
+        listen(self, self._tell_unkept, self.saver.failed)
+        listen(self, self.saver.take, self._pane.prediction_state.events.final_prediction)
         self.review.failed.connect(self._tell_unkept)
-        events = self._pane.events
-        events.slide.connect(self._refresh_on_event)
-        events.model.connect(self._refresh_on_event)
-        events.prediction.connect(self._show_prediction)
-        events.case.connect(self._offer_tabs)
+        events = self._pane.prediction_state.events
+        listen(self, self._refresh, self._pane.slide_state.events.slide, events.model)
+        listen(self, self._show_prediction, events.prediction)
+        listen(self, self._offer_tabs, self._pane.record_state.events.case)
 
     # act
 
@@ -150,7 +150,7 @@ class ExplainWidget(DockedWidget):
         if slide is None or model is None:
             return
         if self._pane.prediction is not None and not self.job.busy:
-            self._pane.stale = "a new run is under way"
+            self._pane.prediction_state.stale = "a new run is under way"
         self._seen = None
         self.job.run(
             analyze_job(slide, model, self._pane.tissue, self._pane.bag, self._pane.record),
@@ -195,8 +195,6 @@ class ExplainWidget(DockedWidget):
     # show
 
     def _show_prediction(self, prediction: Prediction | None) -> None:
-        if not isalive(self):
-            return
         self.answer_box.setVisible(prediction is not None)
         self.tabs.setVisible(prediction is not None)
         warnings = "\n".join(prediction.warnings if prediction else ())
@@ -228,15 +226,11 @@ class ExplainWidget(DockedWidget):
 
     def _offer_tabs(self, _: object = None) -> None:
         prediction = self._pane.prediction
-        if isalive(self) and prediction is not None:
+        if prediction is not None:
             for number, tab in enumerate(self._each):
                 self.tabs.setTabVisible(number, tab.fits(prediction))
 
-    def _refresh_on_event(self, _: object) -> None:
-        if isalive(self):
-            self._refresh()
-
-    def _refresh(self) -> None:
+    def _refresh(self, _: object = None) -> None:
         slide, model, busy = self._pane.slide, self._pane.model, self.job.busy
         missing = "Open a slide first" if slide is None else "Open a model first"
         ready = slide is not None and model is not None
@@ -245,8 +239,8 @@ class ExplainWidget(DockedWidget):
         allow(self.model_button, not busy, why, "A checkpoint with its card (.safetensors)")
         self.model_facts.setText("No model is open." if model is None else _model_facts(model))
         self.model_facts.setToolTip("" if model is None else f"Learned from: {model.card.data}")
-        if not busy and self._pane.stale:
-            self._pane.stale = "the run that was to replace it did not end"
+        if not busy and self._pane.prediction_state.stale:
+            self._pane.prediction_state.stale = "the run that was to replace it did not end"
 
 
 def _model_facts(model: LoadedModel) -> str:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari.utils.notifications import show_error, show_info
-from qtpy.compat import isalive
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -26,8 +25,7 @@ from qtpy.QtWidgets import (
 from napari_wsimil.explain.color_scale import Stretch
 from napari_wsimil.gui import settings as memory
 from napari_wsimil.gui.docks.compare.controls import BesideBox
-from napari_wsimil.gui.widgets.background import Writer
-from napari_wsimil.gui.widgets.dock import narrow
+from napari_wsimil.gui.widgets.dock import listen, narrow
 from napari_wsimil.study.audit_log import Act
 from napari_wsimil.workflows.analysis import export_job
 
@@ -49,8 +47,6 @@ class MapBox(QGroupBox):
     def __init__(self, session: Session, job: JobRow, parent: QWidget | None = None) -> None:
         super().__init__("Map", parent)
         self._session, self._pane, self._job = session, session.pane, job
-        self._writer = Writer(self)
-        self._writer.failed.connect(show_error)
         self.beside = BesideBox(session, job)
         self._build()
         self.maps.activated.connect(self._choose)
@@ -60,8 +56,9 @@ class MapBox(QGroupBox):
         for box in (self.smooth, self.outlined):
             box.toggled.connect(self._shade)
         self.export_button.clicked.connect(self._ask_export)
-        for event in ("prediction", "extras", "display"):
-            self._pane.events[event].connect(self._show)
+        events = self._pane.prediction_state.events
+        listen(self, self._show, events.prediction, events.extras)
+        listen(self, self._show, self._pane.view_state.events.display)
         self._show()
 
     def _build(self) -> None:
@@ -113,17 +110,18 @@ class MapBox(QGroupBox):
         if study is not None and not study.read_only:
             patient = "" if case is None else case.patient
             left = partial(study.ledger.left, Act.EXPORTED, written, patient=patient)
-            self._writer.write(partial(left, identifying=False, model=weights))
+            log = partial(left, identifying=False, model=weights)
+            self._session.writes.submit(log, failed=show_error)
 
     def _choose(self) -> None:
-        self._pane.display = replace(
+        self._pane.view_state.display = replace(
             self._pane.display,
             map_index=max(0, self.maps.currentIndex()),
             stretch=self.stretch.currentData(),
         )
 
     def _shade(self) -> None:
-        self._pane.display = replace(
+        self._pane.view_state.display = replace(
             self._pane.display,
             opacity=self.opacity.value() / 100,
             threshold=self.threshold.value() / 100,
@@ -138,8 +136,6 @@ class MapBox(QGroupBox):
             self.export(Path(path))
 
     def _show(self, _: object = None) -> None:
-        if not isalive(self):
-            return
         shown = self._pane.shown
         self.setVisible(shown is not None)
         if shown is None:

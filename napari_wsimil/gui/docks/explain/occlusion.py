@@ -6,13 +6,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
-from qtpy.compat import isalive
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QSpinBox, QWidget
 
 from napari_wsimil.explain.occlusion import without
 from napari_wsimil.explain.query import patches_of
 from napari_wsimil.gui.docks.explain.tab import Tab
-from napari_wsimil.gui.widgets.dock import allow, narrow, while_shown
+from napari_wsimil.gui.widgets.dock import allow, listen, narrow, while_shown
 from napari_wsimil.gui.widgets.job_row import JobRow
 from napari_wsimil.gui.widgets.plots import COLORS, Plot
 from napari_wsimil.workflows.occlusion import (
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
     from napari_wsimil.explain.occlusion import Curves, Series
     from napari_wsimil.explain.predict import Prediction
-    from napari_wsimil.gui.session import Pane
+    from napari_wsimil.gui.pane import Pane
 
 _HEIGHT, _LEFT, _BELOW = 220, 46, 42
 
@@ -100,9 +99,9 @@ class EffectTab(Tab):
         self.back.clicked.connect(self._put_back)
         self.job.started.connect(self._refresh)
         self.job.finished.connect(self._refresh)
-        for event in ("prediction", "area", "display"):
-            pane.events[event].connect(self._refresh)
-        pane.events.prediction.connect(self._forget)
+        view, prediction = pane.view_state.events, pane.prediction_state.events
+        listen(self, self._refresh, prediction.prediction, view.area, view.display)
+        listen(self, self._forget, prediction.prediction)
         self._refresh()
 
     @property
@@ -153,7 +152,11 @@ class EffectTab(Tab):
             self._remove(top_patches(ranking, self.share.value() / 100), title)
 
     def _remove_area(self) -> None:
-        prediction, area, picked = self._pane.prediction, self._pane.area, self._pane.picked
+        prediction, area, picked = (
+            self._pane.prediction,
+            self._pane.view_state.area,
+            self._pane.view_state.picked,
+        )
         if prediction is None or area is None:
             return
         try:
@@ -205,8 +208,6 @@ class EffectTab(Tab):
     # show
 
     def _forget(self, prediction: Prediction | None) -> None:
-        if not isalive(self):
-            return
         self.job.cancel()
         self.words.clear()
         self.back.hide()
@@ -219,9 +220,7 @@ class EffectTab(Tab):
             self.outcome.setCurrentIndex(int(prediction.probabilities.argmax()))
 
     def _refresh(self, _: object = None) -> None:
-        if not isalive(self):
-            return
-        idle, asked = not self.job.busy, self._pane.area is not None
+        idle, asked = not self.job.busy, self._pane.view_state.area is not None
         busy = "The model is being asked"
         allow(self.top, idle, busy, "Ask again without these patches")
         why = busy if asked else "Click a patch, or drag with Shift to draw an area, first"

@@ -7,8 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-from qtpy.compat import isalive
-from qtpy.QtCore import QSize, Qt, QTimer, Signal
+from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtGui import QIcon
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QListView, QListWidget, QListWidgetItem, QWidget
 
@@ -16,9 +15,9 @@ from napari_wsimil.explain.color_scale import scaled
 from napari_wsimil.explain.statistics import ranks
 from napari_wsimil.gui.docks.explain.tab import Tab
 from napari_wsimil.gui.text import values_of
-from napari_wsimil.gui.widgets.background import Latest
+from napari_wsimil.gui.widgets.background import LatestTask
 from napari_wsimil.gui.widgets.basic import pixmap
-from napari_wsimil.gui.widgets.dock import while_shown
+from napari_wsimil.gui.widgets.dock import Refresher, listen, while_shown
 from napari_wsimil.gui.widgets.job_row import JobRow
 from napari_wsimil.progress import Progress, Work
 from napari_wsimil.slides.placeholder import is_blank
@@ -28,10 +27,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
-    from qtpy.QtGui import QShowEvent
 
     from napari_wsimil.explain.predict import Prediction
-    from napari_wsimil.gui.session import Pane
+    from napari_wsimil.gui.pane import Pane
     from napari_wsimil.gui.view_state import Display
     from napari_wsimil.slides.slide import Slide
 
@@ -47,7 +45,7 @@ class PatchCard(QWidget):
     def __init__(self, pane: Pane, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._pane = pane
-        self.reading = Latest(self)
+        self.reading = LatestTask(self)
         self.picture = QLabel()
         self.picture.setFixedSize(_CARD_SIDE, _CARD_SIDE)
         self.picture.setAlignment(Qt.AlignmentFlag.AlignCenter)
@@ -59,29 +57,15 @@ class PatchCard(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.picture, alignment=Qt.AlignmentFlag.AlignTop)
         layout.addWidget(self.words, 1, alignment=Qt.AlignmentFlag.AlignTop)
-        self._later = QTimer(self)
-        self._later.setSingleShot(True)
-        self._later.timeout.connect(self._show)
-        for event in ("picked", "prediction", "extras", "display"):
-            pane.events[event].connect(self._show_later)
-        pane.events.picked.connect(self._read)
-        self._show()
-
-    def showEvent(self, event: QShowEvent) -> None:
-        """Say what has come while this was not looked at."""
-        super().showEvent(event)
-        self._show()
-
-    def _show_later(self, _: object) -> None:
-        """Show what has changed once all of it has: a click changes several things."""
-        if isalive(self):
-            self._later.start(0)
+        prediction, view = pane.prediction_state.events, pane.view_state.events
+        shown = view.picked, prediction.prediction, prediction.extras, view.display
+        self._refresher = Refresher(self, self._show, *shown, wait=0)  # a click changes several
+        listen(self, self._read, view.picked)
+        self._refresher.refresh()
 
     def _show(self) -> None:
-        """Say what the maps say, if anybody sees it."""
-        if not isalive(self) or not self.isVisibleTo(self.window()):
-            return
-        shown, patch = self._pane.shown, self._pane.picked
+        """Display the values of the picked patch."""
+        shown, patch = self._pane.shown, self._pane.view_state.picked
         self.picture.setVisible(patch is not None)
         if shown is None or patch is None:
             self.words.setText(_NONE)
@@ -91,11 +75,11 @@ class PatchCard(QWidget):
     def _read(self, patch: int | None) -> None:
         """Read the picture in the background, from the slide at the size it has on screen."""
         slide, grid = self._pane.slide, self._pane.places
-        if not isalive(self) or patch is None or slide is None or grid is None:
+        if patch is None or slide is None or grid is None:
             return
         x, y = grid.coords[patch].tolist()
         self.picture.setText("reading")
-        self.reading.ask(
+        self.reading.run(
             partial(slide.read_patch, x, y, grid.patch_size, 2 * _CARD_SIDE),
             self._show_picture,
             self.picture.setText,
@@ -195,14 +179,12 @@ class PatchesTab(Tab):
         self.column.addWidget(QLabel("First patches of this map"))
         self.column.addWidget(self.first, 1)
         self.first.chosen.connect(self._go)
-        self._later = QTimer(self)
-        self._later.setSingleShot(True)
-        self._later.timeout.connect(self._show)
-        job.finished.connect(self._show_later)
-        self.pictures.finished.connect(self._show_later)
-        for event in ("prediction", "extras", "display"):
-            pane.events[event].connect(self._show_later)
-        self._show()
+        prediction, view = pane.prediction_state.events, pane.view_state.events
+        shown = prediction.prediction, prediction.extras, view.display
+        self._refresher = Refresher(self, self._show, *shown, wait=_PAUSE_MS)
+        job.finished.connect(self._refresher.request)
+        self.pictures.finished.connect(self._refresher.request)
+        self._refresher.refresh()
 
     @property
     def jobs(self) -> tuple[JobRow, ...]:
@@ -211,27 +193,15 @@ class PatchesTab(Tab):
     @property
     def waiting(self) -> bool:
         """Whether pictures are about to be read."""
-        return bool(self._later.isActive())
-
-    def showEvent(self, event: QShowEvent) -> None:
-        """Read what has come while this was not looked at."""
-        super().showEvent(event)
-        self._show()
-
-    def _show_later(self, _: object = None) -> None:
-        """Read pictures once nothing has changed for a while: reading takes time from drawing."""
-        if isalive(self):
-            self._later.start(_PAUSE_MS)
+        return self._refresher.waiting
 
     def _go(self, patch: int) -> None:
-        self._pane.focus = None
-        self._pane.focus = patch
+        self._pane.view_state.focus = None
+        self._pane.view_state.focus = patch
         self._pane.pick(patch)
 
     def _show(self) -> None:
         """Read the first patches of the shown map, unless a job or a reading still runs."""
-        if not isalive(self) or not self.isVisibleTo(self.window()):
-            return
         pane = self._pane
         slide, shown, display = pane.slide, pane.shown, pane.display
         if slide is None or shown is None or shown.bag.grid is None:

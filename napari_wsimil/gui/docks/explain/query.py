@@ -6,19 +6,19 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
-from qtpy.compat import isalive
 from qtpy.QtWidgets import QCheckBox, QLabel, QListWidget, QPushButton, QWidget
 
 from napari_wsimil.explain.query import UnitTable, answered, patches_of, unit_table
 from napari_wsimil.gui.docks.explain.tab import Tab
-from napari_wsimil.gui.widgets.background import Latest
+from napari_wsimil.gui.widgets.background import LatestTask
 from napari_wsimil.gui.widgets.basic import Table
+from napari_wsimil.gui.widgets.dock import listen
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_wsimil.explain.predict import Prediction
-    from napari_wsimil.gui.session import Pane
+    from napari_wsimil.gui.pane import Pane
     from napari_wsimil.models.base import Explanation
     from napari_wsimil.slides.geometry import Region
 
@@ -33,7 +33,7 @@ class AskTab(Tab):
 
     def __init__(self, pane: Pane, parent: QWidget | None = None) -> None:
         super().__init__(pane, parent)
-        self.asking = Latest(self)
+        self.asking = LatestTask(self)
         self.clicks = QCheckBox("Every click asks")
         self.clicks.setChecked(True)
         self.clicks.setToolTip("Off, a click only tells the patch's picture and values")
@@ -51,9 +51,9 @@ class AskTab(Tab):
         self.maps.itemClicked.connect(lambda item: pane.show_map(item.text()))
         self.table.chosen.connect(self._fly)
         self.back.clicked.connect(self._clear)
-        pane.events.area.connect(self._ask)
-        pane.events.prediction.connect(self._forget)
-        pane.events.extras.connect(self._show)
+        listen(self, self._ask, pane.view_state.events.area)
+        listen(self, self._forget, pane.prediction_state.events.prediction)
+        listen(self, self._show, pane.prediction_state.events.extras)
         self._show()
 
     def fits(self, prediction: Prediction) -> bool:
@@ -62,20 +62,20 @@ class AskTab(Tab):
 
     def _ask(self, area: Region | None) -> None:
         pane = self._pane
-        if not isalive(self) or area is None or pane.prediction is None or pane.model is None:
+        if area is None or pane.prediction is None or pane.model is None:
             return
         if not self.fits(pane.prediction):
             return
         if not self.clicks.isChecked():
             self._forget()
             return
-        prediction, picked = pane.prediction, pane.picked
+        prediction, picked = pane.prediction, pane.view_state.picked
         try:
             index = patches_of(prediction, area) if picked is None else torch.tensor([picked])
         except ValueError as error:
             self._fail(str(error))
             return
-        self.asking.ask(
+        self.asking.run(
             partial(answered, pane.model.model, prediction, index),
             partial(self._take, prediction, index),
             self._fail,
@@ -85,7 +85,9 @@ class AskTab(Tab):
         """Show an answer, unless another prediction is shown by now."""
         if self._pane.prediction is not prediction:
             return
-        self._pane.show_extra(_SOURCE, maps, first=_SOURCE not in self._pane.extras)
+        self._pane.show_extra(
+            _SOURCE, maps, first=_SOURCE not in self._pane.prediction_state.extras
+        )
         one = f"patch {int(index[0]) + 1}"
         asked = one if len(index) == 1 else f"{len(index)} patches, in the mean,"
         self.words.setText(f"Where {asked} looked. {_HINT}")
@@ -95,20 +97,17 @@ class AskTab(Tab):
         self.words.setText(words)
 
     def _clear(self) -> None:
-        self._pane.area = None
+        self._pane.view_state.area = None
         self._forget()
 
     def _forget(self, _: object = None) -> None:
         """Show no answer any more: it is of another patch or another prediction."""
-        if isalive(self):
-            self.asking.drop()
-            self._pane.show_extra(_SOURCE, ())
-            self.words.setText(_HINT)
+        self.asking.drop()
+        self._pane.show_extra(_SOURCE, ())
+        self.words.setText(_HINT)
 
     def _show(self, _: object = None) -> None:
-        if not isalive(self):
-            return
-        maps = self._pane.extras.get(_SOURCE, ())
+        maps = self._pane.prediction_state.extras.get(_SOURCE, ())
         names = [one.name for one in maps if not one.outlined]
         if names != [self.maps.item(i).text() for i in range(self.maps.count())]:
             self.maps.clear()
@@ -128,6 +127,6 @@ class AskTab(Tab):
 
     def _fly(self, row: int) -> None:
         """Go to the first patch of a region."""
-        rows = unit_table(self._pane.extras.get(_SOURCE, ()))
-        self._pane.focus = None
-        self._pane.focus = rows.patches[row]
+        rows = unit_table(self._pane.prediction_state.extras.get(_SOURCE, ()))
+        self._pane.view_state.focus = None
+        self._pane.view_state.focus = rows.patches[row]

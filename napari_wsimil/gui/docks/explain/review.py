@@ -5,8 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from qtpy.compat import isalive
-from qtpy.QtCore import QObject, Qt, Signal
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QButtonGroup,
     QHBoxLayout,
@@ -17,16 +16,12 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_wsimil.explain.predict import PatientPrediction
-from napari_wsimil.gui.widgets.background import Writer
-from napari_wsimil.gui.widgets.dock import allow
+from napari_wsimil.gui.widgets.dock import allow, listen, while_alive
 from napari_wsimil.study.predictions import Answer, Review, Verdict
-from napari_wsimil.workflows.save_predictions import Subject, keep_answer
 
 if TYPE_CHECKING:
-    from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.gui.session import Session
-    from napari_wsimil.workflows.study import Case
+    from napari_wsimil.study.case import Case
 
 _TRIED = "What is shown is tried on: go back to the record as it is"
 
@@ -46,8 +41,6 @@ class ReviewRow(QWidget):
         super().__init__(parent)
         self._session, self._pane = session, session.pane
         self._answer: Answer | None = None
-        self._writer = Writer(self)
-        self._writer.failed.connect(self.failed)
         self.said, self.last = QLabel(), QLabel()
         for label in (self.said, self.last):
             label.setWordWrap(True)
@@ -59,16 +52,16 @@ class ReviewRow(QWidget):
         self._build()
         self.save_button.clicked.connect(self.save)
         self.why.returnPressed.connect(self.save)
-        session.events.kept.connect(self._take)
-        self._pane.events.case.connect(self._show_case)
-        self._pane.events.model.connect(self._forget)
-        self._pane.events.record.connect(self._refresh)
+        listen(self, self._take, session.events.kept)
+        listen(self, self._show_case, self._pane.record_state.events.case)
+        listen(self, self._forget, self._pane.prediction_state.events.model)
+        listen(self, self._refresh, self._pane.record_state.events.record)
         self._show_case(self._pane.case)
 
     @property
     def busy(self) -> bool:
         """Whether something is still being written or read."""
-        return self._writer.busy
+        return self._session.writes.busy
 
     def _build(self) -> None:
         self._group = QButtonGroup(self)
@@ -98,11 +91,13 @@ class ReviewRow(QWidget):
             return
         work = partial(study.reviews.add, self._answer, verdict, self.why.text().strip())
         self._choose_none()
-        self._writer.write(work, partial(setattr, self._session, "kept"))
+        self._session.writes.submit(
+            work, partial(setattr, self._session, "kept"), while_alive(self, self.failed.emit)
+        )
 
     def _take(self, kept: Answer | Review) -> None:
         case = self._pane.case
-        if not isalive(self) or case is None or kept.patient != case.patient:
+        if case is None or kept.patient != case.patient:
             return
         if isinstance(kept, Answer):
             self._answer = kept
@@ -112,22 +107,22 @@ class ReviewRow(QWidget):
 
     def _show_case(self, case: Case | None) -> None:
         """Tell the last review of a case, and forget an answer of another patient or record."""
-        if not isalive(self):
-            return
         answer, study = self._answer, self._session.study
         if answer is not None and (case is None or not _is_of(answer, case)):
             self._answer = None
         self._choose_none()
         self._tell(None)
         if study is not None and case is not None and case.patient:
-            self._writer.write(partial(study.reviews.read, case.patient), self._tell_last)
+            read = partial(study.reviews.read, case.patient)
+            self._session.writes.submit(
+                read, while_alive(self, self._tell_last), while_alive(self, self.failed.emit)
+            )
         self._refresh()
 
     def _forget(self, _: object) -> None:
-        if isalive(self):
-            self._answer = None
-            self._choose_none()
-            self._refresh()
+        self._answer = None
+        self._choose_none()
+        self._refresh()
 
     # show
 
@@ -157,8 +152,6 @@ class ReviewRow(QWidget):
             self.last.setToolTip(words)
 
     def _refresh(self, _: object = None) -> None:
-        if not isalive(self):
-            return
         case, study = self._pane.case, self._session.study
         self.setVisible(study is not None and case is not None and bool(case.patient))
         if study is None or case is None:
@@ -176,65 +169,3 @@ class ReviewRow(QWidget):
 
 def _is_of(answer: Answer, case: Case) -> bool:
     return answer.patient == case.patient and answer.record in ("", case.record.digest())
-
-
-class AnswerKeeper(QObject):
-    """Writes whole answers about a case of the open study, in the background.
-
-    They are under the patient's own record: what is said of one that is tried on is passed
-    over, and so is what was written last. While a field is edited nothing is written at all.
-    """
-
-    failed = Signal(str)
-
-    def __init__(self, session: Session, parent: QObject) -> None:
-        super().__init__(parent)
-        self._session, self._pane = session, session.pane
-        self._last: tuple[Prediction, Case] | None = None
-        self._writer = Writer(self)
-        self._writer.failed.connect(self._fail)
-        self._pane.events.answer.connect(self._take)
-
-    @property
-    def busy(self) -> bool:
-        """Whether something is still being written."""
-        return self._writer.busy
-
-    def keep(self, found: Prediction | PatientPrediction) -> None:
-        """Keep an answer about the pane's case, if it is one of its study as it is recorded."""
-        case, study = self._pane.case, self._session.study
-        if case is None or study is None or study.read_only or not is_own(found, case):
-            return
-        subject = Subject(case.patient, self._pane.called, case.record.digest())
-        self._writer.write(partial(keep_answer, study, found, subject), self._show)
-
-    def _take(self, answer: Prediction | None) -> None:
-        case = self._pane.case
-        if not isalive(self):
-            return
-        if answer is None:
-            self._last = None
-        elif case is not None and is_own(answer, case) and not self._is_last(answer, case):
-            self._last = answer, case
-            self.keep(answer)
-
-    def _is_last(self, answer: Prediction, case: Case) -> bool:
-        if self._last is None:
-            return False
-        last, of = self._last
-        same = last.card is answer.card and last.bag.features is answer.bag.features
-        return same and of.patient == case.patient and of.record == case.record
-
-    def _show(self, kept: tuple[Answer, ...]) -> None:
-        for answer in kept:
-            self._session.kept = answer
-
-    def _fail(self, words: str) -> None:
-        self._last = None
-        self.failed.emit(words)
-
-
-def is_own(found: Prediction | PatientPrediction, case: Case) -> bool:
-    """Return whether a model was asked about a case as the study has it, not about a what-if."""
-    first = found.slides[0] if isinstance(found, PatientPrediction) else found
-    return bool(case.patient) and (first.card.record is None or first.record == case.record)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from qtpy.compat import isalive
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QLabel, QPushButton, QWidget
 
 from napari_wsimil.gui.docks.explain.tab import Tab
 from napari_wsimil.gui.widgets.basic import Table
-from napari_wsimil.gui.widgets.dock import allow
+from napari_wsimil.gui.widgets.dock import allow, listen
 from napari_wsimil.gui.widgets.job_row import JobRow
 from napari_wsimil.study.open_study import Unit
 from napari_wsimil.workflows.patient import AskedPatient, patient_job, pooled_words, slide_rows
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from napari_wsimil.cohort.manifest import Patient
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.gui.session import Session
-    from napari_wsimil.workflows.study import Case
+    from napari_wsimil.study.case import Case
 
 _TITLES = ("slide", "alone", "changes by")
 _TIP = (
@@ -56,9 +55,9 @@ class SlidesTab(Tab):
         self.table.chosen.connect(self._choose)
         self.job.started.connect(self._refresh)
         self.job.finished.connect(self._refresh)
-        for event in ("case", "model"):
-            self._pane.events[event].connect(self._forget)
-        self._pane.events.record.connect(self._forget_answer)
+        record = self._pane.record_state.events
+        listen(self, self._forget, record.case, self._pane.prediction_state.events.model)
+        listen(self, self._forget_answer, record.record)
         self._refresh()
 
     @property
@@ -101,8 +100,7 @@ class SlidesTab(Tab):
     def _forget(self, _: object) -> None:
         """Take away what was said of another patient or record, or by another model."""
         self._asked = None
-        if isalive(self):
-            self._refresh()
+        self._refresh()
 
     def _forget_answer(self, record: object) -> None:
         if self._asked is not None:

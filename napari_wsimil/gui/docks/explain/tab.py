@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 if TYPE_CHECKING:
     from napari_wsimil.explain.predict import Prediction
-    from napari_wsimil.gui.session import Pane
+    from napari_wsimil.gui.pane import Pane
     from napari_wsimil.gui.widgets.job_row import JobRow
 
 

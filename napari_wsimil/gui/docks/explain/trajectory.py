@@ -5,15 +5,15 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from qtpy.compat import isalive
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QCheckBox, QFrame, QHBoxLayout, QLabel, QWidget
 
 from napari_wsimil.explain.trajectory import Looks, cost_words, look_words, trajectory_of
 from napari_wsimil.gui.docks.explain.player import Player
 from napari_wsimil.gui.docks.explain.tab import Tab
-from napari_wsimil.gui.widgets.background import Latest
+from napari_wsimil.gui.widgets.background import LatestTask
 from napari_wsimil.gui.widgets.basic import pixmap
+from napari_wsimil.gui.widgets.dock import listen
 from napari_wsimil.gui.widgets.plots import COLORS, Plot
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from qtpy.QtGui import QMouseEvent, QPixmap
 
     from napari_wsimil.explain.predict import Prediction
-    from napari_wsimil.gui.session import Pane
+    from napari_wsimil.gui.pane import Pane
     from napari_wsimil.models.base import Explanation
     from napari_wsimil.models.trajectory import Trajectory
     from napari_wsimil.slides.patch_grid import PatchGrid
@@ -40,7 +40,7 @@ class Strip(QWidget):
         self._pane = pane
         self._pictures: dict[int, QPixmap] = {}
         self._grid: PatchGrid | None = None
-        self.reading = Latest(self)
+        self.reading = LatestTask(self)
         self.places = [_Picture(pane) for _ in range(_COUNT)]
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
@@ -60,7 +60,7 @@ class Strip(QWidget):
         self._lay(patches)
         missing = [patch for patch in shown if patch not in self._pictures]
         if missing:
-            self.reading.ask(
+            self.reading.run(
                 partial(_read, slide, grid, missing), partial(self._keep, patches), self.setToolTip
             )
 
@@ -68,8 +68,7 @@ class Strip(QWidget):
         if len(self._pictures) > _KEPT:
             self._pictures.clear()
         self._pictures |= {patch: pixmap(picture) for patch, picture in found.items()}
-        if isalive(self):
-            self._lay(patches)
+        self._lay(patches)
 
     def _lay(self, patches: list[int]) -> None:
         first = max(0, len(patches) - _COUNT)
@@ -108,8 +107,8 @@ class _Picture(QLabel):
     def mousePressEvent(self, _: QMouseEvent) -> None:
         """Go to the patch."""
         if self._patch is not None:
-            self._pane.focus = None
-            self._pane.focus = self._patch
+            self._pane.view_state.focus = None
+            self._pane.view_state.focus = self._patch
             self._pane.pick(self._patch)
 
 
@@ -179,7 +178,7 @@ class StepsTab(Tab):
     def __init__(self, pane: Pane, parent: QWidget | None = None) -> None:
         super().__init__(pane, parent)
         self._looks: Looks | None = None
-        self.replaying = Latest(self)
+        self.replaying = LatestTask(self)
         self.player = Player()
         self.words = QLabel()
         self.words.setWordWrap(True)
@@ -200,9 +199,9 @@ class StepsTab(Tab):
         self.column.addWidget(self.plot)
         self.column.addStretch(1)
         self.player.moved.connect(self._move)
-        self.follow.toggled.connect(lambda on: setattr(pane, "follows", on))
-        self.fine.toggled.connect(lambda on: setattr(pane, "finely", on))
-        pane.events.prediction.connect(self._show)
+        self.follow.toggled.connect(lambda on: setattr(pane.view_state, "follows", on))
+        self.fine.toggled.connect(lambda on: setattr(pane.view_state, "finely", on))
+        listen(self, self._show, pane.prediction_state.events.prediction)
         self._show(pane.prediction)
 
     @property
@@ -215,8 +214,6 @@ class StepsTab(Tab):
         return trajectory_of(prediction) is not None
 
     def _show(self, prediction: Prediction | None) -> None:
-        if not isalive(self):
-            return
         self.replaying.drop()
         self._looks = None
         self.player.waits = False
@@ -233,19 +230,21 @@ class StepsTab(Tab):
         trajectory = trajectory_of(prediction)
         if trajectory is None or prediction is None or model is None:
             return
-        pane.looks = step
+        pane.view_state.looks = step
         self._tell(trajectory, step)
         if self._looks is None:
             self._looks = Looks(model.model, prediction)
         self.player.waits = True
-        self.replaying.ask(
+        self.replaying.run(
             partial(self._looks.maps, step), partial(self._take, prediction), self._fail
         )
 
     def _take(self, prediction: Prediction, maps: tuple[Explanation, ...]) -> None:
         self.player.waits = False
         if self._pane.prediction is prediction:
-            self._pane.show_extra(_SOURCE, maps, first=_SOURCE not in self._pane.extras)
+            self._pane.show_extra(
+                _SOURCE, maps, first=_SOURCE not in self._pane.prediction_state.extras
+            )
 
     def _fail(self, words: str) -> None:
         self.player.waits = False

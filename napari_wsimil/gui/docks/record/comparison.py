@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from qtpy.compat import isalive
 from qtpy.QtWidgets import (
     QGridLayout,
     QGroupBox,
@@ -17,14 +16,15 @@ from qtpy.QtWidgets import (
 )
 
 from napari_wsimil.gui.widgets.basic import Still
-from napari_wsimil.gui.widgets.dock import allow
+from napari_wsimil.gui.widgets.dock import allow, listen
 from napari_wsimil.workflows.live_update import SOURCE
 
 if TYPE_CHECKING:
     from napari_wsimil.explain.baseline_variability import Noise
     from napari_wsimil.explain.map_shift import Movement
     from napari_wsimil.explain.predict import Prediction
-    from napari_wsimil.gui.session import Pane, Session
+    from napari_wsimil.gui.pane import Pane
+    from napari_wsimil.gui.session import Session
 
 _HINT = "Edit a field: what changes is told here, and moves on the slide."
 
@@ -65,9 +65,9 @@ class ChangeBox(QGroupBox):
         self.change_button.clicked.connect(self._show_change)
         self.beside_button.clicked.connect(self._lay_beside)
         self.pin_button.clicked.connect(self._pin)
-        for event in ("prediction", "baseline"):
-            self._pane.events[event].connect(self._show)
-        self._pane.events.display.connect(self._show_button)
+        events = self._pane.prediction_state.events
+        listen(self, self._show, events.prediction, events.baseline)
+        listen(self, self._show_button, self._pane.view_state.events.display)
         self._show()
 
     def tell(self, movement: Movement | None, compared: str) -> None:
@@ -90,14 +90,14 @@ class ChangeBox(QGroupBox):
         self.noise.show()
 
     def _pin(self) -> None:
-        self._pane.baseline = self._pane.prediction
+        self._pane.prediction_state.baseline = self._pane.prediction
 
     def _show_change(self, wanted: bool) -> None:
         """Show where the map moved, or the map again that was shown before."""
         pane, shown = self._pane, self._pane.shown
         if shown is None:
             return
-        changes = pane.extras.get(SOURCE, ())
+        changes = pane.prediction_state.extras.get(SOURCE, ())
         if wanted and changes:
             pane.show_map(changes[0].name)
         else:
@@ -106,17 +106,15 @@ class ChangeBox(QGroupBox):
     def _lay_beside(self) -> None:
         """Show the baseline's map beside, of the same patches under the record before."""
         pane, beside = self._pane, self._session.beside
-        if pane.baseline is None:
+        if pane.prediction_state.baseline is None:
             return
         beside.show_same(pane)
         beside.show_model(pane.model)
-        beside.show_prediction(pane.baseline)
+        beside.show_prediction(pane.prediction_state.baseline)
         beside.show_map(self.compared)
 
     def _show(self, _: object = None) -> None:
-        if not isalive(self):
-            return
-        prediction, baseline = self._pane.prediction, self._pane.baseline
+        prediction, baseline = self._pane.prediction, self._pane.prediction_state.baseline
         reads = prediction is not None and prediction.card.record is not None
         self.setVisible(reads)
         if prediction is None or not reads:
@@ -130,10 +128,8 @@ class ChangeBox(QGroupBox):
         self._show_button()
 
     def _show_button(self, *_: object) -> None:
-        if not isalive(self):
-            return
         shown = self._pane.shown
-        changes = {one.name for one in self._pane.extras.get(SOURCE, ())}
+        changes = {one.name for one in self._pane.prediction_state.extras.get(SOURCE, ())}
         allow(
             self.change_button,
             bool(changes),
@@ -178,8 +174,8 @@ class AnswerBars(QWidget):
         self._grid.setVerticalSpacing(2)
         self._grid.setColumnStretch(1, 1)
         self._grid.addWidget(Still(self.latency), 0, 0, 1, 2)
-        for event in ("prediction", "baseline"):
-            pane.events[event].connect(self._show)
+        events = pane.prediction_state.events
+        listen(self, self._show, events.prediction, events.baseline)
         self._show()
 
     def tell_behind(self) -> None:
@@ -191,9 +187,7 @@ class AnswerBars(QWidget):
         self.latency.setText(words)
 
     def _show(self, _: object = None) -> None:
-        if not isalive(self):
-            return
-        after, before = self._pane.prediction, self._pane.baseline
+        after, before = self._pane.prediction, self._pane.prediction_state.baseline
         reads = after is not None and after.card.record is not None
         self.setVisible(reads)
         if after is None or not reads:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.compat import isalive
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QWidget
 
 from napari_wsimil.clinical.schema import Record
-from napari_wsimil.gui.case import case_in, edits, mismatch, why_not_correct
+from napari_wsimil.gui.case import mismatch
 from napari_wsimil.gui.docks.record.comparison import AnswerBars, ChangeBox
 from napari_wsimil.gui.docks.record.form import RecordForm
 from napari_wsimil.gui.docks.record.live_updater import Follower
 from napari_wsimil.gui.docks.record.mode import RecordMode, Unsaved
-from napari_wsimil.gui.docks.record.saver import RecordKeeper
 from napari_wsimil.gui.docks.record.scenarios import ScenarioButton, Trail
 from napari_wsimil.gui.docks.record.sensitivity import SweepBox
+from napari_wsimil.gui.record_saver import RecordSaver
 from napari_wsimil.gui.widgets.basic import Fold
-from napari_wsimil.gui.widgets.dock import DockedWidget, allow, while_shown
+from napari_wsimil.gui.widgets.dock import DockedWidget, allow, listen, while_shown
 from napari_wsimil.gui.widgets.job_row import JobRow
+from napari_wsimil.study.case import Case, why_not_correct
 from napari_wsimil.workflows.record_edits import noise_job
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from napari_wsimil.gui.session import Session
     from napari_wsimil.models.record_encoder import RecordFormat
     from napari_wsimil.workflows.live_update import Revised
-    from napari_wsimil.workflows.study import Case
 
 _NOBODY = "Open a case of a study, or a model that reads records: its fields are then here."
 
@@ -43,7 +42,7 @@ class RecordWidget(DockedWidget):
         self._trail = Trail()
         self._form_of: tuple[Case | None, RecordFormat | None] = (None, None)
         self.follower = Follower(self._pane, self)
-        self.keeper = RecordKeeper(session, self)
+        self.saver = RecordSaver(session)
         self.noise_job = JobRow()
         self.sweep = SweepBox(self._pane)
         self.scenarios = ScenarioButton(self._pane)
@@ -56,7 +55,7 @@ class RecordWidget(DockedWidget):
         self.bars = AnswerBars(self._pane)
         self.change = ChangeBox(session)
         self.form = RecordForm()
-        self.unsaved = Unsaved(self._pane, self.form, self.mode, self.keeper, self)
+        self.unsaved = Unsaved(self._pane, self.form, self.mode, self.saver, self)
         self.fields = Fold("Which field moves this model here?", self.sweep)
         self.layout().setContentsMargins(2, 4, 2, 0)
         for place, part in enumerate((self.mode, self.bars)):  # seen wherever the form is scrolled
@@ -78,7 +77,7 @@ class RecordWidget(DockedWidget):
     @property
     def busy(self) -> bool:
         """Whether something on screen is older than the record, or still being written."""
-        return self.follower.busy or self.keeper.busy
+        return self.follower.busy or self.saver.busy
 
     # build
 
@@ -103,8 +102,10 @@ class RecordWidget(DockedWidget):
         self.mode.discarded.connect(self.mode.end)
         self.mode.saved.connect(self._save)
         self.unsaved.wanted.connect(self._save)
-        self.keeper.corrected.connect(self._show_corrected)
-        self.keeper.failed.connect(self._refuse)
+        listen(self, self.saver.close_pending, pane.prediction_state.events.prediction)
+        listen(self, self.saver.close_pending, pane.record_state.events.case)
+        listen(self, self._show_corrected, self.saver.saved)
+        listen(self, self._refuse, self.saver.failed)
         self.scenarios.opened.connect(self._try_scenario)
         self.scenarios.failed.connect(self._fail)
         self.sweep.chosen.connect(self._try_value)
@@ -114,11 +115,10 @@ class RecordWidget(DockedWidget):
         self.follower.landed.connect(self._tell)
         self.follower.failed.connect(self._fail)
         self.follower.preparing.connect(self._tell_preparing)
-        for event in ("case", "model"):
-            pane.events[event].connect(self._show_case)
-        pane.events.record.connect(self._follow)
-        pane.events.display.connect(self._compare)
-        pane.events.prediction.connect(self._compare)
+        record, prediction = pane.record_state.events, pane.prediction_state.events
+        listen(self, self._show_case, record.case, prediction.model)
+        listen(self, self._follow, record.record)
+        listen(self, self._compare, pane.view_state.events.display, prediction.prediction)
 
     # act
 
@@ -130,8 +130,8 @@ class RecordWidget(DockedWidget):
             self._try_whole(case.schema.apply(record, changes), "")
 
     def _try_on(self, record: Record) -> None:
-        self.keeper.begin()
-        self._pane.record = record
+        self.saver.start_edit()
+        self._pane.record_state.record = record
 
     def _rest(self, why: str = "") -> None:
         """Take what was edited for one step of the trail, and note it."""
@@ -144,7 +144,7 @@ class RecordWidget(DockedWidget):
     def _note(self, old: Record, new: Record, why: str) -> None:
         case = self._pane.case
         if case is not None and not self.mode.correcting:
-            self.keeper.rest(case, old, new, why, landed=not self.follower.busy)
+            self.saver.finish_edit(case, old, new, why, complete=not self.follower.busy)
 
     def _go(self, steps: int) -> None:
         """Undo or redo what was tried on; while correcting, beyond that what was saved."""
@@ -152,17 +152,17 @@ class RecordWidget(DockedWidget):
         stuck = self._trail.first if steps < 0 else self._trail.last
         if self.mode.correcting and stuck and case is not None:
             if not self.unsaved.there:
-                self.keeper.step(case, back=steps < 0)
-                self.setEnabled(not self.keeper.busy)  # what is typed meanwhile would be lost
+                (self.saver.undo if steps < 0 else self.saver.redo)(case)
+                self.setEnabled(not self.saver.busy)  # what is typed meanwhile would be lost
             return
-        self.keeper.begin()
+        self.saver.start_edit()
         record = self._trail.go(steps)
         if record is not None and before is not None:
             self._show_again(record)
             self._note(before, record, "undo" if steps < 0 else "redo")
 
     def _go_home(self) -> None:
-        case = case_in(self._pane)
+        case = self._case()
         if case is not None:
             self._try_whole(case.record, "as recorded")
 
@@ -175,19 +175,19 @@ class RecordWidget(DockedWidget):
         self._try_whole(record, f"scenario {name}")
 
     def _try_whole(self, record: Record, why: str) -> None:
-        self.keeper.begin()
+        self.saver.start_edit()
         self._show_again(record)
         self._rest(why)
 
     def _show_again(self, record: Record) -> None:
-        self._pane.record = record
+        self._pane.record_state.record = record
         self.form.show_record(record)  # also over a text that is no value, where nothing changed
         self.unsaved.watch()
         self._show_trail()
 
     def _switch(self, correcting: bool) -> None:
         """Begin with the patient's own record, whatever was tried on."""
-        case = case_in(self._pane)
+        case = self._case()
         if case is not None:
             self._trail = Trail(case.record)
             self._show_again(case.record)
@@ -197,8 +197,8 @@ class RecordWidget(DockedWidget):
         if self.form.wrong:
             self._fail("A field has a value that cannot be: mend it, or discard")
         elif case is not None and record is not None:
-            self.keeper.correct(case, record, why)
-            self.setEnabled(not self.keeper.busy)
+            self.saver.correct(case, record, why)
+            self.setEnabled(not self.saver.busy)
 
     def _refuse(self, words: str) -> None:
         """Tell why something was not written; it can be edited further."""
@@ -209,14 +209,14 @@ class RecordWidget(DockedWidget):
         """Show the record as the study has it now; what is compared begins anew."""
         self.setEnabled(True)
         if self._pane.case is not None and self._pane.case.patient == case.patient:
-            self._pane.baseline = None
+            self._pane.prediction_state.baseline = None
             self._pane.show_case(case)
             self.mode.end()
 
     def _measure_noise(self) -> None:
         pane = self._pane
-        if pane.model is not None and pane.baseline is not None:
-            job = noise_job(pane.model, pane.baseline)
+        if pane.model is not None and pane.prediction_state.baseline is not None:
+            job = noise_job(pane.model, pane.prediction_state.baseline)
             self.noise_job.run(job, while_shown(pane, self._tell_noise))
 
     def _tell_noise(self, noise: Noise) -> None:
@@ -226,7 +226,7 @@ class RecordWidget(DockedWidget):
 
     def _follow(self, record: Record | None) -> None:
         pane = self._pane
-        if not isalive(self) or record is None:
+        if record is None:
             return
         if record is not self.form.record:
             self.form.show_record(record)
@@ -234,8 +234,12 @@ class RecordWidget(DockedWidget):
         if pane.prediction is None or self._mismatch():
             return
         own = pane.case is not None and record is pane.case.record
-        if pane.baseline is None and not own and pane.prediction.record is not None:
-            pane.baseline = pane.prediction
+        if (
+            pane.prediction_state.baseline is None
+            and not own
+            and pane.prediction.record is not None
+        ):
+            pane.prediction_state.baseline = pane.prediction
         self.follower.follow()
 
     def _compare(self, _: object = None, __: object = None) -> None:
@@ -246,7 +250,7 @@ class RecordWidget(DockedWidget):
             self.follower.compared = self.sweep.compared = self.change.compared = name
 
     def _tell(self, revised: Revised) -> None:
-        self.keeper.land()
+        self.saver.log_pending()
         self.change.tell(revised.movement, self.follower.compared)
         self.bars.tell(f"The last edit was on the slide after {self.follower.milliseconds:.0f} ms")
 
@@ -260,9 +264,7 @@ class RecordWidget(DockedWidget):
     # show
 
     def _show_case(self, _: object = None) -> None:
-        if not isalive(self):
-            return
-        case, model = case_in(self._pane), self._pane.model
+        case, model = self._case(), self._pane.model
         read = None if model is None else model.card.record
         self.hint.setVisible(case is None)
         buttons = (self.undo_button, self.redo_button, self.own_button, self.scenarios)
@@ -279,13 +281,17 @@ class RecordWidget(DockedWidget):
         self.form.show_case(case, read)
         self.form.show_record(self._pane.record or case.record)
         if self._pane.case is None and self._pane.record is None:
-            self._pane.case = case
-            self._pane.record = case.record
+            self._pane.record_state.case = case
+            self._pane.record_state.record = case.record
         self.unsaved.watch()
         self._show_trail()
 
+    def _case(self) -> Case | None:
+        model = self._pane.model
+        return self._pane.record_state.editable(None if model is None else model.card)
+
     def _mismatch(self) -> str:
-        case, model = case_in(self._pane), self._pane.model
+        case, model = self._case(), self._pane.model
         return "" if case is None or model is None else mismatch(case, model.card)
 
     def _show_trail(self) -> None:
@@ -295,4 +301,5 @@ class RecordWidget(DockedWidget):
         again = "Do again what was undone"
         allow(self.redo_button, saved or not self._trail.last, "Nothing was undone", again)
         own = "Back to the patient's own record"
-        allow(self.own_button, bool(edits(self._pane)), "This is the patient's own record", own)
+        edited = bool(self._pane.record_state.edits)
+        allow(self.own_button, edited, "This is the patient's own record", own)

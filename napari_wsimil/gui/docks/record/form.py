@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from napari_wsimil.clinical.field import Field
     from napari_wsimil.models.record_encoder import RecordFormat
-    from napari_wsimil.workflows.study import Case
+    from napari_wsimil.study.case import Case
 
 #: Fields of a schema from which groups are folded at first, their rows made when unfolded.
 _MANY = 60

@@ -7,25 +7,31 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+import torch
 from qtpy.compat import isalive
 from qtpy.QtCore import QEvent, QObject, QTimer, Signal
 from qtpy.QtWidgets import QOpenGLWidget
 
 from napari_wsimil.gui.names import NAMES
+from napari_wsimil.gui.widgets.dock import listen
 from napari_wsimil.gui.widgets.job_row import JobWorker, drive
+from napari_wsimil.models.base import ExplanationKind
 from napari_wsimil.progress import Progress
-from napari_wsimil.workflows.live_update import SOURCE, Question, Revised, answers, question
+from napari_wsimil.workflows.live_update import SOURCE, Question, Revised, answers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from qtpy.QtWidgets import QWidget
+    from torch import Tensor
 
     from napari_wsimil.clinical.schema import Record
     from napari_wsimil.explain.counterfactual import Revisable
+    from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.features.bag import Bag
-    from napari_wsimil.gui.session import Pane
-    from napari_wsimil.workflows.pipeline import LoadedModel
+    from napari_wsimil.gui.pane import Pane
+    from napari_wsimil.models.loaded import LoadedModel
 
 #: What is said beside the map while it is older than the record.
 BEHIND = "older than the record; being brought up"
@@ -33,6 +39,8 @@ BEHIND = "older than the record; being brought up"
 _DRAWN_S = 0.2
 #: Milliseconds after which an edit that has not landed is told of on the canvas too.
 _LATE_MS = 300
+#: Largest share of the patches that is updated before the others; beyond it that only delays.
+_WORTH = 0.6
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,8 +94,12 @@ class Follower(QObject):
         self._drawn, self._undrawn = threading.Event(), False
         self._soon = _timer(self, 0, self._begin)  # once the field that was edited is drawn
         self._late = _timer(self, _LATE_MS, self._mark)
-        pane.events.model.connect(self._forget)
-        pane.events.bag.connect(self._forget)
+        listen(
+            self,
+            self._forget,
+            pane.prediction_state.events.model,
+            pane.slide_state.events.bag,
+        )
 
     @property
     def busy(self) -> bool:
@@ -138,8 +150,8 @@ class Follower(QObject):
             if step.whole and self._asked is not None and self._newest is self._asked.record:
                 self.milliseconds = 1e3 * (time.perf_counter() - self._since)
                 self._late.stop()
-                self._pane.stale = ""
-                self._pane.answer = step.prediction
+                self._pane.prediction_state.stale = ""
+                self._pane.prediction_state.final_prediction = step.prediction
                 self.landed.emit(step)
 
     def _listen(self) -> None:
@@ -164,7 +176,7 @@ class Follower(QObject):
         It costs a frame of its own, for which an edit that lands at once need not wait.
         """
         if self.busy:
-            self._pane.stale = BEHIND
+            self._pane.prediction_state.stale = BEHIND
 
     def _fits(self) -> bool:
         """Whether what was asked about is still what is shown."""
@@ -180,7 +192,7 @@ class Follower(QObject):
     def _tell(self, error: BaseException) -> None:
         words = NAMES.words(error)
         self._late.stop()
-        self._pane.stale = f"older than the record: {words}"
+        self._pane.prediction_state.stale = f"older than the record: {words}"
         self.failed.emit(words)
 
     def _go_on(self) -> None:
@@ -195,9 +207,8 @@ class Follower(QObject):
     def _forget(self, _: object = None) -> None:
         """Hold on to no slide that is not shown, and end what is under way for it."""
         self._ready = self._newest = None
-        if isalive(self):  # with it its timers
-            self._soon.stop()
-            self._late.stop()
+        self._soon.stop()
+        self._late.stop()
         if self._worker is not None:
             self._worker.quit()
 
@@ -214,3 +225,26 @@ def _timer(parent: QObject, milliseconds: int, act: Callable[[], None]) -> QTime
     timer.setInterval(milliseconds)
     timer.timeout.connect(act)
     return timer
+
+
+def question(pane: Pane, compared: str) -> Question | None:
+    """Return the update that the record of a pane needs; None without a model that reads it."""
+    model, seen, record = pane.model, pane.prediction, pane.record
+    if model is None or seen is None or record is None or model.card.record is None:
+        return None
+    first = _in_view(pane, seen)
+    return Question(model, seen.bag, record, seen, pane.prediction_state.baseline, compared, first)
+
+
+def _in_view(pane: Pane, seen: Prediction) -> Tensor:
+    """Return the visible patches; none where the map cannot be updated in parts."""
+    grid, view, shown = seen.bag.grid, pane.view_state.view, pane.shown
+    if grid is None or view is None or shown is None:
+        return torch.empty(0, dtype=torch.long)
+    one = shown.explanations[min(pane.display.map_index, len(shown.explanations) - 1)]
+    corner = np.array([view.x - view.width / 2, view.y - view.height / 2])
+    end = corner + np.array([view.width, view.height])
+    inside = ((grid.coords + grid.patch_size > corner) & (grid.coords < end)).all(axis=1)
+    if one.kind is not ExplanationKind.SIGMOID or inside.mean() > _WORTH:
+        return torch.empty(0, dtype=torch.long)
+    return torch.from_numpy(np.flatnonzero(inside))

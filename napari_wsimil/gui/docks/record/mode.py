@@ -21,9 +21,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_wsimil.gui.case import edits
 from napari_wsimil.gui.widgets.close_guard import CloseGuard
-from napari_wsimil.gui.widgets.dock import allow
+from napari_wsimil.gui.widgets.dock import allow, listen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,8 +30,8 @@ if TYPE_CHECKING:
     from qtpy.QtWidgets import QWidget
 
     from napari_wsimil.gui.docks.record.form import RecordForm
-    from napari_wsimil.gui.docks.record.saver import RecordKeeper
-    from napari_wsimil.gui.session import Pane
+    from napari_wsimil.gui.pane import Pane
+    from napari_wsimil.gui.record_saver import RecordSaver
 
 
 #: What the dialog returns where the correction is to be dropped.
@@ -81,6 +80,10 @@ class UnsavedDialog(QDialog):
         self.discard_button.clicked.connect(lambda: self.done(DISCARDED))
         self.stay_button.clicked.connect(self.reject)
         self._allow()
+
+    def take_saved(self, _: object) -> None:
+        """Close: the correction was saved."""
+        self.accept()
 
     def refuse(self, words: str) -> None:
         """Say why it was not saved."""
@@ -227,7 +230,7 @@ class Unsaved(QObject):
     ----------
     pane, form, mode
         Whose record is corrected, where it is typed, and whether it is corrected at all.
-    keeper
+    saver
         Tells when a correction has been saved, or why it has not.
 
     Attributes
@@ -239,10 +242,10 @@ class Unsaved(QObject):
     wanted = Signal(str)
 
     def __init__(
-        self, pane: Pane, form: RecordForm, mode: RecordMode, keeper: RecordKeeper, parent: QWidget
+        self, pane: Pane, form: RecordForm, mode: RecordMode, saver: RecordSaver, parent: QWidget
     ) -> None:
         super().__init__(parent)
-        self._pane, self._form, self._mode, self._keeper = pane, form, mode, keeper
+        self._pane, self._form, self._mode, self._saver = pane, form, mode, saver
         self._guard = CloseGuard(self.ask, parent)
 
     @property
@@ -250,17 +253,17 @@ class Unsaved(QObject):
         """Whether a correction is typed and not saved."""
         if not isalive(self) or not self._mode.correcting:
             return False
-        return self._form.wrong or bool(edits(self._pane))
+        return self._form.wrong or bool(self._pane.record_state.edits)
 
     def watch(self) -> None:
         """Hold the patient while there may be something to lose; called whenever that changes."""
         correcting = self._mode.correcting
-        self._mode.allow_saving(bool(edits(self._pane)), self._form.wrong)
+        self._mode.allow_saving(bool(self._pane.record_state.edits), self._form.wrong)
         self._guard.watch(correcting)
-        if correcting and self.ask not in self._pane.holds:
-            self._pane.holds.append(self.ask)
-        elif not correcting and self.ask in self._pane.holds:
-            self._pane.holds.remove(self.ask)
+        if correcting and self.ask not in self._pane.record_state.holds:
+            self._pane.record_state.holds.append(self.ask)
+        elif not correcting and self.ask in self._pane.record_state.holds:
+            self._pane.record_state.holds.remove(self.ask)
 
     def ask(self) -> bool:
         """Return whether nothing would be lost, having asked to save or to discard what would."""
@@ -285,13 +288,11 @@ class Unsaved(QObject):
 
     def _answer(self, dialog: UnsavedDialog) -> int:
         dialog.saved.connect(self.wanted)
-        self._keeper.corrected.connect(dialog.accept)
-        self._keeper.failed.connect(dialog.refuse)
+        listen(dialog, dialog.take_saved, self._saver.saved)
+        listen(dialog, dialog.refuse, self._saver.failed)
         try:
             return int(dialog.exec_())
         finally:
-            self._keeper.corrected.disconnect(dialog.accept)
-            self._keeper.failed.disconnect(dialog.refuse)
             dialog.deleteLater()
 
     def _words(self) -> list[str]:
@@ -300,5 +301,5 @@ class Unsaved(QObject):
         return [
             f"{name}: {fields[name].format(old) or 'missing'} becomes "
             f"{fields[name].format(new) or 'missing'}"
-            for name, (old, new) in edits(self._pane).items()
+            for name, (old, new) in self._pane.record_state.edits.items()
         ]

@@ -16,7 +16,7 @@ from napari_wsimil.gui.names import NAMES
 
 if TYPE_CHECKING:
     from napari_wsimil.clinical.schema import Record
-    from napari_wsimil.gui.session import Pane
+    from napari_wsimil.gui.pane import Pane
 
 _FILES = "Scenarios (*.yaml *.yml)"
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qtpy.compat import isalive
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_wsimil.explain.sensitivity import ranked
-from napari_wsimil.gui.widgets.dock import allow, while_shown
+from napari_wsimil.gui.widgets.dock import allow, listen, while_shown
 from napari_wsimil.gui.widgets.job_row import JobRow
 from napari_wsimil.gui.widgets.plots import COLORS, Plot
 from napari_wsimil.workflows.record_edits import sweep_job, values_job
@@ -18,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_wsimil.explain.sensitivity import FieldEffect, ValueEffect
-    from napari_wsimil.gui.session import Pane
+    from napari_wsimil.gui.pane import Pane
     from napari_wsimil.models.base import Explanation
-    from napari_wsimil.workflows.study import Case
+    from napari_wsimil.study.case import Case
 
 #: How many fields are drawn, and how high a bar is, in pixels.
 _MOST, _BAR = 10, 18
@@ -105,7 +104,7 @@ class SweepBox(QWidget):
         self.values_button.clicked.connect(self.show_values)
         self.job.started.connect(self._show)
         self.job.finished.connect(self._show)
-        pane.events.prediction.connect(self._show_ready)
+        listen(self, self._show_ready, pane.prediction_state.events.prediction)
         self._show()
 
     def show_case(self, case: Case | None) -> None:
@@ -146,13 +145,12 @@ class SweepBox(QWidget):
 
     def _lay_beside(self, maps: Sequence[Explanation]) -> None:
         self._pane.show_extra(_SOURCE, tuple(maps))
-        self._pane.side = tuple(one.name for one in maps)
+        self._pane.view_state.side = tuple(one.name for one in maps)
 
     def _show_ready(self, _: object = None) -> None:
-        if isalive(self):
-            prediction = self._pane.prediction
-            reads = prediction is not None and prediction.card.record is not None
-            self.offered.emit(reads and self._case is not None)
+        prediction = self._pane.prediction
+        reads = prediction is not None and prediction.card.record is not None
+        self.offered.emit(reads and self._case is not None)
 
     def _show(self, _: object = None) -> None:
         by_movement = self.movement.isChecked()

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari.utils.notifications import show_warning
-from qtpy.compat import isalive
 from qtpy.QtWidgets import (
     QCheckBox,
     QDoubleSpinBox,
@@ -25,13 +24,13 @@ from qtpy.QtWidgets import (
 )
 
 from napari_wsimil.gui import settings as memory
-from napari_wsimil.gui.case import newer, show_alone
 from napari_wsimil.gui.docks.slide.features import FeatureBox
 from napari_wsimil.gui.names import NAMES
-from napari_wsimil.gui.widgets.dock import DockedWidget, allow, while_shown
+from napari_wsimil.gui.widgets.dock import DockedWidget, allow, listen, while_shown
 from napari_wsimil.gui.widgets.job_row import JobRow
 from napari_wsimil.slides.geometry import PLAUSIBLE_MPP, MppSource
 from napari_wsimil.slides.placeholder import is_blank
+from napari_wsimil.study.case import newer
 from napari_wsimil.workflows.patient import row_job
 from napari_wsimil.workflows.pipeline import PatchSettings, grid_job, tissue_job
 from napari_wsimil.workflows.slides import open_job
@@ -42,8 +41,8 @@ if TYPE_CHECKING:
     from napari_wsimil.slides.patch_grid import PatchGrid
     from napari_wsimil.slides.slide import Slide
     from napari_wsimil.slides.tissue import Tissue
+    from napari_wsimil.study.case import Case
     from napari_wsimil.workflows.load_features import Laid
-    from napari_wsimil.workflows.study import Case
 
 SLIDES = "Slides (*.svs *.tif *.tiff *.ndpi *.mrxs *.scn *.bif *.vms *.dcm *.qptiff);;All files (*)"
 
@@ -129,14 +128,14 @@ class SlideWidget(DockedWidget):
     def _connect(self) -> None:
         self.open_button.clicked.connect(self._ask_slide)
         self.names.toggled.connect(partial(setattr, NAMES, "shown"))
-        NAMES.events.shown.connect(self._follow_names)
+        listen(self, self._follow_names, NAMES.events.shown)
         self.mpp_button.clicked.connect(self._set_mpp)
         self.tissue_button.clicked.connect(self._find_tissue)
         self.grid_button.clicked.connect(self._lay_patches)
         self.job.started.connect(self._refresh)
         self.job.finished.connect(self._refresh)
-        for name in ("slide", "tissue", "grid"):
-            self._pane.events[name].connect(self._refresh_on_event)
+        events = self._pane.slide_state.events
+        listen(self, self._refresh, events.slide, events.tissue, events.grid)
 
     # act
 
@@ -157,7 +156,7 @@ class SlideWidget(DockedWidget):
             now = newer(case, self._pane.case)
             if not self._show_slide(slide):
                 return
-            self._pane.called = row.slide
+            self._pane.slide_state.called = row.slide
             self._pane.show_case(now)
             if laid is not None and self._pane.slide is not None:
                 self.features.show(replace(laid, slide=self._pane.slide))
@@ -191,7 +190,7 @@ class SlideWidget(DockedWidget):
         now = newer(case, self._pane.case)
         if self._pane.may_leave():
             self._trouble = trouble
-            show_alone(self._session, now)
+            self._session.show_alone(now)
             self._refresh()
 
     def _set_mpp(self) -> None:
@@ -220,17 +219,12 @@ class SlideWidget(DockedWidget):
 
     # show
 
-    def _refresh_on_event(self, _: object) -> None:
-        if isalive(self):
-            self._refresh()
-
     def _follow_names(self, shown: bool) -> None:
         """Show or hide names as another window does."""
-        if isalive(self):
-            self.names.setChecked(shown)
-            self._refresh()
+        self.names.setChecked(shown)
+        self._refresh()
 
-    def _refresh(self) -> None:
+    def _refresh(self, _: object = None) -> None:
         slide, busy = self._pane.slide, self.job.busy
         trouble = html.escape(self._trouble)
         nothing = f"<b>{_NO_SLIDE}</b><br>{trouble}" if trouble else _NO_SLIDE

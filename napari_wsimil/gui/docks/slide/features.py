@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.compat import isalive
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QComboBox,
@@ -21,7 +20,7 @@ from qtpy.QtWidgets import (
 from napari_wsimil.features.checks import Verdict
 from napari_wsimil.features.encoders.factory import BUILT_IN, KNOWN
 from napari_wsimil.gui import settings as memory
-from napari_wsimil.gui.widgets.dock import allow, while_shown
+from napari_wsimil.gui.widgets.dock import allow, listen, while_shown
 from napari_wsimil.slides.placeholder import is_blank
 from napari_wsimil.workflows.analysis import PartialMap, extract_and_ask_job, plan_job
 from napari_wsimil.workflows.load_features import blank_job, features_job, passport_words
@@ -29,7 +28,7 @@ from napari_wsimil.workflows.load_features import blank_job, features_job, passp
 if TYPE_CHECKING:
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.features.bag import Bag
-    from napari_wsimil.gui.session import Pane
+    from napari_wsimil.gui.pane import Pane
     from napari_wsimil.gui.widgets.job_row import JobRow
     from napari_wsimil.progress import Progress
     from napari_wsimil.workflows.analysis import ExtractionPlan
@@ -71,8 +70,8 @@ class FeatureBox(QGroupBox):
         self.load_button.clicked.connect(self._ask_features)
         job.started.connect(self._refresh)
         job.finished.connect(self._refresh)
-        for event in ("slide", "grid", "bag"):
-            pane.events[event].connect(self._refresh_on_event)
+        events = pane.slide_state.events
+        listen(self, self._refresh, events.slide, events.grid, events.bag)
         self._refresh()
 
     def open(self, path: Path, facts: str = "") -> None:
@@ -152,11 +151,7 @@ class FeatureBox(QGroupBox):
         if path:
             self.open(Path(path))
 
-    def _refresh_on_event(self, _: object) -> None:
-        if isalive(self):
-            self._refresh()
-
-    def _refresh(self) -> None:
+    def _refresh(self, _: object = None) -> None:
         busy, pane = self._job.busy, self._pane
         blank = pane.slide is not None and is_blank(pane.slide)
         why = "There is no slide to encode" if blank else "Lay patches first"

@@ -6,7 +6,6 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from qtpy.compat import isalive
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QTabWidget, QWidget
 
@@ -16,15 +15,14 @@ from napari_wsimil.gui.docks.study import toolbar as study_ask
 from napari_wsimil.gui.docks.study.audit_log import StudyLedger, StudyRuns
 from napari_wsimil.gui.docks.study.cohort_table import StudyCohort
 from napari_wsimil.gui.docks.study.cohort_view import CohortView, Said
-from napari_wsimil.gui.docks.study.corrections import TableCorrector
 from napari_wsimil.gui.docks.study.import_dialog import OTHER_SHEET, ImportDialog
 from napari_wsimil.gui.docks.study.link_dialog import AGAIN, LinksDialog
 from napari_wsimil.gui.docks.study.open_patient import CaseOpener, StudySlides
 from napari_wsimil.gui.docks.study.schema_dialog import SchemaDialog
 from napari_wsimil.gui.docks.study.toolbar import StudyButtons
+from napari_wsimil.gui.record_saver import RecordSaver
 from napari_wsimil.gui.text import added_words, study_facts
-from napari_wsimil.gui.widgets.background import Writer
-from napari_wsimil.gui.widgets.dock import DockedWidget
+from napari_wsimil.gui.widgets.dock import DockedWidget, listen, while_alive
 from napari_wsimil.gui.widgets.job_row import JobRow
 from napari_wsimil.study.health import DamagedStudyError
 from napari_wsimil.workflows.link_features import link_job, survey_job
@@ -70,13 +68,13 @@ class StudyWidget(DockedWidget):
         self._news = ""
         self._damaged: Path | None = None
         self._said = Said({}, {})
-        self.job, self.buttons, self._writer = JobRow(), StudyButtons(), Writer(self)
+        self.job, self.buttons = JobRow(), StudyButtons()
         self.facts, self.news = QLabel(), QLabel()
         for label in (self.facts, self.news):
             label.setWordWrap(True)
         self.cohort, self.slides = StudyCohort(), StudySlides()
         self.ledger, self.runs = StudyLedger(), StudyRuns()
-        self.cases, self.corrector = CaseOpener(session, self), TableCorrector(session, self)
+        self.cases, self.saver = CaseOpener(session, self), RecordSaver(session)
         self.tabs = QTabWidget()
         self.tabs.addTab(self.cohort, "Patients")
         self.tabs.addTab(self.runs, "Models")
@@ -106,10 +104,9 @@ class StudyWidget(DockedWidget):
         buttons.restore.clicked.connect(self._ask_backup)
         self.cohort.chosen.connect(lambda name: self.slides.show_patient(self.cases.patient(name)))
         self.cohort.wanted.connect(self.open_case)
-        self._writer.failed.connect(self.cohort.refuse)
         self.cohort.corrected.connect(self.correct)
-        self.corrector.read.connect(self._show_patient)
-        self.corrector.refused.connect(self.cohort.refuse)
+        listen(self, self._show_patient, self.saver.patient_read)
+        listen(self, self._refuse, self.saver.failed)
         self.cohort.held.connect(self._show_held)
         self.slides.wanted.connect(self.open_case)
         self.cases.wanted.connect(self.case_wanted)
@@ -118,13 +115,13 @@ class StudyWidget(DockedWidget):
         self.tabs.currentChanged.connect(self._turn)
         self.job.started.connect(self._refresh)
         self.job.finished.connect(self._refresh)
-        self._pane.events.case.connect(self._show_changed)
-        self._session.events.kept.connect(self._show_kept)
+        listen(self, self._show_changed, self._pane.record_state.events.case)
+        listen(self, self._show_kept, self._session.events.kept)
 
     @property
     def writing(self) -> bool:
         """Whether something is still being written, or a case being read."""
-        return self._writer.busy or self.corrector.busy or self.cases.busy
+        return self._session.writes.busy or self.cases.busy
 
     # studies
 
@@ -214,9 +211,10 @@ class StudyWidget(DockedWidget):
         study = self._session.study
         if study is None:
             return
-        self._writer.write(
+        self._session.writes.submit(
             partial(study.set_schema, schema, why),
-            lambda _: self._reload("The fields were changed."),
+            while_alive(self, lambda _: self._reload("The fields were changed.")),
+            while_alive(self, self._refuse),
         )
 
     def _turn(self, _: object = None) -> None:
@@ -241,7 +239,10 @@ class StudyWidget(DockedWidget):
         """Correct a field of a patient's record, with an entry in the ledger."""
         shown = self.cohort.patient(patient)
         if shown is not None:
-            self.corrector.correct(shown, field, value, why)
+            self.saver.correct_field(shown, field, value, why)
+
+    def _refuse(self, words: str) -> None:
+        self.cohort.refuse(words)
 
     def _show_patient(self, patient: Patient) -> None:
         """Show a patient as the study has them now, in the table and as the case."""
@@ -253,7 +254,7 @@ class StudyWidget(DockedWidget):
     def _show_changed(self, _: object) -> None:
         """Show in the table what was corrected elsewhere of the case."""
         case = self._pane.case
-        if not isalive(self) or case is None or self._session.study is None:
+        if case is None or self._session.study is None:
             return
         shown = self.cohort.patient(case.patient)
         if shown is not None and shown.record is not None and shown.record != case.record:
@@ -261,8 +262,7 @@ class StudyWidget(DockedWidget):
 
     def _show_kept(self, kept: Answer | Review) -> None:
         """Show in the table what a model has said of a patient, or a person of that."""
-        if isalive(self):
-            self.cohort.show_kept(kept)
+        self.cohort.show_kept(kept)
 
     # ask
 

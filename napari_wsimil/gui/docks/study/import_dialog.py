@@ -38,7 +38,7 @@ from napari_wsimil.cohort.table_import.questions import FIELD, NOTHING
 from napari_wsimil.cohort.table_import.stages import apply_answers
 from napari_wsimil.gui.docks.study.import_questions import ImportQuestions
 from napari_wsimil.gui.names import NAMES
-from napari_wsimil.gui.widgets.background import Latest
+from napari_wsimil.gui.widgets.background import LatestTask
 from napari_wsimil.gui.widgets.dock import allow
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class ImportDialog(QDialog):
         self.plan = plan
         self.busy = False
         self._answers = dict(plan.answers)
-        self._latest = Latest(self)
+        self._latest = LatestTask(self)
         self.setWindowTitle(f"Import {NAMES.of(plan.table.path)}")
         screen = QApplication.primaryScreen().availableGeometry()
         self.resize(min(980, screen.width() - 40), min(680, screen.height() - 80))
@@ -193,7 +193,7 @@ class ImportDialog(QDialog):
         self._answers = others | ({key: answer} if answer else {})
         self.busy = True
         self._tell("Working out what that changes…")
-        self._latest.ask(
+        self._latest.run(
             partial(apply_answers, self.plan.inferred, self._answers, strict=False),
             self._take,
             self._fail,

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QWidget
 
-from napari_wsimil.gui.case import show_alone
-from napari_wsimil.gui.widgets.background import Latest
+from napari_wsimil.gui.widgets.background import LatestTask
 from napari_wsimil.gui.widgets.dock import narrow
 from napari_wsimil.workflows.study import case_of, seek
 
 if TYPE_CHECKING:
     from napari_wsimil.cohort.manifest import Manifest, Patient, SlideRow
     from napari_wsimil.gui.session import Session
-    from napari_wsimil.workflows.study import Case, Sought
+    from napari_wsimil.study.case import Case
+    from napari_wsimil.workflows.study import Sought
 
 
 class CaseOpener(QObject):
@@ -32,7 +32,7 @@ class CaseOpener(QObject):
     def __init__(self, session: Session, parent: QObject) -> None:
         super().__init__(parent)
         self._session, self._pane = session, session.pane
-        self._opening, self._renewing = Latest(self), Latest(self)
+        self._opening, self._renewing = LatestTask(self), LatestTask(self)
         self.manifest: Manifest | None = None
 
     @property
@@ -52,7 +52,7 @@ class CaseOpener(QObject):
             return
         if self._pane.may_leave():
             work = partial(seek, study, manifest, name, slide)
-            self._opening.ask(work, self._show, partial(self._fail, name))
+            self._opening.run(work, self._show, partial(self._fail, name))
 
     def renew(self) -> None:
         """Show the case again if its record or its fields are not what they were."""
@@ -60,7 +60,7 @@ class CaseOpener(QObject):
         if case is None or study is None or manifest is None or self.patient(case.patient) is None:
             return
         work = partial(case_of, study, manifest, case.patient)
-        self._renewing.ask(work, self._show_again, self.told.emit)
+        self._renewing.run(work, self._show_again, self.told.emit)
 
     def forget(self) -> None:
         """Open nothing any more of what was asked for: it is of another study."""
@@ -72,13 +72,13 @@ class CaseOpener(QObject):
         if sought.row is not None:
             self.wanted.emit(sought.row, sought.case)
         elif self._pane.may_leave():
-            show_alone(self._session, sought.case)
+            self._session.show_alone(sought.case)
 
     def _fail(self, name: str, words: str) -> None:
         """Show nobody in place of the patient before, and say why."""
         self.told.emit(f"{name} cannot be opened: {words}")
         if self._pane.may_leave():
-            show_alone(self._session, None)
+            self._session.show_alone(None)
 
     def _show_again(self, now: Case) -> None:
         case = self._pane.case

@@ -27,18 +27,19 @@ from napari_wsimil.gui.docks.train.model import ModelBox
 from napari_wsimil.gui.docks.train.progress import ProgressBox
 from napari_wsimil.gui.docks.train.results import ResultsBox
 from napari_wsimil.gui.names import NAMES
-from napari_wsimil.gui.widgets.background import Latest
+from napari_wsimil.gui.widgets.background import LatestTask
 from napari_wsimil.gui.widgets.basic import PathRow
-from napari_wsimil.gui.widgets.dock import DockedWidget, allow
+from napari_wsimil.gui.widgets.dock import DockedWidget, allow, listen
 from napari_wsimil.gui.widgets.job_row import JobRow
 from napari_wsimil.models import model_class
 from napari_wsimil.models.base import Need
+from napari_wsimil.models.loaded import LoadedModel
 from napari_wsimil.training.config import FoldRule, checked_run
 from napari_wsimil.training.fit import TrainingError
 from napari_wsimil.training.identity import unread_slides
 from napari_wsimil.training.options import reads_records
 from napari_wsimil.training.splits import gaps_of, split_of
-from napari_wsimil.workflows.pipeline import LoadedModel, model_job
+from napari_wsimil.workflows.pipeline import model_job
 from napari_wsimil.workflows.training import (
     OpenedCohort,
     TrainingStep,
@@ -73,7 +74,7 @@ class TrainWidget(DockedWidget):
         self._prepared: Prepared | None = None
         self._chosen: tuple[Path | None, ...] = ()
         self._opened: OpenedCohort | None = None
-        self._reader = Latest(self)
+        self._reader = LatestTask(self)
         self.job = JobRow(pausable=True)
         self.cohort, self.model = CohortBox(), ModelBox()
         self.progress, self.results = ProgressBox(session.pane), ResultsBox()
@@ -116,7 +117,7 @@ class TrainWidget(DockedWidget):
         self.results.use_button.clicked.connect(self.use_model)
         self.results.save_button.clicked.connect(self._ask_run)
         self.results.slide_wanted.connect(self.slide_wanted)
-        self._pane.events.bag.connect(self._refresh_on_event)
+        listen(self, self._refresh_on_event, self._pane.slide_state.events.bag)
         NAMES.events.shown.connect(self._refresh_on_event)
 
     def _recall(self) -> None:
@@ -263,7 +264,7 @@ class TrainWidget(DockedWidget):
         chosen = (path, self.cohort.values.get("record_schema"), features)
         if chosen != self._chosen:
             self._chosen, self._opened = chosen, None
-            self._reader.ask(partial(open_for_training, *chosen), self._take_cohort, self._fail)
+            self._reader.run(partial(open_for_training, *chosen), self._take_cohort, self._fail)
         if self._opened is None:
             return None, "Reading the cohort"
         error = self._opened.error
@@ -298,7 +299,7 @@ class TrainWidget(DockedWidget):
         unread = unread_slides(manifest, features)
         if unread and not self._reader.busy:
             work = partial(read_keys, manifest, features)
-            self._reader.ask(work, self._refresh_on_event, self._say)
+            self._reader.run(work, self._refresh_on_event, self._say)
         return unread > 0
 
     def _allow_pin(self) -> None:

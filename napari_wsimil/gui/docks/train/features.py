@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
-from napari_wsimil.gui.names import NAMES
-from napari_wsimil.gui.widgets.background import Latest
-from napari_wsimil.workflows.training import checked_features
+from napari_wsimil.gui.names import NAMES, unnamed
+from napari_wsimil.gui.widgets.background import LatestTask
+from napari_wsimil.workflows.training import checked_features, cohort_paths
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from napari_wsimil.cohort.manifest import Manifest
     from napari_wsimil.training.feature_check import FeatureReport
     from napari_wsimil.training.tasks import Task
-    from napari_wsimil.workflows.training import CheckedFeatures
 
 
 class FeatureNote(QWidget):
@@ -36,7 +35,7 @@ class FeatureNote(QWidget):
         self.report: FeatureReport | None = None
         self._unnamed = ""
         self._chosen: object = None
-        self._latest = Latest(self)
+        self._latest = LatestTask(self)
         self.label = QLabel()
         self.label.setWordWrap(True)
         inside = QVBoxLayout(self)
@@ -60,10 +59,13 @@ class FeatureNote(QWidget):
             return
         self._say("Checking the features …")
 
-        def work() -> CheckedFeatures | None:
-            return checked_features(manifest, folder, task, lambda: self._chosen == chosen)
+        def work() -> tuple[FeatureReport, str] | None:
+            report = checked_features(manifest, folder, task, lambda: self._chosen == chosen)
+            if report is None:
+                return None
+            return report, unnamed(report.problem, cohort_paths(manifest))
 
-        self._latest.ask(work, self._take, self._say)
+        self._latest.run(work, self._take, self._say)
 
     def why(self, mixed: bool) -> str:
         """Return why nothing can be trained on the features; empty if that is not known."""
@@ -73,9 +75,9 @@ class FeatureNote(QWidget):
             return self.report.problem if NAMES.shown else self._unnamed
         return f"{'; '.join(self.report.scales)}: extract them anew at one, or accept mixed scales"
 
-    def _take(self, checked: CheckedFeatures | None) -> None:
-        self.report = report = None if checked is None else checked.report
-        self._unnamed = "" if checked is None else checked.unnamed
+    def _take(self, checked: tuple[FeatureReport, str] | None) -> None:
+        report, self._unnamed = checked or (None, "")
+        self.report = report
         notes = () if report is None else (*report.scales, *report.remarks)
         self._say("<br>".join(f"Features: {note}" for note in notes))
         self.changed.emit()

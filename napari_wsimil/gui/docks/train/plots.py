@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from matplotlib.ticker import MaxNLocator
 
-from napari_wsimil.gui.widgets.background import Paced
+from napari_wsimil.gui.widgets.background import Throttle
 from napari_wsimil.gui.widgets.plots import COLORS, Plot
-from napari_wsimil.workflows.progress import Pace
+from napari_wsimil.workflows.progress import RateLimiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,7 +37,7 @@ class Curves(Plot):
     def __init__(self) -> None:
         super().__init__(2 * _HEIGHT)
         self.epochs: list[Epoch] = []
-        self._paced = Paced(self, self.refresh, Pace(0.33, 0.2))
+        self._paced = Throttle(self, self.refresh, RateLimiter(0.33, 0.2))
 
     def start(self) -> None:
         """Forget the epochs of a training before."""
@@ -47,7 +47,7 @@ class Curves(Plot):
     def add(self, epoch: Epoch) -> None:
         """Take the next epoch; it is drawn soon."""
         self.epochs.append(epoch)
-        self._paced.ask()
+        self._paced.request()
 
     def paint(self) -> None:
         """Draw axes under each other, one for each kind of numbers."""

@@ -12,11 +12,12 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QSlider, QVBoxLayout, QWidget
 
 from napari_wsimil.gui.docks.train.plots import Curves
-from napari_wsimil.gui.widgets.background import Paced
+from napari_wsimil.gui.widgets.background import Throttle
+from napari_wsimil.gui.widgets.dock import listen
 from napari_wsimil.training.checkpoint import title
 from napari_wsimil.training.splits import gaps
 from napari_wsimil.training.tasks import Task
-from napari_wsimil.workflows.progress import Pace
+from napari_wsimil.workflows.progress import RateLimiter
 from napari_wsimil.workflows.training import TrainingStep
 
 if TYPE_CHECKING:
@@ -24,11 +25,11 @@ if TYPE_CHECKING:
 
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.features.bag import Bag
-    from napari_wsimil.gui.session import Pane
+    from napari_wsimil.gui.pane import Pane
+    from napari_wsimil.models.loaded import LoadedModel
     from napari_wsimil.progress import Progress
     from napari_wsimil.training.fit import Epoch
     from napari_wsimil.training.train import Prepared
-    from napari_wsimil.workflows.pipeline import LoadedModel
     from napari_wsimil.workflows.training import Finished
 
 #: Largest share of the window's time that goes into drawing the newest map.
@@ -51,7 +52,7 @@ class EpochMaps(QWidget):
         self._maps: list[tuple[Epoch, Prediction]] = []
         self._kept: tuple[LoadedModel, Prediction] | None = None
         self._state = _RUNNING
-        self._live = Paced(self, self._show_newest, Pace(0.1, _SHARE, 1.0))
+        self._live = Throttle(self, self._show_newest, RateLimiter(0.1, _SHARE, 1.0))
         self.slider = QSlider(Qt.Orientation.Horizontal)
         self.slider.setToolTip("The pinned slide's map after each epoch; right is the newest")
         self.label = QLabel()
@@ -61,14 +62,14 @@ class EpochMaps(QWidget):
         row.addWidget(self.slider, 1)
         row.addWidget(self.label)
         self.slider.valueChanged.connect(self._show)
-        pane.events.bag.connect(self._hide_without_slide)
+        listen(self, self._hide_without_slide, pane.slide_state.events.bag)
         self.hide()
 
     def start(self, bag: Bag | None, loaded: LoadedModel | None) -> None:
         """Begin anew with a pinned slide and what answers of it, if both are there."""
         self._bag, self._loaded, self._kept = bag, loaded, None
         self._maps, self._state = [], _RUNNING
-        self._live.forget()
+        self._live.cancel()
         self.hide()
         if bag is not None and loaded is not None and self._pane.bag is bag:
             self._pane.show_model(loaded)
@@ -84,7 +85,7 @@ class EpochMaps(QWidget):
         self.slider.blockSignals(False)
         self._hide_without_slide()
         if live:
-            self._live.ask()
+            self._live.request()
 
     def _show_newest(self) -> None:
         """Show the map at the slider, unless another model has been opened meanwhile."""
@@ -94,7 +95,7 @@ class EpochMaps(QWidget):
     def stop(self) -> None:
         """Say of the maps there are that training was stopped."""
         self._state = _STOPPED
-        self._live.forget()
+        self._live.cancel()
         self._show_newest()
 
     def finish(self, finished: Finished, loaded: LoadedModel) -> None:
@@ -106,7 +107,7 @@ class EpochMaps(QWidget):
         self.slider.setRange(1, len(self._maps) + 1)
         self.slider.setValue(self.slider.maximum())
         self.slider.blockSignals(False)
-        self._live.forget()
+        self._live.cancel()
         self._show_newest()
 
     def _show(self, number: int) -> None:
