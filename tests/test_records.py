@@ -12,8 +12,8 @@ import pytest
 import torch
 from records import with_inputs
 
-from napari_wsimil.cli.info import model_facts
 from napari_wsimil.cli.main import main
+from napari_wsimil.cli.model_facts import model_facts
 from napari_wsimil.clinical.encoding import encode, fit_statistics
 from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.clinical.schema import ClinicalSchema, read_schema

@@ -18,11 +18,8 @@ from rich.progress import (
 from rich.progress import Progress as Bar
 from typer.core import TyperGroup
 
-from napari_wsimil.models import model_class
-from napari_wsimil.models.base import Need
 from napari_wsimil.progress import Progress
 from napari_wsimil.slides.geometry import Region
-from napari_wsimil.training.tasks import Task
 from napari_wsimil.workflows.progress import Remark, sentence
 
 if TYPE_CHECKING:
@@ -30,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_wsimil.cohort.manifest import Manifest
+    from napari_wsimil.training.tasks import Task
 
 Result = TypeVar("Result")
 
@@ -142,12 +140,17 @@ def _text(value: Any) -> str:
 
 def check_weights(model: str, weights: Path | None) -> None:
     """Raise ValueError if an encoder's weights are given for a model that encodes nothing."""
+    from napari_wsimil.models import model_class
+    from napari_wsimil.models.base import Need
+
     if weights is not None and Need.FINER not in model_class(model).needs:
         raise ValueError(f"--weights {weights} is for models that look closer, not {model}")
 
 
 def check_time_unit(task: Task, unit: str | None) -> None:
     """Raise ValueError if a unit of time is given for a task without times."""
+    from napari_wsimil.training.tasks import Task
+
     if unit is not None and task is Task.CLASSIFICATION:
         raise ValueError(f"--time-unit {unit} is for survival, not {task.value}")
 

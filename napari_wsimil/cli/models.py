@@ -98,7 +98,7 @@ def models(
     as_json: opt.Json = False,
 ) -> None:
     """Tell which models there are, what they need, and the options that train takes."""
-    from napari_wsimil.cli.info import model_facts
+    from napari_wsimil.cli.model_facts import model_facts
 
     report(model_facts(name), as_json)
 
