@@ -165,12 +165,12 @@ def test_names_stay_outside_and_are_known_again_by_the_key(tmp_path: Path) -> No
 
 KILLED = """
 import os, signal, sys
-from napari_wsimil.study import opened
+from napari_wsimil.study import open_study as module
 from napari_wsimil.cohort.table_import.stages import apply_answers
 from napari_wsimil.study.import_table import infer_table, write_plan
 from napari_wsimil.study.create_study import open_study
 stage = sys.argv[3]
-run, append = opened.Addition.run, opened.append
+run, append = module.Addition.run, module.append
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
 def running(self, patients):
@@ -181,7 +181,7 @@ def appending(session, entries):
     session.connection().exec_driver_sql("PRAGMA cache_spill = 1")
     die() if stage == "patients" and entries[0].file else None
     return written
-opened.Addition.run, opened.append = running, appending
+module.Addition.run, module.append = running, appending
 study = open_study(sys.argv[1])
 list(write_plan(study, apply_answers(infer_table(study, sys.argv[2])), "killed"))
 """
