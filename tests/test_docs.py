@@ -19,10 +19,10 @@ from napari_wsimil.cli.main import app
 from napari_wsimil.clinical.field import Field
 from napari_wsimil.clinical.scenario import read_scenario
 from napari_wsimil.clinical.schema import ClinicalSchema, read_schema
-from napari_wsimil.cohort.manifest import COLUMNS
+from napari_wsimil.cohort.manifest_file import COLUMNS
 from napari_wsimil.models import MODELS
 from napari_wsimil.models.card import Card
-from napari_wsimil.training.run import RunConfig
+from napari_wsimil.training.config import RunConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

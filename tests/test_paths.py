@@ -202,12 +202,6 @@ def test_studies_and_tables(tmp_path: Path, small_slide: Path) -> None:
     assert list(clinical_files(f"{tmp_path}/a.zip")) == ["data_clinical_patient.txt"]
 
 
-@pytest.mark.xfail(
-    not hasattr(napari_wsimil, "__all__"),
-    reason="the package does not export its public names yet",
-    raises=AttributeError,
-    strict=True,
-)
 def test_the_example_of_the_readme_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

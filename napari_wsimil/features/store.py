@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,6 @@ import h5py
 import numpy as np
 import torch
 
-from napari_wsimil import __version__
 from napari_wsimil.features.bag import Bag
 from napari_wsimil.features.encoders.base import onnx_hint
 from napari_wsimil.features.hdf5 import (
@@ -258,7 +258,7 @@ def _create(path: Path, grid: PatchGrid, dim: int, provenance: Provenance) -> No
         file["features"].attrs.update(encoder=provenance.encoder, name=provenance.title)
         file["coords"].attrs.update(_coords_attrs(grid, provenance))
         file.attrs.update(_facts(grid, dim, provenance))
-        file.attrs["software"] = f"napari-wsimil {__version__}"
+        file.attrs["software"] = f"napari-wsimil {version('napari-wsimil')}"
         file.attrs[_VERSION] = provenance.reading.version
         if (changes := provenance.reading.text) is not None:
             file.attrs[_CHANGES] = changes

@@ -261,7 +261,7 @@ def encode_file(
 
     `costs` and `needs` are those of `encode_slide` and `bag_of`.
     """
-    with ExitStack() as opened, _spare_core():
+    with ExitStack() as opened, spare_core():
         slide = opened.enter_context(open_slide(job.path, mpp=job.mpp))
         for note in slide.notes(names=True):
             yield Remark(remark=f"{job.path.name}: {note}", warning=True)
@@ -342,7 +342,7 @@ def _features_in(path: Path, options: BagOptions) -> Bag:
 
 
 @contextmanager
-def _spare_core() -> Iterator[None]:
+def spare_core() -> Iterator[None]:
     """Leave one core to the threads that read patches; torch's would wait for it in a loop."""
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))
