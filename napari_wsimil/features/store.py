@@ -229,7 +229,7 @@ def load_bag(path: Path | str, partial: bool = False) -> Bag:
     )
 
 
-def stored_reading(path: Path, root: Mapping[str, Any]) -> Reading:
+def stored_reading(path: Path | str, root: Mapping[str, Any]) -> Reading:
     """Return the reading that the root's attributes state; of other programs none."""
     own = str(root.get("software") or "").startswith("napari-wsimil")
     version = int(number(path, {_VERSION: int(own)} | dict(root), _VERSION, least=0))
@@ -239,7 +239,9 @@ def stored_reading(path: Path, root: Mapping[str, Any]) -> Reading:
         raise ValueError(f"{path}: {_CHANGES} is {root[_CHANGES]!r}: {error}") from error
 
 
-def bag_of(path: Path, features: NDArray[np.float32], grid: PatchGrid | None, **facts: Any) -> Bag:
+def bag_of(
+    path: Path | str, features: NDArray[np.float32], grid: PatchGrid | None, **facts: Any
+) -> Bag:
     """Return a `Bag` of arrays that were read from `path`, which an error then names."""
     try:
         return Bag(torch.from_numpy(features), grid=grid, **facts)

@@ -75,7 +75,7 @@ class PatchSettings:
     download: bool = False
 
     @classmethod
-    def of(cls, card: Card, weights: Path | None = None) -> PatchSettings:
+    def of(cls, card: Card, weights: Path | str | None = None) -> PatchSettings:
         """Return the settings of the slides that a model was trained on.
 
         Raises
@@ -83,6 +83,7 @@ class PatchSettings:
         ValueError
             If the model was trained on features without coordinates.
         """
+        weights = None if weights is None else Path(weights)
         if card.mpp is None or card.pixels is None:
             raise ValueError(
                 f"{card.model} was trained on features without coordinates: µm per pixel and "
@@ -160,8 +161,9 @@ class SlideJob:
             return True
 
 
-def model_job(path: Path) -> Work[LoadedModel]:
+def model_job(path: Path | str) -> Work[LoadedModel]:
     """Load the model of a checkpoint."""
+    path = Path(path)
     yield Progress(text="loading the model")
     model, card = load_checkpoint(path)
     return LoadedModel(model, card, path.stem)
