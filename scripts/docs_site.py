@@ -64,25 +64,9 @@ def api() -> str:
 
 def public_names() -> Iterator[str]:
     """Yield the full name of each public function and class, where it is defined."""
-    names = getattr(napari_wsimil, "__all__", ())
-    values = [getattr(napari_wsimil, name) for name in names] or _without_all()
-    for value in sorted(filter(callable, values), key=lambda one: one.__name__.casefold()):
+    values = [getattr(napari_wsimil, name) for name in napari_wsimil.__all__]
+    for value in sorted(values, key=lambda one: one.__name__.casefold()):
         yield f"{value.__module__}.{value.__qualname__}"
-
-
-def _without_all() -> list[Any]:
-    """Return the main functions, for a package that has no `__all__` yet."""
-    from napari_wsimil.explain.predict import Prediction, predict
-    from napari_wsimil.features.bag import Bag
-    from napari_wsimil.features.extraction import extract_features
-    from napari_wsimil.models.base import Explanation
-    from napari_wsimil.slides.patch_grid import make_grid
-    from napari_wsimil.slides.slide import open_slide
-    from napari_wsimil.slides.tissue import find_tissue
-    from napari_wsimil.study.create_study import open_study
-
-    classes: list[Any] = [Bag, Explanation, Prediction]
-    return [*classes, extract_features, find_tissue, make_grid, open_slide, open_study, predict]
 
 
 def _verbs(command: Any, path: str) -> Iterator[tuple[str, Any]]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from napari_wsimil.cli.console import (
     check_folds,
     check_time_unit,
@@ -15,12 +13,13 @@ from napari_wsimil.cli.console import (
     warn,
 )
 from napari_wsimil.models import model_class
-from napari_wsimil.training.config import FoldRule, RunConfig, checked_run, fit_config, read_run
+from napari_wsimil.training.config import RunConfig, read_run
 from napari_wsimil.training.dataset import cohort_of
 from napari_wsimil.training.options import parsed_options
 from napari_wsimil.training.splits import gaps_of, split_of
 from napari_wsimil.training.subpatch_provider import closer_for, cost_of
 from napari_wsimil.training.tasks import Task, lacking_outcome
+from napari_wsimil.workflows.library import new_run
 from napari_wsimil.workflows.pipeline import PatchSettings
 from napari_wsimil.workflows.slides import encode_missing
 
@@ -30,8 +29,7 @@ if TYPE_CHECKING:
 
     from napari_wsimil.cohort.manifest import Manifest
 
-_DEFAULT_MODEL = "acmil"
-_FIT = ("epochs", "lr", "accumulate", "seed")
+_DEFAULT_MODEL = RunConfig.model_fields["model"].default
 _PLACES = ("cohort", "out")
 
 
@@ -59,17 +57,9 @@ def _run(chosen: dict[str, Any]) -> RunConfig:
     model, task = chosen.get("model", _DEFAULT_MODEL), Task(chosen.get("task", "classification"))
     check_weights(model, chosen.get("encoder_weights"))
     check_time_unit(task, chosen.get("time_unit"))
-    known = {n: v for n, v in chosen.items() if n in RunConfig.model_fields}
-    return checked_run(
-        {"threads": torch.get_num_threads(), "fold_rule": FoldRule.SLIDES}
-        | known
-        | {
-            "model": model,
-            "options": parsed_options(model, chosen.get("option", ())),
-            "fit": fit_config(model, task, {name: chosen.get(name) for name in _FIT}),
-        },
-        "train",
-    )
+    options = parsed_options(model, chosen.get("option", ()))
+    settings = {name: value for name, value in chosen.items() if name != "option"}
+    return new_run(settings | {"model": model, "options": options})
 
 
 def prepare(run: RunConfig, given: Mapping[str, Any]) -> Manifest:

@@ -143,7 +143,7 @@ def read_table(path: str | Path) -> TextTable:
 
 
 def csv_cells(
-    path: Path, lines: Iterable[str], delimiter: str = ",", quoting: int = csv.QUOTE_MINIMAL
+    path: Path | str, lines: Iterable[str], delimiter: str = ",", quoting: int = csv.QUOTE_MINIMAL
 ) -> Iterator[tuple[int, list[str]]]:
     """Yield line numbers and cells of delimited text.
 
@@ -154,6 +154,7 @@ def csv_cells(
     RecordError
         If the text is not so delimited.
     """
+    path = Path(path)
     reader = csv.reader(lines, strict=True, delimiter=delimiter, quoting=quoting)  # type: ignore[arg-type]  # its literals
     try:
         yield from ((reader.line_num, cells) for cells in reader if cells)
@@ -163,7 +164,7 @@ def csv_cells(
         raise RecordError(f"{path}, row {reader.line_num}: is not a CSV file: {error}") from error
 
 
-def table_of(path: Path, records: Iterable[tuple[int, list[str]]]) -> TextTable:
+def table_of(path: Path | str, records: Iterable[tuple[int, list[str]]]) -> TextTable:
     """Return the table of numbered rows; the first has the headers.
 
     Raises
@@ -172,6 +173,7 @@ def table_of(path: Path, records: Iterable[tuple[int, list[str]]]) -> TextTable:
         If there is no header, a column is named twice or not at all, a cell is too long for
         a value, or a row's number of cells is not the header's; or the table is a split.
     """
+    path = Path(path)
     numbered = iter(records)
     columns = _header(path, next(numbered, (1, []))[1])
     rows = tuple(_row(path, line, columns, cells) for line, cells in numbered)

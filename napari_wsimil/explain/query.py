@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_wsimil.explain.predict import Prediction
+    from napari_wsimil.features.bag import Bag
     from napari_wsimil.models.base import Explanation, MILModel
     from napari_wsimil.slides.geometry import Region
     from napari_wsimil.slides.patch_grid import PatchGrid
@@ -41,12 +42,16 @@ def ask(model: MILModel, prediction: Prediction, area: Region) -> Prediction:
     """
     return replace(
         prediction,
-        explanations=answered(model, prediction, patches_of(prediction, area)),
+        explanations=query_maps(
+            model, prediction.bag, patches_of(prediction, area), prediction.card.model
+        ),
     )
 
 
-def answered(model: MILModel, prediction: Prediction, index: Tensor) -> tuple[Explanation, ...]:
-    """Return the maps that answer for the patches at (Q,) indices of a prediction's bag.
+def query_maps(model: MILModel, bag: Bag, index: Tensor, name: str) -> tuple[Explanation, ...]:
+    """Return the maps of a model for the patches at (Q,) indices of a bag.
+
+    `name` is the model's, for the error.
 
     Raises
     ------
@@ -54,11 +59,9 @@ def answered(model: MILModel, prediction: Prediction, index: Tensor) -> tuple[Ex
         If the model answers no queries.
     """
     with torch.inference_mode():
-        maps = model.eval().explain(prediction.bag, index)
+        maps = model.eval().explain(bag, index)
     if not maps:
-        raise ValueError(
-            f"{prediction.card.model} answers no queries: ask about the whole slide instead"
-        )
+        raise ValueError(f"{name} answers no queries: ask about the whole slide instead")
     return maps
 
 

@@ -148,7 +148,7 @@ def _is_value(name: str, attribute: h5py.h5a.AttrID) -> bool:
     return True
 
 
-def number(path: Path, attrs: dict[str, Any], name: str, least: float = 1) -> float:
+def number(path: Path | str, attrs: dict[str, Any], name: str, least: float = 1) -> float:
     """Return an attribute that is a number of at least `least`; of one per axis, the first.
 
     Raises
@@ -166,12 +166,14 @@ def number(path: Path, attrs: dict[str, Any], name: str, least: float = 1) -> fl
     )
 
 
-def maybe_number(path: Path, attrs: dict[str, Any], name: str, least: float = 1) -> float | None:
+def maybe_number(
+    path: Path | str, attrs: dict[str, Any], name: str, least: float = 1
+) -> float | None:
     """Return `number`, or None where the attribute is not there."""
     return None if attrs.get(name) is None else number(path, attrs, name, least)
 
 
-def read_numbers(path: Path, dataset: Any) -> NDArray[Any]:
+def read_numbers(path: Path | str, dataset: Any) -> NDArray[Any]:
     """Return all numbers of a dataset.
 
     Raises
@@ -205,7 +207,7 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, str) and value == "None" else value
 
 
-def reserve(path: Path, size: int) -> None:
+def reserve(path: Path | str, size: int) -> None:
     """Make a file at least `size` bytes on the disk; OSError if there is no room."""
     handle = os.open(path, os.O_RDWR)
     try:
@@ -254,7 +256,7 @@ def _is_whole_heap(data: mmap.mmap, start: int) -> bool:
     return end <= len(data)
 
 
-def whole_coords(path: Path, dataset: h5py.Dataset) -> NDArray[np.int64]:
+def whole_coords(path: Path | str, dataset: h5py.Dataset) -> NDArray[np.int64]:
     """Return (N, 2) coordinates; ValueError if they are not whole pixels."""
     stored = read_numbers(path, dataset)
     if stored.shape[-1:] != (2,):
@@ -265,7 +267,7 @@ def whole_coords(path: Path, dataset: h5py.Dataset) -> NDArray[np.int64]:
     return stored.astype(np.int64)
 
 
-def stored_grid(path: Path, coords: NDArray[np.int64], attrs: dict[str, Any]) -> PatchGrid:
+def stored_grid(path: Path | str, coords: NDArray[np.int64], attrs: dict[str, Any]) -> PatchGrid:
     """Return the grid that coordinates and their attributes describe.
 
     Raises

@@ -61,7 +61,7 @@ def is_sealed(file: h5py.File) -> bool:
     return bool(sealed == seal_of(file))
 
 
-def check_sealed(path: Path, sealed: bool) -> None:
+def check_sealed(path: Path | str, sealed: bool) -> None:
     """Raise ValueError if a file was changed since it was written."""
     if not sealed:
         raise ValueError(

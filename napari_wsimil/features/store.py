@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,6 @@ import h5py
 import numpy as np
 import torch
 
-from napari_wsimil import __version__
 from napari_wsimil.features.bag import Bag
 from napari_wsimil.features.encoders.base import onnx_hint
 from napari_wsimil.features.hdf5 import (
@@ -229,7 +229,7 @@ def load_bag(path: Path | str, partial: bool = False) -> Bag:
     )
 
 
-def stored_reading(path: Path, root: Mapping[str, Any]) -> Reading:
+def stored_reading(path: Path | str, root: Mapping[str, Any]) -> Reading:
     """Return the reading that the root's attributes state; of other programs none."""
     own = str(root.get("software") or "").startswith("napari-wsimil")
     version = int(number(path, {_VERSION: int(own)} | dict(root), _VERSION, least=0))
@@ -239,7 +239,9 @@ def stored_reading(path: Path, root: Mapping[str, Any]) -> Reading:
         raise ValueError(f"{path}: {_CHANGES} is {root[_CHANGES]!r}: {error}") from error
 
 
-def bag_of(path: Path, features: NDArray[np.float32], grid: PatchGrid | None, **facts: Any) -> Bag:
+def bag_of(
+    path: Path | str, features: NDArray[np.float32], grid: PatchGrid | None, **facts: Any
+) -> Bag:
     """Return a `Bag` of arrays that were read from `path`, which an error then names."""
     try:
         return Bag(torch.from_numpy(features), grid=grid, **facts)
@@ -258,7 +260,7 @@ def _create(path: Path, grid: PatchGrid, dim: int, provenance: Provenance) -> No
         file["features"].attrs.update(encoder=provenance.encoder, name=provenance.title)
         file["coords"].attrs.update(_coords_attrs(grid, provenance))
         file.attrs.update(_facts(grid, dim, provenance))
-        file.attrs["software"] = f"napari-wsimil {__version__}"
+        file.attrs["software"] = f"napari-wsimil {version('napari-wsimil')}"
         file.attrs[_VERSION] = provenance.reading.version
         if (changes := provenance.reading.text) is not None:
             file.attrs[_CHANGES] = changes

@@ -76,7 +76,8 @@ def list_backups(folder: str | Path) -> tuple[Backup, ...]:
 class Backups:
     """The backups of one database; its methods need the database's write lock."""
 
-    def __init__(self, database: Path, clock: Clock) -> None:
+    def __init__(self, database: Path | str, clock: Clock) -> None:
+        database = Path(database)
         self._database, self._clock = database, clock
         self._folder = database.parent / BACKUPS
         self._day: date | None = None
@@ -151,15 +152,18 @@ class Backups:
             backup.path.unlink(missing_ok=True)
 
 
-def make_private_folder(folder: Path, database: Path) -> None:
+def make_private_folder(folder: Path | str, database: Path | str) -> None:
     """Make a folder that only those can read who may write the database."""
+    folder = Path(folder)
+    database = Path(database)
     if not folder.is_dir():
         folder.mkdir(mode=0o700)
         folder.chmod(0o770 if private_mode(database) & 0o060 else 0o700)
 
 
-def private_mode(database: Path) -> int:
+def private_mode(database: Path | str) -> int:
     """Return the mode of files for the owner, and the group if it may write the database."""
+    database = Path(database)
     return 0o660 if database.exists() and database.stat().st_mode & 0o020 else 0o600
 
 

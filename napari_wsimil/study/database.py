@@ -49,8 +49,9 @@ class Database:
     """
 
     def __init__(
-        self, path: Path, engine: Engine, read_only: str, health: Health, backups: Backups
+        self, path: Path | str, engine: Engine, read_only: str, health: Health, backups: Backups
     ) -> None:
+        path = Path(path)
         self.path, self.read_only, self.health = path, read_only, health
         self._reader = engine
         self._backups, self._has_rollback_journal = backups, False
@@ -173,7 +174,7 @@ class Database:
         self._reader.dispose()
 
 
-def create_database(path: Path, fill: Callable[[Session], None]) -> None:
+def create_database(path: Path | str, fill: Callable[[Session], None]) -> None:
     """Make a database with what `fill` puts in; it takes its name when it is whole.
 
     Raises
@@ -183,6 +184,7 @@ def create_database(path: Path, fill: Callable[[Session], None]) -> None:
     OSError
         If the folder cannot be written.
     """
+    path = Path(path)
     if path.exists():
         raise StudyError(f"{path.parent} is a study already: open it, or name another folder")
     unborn = path.with_name(f".{path.name}.new")
@@ -202,7 +204,7 @@ def create_database(path: Path, fill: Callable[[Session], None]) -> None:
         unborn.unlink(missing_ok=True)
 
 
-def open_database(path: Path, wait_s: float = WAIT_S, clock: Clock = utc_now) -> Database:
+def open_database(path: Path | str, wait_s: float = WAIT_S, clock: Clock = utc_now) -> Database:
     """Return a study's database, read-only where it cannot be written; it then says why.
 
     A damaged one is read as far as SQLite can. One of an older version gets the tables and
@@ -222,6 +224,7 @@ def open_database(path: Path, wait_s: float = WAIT_S, clock: Clock = utc_now) ->
     StudyError
         If there is none, it is none of ours, or nothing of it can be read.
     """
+    path = Path(path)
     health, why = examine(path, wait_s)
     backups = Backups(path, clock)
     if health is Health.UNREACHABLE:

@@ -137,7 +137,7 @@ class Place:
     path: str
 
 
-def place_of(path: Path, roots: Mapping[str, Path]) -> Place | None:
+def place_of(path: Path | str, roots: Mapping[str, Path]) -> Place | None:
     """Return the place of a file below the first root that has it, None if none has."""
     path = Path(os.path.abspath(path))
     for name, folder in roots.items():
@@ -168,7 +168,7 @@ def resolved(place: Place, roots: Mapping[str, Path]) -> Path:
     return path
 
 
-def new_roots(paths: Iterable[Path], taken: Iterable[str], name: str) -> dict[str, Path]:
+def new_roots(paths: Iterable[Path | str], taken: Iterable[str], name: str) -> dict[str, Path]:
     """Return roots for files that have none: per top folder the deepest that has them all.
 
     They are called `name`, `name-2` and so on, passing over those that are taken.
@@ -186,19 +186,23 @@ def new_roots(paths: Iterable[Path], taken: Iterable[str], name: str) -> dict[st
     return found
 
 
-def roots_of(session: Session, folder: Path) -> dict[str, Path]:
+def roots_of(session: Session, folder: Path | str) -> dict[str, Path]:
     """Return the roots of the study in `folder`, its own first."""
+    folder = Path(folder)
     outside = {root.name: Path(root.folder) for root in session.scalars(select(Root))}
     return {OWN: folder, **outside}
 
 
-def placed(session: Session, folder: Path, paths: Sequence[Path], name: str) -> dict[Path, Place]:
+def placed(
+    session: Session, folder: Path | str, paths: Sequence[Path | str], name: str
+) -> dict[Path, Place]:
     """Return the places of files; folders that are in no root yet become roots."""
+    files = [Path(path) for path in paths]
     roots = roots_of(session, folder)
-    lost = [path for path in paths if place_of(path, roots) is None]
+    lost = [path for path in files if place_of(path, roots) is None]
     added = new_roots(lost, roots, name)
     session.add_all(Root(name=n, folder=str(outside)) for n, outside in added.items())
-    found = {path: place_of(path, roots | added) for path in paths}
+    found = {path: place_of(path, roots | added) for path in files}
     return {path: place for path, place in found.items() if place is not None}
 
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 import os
 import sqlite3
 from enum import Enum, auto
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.study.orm import APPLICATION, VERSION
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _MAGIC = b"SQLite format 3\0"
 _DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_SHORT_READ")
@@ -31,7 +28,8 @@ class DamagedStudyError(StudyError):
         The study's.
     """
 
-    def __init__(self, path: Path, problem: str = "is damaged") -> None:
+    def __init__(self, path: Path | str, problem: str = "is damaged") -> None:
+        path = Path(path)
         super().__init__(damage_message(path, problem))
         self.folder = path.parent
 
@@ -45,8 +43,9 @@ class Health(Enum):
     DAMAGED = auto()  # read as far as SQLite can
 
 
-def damage_message(path: Path, problem: str = "is damaged") -> str:
+def damage_message(path: Path | str, problem: str = "is damaged") -> str:
     """Return a sentence that names a damaged database and the remedy."""
+    path = Path(path)
     return f"{path} {problem}. Restore a backup: `napari-wsimil study restore {path.parent}`."
 
 
@@ -61,7 +60,7 @@ def is_damage(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorname", "").startswith(_DAMAGED)
 
 
-def examine(path: Path, wait_s: float) -> tuple[Health, str]:
+def examine(path: Path | str, wait_s: float) -> tuple[Health, str]:
     """Return the health of a study's database, and in a sentence why it is not sound.
 
     Raises
@@ -69,6 +68,7 @@ def examine(path: Path, wait_s: float) -> tuple[Health, str]:
     StudyError
         If there is none, it is none of ours, or it is locked so that it cannot even be read.
     """
+    path = Path(path)
     _refuse_other(path)
     try:
         return _probed(path, wait_s)
@@ -81,8 +81,9 @@ def examine(path: Path, wait_s: float) -> tuple[Health, str]:
         raise study_error(path, error) from error
 
 
-def study_error(path: Path, error: sqlite3.Error) -> StudyError:
+def study_error(path: Path | str, error: sqlite3.Error) -> StudyError:
     """Return the error for a user of the study that an error of SQLite stands for."""
+    path = Path(path)
     return DamagedStudyError(path) if is_damage(error) else StudyError(_message(path, error))
 
 

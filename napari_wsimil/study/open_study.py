@@ -75,7 +75,8 @@ class Study:
         people hold of that.
     """
 
-    def __init__(self, folder: Path, database: Database, who: str) -> None:
+    def __init__(self, folder: Path | str, database: Database, who: str) -> None:
+        folder = Path(folder)
         self.folder, self._database = folder, database
         self._read: tuple[str, ClinicalSchema] | None = None
         self.read_only = database.read_only

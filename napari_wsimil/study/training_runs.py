@@ -68,7 +68,7 @@ class Run:
 class Runs:
     """The runs of an open study; `who` is written beside each."""
 
-    def __init__(self, database: Database, folder: Path, who: str) -> None:
+    def __init__(self, database: Database, folder: Path | str, who: str) -> None:
         self._database, self._folder, self._who = database, folder, who
 
     def add(

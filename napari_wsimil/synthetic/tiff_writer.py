@@ -138,7 +138,7 @@ def describe(recipe: SlideRecipe, size: tuple[int, int]) -> str:
     )
 
 
-def write_tiff(path: Path, recipe: SlideRecipe, levels: list[Spool]) -> Iterator[int]:
+def write_tiff(path: Path | str, recipe: SlideRecipe, levels: list[Spool]) -> Iterator[int]:
     """Write the levels to `path`, a thumbnail second, and yield the number written after each."""
     big = sum(level.stored for level in levels) > _CLASSIC_LIMIT
     tile = (recipe.tile, recipe.tile)

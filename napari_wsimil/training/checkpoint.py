@@ -216,7 +216,10 @@ class Unfinished:
         Whose weights lie there; None before the first.
     """
 
-    def __init__(self, target: Path, model: MILModel, card: Card, undefined: str = "") -> None:
+    def __init__(
+        self, target: Path | str, model: MILModel, card: Card, undefined: str = ""
+    ) -> None:
+        target = Path(target)
         self.path = target.with_name(f"{target.stem}.unfinished{SUFFIX}")
         self.epoch: Epoch | None = None
         self._model, self._card, self._undefined = model, card, undefined

@@ -41,7 +41,7 @@ _known: dict[tuple[Path, int, int], str] = {}
 _failed: set[tuple[Path, int, int]] = set()
 
 
-def slide_key(slide: SlideRow, folder: Path | None) -> str:
+def slide_key(slide: SlideRow, folder: Path | str | None) -> str:
     """Return hex digits that stand for the content of a slide; read once per file.
 
     Raises
@@ -51,6 +51,7 @@ def slide_key(slide: SlideRow, folder: Path | None) -> str:
     ValueError, OSError
         If its file cannot be read.
     """
+    folder = None if folder is None else Path(folder)
     path, is_image = _source(slide, folder)
     state = _state(path)
     if state not in _known:
@@ -79,8 +80,9 @@ def encoder_of(manifest: Manifest, features: Path | str | None) -> str:
     return bag_of_slide(slide, features).encoder
 
 
-def unread_slides(manifest: Manifest, folder: Path | None) -> int:
+def unread_slides(manifest: Manifest, folder: Path | str | None) -> int:
     """Return of how many slides of a cohort the key would have to be read from a file."""
+    folder = None if folder is None else Path(folder)
     slides = (slide for patient in manifest.patients for slide in patient.slides)
     return sum(_must_be_read(slide, folder) for slide in slides)
 
@@ -100,7 +102,7 @@ def _keys_of_persons(rows: Iterable[tuple[Patient, _Keyed]]) -> dict[str, str]:
 
 
 def arranged(
-    manifest: Manifest, rule: FoldRule, task: Task, folder: Path | None
+    manifest: Manifest, rule: FoldRule, task: Task, folder: Path | str | None
 ) -> tuple[Manifest, dict[str, str]]:
     """Return a cohort in an order that no name decides, and the key of each person.
 
@@ -108,6 +110,7 @@ def arranged(
     the cohort does not say what the task asks come last. Features that cannot be read give no
     key: training reads all of them and refuses these together, by name.
     """
+    folder = None if folder is None else Path(folder)
     if rule is FoldRule.NAMES:
         return manifest, {}
     known = [patient for patient in manifest.patients if task.known_of(patient)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,8 +30,6 @@ from napari_wsimil.workflows.pipeline import PatchSettings, grid_job, model_job,
 from napari_wsimil.workflows.progress import RateLimiter, convert
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
     from napari_wsimil.clinical.schema import Record
@@ -268,9 +267,11 @@ def _without_weights(card: Card) -> str:
 
 
 def plan_job(
-    slide: Slide, grid: PatchGrid, name: str, weights: Path | None, path: Path
+    slide: Slide, grid: PatchGrid, name: str, weights: Path | str | None, path: Path | str
 ) -> Work[ExtractionPlan]:
     """Plan an extraction into `path`; its cost is measured on a few patches."""
+    weights = None if weights is None else Path(weights)
+    path = Path(path)
     yield Progress(text="loading the encoder")
     encoder = create_encoder(name, weights)
     yield Progress(text="measuring how long it takes")
@@ -290,7 +291,7 @@ def extract_and_ask_job(
 
 
 def compare_job(
-    path: Path, bag: Bag, record: Record | None
+    path: Path | str, bag: Bag, record: Record | None
 ) -> Work[tuple[LoadedModel, Prediction]]:
     """Load another model; return it with its prediction for the same features."""
     model = yield from model_job(path)
@@ -298,7 +299,7 @@ def compare_job(
     return model, predict(model.model, model.card, bag, record)
 
 
-def export_job(prediction: Prediction, path: Path, name: str, stretch: Stretch) -> Work[Path]:
+def export_job(prediction: Prediction, path: Path | str, name: str, stretch: Stretch) -> Work[Path]:
     """Write the maps of a prediction; return the file."""
     yield Progress(text="writing the map")
     return export_map(prediction, path, name, stretch)

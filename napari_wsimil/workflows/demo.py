@@ -99,17 +99,18 @@ def demo_folder() -> Path:
     return user_cache_path("napari-wsimil") / "demo"
 
 
-def prepare_cases(folder: Path) -> Work[DemoStudy]:
+def prepare_cases(folder: Path | str) -> Work[DemoStudy]:
     """Make the missing files of the demo, and return its study.
 
     As `prepare_demo`, but only the study's cases are ready, which takes a few seconds.
     """
+    folder = Path(folder)
     study = _study(folder / _version())
     yield from make_cases(study.study, load_checkpoint(study.checkpoints[LIVE])[1])
     return study
 
 
-def prepare_demo(folder: Path) -> Work[DemoStudy]:
+def prepare_demo(folder: Path | str) -> Work[DemoStudy]:
     """Make the missing files of the demo, and return its study.
 
     Of the cohort's slides only the one shown is painted, and encoded for the model that a first
@@ -127,7 +128,7 @@ def prepare_demo(folder: Path) -> Work[DemoStudy]:
     return study
 
 
-def prepare_tour(folder: Path) -> Work[DemoStudy]:
+def prepare_tour(folder: Path | str) -> Work[DemoStudy]:
     """Make the missing files of the demo, and return its study.
 
     As `prepare_demo`, but the slide that is shown is encoded for every model.
@@ -197,13 +198,14 @@ def _scale(checkpoint: Path) -> str:
     return f"{settings.pixels}px-{settings.mpp:g}um"
 
 
-def cases_in(folder: Path) -> tuple[DemoCase, ...]:
+def cases_in(folder: Path | str) -> tuple[DemoCase, ...]:
     """Return the cases of the study in a folder; their files need not be there yet."""
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     return tuple(_case(folder, patient) for patient in _patients(folder)[:SHOWN])
 
 
-def make_cases(folder: Path, card: Card) -> Work[None]:
+def make_cases(folder: Path | str, card: Card) -> Work[None]:
     """Make the slides, features and study that are missing.
 
     Parameters
@@ -220,6 +222,7 @@ def make_cases(folder: Path, card: Card) -> Work[None]:
     StudyError
         If there is a study that cannot be opened.
     """
+    folder = Path(folder)
     cases = cases_in(folder)
     lacking = {case.slide.stem for case in cases if not case.slide.is_file()}
     yield from write_slides(load_recipe(CASES), folder, lacking)

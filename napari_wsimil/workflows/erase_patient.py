@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_wsimil.study.pseudonyms import default_key, read_key
@@ -10,7 +11,6 @@ from napari_wsimil.training.checkpoint import CheckpointError, load_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
 
     from napari_wsimil.study.create_study import Study
     from napari_wsimil.study.erase import Forgotten
@@ -44,7 +44,11 @@ class Forgot:
 
 
 def forget(
-    study: Study, patient: str, why: str, key: Path | None = None, models: Sequence[Path] = ()
+    study: Study,
+    patient: str,
+    why: str,
+    key: Path | str | None = None,
+    models: Sequence[Path | str] = (),
 ) -> Forgot:
     """Erase a patient from a study and its key, and return which models were trained on them.
 
@@ -63,13 +67,14 @@ def forget(
     ValueError
         As `Study.forget` and `read_key`.
     """
+    key = None if key is None else Path(key)
     pseudonyms = read_key(key or default_key(study.identity), study.folder)
     runs = study.runs.read(patient)
     found = study.forget(patient, why)
     kept = pseudonyms.path if pseudonyms.path.exists() else None
     if kept is not None:
         pseudonyms.without((patient, *found.slides)).save()
-    folders = (study.folder / "models", *models)
+    folders = (study.folder / "models", *map(Path, models))
     files = {path for folder in folders for path in folder.rglob("*.safetensors")}
     files |= {run.path for run in runs if run.path is not None and run.path.is_file()}
     trained, unread = _trained_on(patient, files)

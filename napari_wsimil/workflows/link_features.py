@@ -60,8 +60,9 @@ class Found:
         return {question.fact: question.text for question in questions}
 
 
-def survey_job(study: Study, folder: Path, confirmed: Confirmed) -> Work[Found]:
+def survey_job(study: Study, folder: Path | str, confirmed: Confirmed) -> Work[Found]:
     """Return what a folder of features has for a study; nothing is linked."""
+    folder = Path(folder)
     work = survey_study(study, folder, confirmed)
     survey = yield from relabel(work, "checking features against slides")
     return Found(folder, confirmed, survey)
@@ -164,7 +165,7 @@ class EncoderCheck:
 
 
 def check_encoder_job(
-    path: Path, reference: Path, encoder: PatchEncoder, options: BagOptions
+    path: Path | str, reference: Path | str, encoder: PatchEncoder, options: BagOptions
 ) -> Work[EncoderCheck]:
     """Compare an encoder's features of a slide with those in a file; nothing is written.
 
@@ -173,6 +174,8 @@ def check_encoder_job(
     ValueError
         As `agreement`, and if the file's coordinates are not on the slide.
     """
+    path = Path(path)
+    reference = Path(reference)
     confirmed = Confirmed(patch_size=options.patch_size, mpp=options.slide_mpp)
     confirmed = with_patches(reference, confirmed)
     with open_slide(path, mpp=options.slide_mpp) as slide:

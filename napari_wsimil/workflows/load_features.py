@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_wsimil.features.checks import Verdict
@@ -15,8 +16,6 @@ from napari_wsimil.slides.patch_grid import check_places
 from napari_wsimil.slides.placeholder import blank_slide, identity_of, made_up_grid
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from napari_wsimil.features.bag import Bag
     from napari_wsimil.features.report import Passport
     from napari_wsimil.slides.slide import Slide
@@ -31,7 +30,7 @@ class Laid:
     passport: Passport
 
 
-def features_job(path: Path, slide: Slide, facts: str = "") -> Work[Laid]:
+def features_job(path: Path | str, slide: Slide, facts: str = "") -> Work[Laid]:
     """Return the features in a file after proof that they lie on `slide`.
 
     `facts` is what was confirmed of them, see `SlideRow.feature_facts`.
@@ -41,6 +40,7 @@ def features_job(path: Path, slide: Slide, facts: str = "") -> Work[Laid]:
     ValueError
         If they do not; names the check that failed.
     """
+    path = Path(path)
     yield Progress(text="reading features")
     confirmed = with_patches(path, Confirmed.parse(facts))
     stated = read_stated(path, confirmed)
@@ -61,7 +61,7 @@ def features_job(path: Path, slide: Slide, facts: str = "") -> Work[Laid]:
     return Laid(slide, laid, shown)
 
 
-def blank_job(path: Path, facts: str = "") -> Work[Laid]:
+def blank_job(path: Path | str, facts: str = "") -> Work[Laid]:
     """Return the features in a file on a blank slide, for want of their own.
 
     Features without places get places that are made up, and say so.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_wsimil.explain.patient import driver, slide_shares
@@ -20,7 +21,6 @@ from napari_wsimil.workflows.slides import open_job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
     from napari_wsimil.clinical.schema import Record
     from napari_wsimil.cohort.manifest import Patient, SlideRow
@@ -60,8 +60,8 @@ def patient_job(
     patient: Patient,
     model: LoadedModel,
     record: Record | None,
-    features: Path | None = None,
-    weights: Path | None = None,
+    features: Path | str | None = None,
+    weights: Path | str | None = None,
     *,
     skip_unreadable: bool = False,
 ) -> Work[AskedPatient]:
@@ -79,6 +79,8 @@ def patient_job(
     ValueError
         If a slide has no features, or features of another encoder.
     """
+    features = None if features is None else Path(features)
+    weights = None if weights is None else Path(weights)
     files = BagFiles(patient.slides, features, closer=closer_for(type(model.model), weights))
     bags: list[Bag] = []
     failed: dict[str, str] = {}
@@ -98,7 +100,7 @@ def patient_job(
     return AskedPatient(replace(patient, slides=kept), prediction, failed)
 
 
-def patients_with_slides(cohort: Path, card: Card) -> tuple[list[Patient], Unit]:
+def patients_with_slides(cohort: Path | str, card: Card) -> tuple[list[Patient], Unit]:
     """Return the patients of a manifest or study with slides, and the unit of predictions.
 
     Raises
@@ -106,6 +108,7 @@ def patients_with_slides(cohort: Path, card: Card) -> tuple[list[Patient], Unit]
     ValueError
         If the records are not those that the model reads.
     """
+    cohort = Path(cohort)
     if cohort.is_dir():
         with open_study(cohort) as study:
             if card.record is not None:
@@ -117,7 +120,7 @@ def patients_with_slides(cohort: Path, card: Card) -> tuple[list[Patient], Unit]
     return [patient for patient in patients if patient.slides], unit
 
 
-def patient_named(cohort: Path, name: str, card: Card) -> tuple[Patient, Unit]:
+def patient_named(cohort: Path | str, name: str, card: Card) -> tuple[Patient, Unit]:
     """Return a patient of a manifest or study, and the unit of predictions.
 
     Raises
@@ -125,6 +128,7 @@ def patient_named(cohort: Path, name: str, card: Card) -> tuple[Patient, Unit]:
     ValueError
         As `patients_with_slides`, and if there is no such patient.
     """
+    cohort = Path(cohort)
     if cohort.is_dir():
         with open_study(cohort) as study:
             if card.record is not None:

@@ -66,7 +66,7 @@ class PatchSettings:
     download: bool = False
 
     @classmethod
-    def of(cls, card: Card, weights: Path | None = None) -> PatchSettings:
+    def of(cls, card: Card, weights: Path | str | None = None) -> PatchSettings:
         """Return the settings of the slides that a model was trained on.
 
         Raises
@@ -74,6 +74,7 @@ class PatchSettings:
         ValueError
             If the model was trained on features without coordinates.
         """
+        weights = None if weights is None else Path(weights)
         if card.mpp is None or card.pixels is None:
             raise ValueError(
                 f"{card.model} was trained on features without coordinates: µm per pixel and "
@@ -151,8 +152,9 @@ class SlideJob:
             return True
 
 
-def model_job(path: Path) -> Work[LoadedModel]:
+def model_job(path: Path | str) -> Work[LoadedModel]:
     """Load the model of a checkpoint."""
+    path = Path(path)
     yield Progress(text="loading the model")
     model, card = load_checkpoint(path)
     return LoadedModel(model, card, path.stem)
@@ -252,7 +254,7 @@ def encode_file(
 
     `costs` and `needs` are those of `encode_slide` and `bag_of`.
     """
-    with ExitStack() as opened, _spare_core():
+    with ExitStack() as opened, spare_core():
         slide = opened.enter_context(open_slide(job.path, mpp=job.mpp))
         for note in slide.notes(names=True):
             yield Remark(remark=f"{job.path.name}: {note}", warning=True)
@@ -333,7 +335,7 @@ def _features_in(path: Path, options: BagOptions) -> Bag:
 
 
 @contextmanager
-def _spare_core() -> Iterator[None]:
+def spare_core() -> Iterator[None]:
     """Leave one core to the threads that read patches; torch's would wait for it in a loop."""
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))

@@ -162,7 +162,10 @@ def effect_of(probability: Mapping[str, float], movements: Sequence[Movement]) -
 
 
 def owner_of(
-    study: Path | None, manifest: Path | None, source: Path, out: Path | None
+    study: Path | str | None,
+    manifest: Path | str | None,
+    source: Path | str,
+    out: Path | str | None,
 ) -> tuple[Path | None, str]:
     """Return the study that must note what is written to `out`, if any, and whose slide it is.
 
@@ -174,6 +177,9 @@ def owner_of(
         If one is named and nothing written, the slide is nobody's, or the study could not note
         what leaves it.
     """
+    study = None if study is None else Path(study)
+    manifest = None if manifest is None else Path(manifest)
+    source = Path(source)
     if study is not None and out is None:
         raise ValueError(f"--study {study} is for what is written: write it with --out")
     folder = manifest if study is None and manifest and is_study(manifest) else study
@@ -191,7 +197,7 @@ def _owner_in(folder: Path, source: Path) -> str:
     return patient.name
 
 
-def noting(manifest: Path, out: Path | None) -> Path | None:
+def noting(manifest: Path | str, out: Path | str | None) -> Path | None:
     """Return the study that is to note what is tried on its patients, None for a manifest.
 
     Raises
@@ -199,6 +205,7 @@ def noting(manifest: Path, out: Path | None) -> Path | None:
     ValueError
         If something is to be written that the study could not note.
     """
+    manifest = Path(manifest)
     if not is_study(manifest):
         return None
     if out is not None:
@@ -212,8 +219,10 @@ def _check_notes(study: Study) -> None:
         raise StudyError(f"the export could not be noted: {study.read_only}")
 
 
-def note_export(folder: Path, written: Path, patient: str, model: str) -> None:
+def note_export(folder: Path | str, written: Path | str, patient: str, model: str) -> None:
     """Note in a study's ledger a file that was written, and by which model it is."""
+    folder = Path(folder)
+    written = Path(written)
     with open_study(folder) as study:
         _note_file(study, written, patient, model)
 
@@ -224,7 +233,7 @@ def _note_file(study: Study, written: Path, patient: str, model: str) -> None:
 
 
 def note_whatif(
-    folder: Path,
+    folder: Path | str,
     edits: Sequence[WhatIfEdit],
     files: Sequence[str],
     model: str,

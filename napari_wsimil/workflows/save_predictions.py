@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_wsimil.explain.predict import PatientPrediction
@@ -13,7 +14,6 @@ from napari_wsimil.study.predictions import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.features.bag import Bag
@@ -39,7 +39,7 @@ class Subject:
     record: str
 
 
-def subject_in(folder: Path, source: Path) -> Subject:
+def subject_in(folder: Path | str, source: Path | str) -> Subject:
     """Return whose slide, or file of features, lies at a path, as a study knows it.
 
     Raises
@@ -47,6 +47,8 @@ def subject_in(folder: Path, source: Path) -> Subject:
     ValueError
         If it is nobody's.
     """
+    folder = Path(folder)
+    source = Path(source)
     with open_study(folder) as study:
         for patient in study.manifest().patients:
             for row in patient.slides:
@@ -56,7 +58,7 @@ def subject_in(folder: Path, source: Path) -> Subject:
     raise ValueError(f"{folder} has no slide {source.stem!r}")
 
 
-def records_in(folder: Path) -> dict[str, str]:
+def records_in(folder: Path | str) -> dict[str, str]:
     """Return SHA-256 of each patient's record in a study, by name."""
     with open_study(folder) as study:
         patients = study.manifest().patients

@@ -58,7 +58,7 @@ class Shared:
     removed: tuple[str, ...]
 
 
-def share(study: Study, out: Path, key: Path | None = None) -> Work[Shared]:
+def share(study: Study, out: Path | str, key: Path | str | None = None) -> Work[Shared]:
     """Yield after every file of features; return the scrubbed copy of a study.
 
     The copy has new pseudonyms in a random order, days in place of dates, features written
@@ -85,6 +85,8 @@ def share(study: Study, out: Path, key: Path | None = None) -> Work[Shared]:
     ValueError
         If features cannot be read.
     """
+    out = Path(out)
+    key = None if key is None else Path(key)
     out = Path(os.path.abspath(out))
     _check(study, out, key)
     manifest = study.manifest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,7 +32,6 @@ from napari_wsimil.workflows.progress import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from napari_wsimil.clinical.schema import Record
     from napari_wsimil.cohort.manifest import Manifest, Patient
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from napari_wsimil.workflows.pipeline import PatchSettings
 
 
-def open_job(path: Path, mpp: float | None = None) -> Work[Slide]:
+def open_job(path: Path | str, mpp: float | None = None) -> Work[Slide]:
     """Open a slide for viewing, with its overview in the cache."""
     yield Progress(text="opening the slide")
     slide = open_slide(path, mpp=mpp)
@@ -118,12 +118,13 @@ def encode_many(jobs: Sequence[SlideJob], settings: PatchSettings) -> Work[list[
     return outcomes
 
 
-def is_cohort(path: Path) -> bool:
+def is_cohort(path: Path | str) -> bool:
     """Return whether a path is a manifest or a study, not one slide."""
+    path = Path(path)
     return path.suffix.lower() == ".csv" or is_study(path)
 
 
-def jobs_of(path: Path, out: Path, mpp: float | None) -> dict[str, SlideJob | None]:
+def jobs_of(path: Path | str, out: Path | str, mpp: float | None) -> dict[str, SlideJob | None]:
     """Return the jobs of the slides in a manifest or study, by name, with features in `out`.
 
     A slide without slide_path has no job.
@@ -133,6 +134,8 @@ def jobs_of(path: Path, out: Path, mpp: float | None) -> dict[str, SlideJob | No
     ValueError
         If no slide has a slide_path.
     """
+    path = Path(path)
+    out = Path(out)
     jobs: dict[str, SlideJob | None] = {}
     for patient in read_cohort(path, None).patients:
         for row in patient.slides:
@@ -157,7 +160,7 @@ def encode_cohort(
 
 def encode_missing(
     manifest: Manifest,
-    folder: Path | None,
+    folder: Path | str | None,
     settings: PatchSettings,
     task: Task = Task.CLASSIFICATION,
 ) -> Work[None]:
@@ -231,7 +234,7 @@ def explain_path(query: SlideQuery, *, area: Region | None, looks: int | None) -
 
 
 def record_for(
-    path: Path, card: Card, manifest: Path | None, *, needed: bool = True
+    path: Path | str, card: Card, manifest: Path | str | None, *, needed: bool = True
 ) -> Record | None:
     """Return the record of the patient with a slide, or features, at `path`.
 
@@ -247,7 +250,7 @@ def record_for(
     return patient_for(path, card, manifest).record
 
 
-def patient_for(path: Path, card: Card, manifest: Path) -> Patient:
+def patient_for(path: Path | str, card: Card, manifest: Path | str) -> Patient:
     """Return the patient in a manifest with a slide, or features, at `path`.
 
     Raises
@@ -255,6 +258,8 @@ def patient_for(path: Path, card: Card, manifest: Path) -> Patient:
     ValueError
         If the model reads no records, or the manifest has no such slide.
     """
+    path = Path(path)
+    manifest = Path(manifest)
     if card.record is None:
         raise ValueError(f"--manifest {manifest}: {card.model} reads no clinical record")
     patient = read_cohort(manifest, card.record.clinical).owner(path)

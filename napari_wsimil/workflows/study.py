@@ -79,26 +79,28 @@ class Chain:
     fault: str
 
 
-def open_study_job(folder: Path) -> Work[Opened]:
+def open_study_job(folder: Path | str) -> Work[Opened]:
     """Return the study in a folder."""
     yield Progress(text="opening the study")
     study = open_study(folder)
     return (yield from read_job(study))
 
 
-def create_study_job(folder: Path, schema: ClinicalSchema, name: str, unit: Unit) -> Work[Opened]:
+def create_study_job(
+    folder: Path | str, schema: ClinicalSchema, name: str, unit: Unit
+) -> Work[Opened]:
     """Return a new study in a folder."""
     yield Progress(text="making the study")
     return (yield from read_job(create_study(folder, schema, name=name, unit=unit)))
 
 
-def folder_job(slides: Path, folder: Path) -> Work[Opened]:
+def folder_job(slides: Path | str, folder: Path | str) -> Work[Opened]:
     """Return a new study of the slides in a folder, each of which is a case."""
     yield Progress(text="looking for slides")
     return (yield from read_job(study_of_folder(slides, folder)))
 
 
-def restore_job(folder: Path, name: str) -> Work[Opened]:
+def restore_job(folder: Path | str, name: str) -> Work[Opened]:
     """Return a study, restored from the backup of a name."""
     yield Progress(text="restoring the backup")
     restored = restore_study(folder, name)
@@ -113,7 +115,7 @@ def read_job(study: Study) -> Work[Opened]:
 
 
 def plan_table_job(
-    study: Study, path: Path, schema: ClinicalSchema | None = None, sheet: str = ""
+    study: Study, path: Path | str, schema: ClinicalSchema | None = None, sheet: str = ""
 ) -> Work[Planned]:
     """Return what the import of a table will do; of a workbook the first that can be one."""
     yield Progress(text="reading the table")
@@ -136,7 +138,7 @@ def import_job(study: Study, plan: ImportPlan, why: str, key: Key | None) -> Wor
 
 
 def export_table_job(
-    study: Study, path: Path, time_unit: str, cbioportal: bool
+    study: Study, path: Path | str, time_unit: str, cbioportal: bool
 ) -> Work[tuple[str, ...]]:
     """Write a study's cohort; return notes for readers of the table."""
     yield Progress(text="writing the table")

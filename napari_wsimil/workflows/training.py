@@ -90,7 +90,7 @@ def train_job(config: RunConfig, bag: Bag | None = None) -> Work[Finished]:
 
 
 def checked_features(
-    manifest: Manifest, folder: Path | None, task: Task, wanted: Callable[[], bool]
+    manifest: Manifest, folder: Path | str | None, task: Task, wanted: Callable[[], bool]
 ) -> FeatureReport | None:
     """Return problems of a cohort's features; None once they are not wanted any more."""
     from napari_wsimil.training.dataset import survey_cohort
@@ -133,7 +133,9 @@ class OpenedCohort:
     error: Exception | None = None
 
 
-def open_for_training(path: Path, schema: Path | None, features: Path | None) -> OpenedCohort:
+def open_for_training(
+    path: Path | str, schema: Path | str | None, features: Path | str | None
+) -> OpenedCohort:
     """Return a cohort, the keys of its slides read too; work for a thread."""
     from napari_wsimil.training.dataset import open_cohort
     from napari_wsimil.training.identity import encoder_of
@@ -150,7 +152,7 @@ def open_for_training(path: Path, schema: Path | None, features: Path | None) ->
     return OpenedCohort(cohort, encoder)
 
 
-def read_keys(manifest: Manifest, folder: Path | None) -> None:
+def read_keys(manifest: Manifest, folder: Path | str | None) -> None:
     """Read the keys of a cohort's slides, so that they are known at once from then on.
 
     A slide that cannot be read is passed over here: to train on it is refused with the reason.
@@ -163,8 +165,9 @@ def read_keys(manifest: Manifest, folder: Path | None) -> None:
                 slide_key(slide, folder)
 
 
-def save_run_job(path: Path, config: RunConfig) -> Work[Path]:
+def save_run_job(path: Path | str, config: RunConfig) -> Work[Path]:
     """Return the file that a run was written to."""
+    path = Path(path)
     yield Progress(text="writing the run")
     from napari_wsimil.training.config import write_run
 

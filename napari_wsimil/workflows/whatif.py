@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_wsimil.explain.baseline_variability import noise
@@ -20,7 +21,6 @@ from napari_wsimil.workflows.slides import patient_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from napari_wsimil.clinical.scenario import Scenario
     from napari_wsimil.clinical.schema import ClinicalSchema, Record
@@ -76,12 +76,12 @@ class CohortWhatIf:
 
 def what_if_slide(
     loaded: tuple[MILModel, Card],
-    path: Path,
-    manifest: Path,
+    path: Path | str,
+    manifest: Path | str,
     scenario: Scenario,
     options: BagOptions,
     *,
-    fold_models: Sequence[Path],
+    fold_models: Sequence[Path | str],
     noisy: bool,
 ) -> Work[SlideWhatIf]:
     """Apply a scenario to the record of one slide's patient, and predict again.
@@ -91,6 +91,8 @@ def what_if_slide(
     ValueError
         If the manifest has no record of the slide, or a change does not fit its schema.
     """
+    path = Path(path)
+    manifest = Path(manifest)
     model, card = loaded
     schema = schema_of(card)
     patient = patient_for(path, card, manifest)
@@ -108,10 +110,10 @@ def what_if_slide(
 
 def what_if_cohort(
     loaded: tuple[MILModel, Card],
-    manifest: Path,
+    manifest: Path | str,
     scenario: Scenario,
     *,
-    features: Path | None,
+    features: Path | str | None,
     split: str | None,
     noisy: bool,
 ) -> Work[CohortWhatIf]:
@@ -122,6 +124,8 @@ def what_if_cohort(
     ValueError
         If the manifest has no patients of the split, or its records are of another schema.
     """
+    manifest = Path(manifest)
+    features = None if features is None else Path(features)
     model, card = loaded
     schema = schema_of(card)
     patients = [
@@ -152,18 +156,19 @@ def schema_of(card: Card) -> ClinicalSchema:
 
 
 def _noise(
-    loaded: tuple[MILModel, Card], bag: Bag, record: Record, fold_models: Sequence[Path]
+    loaded: tuple[MILModel, Card], bag: Bag, record: Record, fold_models: Sequence[Path | str]
 ) -> Work[Noise]:
     others = [load_checkpoint(path) for path in fold_models]
     return (yield from relabel(noise(*loaded, bag, record, others), "measuring the noise"))
 
 
-def write_maps(found: WhatIf, folder: Path) -> list[str]:
+def write_maps(found: WhatIf, folder: Path | str) -> list[str]:
     """Return the files written: tables of all maps, and pictures of the main one.
 
     "difference" has, of each map that lies somewhere, where it moved, and of absolute ones
     how much brighter they are, on scales that are the same for every case.
     """
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     difference = replace(found.after, explanations=tuple(_differences(found)))
     parts = {"before": found.before, "after": found.after, "difference": difference}

@@ -8,13 +8,13 @@ only the messages on the way to a tensor's `external_data` are read.
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_wsimil.features.encoders.base import hash_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 #: By message, the numbers of its fields that hold messages in which tensors can be.
 _INSIDE = {
@@ -36,7 +36,7 @@ _LONGEST_NAME = 255
 _DEEPEST = 64
 
 
-def external_files(path: Path) -> tuple[Path, ...]:
+def external_files(path: Path | str) -> tuple[Path, ...]:
     """Return the files in which an ONNX model keeps tensors, sorted by name; often none.
 
     Raises
@@ -44,6 +44,7 @@ def external_files(path: Path) -> tuple[Path, ...]:
     ValueError
         If it is no ONNX model, or names a file outside its folder or one that is missing.
     """
+    path = Path(path)
     data = path.read_bytes()
     try:
         names = sorted(set(_locations(memoryview(data), "model", 0)))
@@ -52,7 +53,7 @@ def external_files(path: Path) -> tuple[Path, ...]:
     return tuple(_inside(path, name) for name in names)
 
 
-def hash_onnx(path: Path) -> str:
+def hash_onnx(path: Path | str) -> str:
     """Return the SHA-256 of an ONNX model and its external weight files, hexadecimal.
 
     Without such files it is the hash of the file alone.
@@ -62,6 +63,7 @@ def hash_onnx(path: Path) -> str:
     ValueError
         As `external_files`.
     """
+    path = Path(path)
     files = external_files(path)
     own = hash_file(path)
     if not files:

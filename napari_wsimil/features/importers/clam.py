@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,13 +13,11 @@ from napari_wsimil.features.importers.trident import table_shape
 from napari_wsimil.slides.readers.levels import level_factors
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import h5py
     from numpy.typing import NDArray
 
 
-def state_clam(path: Path, file: h5py.File, patches: Path | None = None) -> Stated:
+def state_clam(path: Path | str, file: h5py.File, patches: Path | str | None = None) -> Stated:
     """Return what a file of features and coordinates says, or one of features alone.
 
     Parameters
@@ -31,6 +30,8 @@ def state_clam(path: Path, file: h5py.File, patches: Path | None = None) -> Stat
     ValueError
         If features are missing, or the other file's coordinates are not the same.
     """
+    path = Path(path)
+    patches = None if patches is None else Path(patches)
     if "features" not in file:
         raise ValueError(
             f"{path}: no features in it, only {sorted(file) or 'nothing'}"
@@ -51,8 +52,9 @@ def state_clam(path: Path, file: h5py.File, patches: Path | None = None) -> Stat
     )
 
 
-def beside(path: Path) -> Path | None:
+def beside(path: Path | str) -> Path | None:
     """Return CLAM's file of patches of the slide of a file of features, if it lies beside."""
+    path = Path(path)
     if path.suffix.lower() != ".h5":
         return None
     for folder in (path.parent / "patches", path.parent.parent / "patches"):

@@ -37,7 +37,7 @@ def is_lazyslide(path: Path | str) -> bool:
     return _SPEC in tree.attrs() or _SPEC in tree.members("tables")
 
 
-def state_lazyslide(path: Path, table: str = "") -> Stated:
+def state_lazyslide(path: Path | str, table: str = "") -> Stated:
     """Return what a zarr folder of LazySlide's says of one of its tables of features.
 
     Parameters
@@ -51,6 +51,7 @@ def state_lazyslide(path: Path, table: str = "") -> Stated:
         If there are several tables and none is named, tiles are not square, or rows and
         tiles do not belong together.
     """
+    path = Path(path)
     tree = ZarrTree(path)
     name = _chosen(tree, table)
     shape = tree.shape("tables", name, "X")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import zipfile
+from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,6 @@ import torch
 from napari_wsimil.features.importers.base import Stated, Tool, Unit
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
 _PLACES, _CONFIG = ".index.npz", "bags_config.json"
@@ -31,7 +30,7 @@ _DAMAGE = (
 )
 
 
-def state_tensor(path: Path) -> Stated:
+def state_tensor(path: Path | str) -> Stated:
     """Return what a `.pt` file says; with places beside it is Slideflow's, else features alone.
 
     Slideflow's places are the centers of tiles. The extractor's class is taken as a name
@@ -42,6 +41,7 @@ def state_tensor(path: Path) -> Stated:
     ValueError
         If the file is not one plain tensor, or what lies beside it is broken.
     """
+    path = Path(path)
     tensor = read_tensor(path)
     shape = (int(tensor.shape[0]), int(tensor.shape[1]))
     beside = path.with_name(path.stem + _PLACES)
@@ -65,7 +65,7 @@ def state_tensor(path: Path) -> Stated:
     )
 
 
-def read_tensor(path: Path) -> torch.Tensor:
+def read_tensor(path: Path | str) -> torch.Tensor:
     """Return the one (N, D) tensor in a file of PyTorch's; no code of the file is run.
 
     Raises
@@ -73,6 +73,7 @@ def read_tensor(path: Path) -> torch.Tensor:
     ValueError
         If it holds anything else, is packed, or says it holds more than is stored.
     """
+    path = Path(path)
     _check_archive(path)
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,8 +12,6 @@ from napari_wsimil.features.importers.base import Stated, Tool, Unit
 from napari_wsimil.features.importers.trident import table_shape
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import h5py
     from numpy.typing import NDArray
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 _OLD_PIXELS, _OLD_UM = 224, 256.0
 
 
-def state_stamp(path: Path, file: h5py.File) -> Stated:
+def state_stamp(path: Path | str, file: h5py.File) -> Stated:
     """Return what a file of STAMP's says; features of several channels have no places.
 
     Raises
@@ -28,6 +27,7 @@ def state_stamp(path: Path, file: h5py.File) -> Stated:
     ValueError
         If features are missing, or the unit of the places is not to be known.
     """
+    path = Path(path)
     name = next((name for name in ("feats", "patch_embeddings") if name in file), None)
     if name is None:
         raise ValueError(f"{path}: no feats in it, only {sorted(file)}")

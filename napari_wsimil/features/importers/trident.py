@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,8 +12,6 @@ from napari_wsimil.features.importers.base import Stated, Tool, Unit
 from napari_wsimil.features.store import load_bag, stored_reading
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import h5py
     from numpy.typing import NDArray
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 _HASH = "@"
 
 
-def state_trident(path: Path, file: h5py.File) -> Stated:
+def state_trident(path: Path | str, file: h5py.File) -> Stated:
     """Return what a file of TRIDENT's or ours says.
 
     Raises
@@ -28,6 +27,7 @@ def state_trident(path: Path, file: h5py.File) -> Stated:
     ValueError
         If features are missing or a size is not possible.
     """
+    path = Path(path)
     if "features" not in file:
         raise ValueError(
             f"{path}: coordinates of patches without features: give the file in features_… "
@@ -58,7 +58,7 @@ def state_trident(path: Path, file: h5py.File) -> Stated:
     )
 
 
-def table_shape(path: Path, dataset: Any) -> tuple[int, int]:
+def table_shape(path: Path | str, dataset: Any) -> tuple[int, int]:
     """Return the (N, D) of a dataset of features.
 
     Raises

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,6 @@ from napari_wsimil.slides.readers.levels import Size, level_factors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
     from numpy.typing import NDArray
     from pydicom import Dataset
@@ -88,8 +88,9 @@ class Placed:
     note: str = ""
 
 
-def read_matrices(folder: Path) -> Iterator[Matrix]:
+def read_matrices(folder: Path | str) -> Iterator[Matrix]:
     """Yield the matrix of every DICOM file in a folder."""
+    folder = Path(folder)
     for path in sorted(folder.iterdir()):
         if not path.is_file():
             continue
@@ -101,8 +102,9 @@ def read_matrices(folder: Path) -> Iterator[Matrix]:
             yield matrix
 
 
-def read_matrix(path: Path) -> Matrix | None:
+def read_matrix(path: Path | str) -> Matrix | None:
     """Return the matrix of a DICOM file; None if unreadable."""
+    path = Path(path)
     import pydicom
 
     try:

@@ -76,7 +76,7 @@ def tiff_images(tiff: TiffFile) -> TiffImages:
     return TiffImages(tuple(numbers), tuple(images), tuple(sides), main)
 
 
-def images_of_file(path: Path) -> TiffImages | None:
+def images_of_file(path: Path | str) -> TiffImages | None:
     """Return the images of a TIFF file; None if unreadable."""
     try:
         with quiet_parser(), TiffFile(path) as tiff:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from qtpy.QtWidgets import QCheckBox, QLabel, QListWidget, QPushButton, QWidget
 
-from napari_wsimil.explain.query import UnitTable, answered, patches_of, unit_table
+from napari_wsimil.explain.query import UnitTable, patches_of, query_maps, unit_table
 from napari_wsimil.gui.docks.explain.tab import Tab
 from napari_wsimil.gui.widgets.background import LatestTask
 from napari_wsimil.gui.widgets.basic import Table
@@ -76,7 +76,7 @@ class AskTab(Tab):
             self._fail(str(error))
             return
         self.asking.run(
-            partial(answered, pane.model.model, prediction, index),
+            partial(query_maps, pane.model.model, prediction.bag, index, prediction.card.model),
             partial(self._take, prediction, index),
             self._fail,
         )
