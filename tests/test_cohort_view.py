@@ -141,7 +141,7 @@ def test_an_edited_row_changes_its_field_and_keeps_its_headers() -> None:
     ("title", "text", "reason"),
     [
         ("possible", "0-5", "field 'ldh': possible '0-5' is not LOW to HIGH"),
-        ("plausible", "9 to 1", "'ldh'.* is no range"),
+        ("plausible", "9 to 1", "'ldh'.* is not a range"),
         ("values", "a | b", "takes no list of values"),
         ("kind", "category", "needs a list of values"),
         ("field", " ", "a field has no name"),

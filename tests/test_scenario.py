@@ -52,7 +52,7 @@ def test_what_people_write_is_read_as_the_field_reads_it(tmp_path: Path) -> None
         ("name: a\nschema: ward\nchanges: {ldh: 1}\nmore: 2", "is not a scenario"),
         ("name: a\nschema: 3\nchanges: {ldh: 1}", "must be texts"),
         ("name: a\nschema: ward\nchanges: {}", "such as ldh: 210"),
-        ("name: a\nschema: ward\nchanges: {ldh: [1]}", "ldh: [1] is no value"),
+        ("name: a\nschema: ward\nchanges: {ldh: [1]}", "ldh: [1] is not a text, number"),
         ("name: [", "is not a YAML file"),
     ],
 )

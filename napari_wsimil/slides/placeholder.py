@@ -47,7 +47,7 @@ class BlankReader:
         self.changes: Mapping[str, int] = {}
 
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
-        """Return a gray tile (h, w, 3), cropped to its level."""
+        """Return gray (h, w, 3), cropped to its level."""
         size = self.levels[level]
         width = min(_TILE[0], size.width - column * _TILE[0])
         height = min(_TILE[1], size.height - row * _TILE[1])

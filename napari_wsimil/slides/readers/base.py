@@ -73,7 +73,7 @@ class Reader(Protocol):
     image: int
 
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
-        """Return a stored tile (h, w, 3), cropped to its level.
+        """Return a tile (h, w, 3), cropped to its level.
 
         Raises
         ------

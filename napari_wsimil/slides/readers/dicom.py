@@ -247,7 +247,7 @@ def _whole(factor: float) -> float:
 
 
 def _offset(finest: Matrix, matrix: Matrix, factors: tuple[float, float]) -> tuple[float, float]:
-    """Return the offset (x, y) of a matrix in level-0 pixels.
+    """Return a matrix's offset (x, y) in level-0 pixels.
 
     An offset of up to half a pixel counts as zero: some files state the corner of the first
     pixel, others its center.
