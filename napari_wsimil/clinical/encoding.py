@@ -102,11 +102,11 @@ def _channels(field: Field, record: Record, statistics: Statistics) -> NDArray[n
     if field.kind is Kind.CATEGORY:
         content = [float(value == known) for known in field.values]
     else:
-        content = [_standardized(field, field.number(value), statistics)]
+        content = [_standardize(field, field.number(value), statistics)]
     return np.array([*content, *(value is kind for kind in Absent)], dtype=np.float32)
 
 
-def _standardized(field: Field, number: float | None, statistics: Statistics) -> float:
+def _standardize(field: Field, number: float | None, statistics: Statistics) -> float:
     if field.name not in statistics:
         raise ValueError(
             f"no training statistics for field {field.name!r}: use the schema of the training run"

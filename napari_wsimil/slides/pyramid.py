@@ -99,8 +99,8 @@ class Pyramid:
         if min(region.x, region.y) >= 0 and x1 <= level.width and y1 <= level.height:
             return self._inside(index, region, store)
         columns, rows = self.covering(level)
-        x, to_x = _shown(region.x, region.width, level.width, columns)
-        y, to_y = _shown(region.y, region.height, level.height, rows)
+        x, to_x = _clip_interval(region.x, region.width, level.width, columns)
+        y, to_y = _clip_interval(region.y, region.height, level.height, rows)
         out = np.full((region.height, region.width, 3), 255, np.uint8)
         if len(x) and len(y):
             part = Region(int(x[0]), int(y[0]), int(x[-1] - x[0]) + 1, int(y[-1] - y[0]) + 1)
@@ -126,7 +126,7 @@ class Pyramid:
         level = self.steps[index].level
         x1, y1 = region.x + region.width, region.y + region.height
         out = np.empty((region.height, region.width, 3), np.uint8)
-        for column, row in _touched(level, region):
+        for column, row in _overlapping_tiles(level, region):
             left, top = column * level.tile[0], row * level.tile[1]
             tile = self._tile(index, column, row, store)
             right, bottom = left + tile.shape[1], top + tile.shape[0]
@@ -154,7 +154,7 @@ class Pyramid:
         x, y = column * level.tile[0] * 2, row * level.tile[1] * 2
         width = min(2 * level.tile[0], finer.width - x)
         height = min(2 * level.tile[1], finer.height - y)
-        return _halved(self.read(index - 1, Region(x, y, width, height), store=False))
+        return _halve(self.read(index - 1, Region(x, y, width, height), store=False))
 
 
 def _steps(stored: tuple[Level, ...]) -> Iterator[Step]:
@@ -162,10 +162,10 @@ def _steps(stored: tuple[Level, ...]) -> Iterator[Step]:
     for number, level in enumerate(stored):
         yield Step(level, number)
         coarser = stored[number + 1].downsample if number + 1 < len(stored) else None
-        yield from _virtual(level, coarser)
+        yield from _virtual_levels(level, coarser)
 
 
-def _virtual(level: Level, coarser: float | None) -> Iterator[Step]:
+def _virtual_levels(level: Level, coarser: float | None) -> Iterator[Step]:
     while True:
         level = _half(level)
         if coarser is None:
@@ -183,14 +183,16 @@ def _half(level: Level) -> Level:
     return Level(*size, (2 * x, 2 * y), _VIRTUAL_TILE, level.origin)
 
 
-def _shown(start: int, length: int, side: int, covering: int) -> tuple[NDArray[np.int64], slice]:
+def _clip_interval(
+    start: int, length: int, side: int, covering: int
+) -> tuple[NDArray[np.int64], slice]:
     """Return pixel indices of an interval, and their output slice."""
     first, stop = max(start, 0), min(start + length, covering)
     pixels = np.minimum(np.arange(first, stop), side - 1)
     return pixels, slice(first - start, first - start + len(pixels))
 
 
-def _touched(level: Level, region: Region) -> Iterator[tuple[int, int]]:
+def _overlapping_tiles(level: Level, region: Region) -> Iterator[tuple[int, int]]:
     columns, rows = level.tiles
     first = max(0, region.x // level.tile[0]), max(0, region.y // level.tile[1])
     last_column = min(columns - 1, (region.x + region.width - 1) // level.tile[0])
@@ -200,7 +202,7 @@ def _touched(level: Level, region: Region) -> Iterator[tuple[int, int]]:
             yield column, row
 
 
-def _halved(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _halve(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Average blocks of 2 × 2; repeat odd last lines."""
     odd = pixels.shape[0] % 2, pixels.shape[1] % 2
     if any(odd):

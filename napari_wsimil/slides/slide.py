@@ -191,7 +191,7 @@ class Slide:
             raise ValueError(f"extent and pixels must be at least 1 (got {extent} and {pixels})")
         index = self.pyramid_tiles.finest_for(extent / pixels)
         region, box = _cover(self.pyramid_tiles.steps[index].level, x, y, extent, extent)
-        return _resized(self.pyramid_tiles.read(index, region), box, (pixels, pixels))
+        return _resize(self.pyramid_tiles.read(index, region), box, (pixels, pixels))
 
     def thumbnail(self, max_side: int = 2048) -> tuple[NDArray[np.uint8], float]:
         """Return a thumbnail (h, w, 3) and its downsample.
@@ -219,7 +219,7 @@ class Slide:
         pixels = np.asarray(LevelArray(self.pyramid_tiles, index, inside))
         beyond = ((0, region.height - height), (0, region.width - width), (0, 0))
         pixels = np.pad(pixels, beyond, mode="edge")
-        return _resized(pixels, box, (columns, rows)), downsample
+        return _resize(pixels, box, (columns, rows)), downsample
 
     def _squares(self, side: float) -> tuple[int, int]:
         """Return columns and rows of squares that cover the slide."""
@@ -276,7 +276,7 @@ def _cover(
     return region, (*box[:2], min(region.width, box[2]), min(region.height, box[3]))
 
 
-def _resized(
+def _resize(
     pixels: NDArray[np.uint8], box: tuple[float, float, float, float], size: tuple[int, int]
 ) -> NDArray[np.uint8]:
     """Resize a part of an image, averaged by area."""

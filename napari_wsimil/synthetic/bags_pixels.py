@@ -75,21 +75,21 @@ class PlantedPixels:
 def plant_pixels(recipe: Nuclei, count: int, seed: int) -> tuple[PlantedPixels, ...]:
     """Draw `count` slides, every second one with a lesion."""
     return tuple(
-        _plant(recipe, np.random.default_rng([seed, number]), f"{seed}-{number}", number % 2)
+        _make_slide(recipe, np.random.default_rng([seed, number]), f"{seed}-{number}", number % 2)
         for number in range(count)
     )
 
 
-def _plant(recipe: Nuclei, rng: Generator, name: str, target: int) -> PlantedPixels:
+def _make_slide(recipe: Nuclei, rng: Generator, name: str, target: int) -> PlantedPixels:
     cells = tissue_cells(int(rng.integers(*recipe.patches, endpoint=True)), rng)
-    decoy = _some(cells, recipe.decoys, rng)
-    lesion = _some(cells, recipe.share, rng) & (target == 1)
+    decoy = _clusters(cells, recipe.decoys, rng)
+    lesion = _clusters(cells, recipe.share, rng) & (target == 1)
     patches = _paint(recipe, decoy & ~lesion, lesion, rng)
     slide = PixelSlide(name, len(cells), lambda index: patches[index], planted_grid(cells))
     return PlantedPixels(slide, target, lesion)
 
 
-def _some(
+def _clusters(
     cells: NDArray[np.int64], share: tuple[float, float], rng: Generator
 ) -> NDArray[np.bool_]:
     count = max(1, round(len(cells) * rng.uniform(*share)))
@@ -117,8 +117,8 @@ def _nuclei(
     At most `MOST` nuclei per patch; cover is 0 to 1.
     """
     n = len(lesion)
-    count = np.where(decoy, _drawn(rng, n, MANY_SMALL), _drawn(rng, n, SPARSE))
-    count = np.where(lesion, _drawn(rng, n, FEW_LARGE), count)
+    count = np.where(decoy, _draw_counts(rng, n, MANY_SMALL), _draw_counts(rng, n, SPARSE))
+    count = np.where(lesion, _draw_counts(rng, n, FEW_LARGE), count)
     small, large = (rng.uniform(*limits, (n, MOST)) for limits in (SMALL, LARGE))
     radius = np.where(lesion[:, None], large, small)
     cover = np.zeros((n, side, side), np.float32)
@@ -143,5 +143,5 @@ def _disks(
     return disks
 
 
-def _drawn(rng: Generator, count: int, range_: tuple[int, int]) -> NDArray[np.int64]:
+def _draw_counts(rng: Generator, count: int, range_: tuple[int, int]) -> NDArray[np.int64]:
     return rng.integers(*range_, size=count, endpoint=True)

@@ -134,13 +134,15 @@ def load_recipe(path: str | os.PathLike[str]) -> CohortRecipe:
     path = Path(path)
     try:
         settings = tomllib.loads(path.read_text(encoding="utf-8"))
-        slide = SlideRecipe(**_checked(settings.pop("slide", {}), SlideRecipe))
-        return CohortRecipe(slide=slide, **_checked(settings, CohortRecipe))
+        slide = SlideRecipe(**_check_settings(settings.pop("slide", {}), SlideRecipe))
+        return CohortRecipe(slide=slide, **_check_settings(settings, CohortRecipe))
     except (ValueError, TypeError) as error:
         raise ValueError(f"recipe {path}: {error}") from error
 
 
-def _checked(settings: dict[str, Any], kind: type[SlideRecipe | CohortRecipe]) -> dict[str, Any]:
+def _check_settings(
+    settings: dict[str, Any], kind: type[SlideRecipe | CohortRecipe]
+) -> dict[str, Any]:
     """Check the names of settings; return lists as tuples."""
     names = {f.name for f in fields(kind)}
     for name in settings:

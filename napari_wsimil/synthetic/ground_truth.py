@@ -106,10 +106,10 @@ def patch_truth(truth: Truth, grid: PatchGrid, kind: str | None = None) -> NDArr
     kind
         Kind of lesion; all kinds if None.
     """
-    return _covered(truth.area(kind), grid.coords.astype(float), grid.patch_size)
+    return _cover(truth.area(kind), grid.coords.astype(float), grid.patch_size)
 
 
-def _covered(area: MultiPolygon, corners: NDArray[np.float64], side: float) -> NDArray[np.float64]:
+def _cover(area: MultiPolygon, corners: NDArray[np.float64], side: float) -> NDArray[np.float64]:
     x, y = corners.T
     boxes = shapely.box(x, y, x + side, y + side)
     parts = np.array(list(area.geoms), dtype=object)

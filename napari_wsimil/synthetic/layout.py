@@ -62,7 +62,7 @@ def lay_out(recipe: SlideRecipe) -> Layout:
         -(-(side + recipe.tile) // pitch) + 2 for side in (recipe.height, recipe.width)
     )
     rng = np.random.default_rng([recipe.seed, 1])
-    draw = _Draftsman(rng, (rows, columns), recipe, pitch)
+    draw = _FieldGenerator(rng, (rows, columns), recipe, pitch)
     tissue = draw.tissue(recipe.pieces)
     lesions = draw.lesions(recipe.lesions, tissue)
     benign = np.minimum.reduce([tissue, *(-field for field in lesions.values())])
@@ -79,7 +79,7 @@ def lay_out(recipe: SlideRecipe) -> Layout:
     )
 
 
-class _Draftsman:
+class _FieldGenerator:
     """Random fields on the lattice of one slide."""
 
     def __init__(
@@ -159,14 +159,14 @@ class _Draftsman:
         radius = (nodes / np.pi) ** 0.5 * self.pitch
         distance = np.full(self.shape, 1e9, np.float32)
         for _ in range(3):
-            x, y = self._place(free, radius * 0.6)
+            x, y = self._draw_position(free, radius * 0.6)
             distance = np.minimum(distance, np.hypot(self.x - x, self.y - y))
         score = 0.3 * radius * self.rough(max(60.0, radius * self.mpp * 0.6)) - distance
         inside = np.where(free > 0, score, -np.inf)
         level = np.partition(inside.ravel(), -nodes)[-nodes]
         return np.asarray(np.minimum(score - level, free), np.float32)
 
-    def _place(self, free: Plane, depth: float) -> tuple[float, float]:
+    def _draw_position(self, free: Plane, depth: float) -> tuple[float, float]:
         """Draw a position `depth` deep, else among the deepest."""
         rows, columns = np.nonzero(free >= min(depth, 0.8 * float(free.max())))
         index = self.rng.integers(len(rows))

@@ -155,11 +155,11 @@ class Painter:
             return None
         stains = np.zeros((2, place.height, place.width), np.float32)
         if tissue:
-            stains = self._tissue(self._prepared(place, window))
-        pixels = self._colored(stains)
-        return self._inked(pixels, window) if ink else pixels
+            stains = self._tissue(self._make_block(place, window))
+        pixels = self._to_colors(stains)
+        return self._blend_ink(pixels, window) if ink else pixels
 
-    def _prepared(self, place: Region, window: _Window) -> _Block:
+    def _make_block(self, place: Region, window: _Window) -> _Block:
         x, y = place.x % PERIOD, place.y % PERIOD
         ragged = self._warp[:, y : y + place.height, x : x + place.width]
         columns = np.arange(place.x, place.x + place.width, dtype=np.int32) + ragged[0]
@@ -184,10 +184,10 @@ class Painter:
         """Paint the stains of a block in order, stroma first."""
         layout, window = self._layout, block.window
         stains = self._texture("stroma", block).astype(np.float32)
-        self._overlay(stains, "lymphoid", layout.lymphoid, 0.8, block)
-        self._lay_glands(stains, block.place)
+        self._blend_texture(stains, "lymphoid", layout.lymphoid, 0.8, block)
+        self._blend_glands(stains, block.place)
         for kind, field in layout.lesions.items():
-            self._overlay(stains, kind, field, 0.1, block)
+            self._blend_texture(stains, kind, field, 0.1, block)
         stains *= window.cut(layout.thickness)
         if window.coarse(layout.fold).max() > -5 / self._mpp:
             stains *= 1 + 0.9 * soft_step(window.cut(layout.fold), 2.5 / self._mpp)
@@ -196,7 +196,7 @@ class Painter:
             stains *= soft_step(edge, 1.2 / self._mpp)
         return stains
 
-    def _overlay(
+    def _blend_texture(
         self, stains: Plane, kind: str, field: Plane, fraying: float, block: _Block
     ) -> None:
         """Blend a texture over `stains` at positive `field`, in place."""
@@ -219,7 +219,7 @@ class Painter:
             np.copyto(planes, cut, where=mask)
         return planes
 
-    def _lay_glands(self, stains: Plane, place: Region) -> None:
+    def _blend_glands(self, stains: Plane, place: Region) -> None:
         """Blend a block's glands over its stains, in place."""
         step = self._spacing
         for j in range(place.y // step - 2, (place.y + place.height) // step + 3):
@@ -237,7 +237,7 @@ class Painter:
         inside = 0 <= row < field.shape[0] and 0 <= column < field.shape[1]
         return inside and bool(field[row, column] > 0)
 
-    def _colored(self, stains: Plane) -> NDArray[np.uint8]:
+    def _to_colors(self, stains: Plane) -> NDArray[np.uint8]:
         steps = np.clip(stains, 0, 255).astype(np.intp)
         colors = self._table.take(steps[0] << 8 | steps[1]).view(np.uint8)
         pixels = np.empty((*stains.shape[1:], 3), np.uint8)
@@ -245,6 +245,6 @@ class Painter:
             pixels[..., channel] = colors[:, channel::4]
         return pixels
 
-    def _inked(self, pixels: NDArray[np.uint8], window: _Window) -> NDArray[np.uint8]:
+    def _blend_ink(self, pixels: NDArray[np.uint8], window: _Window) -> NDArray[np.uint8]:
         alpha = 0.85 * soft_step(window.cut(self._layout.ink), INK_EDGE)[..., None]
         return np.asarray(pixels * (1 - alpha * (1 - self._ink)), np.uint8)

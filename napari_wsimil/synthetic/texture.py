@@ -120,7 +120,7 @@ def scatter(
         compose(planes, stamps[index], x, y)
 
 
-def _bent(rng: np.random.Generator, plane: Plane, scale: float, shift: float) -> Plane:
+def _bend(rng: np.random.Generator, plane: Plane, scale: float, shift: float) -> Plane:
     """Return a periodic plane, displaced by smooth noise.
 
     The noise has correlation length `scale` and deviation `shift`, both in pixels.
@@ -141,7 +141,7 @@ def _fibers(rng: np.random.Generator, mpp: float) -> Plane:
         coarse = smooth_noise(rng, 2.6 / mpp, 16 / mpp, angle)
         total += part * (0.6 * fine + 0.8 * coarse)
         weight += part
-    return _bent(rng, total / weight, 9 / mpp, 4.5 / mpp)
+    return _bend(rng, total / weight, 9 / mpp, 4.5 / mpp)
 
 
 def _planes(h: Plane, e: Plane) -> Plane:
@@ -183,7 +183,7 @@ def _small_blue(rng: np.random.Generator, mpp: float) -> Plane:
 
 
 def _necrotic_mucin(rng: np.random.Generator, mpp: float) -> Plane:
-    wisps = 1.4 * _bent(rng, smooth_noise(rng, 1.4 / mpp, 14 / mpp, 0.7), 14 / mpp, 11 / mpp)
+    wisps = 1.4 * _bend(rng, smooth_noise(rng, 1.4 / mpp, 14 / mpp, 0.7), 14 / mpp, 11 / mpp)
     clouds = smooth_noise(rng, 20 / mpp)
     granules = np.abs(smooth_noise(rng, 0.7 / mpp)) * soft_step(clouds - 0.5, 0.4)
     planes = _planes(0.11 + 0.022 * wisps + 0.03 * clouds, 0.075 + 0.015 * wisps + 0.16 * granules)
@@ -201,7 +201,7 @@ _PAINTERS = {
 }
 
 
-def _wrapped(planes: Plane) -> Bank:
+def _to_bank(planes: Plane) -> Bank:
     """Return periodic planes as a bank, extended by `MARGIN`."""
     steps = np.clip(planes + 0.5, 0, 255).astype(np.uint8)
     return Bank(np.pad(steps, ((0, 0), (0, MARGIN), (0, MARGIN)), mode="wrap"))
@@ -222,7 +222,7 @@ def bank(kind: str, mpp: float) -> Bank:
         µm per pixel.
     """
     rng = np.random.default_rng([_BANK_SEED, *kind.encode()])
-    return _wrapped(_PAINTERS[kind](rng, mpp))
+    return _to_bank(_PAINTERS[kind](rng, mpp))
 
 
 @lru_cache(maxsize=8)

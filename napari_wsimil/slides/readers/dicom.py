@@ -213,9 +213,9 @@ def _factors(finest: Matrix, matrix: Matrix) -> tuple[tuple[float, float], str]:
     if finest.spacing is None or matrix.spacing is None:
         if isotropic:
             return by_size, ""
-        raise ValueError(f"it states no pixel spacing, and its size {_differing(by_size)}")
+        raise ValueError(f"it states no pixel spacing, and its size {_factor_text(by_size)}")
     (x0, y0), (x, y) = finest.spacing, matrix.spacing
-    by_spacing = _whole(x / x0), _whole(y / y0)
+    by_spacing = _round_ratio(x / x0), _round_ratio(y / y0)
     sides = [whole / factor for whole, factor in zip(finest.size, by_spacing, strict=True)]
     excess = [side - exact for side, exact in zip(matrix.size, sides, strict=True)]
     if max(map(abs, excess)) <= 1:
@@ -233,14 +233,14 @@ def _factors(finest: Matrix, matrix: Matrix) -> tuple[tuple[float, float], str]:
     )
     if isotropic:
         return by_size, f"{spacing}, its size {by_size[0]:.6g} times; the size is used"
-    raise ValueError(f"{spacing}, and its size {_differing(by_size)}")
+    raise ValueError(f"{spacing}, and its size {_factor_text(by_size)}")
 
 
-def _differing(factors: tuple[float, float]) -> str:
+def _factor_text(factors: tuple[float, float]) -> str:
     return f"makes it {factors[0]:.4g} × {factors[1]:.4g} times as coarse"
 
 
-def _whole(factor: float) -> float:
+def _round_ratio(factor: float) -> float:
     """Round a ratio of spacings if nearly whole."""
     nearest = float(round(factor))
     return nearest if abs(factor - nearest) < 1e-5 * factor else factor

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tifffile import TiffPageSeries
 
 #: Names of images of the whole glass or of its label.
-_ASIDE = re.compile(r"\b(macro|label|overview|thumbnail|map)\b", re.IGNORECASE)
+_AUXILIARY = re.compile(r"\b(macro|label|overview|thumbnail|map)\b", re.IGNORECASE)
 #: Kinds of TIFF that declare the role of each image; other kinds list equal images.
 _SCANNERS = {"svs", "ndpi", "philips", "scn", "bif", "qpi", "sis", "indica", "avs"}
 _MICRONS = {"nm": 1e-3, "µm": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6}
@@ -61,7 +61,7 @@ def tiff_images(tiff: TiffFile) -> TiffImages:
     numbers = [
         number
         for number, series in enumerate(tiff.series)
-        if number == 0 or series.kind not in _SCANNERS or not _ASIDE.search(series.name)
+        if number == 0 or series.kind not in _SCANNERS or not _AUXILIARY.search(series.name)
     ]
     ome = _ome_sides(tiff) if tiff.ome_metadata else None
     images, sides = [], []
@@ -103,7 +103,7 @@ def quiet_parser() -> Iterator[None]:
 def _rank(series: TiffPageSeries) -> tuple[bool, bool, int]:
     width, height = _size(series)
     rgb = series.dtype == np.uint8 and series.axes == "YXS" and series.shape[-1] in (3, 4)
-    return not _ASIDE.search(series.name), rgb, width * height
+    return not _AUXILIARY.search(series.name), rgb, width * height
 
 
 def _size(series: TiffPageSeries) -> tuple[int, int]:

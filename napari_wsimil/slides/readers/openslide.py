@@ -94,7 +94,7 @@ class OpenSlideReader:
         shape = width + before_x, height + before_y
         where = f"{self._path.name}: level {level}, tile ({column}, {row})"
         try:
-            with self._file.reading(where) as slide:
+            with self._file.borrow(where) as slide:
                 region = slide.read_region((left, top), stored.number, shape)
                 pixels = on_white(np.asarray(region.convert("RGBA")))
         except openslide.OpenSlideError as error:
@@ -102,7 +102,7 @@ class OpenSlideReader:
         return np.ascontiguousarray(pixels[before_y:, before_x:])
 
     def read_associated(self, name: str) -> NDArray[np.uint8]:
-        with self._file.reading(f"{self._path.name}: {name}") as slide:
+        with self._file.borrow(f"{self._path.name}: {name}") as slide:
             return on_white(np.asarray(slide.associated_images[name].convert("RGBA")))
 
     @property
@@ -128,7 +128,7 @@ class _File:
         self._lock = threading.Lock()  # released during reads, which run in parallel
 
     @contextmanager
-    def reading(self, target: str) -> Iterator[openslide.OpenSlide]:
+    def borrow(self, target: str) -> Iterator[openslide.OpenSlide]:
         """Yield the open handle for a read; SlideError if closed.
 
         `target` names the tile or image in the message.
@@ -153,7 +153,7 @@ class _File:
 
 
 @dataclass(frozen=True)
-class _Stored:
+class _StoredLevel:
     """Level with its number and downsample in OpenSlide."""
 
     placed: Placed
@@ -161,7 +161,7 @@ class _Stored:
     divisor: float
 
 
-def _levels(slide: openslide.OpenSlide) -> tuple[list[_Stored], tuple[str, ...]]:
+def _levels(slide: openslide.OpenSlide) -> tuple[list[_StoredLevel], tuple[str, ...]]:
     """Return levels with factors by format or size, and notes."""
     finest, levels, by_size = slide.dimensions, [], True
     for number, size in enumerate(slide.level_dimensions):
@@ -170,13 +170,13 @@ def _levels(slide: openslide.OpenSlide) -> tuple[list[_Stored], tuple[str, ...]]
         own = not math.isclose(divisor, mean, rel_tol=1e-12)
         factors = (divisor, divisor) if own else level_factors(finest, size)
         by_size = by_size and not own
-        levels.append(_Stored(Placed(Level(*size, factors, _TILE), (0, 0)), number, divisor))
+        levels.append(_StoredLevel(Placed(Level(*size, factors, _TILE), (0, 0)), number, divisor))
     return levels, level_notes(slide.level_dimensions) if by_size else ()
 
 
 def _dicom_levels(
     slide: openslide.OpenSlide, every: Sequence[Matrix]
-) -> tuple[list[_Stored], tuple[str, ...]]:
+) -> tuple[list[_StoredLevel], tuple[str, ...]]:
     """Return levels of a DICOM slide with positions, and notes."""
     series = slide.properties["dicom.SeriesInstanceUID"]
     matrices = {
@@ -197,7 +197,7 @@ def _dicom_levels(
             continue
         if placed.note:
             notes.append(f"{name}: {placed.note}")
-        levels.append(_Stored(placed, number, slide.level_downsamples[number]))
+        levels.append(_StoredLevel(placed, number, slide.level_downsamples[number]))
     return levels, tuple(notes)
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 #: Maximum bytes of a decoded block; files with larger blocks are rejected.
 MAX_BLOCK = 256 * 2**20
 #: Errors about the parser's code, not the file, such as a value of another type or size.
-_SLIPS = (ArithmeticError, AttributeError, LookupError, TypeError)
+_CODE_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError)
 
 
 class TiffSlideReader:
@@ -92,10 +92,10 @@ class TiffSlideReader:
         names = () if first is None else self._slide.associated_images
         self.associated = tuple(name for name in names if name != slide_image.name.lower())
         self.identity = content_digest(self._path)
-        changes = {"color": any(self._to_rgb), "levels": any(map(self._moved, self.levels))}
+        changes = {"color": any(self._to_rgb), "levels": any(map(self._is_moved, self.levels))}
         self.changes: Mapping[str, int] = {kind: 2 for kind, changed in changes.items() if changed}
 
-    def _moved(self, level: Level) -> bool:
+    def _is_moved(self, level: Level) -> bool:
         finest = self.levels[0]
         return moves(level, (finest.width / level.width + finest.height / level.height) / 2)
 
@@ -180,8 +180,8 @@ class _File:
 
 
 def _first_line(error: BaseException) -> str:
-    """Return an error's first line; "it is damaged" for `_SLIPS`."""
-    if isinstance(error, _SLIPS):
+    """Return an error's first line; "it is damaged" for `_CODE_ERRORS`."""
+    if isinstance(error, _CODE_ERRORS):
         return "it is damaged"
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
