@@ -1,4 +1,4 @@
-"""Write files and folders completely, or not at all."""
+"""Atomic writes of files and folders."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ _PRIVATE = 0o600
 def atomic_write(
     path: Path | str, *, private: bool = False, ending: str = ".part"
 ) -> Iterator[Path]:
-    """Yield a temporary path, which replaces `path` when the block succeeds.
+    """Yield a temporary path that replaces `path` on success.
 
     The temporary path is in the same folder and does not exist yet unless `private`. It may
-    become a file or a folder. Its content is on the disk before it is renamed. After an error
-    it is removed and `path` is unchanged.
+    become a file or a folder. Its content is flushed to disk before the rename. After an
+    error it is removed and `path` is unchanged.
 
     Parameters
     ----------
     path
-        File or folder to write. A file that is replaced keeps its permissions.
+        File or folder to write. A replaced file keeps its permissions.
     private
         Create a file that only its owner may read and write.
     ending
-        End of the temporary name, for writers that choose a format by it. The default keeps a
-        file left by a killed process from being taken for a finished one.
+        End of the temporary name, for writers that choose a format by it. The default marks
+        a file left by a killed process as unfinished.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def atomic_write(
 
 
 def _flush(path: Path) -> None:
-    """Write a file, or all files of a folder, from the system's cache to the disk."""
+    """Flush a file, or a folder's files, to disk."""
     for file in path.rglob("*") if path.is_dir() else (path,):
         if file.is_file():
             with file.open("rb") as content:

@@ -1,4 +1,9 @@
-"""Progress of long work: generators yield `Progress` and return their result."""
+"""Progress of long work.
+
+A long function is a generator: it yields `Progress` between its steps and returns its result.
+The caller decides how to run it: a window in a thread with a bar, a command with a printed line,
+a script with `finish`, for example `manifest = finish(write_cohort(recipe, folder))`.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +16,14 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Progress:
-    """State of long work between two of its steps.
+    """State of long work between two steps.
 
     Parameters
     ----------
     done, total
         Finished and expected units of work; a `total` of 0 means unknown.
     text
-        Current activity, a few words for people; empty if the caller has them.
+        Current activity to display, a few words; empty if the caller supplies it.
     """
 
     done: int = 0
@@ -35,7 +40,7 @@ Work: TypeAlias = Generator[Progress, None, Result]
 
 
 def relabel(work: Work[Result], text: str) -> Work[Result]:
-    """Yield the progress of `work` under another text; return its result."""
+    """Run `work` with another progress text; return its result."""
     try:
         while True:
             try:
@@ -49,7 +54,7 @@ def relabel(work: Work[Result], text: str) -> Work[Result]:
 
 
 def finish(work: Work[Result]) -> Result:
-    """Run `work` to its end without showing progress; return its result."""
+    """Run `work` without displaying progress; return its result."""
     while True:
         try:
             next(work)

@@ -66,7 +66,7 @@ def test_a_study_is_made_and_told(run: Run, tmp_path: Path) -> None:
 def test_a_schema_that_is_not_there_is_named(run: Run, tmp_path: Path) -> None:
     code, _, err = run("study", "create", tmp_path / "s", "--schema", "phantm")
     assert code == 2
-    assert "'phantm' is no file and none of " in err
+    assert "'phantm' is neither a file nor one of " in err
     assert not (tmp_path / "s").exists()
 
 

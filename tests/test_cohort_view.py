@@ -141,11 +141,11 @@ def test_an_edited_row_changes_its_field_and_keeps_its_headers() -> None:
     ("title", "text", "reason"),
     [
         ("possible", "0-5", "field 'ldh': possible '0-5' is not LOW to HIGH"),
-        ("plausible", "9 to 1", "'ldh'.* is no range"),
+        ("plausible", "9 to 1", "'ldh'.* is not a range"),
         ("values", "a | b", "takes no list of values"),
         ("kind", "category", "needs a list of values"),
         ("field", " ", "a field has no name"),
-        ("field", "low", "two fields are named 'low'"),
+        ("field", "low", "two fields have the name 'low'"),
     ],
 )
 def test_a_row_that_states_no_field_is_refused(title: str, text: str, reason: str) -> None:
@@ -158,7 +158,7 @@ def test_a_row_that_states_no_field_is_refused(title: str, text: str, reason: st
 def test_what_follows_the_outcome_is_an_input_by_force_alone() -> None:
     rows, place = rows_of(SCHEMA), TITLES.index("input")
     rows[3][place] = "yes"
-    with pytest.raises(RecordError, match="gives the outcome away"):
+    with pytest.raises(RecordError, match="reveals the outcome"):
         schema_of(rows, (), SCHEMA)
     rows[3][place] = "forced"
     assert schema_of(rows, (), SCHEMA).leaks == ("died",)

@@ -305,7 +305,7 @@ def codec_cases() -> Iterator[Case]:
         yield Case(f"{number} sYCC", ycbcr(RGB), tagged, jpeg_2000(box="SYCC"))
         contrary = "JPEG 2000 blocks are RGB"
         yield Case(f"{number} YCbCr of RGB", RGB, tagged, jpeg_2000(True), refused=contrary)
-        refused = "33003 is YCbCr of Aperio or RGB of Bio-Formats" if number == 33003 else ""
+        refused = "33003 is YCbCr by Aperio or RGB by Bio-Formats" if number == 33003 else ""
         yield Case(f"{number} RGB", RGB, header, jpeg_2000(), refused=refused)
     aperio = Header(compression=33003, description=APERIO)
     yield Case("Aperio YCbCr", ycbcr(RGB), aperio, jpeg_2000(), peers="OpenSlide")
@@ -322,7 +322,7 @@ def codec_cases() -> Iterator[Case]:
     header = Header(compression=50001, extra=(2,))
     yield Case("WebP alpha", transparent, header, webp, ON_WHITE)
     header = Header(photometric=6, compression=50001)
-    yield Case("WebP YCbCr", RGB, header, webp, refused="compression 50001 is of RGB")
+    yield Case("WebP YCbCr", RGB, header, webp, refused="compression 50001 is for RGB")
 
 
 CASES = [*plain_cases(), *gray_cases(), *jpeg_cases(), *codec_cases()]
@@ -347,7 +347,7 @@ def test_untrue_pixels_are_refused_at_opening(case: Case, tmp_path: Path) -> Non
     write_tiff(path, case.samples, case.header, case.encode)
     with pytest.raises(SlideError, match=rf"slide\.tif .*{case.refused}") as refusal:
         open_slide(path)
-    assert "OpenSlide says" not in str(refusal.value)  # it was not left to guess
+    assert "OpenSlide reports" not in str(refusal.value)  # it was not left to guess
 
 
 @pytest.mark.parametrize("case", READ, ids=[case.name for case in READ])
@@ -384,7 +384,7 @@ def test_blocks_of_two_kinds_are_refused(tmp_path: Path) -> None:
     blocks = [jpeg_2000()(tile)] + 11 * [jpeg_2000(True)(tile)]
     header = Header(photometric=6, compression=34712)
     write_blocks(tmp_path / "mixed.tif", blocks, RGB.shape, 8, header)
-    with pytest.raises(SlideError, match="blocks are of different kinds"):
+    with pytest.raises(SlideError, match="blocks state different colors"):
         open_slide(tmp_path / "mixed.tif")
 
 

@@ -89,7 +89,7 @@ def test_a_level_that_begins_elsewhere_lies_there(tmp_path: Path) -> None:
         np.testing.assert_allclose(
             middle(slide.read_region(100, 60, 155, 145, level=1)), MARKED.middle / 2 - [50, 30]
         )
-        assert "begins -40, -16 px from level 0" in slide.reader.notes[0]
+        assert "starts -40, -16 px from level 0" in slide.reader.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_a_level_that_begins_elsewhere_lies_there(tmp_path: Path) -> None:
         ),
         ((3 * MM, 5 * MM), TURNED, "pixel spacing makes it 3 × 5 times"),
         ((MM, MM), TURNED, "pixel spacing makes it 1 × 1 times as coarse, and its size"),
-        ((2 * MM, 2 * MM), [0, 1, 0, 1, 0, 0], "turned against level 0"),
+        ((2 * MM, 2 * MM), [0, 1, 0, 1, 0, 0], "rotated against level 0"),
     ],
 )
 def test_a_level_whose_place_cannot_be_told_is_left_out_and_named(
@@ -159,7 +159,7 @@ def test_one_spacing_for_all_levels_is_corrected_by_their_size(tmp_path: Path) -
         write_dicom(tmp_path / f"{number}.dcm", pixels, series, (MM, MM))
     with open_slide(tmp_path) as slide:
         assert [level.factors for level in slide.levels] == [(1, 1), (2, 2), (4, 4)]
-        assert "its size 2 times, which is taken" in slide.reader.notes[0]
+        assert "its size 2 times; the size is used" in slide.reader.notes[0]
 
 
 def test_nothing_of_a_patient_is_logged_or_said(

@@ -192,7 +192,7 @@ def test_a_raster_is_bounded_and_its_edges_right_to_half_a_cell(
 
 def test_an_absurd_raster_is_refused() -> None:
     grid = grid_at((0, 0), (10**6 + 1, 10**6 + 1), patch_size=3)
-    with pytest.raises(ValueError, match="larger patches or fewer"):
+    with pytest.raises(ValueError, match="larger or fewer patches"):
         rasterize(grid, np.zeros(2))
 
 

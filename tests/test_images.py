@@ -136,7 +136,7 @@ def test_the_first_image_does_not_open_where_the_slide_cannot_be_read(macro_firs
     """OpenSlide alone would open the macro of such a file."""
     whole = macro_first.read_bytes()
     macro_first.write_bytes(whole[: int(len(whole) * 0.9)])
-    refused = r"cut off.*first image, 500 × 300 px, not the largest, 900 × 800 px"
+    refused = r"truncated.*first image, 500 × 300 px, not the largest, 900 × 800 px"
     with pytest.raises(SlideError, match=refused):
         open_slide(macro_first)
 

@@ -280,7 +280,7 @@ def test_what_follows_the_outcome_is_marked_and_is_no_input(tmp_path: Path) -> N
     marked = {field.name for field in plan.schema.fields if field.outcome}
     assert marked == {"days_to_death", "response"}
     assert plan.schema.inputs == ()
-    with pytest.raises(RecordError, match="gives the outcome away"):
+    with pytest.raises(RecordError, match="reveals the outcome"):
         with_inputs(plan.schema, ("response",))
 
 

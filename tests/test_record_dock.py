@@ -485,7 +485,7 @@ def test_a_scenario_is_saved_and_tried_on_another_patient(ward: Ward, tmp_path: 
     (tmp_path / "worse.yaml").write_text("name: x")
     ward.dock.scenarios.open(tmp_path / "worse.yaml")
     problem = ward.dock.problem.text()
-    assert "is no scenario" in problem
+    assert "is not a scenario" in problem
     assert "worse" not in problem  # file names are hidden
 
 

@@ -48,11 +48,11 @@ def test_what_people_write_is_read_as_the_field_reads_it(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("- a", "is no scenario"),
-        ("name: a\nschema: ward\nchanges: {ldh: 1}\nmore: 2", "is no scenario"),
+        ("- a", "is not a scenario"),
+        ("name: a\nschema: ward\nchanges: {ldh: 1}\nmore: 2", "is not a scenario"),
         ("name: a\nschema: 3\nchanges: {ldh: 1}", "must be texts"),
         ("name: a\nschema: ward\nchanges: {}", "such as ldh: 210"),
-        ("name: a\nschema: ward\nchanges: {ldh: [1]}", "ldh: [1] is no value"),
+        ("name: a\nschema: ward\nchanges: {ldh: [1]}", "ldh: [1] is not a text, number"),
         ("name: [", "is not a YAML file"),
     ],
 )
@@ -65,7 +65,7 @@ def test_a_file_that_is_none_is_refused_by_name(tmp_path: Path, text: str, told:
 
 
 def test_another_schema_or_value_is_refused_naming_both() -> None:
-    with pytest.raises(RecordError, match="schema 'other', these are of 'ward'"):
+    with pytest.raises(RecordError, match="schema 'other', these records to 'ward'"):
         Scenario("a", "other", {"ldh": "1"}).apply(WARD, RECORD)
     with pytest.raises(RecordError, match="scenario 'a'.*did you mean 'ldh'"):
         Scenario("a", "ward", {"ldhh": "1"}).apply(WARD, RECORD)

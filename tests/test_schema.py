@@ -138,7 +138,7 @@ def test_a_day_is_read_and_written_as_iso_and_is_no_number() -> None:
 def test_what_gives_the_outcome_away_is_an_input_by_force_alone() -> None:
     count = Field(name="metastases", kind=Kind.NUMBER, group="tumor", outcome=True)
     plain = ClinicalSchema(name="x", fields=(count,))
-    with pytest.raises(RecordError, match="'metastases' gives the outcome away"):
+    with pytest.raises(RecordError, match="'metastases' reveals the outcome"):
         with_inputs(plain, ("metastases",))
     assert with_inputs(plain, ("metastases",), forced=("metastases",)).leaks == ("metastases",)
     assert plain.leaks == ()
@@ -246,7 +246,7 @@ def test_statistics_of_another_schema_are_refused(schema: ClinicalSchema) -> Non
 
 def test_only_named_fields_become_inputs(schema: ClinicalSchema) -> None:
     assert with_inputs(schema, ("site",)).groups == ("tumor",)
-    with pytest.raises(RecordError, match="'weight' is no field"):
+    with pytest.raises(RecordError, match="'weight' is not a field"):
         with_inputs(schema, ("weight",))
 
 
@@ -254,7 +254,7 @@ def test_only_named_fields_become_inputs(schema: ClinicalSchema) -> None:
     ("text", "reason"),
     [
         ("name: [", "not a YAML file"),
-        ("- name", "it has no name and no fields"),
+        ("- name", "it must have a name and fields"),
         ("name: x", "fields"),
         ("{name: x, fields: [], colour: 1}", "colour"),
         ("{name: x, fields: [{name: a, kind: text, group: g}]}", "fields.0.kind"),
@@ -267,15 +267,18 @@ def test_only_named_fields_become_inputs(schema: ClinicalSchema) -> None:
             "{name: x, fields: [{name: a, kind: category, group: g, values: [yes, no]}]}",
             "fields.0.values.0",
         ),
-        ("{name: x, fields: [{name: a, kind: number, group: g, plausible: [3, 1]}]}", "no range"),
+        (
+            "{name: x, fields: [{name: a, kind: number, group: g, plausible: [3, 1]}]}",
+            "is not a range",
+        ),
         (
             "{name: x, fields: [{name: a, kind: number, group: g}, "
             "{name: a, kind: number, group: g}]}",
-            "two fields are named 'a'",
+            "two fields have the name 'a'",
         ),
         (
             "{name: x, fields: [{name: a, kind: number, group: g}], rules: [a < b]}",
-            "rule 'a < b': 'b' is no field",
+            "rule 'a < b': 'b' is neither a field",
         ),
         (
             "{name: x, fields: [{name: a, kind: number, group: g}], rules: [a is high]}",
@@ -283,7 +286,7 @@ def test_only_named_fields_become_inputs(schema: ClinicalSchema) -> None:
         ),
         (
             "{name: x, fields: [{name: a, kind: boolean, group: g}], rules: [a < 2]}",
-            "'a' is no number",
+            "field 'a' is not a number",
         ),
         (
             "{name: x, fields: [{name: a, kind: date, group: g}], inputs: [a]}",
@@ -291,7 +294,7 @@ def test_only_named_fields_become_inputs(schema: ClinicalSchema) -> None:
         ),
         (
             "{name: x, fields: [{name: a, kind: number, group: g, outcome: true}], inputs: [a]}",
-            "input 'a' gives the outcome away",
+            "input 'a' reveals the outcome",
         ),
     ],
 )

@@ -231,7 +231,7 @@ def test_resolution_tags_count_as_derived(tmp_path: Path) -> None:
 def test_the_users_word_overrides_the_file(coded_slide: Path) -> None:
     with open_slide(coded_slide, mpp=0.3) as slide:
         assert (slide.resolution.mpp, slide.resolution.source) == (0.3, MppSource.USER)
-    with pytest.raises(ValueError, match=r"55.*0\.05"):
+    with pytest.raises(ValueError, match=r"0\.05.*got 55"):
         open_slide(coded_slide, mpp=55)
 
 
@@ -330,5 +330,5 @@ def test_a_slide_cut_off_while_open_is_told_by_name(small_slide: Path, tmp_path:
         slide.read_region(0, 0, 100, 100)
         with path.open("r+b") as file:
             file.truncate(5000)
-        with pytest.raises(SlideError, match=r"vanishing\.svs: level 0, tile .* ends early"):
+        with pytest.raises(SlideError, match=r"vanishing\.svs: level 0, tile .* is incomplete"):
             slide.read_region(1000, 1500, 100, 100)

@@ -1,4 +1,4 @@
-"""Tokens: a record as vectors, one per group of fields."""
+"""Encoding of records as tokens, one vector per field group."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ class Moments(TypedDict):
     sd: float
 
 
-#: Moments by field name, of training records alone; plain numbers, to be kept as JSON.
+#: Moments by field name, of training records only; plain numbers for JSON.
 Statistics = dict[str, Moments]
 
 
 @dataclass(frozen=True)
 class RecordTokens:
-    """A record as a model sees it.
+    """Clinical record as model input.
 
     Attributes
     ----------
     values
         One (F_g,) float32 vector per group, in the order of `schema.groups`.
     present
-        (G,) bool, False where every field of the group is missing. A group that is unknown
-        or not applicable throughout is present: that much is known of it.
+        (G,) bool, False if every field of the group is missing. A group with only unknown
+        or not applicable fields counts as present, because its absence is recorded.
     """
 
     values: tuple[NDArray[np.float32], ...]
@@ -49,10 +49,8 @@ class RecordTokens:
 def fit_statistics(schema: ClinicalSchema, records: Iterable[Record]) -> Statistics:
     """Return mean and standard deviation of each numeric input.
 
-    Give training records only.
-
-    Ordinals count by rank from 0, booleans as 0 and 1. A field that is constant, or absent
-    from every record, has standard deviation 0.
+    Pass training records only. Ordinals count as ranks from 0, booleans as 0 and 1. A field
+    that is constant, or absent in every record, has standard deviation 0.
     """
     records = tuple(records)
     numeric = [f for g in schema.groups for f in schema.inputs_of(g) if f.kind is not Kind.CATEGORY]
@@ -62,14 +60,15 @@ def fit_statistics(schema: ClinicalSchema, records: Iterable[Record]) -> Statist
 def encode(schema: ClinicalSchema, record: Record, statistics: Statistics) -> RecordTokens:
     """Return the record's tokens, standardized with training statistics.
 
-    A number, ordinal or boolean is one channel ((x - mean) / sd; 0 where absent, that is
-    the training mean, and where sd is 0), a category one channel per value; three channels
-    follow for each field that say missing, unknown, not applicable. `channels` names them.
+    A number, ordinal or boolean is one channel, (x - mean) / sd. It is 0 if absent, which is
+    the training mean, or if sd is 0. A category is one channel per value. Three indicator
+    channels follow for each field: missing, unknown, not applicable. `channels` names them.
 
     Raises
     ------
     ValueError
-        If the statistics lack a field: they were fitted with another schema.
+        If the statistics have no entry for a field because they were fitted with another
+        schema.
     """
     values = tuple(
         np.concatenate([_channels(f, record, statistics) for f in schema.inputs_of(group)])
@@ -103,13 +102,15 @@ def _channels(field: Field, record: Record, statistics: Statistics) -> NDArray[n
     if field.kind is Kind.CATEGORY:
         content = [float(value == known) for known in field.values]
     else:
-        content = [_standardized(field, field.number(value), statistics)]
+        content = [_standardize(field, field.number(value), statistics)]
     return np.array([*content, *(value is kind for kind in Absent)], dtype=np.float32)
 
 
-def _standardized(field: Field, number: float | None, statistics: Statistics) -> float:
+def _standardize(field: Field, number: float | None, statistics: Statistics) -> float:
     if field.name not in statistics:
-        raise ValueError(f"no training statistics of field {field.name!r}: another schema's?")
+        raise ValueError(
+            f"no training statistics for field {field.name!r}: use the schema of the training run"
+        )
     moments = statistics[field.name]
     if number is None or moments["sd"] == 0:
         return 0.0

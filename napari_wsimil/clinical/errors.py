@@ -1,4 +1,4 @@
-"""The error of tables, schemas and records."""
+"""Error of tables, schemas and records."""
 
 
 class RecordError(ValueError):

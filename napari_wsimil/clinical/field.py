@@ -1,15 +1,14 @@
 """Typed fields of a clinical record, and absence of values.
 
-A cell of a record is a value or one of three kinds of absence, which are never mixed up.
-In text they are written
+A cell of a record is a value or one of three distinct kinds of absence. In text these are
 
-- an empty cell, or `missing`: nobody wrote anything down;
-- `unknown`: somebody asked, and the answer is not known;
-- `not applicable`: the question has no answer for this patient.
+- an empty cell, or `missing`: nothing was recorded;
+- `unknown`: the value was requested, but is not known;
+- `not applicable`: the field does not apply to this patient.
 
-Case does not matter. A source's other words (`'--` of the GDC, `not reported`) are declared
-in the schema's `absent` table. `NA` is not taken for any of them unless declared, since
-people mean both "not available" and "not applicable" by it.
+Case does not matter. Other words of a source (`'--` of the GDC, `not reported`) are declared
+in the schema's `absent` table. `NA` counts as a value unless declared, since it may mean
+"not available" or "not applicable".
 """
 
 from __future__ import annotations
@@ -28,17 +27,17 @@ if TYPE_CHECKING:
 
 
 class Absent(Enum):
-    """Why a record has no value."""
+    """Reason why a record has no value."""
 
     MISSING = "missing"
     UNKNOWN = "unknown"
     NOT_APPLICABLE = "not applicable"
 
 
-#: A number, a category's name, a yes or no, a day, or why there is none.
+#: Number, category name, boolean, date, or reason of absence.
 Value: TypeAlias = float | str | bool | date | Absent
 
-#: How absence is written in text, casefolded; a schema may add words.
+#: Words for absence in text, casefolded; a schema may add words.
 MARKERS: Mapping[str, Absent] = {
     "": Absent.MISSING,
     "missing": Absent.MISSING,
@@ -56,7 +55,7 @@ class Kind(StrEnum):
     CATEGORY = "category"
     BOOLEAN = "boolean"
     ORDINAL = "ordinal"  # categories with an order, lowest first
-    DATE = "date"  # a day; no input of a model, which would learn the calendar
+    DATE = "date"  # a day; never a model input, since a model would learn the calendar
 
 
 class Field(BaseModel):
@@ -69,23 +68,23 @@ class Field(BaseModel):
     kind
         Kind of its values.
     group
-        The group it belongs to; a model sees one token per group.
+        Group of the field; a model sees one token per group.
     unit
-        Unit of a number, as shown to people.
+        Unit of a number, as displayed.
     hard
-        Lowest and highest number that can be; others are refused.
+        Lowest and highest possible number; others are rejected.
     plausible
-        Lowest and highest number that is not odd; others are remarked upon.
+        Lowest and highest plausible number; others give a warning.
     normal
-        Lowest and highest number of the healthy, as shown to people.
+        Reference range of healthy people, as displayed.
     values
-        The allowed categories, in order where the kind is ordinal.
+        Allowed categories, in order for an ordinal.
     description
-        One sentence for people.
+        One sentence, as displayed.
     columns
-        Other headers under which tables have this field, beside its name.
+        Other table headers of this field besides its name.
     outcome
-        Whether it defines the outcome that models predict, or follows from it.
+        Whether it defines the predicted outcome, or follows from it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -106,22 +105,24 @@ class Field(BaseModel):
     def _check(self) -> Self:
         categorical = self.kind in (Kind.CATEGORY, Kind.ORDINAL)
         if categorical != bool(self.values):
-            need = "needs a list of values" if categorical else "takes no list of values"
-            raise ValueError(f"field {self.name!r} is a {self.kind.value}, which {need}")
+            rule = "needs a list of values" if categorical else "takes no list of values"
+            raise ValueError(f"field {self.name!r} is a {self.kind.value}, which {rule}")
         if len({value.casefold() for value in self.values}) < len(self.values):
             raise ValueError(f"field {self.name!r} has a value twice (case does not matter)")
         for limits in filter(None, (self.hard, self.plausible, self.normal)):
             if self.kind is not Kind.NUMBER or limits[0] > limits[1]:
-                raise ValueError(f"field {self.name!r}: {limits} is no range of a number")
+                raise ValueError(
+                    f"field {self.name!r}: {limits} is not a range: give lowest and highest number"
+                )
         return self
 
     def parse(self, text: str, markers: Mapping[str, Absent] = MARKERS) -> Value:
-        """Return the value that `text` states.
+        """Return the value of a text.
 
         Raises
         ------
         RecordError
-            If it states none of this field's values; the message names field and text.
+            If the text is not a valid value of this field; the message names both.
         """
         text = text.strip()
         if (absent := markers.get(text.casefold())) is not None:
@@ -133,7 +134,7 @@ class Field(BaseModel):
         return self._date(text) if self.kind is Kind.DATE else self._category(text)
 
     def remark(self, value: Value) -> str:
-        """Return a remark on an implausible value, else an empty text."""
+        """Return a warning about an implausible value, else empty."""
         if self.plausible is None or not isinstance(value, float):
             return ""
         low, high = self.plausible
@@ -141,7 +142,7 @@ class Field(BaseModel):
         return "" if low <= value <= high else f"{value:g} is outside the plausible {limits}"
 
     def format(self, value: Value) -> str:
-        """Return the text that `parse` reads as `value`."""
+        """Return the text of a value, readable by `parse`."""
         if isinstance(value, Absent):
             return "" if value is Absent.MISSING else value.value
         if isinstance(value, bool):

@@ -30,13 +30,13 @@ class Rule:
     right: str
 
     def fields(self) -> tuple[str, ...]:
-        """Return the names of the fields it is about."""
+        """Return the names of its fields."""
         return (self.left,) if _number(self.right) is not None else (self.left, self.right)
 
     def broken(self, fields: Mapping[str, Field], values: Mapping[str, Value]) -> str:
-        """Return a sentence if a record breaks the rule, else empty.
+        """Return a sentence if a record violates the rule.
 
-        A rule about absent values is not broken.
+        Empty otherwise; absent values violate no rule.
         """
         left, right = (_value(name, fields, values) for name in (self.left, self.right))
         if left is None or right is None or _OPERATORS[self.sign](left, right):
@@ -46,12 +46,12 @@ class Rule:
 
 
 def parse_rule(text: str) -> Rule:
-    """Return the rule in a text: "lymphocytes <= leukocytes".
+    """Parse a rule such as "lymphocytes <= leukocytes".
 
     Raises
     ------
     ValueError
-        If it is no comparison.
+        If the text is not a comparison.
     """
     match = _RULE.fullmatch(text)
     if match is None or _number(match[1]) is not None:

@@ -1,4 +1,4 @@
-"""Scenarios: named changes of a record, stored as YAML."""
+"""Scenarios: named sets of what-if changes, stored as YAML."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _PARTS = ("name", "schema", "changes")
 
 @dataclass(frozen=True)
 class Scenario:
-    """Named changes of a record.
+    """Named set of changes of a record.
 
     Attributes
     ----------
     name
-        For people.
+        Name to display.
     schema
         Name of the schema of the changed fields.
     changes
-        By the field's name the text of its new value, "missing" to take the value away.
+        New values as text by field name; "missing" removes a value.
     """
 
     name: str
@@ -38,17 +38,18 @@ class Scenario:
     changes: Mapping[str, str]
 
     def apply(self, schema: ClinicalSchema, record: Record) -> Record:
-        """Return a record of a schema with the changes.
+        """Return a record with the changes applied.
 
         Raises
         ------
         RecordError
-            If the schema is another one, has no such field, or a text states none of its values.
+            If the scenario belongs to another schema, a field does not exist, or a value is
+            invalid.
         """
         if schema.name != self.schema:
             raise RecordError(
-                f"scenario {self.name!r} changes records of schema {self.schema!r}, "
-                f"these are of {schema.name!r}"
+                f"scenario {self.name!r} belongs to schema {self.schema!r}, "
+                f"these records to {schema.name!r}"
             )
         try:
             return schema.apply(record, self.changes)
@@ -57,14 +58,16 @@ class Scenario:
 
 
 def read_scenario(path: str | Path) -> Scenario:
-    """Read a scenario: `name`, `schema`, and `changes` by field.
+    """Read a scenario from a YAML file.
+
+    The file has `name`, `schema`, and `changes` by field.
 
     Raises
     ------
     RecordError
-        If the file is none; the message names file and problem.
+        If the file is not a scenario; the message names file and problem.
     OSError
-        If it cannot be read.
+        If the file cannot be read.
     """
     path = Path(path)
     try:
@@ -73,7 +76,7 @@ def read_scenario(path: str | Path) -> Scenario:
         problem = " ".join(str(error).split())
         raise RecordError(f"{path} is not a YAML file: {problem}") from error
     if not isinstance(content, dict) or set(content) != set(_PARTS):
-        raise RecordError(f"{path} is no scenario: it must have {', '.join(_PARTS)}, and no more")
+        raise RecordError(f"{path} is not a scenario: it must have exactly {', '.join(_PARTS)}")
     name, schema, changes = (content[part] for part in _PARTS)
     if not (isinstance(name, str) and isinstance(schema, str)):
         raise RecordError(f"{path}: name and schema must be texts")
@@ -100,4 +103,4 @@ def _text(path: Path, name: object, value: object) -> str:
         return str(value)
     if isinstance(value, date):
         return value.isoformat()
-    raise RecordError(f"{path}: {name}: {value!r} is no value of a field")
+    raise RecordError(f"{path}: {name}: {value!r} is not a text, number, boolean or date")

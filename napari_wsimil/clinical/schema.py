@@ -1,4 +1,4 @@
-"""Clinical schemas: typed, grouped fields of patients' records."""
+"""Clinical schemas: typed and grouped fields of patient records."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
     from napari_wsimil.clinical.field import Value
 
-#: Where the schemas lie that come with the program.
+#: Folder of the schemas that are part of the package.
 SHIPPED = Path(__file__).parents[1] / "resources" / "schemas"
 
 
 @dataclass(frozen=True)
 class Record:
-    """A patient's values: a value or absence per schema field."""
+    """Clinical values of a patient: value or absence per field."""
 
     values: Mapping[str, Value]
 
@@ -36,37 +36,44 @@ class Record:
         return self.values[name]
 
     def digest(self) -> str:
-        """Return SHA-256 of the values in hex, independent of order."""
+        """Return SHA-256 of the values in hex, in any order."""
         plain = {name: _plain(value) for name, value in self.values.items()}
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
     def changes(self, other: Record) -> dict[str, tuple[Value, Value]]:
-        """Return old and new value of each changed field."""
+        """Return old and new value of each field that differs."""
         pairs = {name: (value, other[name]) for name, value in self.values.items()}
         return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
 class ClinicalSchema(BaseModel):
-    """The fields of a study's records.
+    """Fields, model inputs and rules of a study's records.
+
+    A schema describes every field of a clinical record: its kind, unit, range and group. It
+    turns a row of a table into a validated `Record`, and names the fields that a model may
+    use. Fields of a group, such as all blood values, become one token of the model.
+
+    Example: a schema with the number `ldh` (U/L, 0 to 5000) in the group `blood` and
+    `inputs: [ldh]` reads the cell "240" as 240.0, rejects "-3", and gives models one token.
 
     Attributes
     ----------
     name, description
-        For people.
+        Texts to display.
     fields
-        In the order they are shown.
+        Fields in the order of display.
     inputs
-        Names of the fields a model may see. Explicit, since tables hold columns that give
-        the answer away (counts of metastases, treatment); none by default.
+        Names of the fields that a model may use; none by default. They are explicit because
+        tables contain columns that reveal the outcome (number of metastases, treatment).
     forced
-        Names of the inputs that are known to give the answer away, and are to be seen anyway.
+        Names of inputs that reveal the outcome and are used anyway.
     absent
         Further words for the kinds of absence.
     rules
-        Rules for records, such as "lymphocytes <= leukocytes"; a record that breaks one
-        is kept, and marked.
+        Rules for records, such as "lymphocytes <= leukocytes". A record that violates one
+        is accepted and marked.
     inferred
-        True where a program guessed the schema from a table and no person confirmed it.
+        True if the schema was inferred from a table and not confirmed by a person.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -84,7 +91,7 @@ class ClinicalSchema(BaseModel):
     def _check(self) -> Self:
         names = [field.name for field in self.fields]
         if len(set(names)) < len(names):
-            raise ValueError(f"two fields are named {max(names, key=names.count)!r}")
+            raise ValueError(f"two fields have the name {max(names, key=names.count)!r}")
         for field in self.fields:
             for value in field.values:
                 if value.casefold() in self.markers:
@@ -99,29 +106,29 @@ class ClinicalSchema(BaseModel):
     def _check_input(self, name: str) -> None:
         field = self.by_name.get(name)
         if field is None:
-            raise ValueError(f"input {name!r} is no field")
+            raise ValueError(f"input {name!r} is not a field")
         if field.kind is Kind.DATE:
-            raise ValueError(f"input {name!r} is a date: make it a number of days between two")
+            raise ValueError(f"input {name!r} is a date: use the number of days between two dates")
         if field.outcome and name not in self.forced:
             raise ValueError(
-                f"input {name!r} gives the outcome away, so a model would learn nothing else: "
-                "leave it out, or name it in forced too"
+                f"input {name!r} reveals the outcome, so a model would learn nothing else: "
+                "remove it, or add it to forced"
             )
 
     def _check_ruled(self, rule: str, name: str) -> None:
         if name not in self.by_name:
-            raise ValueError(f"rule {rule!r}: {name!r} is no field and no number")
+            raise ValueError(f"rule {rule!r}: {name!r} is neither a field nor a number")
         if self.by_name[name].kind is not Kind.NUMBER:
-            raise ValueError(f"rule {rule!r}: {name!r} is no number")
+            raise ValueError(f"rule {rule!r}: field {name!r} is not a number")
 
     @property
     def by_name(self) -> Mapping[str, Field]:
-        """The fields by their names."""
+        """Fields by name."""
         return {field.name: field for field in self.fields}
 
     @property
     def markers(self) -> Mapping[str, Absent]:
-        """The words for absence, casefolded."""
+        """Words for absence, casefolded."""
         return {
             **MARKERS,
             **{word.strip().casefold(): kind for word, kind in self.absent.items()},
@@ -134,7 +141,7 @@ class ClinicalSchema(BaseModel):
 
     @property
     def leaks(self) -> tuple[str, ...]:
-        """Names of the forced inputs that give the outcome away."""
+        """Names of inputs that reveal the outcome."""
         return tuple(f.name for f in self.fields if f.outcome and f.name in self.inputs)
 
     def inputs_of(self, group: str) -> tuple[Field, ...]:
@@ -142,20 +149,20 @@ class ClinicalSchema(BaseModel):
         return tuple(f for f in self.fields if f.group == group and f.name in self.inputs)
 
     def parse(self, cells: Mapping[str, str]) -> Record:
-        """Return the record in a row of text.
+        """Parse a table row, text by header, to a record.
 
         A field without a column is missing.
 
         Raises
         ------
         RecordError
-            If a cell is not valid; the message names its field and text.
+            If a cell is invalid; the message names its field and text.
         """
         markers = self.markers
         return Record({f.name: f.parse(_cell(f, cells), markers) for f in self.fields})
 
     def format(self, record: Record) -> dict[str, str]:
-        """Return the record as text by field name, for `parse`."""
+        """Return a record as text by field, readable by `parse`."""
         return {field.name: field.format(record[field.name]) for field in self.fields}
 
     def apply(self, record: Record, changes: Mapping[str, str]) -> Record:
@@ -164,7 +171,7 @@ class ClinicalSchema(BaseModel):
         Raises
         ------
         RecordError
-            If a name is no field, or a text states none of its values.
+            If a field does not exist, or a text is not a valid value of it.
         """
         fields, markers = self.by_name, self.markers
         for name in changes:
@@ -174,16 +181,19 @@ class ClinicalSchema(BaseModel):
         return Record({**record.values, **changed})
 
     def broken(self, record: Record) -> tuple[str, ...]:
-        """Return a sentence per rule that a record breaks."""
+        """Return a sentence per rule that a record violates."""
         fields = self.by_name
         sentences = (parse_rule(rule).broken(fields, record.values) for rule in self.rules)
         return tuple(sentence for sentence in sentences if sentence)
 
 
 def validated(content: Mapping[str, Any], where: str) -> ClinicalSchema:
-    """Return the schema in plain content.
+    """Validate plain content as a schema.
 
-    A RecordError begins with `where`.
+    Raises
+    ------
+    RecordError
+        If the content is invalid; the message starts with `where`.
     """
     try:
         return ClinicalSchema.model_validate(content)
@@ -194,33 +204,33 @@ def validated(content: Mapping[str, Any], where: str) -> ClinicalSchema:
         raise RecordError(f"{where}: {place + ': ' if place else ''}{reason}") from error
 
 
-#: The schema of a study that has no records yet.
+#: Schema of a study without records.
 NO_FIELDS = ClinicalSchema(name="none", description="no clinical fields yet", fields=())
 
 
 def named_schema(name: str) -> ClinicalSchema:
-    """Return a shipped schema by name, or a file's.
+    """Return a schema of the package, or of a file.
 
     Raises
     ------
     RecordError
-        If there is none of this name, or the file is no valid schema.
+        If there is neither schema nor file of this name, or the file is not a valid schema.
     OSError
         If the file cannot be read.
     """
     shipped = {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
     if name not in shipped and not Path(name).exists():
-        raise RecordError(f"schema {name!r} is no file and none of {', '.join(shipped)}")
+        raise RecordError(f"schema {name!r} is neither a file nor one of {', '.join(shipped)}")
     return read_schema(shipped.get(name, Path(name)))
 
 
 def read_schema(path: str | Path) -> ClinicalSchema:
-    """Return the schema in a YAML file.
+    """Read a schema from a YAML file.
 
     Raises
     ------
     RecordError
-        If the file is no valid schema; the message names file and problem.
+        If the file is not a valid schema; the message names file and problem.
     OSError
         If the file cannot be read.
     """
@@ -231,7 +241,7 @@ def read_schema(path: str | Path) -> ClinicalSchema:
         problem = " ".join(str(error).split())
         raise RecordError(f"{path} is not a YAML file: {problem}") from error
     if not isinstance(content, dict):
-        raise RecordError(f"{path} is no schema: it has no name and no fields")
+        raise RecordError(f"{path} is not a schema: it must have a name and fields")
     return validated(content, str(path))
 
 

@@ -1,4 +1,4 @@
-"""Cells: the lattice that the rasters of one patch grid share."""
+"""Cell lattice shared by all rasters of a patch grid."""
 
 from __future__ import annotations
 
@@ -11,13 +11,27 @@ from scipy.ndimage import maximum_filter1d
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: Most cells a raster may have; finer common steps are sampled at this many.
+#: Maximum number of cells of a raster; a finer common step is resampled to fit.
 MAX_CELLS = 2**23
 
 
 @dataclass(frozen=True)
 class Lattice:
-    """Where the patches of a grid begin and end, in cells; rows and columns are (N, 2)."""
+    """Positions of a grid's patches on a lattice of cells.
+
+    Attributes
+    ----------
+    origin
+        (x, y) of the top-left corner of cell (0, 0) in level-0 pixels.
+    step
+        Side of a cell in level-0 pixels.
+    exact
+        True if every patch edge is a cell edge, else edges are right to half a cell.
+    shape
+        (rows, columns) of the lattice.
+    rows, columns
+        (N, 2), first cell of each patch and the cell after its last one.
+    """
 
     origin: tuple[int, int]
     step: int
@@ -28,22 +42,25 @@ class Lattice:
 
     @property
     def spans(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Heights and widths of the patches, which differ by no more than one cell."""
+        """Heights and widths of the patches in cells.
+
+        Each differs by at most one cell between patches.
+        """
         return np.diff(self.rows)[:, 0], np.diff(self.columns)[:, 0]
 
 
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """What the rasters of one grid share, whatever is painted.
+    """Lattice and patch index shared by a grid's rasters.
 
     Attributes
     ----------
     lattice
-        Where the patches lie on it.
+        Position of each patch.
     index
-        As of `Raster`; read-only.
+        (rows, columns) int32, patch number of each cell, see `Raster`; read-only.
     crowded
-        Whether a cell belongs to several patches.
+        Whether any cell belongs to several patches.
     """
 
     lattice: Lattice
@@ -52,7 +69,10 @@ class Cells:
 
 
 def lay_cells(coords: NDArray[np.int64], patch_size: int) -> Cells:
-    """Return the cells of patches at (N, 2) coords; errors as of `rasterize`."""
+    """Return the cells of patches at (N, 2) level-0 coordinates.
+
+    Raises the errors of `rasterize`.
+    """
     lattice = _lattice(coords, patch_size)
     index, crowded = _paint_index(lattice)
     index.setflags(write=False)
@@ -79,29 +99,29 @@ def _lattice(coords: NDArray[np.int64], patch_size: int) -> Lattice:
 
 
 def _bounded_step(common: int, size: NDArray[np.int64], patch_size: int) -> int:
-    """Return the common step, or the smallest one that keeps within `MAX_CELLS`."""
+    """Return the common step, or the smallest within `MAX_CELLS`."""
     step = common
     while int(np.prod(-(-size // step))) > MAX_CELLS:
         step = max(step + 1, int(step * 1.02))
     if step > patch_size:
         raise ValueError(
             f"patches of {patch_size} pixels over {size[0]} by {size[1]} pixels do not fit "
-            f"on a raster of {MAX_CELLS} cells: use larger patches or fewer of them"
+            f"on a raster of {MAX_CELLS} cells: use larger or fewer patches"
         )
     return step
 
 
 def _cells(edges: NDArray[np.int64], step: int) -> NDArray[np.int64]:
-    """Return the first cell whose center is at or after each edge."""
+    """Return the first cell centered at or after each edge."""
     return -((step - 2 * edges) // (2 * step))
 
 
 def _paint_index(lattice: Lattice) -> tuple[NDArray[np.int32], bool]:
-    """Return the index raster, and whether any cell belongs to several patches.
+    """Return the index raster, and whether patches overlap.
 
-    Every patch is the union of four squares as wide as the narrowest patch, one in each of
-    its corners, so the last patch over a cell is the largest number that begins in the square
-    of that width which ends there.
+    Every patch is the union of four squares, one in each corner, with the width of the
+    narrowest patch. The last patch over a cell is therefore the largest number among the
+    squares that start within that width before the cell.
     """
     index = np.full(lattice.shape, -1, dtype=np.int32)
     heights, widths = lattice.spans
@@ -118,13 +138,13 @@ def _paint_index(lattice: Lattice) -> tuple[NDArray[np.int32], bool]:
 
 
 def check_distinct(coords: NDArray[np.int64]) -> None:
-    """Raise ValueError if there are no patches, or if some share their coordinates."""
+    """Raise ValueError for an empty grid or duplicate coordinates."""
     if len(coords) == 0:
         raise ValueError("the grid has no patches")
     ordered = coords[np.lexsort(coords.T)]
-    shared = int((ordered[1:] == ordered[:-1]).all(axis=1).sum())
-    if shared:
+    duplicates = int((ordered[1:] == ordered[:-1]).all(axis=1).sum())
+    if duplicates:
         raise ValueError(
-            f"{shared} of {len(coords)} patches have the same coordinates as another: "
+            f"{duplicates} of {len(coords)} patches have the same coordinates as another: "
             "a map would hide them, so remove the duplicates first"
         )

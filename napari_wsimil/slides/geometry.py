@@ -1,6 +1,6 @@
-"""Places on a slide: levels, regions and the size of a pixel.
+"""Geometry of a slide: levels, regions and pixel size.
 
-Positions are (x, y) in level-0 pixels unless a name says otherwise; array shapes are
+Positions are (x, y) in level-0 pixels unless stated otherwise; array shapes are
 (rows, columns). A downsample is a real number and is never rounded.
 """
 
@@ -12,11 +12,14 @@ from typing import NamedTuple
 
 
 class SlideError(OSError):
-    """A slide cannot be opened or read; the message names the file and what to do."""
+    """A slide cannot be opened or read.
+
+    The message names the file and the remedy.
+    """
 
 
 class Region(NamedTuple):
-    """A rectangle; x and y of its top-left corner, then its size."""
+    """Rectangle: x and y of its top-left corner, and size."""
 
     x: int
     y: int
@@ -35,9 +38,9 @@ class Level:
     factors
         Level-0 pixels per pixel of this level along x and y, real numbers.
     tile
-        (width, height) of the tiles the level is stored or synthesized in.
+        (width, height) of its tiles, stored or synthesized.
     origin
-        (x, y) of the corner of its first pixel in level-0 pixels, real numbers.
+        (x, y) of its top-left corner in level-0 pixels, real numbers.
     """
 
     width: int
@@ -48,31 +51,31 @@ class Level:
 
     @property
     def downsample(self) -> float:
-        """Return the mean factor; use `factors` for places."""
+        """Return the mean factor; convert positions with `factors`."""
         return (self.factors[0] + self.factors[1]) / 2
 
     @property
     def tiles(self) -> tuple[int, int]:
-        """Return how many (columns, rows) of tiles cover the level."""
+        """Return the number of (columns, rows) of tiles."""
         return -(-self.width // self.tile[0]), -(-self.height // self.tile[1])
 
     def place(self, x: float, y: float) -> tuple[float, float]:
-        """Return a level-0 place in pixels of this level."""
+        """Convert a level-0 position to pixels of this level."""
         return (x - self.origin[0]) / self.factors[0], (y - self.origin[1]) / self.factors[1]
 
 
 @dataclass(frozen=True)
 class SlideImage:
-    """A candidate slide of a file or folder.
+    """Image that may be the slide of its file.
 
     Attributes
     ----------
     name
-        The image's name in the file, or a folder's file name; may identify a patient.
+        Name of the image in its file, or of its file in a folder; may identify a patient.
     size
         (width, height) in pixels of its finest level.
     mpp
-        µm per pixel as stated for it; None if the file is silent.
+        µm per pixel stated by the file; None if not stated.
     """
 
     name: str
@@ -86,7 +89,7 @@ class SlideImage:
 
 
 class MppSource(StrEnum):
-    """Where a pixel size came from."""
+    """Source of a pixel size."""
 
     HEADER = "header"
     OME = "OME-XML"
@@ -95,15 +98,22 @@ class MppSource(StrEnum):
     UNKNOWN = "unknown"
 
 
-#: Pixel sizes outside this range (µm) are taken for a unit error, hence unknown.
+#: Range of pixel sizes in µm; others count as unit errors, hence as unknown.
 PLAUSIBLE_MPP = (0.05, 20.0)
 
 
 @dataclass(frozen=True)
 class Resolution:
-    """Size of a level-0 pixel in µm, and where it came from; `mpp` is None if unknown.
+    """Size of a level-0 pixel, with its source.
 
-    `note` says why a stated size was not believed, for people to read.
+    Attributes
+    ----------
+    mpp
+        µm per pixel; None if unknown.
+    source
+        Source of the number.
+    note
+        Reason why a stated size was rejected, to be displayed; may be empty.
     """
 
     mpp: float | None
@@ -116,14 +126,16 @@ class Resolution:
 
 
 def stated_resolution(mpp_x: float | None, mpp_y: float | None, source: MppSource) -> Resolution:
-    """Return the resolution a file states, or unknown with the reason it is not believed.
+    """Validate the pixel size that a file states.
+
+    A missing, implausible or non-square size gives an unknown resolution with a note.
 
     Parameters
     ----------
     mpp_x, mpp_y
-        µm per level-0 pixel along x and y; None where the file is silent.
+        µm per level-0 pixel along x and y; None if not stated.
     source
-        Where the two numbers were found.
+        Source of the two numbers.
     """
     if mpp_x is None or mpp_y is None:
         return Resolution(None, MppSource.UNKNOWN, "the file states no pixel size")

@@ -1,4 +1,4 @@
-"""LevelArray: one level of a slide as an array-like that reads only what is asked for."""
+"""Array-like view of a slide level with lazy reads."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ if TYPE_CHECKING:
 
     from napari_wsimil.slides.pyramid import Pyramid
 
-#: More pixels than this are never read at once into memory: twice an 8K screen.
+#: Maximum number of pixels read into memory at once: twice an 8K screen.
 MAX_PIXELS = 64 * 2**20
-#: About the side of the blocks that are decoded in parallel, in pixels.
+#: Approximate side in pixels of the blocks decoded in parallel.
 _BLOCK = 512
 
 
 class TooLargeError(MemoryError):
-    """More of a slide was asked for at once than fits in memory with certainty."""
+    """A read is larger than `MAX_PIXELS`."""
 
 
 class LevelArray:
-    """Pixels (rows, columns, 3) of one level; slicing returns a small dask array.
+    """Lazy uint8 array (rows, columns, 3) of one level.
 
-    The graph of a slice holds only the blocks that the slice touches, never the whole
-    level's; beyond the slide it is white. Turning more than `MAX_PIXELS` into memory is
-    refused with `TooLargeError`.
+    Slicing returns a small dask array: its graph contains only the blocks that overlap the
+    slice, never those of the whole level. Pixels outside the slide are white. Computing
+    more than `MAX_PIXELS` raises `TooLargeError`.
 
     Parameters
     ----------
     pyramid
-        Where tiles come from.
+        Source of the tiles.
     index
         Number of the level in the pyramid.
     region
-        Its part that the array shows, in pixels of the level; all of it by default.
+        Part of the level in pixels of the level; the whole level by default.
     """
 
     dtype = np.dtype(np.uint8)
@@ -53,7 +53,7 @@ class LevelArray:
     def __init__(self, pyramid: Pyramid, index: int, region: Region | None = None) -> None:
         self._pyramid = pyramid
         self._index = index
-        self._token = uuid4().hex  # two slides never share a task's name, not even in turn
+        self._token = uuid4().hex  # makes task names unique, even to slides opened in turn
         self._level = level = pyramid.steps[index].level
         x, y, columns, rows = region or Region(0, 0, level.width, level.height)
         self._corner = x, y
@@ -87,23 +87,23 @@ class LevelArray:
         self, dtype: np.dtype[Any] | None = None, copy: bool | None = None
     ) -> NDArray[Any]:
         if copy is False:
-            raise ValueError("a slide's pixels are read from disk: a copy cannot be avoided")
+            raise ValueError("pixels are read from disk: use copy=True or copy=None")
         return np.asarray(self[:], dtype=dtype)
 
     def __deepcopy__(self, _: object) -> Self:
-        """Return the array itself: its pixels are the file's and never change."""
+        """Return the array itself: its pixels never change."""
         return self
 
     def astype(self, dtype: Any, **_: Any) -> NDArray[Any]:
-        """Return the whole level in memory as `dtype`, if it is small enough."""
+        """Read the whole level as `dtype`; TooLargeError if too large."""
         return np.asarray(self).astype(dtype)
 
     def _read(self, rows: range, columns: range) -> da.Array:
         if len(rows) * len(columns) > MAX_PIXELS:
             raise TooLargeError(
-                f"{len(columns)} × {len(rows)} pixels of a slide were asked for at once, more "
-                f"than the {MAX_PIXELS // 2**20} million that are read into memory: zoom in, "
-                "choose a coarser resolution, or crop a smaller region first"
+                f"a read of {len(columns)} × {len(rows)} pixels exceeds the limit of "
+                f"{MAX_PIXELS // 2**20} million: zoom in, choose a coarser level, or crop a "
+                "smaller region"
             )
         x0, y0 = columns.start + self._corner[0], rows.start + self._corner[1]
         width, height = self._level.tile
@@ -120,18 +120,18 @@ class LevelArray:
 
 
 def level_arrays(pyramid: Pyramid) -> tuple[LevelArray, ...]:
-    """Return every level of `pyramid` as an array-like, finest first."""
+    """Return lazy arrays of all levels, finest first."""
     return tuple(LevelArray(pyramid, index) for index in range(len(pyramid.steps)))
 
 
 def display_levels(pyramid: Pyramid) -> tuple[LevelArray, ...]:
-    """Return the levels for napari, finest first.
+    """Return lazy arrays of all levels for napari, finest first.
 
-    napari takes the ratio of two levels' shapes for their factor, and levels are cut to whole
-    pixels. So these arrays begin at the slide's corner and reach beyond its right and lower
-    border, by less than a pixel of the coarsest level: their shapes are in the ratio of the
-    factors, exactly where some number of level-0 pixels is whole at every level, else to half
-    a pixel of the level.
+    napari computes the factor between two levels from their shapes, but level sizes are
+    rounded to whole pixels. These arrays therefore start at the slide's corner and extend
+    beyond its right and lower border by less than a pixel of the coarsest level. The ratios
+    of their shapes equal the factors: exactly if some side in level-0 pixels is whole at
+    every level, else to half a pixel of the level.
     """
     levels = [step.level for step in pyramid.steps]
     width = _common_side(levels[0].width, [level.factors[0] for level in levels])
@@ -145,15 +145,15 @@ def display_levels(pyramid: Pyramid) -> tuple[LevelArray, ...]:
 
 
 def _common_side(side: int, factors: list[float]) -> int:
-    """Return the smallest side from `side` on that best fits all factors."""
+    """Return the side ≥ `side` that best fits all factors."""
     sides = side + np.arange(math.ceil(max(factors)))
     pixels = sides[:, None] / np.array(factors)
-    off = np.abs(pixels - np.maximum(1, pixels.round())).max(axis=1).round(3)
-    return int(sides[off.argmin()])
+    error = np.abs(pixels - np.maximum(1, pixels.round())).max(axis=1).round(3)
+    return int(sides[error.argmin()])
 
 
 def _bounds(key: Any, length: int) -> tuple[range, Any]:
-    """Return the range of indices that `key` touches, and `key` within that range."""
+    """Return the index range of `key`, and `key` within it."""
     if isinstance(key, slice):
         touched = range(length)[key]
         if not touched:
@@ -165,7 +165,7 @@ def _bounds(key: Any, length: int) -> tuple[range, Any]:
 
 
 def _spans(start: int, stop: int, step: int) -> tuple[int, ...]:
-    """Return the lengths of the pieces of start…stop cut at the multiples of `step`."""
+    """Split start…stop at the multiples of `step`; return the lengths."""
     cuts = [start, *range((start // step + 1) * step, stop, step), stop]
     return tuple(b - a for a, b in itertools.pairwise(cuts)) if stop > start else (0,)
 

@@ -1,4 +1,4 @@
-"""PatchGrid: where the patches of a slide lie."""
+"""Patch grid: coordinates, size and stride of patches."""
 
 from __future__ import annotations
 
@@ -16,13 +16,24 @@ if TYPE_CHECKING:
     from napari_wsimil.slides.slide import Slide
     from napari_wsimil.slides.tissue import Tissue
 
-#: Fewer steps than this between patches do not tell the stride.
+#: Minimum number of steps between neighboring patches to estimate the stride.
 FEWEST_STEPS = 4
 
 
 @dataclass(frozen=True)
 class PatchGrid:
-    """Square patches of one slide; row i of a bag is patch i of its grid.
+    """Coordinates and size of the square patches of one slide.
+
+    A patch is the square area of a slide that an encoder turns into one feature vector. The
+    grid stores the position of every patch in the order of the bag: row i of the features
+    belongs to patch i. Maps, areas, exports and checks against the slide all use the grid.
+
+    Positions and sizes are whole level-0 pixels, because all files and levels share this
+    frame. The encoder sees a patch at its own resolution: for a slide of 0.25 µm per pixel, a
+    grid at 0.5 µm per pixel and 224 pixels has `patch_size` 448 and `pixels` 224.
+
+    Patches may overlap (stride < patch_size), leave gaps, or be off a regular lattice.
+    Without known coordinates, a placeholder grid displays the patches in a square.
 
     Attributes
     ----------
@@ -36,12 +47,12 @@ class PatchGrid:
     pixels
         Side of a patch as the encoder sees it.
     mpp
-        Actual µm per pixel at which the encoder sees a patch, that is
-        slide mpp × patch_size / pixels; None if the slide's is unknown.
+        Actual µm per pixel of a patch as the encoder sees it:
+        slide mpp × patch_size / pixels; None if the slide's mpp is unknown.
     slide_size
-        (width, height) of the slide in level-0 pixels, if known.
+        (width, height) of the slide in level-0 pixels; None if unknown.
     made_up
-        True where nobody knows the places and patches are only laid out to be seen.
+        True for a placeholder grid: coordinates are unknown and serve only for display.
     """
 
     coords: NDArray[np.int64]
@@ -64,7 +75,7 @@ class PatchGrid:
 
     @cached_property
     def cells(self) -> Cells:
-        """Return the cells that scores are painted on, laid once: every map of a bag has them."""
+        """Cells shared by all rasters of this grid."""
         return lay_cells(self.coords, self.patch_size)
 
 
@@ -76,21 +87,21 @@ def make_grid(
     overlap: float = 0.0,
     min_tissue: float = 0.25,
 ) -> PatchGrid:
-    """Return the patches on tissue at a stated µm per pixel, row by row.
+    """Return a grid of tissue patches by µm per pixel.
 
-    Size and stride are rounded once to whole level-0 pixels; the grid states the µm per
-    pixel that this really gives.
+    Patches are ordered row by row. Size and stride are rounded once to whole level-0
+    pixels; `PatchGrid.mpp` is the µm per pixel after rounding.
 
     Parameters
     ----------
     slide, tissue
-        The slide and what `find_tissue` found on it.
+        A slide and its tissue from `find_tissue`.
     mpp, pixels
-        µm per pixel wanted, and the side of a patch in pixels of that size.
+        Requested µm per pixel, and the side of a patch in pixels of that size.
     overlap
-        Share of a patch's side that its neighbor repeats, in [0, 1).
+        Overlap of neighboring patches as a share of their side, in [0, 1).
     min_tissue
-        Least share of a patch that must be tissue, in [0, 1].
+        Minimum tissue share of a patch, in [0, 1].
 
     Raises
     ------
@@ -101,8 +112,8 @@ def make_grid(
     level0 = slide.resolution.mpp
     if level0 is None:
         raise ValueError(
-            f"{slide.name}: the size of a pixel is unknown, so {mpp:g} µm per pixel has no "
-            "meaning: open the slide with mpp=… or lay a grid in level-0 pixels"
+            f"{slide.name}: the pixel size is unknown, so patches at {mpp:g} µm per pixel "
+            "cannot be made: open the slide with mpp=… or make a grid in level-0 pixels"
         )
     if not 0 <= overlap < 1:
         raise ValueError(f"overlap must be in [0, 1), not {overlap}")
@@ -121,14 +132,15 @@ def lay_grid(
     pixels: int,
     min_tissue: float = 0.25,
 ) -> PatchGrid:
-    """Return the patches on tissue, size and stride in level-0 pixels, row by row.
+    """Return a grid of tissue patches sized in level-0 pixels.
 
-    Needs no pixel size; arguments and errors otherwise as for `make_grid`.
+    Works without a known pixel size. Patches are ordered row by row; other arguments and
+    errors as of `make_grid`.
     """
     if not 0 <= min_tissue <= 1:
         raise ValueError(f"min_tissue must be in [0, 1], not {min_tissue}")
     if not tissue.mask.any():
-        raise ValueError(f"{slide.name}: no tissue was found, so there is nothing to patch")
+        raise ValueError(f"{slide.name}: no tissue was detected, so there are no patches")
     width, height = slide.dimensions
     mpp = slide.resolution.mpp
     every = PatchGrid(
@@ -150,7 +162,7 @@ def lay_grid(
 
 
 def _corners(width: int, height: int, patch_size: int, stride: int) -> NDArray[np.int64]:
-    """Return (N, 2) corners of all patches wholly on the slide, row by row."""
+    """Return (N, 2) corners of all patches inside the slide."""
     if patch_size < 1 or stride < 1:
         raise ValueError(f"patch size {patch_size} and stride {stride} must be at least 1")
     x = np.arange(0, width - patch_size + 1, stride, dtype=np.int64)
@@ -160,9 +172,10 @@ def _corners(width: int, height: int, patch_size: int, stride: int) -> NDArray[n
 
 
 def check_places(grid: PatchGrid, slide: Slide) -> None:
-    """Raise ValueError naming the check by which patches do not belong on a slide.
+    """Raise ValueError if a grid does not match a slide.
 
-    The number of patches, the size of the slide, the edges and the stride are checked.
+    Checks the number of patches, the size of the slide, the edges and the stride. The
+    message names the failed check.
     """
     check_distinct(grid.coords)
     _check_size(grid, slide)
@@ -173,8 +186,8 @@ def check_places(grid: PatchGrid, slide: Slide) -> None:
 def _check_size(grid: PatchGrid, slide: Slide) -> None:
     if grid.slide_size is not None and grid.slide_size != slide.dimensions:
         raise ValueError(
-            f"{slide.name}: size check: the patches are of a slide of "
-            f"{grid.slide_size[0]} by {grid.slide_size[1]} pixels, this one has "
+            f"{slide.name}: size check: the patches belong to a slide of "
+            f"{grid.slide_size[0]} by {grid.slide_size[1]} pixels, this slide has "
             f"{slide.dimensions[0]} by {slide.dimensions[1]}"
         )
 
@@ -183,10 +196,9 @@ def _check_edges(grid: PatchGrid, slide: Slide) -> None:
     low, high = grid.coords.min(axis=0), grid.coords.max(axis=0) + grid.patch_size
     if (low < 0).any() or (high > slide.dimensions).any():
         raise ValueError(
-            f"{slide.name}: edge check: patches reach from ({low[0]}, {low[1]}) to "
+            f"{slide.name}: edge check: patches extend from ({low[0]}, {low[1]}) to "
             f"({high[0]}, {high[1]}), the slide has {slide.dimensions[0]} by "
-            f"{slide.dimensions[1]} level-0 pixels: are the coordinates of another level, "
-            "unit or slide?"
+            f"{slide.dimensions[1]} level-0 pixels: check their level, unit and slide"
         )
 
 
@@ -194,15 +206,16 @@ def _check_stride(grid: PatchGrid, slide: Slide) -> None:
     stride = modal_stride(grid.coords)
     if stride is not None and stride != grid.stride:
         raise ValueError(
-            f"{slide.name}: stride check: patches mostly lie {stride} level-0 pixels apart, "
-            f"the grid says {grid.stride}"
+            f"{slide.name}: stride check: most patches are {stride} level-0 pixels apart, "
+            f"the grid states {grid.stride}"
         )
 
 
 def modal_stride(coords: NDArray[np.int64]) -> int | None:
-    """Return the most frequent step to the next patch of a row or column, in level-0 pixels.
+    """Return the most frequent distance between neighbors in level-0 pixels.
 
-    None where fewer than `FEWEST_STEPS` patches have a neighbor in their row or column.
+    Neighbors are consecutive patches of a row or column. None if there are fewer than
+    `FEWEST_STEPS` pairs.
     """
     steps = np.concatenate([_steps(coords, axis) for axis in (0, 1)])
     if len(steps) < FEWEST_STEPS:
@@ -212,7 +225,7 @@ def modal_stride(coords: NDArray[np.int64]) -> int | None:
 
 
 def _steps(coords: NDArray[np.int64], axis: int) -> NDArray[np.int64]:
-    """Return the distances to the next patch of the same row (axis 0) or column (1)."""
+    """Return distances of neighbors in rows (0) or columns (1)."""
     along, across = coords[:, axis], coords[:, 1 - axis]
     order = np.lexsort((along, across))
     same = np.diff(across[order]) == 0

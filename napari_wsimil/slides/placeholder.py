@@ -1,4 +1,4 @@
-"""Blank slide: a canvas for patches whose slide is not there."""
+"""Blank slide and placeholder grid for features without a slide."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-#: Gray of the canvas, on which every color of a map can be told.
+#: Gray value of the canvas; every map color is visible on it.
 _GRAY = 222
 _TILE = (512, 512)
 _CACHE = 2**22
-#: Side of a patch and of its cell where nobody knows the places, in pixels of the canvas.
-_MADE_UP = 256
+#: Side and stride of a patch of a placeholder grid, in pixels of the canvas.
+_PLACEHOLDER_SIDE = 256
 
 
 class BlankReader:
-    """Gray tiles of a slide that has no file."""
+    """Reader of gray tiles for a slide without a file."""
 
     vendor = "no slide"
     associated: tuple[str, ...] = ()
@@ -39,7 +39,7 @@ class BlankReader:
     def __init__(self, size: tuple[int, int], mpp: float | None, identity: str, synthetic: bool):
         self.levels = _levels(*size)
         source = MppSource.UNKNOWN if mpp is None else MppSource.DERIVED
-        note = "there is no slide to state it" if mpp is None else ""
+        note = "there is no slide file" if mpp is None else ""
         self.resolution = Resolution(mpp, source, note)
         self.images: tuple[SlideImage, ...] = (SlideImage("no slide", size, mpp),)
         self.identity = identity
@@ -47,15 +47,15 @@ class BlankReader:
         self.changes: Mapping[str, int] = {}
 
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
-        """Return (h, w, 3) of gray, cut off at the level's border."""
-        found = self.levels[level]
-        width = min(_TILE[0], found.width - column * _TILE[0])
-        height = min(_TILE[1], found.height - row * _TILE[1])
+        """Return gray (h, w, 3), cropped to its level."""
+        size = self.levels[level]
+        width = min(_TILE[0], size.width - column * _TILE[0])
+        height = min(_TILE[1], size.height - row * _TILE[1])
         return np.full((height, width, 3), _GRAY, np.uint8)
 
     def read_associated(self, name: str) -> NDArray[np.uint8]:
-        """Raise SlideError: there is none."""
-        raise SlideError(f"there is no slide, and no image {name!r} of it")
+        """Raise SlideError: a blank slide has no associated images."""
+        raise SlideError(f"there is no slide file, so there is no image {name!r}")
 
     def close(self) -> None:
         """Do nothing: no file is open."""
@@ -63,50 +63,54 @@ class BlankReader:
 
 
 def blank_slide(grid: PatchGrid, identity: str, synthetic: bool = False) -> Slide:
-    """Return a gray slide as large as a grid says, or as its patches need.
+    """Return a gray slide of the size of a grid.
+
+    The size is that of the grid's slide if known, else the extent of its patches.
 
     Parameters
     ----------
     grid
-        Of the patches that are to lie on it.
+        Patches to display on the slide.
     identity
-        Tells it from others, such as a hash of the features.
+        Unique text, such as a hash of the features.
     synthetic
-        Whether the features are of a phantom.
+        Whether the features belong to a synthetic slide.
     """
-    far = grid.coords.max(axis=0) + grid.patch_size if len(grid) else np.array([1, 1])
-    width, height = (max(1, int(side)) for side in grid.slide_size or far)
+    extent = grid.coords.max(axis=0) + grid.patch_size if len(grid) else np.array([1, 1])
+    width, height = (max(1, int(side)) for side in grid.slide_size or extent)
     mpp = None if grid.mpp is None else grid.mpp * grid.pixels / grid.patch_size
     reader = BlankReader((width, height), mpp, f"blank {identity}", synthetic)
     return Slide(Path("no slide"), reader, reader.resolution, TileCache(_CACHE))
 
 
 def is_blank(slide: Slide) -> bool:
-    """Return whether a slide is a canvas alone."""
+    """Return whether a slide is a blank canvas."""
     return isinstance(slide.reader, BlankReader)
 
 
 def made_up_grid(patches: int) -> PatchGrid:
-    """Return places that are none: patches row by row, in a square, in the order of their file.
+    """Return a grid of placeholder coordinates in a square.
 
-    A model that needs places refuses it, and nothing is exported at them.
+    Patches are placed row by row in the order of their file. Models that need coordinates
+    reject this grid, and exports omit its coordinates.
     """
     columns = max(1, math.isqrt(max(0, patches - 1)) + 1)
     number = np.arange(patches, dtype=np.int64)
-    coords = np.stack([number % columns, number // columns], axis=1) * _MADE_UP
-    return PatchGrid(coords, _MADE_UP, _MADE_UP, _MADE_UP, made_up=True)
+    coords = np.stack([number % columns, number // columns], axis=1) * _PLACEHOLDER_SIDE
+    side = _PLACEHOLDER_SIDE
+    return PatchGrid(coords, side, side, side, made_up=True)
 
 
 def identity_of(rows: NDArray[np.float32]) -> str:
-    """Return a text that is equal for the same features alone."""
+    """Return a hash of features as 16 hex digits."""
     return hashlib.sha256(np.ascontiguousarray(rows).tobytes()).hexdigest()[:16]
 
 
 def _levels(width: int, height: int) -> tuple[Level, ...]:
-    """Return the size and its halves down to one tile."""
-    found, downsample = [Level(width, height, (1.0, 1.0), _TILE)], 1.0
-    while max(found[-1].width, found[-1].height) > _TILE[0]:
+    """Return levels, halved until one tile covers the last."""
+    levels, downsample = [Level(width, height, (1.0, 1.0), _TILE)], 1.0
+    while max(levels[-1].width, levels[-1].height) > _TILE[0]:
         downsample *= 2
         sides = math.ceil(width / downsample), math.ceil(height / downsample)
-        found.append(Level(*sides, (downsample, downsample), _TILE))
-    return tuple(found)
+        levels.append(Level(*sides, (downsample, downsample), _TILE))
+    return tuple(levels)

@@ -1,4 +1,4 @@
-"""Pyramid: every level of a slide as cached tiles, missing levels synthesized by halving."""
+"""Pyramid of cached tiles; missing levels are computed by halving."""
 
 from __future__ import annotations
 
@@ -19,28 +19,40 @@ if TYPE_CHECKING:
     from napari_wsimil.slides.readers.base import Reader
     from napari_wsimil.slides.tile_cache import TileCache
 
-#: The coarsest level is halved until its longer side is at most this.
+#: Maximum longer side in pixels of the coarsest level.
 COARSEST = 1024
 _VIRTUAL_TILE = (256, 256)
 
 
 @dataclass(frozen=True)
 class Step:
-    """One level of a pyramid: number `stored` of the file, or half of the finer one."""
+    """One level of a pyramid, stored or virtual.
+
+    Attributes
+    ----------
+    level
+        Geometry of the level.
+    stored
+        Its number in the file; None for a virtual level, which halves the finer one.
+    """
 
     level: Level
     stored: int | None
 
 
 class Pyramid:
-    """Tiles of all levels, finest first, each about half the size of the one before.
+    """Tiles of all levels, finest first, in 2× steps.
+
+    A file may store few levels, such as every fourth power of two. Virtual levels between
+    and below the stored ones are computed from the finer level, so that every step is
+    about 2× and zooming is smooth.
 
     Parameters
     ----------
     reader
-        Gives the stored tiles.
+        Source of the stored tiles.
     cache
-        Shared by all levels.
+        Cache shared by all levels.
     """
 
     def __init__(self, reader: Reader, cache: TileCache) -> None:
@@ -49,7 +61,7 @@ class Pyramid:
         self.steps = tuple(_steps(reader.levels))
 
     def tile(self, index: int, column: int, row: int) -> NDArray[np.uint8]:
-        """Return (h, w, 3) of a tile of level `index`, cut off at the level's border."""
+        """Return a tile (h, w, 3), cropped to its level."""
         return self._tile(index, column, row, store=True)
 
     def _tile(self, index: int, column: int, row: int, store: bool) -> NDArray[np.uint8]:
@@ -62,25 +74,33 @@ class Pyramid:
         )
 
     def _is_small(self, index: int) -> bool:
-        """Return whether a synthesized level is dear to make and cheap to keep whole."""
+        """Return whether a virtual level is cached as a whole."""
         level = self.steps[index].level
         size = level.width * level.height * 3
         return self.steps[index].stored is None and size <= self._cache.budget // 8
 
     def read(self, index: int, region: Region, store: bool = True) -> NDArray[np.uint8]:
-        """Return (height, width, 3) of `region` in pixels of level `index`; white outside.
+        """Read a region as (height, width, 3), white outside.
 
-        Where a level was cut to whole pixels and ends short of the slide, its last column or
-        row is repeated once. Without `store` the tiles that are only passed through stay out
-        of the cache.
+        A level that was rounded down to whole pixels ends before the slide does: its last
+        column or row is repeated once.
+
+        Parameters
+        ----------
+        index
+            Number of the level in the pyramid.
+        region
+            In pixels of that level.
+        store
+            Whether the tiles are cached.
         """
         level = self.steps[index].level
         x1, y1 = region.x + region.width, region.y + region.height
         if min(region.x, region.y) >= 0 and x1 <= level.width and y1 <= level.height:
             return self._inside(index, region, store)
         columns, rows = self.covering(level)
-        x, to_x = _shown(region.x, region.width, level.width, columns)
-        y, to_y = _shown(region.y, region.height, level.height, rows)
+        x, to_x = _clip_interval(region.x, region.width, level.width, columns)
+        y, to_y = _clip_interval(region.y, region.height, level.height, rows)
         out = np.full((region.height, region.width, 3), 255, np.uint8)
         if len(x) and len(y):
             part = Region(int(x[0]), int(y[0]), int(x[-1] - x[0]) + 1, int(y[-1] - y[0]) + 1)
@@ -91,7 +111,7 @@ class Pyramid:
     def covering(self, level: Level) -> tuple[int, int]:
         """Return the columns and rows that cover the slide.
 
-        At most one more than the level stores.
+        Each is at most one more than the level stores.
         """
         finest = self.steps[0].level
         right, bottom = level.place(finest.width, finest.height)
@@ -102,11 +122,11 @@ class Pyramid:
         )
 
     def _inside(self, index: int, region: Region, store: bool) -> NDArray[np.uint8]:
-        """Return the pixels of a region inside its level."""
+        """Read a region that is completely inside its level."""
         level = self.steps[index].level
         x1, y1 = region.x + region.width, region.y + region.height
         out = np.empty((region.height, region.width, 3), np.uint8)
-        for column, row in _touched(level, region):
+        for column, row in _overlapping_tiles(level, region):
             left, top = column * level.tile[0], row * level.tile[1]
             tile = self._tile(index, column, row, store)
             right, bottom = left + tile.shape[1], top + tile.shape[0]
@@ -118,7 +138,7 @@ class Pyramid:
         return out
 
     def finest_for(self, downsample: float) -> int:
-        """Return the coarsest level that is at least as fine as `downsample`."""
+        """Return the coarsest level up to `downsample`."""
         fine = [
             number
             for number, step in enumerate(self.steps)
@@ -134,18 +154,18 @@ class Pyramid:
         x, y = column * level.tile[0] * 2, row * level.tile[1] * 2
         width = min(2 * level.tile[0], finer.width - x)
         height = min(2 * level.tile[1], finer.height - y)
-        return _halved(self.read(index - 1, Region(x, y, width, height), store=False))
+        return _halve(self.read(index - 1, Region(x, y, width, height), store=False))
 
 
 def _steps(stored: tuple[Level, ...]) -> Iterator[Step]:
-    """Yield the stored levels with virtual ones where a step is coarser than 2×."""
+    """Yield stored levels, with virtual ones in steps above 2×."""
     for number, level in enumerate(stored):
         yield Step(level, number)
         coarser = stored[number + 1].downsample if number + 1 < len(stored) else None
-        yield from _virtual(level, coarser)
+        yield from _virtual_levels(level, coarser)
 
 
-def _virtual(level: Level, coarser: float | None) -> Iterator[Step]:
+def _virtual_levels(level: Level, coarser: float | None) -> Iterator[Step]:
     while True:
         level = _half(level)
         if coarser is None:
@@ -157,20 +177,22 @@ def _virtual(level: Level, coarser: float | None) -> Iterator[Step]:
 
 
 def _half(level: Level) -> Level:
-    """Return a level at half the resolution, odd sizes rounded up."""
+    """Return a level at half resolution, odd sizes rounded up."""
     x, y = level.factors
     size = -(-level.width // 2), -(-level.height // 2)
     return Level(*size, (2 * x, 2 * y), _VIRTUAL_TILE, level.origin)
 
 
-def _shown(start: int, length: int, side: int, covering: int) -> tuple[NDArray[np.int64], slice]:
-    """Return the level's pixels in an interval, and their slice."""
+def _clip_interval(
+    start: int, length: int, side: int, covering: int
+) -> tuple[NDArray[np.int64], slice]:
+    """Return pixel indices of an interval, and their output slice."""
     first, stop = max(start, 0), min(start + length, covering)
     pixels = np.minimum(np.arange(first, stop), side - 1)
     return pixels, slice(first - start, first - start + len(pixels))
 
 
-def _touched(level: Level, region: Region) -> Iterator[tuple[int, int]]:
+def _overlapping_tiles(level: Level, region: Region) -> Iterator[tuple[int, int]]:
     columns, rows = level.tiles
     first = max(0, region.x // level.tile[0]), max(0, region.y // level.tile[1])
     last_column = min(columns - 1, (region.x + region.width - 1) // level.tile[0])
@@ -180,8 +202,8 @@ def _touched(level: Level, region: Region) -> Iterator[tuple[int, int]]:
             yield column, row
 
 
-def _halved(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the mean of each 2 × 2 block; an odd last row or column is repeated."""
+def _halve(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Average blocks of 2 × 2; repeat odd last lines."""
     odd = pixels.shape[0] % 2, pixels.shape[1] % 2
     if any(odd):
         pixels = np.pad(pixels, ((0, odd[0]), (0, odd[1]), (0, 0)), mode="edge")

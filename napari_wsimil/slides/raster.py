@@ -1,4 +1,4 @@
-"""Raster: scores of patches as an array that lies on the slide."""
+"""Raster: patch scores as an array aligned with the slide."""
 
 from __future__ import annotations
 
@@ -19,22 +19,26 @@ _Number = TypeVar("_Number", np.float64, np.int32)
 
 @dataclass(frozen=True)
 class Raster:
-    """One score per cell of a lattice that lies on the slide.
+    """Patch scores on a lattice of cells.
+
+    A raster is a heatmap in its smallest form. If all patches are on a regular lattice
+    without overlap, a cell is one patch. Otherwise the cell is the greatest common step of
+    all edges: patches of 448 pixels at a stride of 224 give cells of 224 pixels.
 
     Attributes
     ----------
     values
-        (rows, columns) float32; NaN where no patch, or no score, is.
+        (rows, columns) float32; NaN in cells without a patch or score.
     index
-        (rows, columns) int32, read-only, which patch a cell belongs to, -1 where none is;
-        where patches overlap the last of them, which lies on top.
+        (rows, columns) int32, read-only, patch number of each cell, -1 without a patch; the
+        last patch if several overlap.
     origin
         (x, y) of the top-left corner of cell (0, 0) in level-0 pixels.
     step
         Side of a cell in level-0 pixels.
     exact
-        True if every edge of every patch is an edge of a cell. Else the edges are right
-        to half a cell, because the common step would take more than `MAX_CELLS`.
+        True if every patch edge is a cell edge. Else edges are right to half a cell,
+        because the common step would need more than `MAX_CELLS`.
     """
 
     values: NDArray[np.float32]
@@ -45,18 +49,23 @@ class Raster:
 
 
 def rasterize(grid: PatchGrid, scores: NDArray[np.floating]) -> Raster:
-    """Return the scores of patches as a raster, (N,) numbers in the order of the grid.
+    """Return patch scores as a raster.
 
-    A cell holds the mean of the patches that contain its center; scores that are
-    not finite are left out.
-    The cell is the finest common step of all coordinates and the patch size, so nothing
-    is overwritten and every patch keeps its edges, off-lattice ones too.
+    The value of a cell is the mean over the patches that contain its center, without scores
+    that are not finite. The cell is the greatest common step of all coordinates and the
+    patch size, so no patch overwrites another and every patch keeps its edges, even off a
+    regular lattice.
+
+    Parameters
+    ----------
+    scores
+        (N,) numbers in the order of the grid.
 
     Raises
     ------
     ValueError
-        If there are no patches, if patches share a place, if scores and patches differ
-        in number, or if the patches are too small and far apart for `MAX_CELLS`.
+        If there are no patches, if patches have equal coordinates, if scores and patches
+        differ in number, or if the patches are too small and far apart for `MAX_CELLS`.
     """
     values = np.asarray(scores, dtype=np.float32)
     values = np.where(np.isfinite(values), values, np.float32(np.nan))
@@ -73,14 +82,14 @@ def rasterize(grid: PatchGrid, scores: NDArray[np.floating]) -> Raster:
 def _average(
     lattice: Lattice, scores: NDArray[np.float32], painted: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Return means where patches overlap, and elsewhere what is painted already, untouched."""
+    """Return `painted` with means in cells of several patches."""
     known = ~np.isnan(scores)
     ends = lattice.shape, lattice.rows, lattice.columns
     count = pile(known.astype(np.int32), *ends)
     total = pile(np.where(known, scores, 0).astype(np.float64), *ends)
     total[count == 0] = np.nan
-    alone = (count == 1) & ~np.isnan(painted)
-    return np.where(alone, painted, (total / np.maximum(count, 1)).astype(np.float32))
+    single = (count == 1) & ~np.isnan(painted)
+    return np.where(single, painted, (total / np.maximum(count, 1)).astype(np.float32))
 
 
 def pile(
@@ -89,16 +98,16 @@ def pile(
     rows: NDArray[np.int64],
     columns: NDArray[np.int64],
 ) -> NDArray[_Number]:
-    """Return the sum of the amounts of the blocks over each cell of an array.
+    """Sum the amounts of rectangular blocks over each cell.
 
     Parameters
     ----------
     amounts
-        (N,), one per block; sums of floats are right to some 1e-13 of the largest amount.
+        (N,), one per block; sums of floats are accurate to about 1e-13 of the largest amount.
     shape
-        (rows, columns) of the array.
+        (rows, columns) of the result.
     rows, columns
-        (N, 2), where each block begins and where it has ended, within the array.
+        (N, 2), first and one past the last row or column of each block, within `shape`.
     """
     steps = np.zeros((shape[0] + 1, shape[1] + 1), amounts.dtype)
     for row, column in itertools.product((0, 1), (0, 1)):

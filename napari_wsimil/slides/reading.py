@@ -1,8 +1,11 @@
-"""Reading: which version of the readers gave a slide's pixels.
+"""Version of the slide readers that features were extracted with.
 
-The pixels that we read from the same file may change, when a mistake is corrected. Features
-then are of pixels that nobody reads any more. A file of features therefore keeps the version
-of the readers, and what of its slide has changed.
+A corrected mistake in a reader changes the pixels read from the same file. Features extracted
+earlier then describe outdated pixels. A feature file therefore stores the version of the
+readers, and the later changes that apply to its slide.
+
+Example: version 2 corrected colors other than RGB. Features of a CMYK slide from version 1
+carry the caveat to extract them again; features of an RGB slide do not.
 """
 
 from __future__ import annotations
@@ -13,22 +16,22 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: Version of the pixels that the readers give, raised when those of some files change.
-#: 2: colors other than RGB, see `readers.color`; places of levels, see `readers.levels`.
+#: Version of the readers, raised when the pixels of some files change.
+#: 2: colors other than RGB, see `readers.color`; positions of levels, see `readers.levels`.
 READER_VERSION = 2
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How the pixels of a slide were read.
+    """Reader version of a slide, and changes that affect it.
 
     Attributes
     ----------
     version
-        Of the readers; 1 from before versions were kept, 0 of another program.
+        Version of the readers; 1 if not recorded, 0 for another program.
     changes
-        What of this slide is read otherwise than once, such as "color", and the version since
-        which it is read as now; None if unknown.
+        Changes that affect this slide, such as "color", each with the version that
+        introduced it; None if unknown.
     """
 
     version: int = 0
@@ -36,7 +39,7 @@ class Reading:
 
     @classmethod
     def parse(cls, version: int, changes: str | None) -> Self:
-        """Return a reading from its number and the `text` of its changes."""
+        """Return a reading from its version and `text`."""
         if changes is None:
             return cls(version)
         pairs = (part.partition("=") for part in changes.split(",") if part)
@@ -44,17 +47,17 @@ class Reading:
 
     @property
     def text(self) -> str | None:
-        """Return the changes as text for a file, such as "color=2"; None if unknown."""
+        """Changes as stored in files ("color=2"); None if unknown."""
         if self.changes is None:
             return None
         return ",".join(f"{kind}={since}" for kind, since in sorted(self.changes.items()))
 
     def of(self, slide: Reading) -> Reading:
-        """Return this reading with the changes that its slide, opened now, states."""
+        """Return this reading with the changes of its open slide."""
         return replace(self, changes=slide.changes)
 
     def changed(self, version: int) -> tuple[str, ...] | None:
-        """Return what readers of another version read otherwise; None if unknown."""
+        """Return changes between two versions; None if unknown."""
         if version == self.version or 0 in (version, self.version):
             return ()
         if self.changes is None:
@@ -64,14 +67,14 @@ class Reading:
 
     @property
     def caveat(self) -> str:
-        """Return how features of these pixels differ from those made now; empty if alike."""
+        """Warning about features of outdated pixels, or empty."""
         kinds = self.changed(READER_VERSION)
         age = "earlier" if self.version < READER_VERSION else "later"
         if kinds is None:
             return (
                 f"the features were made by {'an' if age == 'earlier' else 'a'} {age} reader "
-                f"(version {self.version}, now {READER_VERSION}), which reads the color or the "
-                "levels of some slides differently: open them with their slide to see if it is one"
+                f"(version {self.version}, now {READER_VERSION}), which reads color or levels of "
+                "some slides differently: open them with their slide to check"
             )
         if not kinds:
             return ""
@@ -79,5 +82,5 @@ class Reading:
         return f"the features were made with the {age} {named} of this slide: extract them again"
 
 
-#: Of features that another program made.
+#: Reading of features from another program.
 UNKNOWN = Reading()

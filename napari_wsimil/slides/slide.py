@@ -1,4 +1,4 @@
-"""Slide: a whole-slide image, opened lazily."""
+"""Whole-slide image with lazy reads."""
 
 from __future__ import annotations
 
@@ -37,27 +37,33 @@ if TYPE_CHECKING:
 
 __all__ = ["Slide", "SlideError", "open_slide"]
 
-#: As many of the images that are not open are described in a sentence.
+#: Maximum number of unopened images listed in a note.
 _NAMED = 5
 
 
 @dataclass(frozen=True, eq=False)
 class Slide:
-    """A whole-slide image; close it, or use it as a context manager.
+    """Whole-slide image, open until `close`; also a context manager.
 
-    One frame for all reads: positions are (x, y) in level-0 pixels, sizes are in pixels
-    of what is returned, and what lies outside the slide is white.
+    A whole-slide image is a scan of a glass slide, up to 200,000 pixels wide. Its file
+    stores a pyramid: level 0 at full resolution and coarser levels, each in tiles. Reading
+    a region decodes only the tiles that overlap it.
+
+    All reads use one frame: positions are (x, y) in level-0 pixels, sizes are in pixels of
+    the returned array, and pixels outside the slide are white. For example,
+    `slide.read_region(8000, 4000, 512, 256, level=2)` returns (256, 512, 3) of level 2 with
+    its corner at level-0 pixel (8000, 4000).
 
     Attributes
     ----------
     path
-        The file or DICOM folder.
+        File or DICOM folder.
     reader
-        Its backend.
+        Reader of the file format.
     resolution
-        µm per level-0 pixel, and where that came from.
+        µm per level-0 pixel, with its source.
     cache
-        Decoded tiles of all levels under one byte budget.
+        Decoded tiles of all levels within one byte budget.
     """
 
     path: Path
@@ -76,31 +82,31 @@ class Slide:
 
     @property
     def levels(self) -> tuple[Level, ...]:
-        """Return the file's own levels, finest first."""
+        """Levels stored in the file, finest first."""
         return self.reader.levels
 
     @property
     def dimensions(self) -> tuple[int, int]:
-        """Return (width, height) in level-0 pixels."""
+        """(width, height) in level-0 pixels."""
         return self.levels[0].width, self.levels[0].height
 
     @property
     def images(self) -> tuple[SlideImage, ...]:
-        """Return the candidate slides of the file or folder."""
+        """Images that may be the slide of this file."""
         return self.reader.images
 
     @property
     def image(self) -> int:
-        """Return the number of the open image: the largest."""
+        """Number of the open image among `images`: the largest."""
         return self.reader.image
 
     def notes(self, names: bool = False) -> tuple[str, ...]:
-        """Return sentences on images not open and corrected levels.
+        """Return notes on unopened images and corrected levels.
 
         Parameters
         ----------
         names
-            Whether to call images by their names, which may identify a patient.
+            Whether notes contain names of images, which may identify a patient.
         """
         if len(self.images) == 1:
             return self.reader.notes
@@ -113,40 +119,40 @@ class Slide:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Return 16 hex digits that tell this slide's content from another's."""
+        """Hash of size and content, 16 hex digits."""
         text = f"{self.dimensions} {self.reader.identity}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
     def reading(self) -> Reading:
-        """Return the version of the readers, and what of this slide has changed."""
+        """Version of the readers, and changes that affect this slide."""
         return Reading(READER_VERSION, self.reader.changes)
 
     @cached_property
     def synthetic(self) -> bool:
-        """Return whether a phantom was written here, not a patient's tissue."""
+        """True for a synthetic slide written by this package."""
         return any("Synthetic =" in text for text in self.reader.properties.values())
 
     @cached_property
     def arrays(self) -> tuple[LevelArray, ...]:
-        """Return all levels, virtual 2× steps between; see `LevelArray`."""
+        """Lazy arrays of all levels, stored and virtual."""
         return level_arrays(self.pyramid_tiles)
 
     @cached_property
     def display_levels(self) -> tuple[LevelArray, ...]:
-        """Return `arrays` in shapes that napari places right; see `lazy.display_levels`."""
+        """Lazy arrays for napari; see `lazy_array.display_levels`."""
         return display_levels(self.pyramid_tiles)
 
     def read_region(
         self, x: int, y: int, width: int, height: int, level: int = 0
     ) -> NDArray[np.uint8]:
-        """Return (height, width, 3) of a region of one of `levels`.
+        """Read a region of a level as (height, width, 3).
 
         Parameters
         ----------
         x, y
-            Top-left corner in level-0 pixels; a level's pixel (i, j) begins at its
-            origin + (i, j) × its factors, the nearest one is taken.
+            Top-left corner in level-0 pixels, rounded to the nearest pixel of the level;
+            pixel (i, j) of a level starts at its origin + (i, j) × its factors.
         width, height
             In pixels of `level`.
 
@@ -158,31 +164,46 @@ class Slide:
             There is no such level, or the size is negative.
         """
         if not 0 <= level < len(self.levels):
-            raise ValueError(f"level {level} of {self.path.name}, which has {len(self.levels)}")
+            coarsest = len(self.levels) - 1
+            raise ValueError(f"{self.path.name}: level must be 0 to {coarsest} (got {level})")
         if width < 0 or height < 0:
-            raise ValueError(f"a region of {width} × {height} px")
+            raise ValueError(f"width and height must be at least 0 (got {width} × {height} px)")
         stored = [step.stored for step in self.pyramid_tiles.steps]
         left, top = self.levels[level].place(x, y)
         corner = Region(round(left), round(top), width, height)
         return self.pyramid_tiles.read(stored.index(level), corner)
 
     def read_patch(self, x: int, y: int, extent: int, pixels: int) -> NDArray[np.uint8]:
-        """Return (pixels, pixels, 3) of a square of `extent` level-0 pixels at (x, y).
+        """Read a square patch as (pixels, pixels, 3).
 
-        It is read from the coarsest level that is fine enough and averaged by area.
+        Reads the coarsest level that is fine enough, and averages by area.
+
+        Parameters
+        ----------
+        x, y
+            Top-left corner in level-0 pixels.
+        extent
+            Side in level-0 pixels.
+        pixels
+            Side of the returned array.
         """
         if extent < 1 or pixels < 1:
-            raise ValueError(f"a patch of {extent} px shown as {pixels} px")
+            raise ValueError(f"extent and pixels must be at least 1 (got {extent} and {pixels})")
         index = self.pyramid_tiles.finest_for(extent / pixels)
         region, box = _cover(self.pyramid_tiles.steps[index].level, x, y, extent, extent)
-        return _resized(self.pyramid_tiles.read(index, region), box, (pixels, pixels))
+        return _resize(self.pyramid_tiles.read(index, region), box, (pixels, pixels))
 
     def thumbnail(self, max_side: int = 2048) -> tuple[NDArray[np.uint8], float]:
-        """Return the whole slide as (h, w, 3) with no side above `max_side`, and its downsample.
+        """Return a thumbnail (h, w, 3) and its downsample.
 
-        Its pixels are squares of that many level-0 pixels from the slide's corner on; where
-        the last column or row reaches beyond the border, it shows the slide's last pixels.
-        Computed from the tiles, never from the scanner's own thumbnail.
+        Each pixel is a square of `downsample` level-0 pixels, counted from the slide's
+        corner. A last column or row that extends beyond the border repeats the slide's last
+        pixels. Computed from the tiles, never from the scanner's own thumbnail.
+
+        Parameters
+        ----------
+        max_side
+            Maximum width and height.
         """
         steps = self.pyramid_tiles.steps
         sizes = [self._squares(max(step.level.factors)) for step in steps]
@@ -198,15 +219,18 @@ class Slide:
         pixels = np.asarray(LevelArray(self.pyramid_tiles, index, inside))
         beyond = ((0, region.height - height), (0, region.width - width), (0, 0))
         pixels = np.pad(pixels, beyond, mode="edge")
-        return _resized(pixels, box, (columns, rows)), downsample
+        return _resize(pixels, box, (columns, rows)), downsample
 
     def _squares(self, side: float) -> tuple[int, int]:
-        """Return the columns and rows of squares that cover it."""
+        """Return columns and rows of squares that cover the slide."""
         columns, rows = (max(1, ceil(whole / side - 1e-6)) for whole in self.dimensions)
         return columns, rows
 
     def associated(self, name: str) -> NDArray[np.uint8]:
-        """Return an associated image as (h, w, 3); a label may show who the patient is."""
+        """Read an associated image as (h, w, 3).
+
+        Labels may identify a patient.
+        """
         if name not in self.reader.associated:
             known = ", ".join(self.reader.associated) or "none"
             raise ValueError(f"{self.path.name} has no image {name!r}; it has: {known}")
@@ -214,21 +238,21 @@ class Slide:
 
     @property
     def closed(self) -> bool:
-        """Return whether it was closed."""
+        """True once the slide is closed."""
         return self.reader.closed
 
     def close_too(self, close: Callable[[], object]) -> None:
-        """Let `close` be called when this is closed, for what was opened for its sake."""
+        """Register `close` to be called when this slide is closed."""
         self._opened.callback(close)
 
     def close(self) -> None:
-        """Release the file; reading afterwards fails."""
+        """Close the file; later reads raise SlideError."""
         self.cache.clear()
         self.reader.close()
         self._opened.close()
 
     def __deepcopy__(self, _: object) -> Self:
-        """Return the slide itself: a copy of a layer shows the same file."""
+        """Return the slide itself: copied layers share the file."""
         return self
 
     def __enter__(self) -> Self:
@@ -241,9 +265,9 @@ class Slide:
 def _cover(
     level: Level, x: float, y: float, width: float, height: float
 ) -> tuple[Region, tuple[float, float, float, float]]:
-    """Return the level pixels that cover a level-0 rectangle.
+    """Return a level's region that covers a level-0 rectangle.
 
-    Beside them its left, top, right and lower border in pixels of that region.
+    Also returns the rectangle's left, top, right and lower border in pixels of the region.
     """
     (left, top), (right, bottom) = level.place(x, y), level.place(x + width, y + height)
     x0, y0 = floor(left + 1e-9), floor(top + 1e-9)
@@ -252,10 +276,10 @@ def _cover(
     return region, (*box[:2], min(region.width, box[2]), min(region.height, box[3]))
 
 
-def _resized(
+def _resize(
     pixels: NDArray[np.uint8], box: tuple[float, float, float, float], size: tuple[int, int]
 ) -> NDArray[np.uint8]:
-    """Resize a part of a picture, averaged by area."""
+    """Resize a part of an image, averaged by area."""
     left, top, right, bottom = box
     if np.allclose(box, (0, 0, *size), rtol=0, atol=1e-6) and pixels.shape[1::-1] == size:
         return pixels
@@ -267,25 +291,27 @@ def _resized(
 def open_slide(
     path: str | Path, mpp: float | None = None, cache_bytes: int = DEFAULT_BUDGET
 ) -> Slide:
-    """Return the slide in the file or DICOM folder `path`; only its header is read.
+    """Open a slide file or DICOM folder.
+
+    Reads only the header.
 
     Parameters
     ----------
     mpp
-        µm per level-0 pixel as the user says; overrides the file.
+        µm per level-0 pixel from the user; overrides the file.
     cache_bytes
-        Byte budget of the decoded tiles that are kept.
+        Byte budget of cached decoded tiles.
 
     Raises
     ------
     SlideError
-        Not a slide, cut off, or of a kind that no reader knows.
+        Not a slide, truncated, or of an unsupported format.
     ValueError
         `mpp` is outside 0.05–20.
     """
     if mpp is not None and not PLAUSIBLE_MPP[0] <= mpp <= PLAUSIBLE_MPP[1]:
         low, high = PLAUSIBLE_MPP
-        raise ValueError(f"mpp is {mpp:g} µm per pixel, outside {low}–{high}")
+        raise ValueError(f"mpp must be between {low} and {high} µm per pixel (got {mpp:g})")
     path = Path(path)
     reader = open_reader(path)
     resolution = reader.resolution if mpp is None else Resolution(mpp, MppSource.USER)

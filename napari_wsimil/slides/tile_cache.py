@@ -1,4 +1,4 @@
-"""TileCache: decoded tiles under a byte budget, least recently used out first."""
+"""Least-recently-used cache of decoded tiles with a byte budget."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-#: Bytes of decoded tiles kept per slide unless said otherwise.
+#: Default bytes of cached tiles per slide.
 DEFAULT_BUDGET = 512 * 2**20
 
 
 class TileCache:
-    """Thread-safe cache of arrays whose bytes together never exceed `budget`.
+    """Thread-safe cache of arrays with a byte budget.
 
-    Kept tiles are never evicted; their owner sees to it that they stay a small share.
+    Tiles stored with `keep` are never evicted; the caller limits their total.
     """
 
     def __init__(self, budget: int = DEFAULT_BUDGET) -> None:
         if budget < 0:
-            raise ValueError(f"a cache budget is 0 bytes or more, not {budget}")
+            raise ValueError(f"the cache budget must be at least 0 bytes (got {budget})")
         self.budget = budget
         self.used = 0
         self._tiles: OrderedDict[Hashable, NDArray[np.uint8]] = OrderedDict()
@@ -39,14 +39,16 @@ class TileCache:
         store: bool = True,
         keep: bool = False,
     ) -> NDArray[np.uint8]:
-        """Return the tile of `key`, made by `make` outside the lock if it is not here.
+        """Return the cached tile of `key`, else call `make`.
+
+        `make` runs outside the lock, so tiles are decoded in parallel.
 
         Parameters
         ----------
         store
-            Whether a tile just made is put into the cache.
+            Whether a new tile is cached.
         keep
-            Whether it then stays until `clear`.
+            Whether a cached new tile is protected from eviction until `clear`.
         """
         with self._lock:
             tile = self._kept.get(key)

@@ -1,4 +1,4 @@
-"""Tissue: which part of a slide is tissue, and not glass, dust or ink."""
+"""Tissue detection: tissue against glass, dust and ink."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
 
     from napari_wsimil.slides.slide import Slide
 
-#: Otsu's threshold on chroma is held between these: below, glass would pass for tissue;
-#: above, a field full of tissue would be cut in two.
+#: Limits of Otsu's threshold on chroma: a lower one would accept glass as tissue, a higher one
+#: would split a field that is full of tissue.
 CHROMA_LIMITS = (0.05, 0.09)
-#: Ink is as green as red or greener, which stained tissue is not, and strongly colored …
+#: Minimum chroma of colored ink, which is at least as green as red, unlike stained tissue.
 INK_CHROMA = 0.2
-#: … or dark and without color.
+#: Maximum brightness and chroma of black ink.
 BLACK_INK = (0.35, 0.12)
-#: Pieces and holes smaller than this are dropped and filled, in mm² …
+#: Minimum area in mm² of pieces and holes; smaller ones are removed and filled.
 SMALLEST_MM2 = (0.02, 0.02)
-#: … or as shares of the picture where the pixel size is unknown.
+#: The same as shares of the image, used if the pixel size is unknown.
 SMALLEST_SHARE = (2e-4, 2e-4)
 
 
 @dataclass(frozen=True)
 class Tissue:
-    """The part of a slide that is tissue.
+    """Mask of the tissue of a slide.
 
     Attributes
     ----------
@@ -54,10 +54,16 @@ class Tissue:
         return float(self.mask.sum() * (self.downsample * self.mpp / 1000) ** 2)
 
     def share(self, coords: NDArray[np.int64], patch_size: int) -> NDArray[np.float64]:
-        """Return (N,) shares of the patches' areas that are tissue, 0 to 1.
+        """Return tissue shares of patches, (N,), 0 to 1.
 
-        `coords` are (N, 2) top-left corners and `patch_size` the side, in level-0 pixels;
-        pixels of the mask that a patch cuts count by the area they have in it.
+        Mask pixels at a patch's border count by their area inside the patch.
+
+        Parameters
+        ----------
+        coords
+            (N, 2) top-left corners in level-0 pixels.
+        patch_size
+            Side in level-0 pixels.
         """
         left, top = coords.T / self.downsample
         side = patch_size / self.downsample
@@ -70,7 +76,7 @@ class Tissue:
         return np.clip(area / side**2, 0, 1).round(9)
 
     def _area(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the area of tissue above and left of places in pixels of the mask."""
+        """Return tissue areas above and left of mask positions."""
         at = np.stack([y, x])
         area: NDArray[np.float64] = ndimage.map_coordinates(
             self._integral, at, order=1, mode="nearest"
@@ -83,12 +89,12 @@ class Tissue:
 
 
 def find_tissue(slide: Slide, max_side: int = 2048) -> Tissue:
-    """Return the tissue seen on a thumbnail with sides up to `max_side` pixels.
+    """Detect tissue on a thumbnail of at most `max_side` pixels.
 
-    Stain has color and glass has none: chroma (the largest minus the smallest of red,
-    green and blue) above Otsu's threshold, which is held within `CHROMA_LIMITS`, is
-    tissue (Otsu 1979). Blue, green and black ink is taken away, small pieces are dropped
-    and small holes filled. A slide without tissue gives an empty mask.
+    Stain has color and glass has none: a pixel is tissue if its chroma (maximum minus
+    minimum of red, green and blue) exceeds Otsu's threshold (Otsu 1979), clipped to
+    `CHROMA_LIMITS`. Blue, green and black ink is excluded, small pieces are removed and
+    small holes filled. A slide without tissue gives an empty mask.
     """
     picture, downsample = slide.thumbnail(max_side)
     mpp = slide.resolution.mpp
@@ -108,7 +114,7 @@ def _is_stained(picture: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def _is_ink(picture: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Return where ink is: its strong core, and the paler rim that hangs on the core."""
+    """Return a mask of ink: cores with pale rims."""
     red, green, _ = np.moveaxis(picture, 2, 0)
     chroma, brightness = np.ptp(picture, axis=2), picture.max(axis=2)
     greenish = red <= green
@@ -120,7 +126,7 @@ def _is_ink(picture: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def _smallest(pixels: int, downsample: float, mpp: float | None) -> tuple[float, float]:
-    """Return the smallest piece and hole that stay, in pixels of the thumbnail."""
+    """Return minimum areas of pieces and holes in thumbnail pixels."""
     if mpp is None:
         return SMALLEST_SHARE[0] * pixels, SMALLEST_SHARE[1] * pixels
     pixel_mm2 = (downsample * mpp / 1000) ** 2
@@ -128,7 +134,7 @@ def _smallest(pixels: int, downsample: float, mpp: float | None) -> tuple[float,
 
 
 def _drop_small(mask: NDArray[np.bool_], least: float) -> NDArray[np.bool_]:
-    """Return the mask without its 4-connected pieces of fewer than `least` pixels."""
+    """Remove 4-connected pieces of fewer than `least` pixels."""
     pieces, _ = ndimage.label(mask)
     keep = np.bincount(pieces.ravel()) >= least
     keep[0] = False

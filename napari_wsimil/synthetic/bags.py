@@ -1,4 +1,4 @@
-"""Planted: feature bags with lesions whose places are known, to try models on."""
+"""Synthetic feature bags with lesions at known patches."""
 
 from __future__ import annotations
 
@@ -22,33 +22,37 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-ENCODER = "planted"  # identity of what made these features
+ENCODER = "planted"  # encoder identity of these features
 STRIDE = 256  # level-0 pixels between patches
-DECOYS = (0.03, 0.08)  # share of any slide that looks half like a lesion
+DECOYS = (0.03, 0.08)  # lowest and highest share of decoys in any slide
 
 
 @dataclass(frozen=True)
 class Lesions:
-    """A world of slides: kinds of tissue, and a lesion in every second slide.
+    """Recipe of bags with a lesion in every second slide.
+
+    All slides of a recipe share one feature distribution: kinds of tissue, a direction of
+    lesions and one of decoys. Training and test slides differ only in the seed of their
+    drawing.
 
     Attributes
     ----------
     world
-        Seed of what all slides have in common: the kinds' means and the noise's axes.
+        Seed of the shared distribution: means of the tissue kinds and axes of the noise.
     patches
-        Fewest and most patches of a slide.
+        Lowest and highest number of patches of a slide.
     dim
-        D.
+        D, number of features.
     shift
-        Distance of a lesion's mean from the tissue it grows in, in standard deviations of
-        the noise along its direction. Every slide also has patches of a decoy: half of that
-        distance, and more along a direction of their own.
+        Distance of a lesion's mean from its surrounding tissue, in standard deviations of
+        the noise along this direction. Every slide also has decoy patches: they have half
+        of this shift, and a larger one along a direction of their own.
     share
-        Least and most share of a positive slide that is lesion.
+        Lowest and highest lesion share of a positive slide.
     stain
-        Length of what is added to all patches of a slide, in a direction of its own.
+        Length of the vector that is added to all patches of a slide, in a random direction.
     axes
-        How many directions have noise of standard deviation 1; the others have 0.2.
+        Number of directions with noise of standard deviation 1; the others have 0.2.
     """
 
     world: int = 0
@@ -62,9 +66,14 @@ class Lesions:
 
 @dataclass(frozen=True, eq=False)
 class Planted:
-    """A case of one slide, class 1 if it has a lesion, and which patches are lesion.
+    """Case of one synthetic slide with its ground truth.
 
-    `truth` is (N,) bool in the order of the bag.
+    Attributes
+    ----------
+    case
+        Case with one bag; its target is 1 if the slide has a lesion, else 0.
+    truth
+        (N,) bool, True for lesion patches, in the order of the bag.
     """
 
     case: Case
@@ -72,12 +81,20 @@ class Planted:
 
     @property
     def bag(self) -> Bag:
-        """Return its only bag."""
+        """The only bag of the case."""
         return self.case.bags[0]
 
 
 def plant(recipe: Lesions, count: int, seed: int) -> tuple[Planted, ...]:
-    """Return `count` slides of a world, every second one with a lesion, drawn by `seed`."""
+    """Draw synthetic slides, every second one with a lesion.
+
+    Parameters
+    ----------
+    count
+        Number of slides.
+    seed
+        Seed of the drawing; the shared distribution depends on `recipe.world`.
+    """
     world = _World(recipe)
     return tuple(
         world.slide(np.random.default_rng([seed, number]), f"{seed}-{number}", number % 2)
@@ -86,9 +103,10 @@ def plant(recipe: Lesions, count: int, seed: int) -> tuple[Planted, ...]:
 
 
 def tissue_cells(count: int, rng: Generator) -> NDArray[np.int64]:
-    """Return the (count, 2) lattice cells (x, y) of a ragged piece of tissue, row by row.
+    """Draw an irregular piece of tissue as lattice cells.
 
-    Half of the bounding square is tissue: the highest cells of a smooth random field.
+    Returns (count, 2) integer positions (x, y), row by row. Half of the bounding square is
+    tissue: the highest cells of a smooth random field.
     """
     side = int(np.ceil(np.sqrt(2 * count)))
     field = gaussian_filter(rng.standard_normal((side, side)), side / 8)
@@ -97,12 +115,22 @@ def tissue_cells(count: int, rng: Generator) -> NDArray[np.int64]:
 
 
 def planted_grid(cells: NDArray[np.int64]) -> PatchGrid:
-    """Return the grid of patches at lattice cells, `STRIDE` level-0 pixels apart."""
+    """Return the patch grid of lattice cells, at stride `STRIDE`."""
     return PatchGrid(cells * STRIDE, patch_size=STRIDE, stride=STRIDE, pixels=STRIDE, mpp=0.5)
 
 
 def blobs(cells: NDArray[np.int64], count: int, pieces: int, rng: Generator) -> NDArray[np.bool_]:
-    """Return which cells lie in `pieces` round clusters of `count` cells in all, (N,) bool."""
+    """Draw round clusters of cells as a mask, (N,) bool.
+
+    Parameters
+    ----------
+    cells
+        (N, 2) lattice cells.
+    count
+        Number of cells in all clusters together.
+    pieces
+        Number of clusters.
+    """
     chosen = np.zeros(len(cells), dtype=bool)
     for size in np.diff(np.linspace(0, count, pieces + 1).round().astype(int)):
         center = cells[rng.integers(len(cells))]
@@ -113,24 +141,28 @@ def blobs(cells: NDArray[np.int64], count: int, pieces: int, rng: Generator) -> 
 
 
 def probe(train: Sequence[Planted]) -> Callable[[Planted], NDArray[np.float64]]:
-    """Return a scorer of patches that learned from patch labels: what no slide model beats.
+    """Fit a patch scorer to patch labels, as upper bound.
 
-    It is a logistic regression on features.
+    The scorer is a logistic regression on features. It sees the label of every patch, so a
+    model trained on slide labels is not expected to exceed it.
     """
     x = torch.cat([one.bag.features for one in train]).numpy()
     y = np.concatenate([one.truth for one in train])
-    learned = LogisticRegression(C=0.1, max_iter=500).fit(x, y)
-    return lambda one: learned.decision_function(one.bag.features.numpy())
+    regression = LogisticRegression(C=0.1, max_iter=500).fit(x, y)
+    return lambda one: regression.decision_function(one.bag.features.numpy())
 
 
 def map_auroc(planted: Sequence[Planted], scores: Callable[[Planted], object]) -> float:
-    """Return the mean, over slides with a lesion, of the AUROC of (N,) scores of patches."""
+    """Return the AUROC of patch scores against the truth.
+
+    The mean over slides with a lesion; `scores` returns (N,) scores of a slide.
+    """
     positive = [one for one in planted if one.truth.any()]
     return float(np.mean([roc_auc_score(one.truth, np.asarray(scores(one))) for one in positive]))
 
 
 class _World:
-    """What all slides have in common."""
+    """Feature distribution shared by all slides of a recipe."""
 
     def __init__(self, recipe: Lesions) -> None:
         rng = np.random.default_rng([recipe.world, 2**32 - 1])
@@ -168,7 +200,10 @@ def _units(rng: Generator, count: int, dim: int) -> NDArray[np.float64]:
 
 
 def _kinds(cells: NDArray[np.int64], kinds: int, rng: Generator) -> NDArray[np.int64]:
-    """Return which kind of tissue each cell is: the highest of as many smooth fields."""
+    """Draw the tissue kind of each cell, (N,).
+
+    Each kind has a smooth random field; the highest field at a cell decides.
+    """
     side = int(cells.max()) + 1
     fields = gaussian_filter(rng.standard_normal((kinds, side, side)), (0, side / 10, side / 10))
     chosen: NDArray[np.int64] = fields.argmax(axis=0)[cells[:, 1], cells[:, 0]]

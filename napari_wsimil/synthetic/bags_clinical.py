@@ -1,4 +1,4 @@
-"""Planted records: slides of which some cannot be told without the patient's record."""
+"""Synthetic bags with clinical records that decide ambiguous slides."""
 
 from __future__ import annotations
 
@@ -20,36 +20,37 @@ if TYPE_CHECKING:
 LESIONS = 3  # kinds of lesion, and classes
 TISSUES = 4  # kinds of tissue without lesion
 WIDTHS = (18, 10)  # fields of the two groups of a record: demographics, blood
-GROUPS = "18,10"  # the same, as models take it
+GROUPS = "18,10"  # the same as a model option
 TELLING = 3  # fields of the second group that decide between lesions 0 and 1
-CLEAR = 2.0  # how far a pointed record points along the weights
+CLEAR = 2.0  # product of record and weights that `pointed` sets
 
 
 @dataclass(frozen=True)
 class Records:
-    """A world of slides with records.
+    """Recipe of slides with clinical records.
+
+    Ambiguous patients have lesions 0 and 1 on their slide: only the record decides their
+    class. Other patients have only the lesion of their class, and an uninformative record.
 
     Attributes
     ----------
     world
-        Seed of what all patients have in common: the kinds' means, and what the record says.
+        Seed of the shared distribution: means of the kinds, and weights of the record.
     patches
-        Fewest and most patches of a slide.
+        Lowest and highest number of patches of a slide.
     dim
-        D.
+        D, number of features.
     spread
         Standard deviation of the kinds' means, per feature; that of the noise is 1.
     share
-        Least and most share of a slide that one kind of lesion takes.
+        Lowest and highest share of a slide for one kind of lesion.
     stain
-        Standard deviation of what is added to all patches of a slide, per feature.
+        Standard deviation of the vector added to all patches of a slide, per feature.
     ambiguous
-        Share of the patients whose slide has lesions 0 and 1 both, so that only the record
-        tells the class. The others' slides have the lesion of their class alone, and their
-        record says nothing.
+        Share of ambiguous patients.
     signal
-        Standard deviation, among patients, of what the record says; that of its numbers
-        otherwise is 1.
+        Standard deviation, among patients, of the product of record and weights; that of
+        the record's other directions is 1.
     """
 
     world: int = 0
@@ -64,19 +65,19 @@ class Records:
 
 @dataclass(frozen=True, eq=False)
 class Recorded:
-    """A case of one slide and a record, and what is where.
+    """Case of a synthetic slide and record, with ground truth.
 
     Attributes
     ----------
     case
-        Its target is the lesion that decides.
+        Case with one bag; its target is the deciding lesion.
     lesions
-        (N,) int64, which lesion each patch is of; -1 for tissue without.
+        (N,) int64, lesion of each patch; -1 for tissue without lesion.
     ambiguous
-        Whether the record had to decide.
+        Whether the record decides the class.
     weights
-        (18 + 10,) unit vector: a record points to lesion 0 by its product with this, to
-        lesion 1 if that is negative.
+        (18 + 10,) unit vector: the record decides for lesion 0 if its product with these
+        weights is positive, for lesion 1 if it is negative.
     """
 
     case: Case
@@ -86,26 +87,30 @@ class Recorded:
 
     @property
     def bag(self) -> Bag:
-        """Return its only bag."""
+        """The only bag of the case."""
         return self.case.bags[0]
 
     @property
     def truth(self) -> NDArray[np.bool_]:
-        """Return which patches are of the lesion that decides, (N,) bool."""
+        """Mask of patches of the deciding lesion, (N,) bool."""
         return np.asarray(self.lesions == self.case.target)
 
     def pointed(self, lesion: int) -> Bag:
-        """Return the bag with its record moved until it points clearly to lesion 0 or 1."""
+        """Return the bag with a record favoring a lesion.
+
+        The record is shifted along the weights until its product with them is `CLEAR` for
+        lesion 0, -`CLEAR` for lesion 1.
+        """
         clinical = self.bag.clinical
-        assert clinical is not None  # every planted bag has one
+        assert clinical is not None  # every bag of `plant_records` has one
         record = torch.cat(clinical.values).numpy()
         goal = CLEAR if lesion == 0 else -CLEAR
-        moved = record + self.weights * (goal - self.weights @ record)
-        return replace(self.bag, clinical=_tokens(moved))
+        shifted = record + self.weights * (goal - self.weights @ record)
+        return replace(self.bag, clinical=_tokens(shifted))
 
 
 def plant_records(recipe: Records, count: int, seed: int) -> tuple[Recorded, ...]:
-    """Return `count` patients of a world, drawn by `seed`."""
+    """Draw `count` patients with slides and records."""
     world = _World(recipe)
     return tuple(
         world.patient(np.random.default_rng([seed, number]), f"{seed}-{number}")
@@ -114,7 +119,7 @@ def plant_records(recipe: Records, count: int, seed: int) -> tuple[Recorded, ...
 
 
 class _World:
-    """What all patients have in common."""
+    """Distribution shared by all patients of a recipe."""
 
     def __init__(self, recipe: Records) -> None:
         rng = np.random.default_rng([recipe.world, 2**32 - 2])

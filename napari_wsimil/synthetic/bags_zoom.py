@@ -1,4 +1,4 @@
-"""Planted at two resolutions: lesions that are faint from afar and plain from near."""
+"""Synthetic bags with subpatches, where lesions are clear."""
 
 from __future__ import annotations
 
@@ -17,37 +17,40 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-KINDS = 5  # of tissue, each around centers of its own
+KINDS = 5  # kinds of tissue, each around its own centers
 
 
 @dataclass(frozen=True)
 class Zoom:
-    """A world of slides with sub-patches; a lesion in every second slide.
+    """Recipe of slides with subpatches, every second with a lesion.
+
+    Lesions are faint in the features of a patch and clear in those of its subpatches. A model
+    must therefore request subpatches of the right patches.
 
     Attributes
     ----------
     world
-        Seed of what all slides have in common: the kinds' means and the noise's axes.
+        Seed of the shared distribution: means of the tissue kinds and axes of the noise.
     patches
-        Fewest and most patches of a slide.
+        Lowest and highest number of patches of a slide.
     dim
-        D.
+        D, number of features.
     sub_patches
-        k.
+        k, number of subpatches of a patch.
     shift
-        Distance of a lesion's mean coarse features from the tissue it grows in, in standard
-        deviations of the noise along its direction. Decoys, in all slides, lie half as far
-        along it, and more along a direction of their own.
+        Distance of a lesion's mean patch features from its surrounding tissue, in standard
+        deviations of the noise along this direction. Decoys, in all slides, have half of
+        this shift, and a larger one along a direction of their own.
     fine_shift
-        The same of a lesional sub-patch's features.
+        The same distance for the features of a lesional subpatch.
     ill
-        Fewest and most lesional sub-patches of a lesional patch.
+        Lowest and highest number of lesional subpatches of a lesional patch.
     share
-        Least and most share of a positive slide that is lesion.
+        Lowest and highest lesion share of a positive slide.
     stain
-        Length of what is added to a whole slide, in a direction of its own.
+        Length of the vector that is added to a whole slide, in a random direction.
     axes
-        How many directions have noise of standard deviation 1; the others have 0.2.
+        Number of directions with noise of standard deviation 1; the others have 0.2.
     """
 
     world: int = 0
@@ -63,7 +66,7 @@ class Zoom:
 
 
 def plant_zoom(recipe: Zoom, count: int, seed: int) -> tuple[Planted, ...]:
-    """Return `count` slides of a world with stored fine features, drawn by `seed`."""
+    """Draw `count` slides with stored subpatch features."""
     world = _World(recipe)
     return tuple(
         world.slide(np.random.default_rng([seed, number]), f"{seed}-{number}", number % 2)
@@ -72,7 +75,7 @@ def plant_zoom(recipe: Zoom, count: int, seed: int) -> tuple[Planted, ...]:
 
 
 class _World:
-    """What all slides have in common."""
+    """Feature distribution shared by all slides of a recipe."""
 
     def __init__(self, recipe: Zoom) -> None:
         rng = np.random.default_rng([recipe.world, 2**32 - 2])
@@ -105,12 +108,15 @@ class _World:
     def _features(
         self, tissue: NDArray[np.float64], along: NDArray[np.float64], rng: Generator
     ) -> Tensor:
-        """Return (..., D) features of tissue that is (...) far along the lesion's direction."""
+        """Draw features (..., D) shifted along the lesion direction.
+
+        `along` are shifts (...) in standard deviations of the noise.
+        """
         noise = rng.standard_normal((*along.shape, self.recipe.dim)) @ self.spread
         return torch.from_numpy((tissue + along[..., None] * self.lesion + noise).astype("float32"))
 
     def _ill(self, truth: NDArray[np.bool_], rng: Generator) -> NDArray[np.bool_]:
-        """Return (N, k), the lesional sub-patches of lesional patches."""
+        """Draw the lesional subpatches of lesional patches, (N, k) bool."""
         rank = rng.random((len(truth), self.recipe.sub_patches)).argsort(axis=1)
         count = rng.integers(*self.recipe.ill, endpoint=True, size=(len(truth), 1))
         ill: NDArray[np.bool_] = (rank < count) & truth[:, None]
@@ -130,7 +136,10 @@ def _units(rng: Generator, count: int, dim: int) -> NDArray[np.float64]:
 
 
 def _kinds(cells: NDArray[np.int64], rng: Generator) -> NDArray[np.int64]:
-    """Return which kind each cell is: that of the nearest of some random cells."""
+    """Draw the tissue kind of each cell, (N,).
+
+    The nearest of several random cells decides.
+    """
     centers = cells[rng.integers(len(cells), size=2 * KINDS)]
     distance = np.linalg.norm(cells[:, None] - centers, axis=2)
     kinds: NDArray[np.int64] = distance.argmin(axis=1) % KINDS

@@ -1,7 +1,7 @@
-"""Record: the clinical variables of a phantom patient, and what they say.
+"""Clinical variables of synthetic patients.
 
-Eighteen variables of the interview and ten of the blood, with the units and ranges of adults
-seen for enlarged lymph nodes. Three of the blood decide where the picture leaves it open.
+Eighteen interview and ten blood variables, with units and ranges of adults examined for
+enlarged lymph nodes. Three blood variables decide the class of patients with ambiguous slides.
 """
 
 from __future__ import annotations
@@ -20,16 +20,20 @@ BLOOD = "blood"
 
 @dataclass(frozen=True)
 class Variable:
-    """A clinical variable: its column, group and unit, and how it is spread.
+    """Clinical variable with its distribution.
 
     Attributes
     ----------
+    name, group, unit
+        Column name, group and unit.
     center, spread
-        Median and deviation; where `skewed`, deviation of the logarithm.
+        Median and standard deviation; if `skewed`, standard deviation of the logarithm.
     low, high
-        Values outside are drawn in.
+        Limits; values outside are clipped.
     decimals
-        Digits written after the point.
+        Number of decimals.
+    skewed
+        Whether the distribution is log-normal, else normal.
     """
 
     name: str
@@ -43,7 +47,7 @@ class Variable:
     skewed: bool = False
 
     def value(self, score: float) -> float:
-        """Return the value, as written, of a patient `score` deviations from the median."""
+        """Return the rounded value `score` deviations above the median."""
         raw = (
             self.center * np.exp(self.spread * score)
             if self.skewed
@@ -52,7 +56,7 @@ class Variable:
         return round(float(np.clip(raw, self.low, self.high)), self.decimals)
 
     def score(self, value: float) -> float:
-        """Return by how many deviations a value lies above the median."""
+        """Return the deviations of a value above the median."""
         if self.skewed:
             return float(np.log(value / self.center) / self.spread)
         return (value - self.center) / self.spread
@@ -91,16 +95,19 @@ VARIABLES = (
 
 GROUPS = (INTERVIEW, BLOOD)
 
-#: Weights of the three blood variables that decide, in deviations from their medians.
+#: Weights of the three deciding blood variables, per deviation from their medians.
 DECIDING = {"ldh": 1.2, "beta2_microglobulin": 0.8, "albumin": -0.8}
 
 
 def draw_record(rng: np.random.Generator) -> dict[str, float]:
-    """Return the value of every variable for one patient, independent of each other."""
+    """Draw independent values of all variables for one patient."""
     return {variable.name: variable.value(rng.standard_normal()) for variable in VARIABLES}
 
 
 def leaning(record: Mapping[str, float]) -> float:
-    """Return where a record points: above 0 to lesion A (high LDH), else to lesion B."""
+    """Return a record's score for lesion A against B.
+
+    Positive scores (such as high LDH) indicate lesion A, others lesion B.
+    """
     by_name = {variable.name: variable for variable in VARIABLES}
     return sum(w * by_name[name].score(record[name]) for name, w in DECIDING.items())

@@ -1,4 +1,4 @@
-"""Cohorts of phantoms: patients with slides, records and outcomes, and their manifest."""
+"""Synthetic cohorts: patients with slides, records, outcomes and a manifest."""
 
 from __future__ import annotations
 
@@ -36,30 +36,38 @@ _MONTHS = {"A": 18.0, "B": 60.0, "C": 120.0, "positive": 24.0, "negative": 120.0
 
 @dataclass(frozen=True)
 class CohortRecipe:
-    """A cohort of phantoms; the same recipe gives the same cohort.
+    """Recipe of a synthetic cohort.
 
-    In task "three-class" the label is a kind of lesion, A, B or C. An unambiguous patient has
-    only that kind, and a record that says nothing; an ambiguous one has kinds A and B, and the
-    record decides: A where `leaning` is above 0, else B. In task "binary" the label is
+    The same recipe gives the same cohort.
+
+    In task "three-class" the label is a kind of lesion: A, B or C. An unambiguous patient has
+    only this kind, and an uninformative record. An ambiguous patient has kinds A and B, and
+    the record decides: A if `leaning` is above 0, else B. In task "binary" the label is
     "positive" for patients with lesions of kind A, else "negative".
 
     Attributes
     ----------
-    patients, slides
-        Number of patients; fewest and most slides of one.
+    patients
+        Number of patients.
+    slides
+        Lowest and highest number of slides of a patient.
+    task
+        "three-class" or "binary".
+    seed
+        Seed of all random draws.
     ambiguous
         Share of ambiguous patients, for "three-class".
     lesion_share
-        Least and greatest share of tissue that one kind of lesion covers.
+        Lowest and highest share of tissue for one kind of lesion.
     missing
-        Share of patients for whom a whole group of variables is missing, by group.
+        Share of patients without a group of variables, by group.
     prefix
-        What the patients' names begin with; a model knows by name whom it was trained on, so
-        cohorts that meet need one each.
+        Start of the patients' names. Models identify training patients by name, so cohorts
+        that are used together need different prefixes.
     validation, test
-        Shares of patients; the rest is for training.
+        Shares of patients; the rest is the training set.
     slide
-        What all slides have in common; its lesions and seed are not used.
+        Common settings of all slides; its lesions and seed are ignored.
     """
 
     patients: int = 24
@@ -95,7 +103,7 @@ class CohortRecipe:
     @staticmethod
     def _check_pair(name: str, pair: tuple[float, float], low: float, high: float) -> None:
         if not isinstance(pair, tuple) or len(pair) != 2 or pair[0] > pair[1]:
-            raise ValueError(f"{name} must be the least and the greatest, not {pair!r}")
+            raise ValueError(f"{name} must be a lowest and a highest number, not {pair!r}")
         for value in pair:
             check_range(name, value, low, high)
 
@@ -114,36 +122,40 @@ class _Patient:
 
 
 def load_recipe(path: str | os.PathLike[str]) -> CohortRecipe:
-    """Return the recipe in a TOML file, whose table `slide` holds what slides share.
+    """Read a cohort recipe from a TOML file.
+
+    Its table `slide` contains the common settings of all slides.
 
     Raises
     ------
     ValueError
-        If the file is no TOML, or states a name or a value that a recipe does not take.
+        If the file is not TOML, or has an unknown setting or an invalid value.
     """
     path = Path(path)
     try:
-        stated = tomllib.loads(path.read_text(encoding="utf-8"))
-        slide = SlideRecipe(**_known(stated.pop("slide", {}), SlideRecipe))
-        return CohortRecipe(slide=slide, **_known(stated, CohortRecipe))
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+        slide = SlideRecipe(**_check_settings(settings.pop("slide", {}), SlideRecipe))
+        return CohortRecipe(slide=slide, **_check_settings(settings, CohortRecipe))
     except (ValueError, TypeError) as error:
         raise ValueError(f"recipe {path}: {error}") from error
 
 
-def _known(stated: dict[str, Any], kind: type[SlideRecipe | CohortRecipe]) -> dict[str, Any]:
-    """Return the settings stated, lists as tuples, having checked their names."""
+def _check_settings(
+    settings: dict[str, Any], kind: type[SlideRecipe | CohortRecipe]
+) -> dict[str, Any]:
+    """Check the names of settings; return lists as tuples."""
     names = {f.name for f in fields(kind)}
-    for name in stated:
+    for name in settings:
         if name not in names:
             raise ValueError(f"unknown setting {name!r}; known are {', '.join(sorted(names))}")
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in stated.items()}
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
 
 
 def write_cohort(recipe: CohortRecipe, folder: str | os.PathLike[str]) -> Work[Path]:
-    """Write slides, their truth and `manifest.csv`; return the manifest.
+    """Write slides, ground truth and `manifest.csv`; return its path.
 
-    The manifest has a row for each slide, its path relative to the manifest; empty cells are
-    missing values; `time` is in months and `event` is 1 where the event happened.
+    The manifest has one row per slide, with the path relative to the manifest. Empty cells are
+    missing values. `time` is in months; `event` is 1 if the event occurred.
     """
     yield from write_slides(recipe, folder)
     return write_patients(recipe, folder)
@@ -152,12 +164,12 @@ def write_cohort(recipe: CohortRecipe, folder: str | os.PathLike[str]) -> Work[P
 def write_slides(
     recipe: CohortRecipe, folder: str | os.PathLike[str], only: Container[str] | None = None
 ) -> Work[None]:
-    """Write slides of a cohort and their truth.
+    """Write slides of a cohort and their ground truth.
 
     Parameters
     ----------
     only
-        Names of the slides that are written; all if None.
+        Names of the slides to write; all if None.
     """
     folder = Path(folder)
     (folder / "slides").mkdir(parents=True, exist_ok=True)
@@ -173,7 +185,10 @@ def write_slides(
 
 
 def write_patients(recipe: CohortRecipe, folder: str | os.PathLike[str]) -> Path:
-    """Write `manifest.csv`, whole or not at all, and return it; slides need not be there."""
+    """Write `manifest.csv` atomically; return its path.
+
+    The slides need not exist.
+    """
     manifest = Path(folder) / "manifest.csv"
     with atomic_write(manifest) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [*_COLUMNS, *(v.name for v in VARIABLES)])
@@ -191,7 +206,7 @@ def _slide_path(patient: _Patient, number: int) -> str:
 
 
 def _rows(patient: _Patient) -> Iterator[dict[str, object]]:
-    """Yield the row of the manifest for each slide of a patient."""
+    """Yield the manifest rows of a patient, one per slide."""
     present = [v for v in VARIABLES if v.group not in patient.missing]
     for number in range(1, len(patient.slides) + 1):
         yield {
@@ -207,7 +222,7 @@ def _rows(patient: _Patient) -> Iterator[dict[str, object]]:
 
 
 def _patients(recipe: CohortRecipe) -> Iterator[_Patient]:
-    """Yield the patients of a cohort; classes, ambiguity and splits are kept in balance."""
+    """Yield patients with balanced classes, ambiguity and splits."""
     rng = np.random.default_rng([recipe.seed, 3])
     splits = _splits(recipe, rng)
     ambiguous = rng.permutation(np.arange(recipe.patients) < recipe.ambiguous * recipe.patients)
@@ -238,7 +253,7 @@ def _splits(recipe: CohortRecipe, rng: np.random.Generator) -> list[str]:
 def _diagnosis(
     recipe: CohortRecipe, number: int, ambiguous: bool, record: Mapping[str, float]
 ) -> tuple[str, tuple[str, ...]]:
-    """Return the label of a patient, and the kinds of lesion on the slides."""
+    """Return a patient's label and kinds of lesion."""
     if recipe.task == "binary":
         return ("positive", ("A",)) if number % 2 else ("negative", ())
     if ambiguous:
@@ -248,9 +263,9 @@ def _diagnosis(
 
 
 def _outcome(rng: np.random.Generator, label: str) -> tuple[float, int]:
-    """Return months until the event or the end of follow-up, and whether it happened."""
-    happens, ends = rng.exponential(_MONTHS[label]), rng.uniform(12, 96)
-    return round(max(0.1, min(happens, ends)), 1), int(happens <= ends)
+    """Draw months to event or censoring, and the event indicator."""
+    event, censoring = rng.exponential(_MONTHS[label]), rng.uniform(12, 96)
+    return round(max(0.1, min(event, censoring)), 1), int(event <= censoring)
 
 
 def _slides(

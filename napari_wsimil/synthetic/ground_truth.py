@@ -1,4 +1,4 @@
-"""Truth: which places of a phantom are lesion, exactly."""
+"""Ground truth of synthetic slides: exact outlines of lesions."""
 
 from __future__ import annotations
 
@@ -26,12 +26,15 @@ _COLORS = {"A": [200, 30, 30], "B": [40, 60, 200], "C": [30, 150, 120]}
 
 @dataclass(frozen=True)
 class Truth:
-    """Lesions of one slide: areas in level-0 pixels by kind; pixel i covers i to i + 1."""
+    """Ground truth of one slide: lesion polygons by kind.
+
+    In level-0 pixels; pixel i covers i to i + 1.
+    """
 
     lesions: Mapping[str, MultiPolygon]
 
     def area(self, kind: str | None = None) -> MultiPolygon:
-        """Return where lesion of one kind, or of any, lies.
+        """Return the area of one kind of lesion, or all.
 
         Raises
         ------
@@ -46,14 +49,17 @@ class Truth:
 
 
 def outline(layout: Layout) -> Truth:
-    """Return the truth of a layout: the zero lines of its lesions."""
+    """Return the ground truth of a layout.
+
+    The outlines are the zero lines of its lesion fields.
+    """
     return Truth({kind: _zero_area(f, layout.pitch) for kind, f in layout.lesions.items()})
 
 
 def _zero_area(field: Plane, pitch: int) -> MultiPolygon:
-    """Return where a field is positive, holes left out."""
-    outside = np.pad(field, 1, constant_values=-1e-3)
-    rings = measure.find_contours(outside, 0.0)  # type: ignore[no-untyped-call]
+    """Return the area of positive values, without holes."""
+    framed = np.pad(field, 1, constant_values=-1e-3)
+    rings = measure.find_contours(framed, 0.0)  # type: ignore[no-untyped-call]
     areas = [Polygon((ring[:, ::-1] - 0.5) * pitch).buffer(0) for ring in rings if len(ring) > 3]
     whole = reduce(shapely.symmetric_difference, areas, Polygon())
     return _many(whole.simplify(pitch / 16))
@@ -65,7 +71,7 @@ def _many(area: shapely.Geometry) -> MultiPolygon:
 
 
 def save_truth(truth: Truth, path: Path | str) -> None:
-    """Write the lesions as GeoJSON annotations that QuPath reads, one for each polygon."""
+    """Write lesions as GeoJSON annotations for QuPath, one per polygon."""
     path = Path(path)
     features = [
         {
@@ -83,7 +89,7 @@ def save_truth(truth: Truth, path: Path | str) -> None:
 
 
 def load_truth(path: Path | str) -> Truth:
-    """Return the truth that `save_truth` wrote."""
+    """Read ground truth from a file of `save_truth`."""
     path = Path(path)
     polygons: dict[str, list[Polygon]] = {}
     for feature in json.loads(path.read_text())["features"]:
@@ -93,17 +99,17 @@ def load_truth(path: Path | str) -> Truth:
 
 
 def patch_truth(truth: Truth, grid: PatchGrid, kind: str | None = None) -> NDArray[np.float64]:
-    """Return the share of each patch that is lesion, (N,), 0 to 1.
+    """Return lesion shares of patches, (N,), 0 to 1.
 
     Parameters
     ----------
     kind
-        The kind of lesion that counts; None counts all.
+        Kind of lesion; all kinds if None.
     """
-    return _covered(truth.area(kind), grid.coords.astype(float), grid.patch_size)
+    return _cover(truth.area(kind), grid.coords.astype(float), grid.patch_size)
 
 
-def _covered(area: MultiPolygon, corners: NDArray[np.float64], side: float) -> NDArray[np.float64]:
+def _cover(area: MultiPolygon, corners: NDArray[np.float64], side: float) -> NDArray[np.float64]:
     x, y = corners.T
     boxes = shapely.box(x, y, x + side, y + side)
     parts = np.array(list(area.geoms), dtype=object)

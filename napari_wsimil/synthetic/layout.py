@@ -1,8 +1,9 @@
-"""The layout of a phantom: where on the glass tissue, glands, lesions, folds and ink lie.
+"""Layout of a synthetic slide: tissue, lesions and artifacts.
 
-A layout holds smooth fields on a coarse lattice of nodes; node (i, j) is the center of a
-square of `pitch` level-0 pixels. A field is positive where its thing is, and what is drawn and
-what is told as truth are the same zero lines of the same fields.
+A layout consists of smooth fields on a coarse lattice of nodes; node (i, j) is the center of a
+square of `pitch` level-0 pixels. A field is positive inside its object and negative outside.
+Painted pixels and ground truth use the same zero lines of the same fields, so they agree
+exactly.
 """
 
 from __future__ import annotations
@@ -22,25 +23,25 @@ if TYPE_CHECKING:
 
     Plane: TypeAlias = NDArray[np.float32]
 
-#: Longest side of the lattice in nodes; small slides have a node every 16 pixels.
+#: Maximum side of the lattice in nodes; small slides have one node per 16 pixels.
 NODES = 1536
 FINEST_PITCH = 16
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Fields (rows, columns) of one slide; see the module.
+    """Fields of one slide, each (rows, columns) float32.
 
     Attributes
     ----------
     pitch
-        Level-0 pixels from node to node.
+        Level-0 pixels between nodes.
     tissue, glands, lymphoid, fold, ink
-        Depth in pixels inside the thing, negative outside.
+        Depth in level-0 pixels inside the object, negative outside.
     lesions
         The same for each kind of lesion.
     thickness
-        Relative amount of stain taken up, around 1.
+        Relative stain uptake, around 1.
     """
 
     pitch: int
@@ -54,14 +55,14 @@ class Layout:
 
 
 def lay_out(recipe: SlideRecipe) -> Layout:
-    """Return the layout which `recipe` and its seed ask for."""
+    """Draw the layout of a recipe, determined by its seed."""
     longest = max(recipe.width, recipe.height)
     pitch = max(FINEST_PITCH, -(-longest // NODES))
     rows, columns = (
         -(-(side + recipe.tile) // pitch) + 2 for side in (recipe.height, recipe.width)
     )
     rng = np.random.default_rng([recipe.seed, 1])
-    draw = _Draftsman(rng, (rows, columns), recipe, pitch)
+    draw = _FieldGenerator(rng, (rows, columns), recipe, pitch)
     tissue = draw.tissue(recipe.pieces)
     lesions = draw.lesions(recipe.lesions, tissue)
     benign = np.minimum.reduce([tissue, *(-field for field in lesions.values())])
@@ -78,8 +79,8 @@ def lay_out(recipe: SlideRecipe) -> Layout:
     )
 
 
-class _Draftsman:
-    """Draws fields on the lattice of one slide, by one random generator."""
+class _FieldGenerator:
+    """Random fields on the lattice of one slide."""
 
     def __init__(
         self, rng: np.random.Generator, shape: tuple[int, int], recipe: SlideRecipe, pitch: int
@@ -90,19 +91,22 @@ class _Draftsman:
         self.size = np.array([recipe.width, recipe.height], np.float64)
 
     def noise(self, scale_um: float) -> Plane:
-        """Return noise over the slide, mean about 0, deviation about 1, of length `scale_um`."""
+        """Draw smooth noise of correlation length `scale_um`.
+
+        Mean about 0, standard deviation about 1.
+        """
         step = max(1.0, scale_um / self.mpp / self.pitch)
         down, across = (_spline(self.rng.random(), step, side) for side in self.shape)
         knots = self.rng.standard_normal((down.shape[1], across.shape[1]), dtype=np.float32)
         return np.ascontiguousarray((across @ (down @ knots).T).T, np.float32)
 
     def rough(self, scale_um: float) -> Plane:
-        """Return noise with detail down to a fifth of `scale_um`."""
+        """Draw noise with detail down to a fifth of `scale_um`."""
         coarse, middle = self.noise(scale_um), self.noise(scale_um / 2.3)
         return np.asarray(coarse + 0.45 * middle + 0.2 * self.noise(scale_um / 5), np.float32)
 
     def tissue(self, pieces: int) -> Plane:
-        """Return pieces side by side along the longer side of the slide."""
+        """Draw tissue pieces in a row along the longer side."""
         along = int(self.size[1] > self.size[0])
         cell = self.size.astype(float)
         cell[along] /= pieces
@@ -114,7 +118,7 @@ class _Draftsman:
         return np.asarray(field - 1.5 * self._rim(0.07 * float(cell.min())), np.float32)
 
     def _rim(self, width: float) -> Plane:
-        """Return by how much a place is nearer than `width` to the edge of the slide."""
+        """Return depth in a rim of `width` pixels, 0 elsewhere."""
         across = np.minimum(self.x, self.size[0] - self.x)
         down = np.minimum(self.y, self.size[1] - self.y)
         return np.asarray(np.clip(width - np.minimum(across, down), 0, None), np.float32)
@@ -131,18 +135,21 @@ class _Draftsman:
         return np.asarray(depth + edge, np.float32)
 
     def patches(self, scale_um: float, share: float) -> Plane:
-        """Return irregular patches that cover `share` of the slide."""
+        """Draw irregular areas that cover `share` of the slide."""
         noise = self.rough(scale_um)
         return ((noise - np.quantile(noise, 1 - share)) * scale_um / 3 / self.mpp).astype(
             np.float32
         )
 
-    def lesions(self, wanted: Mapping[str, float], tissue: Plane) -> dict[str, Plane]:
-        """Return lesions of each kind that cover the wanted share of tissue, none overlapping."""
+    def lesions(self, shares: Mapping[str, float], tissue: Plane) -> dict[str, Plane]:
+        """Draw lesions by kind that cover given shares of tissue.
+
+        Lesions of different kinds do not overlap.
+        """
         free = np.minimum(tissue, 1e9)
         fields: dict[str, Plane] = {}
         area = int((tissue > 0).sum())
-        for kind, share in wanted.items():
+        for kind, share in shares.items():
             field = self._lesion(round(share * area), free)
             fields[kind] = field
             free = np.minimum(free, -field - 12 / self.mpp)
@@ -152,21 +159,21 @@ class _Draftsman:
         radius = (nodes / np.pi) ** 0.5 * self.pitch
         distance = np.full(self.shape, 1e9, np.float32)
         for _ in range(3):
-            x, y = self._place(free, radius * 0.6)
+            x, y = self._draw_position(free, radius * 0.6)
             distance = np.minimum(distance, np.hypot(self.x - x, self.y - y))
         score = 0.3 * radius * self.rough(max(60.0, radius * self.mpp * 0.6)) - distance
         inside = np.where(free > 0, score, -np.inf)
         level = np.partition(inside.ravel(), -nodes)[-nodes]
         return np.asarray(np.minimum(score - level, free), np.float32)
 
-    def _place(self, free: Plane, depth: float) -> tuple[float, float]:
-        """Return a random place as deep as asked for, or else near the deepest there is."""
+    def _draw_position(self, free: Plane, depth: float) -> tuple[float, float]:
+        """Draw a position `depth` deep, else among the deepest."""
         rows, columns = np.nonzero(free >= min(depth, 0.8 * float(free.max())))
         index = self.rng.integers(len(rows))
         return float(self.x[0, columns[index]]), float(self.y[rows[index], 0])
 
     def folds(self, count: int) -> Plane:
-        """Return narrow bent bands."""
+        """Draw narrow bent bands."""
         field = np.full(self.shape, -1e9, np.float32)
         for _ in range(count):
             x, y = self.rng.uniform(0.2, 0.8, 2) * self.size
@@ -179,21 +186,24 @@ class _Draftsman:
         return field.astype(np.float32)
 
     def ink(self, count: int, tissue: Plane) -> Plane:
-        """Return strokes of a pen that follow the outline of tissue at a distance."""
-        away = 0.045 * float(self.size.min())
+        """Draw pen strokes that follow the outline of tissue."""
+        distance = 0.045 * float(self.size.min())
         field = np.full(self.shape, -1e9, np.float32)
         for _ in range(count):
             x, y = self.rng.uniform(0.1, 0.9, 2) * self.size
             near = 0.22 * float(self.size.min()) - np.hypot(self.x - x, self.y - y)
-            width = away * (0.25 + 0.05 * self.noise(300))
-            wander = away * 0.5 * self.noise(self.size.min() * self.mpp * 0.3)
-            band = width - np.abs(tissue + away + wander)
+            width = distance * (0.25 + 0.05 * self.noise(300))
+            wander = distance * 0.5 * self.noise(self.size.min() * self.mpp * 0.3)
+            band = width - np.abs(tissue + distance + wander)
             field = np.maximum(field, np.minimum(band, near))
         return field
 
 
 def _spline(offset: float, step: float, count: int) -> sparse.csr_array:
-    """Return weights (count, knots) of cubic B-splines that keep a deviation of 1."""
+    """Return weights (count, knots) of cubic B-splines.
+
+    Scaled so that white noise at the knots keeps a standard deviation of 1.
+    """
     place = np.arange(count) / step + 1 + offset
     knots = place.astype(int)[:, None] + np.arange(-1, 3)
     distance = np.abs(place[:, None] - knots)

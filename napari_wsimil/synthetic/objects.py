@@ -1,4 +1,4 @@
-"""Stamps: the small objects of phantom tissue, that is nuclei and glands, as stains to lay."""
+"""Small objects of synthetic tissue: nuclei and glands as stamps."""
 
 from __future__ import annotations
 
@@ -19,17 +19,26 @@ _SEED = 20_132
 
 
 class Stamp(NamedTuple):
-    """A small object: stain planes (2, n, n) in OD steps and its opacity (n, n), 0–1."""
+    """Small object to blend over a block.
+
+    Attributes
+    ----------
+    planes
+        (2, n, n), hematoxylin and eosin in OD steps.
+    alpha
+        (n, n), opacity 0 to 1.
+    """
 
     planes: Plane
     alpha: Plane
 
 
 class Nucleus(NamedTuple):
-    """How nuclei of one cell type look; lengths in µm, densities in OD.
+    """Appearance of the nuclei of one cell type.
 
-    `wobble` is how irregular the outline is, `rim` how much darker the membrane, `spots` the
-    number of nucleoli, `clumps` the contrast of chromatin.
+    Lengths are in µm, densities in OD. `wobble` is the irregularity of the outline, `rim` the
+    extra density of the membrane, `spots` the number of nucleoli, `clumps` the contrast of
+    chromatin.
     """
 
     length: float
@@ -55,13 +64,17 @@ GHOST = Nucleus(8.0, 7.0, 0.16, 0.3, 0.15, halo=1.8, halo_density=(0.05, 0.30))
 
 
 def soft_step(values: Plane, width: float) -> Plane:
-    """Return 0 to 1 as `values` go from -width to +width."""
+    """Return a smooth step: 0 at -width, 1 at +width."""
     ramp = np.clip(values / (2 * width) + 0.5, 0, 1)
     return np.asarray(ramp * ramp * (3 - 2 * ramp), np.float32)
 
 
 def lay(stains: Plane, stamp: Stamp, x: int, y: int, flip: int = 0) -> None:
-    """Lay a mirrored stamp, centered on (x, y), over what it meets of a block, in place."""
+    """Blend a stamp, centered on (x, y), over a block.
+
+    Changes `stains` (2, rows, columns) in place. Parts outside the block are clipped. Bit 0
+    of `flip` reverses the stamp's rows, bit 1 its columns.
+    """
     mirror = (slice(None, None, -1 if flip & 1 else 1), slice(None, None, -1 if flip & 2 else 1))
     side = stamp.alpha.shape[0]
     top, left = y - side // 2, x - side // 2
@@ -74,14 +87,14 @@ def lay(stains: Plane, stamp: Stamp, x: int, y: int, flip: int = 0) -> None:
         slice(columns.start - left, columns.stop - left),
     )
     alpha = stamp.alpha[mirror][part]
-    under = stains[:, rows, columns]
-    under += (stamp.planes[:, *mirror][:, *part] - under) * alpha
+    target = stains[:, rows, columns]
+    target += (stamp.planes[:, *mirror][:, *part] - target) * alpha
 
 
 def nucleus_stamp(rng: np.random.Generator, kind: Nucleus, mpp: float) -> Stamp:
-    """Return one nucleus (with its cytoplasm, if it has any) turned by a random angle."""
-    grow = float(np.exp(rng.normal(0, kind.spread * 0.6)))
-    a, b = kind.length * grow / 2 / mpp, kind.width * grow / 2 / mpp
+    """Draw a nucleus, with any cytoplasm, at a random angle."""
+    scale = float(np.exp(rng.normal(0, kind.spread * 0.6)))
+    a, b = kind.length * scale / 2 / mpp, kind.width * scale / 2 / mpp
     reach = int(np.ceil(a * max(1.5, kind.halo * 1.25) + 1.5))
     yy, xx = np.mgrid[-reach : reach + 1, -reach : reach + 1].astype(np.float32)
     turn = rng.uniform(0, np.pi)
@@ -103,7 +116,7 @@ def nucleus_stamp(rng: np.random.Generator, kind: Nucleus, mpp: float) -> Stamp:
 
 
 def _chromatin(rng: np.random.Generator, kind: Nucleus, rho: Plane, u: Plane, v: Plane) -> Plane:
-    """Return the relative density inside a nucleus: clumps, a dark membrane, nucleoli."""
+    """Draw relative density in a nucleus: clumps, membrane, nucleoli."""
     density = np.ones_like(rho)
     for _ in range(7):
         cu, cv = rng.uniform(-0.8, 0.8, 2)
@@ -117,13 +130,13 @@ def _chromatin(rng: np.random.Generator, kind: Nucleus, rho: Plane, u: Plane, v:
     return np.asarray(np.clip(density, 0.35, 2.2), np.float32)
 
 
-#: Shapes of glands to choose from.
+#: Number of gland shapes.
 _GLANDS = 24
 
 
 @lru_cache(maxsize=8)
 def glands(mpp: float) -> tuple[Stamp, ...]:
-    """Return glands of many shapes: a white lumen in a ring of columnar cells."""
+    """Draw glands: white lumen in a ring of columnar cells."""
     rng = np.random.default_rng(_SEED)
     return tuple(_gland(rng, mpp) for _ in range(_GLANDS))
 
@@ -157,7 +170,10 @@ def _gland(rng: np.random.Generator, mpp: float) -> Stamp:
 def _palisade(
     rng: np.random.Generator, theta: Plane, depth: Plane, radius: float, thick: float, mpp: float
 ) -> tuple[Plane, Plane]:
-    """Return how much each pixel is nucleus and how dense: a row along the basal membrane."""
+    """Draw a row of nuclei along the basal membrane.
+
+    Returns cover (0 to 1) and density of the nuclei per pixel.
+    """
     count = int(2 * np.pi * radius / (5.4 / mpp))
     place = (theta / (2 * np.pi) + 0.5) * count
     index = np.floor(place).astype(int) % count

@@ -1,4 +1,4 @@
-"""Painter: the pixels of any block of a phantom slide, each block by itself."""
+"""Painter of synthetic slides, one independent block at a time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EOSIN = np.array([0.10, 0.80, 0.42])
 GLASS = np.array([243.0, 242.0, 244.0])
 INKS = np.array([[30, 60, 150], [20, 120, 80], [40, 40, 45]], np.float32)
 
-#: Side in pixels of the patches that each show another place of a texture.
+#: Side in pixels of areas that are cut from different parts of a texture.
 PATCH = 560
 #: Half the width in pixels of the soft edge of ink.
 INK_EDGE = 6
@@ -33,7 +33,7 @@ _WHOLE = (1 << 64) - 1
 
 
 def _hash(*numbers: int) -> int:
-    """Return 64 well mixed bits of whole numbers (the finalizer of splitmix64)."""
+    """Hash integers to 64 bits with the finalizer of splitmix64."""
     state = 0x9E3779B97F4A7C15
     for number in numbers:
         state = (state ^ (number & _WHOLE)) * 0xBF58476D1CE4E5B9 & _WHOLE
@@ -43,7 +43,10 @@ def _hash(*numbers: int) -> int:
 
 
 def stain_table(rng: np.random.Generator, variation: float) -> NDArray[np.uint32]:
-    """Return the color (R, G, B, 0 as bytes) of each pair hematoxylin << 8 | eosin."""
+    """Return colors by index hematoxylin << 8 | eosin.
+
+    Colors are the bytes R, G, B, 0; (65536,) uint32.
+    """
     turn = rng.normal(0, 0.045 * variation, (2, 3))
     strength = np.exp(rng.normal(0, 0.11 * variation, 2))
     stains = (np.stack([HEMATOXYLIN, EOSIN]) + turn).clip(0.03) * strength[:, None]
@@ -55,7 +58,17 @@ def stain_table(rng: np.random.Generator, variation: float) -> NDArray[np.uint32
 
 
 class _Axis(NamedTuple):
-    """Where the pixels of a block lie between the nodes of a lattice, along one axis."""
+    """Linear interpolation between nodes for pixels along one axis.
+
+    Attributes
+    ----------
+    nodes
+        Range of nodes around the pixels.
+    before
+        Index of the node before each pixel, within `nodes`.
+    share
+        Weight of the node after it, 0 to 1.
+    """
 
     nodes: slice
     before: NDArray[np.intp]
@@ -63,14 +76,14 @@ class _Axis(NamedTuple):
 
     @classmethod
     def of(cls, pitch: int, start: int, count: int) -> Self:
-        place = np.maximum((np.arange(start, start + count) + 0.5) / pitch - 0.5, 0)
-        node = place.astype(np.intp)
+        position = np.maximum((np.arange(start, start + count) + 0.5) / pitch - 0.5, 0)
+        node = position.astype(np.intp)
         nodes = slice(int(node[0]), int(node[-1]) + 2)
-        return cls(nodes, node - node[0], (place - node).astype(np.float32))
+        return cls(nodes, node - node[0], (position - node).astype(np.float32))
 
 
 class _Window:
-    """A block on the lattice of a layout: cuts fields up to its pixels."""
+    """Interpolation of a layout's fields to a block's pixels."""
 
     def __init__(self, pitch: int, place: Region) -> None:
         self._columns = _Axis.of(pitch, place.x, place.width)
@@ -81,7 +94,7 @@ class _Window:
         return field[self._rows.nodes, self._columns.nodes]
 
     def cut(self, field: Plane) -> Plane:
-        """Return the field at every pixel of the block, linear between nodes."""
+        """Interpolate a field linearly to every pixel of the block."""
         nodes = self.coarse(field)
         _, left, share = self._columns
         wide = nodes[:, left] + (nodes[:, left + 1] - nodes[:, left]) * share
@@ -93,7 +106,19 @@ class _Window:
 
 
 class _Block(NamedTuple):
-    """What is being painted: a place, its window on the fields, and how it is frayed."""
+    """Block to paint.
+
+    Attributes
+    ----------
+    place
+        Its region in level-0 pixels.
+    window
+        Its window on the layout's fields.
+    ragged
+        (2, height, width), displacement of borders in pixels.
+    patches
+        Mask and hash of each irregular texture area.
+    """
 
     place: Region
     window: _Window
@@ -102,10 +127,10 @@ class _Block(NamedTuple):
 
 
 class Painter:
-    """Paints the slide that a recipe and its layout describe.
+    """Painter of the slide of a recipe and its layout.
 
-    `block` may be called from several threads and in any order; blocks are up to `MARGIN`
-    pixels wide and high.
+    `block` may be called from several threads and in any order; blocks have at most
+    `MARGIN` × `MARGIN` pixels.
     """
 
     def __init__(self, recipe: SlideRecipe, layout: Layout) -> None:
@@ -119,19 +144,22 @@ class Painter:
         self._spacing = round(82 / recipe.mpp)
 
     def block(self, place: Region) -> NDArray[np.uint8] | None:
-        """Return RGB (height, width, 3) at a place in level-0 pixels; None where all is glass."""
+        """Paint a block as RGB (height, width, 3).
+
+        `place` is its region in level-0 pixels. None if all of it is glass.
+        """
         window = _Window(self._layout.pitch, place)
         tissue = window.coarse(self._layout.tissue).max() > -40 / self._mpp
-        inked = window.coarse(self._layout.ink).max() > -INK_EDGE
-        if not tissue and not inked:
+        ink = window.coarse(self._layout.ink).max() > -INK_EDGE
+        if not tissue and not ink:
             return None
         stains = np.zeros((2, place.height, place.width), np.float32)
         if tissue:
-            stains = self._tissue(self._prepared(place, window))
-        pixels = self._colored(stains)
-        return self._inked(pixels, window) if inked else pixels
+            stains = self._tissue(self._make_block(place, window))
+        pixels = self._to_colors(stains)
+        return self._blend_ink(pixels, window) if ink else pixels
 
-    def _prepared(self, place: Region, window: _Window) -> _Block:
+    def _make_block(self, place: Region, window: _Window) -> _Block:
         x, y = place.x % PERIOD, place.y % PERIOD
         ragged = self._warp[:, y : y + place.height, x : x + place.width]
         columns = np.arange(place.x, place.x + place.width, dtype=np.int32) + ragged[0]
@@ -141,7 +169,10 @@ class Painter:
     def _patches(
         self, columns: NDArray[np.int32], rows: NDArray[np.int32]
     ) -> Iterator[tuple[NDArray[np.bool_], int]]:
-        """Yield masks of irregular patches that share out the block, and a hash of each."""
+        """Yield irregular areas that partition the block.
+
+        Each is a mask and a hash.
+        """
         for j in range(int(rows.min()), int(rows.max()) + 1):
             within = rows == j
             for i in range(int(columns.min()), int(columns.max()) + 1):
@@ -150,13 +181,13 @@ class Painter:
                     yield mask, _hash(self._recipe.seed, i, j)
 
     def _tissue(self, block: _Block) -> Plane:
-        """Return the stains of a block, from the ground up: stroma to the edge of tissue."""
+        """Paint the stains of a block in order, stroma first."""
         layout, window = self._layout, block.window
         stains = self._texture("stroma", block).astype(np.float32)
-        self._overlay(stains, "lymphoid", layout.lymphoid, 0.8, block)
-        self._lay_glands(stains, block.place)
+        self._blend_texture(stains, "lymphoid", layout.lymphoid, 0.8, block)
+        self._blend_glands(stains, block.place)
         for kind, field in layout.lesions.items():
-            self._overlay(stains, kind, field, 0.1, block)
+            self._blend_texture(stains, kind, field, 0.1, block)
         stains *= window.cut(layout.thickness)
         if window.coarse(layout.fold).max() > -5 / self._mpp:
             stains *= 1 + 0.9 * soft_step(window.cut(layout.fold), 2.5 / self._mpp)
@@ -165,17 +196,20 @@ class Painter:
             stains *= soft_step(edge, 1.2 / self._mpp)
         return stains
 
-    def _overlay(
+    def _blend_texture(
         self, stains: Plane, kind: str, field: Plane, fraying: float, block: _Block
     ) -> None:
-        """Lay a texture over `stains` where `field` is positive, in place."""
+        """Blend a texture over `stains` at positive `field`, in place."""
         if block.window.coarse(field).max() > -(5 + 120 * fraying) / self._mpp:
             alpha = block.window.cut(field) + np.float32(fraying) * block.ragged[0]
             alpha = soft_step(alpha, 3 / self._mpp)
             stains += (self._texture(kind, block) - stains) * alpha
 
     def _texture(self, kind: str, block: _Block) -> NDArray[np.uint8]:
-        """Return stain planes of one texture, each patch from another place of its bank."""
+        """Return the stain planes of one texture.
+
+        Each irregular area is cut from another position of the bank.
+        """
         x, y, width, height = block.place
         planes = np.empty((2, height, width), np.uint8)
         for mask, seed in block.patches:
@@ -185,8 +219,8 @@ class Painter:
             np.copyto(planes, cut, where=mask)
         return planes
 
-    def _lay_glands(self, stains: Plane, place: Region) -> None:
-        """Lay the glands that a block meets over its stains, in place."""
+    def _blend_glands(self, stains: Plane, place: Region) -> None:
+        """Blend a block's glands over its stains, in place."""
         step = self._spacing
         for j in range(place.y // step - 2, (place.y + place.height) // step + 3):
             for i in range(place.x // step - 2, (place.x + place.width) // step + 3):
@@ -203,14 +237,14 @@ class Painter:
         inside = 0 <= row < field.shape[0] and 0 <= column < field.shape[1]
         return inside and bool(field[row, column] > 0)
 
-    def _colored(self, stains: Plane) -> NDArray[np.uint8]:
+    def _to_colors(self, stains: Plane) -> NDArray[np.uint8]:
         steps = np.clip(stains, 0, 255).astype(np.intp)
         colors = self._table.take(steps[0] << 8 | steps[1]).view(np.uint8)
         pixels = np.empty((*stains.shape[1:], 3), np.uint8)
-        for channel in range(3):  # three strided copies are faster than one of triples
+        for channel in range(3):  # three strided copies are faster than one copy of triples
             pixels[..., channel] = colors[:, channel::4]
         return pixels
 
-    def _inked(self, pixels: NDArray[np.uint8], window: _Window) -> NDArray[np.uint8]:
+    def _blend_ink(self, pixels: NDArray[np.uint8], window: _Window) -> NDArray[np.uint8]:
         alpha = 0.85 * soft_step(window.cut(self._layout.ink), INK_EDGE)[..., None]
         return np.asarray(pixels * (1 - alpha * (1 - self._ink)), np.uint8)

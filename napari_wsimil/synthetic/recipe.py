@@ -1,4 +1,4 @@
-"""SlideRecipe: everything that a phantom slide is made from."""
+"""Recipe of a synthetic slide, with validation of its settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ KINDS = ("A", "B", "C")
 
 
 def check_range(name: str, value: float, low: float, high: float) -> None:
-    """Raise ValueError unless `value` is between `low` and `high`, both included."""
+    """Raise ValueError unless `low` ≤ `value` ≤ `high`."""
     if not isinstance(value, int | float) or not low <= value <= high:
         raise ValueError(f"{name} must be between {low:g} and {high:g}, not {value!r}")
 
@@ -22,41 +22,43 @@ def check_whole(name: str, value: object) -> None:
 
 
 def check_shares(name: str, shares: object, known: tuple[str, ...]) -> None:
-    """Raise ValueError unless `shares` gives a number from 0 to 1 to some of the known."""
+    """Raise ValueError unless `shares` maps known names to 0…1."""
     if not isinstance(shares, Mapping):
-        raise ValueError(f"{name} must give a share to each of its names, not {shares!r}")
+        raise ValueError(f"{name} must be a table of names and shares, not {shares!r}")
     for key, share in shares.items():
         if key not in known:
-            raise ValueError(f"{name} must name some of {', '.join(known)}, not {key!r}")
+            raise ValueError(f"{name} must contain only {', '.join(known)}, not {key!r}")
         check_range(f"{name}[{key!r}]", share, 0, 1)
 
 
 @dataclass(frozen=True)
 class SlideRecipe:
-    """A phantom slide; the same recipe gives the same bytes.
+    """Recipe of a synthetic slide.
+
+    The same recipe gives a file of the same bytes.
 
     Attributes
     ----------
     width, height
         Size in level-0 pixels, 64 to 200,000.
     seed
-        Decides on shapes, places and stains.
+        Seed of shapes, positions and stains.
     mpp
         µm per level-0 pixel.
     lesions
-        Share of the tissue that each kind of lesion covers; kinds are in `KINDS`.
+        Share of tissue covered by each kind of lesion; kinds are in `KINDS`.
     pieces
-        Pieces of tissue side by side.
+        Number of pieces of tissue.
     gland_share, lymphoid_share
-        Share of the slide over which glands and dense lymphocytes are spread, where tissue is.
+        Share of the slide with glands and with dense lymphocytes, before clipping to tissue.
     folds, pen_marks
-        Number of distractors.
+        Number of artifacts of each kind.
     stain_variation
-        0 for the same stain on every slide; 1 for that of several laboratories.
+        0 for equal stains on all slides, 1 for the variation between several laboratories.
     tile
         Side of a stored tile in pixels, a multiple of 16, up to 512.
     step
-        Downsample from level to level, 2 or 4.
+        Downsample between consecutive levels, 2 or 4.
     quality
         JPEG quality, 1 to 100.
     """

@@ -1,4 +1,4 @@
-"""Phantom slides: a recipe becomes a file and its truth."""
+"""Synthetic slides as TIFF files with ground truth."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Phantom:
-    """A slide written: its file, the file of its truth, and the truth."""
+    """Files and ground truth of a written synthetic slide."""
 
     path: Path
     truth_path: Path
@@ -48,7 +48,10 @@ class Phantom:
 
 
 class _Rows:
-    """Paints and encodes level 0, one row of tiles at a time, on all processors."""
+    """Writer of level 0, row of tiles by row.
+
+    Paints and encodes the blocks of a row in parallel.
+    """
 
     def __init__(self, recipe: SlideRecipe, painter: Painter, pool: ThreadPoolExecutor) -> None:
         self._recipe, self._painter, self._pool = recipe, painter, pool
@@ -57,7 +60,10 @@ class _Rows:
         self._glass = encode(np.full((side, side, 3), GLASS, np.uint8), recipe.quality)
 
     def store(self, y: int, spool: Spool, below: CoarseLevel | None) -> None:
-        """Store the row of tiles at `y`, and hand it on at the resolution of the next level."""
+        """Store the row of tiles at `y`.
+
+        `below`, the next level, receives it at its own resolution.
+        """
         starts = range(0, self._recipe.width, self._width)
         for x, (tiles, small) in zip(
             starts, self._pool.map(partial(self._block, y), starts), strict=True
@@ -70,7 +76,10 @@ class _Rows:
             below.advance(self._recipe.tile // self._recipe.step)
 
     def _block(self, y: int, x: int) -> tuple[list[bytes], NDArray[np.uint8] | None]:
-        """Return the tiles of the block at (x, y), and its reduced pixels unless all is glass."""
+        """Return a block's tiles and reduced pixels.
+
+        The reduced pixels are None if all of the block at (x, y) is glass.
+        """
         side = self._recipe.tile
         count = -(-min(self._width, self._recipe.width - x) // side)
         pixels = self._painter.block(Region(x, y, count * side, side))
@@ -82,7 +91,7 @@ class _Rows:
 
 
 def _chain(recipe: SlideRecipe, spools: list[Spool]) -> CoarseLevel | None:
-    """Return the finest of the coarse levels, linked to those below it."""
+    """Return the finest coarse level, linked to the coarser ones."""
     level = None
     for spool in reversed(spools[1:]):
         level = CoarseLevel(spool, recipe, GLASS.astype(np.uint8), level)
@@ -90,15 +99,16 @@ def _chain(recipe: SlideRecipe, spools: list[Spool]) -> CoarseLevel | None:
 
 
 def write_phantom(path: str | os.PathLike[str], recipe: SlideRecipe) -> Work[Phantom]:
-    """Write a slide and its truth, and return the phantom.
+    """Write a synthetic slide and its ground truth.
 
-    The file appears under its name only when it is whole. Memory stays bounded by about one
-    row of tiles; until the end, the disk holds the slide twice.
+    The file gets its name only when it is complete. Memory is limited to about one row of
+    tiles; the disk temporarily needs twice the size of the slide.
 
     Parameters
     ----------
     path
-        The slide, a `.tiff` or `.svs`; its truth lies beside it as `<stem>.truth.geojson`.
+        Slide file, `.tiff` or `.svs`. The ground truth is written beside it as
+        `<stem>.truth.geojson`.
     """
     path = Path(path)
     layout = lay_out(recipe)
@@ -122,7 +132,10 @@ def _progress(share: float) -> Progress:
 
 
 def _store_levels(recipe: SlideRecipe, painter: Painter, spools: list[Spool]) -> Iterator[float]:
-    """Fill the spools of all levels in one pass from top to bottom."""
+    """Fill the spools of all levels from top to bottom.
+
+    Yields the finished share, 0 to 0.95.
+    """
     below = _chain(recipe, spools)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         rows = _Rows(recipe, painter, pool)

@@ -1,7 +1,7 @@
-"""Textures of phantom tissue: banks of stained pixels that a painter cuts from.
+"""Textures of synthetic tissue: banks of stained pixels.
 
 A texture has two planes, hematoxylin and eosin, in steps of `OD_STEP` of optical density.
-Banks wrap around and are kept with a margin, so that any block is one plain slice of them.
+Banks are periodic and stored with a margin, so that any block is a plain slice of a bank.
 """
 
 from __future__ import annotations
@@ -30,21 +30,27 @@ if TYPE_CHECKING:
 
     from napari_wsimil.synthetic.objects import Nucleus, Plane, Stamp
 
-#: Side of a bank in pixels, after which it repeats.
+#: Period of a bank in pixels.
 PERIOD = 640
-#: Pixels by which a bank is continued beyond its period: the largest block to cut.
+#: Pixels stored beyond the period, the maximum side of a block.
 MARGIN = 512
 
 _BANK_SEED = 20_131
 
 
 class Bank(NamedTuple):
-    """Stain planes (2, PERIOD + margin, PERIOD + margin), hematoxylin first, in OD steps."""
+    """Periodic stain planes of a texture.
+
+    `planes` are (2, PERIOD + MARGIN, PERIOD + MARGIN) in OD steps, hematoxylin first.
+    """
 
     planes: NDArray[np.uint8]
 
     def cut(self, x: int, y: int, width: int, height: int, flip: int) -> NDArray[np.uint8]:
-        """Return a (2, height, width) view whose corner is (x, y), mirrored by `flip` 0–3."""
+        """Return a view (2, height, width) from (x, y) on.
+
+        Bit 0 of `flip` reverses the bank's rows, bit 1 its columns.
+        """
         planes = self.planes[:, :: -1 if flip & 1 else 1, :: -1 if flip & 2 else 1]
         x, y = x % PERIOD, y % PERIOD
         return planes[:, y : y + height, x : x + width]
@@ -53,7 +59,15 @@ class Bank(NamedTuple):
 def smooth_noise(
     rng: np.random.Generator, across: float, along: float | None = None, angle: float = 0.0
 ) -> Plane:
-    """Return wrapping noise (PERIOD, PERIOD), mean 0, deviation 1, of correlation in pixels."""
+    """Draw periodic noise (PERIOD, PERIOD) of mean 0, deviation 1.
+
+    Parameters
+    ----------
+    across, along
+        Correlation lengths in pixels; isotropic if `along` is None.
+    angle
+        Direction of `along` in radians.
+    """
     along = across if along is None else along
     white = fft.rfft2(rng.standard_normal((PERIOD, PERIOD), dtype=np.float32))
     fy = fft.fftfreq(PERIOD).astype(np.float32)[:, None]
@@ -67,7 +81,10 @@ def smooth_noise(
 
 
 def scattered(rng: np.random.Generator, spacing: float, keep: float) -> NDArray[np.intp]:
-    """Return wrapping positions (n, 2) of a jittered hexagonal lattice, thinned to `keep`."""
+    """Draw periodic positions (n, 2) of a jittered hexagonal lattice.
+
+    `spacing` is in pixels; `keep` is the share of positions that remain.
+    """
     count = max(1, round(PERIOD / spacing))
     step = PERIOD / count
     rows, columns = np.mgrid[:count, :count]
@@ -79,26 +96,35 @@ def scattered(rng: np.random.Generator, spacing: float, keep: float) -> NDArray[
 
 
 def compose(planes: Plane, stamp: Stamp, x: int, y: int) -> None:
-    """Lay `stamp`, centered on (x, y), over wrapping `planes`, in place."""
+    """Blend a stamp, centered on (x, y), over periodic planes.
+
+    Changes `planes` in place.
+    """
     reach = stamp.alpha.shape[0] // 2 + 1
-    for across in (x - PERIOD, x, x + PERIOD):
-        for down in (y - PERIOD, y, y + PERIOD):
-            if -reach < across < PERIOD + reach and -reach < down < PERIOD + reach:
-                lay(planes, stamp, across, down)
+    for column in (x - PERIOD, x, x + PERIOD):
+        for row in (y - PERIOD, y, y + PERIOD):
+            if -reach < column < PERIOD + reach and -reach < row < PERIOD + reach:
+                lay(planes, stamp, column, row)
 
 
 def scatter(
     planes: Plane, rng: np.random.Generator, kind: Nucleus, mpp: float, points: NDArray[np.intp]
 ) -> None:
-    """Lay nuclei of one kind on `points` of wrapping `planes`, in place."""
+    """Blend nuclei of one kind at points of periodic planes.
+
+    Changes `planes` in place.
+    """
     stamps = [nucleus_stamp(rng, kind, mpp) for _ in range(min(len(points), 48))]
     chosen = rng.integers(0, max(1, len(stamps)), len(points))
     for (x, y), index in zip(points.tolist(), chosen.tolist(), strict=True):
         compose(planes, stamps[index], x, y)
 
 
-def _bent(rng: np.random.Generator, plane: Plane, scale: float, shift: float) -> Plane:
-    """Return a wrapping plane displaced by noise of length `scale` by about `shift` pixels."""
+def _bend(rng: np.random.Generator, plane: Plane, scale: float, shift: float) -> Plane:
+    """Return a periodic plane, displaced by smooth noise.
+
+    The noise has correlation length `scale` and deviation `shift`, both in pixels.
+    """
     rows, columns = np.arange(PERIOD)[:, None], np.arange(PERIOD)
     dy = np.rint(shift * smooth_noise(rng, scale)).astype(int)
     dx = np.rint(shift * smooth_noise(rng, scale)).astype(int)
@@ -106,7 +132,7 @@ def _bent(rng: np.random.Generator, plane: Plane, scale: float, shift: float) ->
 
 
 def _fibers(rng: np.random.Generator, mpp: float) -> Plane:
-    """Return wavy bundles of fibers in slowly turning directions, deviation about 1."""
+    """Draw wavy bundles of fibers, standard deviation about 1."""
     total = np.zeros((PERIOD, PERIOD), np.float32)
     weight = np.zeros_like(total)
     for angle in np.arange(3) * np.pi / 3 + rng.uniform(0, 1):
@@ -115,7 +141,7 @@ def _fibers(rng: np.random.Generator, mpp: float) -> Plane:
         coarse = smooth_noise(rng, 2.6 / mpp, 16 / mpp, angle)
         total += part * (0.6 * fine + 0.8 * coarse)
         weight += part
-    return _bent(rng, total / weight, 9 / mpp, 4.5 / mpp)
+    return _bend(rng, total / weight, 9 / mpp, 4.5 / mpp)
 
 
 def _planes(h: Plane, e: Plane) -> Plane:
@@ -157,7 +183,7 @@ def _small_blue(rng: np.random.Generator, mpp: float) -> Plane:
 
 
 def _necrotic_mucin(rng: np.random.Generator, mpp: float) -> Plane:
-    wisps = 1.4 * _bent(rng, smooth_noise(rng, 1.4 / mpp, 14 / mpp, 0.7), 14 / mpp, 11 / mpp)
+    wisps = 1.4 * _bend(rng, smooth_noise(rng, 1.4 / mpp, 14 / mpp, 0.7), 14 / mpp, 11 / mpp)
     clouds = smooth_noise(rng, 20 / mpp)
     granules = np.abs(smooth_noise(rng, 0.7 / mpp)) * soft_step(clouds - 0.5, 0.4)
     planes = _planes(0.11 + 0.022 * wisps + 0.03 * clouds, 0.075 + 0.015 * wisps + 0.16 * granules)
@@ -175,15 +201,17 @@ _PAINTERS = {
 }
 
 
-def _wrapped(planes: Plane) -> Bank:
-    """Return wrapping planes as a bank, continued by `MARGIN`."""
+def _to_bank(planes: Plane) -> Bank:
+    """Return periodic planes as a bank, extended by `MARGIN`."""
     steps = np.clip(planes + 0.5, 0, 255).astype(np.uint8)
     return Bank(np.pad(steps, ((0, 0), (0, MARGIN), (0, MARGIN)), mode="wrap"))
 
 
 @lru_cache(maxsize=16)
 def bank(kind: str, mpp: float) -> Bank:
-    """Return the texture of one kind of tissue at `mpp`; the same on every call.
+    """Return the texture of one kind of tissue.
+
+    The texture is the same on every call.
 
     Parameters
     ----------
@@ -194,12 +222,15 @@ def bank(kind: str, mpp: float) -> Bank:
         µm per pixel.
     """
     rng = np.random.default_rng([_BANK_SEED, *kind.encode()])
-    return _wrapped(_PAINTERS[kind](rng, mpp))
+    return _to_bank(_PAINTERS[kind](rng, mpp))
 
 
 @lru_cache(maxsize=8)
 def warp(mpp: float) -> NDArray[np.int16]:
-    """Return two wrapping displacements in pixels (2, n, n), with margin: ragged borders."""
+    """Return periodic displacements for irregular borders.
+
+    (2, n, n) int16 in pixels along x and y, with n = PERIOD + MARGIN.
+    """
     rng = np.random.default_rng(_BANK_SEED)
     planes = [
         28 / mpp * smooth_noise(rng, 30 / mpp)

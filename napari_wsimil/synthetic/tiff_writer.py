@@ -1,4 +1,8 @@
-"""Levels of a pyramid that grow from top to bottom, and the file they end in."""
+"""Streaming writer of pyramidal TIFF files.
+
+All levels grow together from top to bottom: a finished row of tiles of one level is reduced and
+passed to the next coarser level. Encoded tiles wait in scratch files until the TIFF is written.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +20,14 @@ if TYPE_CHECKING:
 
     from napari_wsimil.synthetic.recipe import SlideRecipe
 
-#: No level is added below this longest side in pixels.
+#: Maximum longer side in pixels of the coarsest level.
 COARSEST = 1024
-#: Files above this many bytes need 64-bit offsets.
+#: Maximum bytes of a classic TIFF; larger files need 64-bit offsets.
 _CLASSIC_LIMIT = 3_900_000_000
 
 
 def encode(tile: NDArray[np.uint8], quality: int) -> bytes:
-    """Return a tile as JPEG: YCbCr, color at half resolution."""
+    """Encode a tile as JPEG: YCbCr, chroma at half resolution."""
     return bytes(
         imagecodecs.jpeg8_encode(
             np.ascontiguousarray(tile),
@@ -36,20 +40,20 @@ def encode(tile: NDArray[np.uint8], quality: int) -> bytes:
 
 
 def halved(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the mean of each 2 × 2 pixels."""
+    """Average blocks of 2 × 2 pixels."""
     rows = pixels[::2].astype(np.uint16) + pixels[1::2]
     return ((rows[:, ::2] + rows[:, 1::2] + 2) >> 2).astype(np.uint8)
 
 
 def reduced(pixels: NDArray[np.uint8], step: int) -> NDArray[np.uint8]:
-    """Return pixels at 1 / `step` of their resolution, `step` a power of two."""
+    """Downsample pixels by `step`, a power of two."""
     while step > 1:
         pixels, step = halved(pixels), step // 2
     return pixels
 
 
 def level_sizes(width: int, height: int, step: int) -> list[tuple[int, int]]:
-    """Return (width, height) of each level, finest first."""
+    """Return (width, height) of all levels, finest first."""
     sizes = [(width, height)]
     while max(sizes[-1]) > COARSEST:
         scale = step ** len(sizes)
@@ -58,7 +62,7 @@ def level_sizes(width: int, height: int, step: int) -> list[tuple[int, int]]:
 
 
 class Spool:
-    """Encoded tiles of one level in a scratch file, in the order they are stored in."""
+    """Encoded tiles of one level in a scratch file."""
 
     def __init__(self, scratch: IO[bytes], size: tuple[int, int]) -> None:
         self.size = size
@@ -80,7 +84,11 @@ class Spool:
 
 
 class CoarseLevel:
-    """A level below the first: gathers one row of tiles, stores it, hands it down reduced."""
+    """Level below the first.
+
+    Collects one row of tiles, stores it, and passes it to the next level at reduced
+    resolution.
+    """
 
     def __init__(
         self, spool: Spool, recipe: SlideRecipe, glass: NDArray[np.uint8], below: CoarseLevel | None
@@ -96,20 +104,20 @@ class CoarseLevel:
         self._filled = 0
 
     def put(self, x: int, pixels: NDArray[np.uint8]) -> None:
-        """Place pixels of the rows now being gathered, at column `x`."""
+        """Copy pixels to column `x` of the current tiles."""
         width = min(pixels.shape[1], self._strip.shape[1] - x)
         if width > 0:
             rows = slice(self._filled, self._filled + pixels.shape[0])
             self._strip[rows, x : x + width] = pixels[:, :width]
 
     def advance(self, rows: int) -> None:
-        """Take note that `rows` rows are complete, and store the strip if it is full."""
+        """Count `rows` complete rows; store full tiles."""
         self._filled += rows
         if self._filled == self._recipe.tile:
             self.flush()
 
     def flush(self) -> None:
-        """Store the rows gathered, as a row of tiles."""
+        """Store the collected rows as a row of tiles."""
         if not self._filled:
             return
         side = self._recipe.tile
@@ -121,14 +129,14 @@ class CoarseLevel:
         self._clear()
 
     def finish(self) -> None:
-        """Store what is left, here and below."""
+        """Store remaining rows of this and all coarser levels."""
         self.flush()
         if self._below is not None:
             self._below.finish()
 
 
 def describe(recipe: SlideRecipe, size: tuple[int, int]) -> str:
-    """Return the header that readers know an Aperio pyramid by."""
+    """Return the header that identifies an Aperio pyramid."""
     tile = recipe.tile
     return (
         f"Aperio Image Library (napari-wsimil phantom)\r\n{recipe.width}x{recipe.height} "
@@ -139,7 +147,10 @@ def describe(recipe: SlideRecipe, size: tuple[int, int]) -> str:
 
 
 def write_tiff(path: Path | str, recipe: SlideRecipe, levels: list[Spool]) -> Iterator[int]:
-    """Write the levels to `path`, a thumbnail second, and yield the number written after each."""
+    """Write levels to a TIFF file, with a thumbnail second.
+
+    Yields the number of written levels after each one.
+    """
     big = sum(level.stored for level in levels) > _CLASSIC_LIMIT
     tile = (recipe.tile, recipe.tile)
     with tifffile.TiffWriter(path, bigtiff=big) as writer:
@@ -177,7 +188,7 @@ def _write_page(
 
 
 def _thumbnail(level: Spool, recipe: SlideRecipe) -> tuple[tuple[int, int], bytes]:
-    """Return the size and the JPEG of a whole level as one picture."""
+    """Return size and JPEG of a level as one image."""
     width, height = level.size
     tiles = [imagecodecs.jpeg8_decode(tile) for tile in level]
     across = -(-width // recipe.tile)

@@ -1,4 +1,4 @@
-"""Contract of a slide reader: it gives the stored tiles of one slide."""
+"""Protocol of slide readers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from napari_wsimil.slides.geometry import Level, Resolution, SlideImage
 
-#: What parsers of broken files raise; a reader turns each into a `SlideError`.
+#: Errors raised by parsers of damaged files; readers convert them to `SlideError`.
 PARSER_ERRORS = (
     ArithmeticError,
     AssertionError,
@@ -30,30 +30,35 @@ PARSER_ERRORS = (
 
 
 class Reader(Protocol):
-    """The stored tiles of one slide, and what its file says of itself.
+    """Stored tiles and metadata of one slide.
+
+    A reader decodes the tiles of one file format and states the geometry of its levels.
+    Everything else (the cache, virtual levels, regions, resizing) is in `Pyramid` and `Slide`
+    and works for all formats. A new format therefore needs only one class with these
+    attributes and methods, and a line in `open_reader`.
 
     Attributes
     ----------
     vendor
         Scanner or format family, e.g. "aperio".
     levels
-        The file's own levels, finest first, each with its tile size.
+        Levels stored in the file, finest first, each with its tile size.
     resolution
-        µm per level-0 pixel and where it came from.
+        µm per level-0 pixel, with its source.
     properties
-        The header as text; may identify a patient.
+        Header as text; may identify a patient.
     associated
         Names of label, macro and thumbnail images; may identify a patient.
     identity
         Text that is equal for two files with the same content.
     changes
-        What of this file earlier readers read otherwise, see `Reading`.
+        Changes of the readers that affect this file, see `Reading`.
     notes
-        Sentences on corrected or unused levels; they contain no file name.
+        Sentences on corrected or unused levels, without a file name.
     images
-        The images of the file or folder that could be its slide, in their order there.
+        Images of the file or folder that may be its slide, in stored order.
     image
-        Which of them is open.
+        Number of the open one.
     """
 
     vendor: str
@@ -68,12 +73,12 @@ class Reader(Protocol):
     image: int
 
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
-        """Return (h, w, 3) of one stored tile, cut off at the level's border.
+        """Return a tile (h, w, 3), cropped to its level.
 
         Raises
         ------
         SlideError
-            The tile cannot be read or decoded; names the file and the tile.
+            The tile cannot be read or decoded; the message names the file and the tile.
         """
 
     def read_associated(self, name: str) -> NDArray[np.uint8]:
@@ -81,7 +86,7 @@ class Reader(Protocol):
 
     @property
     def closed(self) -> bool:
-        """Return whether it was closed: then every read raises SlideError."""
+        """True once closed: every read then raises SlideError."""
 
     def close(self) -> None:
-        """Read no more. Reads under way in other threads still end well."""
+        """Close the file; running reads in other threads still complete."""

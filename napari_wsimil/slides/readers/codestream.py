@@ -1,4 +1,4 @@
-"""Codestream: colors that the header of a JPEG or JPEG 2000 block states."""
+"""Color statements in JPEG and JPEG 2000 headers."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
     from tifffile import TiffPage
 
-#: Bytes of a block in which its header is looked for.
+#: Bytes at the start of a block that are searched for its header.
 _HEAD = 2**18
-_SYCC = 18  # of the color box of a JP2 file
+_SYCC = 18  # sYCC in the color box of a JP2 file
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class JpegHeader:
     Attributes
     ----------
     jfif
-        Whether it has a JFIF marker: its colors are YCbCr, or gray.
+        Whether the block has a JFIF marker: its colors are YCbCr, or gray.
     adobe_transform
-        Of the Adobe marker: 0 RGB or CMYK, 1 YCbCr, 2 YCCK; None without one.
+        Transform of the Adobe marker: 0 RGB or CMYK, 1 YCbCr, 2 YCCK; None without one.
     components
         Identifiers of its components.
     subsampled
@@ -39,7 +39,7 @@ class JpegHeader:
 
     @property
     def rgb(self) -> bool:
-        """Return whether a decoder takes the components for RGB."""
+        """True if decoders interpret the components as RGB."""
         if self.jfif or self.adobe_transform is not None:
             return self.adobe_transform == 0 and not self.jfif
         return self.components == tuple(b"RGB")
@@ -54,7 +54,7 @@ class Jpeg2000Header:
     converted
         Whether the decoder turns YCbCr into RGB: color is subsampled, or a box states sYCC.
     transformed
-        Whether the codec's own transform was used, which is defined for RGB alone.
+        Whether the codec's own transform was used, which is defined only for RGB.
     """
 
     converted: bool
@@ -62,7 +62,7 @@ class Jpeg2000Header:
 
 
 def sample_blocks(page: TiffPage) -> Iterator[bytes]:
-    """Yield the heads of the first, middle and last stored block of a page."""
+    """Yield heads of a page's first, middle, last block."""
     stored = [
         (offset, count)
         for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False)
@@ -76,7 +76,7 @@ def sample_blocks(page: TiffPage) -> Iterator[bytes]:
 
 
 def jpeg_header(block: bytes) -> JpegHeader | None:
-    """Return what the header of a JPEG block states; None if it is damaged."""
+    """Parse a JPEG block's header; None if damaged."""
     jfif, adobe, at = False, None, 2
     if block[:2] != b"\xff\xd8":
         return None
@@ -100,7 +100,7 @@ def jpeg_header(block: bytes) -> JpegHeader | None:
 
 
 def jpeg2000_header(block: bytes) -> Jpeg2000Header | None:
-    """Return what the header of a JPEG 2000 block states; None if it is damaged."""
+    """Parse a JPEG 2000 block's header; None if damaged."""
     start = block.find(b"\xff\x4f\xff\x51")  # start of codestream, then size
     if start < 0:
         return None

@@ -1,9 +1,10 @@
-"""Color: how the stored samples of a TIFF page become RGB.
+"""Conversion of a TIFF page's samples to RGB.
 
 A page states its colors in several places: PhotometricInterpretation, ExtraSamples,
-Compression, and the headers of its JPEG or JPEG 2000 blocks. They are compared once, when the
-file is opened. Most pages decode to RGB and need no conversion. Others are converted, left to
-OpenSlide where it reads them right, or refused where their statements contradict each other.
+Compression, and the headers of its JPEG or JPEG 2000 blocks. These statements are compared
+once, when the file is opened. Most pages decode to RGB and need no conversion. Others are
+converted, delegated to OpenSlide if it reads them correctly, or rejected if the statements
+contradict each other.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from tifffile import TiffPage
 
-#: From (h, w, S) samples to (h, w, 3) RGB.
+#: Function from (h, w, S) samples to (h, w, 3) RGB.
 Converter = Callable[["NDArray[np.uint8]"], "NDArray[np.uint8]"]
 
 # PhotometricInterpretation
@@ -57,34 +58,37 @@ _COLOR_MAP, _INK_SET, _COEFFICIENTS, _REFERENCE = 320, 332, 529, 532
 
 _BT601 = (0.299, 0.587, 0.114)
 _FULL_RANGE = (0.0, 255.0, 128.0, 255.0, 128.0, 255.0)
-#: Chroma subsampling that libtiff, and so OpenSlide, reads right.
+#: Chroma subsampling that libtiff, and therefore OpenSlide, reads correctly.
 _OPENSLIDE_SUBSAMPLING = {(2, 2), (2, 1), (1, 2), (4, 1), (4, 2)}
 
 
 class ColorError(SlideError):
-    """The colors of a file cannot be known, so no other reader may guess them."""
+    """The colors of a file are ambiguous or unsupported.
+
+    Other readers are not tried, because they would guess the colors.
+    """
 
 
 def rgb_converter(page: TiffPage) -> Converter | None:
-    """Return the function from a page's samples to RGB; None if they are RGB.
+    """Return a page's converter to RGB; None if not needed.
 
     Raises
     ------
     ColorError
-        Its color statements contradict each other, or are of a kind that is not converted.
+        The color statements contradict each other, or the conversion is not supported.
     SlideError
         OpenSlide reads these colors.
     """
     _check_samples(page)
-    apart = page.planarconfig != 1 and page.samplesperpixel > 1
-    if page.bitspersample != 8 or apart:
+    planar = page.planarconfig != 1 and page.samplesperpixel > 1
+    if page.bitspersample != 8 or planar:
         raise _openslide_or_refuse(page)
     if page.compression in _JPEG:
         convert = _from_jpeg(page)
     elif page.compression in JPEG_2000:
         convert = _from_jpeg_2000(page)
     elif page.compression in _RGB_CODECS and page.photometric != _RGB:
-        raise _contradiction(page, f"compression {int(page.compression)} is of RGB")
+        raise _contradiction(page, f"compression {int(page.compression)} is for RGB")
     else:
         convert = _from_samples(page)
     if _extra(page) == _ALPHA:
@@ -93,7 +97,7 @@ def rgb_converter(page: TiffPage) -> Converter | None:
 
 
 def on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return RGB of RGBA laid on white: nothing was scanned where it is clear."""
+    """Blend RGBA onto white: transparent pixels were not scanned."""
     alpha = rgba[..., 3:]
     if alpha.min() == 255:
         return np.ascontiguousarray(rgba[..., :3])
@@ -103,17 +107,17 @@ def on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _check_samples(page: TiffPage) -> None:
-    """Raise ColorError unless the number of samples is that of colors with one alpha."""
+    """Raise ColorError unless samples are colors and optional alpha."""
     if page.compression == _OLD_JPEG:
         raise _unknown("JPEG of the obsolete compression 6")
     if 262 not in page.tags:
-        raise _unknown("unknown, for PhotometricInterpretation is missing")
+        raise _unknown("unknown, because PhotometricInterpretation is missing")
     if page.photometric not in _COLORS:
         raise _unknown(_name(page))
     if page.sampleformat != 1:
-        raise _unknown(f"{_name(page)} in samples that are no unsigned integers")
+        raise _unknown(f"{_name(page)} in samples that are not unsigned integers")
     if page.photometric == _CMYK and page.tags.valueof(_INK_SET, 1) != 1:
-        raise _unknown("of other inks than cyan, magenta, yellow and black")
+        raise _unknown("in other inks than cyan, magenta, yellow and black")
     samples, extra = page.samplesperpixel, list(map(int, page.extrasamples))
     if samples != _COLORS[page.photometric] + len(extra):
         raise _contradiction(page, f"it has {samples} samples per pixel and ExtraSamples {extra}")
@@ -123,7 +127,7 @@ def _check_samples(page: TiffPage) -> None:
 
 
 def _openslide_or_refuse(page: TiffPage) -> SlideError:
-    """Return the error for samples that are not 8-bit side by side; see the tests' grid."""
+    """Return the error for samples that are not interleaved 8-bit."""
     kind = f"{page.bitspersample}-bit {_name(page)}, PlanarConfiguration {int(page.planarconfig)}"
     if page.extrasamples:
         kind += f", ExtraSamples {_extra(page)}"
@@ -136,16 +140,18 @@ def _openslide_or_refuse(page: TiffPage) -> SlideError:
     }
     codec = page.compression in JPEG_2000 | _RGB_CODECS
     if not codec and _extra(page) != _UNSPECIFIED and read.get(page.bitspersample):
-        return SlideError(f"its colors are {kind}, which OpenSlide is left to read")
+        return SlideError(f"its colors are {kind}, which only OpenSlide reads")
     return _unknown(kind)
 
 
 def _from_samples(page: TiffPage) -> Converter | None:
-    """Return the converter of a page whose compression knows no colors."""
+    """Return the converter of a page with color-neutral compression."""
     if page.photometric == _YCBCR:
         subsampling = page.subsampling or (2, 2)
         if subsampling in _OPENSLIDE_SUBSAMPLING:
-            raise SlideError(f"its colors are YCbCr subsampled by {subsampling}, left to OpenSlide")
+            raise SlideError(
+                f"its colors are YCbCr subsampled by {subsampling}, which only OpenSlide reads"
+            )
         if subsampling != (1, 1):
             raise _unknown(f"YCbCr subsampled by {subsampling}")
         return _from_ycbcr(
@@ -158,7 +164,10 @@ def _from_samples(page: TiffPage) -> Converter | None:
 
 
 def _from_jpeg(page: TiffPage) -> Converter | None:
-    """Return the converter of a JPEG page, whose decoder turns YCbCr into RGB."""
+    """Return the converter of a JPEG page.
+
+    The JPEG decoder itself turns YCbCr into RGB.
+    """
     if page.photometric in (_CMYK, _PALETTE):
         raise _unknown(f"{_name(page)} in JPEG")
     if page.photometric in (_GRAY, _INVERTED_GRAY):
@@ -168,19 +177,19 @@ def _from_jpeg(page: TiffPage) -> Converter | None:
             raise _contradiction(page, reason)
     coefficients = _numbers(page, _COEFFICIENTS, _BT601)
     if page.photometric == _YCBCR and not np.allclose(coefficients, _BT601, atol=2e-3):
-        raise _contradiction(page, f"YCbCrCoefficients are {coefficients}, those of JPEG {_BT601}")
+        raise _contradiction(page, f"YCbCrCoefficients are {coefficients}, JPEG defines {_BT601}")
     reference = _numbers(page, _REFERENCE, _FULL_RANGE)
     if page.photometric == _YCBCR and reference not in (_FULL_RANGE, (0.0, 255.0) * 3):
         raise _contradiction(
-            page, f"ReferenceBlackWhite is {reference}, that of JPEG {_FULL_RANGE}"
+            page, f"ReferenceBlackWhite is {reference}, JPEG defines {_FULL_RANGE}"
         )
     return None
 
 
 def _jpeg_contradiction(page: TiffPage, header: JpegHeader) -> str:
-    """Return how a JPEG block contradicts its page, or nothing.
+    """Return a JPEG block's contradiction to its page, or empty.
 
-    A JFIF block is YCbCr, and "RGB" is then a statement on the decoded colors.
+    A JFIF block is YCbCr; its page's "RGB" then describes the decoded colors.
     """
     if page.photometric == _YCBCR:
         return "its JPEG blocks are RGB" if header.rgb else ""
@@ -194,15 +203,15 @@ def _jpeg_contradiction(page: TiffPage, header: JpegHeader) -> str:
 def _from_jpeg_2000(page: TiffPage) -> Converter | None:
     """Return the converter of a JPEG 2000 page.
 
-    The decoder undoes the codec's own transform, and turns subsampled YCbCr and boxes that
+    The decoder reverts the codec's own transform, and turns subsampled YCbCr and boxes that
     state sYCC into RGB. Aperio writes other YCbCr as compression 33003 and RGB as 33005,
-    whatever PhotometricInterpretation states. Bio-Formats writes RGB as 33003.
+    independent of PhotometricInterpretation. Bio-Formats writes RGB as 33003.
     """
     if page.photometric not in (_RGB, _YCBCR):
         return _from_samples(page)
     headers = set(filter(None, map(jpeg2000_header, sample_blocks(page))))
     if len(headers) > 1:
-        raise _contradiction(page, "its JPEG 2000 blocks are of different kinds")
+        raise _contradiction(page, "its JPEG 2000 blocks state different colors")
     if any(header.converted for header in headers):
         return None
     aperio = page.parent.is_svs and page.compression in (_APERIO_YCBCR, _APERIO_RGB)
@@ -216,18 +225,18 @@ def _from_jpeg_2000(page: TiffPage) -> Converter | None:
     writer_known = aperio or page.parent.is_ome or "Bio-Formats" in page.software
     if page.compression == _APERIO_YCBCR and not (ycbcr or writer_known or transformed):
         raise _contradiction(
-            page, "compression 33003 is YCbCr of Aperio or RGB of Bio-Formats, and it names neither"
+            page, "compression 33003 is YCbCr by Aperio or RGB by Bio-Formats, it names neither"
         )
     return _from_ycbcr(_BT601, _FULL_RANGE) if ycbcr else None
 
 
 def _from_ycbcr(coefficients: tuple[float, ...], reference: tuple[float, ...]) -> Converter:
-    """Return the converter that TIFF 6.0, section 21, defines for these constants."""
+    """Return the YCbCr converter of TIFF 6.0, section 21."""
     red, green, blue = coefficients
     black, white = np.array(reference[::2], np.float32), np.array(reference[1::2], np.float32)
     if green == 0 or (white == black).any():
         raise _unknown(
-            f"YCbCr of YCbCrCoefficients {coefficients}, ReferenceBlackWhite {reference}"
+            f"YCbCr with YCbCrCoefficients {coefficients}, ReferenceBlackWhite {reference}"
         )
     scale = np.array([255, 127, 127], np.float32) / (white - black)
     to_red, to_blue = 2 - 2 * red, 2 - 2 * blue
@@ -274,15 +283,15 @@ def _from_inverted_gray(samples: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _from_cmyk(samples: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the RGB that libtiff and Pillow give for CMYK without a profile."""
+    """Convert CMYK without a profile, as libtiff and Pillow do."""
     height, width = samples.shape[:2]
     image = Image.frombytes("CMYK", (width, height), np.ascontiguousarray(samples).tobytes())
     return np.array(image.convert("RGB"))
 
 
 def _premultiplied_on_white(samples: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    clear = (255 - samples[..., 3:]).astype(np.uint16)
-    rgb: NDArray[np.uint8] = np.minimum(samples[..., :3] + clear, 255).astype(np.uint8)
+    white = (255 - samples[..., 3:]).astype(np.uint16)
+    rgb: NDArray[np.uint8] = np.minimum(samples[..., :3] + white, 255).astype(np.uint8)
     return rgb
 
 
@@ -295,7 +304,7 @@ def _extra(page: TiffPage) -> int | None:
 
 
 def _numbers(page: TiffPage, tag: int, default: tuple[float, ...]) -> tuple[float, ...]:
-    """Return the numbers of a tag, of which rational ones are stored in pairs."""
+    """Return the numbers of a tag; rationals are pairs."""
     stored = page.tags.valueof(tag)
     if stored is None:
         return default
@@ -306,20 +315,18 @@ def _numbers(page: TiffPage, tag: int, default: tuple[float, ...]) -> tuple[floa
         if len(stored) == len(default):
             return tuple(map(float, stored))
     except (TypeError, ValueError, ZeroDivisionError):
-        pass  # as for another count of numbers
+        pass  # reported below, like a wrong count
     raise _contradiction(page, f"its tag {tag} is {stored}, not {len(default)} numbers")
 
 
 def _name(page: TiffPage) -> str:
     number = int(page.photometric)
-    return f"{_NAMES.get(number, 'of a rare kind')} (PhotometricInterpretation {number})"
+    return f"{_NAMES.get(number, 'of an unknown kind')} (PhotometricInterpretation {number})"
 
 
 def _unknown(kind: str) -> ColorError:
-    return ColorError(f"its colors are {kind}, which is not converted: save it as 8-bit RGB")
+    return ColorError(f"its colors are {kind}, which is not supported: save it as 8-bit RGB")
 
 
 def _contradiction(page: TiffPage, fact: str) -> ColorError:
-    return ColorError(
-        f"it states {_name(page)}, but {fact}: have it written again with colors that agree"
-    )
+    return ColorError(f"it states {_name(page)}, but {fact}: save it again with consistent colors")

@@ -1,4 +1,4 @@
-"""Content: what tells one large file from another without reading all of it."""
+"""Digest of a large file from samples of its content."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _SAMPLE = 2**16
 
 
 def content_digest(path: Path | str) -> str:
-    """Return a digest of the size, the head, the middle and the tail of a file."""
+    """Return SHA-256 of a file's size, head, middle and tail."""
     path = Path(path)
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())

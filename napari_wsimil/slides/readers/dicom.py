@@ -1,8 +1,6 @@
-"""DICOM: pixel spacing and origin of every level.
+"""Pixel spacing and origin of DICOM levels.
 
-OpenSlide states them for level 0 alone.
-
-Only the tags below are read, none that names a patient.
+OpenSlide states them only for level 0. Only the tags below are read; none names a patient.
 """
 
 from __future__ import annotations
@@ -40,24 +38,24 @@ _MAGIC = slice(128, 132)
 
 @dataclass(frozen=True)
 class Matrix:
-    """The pixel matrix of one image of a slide.
+    """Pixel matrix of one DICOM image.
 
     Attributes
     ----------
     path
         Its file.
     series
-        Identifies the slide it is of.
+        Identifier of its slide (SeriesInstanceUID).
     volume
         Whether it is a level, not a label, overview or thumbnail.
     size
         (width, height) in pixels.
     spacing
-        Size of a pixel in mm along x and y; None if the file is silent.
+        Size of a pixel in mm along x and y; None if not stated.
     corner
-        (x, y) of its first pixel in mm on the glass; None if the file is silent.
+        (x, y) of its first pixel in mm on the glass; None if not stated.
     axes
-        (2, 2), the directions of a row and of a column on the glass.
+        (2, 2), directions of a row and of a column on the glass; None if not stated.
     """
 
     path: Path
@@ -71,16 +69,16 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Placed:
-    """A level in its place.
+    """Level with its position in the stored matrix.
 
     Attributes
     ----------
     level
-        Without padding beyond the slide.
+        Geometry without padding beyond the slide.
     skip
-        How many columns and rows of the stored matrix come before it.
+        Number of columns and rows of the stored matrix before the level.
     note
-        A sentence on a correction; empty if there was none.
+        Sentence on a correction; empty without one.
     """
 
     level: Level
@@ -111,26 +109,26 @@ def read_matrix(path: Path | str) -> Matrix | None:
         header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
         return _matrix(path, header)
     except (pydicom.errors.InvalidDicomError, *PARSER_ERRORS):
-        return None  # OpenSlide passes over it too, or refuses the slide and says why
+        return None  # OpenSlide ignores it too, or rejects the slide with a reason
 
 
 def slides_of(matrices: Iterable[Matrix]) -> list[Matrix]:
     """Return the finest level of every series."""
     finest: dict[str, Matrix] = {}
     for matrix in matrices:
-        before = finest.get(matrix.series)
-        if matrix.volume and (before is None or area(matrix) > area(before)):
+        previous = finest.get(matrix.series)
+        if matrix.volume and (previous is None or area(matrix) > area(previous)):
             finest[matrix.series] = matrix
     return list(finest.values())
 
 
 def area(matrix: Matrix) -> int:
-    """Return how many pixels a matrix has."""
+    """Return the number of pixels of a matrix."""
     return matrix.size[0] * matrix.size[1]
 
 
 def as_image(matrix: Matrix) -> SlideImage:
-    """Return a slide of a folder, called as its file."""
+    """Return a matrix as slide image, named after its file."""
     x, y = matrix.spacing or (0.0, 0.0)
     square = x > 0 and abs(x - y) <= 0.01 * x
     return SlideImage(matrix.path.name, matrix.size, 1000 * x if square else None)
@@ -159,7 +157,7 @@ def _matrix(path: Path, header: Dataset) -> Matrix:
 def _spacing(header: Dataset, size: Size) -> tuple[float, float] | None:
     """Return mm per pixel along x and y.
 
-    From the pixel spacing, else from the size of the imaged volume.
+    Uses the pixel spacing, else the size of the imaged volume; None if neither is valid.
     """
     groups = _item(header, "SharedFunctionalGroupsSequence")
     measures = None if groups is None else _item(groups, "PixelMeasuresSequence")
@@ -186,7 +184,7 @@ def place_level(finest: Matrix, matrix: Matrix, tile: tuple[int, int]) -> Placed
     Raises
     ------
     ValueError
-        If its place cannot be told; says why.
+        If its position is unknown or ambiguous; the message states the reason.
     """
     factors, note = _factors(finest, matrix)
     offset = _offset(finest, matrix, factors)
@@ -198,9 +196,9 @@ def place_level(finest: Matrix, matrix: Matrix, tile: tuple[int, int]) -> Placed
         origin.append(first if abs(first) > 1e-6 * factor else 0.0)
         sides.append(min(side - before, math.ceil((whole - first) / factor - 1e-6)))
     if min(sides) < 1:
-        raise ValueError("its origin lies beside the slide")
+        raise ValueError("its origin is outside the slide")
     if any(offset):
-        note += f"{'; ' if note else ''}it begins {offset[0]:.0f}, {offset[1]:.0f} px from level 0"
+        note += f"{'; ' if note else ''}it starts {offset[0]:.0f}, {offset[1]:.0f} px from level 0"
     level = Level(sides[0], sides[1], factors, tile, (origin[0], origin[1]))
     return Placed(level, (skip[0], skip[1]), note)
 
@@ -208,61 +206,64 @@ def place_level(finest: Matrix, matrix: Matrix, tile: tuple[int, int]) -> Placed
 def _factors(finest: Matrix, matrix: Matrix) -> tuple[tuple[float, float], str]:
     """Return the factors along x and y, and a note.
 
-    A matrix may be padded beyond the slide, so its pixel spacing counts before its size; a
-    spacing that leaves a matrix too small for the slide is wrong where one factor explains
-    the size.
+    A matrix may be padded beyond the slide, so pixel spacing has priority over size. If the
+    spacing makes the matrix too small for the slide and one factor explains the size, the
+    spacing is wrong.
     """
     by_size = level_factors(finest.size, matrix.size)
-    one = by_size[0] == by_size[1]
+    isotropic = by_size[0] == by_size[1]
     if finest.spacing is None or matrix.spacing is None:
-        if one:
+        if isotropic:
             return by_size, ""
-        raise ValueError(f"it states no pixel spacing, and its size {_differing(by_size)}")
+        raise ValueError(f"it states no pixel spacing, and its size {_factor_text(by_size)}")
     (x0, y0), (x, y) = finest.spacing, matrix.spacing
-    by_spacing = _whole(x / x0), _whole(y / y0)
+    by_spacing = _round_ratio(x / x0), _round_ratio(y / y0)
     sides = [whole / factor for whole, factor in zip(finest.size, by_spacing, strict=True)]
-    off = [side - exact for side, exact in zip(matrix.size, sides, strict=True)]
-    if max(map(abs, off)) <= 1:
+    excess = [side - exact for side, exact in zip(matrix.size, sides, strict=True)]
+    if max(map(abs, excess)) <= 1:
         whole = by_spacing[0] == by_spacing[1] == round(by_spacing[0])
         return by_spacing if whole else by_size, ""
     square = abs(by_spacing[0] / by_spacing[1] - 1) * max(matrix.size) <= 1
     width, height = (math.ceil(exact - 1e-6) for exact in sides)
-    if square and min(off) >= -1:
-        return by_spacing, f"by its pixel spacing {width} × {height} px are slide, the rest padding"
+    if square and min(excess) >= -1:
+        return (
+            by_spacing,
+            f"by its pixel spacing {width} × {height} px are slide, the rest is padding",
+        )
     spacing = (
         f"its pixel spacing makes it {by_spacing[0]:.6g} × {by_spacing[1]:.6g} times as coarse"
     )
-    if one:
-        return by_size, f"{spacing}, its size {by_size[0]:.6g} times, which is taken"
-    raise ValueError(f"{spacing}, and its size {_differing(by_size)}")
+    if isotropic:
+        return by_size, f"{spacing}, its size {by_size[0]:.6g} times; the size is used"
+    raise ValueError(f"{spacing}, and its size {_factor_text(by_size)}")
 
 
-def _differing(factors: tuple[float, float]) -> str:
+def _factor_text(factors: tuple[float, float]) -> str:
     return f"makes it {factors[0]:.4g} × {factors[1]:.4g} times as coarse"
 
 
-def _whole(factor: float) -> float:
-    """Round a ratio of two spacings that is nearly whole."""
+def _round_ratio(factor: float) -> float:
+    """Round a ratio of spacings if nearly whole."""
     nearest = float(round(factor))
     return nearest if abs(factor - nearest) < 1e-5 * factor else factor
 
 
 def _offset(finest: Matrix, matrix: Matrix, factors: tuple[float, float]) -> tuple[float, float]:
-    """Return the level-0 (x, y) of a matrix's corner.
+    """Return a matrix's offset (x, y) in level-0 pixels.
 
-    Up to half a pixel is none: some files state the corner of the first pixel, some its
-    middle.
+    An offset of up to half a pixel counts as zero: some files state the corner of the first
+    pixel, others its center.
     """
     if finest.corner is None or matrix.corner is None or finest.spacing is None:
         return 0.0, 0.0
-    away = matrix.corner - finest.corner
+    shift = matrix.corner - finest.corner
     if finest.axes is None or matrix.axes is None:
-        if np.abs(away).max() <= max(factors) / 2 * max(finest.spacing):
+        if np.abs(shift).max() <= max(factors) / 2 * max(finest.spacing):
             return 0.0, 0.0
-        raise ValueError("it states another origin than level 0, and no orientation")
+        raise ValueError("its origin differs from level 0, and it states no orientation")
     if np.abs(finest.axes - matrix.axes).max() > 1e-3:
-        raise ValueError("it is turned against level 0")
-    x, y = (finest.axes @ away) / np.array(finest.spacing)
+        raise ValueError("it is rotated against level 0")
+    x, y = (finest.axes @ shift) / np.array(finest.spacing)
     if abs(x) <= factors[0] / 2 and abs(y) <= factors[1] / 2:
         return 0.0, 0.0
     return float(x), float(y)

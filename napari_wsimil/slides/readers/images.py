@@ -1,4 +1,4 @@
-"""Images of a TIFF, their pixel sizes, and the slide among them."""
+"""Images of a TIFF, pixel sizes, and the main image."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from tifffile import TiffPageSeries
 
 #: Names of images of the whole glass or of its label.
-_ASIDE = re.compile(r"\b(macro|label|overview|thumbnail|map)\b", re.IGNORECASE)
-#: Kinds of TIFF that say themselves which image is which; others list images side by side.
+_AUXILIARY = re.compile(r"\b(macro|label|overview|thumbnail|map)\b", re.IGNORECASE)
+#: Kinds of TIFF that declare the role of each image; other kinds list equal images.
 _SCANNERS = {"svs", "ndpi", "philips", "scn", "bif", "qpi", "sis", "indica", "avs"}
 _MICRONS = {"nm": 1e-3, "µm": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6}
 #: µm per unit of a TIFF's resolution: inch and centimeter.
@@ -35,19 +35,19 @@ Sides = tuple[float | None, float | None]
 
 @dataclass(frozen=True)
 class TiffImages:
-    """The images of a TIFF that could be its slide.
+    """Images of a TIFF that may be its slide.
 
     Attributes
     ----------
     series
-        The number of each among tifffile's series.
+        Number of each image among tifffile's series.
     images
-        Their names, sizes and µm per pixel.
+        Names, sizes and µm per pixel.
     sides
         µm per pixel along x and y as stated.
     main
-        Which of them is the slide: the largest with 8-bit RGB pixels, none that is called a
-        macro, label, overview or thumbnail image where there is another.
+        Index of the slide: the largest image with 8-bit RGB pixels. An image named macro,
+        label, overview or thumbnail is chosen only if there is no other.
     """
 
     series: tuple[int, ...]
@@ -61,7 +61,7 @@ def tiff_images(tiff: TiffFile) -> TiffImages:
     numbers = [
         number
         for number, series in enumerate(tiff.series)
-        if number == 0 or series.kind not in _SCANNERS or not _ASIDE.search(series.name)
+        if number == 0 or series.kind not in _SCANNERS or not _AUXILIARY.search(series.name)
     ]
     ome = _ome_sides(tiff) if tiff.ome_metadata else None
     images, sides = [], []
@@ -90,7 +90,7 @@ _parsing = threading.Lock()
 
 @contextmanager
 def quiet_parser() -> Iterator[None]:
-    """Keep tifffile's log lines back: what is wrong with a file is said by `SlideError`."""
+    """Silence tifffile's log; `SlideError` reports problems of a file."""
     log = logging.getLogger("tifffile")
     with _parsing:
         log.disabled = True
@@ -103,17 +103,17 @@ def quiet_parser() -> Iterator[None]:
 def _rank(series: TiffPageSeries) -> tuple[bool, bool, int]:
     width, height = _size(series)
     rgb = series.dtype == np.uint8 and series.axes == "YXS" and series.shape[-1] in (3, 4)
-    return not _ASIDE.search(series.name), rgb, width * height
+    return not _AUXILIARY.search(series.name), rgb, width * height
 
 
 def _size(series: TiffPageSeries) -> tuple[int, int]:
-    """Return (width, height) of a series, whatever its other axes."""
+    """Return (width, height) of a series with any axes."""
     width, height = (int(series.shape[series.axes.index(axis)]) for axis in "XY")
     return width, height
 
 
 def _tag_sides(series: TiffPageSeries) -> Sides:
-    """Return µm per pixel by the TIFF's resolution tags."""
+    """Return µm per pixel from the TIFF's resolution tags."""
     if series.keyframe is None:
         return None, None
     tags = series.keyframe.tags
@@ -130,9 +130,9 @@ def _ratio(value: Sequence[int]) -> float:
 
 
 def _ome_sides(tiff: TiffFile) -> list[Sides]:
-    """Return µm per pixel of every series by OME-XML.
+    """Return µm per pixel of every series from OME-XML.
 
-    Where it describes more images than there are, an image is known by its size.
+    If OME-XML and file differ in the number of images, images are matched by size.
     """
     pixels = list(ElementTree.fromstring(tiff.ome_metadata or "").iterfind(".//{*}Pixels"))
     if len(pixels) == len(tiff.series):
@@ -144,7 +144,7 @@ def _ome_sides(tiff: TiffFile) -> list[Sides]:
 
 
 def _common(pairs: list[Sides]) -> Sides:
-    """Return the sides that all images share, else nothing."""
+    """Return the pixel size that all images share, else None."""
     return pairs[0] if len(set(pairs)) == 1 else (None, None)
 
 

@@ -1,8 +1,8 @@
-"""Levels: factors between level 0 and coarser levels.
+"""Factors between level 0 and coarser levels.
 
-A file states the sizes of its levels, not their factors, and a size is cut or filled to whole
-pixels: 700 px at a sixteenth are 43.75 px, stored as 43 or 44. Size over size is then 16.28 or
-15.91 along the short axis of a level whose factor is 16.
+A file states the sizes of its levels, not their factors, and sizes are rounded down or up to
+whole pixels: 700 px at 1/16 are 43.75 px, stored as 43 or 44. At a true factor of 16, the
+ratio of sizes is then 16.28 or 15.91 along this axis.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ Size = tuple[int, int]
 def level_factors(finest: Size, size: Size) -> tuple[float, float]:
     """Return level-0 pixels per level pixel along x and y.
 
-    One factor for both axes where one gives the level's size, cut or filled to whole pixels:
-    the exact ratio of the sizes, a power of two, a whole number, the ratio of the longer axis
-    or any other, in this order. Otherwise the ratio of each axis.
+    Returns one factor for both axes if it explains the level's size, rounded down or up:
+    the exact ratio of the sizes, a power of two, a whole number, the ratio of the longer
+    axis or any other, in this order. Otherwise returns the ratio of each axis.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def level_factors(finest: Size, size: Size) -> tuple[float, float]:
 
 
 def level_notes(sizes: Sequence[Size]) -> tuple[str, ...]:
-    """Return a sentence on each level whose axes disagree."""
+    """Return notes on levels with different factors per axis."""
     notes = ((number, size, _disagreement(sizes[0], size)) for number, size in enumerate(sizes))
     return tuple(f"{level_name(number, size)}: {text}" for number, size, text in notes if text)
 
@@ -53,7 +53,7 @@ def level_name(number: int, size: Size) -> str:
 
 
 def _disagreement(finest: Size, size: Size) -> str:
-    """Return a sentence if the axes disagree by a pixel or more."""
+    """Return a sentence if factors differ by axis, else empty."""
     x, y = level_factors(finest, size)
     if x == y:
         return ""
@@ -61,9 +61,10 @@ def _disagreement(finest: Size, size: Size) -> str:
 
 
 def moves(level: Level, downsample: float) -> bool:
-    """Return whether places on a level move by over half a pixel of it.
+    """Return whether positions differ from reader version 1.
 
-    Readers of version 1 placed a level by one `downsample` for both axes, from the corner.
+    Version 1 used one `downsample` for both axes, from the slide's corner. Differences of up
+    to half a pixel of the level do not count.
     """
     sides = zip(level.factors, level.origin, (level.width, level.height), strict=True)
     return any(
@@ -73,7 +74,7 @@ def moves(level: Level, downsample: float) -> bool:
 
 
 def _explains(factor: float, finest: int, side: int) -> bool:
-    """Return whether `side` is `finest / factor`, rounded down or up."""
+    """Return whether `side` is `finest / factor`, rounded."""
     exact = finest / factor
     nearest = round(exact)
     if abs(exact - nearest) < 1e-9 * exact:
@@ -84,7 +85,7 @@ def _explains(factor: float, finest: int, side: int) -> bool:
 def _between(finest: Size, size: Size) -> float:
     """Return the middle of the factors that explain both sides.
 
-    Meaningless where there are none; check the result.
+    If no factor does, the result is meaningless; check it with `_explains`.
     """
     low = max(whole / (side + 1) for whole, side in zip(finest, size, strict=True))
     high = min(whole / max(side - 1, 0.5) for whole, side in zip(finest, size, strict=True))

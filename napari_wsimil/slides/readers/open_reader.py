@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 def open_reader(path: Path | str) -> Reader:
-    """Return the first reader that can open `path`: tiffslide's, else OpenSlide's.
+    """Open a slide with tiffslide, else with OpenSlide.
 
     Raises
     ------
     SlideError
-        No reader can; the message says why each refused. Where the colors of a TIFF cannot
-        be known, OpenSlide is not tried.
+        No reader can open it; the message states the reason of each. After a ColorError of
+        a TIFF, OpenSlide is not tried.
     """
     from napari_wsimil.slides.readers.color import ColorError
     from napari_wsimil.slides.readers.openslide import OpenSlideReader
@@ -29,16 +29,16 @@ def open_reader(path: Path | str) -> Reader:
     path = Path(path)
     if not path.exists():
         raise SlideError(f"{path.name}: there is no such file in {path.parent}")
-    opened: list[Callable[[Path], Reader]] = [OpenSlideReader]
+    readers: list[Callable[[Path], Reader]] = [OpenSlideReader]
     if path.is_file():
-        opened.insert(0, TiffSlideReader)
-    refusals: list[Exception] = []
-    for reader in opened:
+        readers.insert(0, TiffSlideReader)
+    errors: list[Exception] = []
+    for reader in readers:
         try:
             return reader(path)
-        except SlideError as refusal:
-            refusals.append(refusal)
-            if isinstance(refusal, ColorError):
-                break  # the next one would guess
-    reasons = "; ".join(str(refusal) for refusal in refusals)
-    raise SlideError(f"{path.name} cannot be opened as a slide: {reasons}") from refusals[0]
+        except SlideError as error:
+            errors.append(error)
+            if isinstance(error, ColorError):
+                break  # OpenSlide would guess the colors
+    reasons = "; ".join(str(error) for error in errors)
+    raise SlideError(f"{path.name} cannot be opened as a slide: {reasons}") from errors[0]

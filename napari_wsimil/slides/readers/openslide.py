@@ -1,4 +1,4 @@
-"""Reader over OpenSlide: MIRAX, DICOM, Hamamatsu, Leica and whatever tiffslide leaves."""
+"""Reader based on OpenSlide: MIRAX, DICOM, Hamamatsu, Leica and others."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _TILE = (512, 512)
-#: Pixels by which a read may begin earlier than asked.
+#: Maximum number of pixels by which a read starts before its region.
 _BACK = 16
-#: The side of a level above which a header is not believed.
+#: Maximum plausible side of a slide in pixels.
 _MAX_SIDE = 2**24
 
 
 class OpenSlideReader:
-    """Tiles of whatever OpenSlide opens; a folder stands for its DICOM series."""
+    """Tiles of all formats of OpenSlide; folders are DICOM series."""
 
     def __init__(self, path: Path | str) -> None:
         self._path = path = Path(path)
@@ -56,7 +56,7 @@ class OpenSlideReader:
         try:
             slide = openslide.OpenSlide(file)
         except openslide.OpenSlideError as error:
-            raise SlideError(f"OpenSlide says: {error}") from error
+            raise SlideError(f"OpenSlide reports: {error}") from error
         self._file = _File(slide)
         if any(not 0 < side <= _MAX_SIDE for side in slide.dimensions):
             self.close()
@@ -94,7 +94,7 @@ class OpenSlideReader:
         shape = width + before_x, height + before_y
         where = f"{self._path.name}: level {level}, tile ({column}, {row})"
         try:
-            with self._file.reading(where) as slide:
+            with self._file.borrow(where) as slide:
                 region = slide.read_region((left, top), stored.number, shape)
                 pixels = on_white(np.asarray(region.convert("RGBA")))
         except openslide.OpenSlideError as error:
@@ -102,7 +102,7 @@ class OpenSlideReader:
         return np.ascontiguousarray(pixels[before_y:, before_x:])
 
     def read_associated(self, name: str) -> NDArray[np.uint8]:
-        with self._file.reading(f"{self._path.name}: {name}") as slide:
+        with self._file.borrow(f"{self._path.name}: {name}") as slide:
             return on_white(np.asarray(slide.associated_images[name].convert("RGBA")))
 
     @property
@@ -110,28 +110,32 @@ class OpenSlideReader:
         return self._file.closed
 
     def close(self) -> None:
-        """Read no more; the file itself closes with the last read that is under way."""
+        """Reject new reads; close after the last running read."""
         self._file.close()
 
 
 class _File:
-    """An OpenSlide that is freed once it was closed and the last read under way has ended.
+    """OpenSlide handle, freed after `close` and the last running read.
 
-    OpenSlide frees it at once, and whoever still reads from it brings the process down.
+    OpenSlide's own `close` frees the handle at once; a read in another thread would then
+    crash the process.
     """
 
     def __init__(self, slide: openslide.OpenSlide) -> None:
         self.closed = False
         self._slide = slide
-        self._reads = 0  # under way
-        self._lock = threading.Lock()  # never held during a read: reads run side by side
+        self._reads = 0  # number of running reads
+        self._lock = threading.Lock()  # released during reads, which run in parallel
 
     @contextmanager
-    def reading(self, what: str) -> Iterator[openslide.OpenSlide]:
-        """Keep the slide open for a read; SlideError if it was closed before."""
+    def borrow(self, target: str) -> Iterator[openslide.OpenSlide]:
+        """Yield the open handle for a read; SlideError if closed.
+
+        `target` names the tile or image in the message.
+        """
         with self._lock:
             if self.closed:
-                raise SlideError(f"{what} cannot be read: the slide was closed")
+                raise SlideError(f"{target} cannot be read: the slide was closed")
             self._reads += 1
         try:
             yield self._slide
@@ -149,16 +153,16 @@ class _File:
 
 
 @dataclass(frozen=True)
-class _Stored:
-    """A level, its number in OpenSlide and OpenSlide's downsample."""
+class _StoredLevel:
+    """Level with its number and downsample in OpenSlide."""
 
     placed: Placed
     number: int
     divisor: float
 
 
-def _levels(slide: openslide.OpenSlide) -> tuple[list[_Stored], tuple[str, ...]]:
-    """Return the levels, placed by format or size, and notes."""
+def _levels(slide: openslide.OpenSlide) -> tuple[list[_StoredLevel], tuple[str, ...]]:
+    """Return levels with factors by format or size, and notes."""
     finest, levels, by_size = slide.dimensions, [], True
     for number, size in enumerate(slide.level_dimensions):
         divisor = slide.level_downsamples[number]
@@ -166,14 +170,14 @@ def _levels(slide: openslide.OpenSlide) -> tuple[list[_Stored], tuple[str, ...]]
         own = not math.isclose(divisor, mean, rel_tol=1e-12)
         factors = (divisor, divisor) if own else level_factors(finest, size)
         by_size = by_size and not own
-        levels.append(_Stored(Placed(Level(*size, factors, _TILE), (0, 0)), number, divisor))
+        levels.append(_StoredLevel(Placed(Level(*size, factors, _TILE), (0, 0)), number, divisor))
     return levels, level_notes(slide.level_dimensions) if by_size else ()
 
 
 def _dicom_levels(
     slide: openslide.OpenSlide, every: Sequence[Matrix]
-) -> tuple[list[_Stored], tuple[str, ...]]:
-    """Return the placed levels of a DICOM slide, and notes."""
+) -> tuple[list[_StoredLevel], tuple[str, ...]]:
+    """Return levels of a DICOM slide with positions, and notes."""
     series = slide.properties["dicom.SeriesInstanceUID"]
     matrices = {
         matrix.size: matrix for matrix in every if matrix.series == series and matrix.volume
@@ -193,57 +197,57 @@ def _dicom_levels(
             continue
         if placed.note:
             notes.append(f"{name}: {placed.note}")
-        levels.append(_Stored(placed, number, slide.level_downsamples[number]))
+        levels.append(_StoredLevel(placed, number, slide.level_downsamples[number]))
     return levels, tuple(notes)
 
 
 def _start(pixel: int, divisor: float) -> tuple[int, int]:
-    """Return the level-0 place to read from, and pixels to skip.
+    """Return a read's level-0 start, and pixels to skip.
 
-    OpenSlide takes whole level-0 places only and blends two pixels where it lands between
-    them, so reading begins where it lands on one most nearly.
+    OpenSlide accepts only whole level-0 positions and blends two pixels at positions between
+    them. A read therefore starts at the earlier pixel that is closest to a whole position.
     """
-    before = min(range(_BACK), key=lambda back: abs(_off_grid((pixel - back) * divisor)))
-    return round((pixel - before) * divisor), before
+    skip = min(range(_BACK), key=lambda back: abs(_off_grid((pixel - back) * divisor)))
+    return round((pixel - skip) * divisor), skip
 
 
-def _off_grid(place: float) -> float:
-    return round(place - round(place), 6)
+def _off_grid(position: float) -> float:
+    return round(position - round(position), 6)
 
 
 def _largest(folder: Path, slides: Sequence[Matrix]) -> Path:
-    """Return the file of the largest of a folder's slides."""
+    """Return the file of the largest slide in a folder."""
     if not slides:
-        raise SlideError(f"the folder {folder.name} holds no DICOM slide (*.dcm)")
+        raise SlideError(f"the folder {folder.name} contains no DICOM slide (*.dcm)")
     return max(slides, key=area).path
 
 
 def _images(
     slide: openslide.OpenSlide, vendor: str, file: Path, slides: Sequence[Matrix]
 ) -> tuple[tuple[SlideImage, ...], int]:
-    """Return the candidate slides and the number of the open one.
+    """Return the file's images, and the open one's number.
 
-    OpenSlide opens the first image of a TIFF whose kind it does not know.
+    For a TIFF of unknown kind, OpenSlide opens the first image.
 
     Raises
     ------
     SlideError
-        If that is not the largest.
+        If the first image is not the largest.
     """
     if slides:
         images = tuple(as_image(one) for one in slides)
         return images, next(n for n, one in enumerate(slides) if one.path == file)
     mpp = slide.properties.get(openslide.PROPERTY_NAME_MPP_X)
-    alone = SlideImage(file.name, slide.dimensions, None if mpp is None else float(mpp))
+    first = SlideImage(file.name, slide.dimensions, None if mpp is None else float(mpp))
     if vendor != "generic-tiff":
-        return (alone,), 0
+        return (first,), 0
     listing = images_of_file(file)
     if listing is None:
-        return (alone,), 0
+        return (first,), 0
     main = listing.images[listing.main]
     if main.size != slide.dimensions:
         raise SlideError(
-            f"OpenSlide reads the first image, {alone.described(False)}, not the largest, "
-            f"{main.described(False)}: save that one alone, or as RGB"
+            f"OpenSlide reads the first image, {first.described(False)}, not the largest, "
+            f"{main.described(False)}: save the largest in its own file, or as RGB"
         )
     return listing.images, listing.main

@@ -1,7 +1,8 @@
-"""Reader over tiffslide: it parses the file, tiles are read and decoded directly.
+"""Reader based on tiffslide, with direct decoding of tiles.
 
-tiffslide's own `read_region` goes through zarr's single I/O thread; one `pread` and one
-codec call per tile need no lock, so several threads decode at once.
+tiffslide parses the file. Its own `read_region` uses zarr's single I/O thread; this reader
+instead makes one `pread` and one codec call per tile, without a lock, so several threads
+decode in parallel.
 """
 
 from __future__ import annotations
@@ -33,14 +34,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from tifffile import TiffPage, TiffPageSeries
 
-#: A stored block above this many bytes once decoded is refused.
+#: Maximum bytes of a decoded block; files with larger blocks are rejected.
 MAX_BLOCK = 256 * 2**20
-#: Errors that describe code of a parser, not the file: a value was of another type or size.
-_SLIPS = (ArithmeticError, AttributeError, LookupError, TypeError)
+#: Errors about the parser's code, not the file, such as a value of another type or size.
+_CODE_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError)
 
 
 class TiffSlideReader:
-    """Tiles of an RGB TIFF that tiffslide can parse. See `Reader`."""
+    """Tiles of an RGB TIFF, parsed by tiffslide; see `Reader`."""
 
     def __init__(self, path: Path | str) -> None:
         self._path = path = Path(path)
@@ -65,7 +66,7 @@ class TiffSlideReader:
         stated = self._stated()
         self.vendor = str(stated.get("tiffslide.vendor") or "tiff")
         if "tiffslide.series-composition" in stated:
-            raise SlideError("several scanned areas in one file are left to OpenSlide")
+            raise SlideError("it has several scanned areas, which only OpenSlide reads")
         listing = tiff_images(tiff)
         self.images, self.image = listing.images, listing.main
         number = listing.series[listing.main]
@@ -88,27 +89,27 @@ class TiffSlideReader:
         self.properties: Mapping[str, str] = {
             name: str(value) for name, value in stated.items() if value is not None
         }
-        aside = () if first is None else self._slide.associated_images
-        self.associated = tuple(name for name in aside if name != slide_image.name.lower())
+        names = () if first is None else self._slide.associated_images
+        self.associated = tuple(name for name in names if name != slide_image.name.lower())
         self.identity = content_digest(self._path)
-        changes = {"color": any(self._to_rgb), "levels": any(map(self._moved, self.levels))}
+        changes = {"color": any(self._to_rgb), "levels": any(map(self._is_moved, self.levels))}
         self.changes: Mapping[str, int] = {kind: 2 for kind, changed in changes.items() if changed}
 
-    def _moved(self, level: Level) -> bool:
+    def _is_moved(self, level: Level) -> bool:
         finest = self.levels[0]
         return moves(level, (finest.width / level.width + finest.height / level.height) / 2)
 
     def _stated(self) -> Mapping[str, object]:
-        """Return tiffslide's header, which describes the first image alone.
+        """Return tiffslide's header, which describes only the first image.
 
-        Colors that cannot be known are reported before any other error.
+        Reports a ColorError before any other error.
         """
         try:
             stated: Mapping[str, object] = self._slide.properties
         except PARSER_ERRORS as error:
             tiff = self._slide.ts_tifffile
             if isinstance(error, NotImplementedError) and tiff.is_ome:
-                return {"tiff.ImageDescription": tiff.ome_metadata}  # of all images
+                return {"tiff.ImageDescription": tiff.ome_metadata}  # describes all images
             rgb_converter(tiff.pages.first)
             raise
         return stated
@@ -129,14 +130,14 @@ class TiffSlideReader:
                 return np.full((height, width, 3), 255, np.uint8)
             data = os.pread(file.descriptor, count, page.dataoffsets[index])
             if len(data) < count:
-                raise SlideError(f"{where} ends early: the file was cut off")
+                raise SlideError(f"{where} is incomplete: the file is truncated")
             tile = page.decode(data, index, jpegtables=page.jpegtables)[0]
         except SlideError:
             raise
         except PARSER_ERRORS as error:
             raise SlideError(f"{where} cannot be decoded ({_first_line(error)})") from error
         if tile is None or tile.shape[1] < height or tile.shape[2] < width:
-            raise SlideError(f"{where} is smaller than its header says")
+            raise SlideError(f"{where} is smaller than its header states")
         to_rgb = self._to_rgb[level]
         if to_rgb is None:
             return np.ascontiguousarray(tile[0, :height, :width, :3])
@@ -160,15 +161,15 @@ class TiffSlideReader:
         return self._file is None
 
     def close(self) -> None:
-        """Read no more; the file itself closes with the last read that is under way."""
+        """Reject new reads; close after the last running read."""
         self._file = None
         self._slide.close()
 
 
 class _File:
-    """An open file, closed when nobody holds it any more.
+    """Open file, closed with its last reference.
 
-    Its number must not be given to another file while some thread still reads from it.
+    The system must not reuse its descriptor while a thread still reads from it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -179,8 +180,8 @@ class _File:
 
 
 def _first_line(error: BaseException) -> str:
-    """Return the first line of an error, or "it is damaged" for errors of code."""
-    if isinstance(error, _SLIPS):
+    """Return an error's first line; "it is damaged" for `_CODE_ERRORS`."""
+    if isinstance(error, _CODE_ERRORS):
         return "it is damaged"
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
@@ -190,12 +191,12 @@ def _page(level: TiffPageSeries) -> TiffPage:
     if page is None or len(level.pages) != 1:
         raise SlideError(f"{len(level.pages)} planes where one RGB plane is expected")
     if page.compression in JPEG_2000:
-        page.subsampling = (1, 1)  # of decoded blocks; tifffile decodes no others
+        page.subsampling = (1, 1)  # as in decoded blocks; tifffile decodes no others
     return page
 
 
 def _check(page: TiffPage, file_size: int) -> None:
-    """Refuse what is not 8-bit RGB, is cut off, or has blocks too large to decode."""
+    """Reject pages that are truncated, not RGB, or too large."""
     if page.dtype != np.uint8 or page.axes != "YXS" or page.shape[-1] not in (3, 4):
         raise SlideError(f"pixels are {page.dtype} with axes {page.axes}, a slide has 8-bit RGB")
     block = int(np.prod(page.chunks, dtype=np.int64))
@@ -203,8 +204,8 @@ def _check(page: TiffPage, file_size: int) -> None:
         raise SlideError(f"a level of {page.shape[1]} × {page.shape[0]} px has no pixels")
     if block > MAX_BLOCK:
         raise SlideError(
-            f"stored in blocks of {page.chunks[1]} × {page.chunks[0]} px, too large to read "
-            "piece by piece: convert it to a tiled pyramid"
+            f"stored in blocks of {page.chunks[1]} × {page.chunks[0]} px, too large to decode: "
+            "convert it to a tiled pyramid"
         )
     across, down = -(-page.shape[1] // page.chunks[1]), -(-page.shape[0] // page.chunks[0])
     if not len(page.dataoffsets) == len(page.databytecounts) == across * down:
@@ -214,7 +215,7 @@ def _check(page: TiffPage, file_size: int) -> None:
     ends = np.asarray(page.dataoffsets, float) + np.asarray(page.databytecounts, float)
     if ends.max() > file_size:
         raise SlideError(
-            f"the file is cut off: it has {file_size} bytes, its tiles reach to {ends.max():.0f}"
+            f"the file is truncated: it has {file_size} bytes, its tiles end at {ends.max():.0f}"
         )
     if max(page.databytecounts) > MAX_BLOCK:
         raise SlideError(f"a block of {max(page.databytecounts)} bytes is not plausible")
