@@ -126,7 +126,8 @@ def test_evaluation_refuses_another_scale_than_the_cards(run: Run, cohort: Path)
     code, _, err = evaluate(run, cohort)
     assert code == 2
     assert (
-        "2 of 4 slides have other µm per pixel, 0.25 (2 slides); the model was trained at 0.5" in err
+        "2 of 4 slides have other µm per pixel, 0.25 (2 slides); the model was trained at 0.5"
+        in err
     )
     assert "patches of 2 of 4 slides have other sizes in pixels, 128 (2 slides)" in err
     code, facts, err = evaluate(run, cohort, "--mixed-scales")

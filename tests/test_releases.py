@@ -513,8 +513,8 @@ def test_what_cannot_be_imported_whole_is_not_written(
 
 
 RELEASES = {"acmil": acmil, "hafed": hafed, "longmil": lambda: longmil(16), "vib": vib}
-#: What the notes of those must say that answer otherwise than their authors' program.
-NOTES = {"longmil": "limits one head of four to the radius", "vib": "kept patches unweighted"}
+#: Text in the notes of models that predict differently than in their authors' program.
+NOTES = {"longmil": "radius mask on one head of four", "vib": "selected patches unweighted"}
 
 
 def test_vib_answers_as_its_release_but_for_the_weights_that_its_note_names() -> None:

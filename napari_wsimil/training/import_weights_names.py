@@ -94,14 +94,14 @@ SETTINGS: dict[str, dict[str, int | str]] = {
     "vib": {"keep": 1024},
 }
 
-#: Differences between predictions here and in the authors' code; other models have none.
+#: Differences between predictions here and in the authors' program; other models have none.
 DIFFERENCES = {
     "longmil": (
-        "imported LongMIL weights predict differently here than in the authors' code: that is "
+        "imported LongMIL weights predict differently here than in the authors' program: that is "
         "version 1, without 2 × 2 pooling and with the radius mask on one head of four"
     ),
     "vib": (
-        "imported VIB weights predict differently here than in the authors' code, which pools "
+        "imported VIB weights predict differently here than in the authors' program, which pools "
         "the selected patches unweighted; here each is weighted by its selection"
     ),
 }
