@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def check_cases(cases: Iterable[Case], classes: int) -> None:
-    """Raise ValueError for a repeated patient or an invalid class or time bin.
+    """Raise ValueError for repeated patients, invalid classes or time bins.
 
     Valid classes and bins are 0 to `classes` - 1.
     """
@@ -60,9 +60,10 @@ def forward(model: MILModel, bags: Iterable[Bag]) -> MILOutput:
 
 
 def draw_patches(bag: Bag, share: float, most: int) -> Bag:
-    """Return a random `share` of the patches, 1 to `most`, in order.
+    """Return a bag with a random `share` of its patches.
 
-    The sample uses torch's global random state.
+    At least one and at most `most` patches are kept, in order. The sample uses torch's global
+    random state.
     """
     n = len(bag)
     count = min(max(1, round(n * share)), most)
@@ -75,10 +76,11 @@ def draw_patches(bag: Bag, share: float, most: int) -> Bag:
 def loss_of(
     model: MILModel, outputs: Sequence[MILOutput], group: Sequence[Case]
 ) -> dict[str, Tensor]:
-    """Return the loss terms of one case, or of several with a joint loss.
+    """Return the loss terms of a group of cases.
 
-    A joint loss gets stacked outputs: logits (B, C), branch tensors with B as first axis,
-    targets (B, 2). Terms with one value per patient are averaged.
+    The group is one case, or several with a joint loss. A joint loss gets stacked outputs:
+    logits (B, C), branch tensors with B as first axis, targets (B, 2). Terms with one value
+    per patient are averaged.
     """
     device = outputs[0].logits.device
     if not group[0].joint:
@@ -96,7 +98,7 @@ def loss_of(
 
 
 def check_joint(train: Sequence[Case], validation: Sequence[Case], accumulate: int) -> None:
-    """Raise ValueError if a joint loss has no patients to compare.
+    """Raise ValueError if a joint loss cannot compare patients.
 
     The loss would always be 0 with one patient per step, or if no two patients of the
     training or of the validation set are comparable.

@@ -39,7 +39,9 @@ class CheckpointError(ValueError):
 
 
 def save_checkpoint(path: Path | str, model: MILModel, card: Card) -> Card:
-    """Write a checkpoint atomically; return its card with the weights' hash.
+    """Write a checkpoint atomically; return its card.
+
+    The card returned includes the hash of the weights.
 
     Raises
     ------
@@ -78,9 +80,10 @@ def check_target(path: Path | str) -> None:
 
 
 def load_checkpoint(path: Path | str) -> tuple[MILModel, Card]:
-    """Load a checkpoint; return the model, in eval mode, and its card.
+    """Load a checkpoint; return its model and card.
 
-    Nothing is unpickled, and no memory is allocated beyond the size of the file.
+    The model is in eval mode. Nothing is unpickled, and no memory is allocated beyond the size
+    of the file.
 
     Raises
     ------
@@ -102,7 +105,10 @@ def load_checkpoint(path: Path | str) -> tuple[MILModel, Card]:
 
 
 def weights_hash(tensors: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 of names, types, shapes and bytes, sorted by name."""
+    """Return the SHA-256 of named tensors, hex digits.
+
+    It covers name, type, shape and bytes of each tensor, sorted by name.
+    """
     digest = hashlib.sha256()
     for name, value in sorted(tensors.items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
@@ -124,7 +130,7 @@ def _refuse_pickle(path: Path) -> None:
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Return header and copies of all tensors, independent of the file."""
+    """Return the header and copies of all tensors."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -194,7 +200,7 @@ def _compare(path: Path, expected: Mapping[str, Tensor], tensors: Mapping[str, T
 
 
 class Unfinished:
-    """Checkpoint of the best weights so far while a training runs.
+    """Checkpoint of the best weights so far during training.
 
     It is stored next to the final checkpoint and remains if the training is stopped.
 
@@ -223,7 +229,9 @@ class Unfinished:
         self._model, self._card, self._undefined = model, card, undefined
 
     def keep(self, epoch: Epoch, survival: Survival | None) -> None:
-        """Replace the stored weights by those of an epoch, named in the card.
+        """Replace the stored weights by those of an epoch.
+
+        The card names the epoch.
 
         Raises
         ------
@@ -250,6 +258,9 @@ class Unfinished:
 
 
 def title(epoch: Epoch) -> str:
-    """Return a title such as "epoch 3 of 40", with the stage if several."""
+    """Return a title such as "epoch 3 of 40".
+
+    It includes the training stage if there are several.
+    """
     of = "" if epoch.text == "fit" else f' of stage "{epoch.text}"'
     return f"epoch {epoch.done} of {epoch.total}{of}"

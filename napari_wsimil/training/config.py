@@ -29,7 +29,7 @@ AbsolutePath = Annotated[Path, AfterValidator(Path.absolute)]
 
 
 class FoldRule(StrEnum):
-    """Basis of the folds and of the order of the training cases."""
+    """Basis of the folds and of the case order."""
 
     NAMES = "names"  # names of patients and order of rows; default of runs without a rule
     SLIDES = "slides"  # content of the slides, see `identity`
@@ -144,7 +144,10 @@ def fit_config(model: str, task: Task, given: Mapping[str, int | float | None]) 
 
 
 def settings_of(model: str, task: Task = Task.CLASSIFICATION) -> dict[str, Option]:
-    """Return the settings of `FitConfig` by name, with a model's defaults."""
+    """Return the training settings of a model by name.
+
+    Their defaults are those of the model's recipe.
+    """
     texts = documented(FitConfig, "Attributes")
     config = fit_config(model, task, {})
     return {
@@ -230,7 +233,10 @@ class RunConfig(BaseModel):
 
 
 def check_run(config: RunConfig, manifest: Manifest) -> None:
-    """Raise ValueError if the model does not fit task or manifest."""
+    """Raise ValueError if a model does not fit its data.
+
+    The data are the task, the manifest and its schema.
+    """
     check_task(config.task, manifest, config.time_unit)
     if config.task is not Task.CLASSIFICATION and not model_class(config.model).survives:
         able = ", ".join(name for name, cls in MODELS.items() if cls.survives)

@@ -48,7 +48,7 @@ IN_MEMORY = 4 * 2**30
 
 @dataclass(frozen=True)
 class BagFiles(Sequence["Bag"]):
-    """Bags of one patient, each read from its file at every access.
+    """Bags of one patient, read from files at every access.
 
     Attributes
     ----------
@@ -134,7 +134,7 @@ def feature_path(slide: SlideRow, folder: Path | str | None) -> Path:
 
 
 def open_cohort(path: Path | str, schema: ClinicalSchema | Path | str | None = None) -> Manifest:
-    """Return the cases of a manifest, a study or a folder of bags.
+    """Read the cases of a manifest, study or folder.
 
     A case is the unit of prediction: a patient, or a slide if the study's unit is the slide.
     A slide case has the record of its patient, and `of` is the patient's name; a label, split
@@ -168,7 +168,7 @@ def open_cohort(path: Path | str, schema: ClinicalSchema | Path | str | None = N
 
 
 def as_read(config: RunConfig, cohort: Manifest) -> Manifest:
-    """Return the cohort of a run with only the records that its model reads.
+    """Return the cohort of a run without unused records.
 
     The cohort of a study loses its schema if the model reads no records.
     """
@@ -217,7 +217,10 @@ def read_cohort(path: Path | str, schema: ClinicalSchema | None) -> Manifest:
 
 
 def _of_study(folder: Path, schema: ClinicalSchema | None) -> tuple[Manifest, Unit]:
-    """Return the cohort of a study, its records under `schema`, and its unit."""
+    """Return the cohort and the unit of a study.
+
+    The records are converted to `schema` if it is given.
+    """
     with open_study(folder) as study:
         cohort, own, unit = study.manifest(), study.schema, study.unit
     if schema is None:
@@ -295,9 +298,10 @@ def read_cases(
 def read_bags(
     files: BagFiles, keep: bool
 ) -> tuple[tuple[Bag, ...], list[BagFacts], list[Exception]]:
-    """Return the bags of a patient, their facts, and the errors of unreadable files.
+    """Read the bags of a patient.
 
-    The bags are returned only if `keep` is set.
+    Returns the bags, their facts and the errors of unreadable files. The bags are returned
+    only if `keep` is set.
     """
     bags: list[Bag] = []
     facts: list[BagFacts] = []
@@ -357,7 +361,10 @@ def _require(path: Path) -> None:
 
 
 def _size(slide: SlideRow, folder: Path | None) -> int:
-    """Return the size in bytes of a slide's features, 0 if absent."""
+    """Return the size of a slide's features in bytes.
+
+    It is 0 if there are none.
+    """
     if slide.feature_path is None and folder is None:
         return 0
     path = feature_path(slide, folder)

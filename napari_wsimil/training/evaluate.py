@@ -1,4 +1,4 @@
-"""Evaluation of a trained model on the patients of a cohort."""
+"""Evaluation of a trained model on a cohort."""
 
 from __future__ import annotations
 
@@ -135,7 +135,10 @@ def assess(
 
 
 def _plain(interval: Interval) -> dict[str, float | str | None]:
-    """Return a metric for JSON, with null and a reason if undefined."""
+    """Return a metric as a dictionary for JSON.
+
+    Undefined numbers are None, with a reason.
+    """
     plain: dict[str, float | str | None] = {
         "value": interval.value if interval.is_defined else None,
         "low": interval.low if interval.has_bounds else None,
@@ -169,7 +172,10 @@ def _compared(
     mixed: bool,
     leave_out: bool,
 ) -> tuple[tuple[Case, ...], tuple[str, ...]]:
-    """Return the cases to evaluate, and notes on their features and the card's."""
+    """Return the cases to evaluate, and notes on their features.
+
+    The notes compare the features with those of the card.
+    """
     by_name = {patient.name: patient for patient in patients}
     rows = [row for case in cases for row in slide_features(by_name[case.patient], case.facts)]
     for row in rows:

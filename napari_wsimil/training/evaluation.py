@@ -73,7 +73,7 @@ class Scores:
 
     @property
     def risks(self) -> Tensor:
-        """Risk scores, (P,) float64; a higher risk means an earlier event."""
+        """Risk scores, (P,) float64, higher for earlier events."""
         logits = self.logits.double()
         return log_risk(logits) if self._joint else -survival(logits).sum(dim=1)
 
@@ -88,7 +88,9 @@ class Scores:
         return {"loss": self._loss()} | metrics(self.targets.numpy(), self.probabilities.numpy())
 
     def undefined(self, classes: Sequence[str], of: str) -> str:
-        """Return the reason for undefined metrics; empty if all are defined.
+        """Return the reason for undefined metrics.
+
+        It is empty if all are defined.
 
         Parameters
         ----------
@@ -124,7 +126,7 @@ class Scores:
 
 
 def evaluate(model: MILModel, cases: Sequence[Case], stage: str = "evaluate") -> Work[Scores]:
-    """Evaluate a model on cases; yield after every slide, return the scores.
+    """Evaluate a model on cases; yield after every slide.
 
     The model is in eval mode, without gradients, only during the computation; between two
     yields its mode is that of the caller.
@@ -151,11 +153,11 @@ def evaluate(model: MILModel, cases: Sequence[Case], stage: str = "evaluate") ->
 
 
 def attention_top(model: MILModel, cases: Sequence[Case]) -> Work[dict[str, float]]:
-    """Return the upper end of a model's attention color bar as "attention_top".
+    """Return the upper end of the attention color bar.
 
-    It is the same for every slide: the 98th percentile of the attention over all patches of
-    `cases`, in multiples of uniform attention, rounded up to a round number. The dictionary
-    is empty for models without attention.
+    The key is "attention_top". It is the same for every slide: the 98th percentile of the
+    attention over all patches of `cases`, in multiples of uniform attention, rounded up to
+    a round number. The dictionary is empty for models without attention.
     """
     attention = []
     for done, case in enumerate(cases):
@@ -214,7 +216,7 @@ class PatientResult:
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """Metrics and predictions of a model on its test or validation set.
+    """Metrics and predictions on the test or validation set.
 
     Attributes
     ----------
@@ -248,7 +250,7 @@ class Results:
 
 
 def results_of(of: str, scores: Scores, card: Card, manifest: Manifest) -> Results:
-    """Return the results of a set of cases of a manifest."""
+    """Return the results on a set of cases."""
     unit = unit_of(manifest.patients)
     bounded = bounds(scores, classes=card.classes, of=of)
     notes = gaps(card.parts, Task(card.task), unit)
@@ -299,7 +301,10 @@ def bounds(
 def figures(
     scores: Scores, classes: Sequence[str], of: str
 ) -> tuple[dict[str, float | None], dict[str, str]]:
-    """Return the card's metrics of a set, and reasons for undefined values."""
+    """Return the metrics of a set for the card.
+
+    Undefined values are None; the second dictionary has the reasons.
+    """
     known = {f"{of} {name}": value for name, value in scores.metrics().items()}
     missing = [name for name, value in known.items() if math.isnan(value)]
     reason = scores.undefined(classes, of) if missing else ""

@@ -1,4 +1,4 @@
-"""Check of encoders, scales and duplicates in the features of a cohort.
+"""Check of encoders, scales and duplicates in a cohort's features.
 
 Features of several encoders are an error, and so are several µm per pixel or patch sizes
 unless the user accepts them. Two patients with the same features or TCGA barcode are one
@@ -55,12 +55,12 @@ class SlideFeatures:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Hashes and barcodes that slides of different patients must not share."""
+        """Hash and barcode, which different patients must not share."""
         return (self.facts.content, self.barcode) if self.barcode else (self.facts.content,)
 
 
 def slide_features(patient: Patient, facts: Sequence[BagFacts]) -> list[SlideFeatures]:
-    """Return the features of a patient's slides, in the order of the slides."""
+    """Return the features of a patient's slides, in order."""
     return [
         SlideFeatures(slide.slide, patient.person, participant_of(patient.person, slide), one)
         for slide, one in zip(patient.slides, facts, strict=True)
@@ -125,7 +125,7 @@ def check_features(rows: Sequence[SlideFeatures], mixed: bool = False) -> tuple[
 
 
 def scale_problems(facts: Sequence[BagFacts]) -> list[str]:
-    """Return sentences on several µm per pixel and several patch sizes."""
+    """Return sentences on several µm per pixel or patch sizes."""
     problems = []
     mpp = [one.mpp for one in facts if one.mpp is not None]
     if mpp and any(abs(one / median(mpp) - 1) > MPP_TOLERANCE for one in mpp):
@@ -138,7 +138,7 @@ def scale_problems(facts: Sequence[BagFacts]) -> list[str]:
 
 
 def card_problems(card: Card, facts: Sequence[BagFacts]) -> list[str]:
-    """Return sentences on scales that differ from the model's training features."""
+    """Return sentences on scales other than in training."""
     learned, problems = card.features, []
     mpp = [one.mpp for one in facts if one.mpp is not None]
     odd = [one for one in mpp if not card.admits_mpp(one)]
@@ -164,7 +164,9 @@ def card_problems(card: Card, facts: Sequence[BagFacts]) -> list[str]:
 def compare_features(
     card: Card, rows: Sequence[SlideFeatures], mixed: bool = False
 ) -> tuple[str, ...]:
-    """Compare features for an evaluation with the model's card; return notes.
+    """Compare the features of an evaluation with a card.
+
+    Returns notes.
 
     Raises
     ------
@@ -179,7 +181,10 @@ def compare_features(
 
 
 def known_persons(card: Card, rows: Sequence[SlideFeatures]) -> set[str]:
-    """Return the patients with features or TCGA barcodes used in training."""
+    """Return the patients known to the model by features.
+
+    They share features or a TCGA barcode with a training or validation patient.
+    """
     if card.features is None:
         return set()
     known = set(card.features.known)
@@ -189,13 +194,13 @@ def known_persons(card: Card, rows: Sequence[SlideFeatures]) -> set[str]:
 
 
 def training_features(rows: Sequence[SlideFeatures], salt: str) -> TrainingFeatures:
-    """Return the training features in the form stored in a card."""
+    """Return the training features for a card."""
     known = [pseudonym(key, salt) for row in rows for key in (*row.keys, row.facts.slide) if key]
     return TrainingFeatures.of([row.facts for row in rows], known)
 
 
 def shared_slides(rows: Sequence[SlideFeatures]) -> list[str]:
-    """Return a sentence for each key shared by slides of different patients."""
+    """Return sentences on keys shared by different patients."""
     keys: dict[str, Callable[[SlideFeatures], str]] = {
         "features": lambda row: row.facts.content,
         "TCGA barcode": lambda row: row.barcode,
@@ -292,7 +297,10 @@ def _odd_values(rows: Sequence[SlideFeatures]) -> tuple[str, ...]:
 
 
 def _far_values(card: Card, rows: Sequence[SlideFeatures]) -> tuple[str, ...]:
-    """Return a note on features far from the training features, if known."""
+    """Return a note on features far from the training features.
+
+    There is no note if the card has no statistics of these.
+    """
     learned = card.features
     if learned is None:
         return ()

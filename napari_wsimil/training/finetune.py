@@ -37,7 +37,7 @@ CONFIG = FitConfig(epochs=10, lr=1e-3, weight_decay=1e-3, drop=0.0, noise=0.0, s
 
 
 class EndToEnd(MILModel):
-    """An encoder with a head, a model for bags of pixels.
+    """Encoder and head as one model of pixels.
 
     Its bags are those of `pixel_case`, (K, 3·S·S) from 0 to 1. It is not a registered model:
     encoder and head are stored separately. In training, patches are rotated, mirrored and
@@ -67,7 +67,10 @@ class EndToEnd(MILModel):
         self.batch = batch
 
     def train(self, mode: bool = True) -> EndToEnd:
-        """Set the training mode of the head; the encoder stays in eval mode."""
+        """Set the training mode of the head.
+
+        The encoder stays in eval mode.
+        """
         super().train(mode)
         self.encoder.eval()
         return self
@@ -112,7 +115,7 @@ def finetune(
     config: FitConfig = CONFIG,
     frozen: Sequence[str] = (),
 ) -> Work[Epoch]:
-    """Train encoder and head in place on selected patches by `fit`.
+    """Train encoder and head in place by `fit`.
 
     Only the selected patches are read and have a gradient. At the end, also if closed or
     failed, encoder and head have the best weights so far.
@@ -146,10 +149,10 @@ def finetune(
 def encode(
     encoder: nn.Module, slides: Sequence[PixelSlide], batch: int = BATCH
 ) -> Work[tuple[Bag, ...]]:
-    """Encode all patches of slides; yield after each slide, return the bags.
+    """Encode all patches of slides; yield after each slide.
 
-    The encoder is in eval mode, without gradients, only during the computation; `batch`
-    patches are read and encoded at a time.
+    Returns one bag per slide. The encoder is in eval mode, without gradients, only during
+    the computation; `batch` patches are read and encoded at a time.
     """
     name = identity(encoder)
     bags = []
@@ -161,7 +164,7 @@ def encode(
 
 
 def identity(encoder: nn.Module) -> str:
-    """Return an encoder's class name and a hash of its weights."""
+    """Return an encoder's class name and hash of weights."""
     digest = hashlib.sha256()
     for name, value in encoder.state_dict().items():
         digest.update(name.encode() + value.cpu().numpy().tobytes())

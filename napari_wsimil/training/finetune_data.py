@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 
 
 def slide_pixels(slide: Slide, grid: PatchGrid) -> PixelSlide:
-    """Return the patches of a slide as pixels, read one by one at access."""
+    """Return the patches of a slide as pixels.
+
+    Each patch is read from the file at access.
+    """
 
     def read(index: NDArray[np.int64]) -> NDArray[np.uint8]:
         side = grid.pixels
@@ -45,7 +48,7 @@ def slide_pixels(slide: Slide, grid: PatchGrid) -> PixelSlide:
 def pixel_case(
     patient: str, slides: Sequence[PixelSlide], chosen: Sequence[Tensor], target: int
 ) -> Case:
-    """Return a case with the pixels of selected patches as bags.
+    """Return a case with bags of pixels of selected patches.
 
     The pixels are read from the slides at each access.
 
@@ -110,7 +113,7 @@ def _block(inside: int, outside: int) -> nn.Sequential:
 
 
 class ResNet50(nn.Module):
-    """A ResNet-50 up to its third stage, as in the paper of VIB.
+    """A ResNet-50 up to its third stage, as in VIB.
 
     (B, 3, S, S) pixels from 0 to 1 → (B, 1024).
     The paper freezes "trunk.conv1", "trunk.bn1", "trunk.layer1" and "trunk.layer2" and

@@ -78,7 +78,7 @@ class Epoch(Progress):
 
 
 class Trainer(Protocol):
-    """A function that trains a model in place, such as `fit`."""
+    """A training function such as `fit`."""
 
     def __call__(
         self,
@@ -95,7 +95,7 @@ def fit(
     validation: Sequence[Case],
     config: FitConfig | None = None,
 ) -> Work[Epoch]:
-    """Train `model` in place; return the Epoch of the kept weights.
+    """Train `model` in place; return the kept Epoch.
 
     Yields after each case, and an Epoch after each epoch. The kept weights are those of the
     smallest validation loss, or of the last epoch if there are no validation cases. At the
@@ -198,7 +198,10 @@ class _Steps:
         return order
 
     def learn(self, group: Sequence[Case], weight: float, number: int) -> dict[str, float]:
-        """Add the gradient of one case, or of several with a joint loss."""
+        """Add the gradient of a group of cases.
+
+        The group is one case, or several with a joint loss.
+        """
         self.model.train()
         self.model.progress = self._done / self._passes
         self._done += len(group)
@@ -244,7 +247,7 @@ class _Steps:
         return replace(bag, clinical=replace(record, values=values))
 
     def diverged(self, quantity: str, value: float, number: int) -> TrainingError:
-        """Return the error for a loss or gradient that is not finite."""
+        """Return the error for a non-finite loss or gradient."""
         message = (
             f"{quantity} became {value} in epoch {number}: "
             f"train again with a learning rate below {self.config.lr:g}"
@@ -277,7 +280,10 @@ class _Best:
         self._model = model
 
     def offer(self, epoch: Epoch) -> Epoch:
-        """Keep the weights of a better epoch; return the epoch, marked if best."""
+        """Keep the weights of an epoch if best.
+
+        Returns the epoch, marked as best in that case.
+        """
         if not epoch.validation or epoch.validation["loss"] < self._loss():
             self.weights = copy.deepcopy(self._model.state_dict())
             epoch = self.kept = replace(epoch, best=True)
@@ -293,7 +299,7 @@ class _Best:
 
 
 def rate(step: int, total: int, schedule: str) -> float:
-    """Return the learning rate at a step as a share of its maximum.
+    """Return the relative learning rate at a step.
 
     It is 0 at the end.
     """

@@ -43,7 +43,9 @@ _failed: set[tuple[Path, int, int]] = set()
 
 
 def slide_key(slide: SlideRow, folder: Path | None) -> str:
-    """Return the key of a slide's content, hex digits; read once per file.
+    """Return the key of a slide's content, hex digits.
+
+    Each file is read once.
 
     Raises
     ------
@@ -62,14 +64,17 @@ def slide_key(slide: SlideRow, folder: Path | None) -> str:
 
 
 def _key_or_none(slide: SlideRow, folder: Path | None) -> str:
-    """Return the key of a slide, empty if its file cannot be read."""
+    """Return the key of a slide, empty for unreadable files."""
     with suppress(RecordError, ValueError, OSError):
         return slide_key(slide, folder)
     return ""
 
 
 def encoder_of(manifest: Manifest, features: Path | str | None) -> str:
-    """Return the encoder of the first slide's features; raises as `read_cases`."""
+    """Return the encoder of the first slide's features.
+
+    Raises the errors of `read_cases`.
+    """
     features = None if features is None else Path(features)
     slide = next((slide for patient in manifest.patients for slide in patient.slides), None)
     if slide is None:
@@ -81,7 +86,10 @@ def encoder_of(manifest: Manifest, features: Path | str | None) -> str:
 
 
 def unread_slides(manifest: Manifest, folder: Path | None) -> int:
-    """Return the number of slides of a cohort without a cached key."""
+    """Return the number of slides without a cached key.
+
+    Each of these requires reading a file.
+    """
     slides = (slide for patient in manifest.patients for slide in patient.slides)
     return sum(_must_be_read(slide, folder) for slide in slides)
 
@@ -103,11 +111,12 @@ def _keys_of_persons(rows: Iterable[tuple[Patient, _Keyed]]) -> dict[str, str]:
 def arranged(
     manifest: Manifest, rule: FoldRule, task: Task, folder: Path | None
 ) -> tuple[Manifest, dict[str, str]]:
-    """Return a cohort ordered by content keys, and the key of each person.
+    """Return a cohort ordered by content keys.
 
-    With fold rule "names" the cohort is unchanged and there are no keys. Patients without an
-    outcome for the task come last. Slides with unreadable features have an empty key:
-    training reads all features and reports these together, by name.
+    Returns the key of each person too. With fold rule "names" the cohort is unchanged and
+    there are no keys. Patients without an outcome for the task come last. Slides with
+    unreadable features have an empty key: training reads all features and reports these
+    together, by name.
     """
     if rule is FoldRule.NAMES:
         return manifest, {}
@@ -122,13 +131,16 @@ def arranged(
 
 
 def _ordered(patient: Patient, folder: Path | None) -> _Keyed:
-    """Return the slides of a patient with their keys, sorted by key."""
+    """Return slides of a patient with keys, sorted by key."""
     keyed = [(_key_or_none(slide, folder), slide) for slide in patient.slides]
     return sorted(keyed, key=lambda pair: (pair[0], pair[1].slide))
 
 
 def _source(slide: SlideRow, folder: Path | None) -> tuple[Path, bool]:
-    """Return the file that determines a slide's key, and whether it is the image."""
+    """Return the file that determines a slide's key.
+
+    The second value is whether this file is the image.
+    """
     image = slide.slide_path if slide.slide_path and slide.slide_path.exists() else None
     if slide.feature_path is None and folder is None and image is not None:
         return image, True
@@ -151,7 +163,10 @@ def _fingerprint(path: Path) -> str:
 
 
 def _features_key(path: Path) -> str:
-    """Return the fingerprint in a features file, or else a hash of its bytes."""
+    """Return the key of a features file.
+
+    It is the fingerprint in the file, or else a hash of the file's bytes.
+    """
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file())
         sample = files[:: max(1, len(files) // _FILES)]
@@ -167,7 +182,10 @@ def _features_key(path: Path) -> str:
 
 
 def _bytes_key(path: Path) -> str:
-    """Return a hash of a file's size, beginning, middle and end."""
+    """Return a hash of a file's size and sampled bytes.
+
+    The bytes are those at the beginning, middle and end.
+    """
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
     with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Import of weights that the authors of a paper published (a release).
+"""Import of published weights (a release) of a paper's authors.
 
 Only tensors are read: a safetensors file, or a state dict that PyTorch opens without running
 code. The authors' programs use features without standardization, so ours stays the identity.
@@ -75,7 +75,7 @@ class Taken:
 
 
 def read_release(path: Path | str) -> dict[str, Tensor]:
-    """Read the tensors of a safetensors file or a state dict.
+    """Read the tensors of a safetensors file or state dict.
 
     The keys are the release's names. A state dict is opened by PyTorch's restricted reader,
     which runs no code; it may be stored under "model", "state_dict" or "model_state_dict"
@@ -148,7 +148,7 @@ def load_release(model: MILModel, tensors: Mapping[str, Tensor]) -> Taken:
 
 
 def _matched(model: MILModel, tensors: Mapping[str, Tensor]) -> tuple[Taken, Mapping[str, Tensor]]:
-    """Return the unmatched names, and the matching tensors by our names."""
+    """Return unmatched names and the tensors by our names."""
     name = name_of(model)
     own = {key: value for key, value in model.state_dict().items() if not key.startswith(OWN)}
     theirs = {key: value for key, value in _theirs(name, tensors).items() if key in own}
@@ -216,7 +216,7 @@ def release_notes(name: str) -> tuple[str, ...]:
 
 
 def with_release_notes(card: Card) -> Card:
-    """Add the release's notes to a card that an earlier version wrote."""
+    """Add the release's notes to a card of earlier versions."""
     if card.notes or not card.data.startswith(IMPORTED):
         return card
     return card.model_copy(update={"notes": release_notes(card.model)})
@@ -284,7 +284,10 @@ def _open(path: Path) -> dict[str, object]:
 
 
 def _theirs(name: str, tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """Return the release's name for each of our weights that it contains."""
+    """Return the release's names of our weights.
+
+    Our names are the keys; weights that the release lacks are absent.
+    """
     if name not in NAMES:
         raise ReleaseError(f"no release of {name} is known: choose {', '.join(NAMES)}")
     names = {}
@@ -297,7 +300,7 @@ def _theirs(name: str, tensors: Mapping[str, Tensor]) -> dict[str, str]:
 
 
 def _is_stored(value: Tensor) -> bool:
-    """Return whether a tensor is a dense array with all elements in memory."""
+    """Return whether a tensor is dense and completely in memory."""
     if value.is_nested or value.layout is not torch.strided or value.device.type != "cpu":
         return False
     return value.numel() * value.element_size() <= value.untyped_storage().nbytes()

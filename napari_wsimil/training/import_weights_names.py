@@ -28,7 +28,7 @@ _CLAM_GATED = {
 
 
 def _inside(theirs: str, ours: str, names: Mapping[str, str]) -> dict[str, str]:
-    """Return layer names of a submodule, prefixed with the module's name."""
+    """Return layer names of a submodule with its prefix."""
     return {rf"{theirs}\.{part}": f"{ours}.{name}" for part, name in names.items()}
 
 

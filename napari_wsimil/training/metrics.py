@@ -90,7 +90,7 @@ def metrics(targets: NDArray[np.int64], probabilities: NDArray[np.float64]) -> d
 
 
 def confusion(targets: NDArray[np.int64], probabilities: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return (C, C) counts of true class (row) and predicted class (column)."""
+    """Return (C, C) counts, rows true and columns predicted classes."""
     classes = probabilities.shape[1]
     pairs = targets * classes + probabilities.argmax(axis=1)
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
@@ -216,7 +216,10 @@ def bootstrap(
 
 
 def _person_numbers(persons: Sequence[str], order: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the number of each case's person, in order of first occurrence."""
+    """Return the number of each case's person.
+
+    Persons are numbered in order of first occurrence.
+    """
     numbers: dict[str, int] = {}
     if not persons:
         return np.arange(len(order))
@@ -224,7 +227,10 @@ def _person_numbers(persons: Sequence[str], order: NDArray[np.int64]) -> NDArray
 
 
 def _too_few(strata: NDArray[np.int64], owners: NDArray[np.int64], names: Sequence[str]) -> str:
-    """Return the reason for missing intervals; empty if there are enough patients."""
+    """Return the reason for missing intervals.
+
+    It is empty if there are enough patients.
+    """
     patients = len(np.unique(owners))
     if patients < LEAST_CASES:
         return f"no interval for fewer than {LEAST_CASES} patients ({patients})"
@@ -245,7 +251,7 @@ def _percentiles(numbers: list[float], tails: tuple[float, float]) -> tuple[floa
 
 
 def _groups(strata: NDArray[np.int64], owners: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Return a group of case indices for each combination of strata of a person."""
+    """Return case indices grouped by their person's strata."""
     kinds: defaultdict[int, set[int]] = defaultdict(set)
     for person, stratum in zip(owners.tolist(), strata.tolist(), strict=True):
         kinds[person].add(stratum)

@@ -24,7 +24,7 @@ TELLING_P = 0.01  # … if its p-value is below this
 
 @dataclass(frozen=True)
 class Missingness:
-    """Predictive value of a missing group of the record for the class.
+    """Prediction of the class from a missing group alone.
 
     Attributes
     ----------
@@ -50,8 +50,8 @@ class Missingness:
         if not (self.auc >= TELLING_AUC and self.p < TELLING_P):
             return None
         return (
-            f"missing {self.name} alone predicts the class "
-            f"(AUC {self.auc:.2f}, p {self.p:.3f}): a model can use it "
+            f"whether {self.name} is missing predicts the class by itself "
+            f"(AUC {self.auc:.2f}, p {self.p:.3f}): a model can use this "
             "in place of the patient's data"
         )
 
@@ -59,7 +59,7 @@ class Missingness:
 def missingness(
     name: str, has: NDArray[np.bool_], labels: Sequence[str], shuffles: int = SHUFFLES
 ) -> Missingness:
-    """Return the predictive value of a missing group for the class.
+    """Measure how a missing group predicts the class.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def missingness(
 
 
 def telling(groups: Sequence[str], cases: Sequence[Case]) -> tuple[str, ...]:
-    """Return a warning for each group that predicts the class if missing.
+    """Return warnings on groups that predict the class if missing.
 
     Patients without tokens lack every group. Cases with follow-ups are ignored.
     """

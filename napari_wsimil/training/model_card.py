@@ -115,7 +115,7 @@ def _count_cases(cases: Sequence[Case]) -> str:
 
 
 def _feature_fields(facts: Sequence[BagFacts], mixed: bool) -> dict[str, Any]:
-    """Return the fields of a card that depend on the features."""
+    """Return the card's fields that depend on the features."""
     known = [one.mpp for one in facts if one.mpp is not None]
     sizes = [one.pixels for one in facts if one.pixels is not None]
     return {

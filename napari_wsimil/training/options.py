@@ -24,7 +24,7 @@ _SHARES = ("share", "chance")  # words in the text of a number from 0 to 1
 
 @dataclass(frozen=True)
 class Option:
-    """Option of a model or a training: its default and its documentation.
+    """Option of a model or training, with default and documentation.
 
     A default of None means an optional whole number.
     """
@@ -34,13 +34,13 @@ class Option:
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """Quoted words in the text if they include the default, else none."""
+        """Quoted words in the text, if they include the default."""
         words = tuple(dict.fromkeys(re.findall(r'"([^"]+)"', self.text)))
         return words if self.default in words else ()
 
     @property
     def least(self) -> float:
-        """Smallest number to offer; the model itself may accept other values."""
+        """Smallest number to offer; models may accept others."""
         if "-1" in self.text:
             return -1
         zero = isinstance(self.default, float) or not self.default or re.search(r"\b0\b", self.text)
@@ -48,7 +48,7 @@ class Option:
 
     @property
     def most(self) -> float:
-        """Largest number to offer: 1 for shares and probabilities, else infinity."""
+        """Largest number to offer: 1 for shares, else infinity."""
         share = isinstance(self.default, float) and self.default <= 1
         return 1 if share and any(w in self.text.lower() for w in _SHARES) else math.inf
 
@@ -104,7 +104,7 @@ def parsed_options(model: str, texts: Sequence[str]) -> dict[str, int | float | 
 
 
 def check_options(model: str, given: Mapping[str, int | float | str]) -> None:
-    """Raise ValueError for unknown options or invalid values of a model."""
+    """Raise ValueError for unknown options or invalid values."""
     known = options_of(model)
     for name, value in given.items():
         if name not in known:
@@ -119,7 +119,7 @@ def check_options(model: str, given: Mapping[str, int | float | str]) -> None:
 
 
 def _check_accepted(model: str, given: Mapping[str, int | float | str]) -> None:
-    """Raise ValueError if the model cannot be created with these options.
+    """Raise ValueError if the model rejects these options.
 
     No weights are allocated.
     """
@@ -137,7 +137,7 @@ def _listed(options: Mapping[str, Option]) -> str:
 
 
 def documented(cls: type, section: str) -> dict[str, str]:
-    """Return the text of each name in a section of a numpydoc docstring."""
+    """Return the entries of a section of a numpydoc docstring."""
     return dict(_entries(inspect.getdoc(cls) or "", section))
 
 

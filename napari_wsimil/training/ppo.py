@@ -1,4 +1,4 @@
-"""PPO training of the policy of SASHA (Schulman et al. 2017)."""
+"""PPO training of SASHA's policy (Schulman et al. 2017)."""
 
 from __future__ import annotations
 
@@ -52,7 +52,10 @@ class Reading:
     target: int
 
     def read(self, patch: int) -> tuple[Tensor, Tensor]:
-        """Return v of a patch and an empty attention, as `Episode` requires."""
+        """Return v of a patch and an empty attention.
+
+        `Episode` requires this signature.
+        """
         return self.v[patch], self.v.new_empty(0)
 
 
@@ -114,13 +117,16 @@ class Critic(nn.Module):
         self.value = nn.Linear(feature_dim, 1)
 
     def forward(self, s: Tensor) -> Tensor:
-        """Return (...) values of states (..., N, D), their expected future rewards."""
+        """Return (...) expected future rewards of states (..., N, D)."""
         a = self.attention(s)[..., 0].softmax(dim=-1)  # (..., N)
         value: Tensor = self.value((a[..., None, :] @ s)[..., 0, :])[..., 0]
         return value
 
     def per_row(self, s: Tensor) -> Tensor:
-        """Return (n, 2), attention score and value without c of each patch."""
+        """Return (n, 2), attention score and value of each patch.
+
+        The value does not include c.
+        """
         return torch.cat([self.attention(s), s @ self.value.weight.T], dim=1)
 
 
@@ -178,7 +184,7 @@ def fit_policy(
     seed: int,
     config: PolicyConfig | None = None,
 ) -> Work[Epoch]:
-    """Train the actor by PPO; return the Epoch of the kept weights.
+    """Train the actor by PPO; return the kept Epoch.
 
     Yields progress and Epochs. The reward of a step is -CE(y, slide after it) / T. Epoch 0
     evaluates the initial actor. The kept epoch has the smallest validation loss of greedy
@@ -232,7 +238,7 @@ class PolicyTraining:
         self._critics = AdamW(self.critic.parameters(), lr=config.critic_lr, weight_decay=decay)
 
     def epoch(self, readings: Sequence[Reading], number: int) -> Work[dict[str, float]]:
-        """Run an epoch; return the mean reward of an episode and the loss.
+        """Run an epoch; return loss and mean reward.
 
         Epoch 0 only samples episodes; later ones update actor and critic too.
         """
@@ -262,7 +268,10 @@ class PolicyTraining:
         return RollOut(episode.looks, torch.stack(rewards) / episode.steps, torch.cat(values))
 
     def learn(self, reading: Reading, roll_outs: Sequence[RollOut]) -> None:
-        """Update actor and critic on random steps of the roll-outs of one slide."""
+        """Update actor and critic on roll-outs of one slide.
+
+        Each round uses random steps of the roll-outs.
+        """
         choices = self.choices(reading, roll_outs)
         with torch.no_grad():
             before = choices.log_chosen(self._model.actor)
@@ -344,9 +353,10 @@ def _check_finite(stage: str, quantity: str, value: Tensor) -> None:
 
 
 def advantages(rewards: Tensor, values: Tensor, discount: float, smoothing: float) -> Tensor:
-    """Return (T,) generalized advantage estimates (Schulman et al. 2016, eq. 16).
+    """Return (T,) generalized advantage estimates.
 
-    A_t = δ_t + γ λ A_{t+1}, δ_t = r_t + γ V_{t+1} - V_t; after the last step V and A are 0.
+    Schulman et al. 2016, eq. 16: A_t = δ_t + γ λ A_{t+1}, δ_t = r_t + γ V_{t+1} - V_t;
+    after the last step V and A are 0.
     """
     estimates = torch.zeros_like(rewards)
     later = value = rewards.new_zeros(())

@@ -1,4 +1,4 @@
-"""Training of SASHA in stages: classifier, state update, actor and policy."""
+"""Training of SASHA: classifier, state update, actor, policy."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def train_sasha(
     validation: Sequence[Case],
     config: FitConfig | None = None,
 ) -> Work[Epoch]:
-    """Train a `SASHA` in place; return the kept Epoch of the policy.
+    """Train a `SASHA` in place; return the kept Epoch.
 
     The stages are HAFED by `fit` with `config`, the state update by `fit_updater`, the
     actor's warm-up by `warm_up` and its training by `fit_policy`. Yields the Epochs of all
@@ -70,7 +70,7 @@ def train_sasha(
 
 
 def _staged(stage: str, work: Work[Epoch]) -> Work[None]:
-    """Yield the steps of `work`, with `stage` as the text of its epochs."""
+    """Yield the steps of `work`, epochs labeled with `stage`."""
     with closing(work):
         for event in work:
             yield replace(event, text=stage) if isinstance(event, Epoch) else event
@@ -114,7 +114,10 @@ def _stored(bag: Bag) -> Bag:
 
 @torch.no_grad()
 def distill(model: SASHA, cases: Sequence[Case]) -> Work[list[Reading]]:
-    """Distill the sub-patch features of all slides; yield after each patient."""
+    """Distill the sub-patch features of all slides.
+
+    Yields after each patient.
+    """
     readings = []
     for done, case in enumerate(cases, 1):
         for bag in case.bags:
@@ -128,13 +131,13 @@ def distill(model: SASHA, cases: Sequence[Case]) -> Work[list[Reading]]:
 def fit_updater(
     model: SASHA, readings: Sequence[Reading], seed: int, epochs: int = UPDATER_EPOCHS
 ) -> Work[Epoch]:
-    """Train the state update; yield progress and Epochs, return the last Epoch.
+    """Train the state update; return the last Epoch.
 
-    For a random anchor patch a and the patches similar to it, including a, the loss is the
-    mean squared error between their updated coarse features and their v. If the model's
-    `tau` is 0, the cosine threshold of similarity is measured first. If closed or failed,
-    the updater has the weights of the last complete epoch, as in `warm_up`; both raise
-    TrainingError at the first loss or gradient that is not finite.
+    Yields progress and Epochs. For a random anchor patch a and the patches similar to it,
+    including a, the loss is the mean squared error between their updated coarse features
+    and their v. If the model's `tau` is 0, the cosine threshold of similarity is measured
+    first. If closed or failed, the updater has the weights of the last complete epoch, as
+    in `warm_up`; both raise TrainingError at the first loss or gradient that is not finite.
     """
     random = torch.Generator().manual_seed(seed)
     if model.tau == 0:
@@ -150,7 +153,7 @@ def fit_updater(
 
 
 def alike(readings: Sequence[Reading], random: torch.Generator) -> float:
-    """Return the `ALIKE` quantile of cosines of patch pairs within slides."""
+    """Return the `ALIKE` quantile of patch-pair cosines within slides."""
     cosines = []
     for reading in readings:
         one, other = torch.randint(len(reading.z), (2, PAIRS), generator=random)
@@ -172,13 +175,13 @@ def _update_error(model: SASHA, reading: Reading, anchor: int) -> Tensor:
 def warm_up(
     model: SASHA, readings: Sequence[Reading], seed: int, epochs: int = WARM_UP
 ) -> Work[Epoch | None]:
-    """Distill HAFED into the actor; yield progress and Epochs, return the last Epoch.
+    """Distill HAFED into the actor; return the last Epoch.
 
-    In slides of every class except the model's `negative`, the targets are the patches with
-    the highest patch logits of the slide's class on v. The actor learns to separate them
-    from the other patches (weighted cross-entropy) while a random `READ` of the patches has
-    v in place of z. Only slide labels are used. Returns None, and leaves the actor unchanged,
-    if every slide has class `negative`.
+    Yields progress and Epochs. In slides of every class except the model's `negative`, the
+    targets are the patches with the highest patch logits of the slide's class on v. The
+    actor learns to separate them from the other patches (weighted cross-entropy) while a
+    random `READ` of the patches has v in place of z. Only slide labels are used. Returns
+    None, and leaves the actor unchanged, if every slide has class `negative`.
     """
     random = torch.Generator().manual_seed(seed)
     positive = [reading for reading in readings if reading.target != model.negative]
@@ -198,7 +201,10 @@ def warm_up(
 
 @torch.no_grad()
 def _target_patches(model: SASHA, reading: Reading) -> Tensor:
-    """Return (N,) 1 for patches with the most evidence by HAFED, else 0."""
+    """Return (N,) targets of the actor's warm-up.
+
+    A target is 1 for the patches with the most evidence by HAFED, else 0.
+    """
     share = reading.v @ model.head.weight.T  # (N, C)
     evidence = share[:, reading.target] - share.mean(dim=1)  # (N,)
     targets = torch.zeros(len(evidence))
@@ -207,7 +213,9 @@ def _target_patches(model: SASHA, reading: Reading) -> Tensor:
 
 
 class _Stage:
-    """Training of one part of the model, one step per slide.
+    """Training of one part of the model.
+
+    Makes one step per slide.
 
     Parameters
     ----------
@@ -291,7 +299,9 @@ class TrainingCost:
 def training_cost(
     slides: int, patches: int, sub_patches: int, budget: float, rate: float
 ) -> TrainingCost:
-    """Return the cost of training on `slides` of `patches` patches each.
+    """Return the cost of training on `slides` slides.
+
+    Each slide has `patches` patches.
 
     Parameters
     ----------

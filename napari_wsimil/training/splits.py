@@ -38,7 +38,7 @@ Parts = dict[str, dict[str, int]]
 
 @dataclass(frozen=True)
 class Fold:
-    """Names of training, validation and test cases; the sets are disjoint."""
+    """Names of training, validation and test cases, disjoint."""
 
     train: tuple[str, ...]
     validation: tuple[str, ...]
@@ -55,7 +55,10 @@ def split_of(config: RunConfig, manifest: Manifest) -> Fold:
 
 
 def ordered_split(config: RunConfig, manifest: Manifest) -> tuple[Manifest, Fold]:
-    """Return the cohort of a run, ordered by its fold rule, and its split."""
+    """Return the ordered cohort of a run and its split.
+
+    The order follows the fold rule.
+    """
     check_run(config, manifest)
     ordered, keys = arranged(manifest, config.fold_rule, config.task, config.features)
     seed, task = config.fit.seed, config.task
@@ -63,7 +66,7 @@ def ordered_split(config: RunConfig, manifest: Manifest) -> tuple[Manifest, Fold
 
 
 def gaps_of(config: RunConfig, manifest: Manifest, fold: Fold) -> tuple[str, ...]:
-    """Return notes on classes or events missing in a set of a run."""
+    """Return notes on classes or events missing in a set."""
     cohort = as_read(config, manifest)
     return gaps(parts_of(fold, cohort, config.task), config.task, unit_of(cohort.patients))
 
@@ -132,7 +135,10 @@ def _cases_of(fold: Fold, patients: Sequence[Patient]) -> Fold:
 
 
 def _check_parts(manifest: Manifest) -> None:
-    """Raise RecordError if slides of one patient are in different sets."""
+    """Raise RecordError if sets share a patient.
+
+    That is, if slides of one patient have different splits.
+    """
     parts: defaultdict[str, set[Split]] = defaultdict(set)
     for patient in manifest.patients:
         parts[patient.person] |= {*patient.parts}
@@ -223,7 +229,10 @@ def _check_count(targets: Mapping[str, int], count: int, validation: bool) -> No
 
 
 def parts_of(fold: Fold, manifest: Manifest, task: Task) -> Parts:
-    """Return the number of cases by set and class, or by set and event."""
+    """Return the number of cases by set and kind.
+
+    Kinds are the classes, or the absence and presence of the event.
+    """
     kinds = {patient.name: _kind(patient, task) for patient in manifest.patients}
     names = manifest.classes if task is Task.CLASSIFICATION else EVENTS
     parts = {"training": fold.train, "validation": fold.validation, "test": fold.test}
@@ -232,7 +241,7 @@ def parts_of(fold: Fold, manifest: Manifest, task: Task) -> Parts:
 
 
 def check_training(fold: Fold, manifest: Manifest, task: Task) -> None:
-    """Raise ValueError if the training cases have one class or no event."""
+    """Raise ValueError if training cases lack classes or events."""
     parts, unit = parts_of(fold, manifest, task), unit_of(manifest.patients)
     counts = parts["training"]
     total = sum(counts.values())
@@ -257,7 +266,7 @@ def check_training(fold: Fold, manifest: Manifest, task: Task) -> None:
 
 
 def gaps(parts: Parts, task: Task, unit: str = "patients") -> tuple[str, ...]:
-    """Return notes on sets that lack a class or event, or are small.
+    """Return notes on small sets or missing classes and events.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Sub-patch features of slides for models that need them, and their cost.
+"""Sub-patch features of slides, and their cost.
 
 A sub-patch is one of the `SIDE` × `SIDE` tiles of a patch, read at a higher magnification.
 Models such as SASHA need the features of the sub-patches of some patches; they are computed
@@ -33,9 +33,10 @@ SIDE = 4
 
 
 class CloserLook:
-    """Adds sub-patch features to bags, computed at access by the bag's encoder.
+    """Source of sub-patch features for bags.
 
-    The slide of a bag stays open as long as the bag exists.
+    They are computed at access by the bag's encoder. The slide of a bag stays open as long
+    as the bag exists.
     """
 
     def __init__(self, weights: Path | str | None = None) -> None:
@@ -44,7 +45,9 @@ class CloserLook:
         self._encoders: dict[str, PatchEncoder] = {}
 
     def __call__(self, slide: SlideRow, bag: Bag) -> Bag:
-        """Return the bag with sub-patch features, none of them computed yet.
+        """Return the bag with sub-patch features.
+
+        None of them is computed yet.
 
         Raises
         ------
@@ -65,13 +68,19 @@ class CloserLook:
 
 
 def closer_for(model: type[MILModel], weights: Path | str | None) -> CloserLook | None:
-    """Return the source of sub-patch features; None if the model needs none."""
+    """Return a model's source of sub-patch features.
+
+    None if the model needs none.
+    """
     weights = None if weights is None else Path(weights)
     return CloserLook(weights) if Need.FINER in model.needs else None
 
 
 def cost_of(manifest: Manifest, config: RunConfig, closer: CloserLook) -> TrainingCost:
-    """Return the encoder time of a training, measured on the first slide."""
+    """Return the encoder time of a training.
+
+    The speed is measured on the first slide.
+    """
     slides = [s for p in manifest.patients if config.task.known_of(p) for s in p.slides]
     bags = BagFiles(tuple(slides), config.features)
     first = bags[0]

@@ -1,4 +1,4 @@
-"""Survival: time bins of a cohort and the c-index of risks."""
+"""Time bins of survival and the c-index of risks."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ BINS = 4
 
 
 def time_bins(patients: Sequence[Patient]) -> tuple[float, ...]:
-    """Return the upper ends of `BINS` time bins with equally many events.
+    """Return the upper ends of `BINS` time bins.
 
-    They are quantiles of the event times; the last end is the longest time of all patients.
+    Each bin has about the same number of events. They are quantiles of the event times; the
+    last end is the longest time of all patients.
 
     Raises
     ------

@@ -107,7 +107,7 @@ def check_task(task: Task, manifest: Manifest, unit: str) -> None:
 
 
 def lacking_outcome(task: Task, manifest: Manifest) -> str:
-    """Return a sentence on cases without outcome; empty if there are none."""
+    """Return a sentence on cases without outcome, if any."""
     omitted = [case for case in manifest.patients if not task.known_of(case)]
     if not omitted:
         return ""

@@ -161,7 +161,7 @@ def _train(config: RunConfig, manifest: Manifest) -> Work[Trained]:
 def _facts(
     model: MILModel, card: Card, cohort: _Cohort, scores: Scores, failure: TrainingError | None
 ) -> Work[dict[str, Any]]:
-    """Return the fields of the card that are known after training."""
+    """Return the card's fields known after training."""
     metrics, reasons = figures(scores, card.classes, "test") if cohort.test else ({}, {})
     metrics |= yield from attention_top(model, cohort.validation or cohort.train)
     notes = (card.data, model.remark, failure.kept if failure else "")
@@ -178,7 +178,7 @@ def _undefined(parts: Parts, task: Task, unit: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class _Cohort:
-    """Training, validation and test cases of a run, with their features."""
+    """Training, validation and test cases of a run."""
 
     fold: Fold
     train: Sequence[Case]
@@ -247,7 +247,7 @@ def _record_format(manifest: Manifest, train: Sequence[Patient]) -> RecordFormat
 
 
 def _new_model(config: RunConfig, cohort: _Cohort) -> MILModel:
-    """Return a model with initial weights for the bags of the cohort."""
+    """Return a model with initial weights for the cohort."""
     bag, record = cohort.train[0].bags[0], cohort.record
     shape = {"feature_dim": bag.features.shape[1], "classes": len(cohort.outcome.classes)}
     groups = {"groups": record.groups} if record is not None else {}
@@ -259,14 +259,20 @@ def _new_model(config: RunConfig, cohort: _Cohort) -> MILModel:
 
 
 def trainer(name: str) -> Trainer:
-    """Return the training function of a registered model, by default `fit`."""
+    """Return the training function of a registered model.
+
+    It is `fit` by default.
+    """
     return _TRAINERS.get(name, fit)
 
 
 def _fit(
     config: RunConfig, model: MILModel, cohort: _Cohort, unfinished: Unfinished
 ) -> Work[TrainingError | None]:
-    """Train the model; return the error if it stopped with kept weights."""
+    """Train the model; return the error that stopped it.
+
+    Errors without kept weights are raised.
+    """
     train = trainer(config.model)
     try:
         with closing(train(model, cohort.train, cohort.validation, config.fit)) as work:
@@ -282,7 +288,7 @@ def _fit(
 
 
 def _referenced(model: MILModel, cohort: _Cohort) -> Work[Survival | None]:
-    """Return the survival settings; for Cox with the reference log risk.
+    """Return the survival settings, for Cox with reference.
 
     The reference is the median log risk of the training patients.
     """
@@ -296,9 +302,9 @@ def _referenced(model: MILModel, cohort: _Cohort) -> Work[Survival | None]:
 def _results(
     model: MILModel, card: Card, cohort: _Cohort, manifest: Manifest, scores: Scores
 ) -> Work[Results | None]:
-    """Return the results on the test set, or else on the validation set.
+    """Return the results on test or validation set.
 
-    None if both are empty.
+    The validation set is used if there is no test set. None if both are empty.
     """
     if cohort.test:
         return results_of("test", scores, card, manifest)
@@ -309,7 +315,7 @@ def _results(
 
 
 def _note(path: Path, cohort: Manifest, trained: Trained) -> str:
-    """Add a run to its study; return the reason if that fails.
+    """Add a run to its study; return a failure reason.
 
     Returns an empty text if it was added, or the cohort is not a study.
     """
