@@ -113,7 +113,7 @@ def test_a_model_that_looks_closer_goes_the_whole_path(
     how = ("--model", "sasha", "--features", study, "--epochs", 1, "--option", "budget=0.4")
     code, _, err = run("train", cohort, "-o", out, *how)
     assert code == 0, err
-    assert "Training reads all patches of all slides finely" in err
+    assert "Training encodes all sub-patches of all slides" in err
     where = (out, cohort, "--features", study, "--draws", 100)
     code, said, err = run("evaluate", *where, "--json")
     assert code == 0, err

@@ -126,12 +126,13 @@ def test_evaluation_refuses_another_scale_than_the_cards(run: Run, cohort: Path)
     code, _, err = evaluate(run, cohort)
     assert code == 2
     assert (
-        "2 of 4 slides are of other µm per pixel, 0.25 (2 slides), the model learned at 0.5" in err
+        "2 of 4 slides have other µm per pixel, 0.25 (2 slides); the model was trained at 0.5"
+        in err
     )
-    assert "patches of 2 of 4 slides are of other sizes in pixels, 128 (2 slides)" in err
+    assert "patches of 2 of 4 slides have other sizes in pixels, 128 (2 slides)" in err
     code, facts, err = evaluate(run, cohort, "--mixed-scales")
     assert (code, facts["patients"]) == (0, 4)
-    assert "warning: the features of 2 of 4 slides are of other µm per pixel" in err
+    assert "warning: the features of 2 of 4 slides have other µm per pixel" in err
 
 
 @pytest.mark.parametrize("other", [2, 9])
@@ -229,7 +230,7 @@ def test_a_card_of_an_earlier_version_is_read_and_compared(run: Run, cohort: Pat
     assert load_checkpoint(path)[1].features is None
     assert evaluate(run, cohort)[0] == 0
     save_bag(cohort.with_name("p9.h5"), rescaled(make_bag(9), 0.25))
-    assert "the model learned at 0.5" in evaluate(run, cohort)[2]
+    assert "the model was trained at 0.5" in evaluate(run, cohort)[2]
 
 
 def test_training_names_all_files_that_cannot_be_read(run: Run, cohort: Path) -> None:

@@ -279,7 +279,7 @@ class Program:
 def test_a_file_with_objects_of_a_program_is_refused(tmp_path: Path, content: object) -> None:
     path = tmp_path / "release.pt"
     torch.save(content, path)
-    with pytest.raises(ReleaseError, match=r"release\.pt cannot be read as weights alone"):
+    with pytest.raises(ReleaseError, match=r"release\.pt cannot be read as weights"):
         read_release(path)
 
 
@@ -304,7 +304,7 @@ def test_a_file_without_weights_is_refused(tmp_path: Path, content: object) -> N
 def test_a_file_of_anything_else_is_refused(tmp_path: Path, start: bytes, ending: str) -> None:
     path = tmp_path / f"release{ending}"
     path.write_bytes(start)
-    with pytest.raises(ReleaseError, match="cannot be read|holds no weights"):
+    with pytest.raises(ReleaseError, match="cannot be read|contains no weights"):
         read_release(path)
 
 
@@ -333,7 +333,7 @@ def test_a_tensor_whose_numbers_are_not_in_the_file_is_refused(
 ) -> None:
     path = tmp_path / "release.pt"
     torch.save({"head": torch.ones(2), "big": value}, path)
-    with pytest.raises(ReleaseError, match="big is no plain array, or the file lacks its data"):
+    with pytest.raises(ReleaseError, match="big is not a plain array, or its data is missing"):
         read_release(path)
 
 
@@ -398,7 +398,7 @@ def test_weights_of_another_model_are_refused() -> None:
     with pytest.raises(ReleaseError, match="no weights of acmil"):
         release_config("acmil", vib())
     model = create_model("acmil", feature_dim=D, classes=C)
-    with pytest.raises(ReleaseError, match="none of these weights is of acmil"):
+    with pytest.raises(ReleaseError, match="no weight belongs to acmil"):
         load_release(model, vib())
 
 
@@ -475,7 +475,7 @@ def test_a_weight_in_two_files_is_refused(features: Path) -> None:
     save_file(acmil(), first)
     save_file({"Slide_classifier.fc.bias": torch.zeros(C), "extra": torch.zeros(1)}, second)
     with pytest.raises(
-        ReleaseError, match=r"2\.safetensors has again .*: Slide_classifier\.fc\.bias"
+        ReleaseError, match=r"2\.safetensors repeats .*: Slide_classifier\.fc\.bias"
     ):
         import_release([first, second], "acmil", load_bag(features), ("a", "b", "c"), "2026-01-01")
 
@@ -513,8 +513,8 @@ def test_what_cannot_be_imported_whole_is_not_written(
 
 
 RELEASES = {"acmil": acmil, "hafed": hafed, "longmil": lambda: longmil(16), "vib": vib}
-#: What the notes of those must say that answer otherwise than their authors' program.
-NOTES = {"longmil": "limits one head of four to the radius", "vib": "kept patches unweighted"}
+#: Text in the notes of models that predict differently than in their authors' program.
+NOTES = {"longmil": "radius mask on one head of four", "vib": "selected patches unweighted"}
 
 
 def test_vib_answers_as_its_release_but_for_the_weights_that_its_note_names() -> None:

@@ -90,7 +90,7 @@ def test_paths_in_a_run_are_relative_to_its_file(tmp_path: Path) -> None:
         ({"out": None}, "out: "),
         ({"threads": 0}, "threads: "),
         ({"thread": 2}, "thread: "),
-        ({"fold": 5}, "fold 5 is none of 0 to 4"),
+        ({"fold": 5}, "fold must be 0 to 4, not 5"),
         ({"folds": 2}, "folds: "),
         ({"model": "resnet"}, 'no model "resnet"'),
         ({"options": {"depth": 8}}, "abmil has no option 'depth': it takes width=256"),

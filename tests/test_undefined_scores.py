@@ -232,7 +232,7 @@ def test_before_start_each_part_that_lacks_a_class_is_named(tmp_path: Path) -> N
     manifest = cohort_of(run)
     sentences = gaps_of(run, manifest, split_of(run, manifest))
     assert sentences == (
-        "all 2 validation patients are of class a, none of b: the weights are chosen by the "
+        "all 2 validation patients are of class a, none of b: the weights are selected by the "
         "loss of this class alone",
         "all 3 test patients are of class b, none of a: AUC, balanced accuracy and macro-F1 "
         "are not defined",

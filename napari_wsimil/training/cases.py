@@ -1,4 +1,4 @@
-"""Case: a patient with slides and an outcome, the unit of training and of metrics."""
+"""Cases in training: checks, patch sampling and loss."""
 
 from __future__ import annotations
 
@@ -23,19 +23,22 @@ if TYPE_CHECKING:
 
 
 def check_cases(cases: Iterable[Case], classes: int) -> None:
-    """Raise ValueError if a patient comes twice or a class or bin is none of 0 … classes - 1."""
+    """Raise ValueError for repeated patients, invalid classes or time bins.
+
+    Valid classes and bins are 0 to `classes` - 1.
+    """
     seen = set()
     for case in cases:
         if case.patient in seen:
             raise ValueError(
-                f'patient "{case.patient}" comes twice among these cases: '
+                f'patient "{case.patient}" occurs twice in these cases: '
                 "put all slides of a patient in one case, and each case in one set"
             )
-        what, number = _number(case.target)
+        kind, number = _number(case.target)
         if not 0 <= number < classes:
             raise ValueError(
-                f'patient "{case.patient}" is of {what} {number}, '
-                f"this model knows 0 to {classes - 1}"
+                f'patient "{case.patient}" has {kind} {number}, '
+                f"but this model has 0 to {classes - 1}"
             )
         seen.add(case.patient)
 
@@ -47,19 +50,20 @@ def _number(target: int | FollowUp) -> tuple[str, int]:
 
 
 def unit_of(cases: Iterable[Case | Patient]) -> str:
-    """Return what cases are, "patients" or "slides"."""
+    """Return the unit of the cases, "patients" or "slides"."""
     return "slides" if any(case.of for case in cases) else "patients"
 
 
 def forward(model: MILModel, bags: Iterable[Bag]) -> MILOutput:
-    """Return the output of a patient's slides, pooled."""
+    """Return the pooled output for a patient's slides."""
     return model.pool([model(bag) for bag in bags])
 
 
 def draw_patches(bag: Bag, share: float, most: int) -> Bag:
-    """Return a random `share` of the patches, at least one and at most `most`, in order.
+    """Return a bag with a random `share` of its patches.
 
-    The draw is of torch's random state.
+    At least one and at most `most` patches are kept, in order. The sample uses torch's global
+    random state.
     """
     n = len(bag)
     count = min(max(1, round(n * share)), most)
@@ -72,10 +76,11 @@ def draw_patches(bag: Bag, share: float, most: int) -> Bag:
 def loss_of(
     model: MILModel, outputs: Sequence[MILOutput], group: Sequence[Case]
 ) -> dict[str, Tensor]:
-    """Return the terms of the loss of one patient, or of several whose loss is joint.
+    """Return the loss terms of a group of cases.
 
-    A joint loss is given the outputs stacked: logits (B, C), branch tensors with B as their
-    first axis, targets (B, 2). Terms that are still one per patient are averaged.
+    The group is one case, or several with a joint loss. A joint loss gets stacked outputs:
+    logits (B, C), branch tensors with B as first axis, targets (B, 2). Terms with one value
+    per patient are averaged.
     """
     device = outputs[0].logits.device
     if not group[0].joint:
@@ -93,10 +98,10 @@ def loss_of(
 
 
 def check_joint(train: Sequence[Case], validation: Sequence[Case], accumulate: int) -> None:
-    """Raise ValueError if a joint loss has nobody to compare.
+    """Raise ValueError if a joint loss cannot compare patients.
 
-    That is with one patient a step, or if no two training or no two validation patients
-    can be compared: it would always be 0.
+    The loss would always be 0 with one patient per step, or if no two patients of the
+    training or of the validation set are comparable.
     """
     if not train[0].joint:
         return
@@ -105,9 +110,9 @@ def check_joint(train: Sequence[Case], validation: Sequence[Case], accumulate: i
             "Cox's loss compares the patients of a step and is 0 for one alone: "
             f"accumulate must be at least 2, not {accumulate}"
         )
-    for what, cases in (("training", train), ("validation", validation)):
+    for part, cases in (("training", train), ("validation", validation)):
         known = [case.target for case in cases if isinstance(case.target, FollowUp)]
         if known and math.isnan(c_index(known, torch.zeros(len(known)))):
             raise ValueError(
-                f"no two {what} patients can be compared: none had the event before another's time"
+                f"no two {part} patients can be compared: none had the event before another's time"
             )

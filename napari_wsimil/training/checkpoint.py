@@ -1,4 +1,4 @@
-"""Checkpoint: a model in one safetensors file, its card in the file's header."""
+"""Checkpoint: model weights and card in one safetensors file."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ if TYPE_CHECKING:
 SUFFIX = ".safetensors"
 PICKLE_SUFFIXES = {".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin", ".joblib"}
 PICKLE_STARTS = (b"PK\x03\x04", *(b"\x80" + bytes([protocol]) for protocol in range(1, 6)))
-CARD = "card"  # its key in the header
-COUNTED = {"branches", "depth"}  # of what a model makes modules one by one, each with weights
+CARD = "card"  # key of the card in the header
+COUNTED = {"branches", "depth"}  # options that create one module with weights per count
 
 
 class CheckpointError(ValueError):
-    """A file is no checkpoint that can be used, or not safely."""
+    """A file is not a usable or safe checkpoint."""
 
 
 def save_checkpoint(path: Path | str, model: MILModel, card: Card) -> Card:
-    """Return the card as written to `path`, with the hash of the weights.
+    """Write a checkpoint atomically; return its card.
 
-    The file appears whole or not at all.
+    The card returned includes the hash of the weights.
 
     Raises
     ------
@@ -61,13 +61,14 @@ def save_checkpoint(path: Path | str, model: MILModel, card: Card) -> Card:
 
 
 def check_target(path: Path | str) -> None:
-    """Raise CheckpointError if no checkpoint can be written to `path`, best before training.
+    """Raise CheckpointError if no checkpoint can be written to `path`.
 
-    The name may be wrong, its folder missing or not writable; what is there stays.
+    Call it before training. It checks the name, and that the folder exists and is writable;
+    an existing file is not changed.
     """
     path = Path(path)
     if path.suffix != SUFFIX:
-        raise CheckpointError(f"{path.name}: the name of a checkpoint ends in {SUFFIX}")
+        raise CheckpointError(f"{path.name}: the name of a checkpoint must end in {SUFFIX}")
     if path.is_dir():
         raise CheckpointError(f"{path} could not be written: it is a folder")
     try:
@@ -79,15 +80,16 @@ def check_target(path: Path | str) -> None:
 
 
 def load_checkpoint(path: Path | str) -> tuple[MILModel, Card]:
-    """Return the model, in eval mode, and its card.
+    """Load a checkpoint; return its model and card.
 
-    Nothing is ever unpickled, and nothing is allocated that the file does not hold.
+    The model is in eval mode. Nothing is unpickled, and no memory is allocated beyond the size
+    of the file.
 
     Raises
     ------
     CheckpointError
-        If the file is a pickle, damaged, newer than this program, of an unknown model, or
-        its weights are not those its card speaks of.
+        If the file is a pickle, damaged, newer than this program or of an unknown model, or
+        if weights and card do not match.
     """
     path = Path(path)
     _refuse_pickle(path)
@@ -103,7 +105,10 @@ def load_checkpoint(path: Path | str) -> tuple[MILModel, Card]:
 
 
 def weights_hash(tensors: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 of names, types, shapes and bytes, in the order of the names."""
+    """Return the SHA-256 of named tensors, hex digits.
+
+    It covers name, type, shape and bytes of each tensor, sorted by name.
+    """
     digest = hashlib.sha256()
     for name, value in sorted(tensors.items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
@@ -120,12 +125,12 @@ def _refuse_pickle(path: Path) -> None:
     if path.suffix.lower() in PICKLE_SUFFIXES or start.startswith(PICKLE_STARTS):
         raise CheckpointError(
             f"{path.name} is a pickle, which could run any program when opened: "
-            "have its author save the weights as .safetensors"
+            "ask its author for a .safetensors file"
         )
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Return header and tensors; copies, so that the file may go or change afterwards."""
+    """Return the header and copies of all tensors."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -169,51 +174,53 @@ def _model(path: Path, card: Card, tensors: Mapping[str, Tensor]) -> MILModel:
     for name in COUNTED & card.config.keys():
         value = card.config[name]
         if isinstance(value, int) and value > len(tensors):
-            raise CheckpointError(f"{path.name}: {name} {value} is more than its weights can be of")
+            raise CheckpointError(f"{path.name}: {name} {value} exceeds the number of its weights")
     try:
         return create_model(card.model, **card.config)
-    except (ValueError, RuntimeError) as error:  # the latter of sizes that torch cannot count
+    except (ValueError, RuntimeError) as error:  # RuntimeError: sizes beyond torch's limits
         raise CheckpointError(f"{path.name}: {error}") from error
 
 
-def _compare(path: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
-    missing, unexpected = sorted(expected.keys() - found), sorted(found.keys() - expected)
+def _compare(path: Path, expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+    missing, unexpected = sorted(expected.keys() - tensors), sorted(tensors.keys() - expected)
     if missing or unexpected:
         raise CheckpointError(
-            f"{path.name} is not the model its card names: "
+            f"{path.name} does not match the model of its card: "
             f"missing {', '.join(missing) or 'none'}; unexpected {', '.join(unexpected) or 'none'}"
         )
-    for name, value in found.items():
-        wanted = expected[name]
-        if (value.shape, value.dtype) != (wanted.shape, wanted.dtype):
+    for name, value in tensors.items():
+        needed = expected[name]
+        if (value.shape, value.dtype) != (needed.shape, needed.dtype):
             raise CheckpointError(
                 f"{path.name}: {name} is {tuple(value.shape)} {value.dtype}, "
-                f"the card's model needs {tuple(wanted.shape)} {wanted.dtype}"
+                f"the card's model needs {tuple(needed.shape)} {needed.dtype}"
             )
         if not torch.isfinite(value).all():
             raise CheckpointError(f"{path.name}: {name} has NaN or infinite weights")
 
 
 class Unfinished:
-    """A checkpoint beside the one that will be, for a training that may not come to its end.
+    """Checkpoint of the best weights so far during training.
+
+    It is stored next to the final checkpoint and remains if the training is stopped.
 
     Parameters
     ----------
     target
-        Where the finished checkpoint will be; what is there stays until then.
+        Path of the final checkpoint; an existing file is not changed before the end.
     model
-        What is trained.
+        The model in training.
     card
-        Of the model, as far as it is known before training.
+        Card of the model, complete as far as known before training.
     undefined
-        Why a metric of the validation cases may have no value.
+        Reason for undefined metrics of the validation cases.
 
     Attributes
     ----------
     path
         NAME.unfinished.safetensors.
     epoch
-        Whose weights lie there; None before the first.
+        Epoch of the stored weights; None before the first.
     """
 
     def __init__(
@@ -225,18 +232,20 @@ class Unfinished:
         self._model, self._card, self._undefined = model, card, undefined
 
     def keep(self, epoch: Epoch, survival: Survival | None) -> None:
-        """Write the weights of an epoch in place of those before; the card says of which.
+        """Replace the stored weights by those of an epoch.
+
+        The card names the epoch.
 
         Raises
         ------
         CheckpointError
-            If they cannot be written; those before then stay as they were.
+            If the file cannot be written; the previous file is then unchanged.
         """
-        told = f"{self._card.data}; {title(epoch)}, training not finished"
+        data = f"{self._card.data}; {title(epoch)}, training not finished"
         metrics = {f"validation {name}": value for name, value in epoch.validation.items()}
         missing = [name for name, value in metrics.items() if math.isnan(value)]
         facts = {
-            "data": told,
+            "data": data,
             "metrics": metrics | dict.fromkeys(missing),
             "reasons": dict.fromkeys(missing, f"not defined: {self._undefined}"),
             "survival": survival,
@@ -245,13 +254,16 @@ class Unfinished:
         self.epoch = epoch
 
     def remove(self) -> None:
-        """Remove what was kept, if this training kept anything."""
+        """Remove the stored checkpoint, if any."""
         if self.epoch is not None:
             self.path.unlink(missing_ok=True)
             self.epoch = None
 
 
 def title(epoch: Epoch) -> str:
-    """Return what an epoch is called: "epoch 3 of 40", with its stage where there are several."""
+    """Return a title such as "epoch 3 of 40".
+
+    It includes the training stage if there are several.
+    """
     of = "" if epoch.text == "fit" else f' of stage "{epoch.text}"'
     return f"epoch {epoch.done} of {epoch.total}{of}"

@@ -1,4 +1,4 @@
-"""Settings: all that decides the numbers of a training, as it can be written down."""
+"""Configuration of a training run and its JSON file."""
 
 from __future__ import annotations
 
@@ -22,58 +22,57 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 
-#: Patients of a step that Cox's loss compares, unless said otherwise.
+#: Default number of patients per step that Cox's loss compares.
 COMPARED = 16
 
 AbsolutePath = Annotated[Path, AfterValidator(Path.absolute)]
 
 
 class FoldRule(StrEnum):
-    """Basis of folds and of the order in which cases are learned."""
+    """Basis of the folds and of the case order."""
 
-    NAMES = "names"  # of patients, and the order of rows: runs that state no rule
-    SLIDES = "slides"  # the content of their slides, see `identity`
+    NAMES = "names"  # names of patients and order of rows; default of runs without a rule
+    SLIDES = "slides"  # content of the slides, see `identity`
 
 
 @dataclass(frozen=True)
 class FitConfig:
-    """How to train; the defaults suit some tens to hundreds of slides.
+    """Training settings; the defaults suit tens to hundreds of slides.
 
     Attributes
     ----------
     epochs
         Passes over the training cases.
     lr, weight_decay
-        Of AdamW.
+        Learning rate and weight decay of AdamW.
     schedule
-        "one-cycle" climbs for a tenth of the steps and then falls to 0 as a cosine;
-        "cosine" falls from the start.
+        "one-cycle" increases the learning rate for a tenth of the steps, then decreases it to
+        0 along a cosine; "cosine" decreases it from the start.
     accumulate
-        Cases whose gradients are averaged before a step; Cox's loss compares them.
+        Cases per optimizer step; their gradients are averaged, and Cox's loss compares them.
     clip
         Largest norm of the gradient.
     patience
-        Epochs without a better validation loss after which training stops; None never.
+        Epochs without a better validation loss before training stops; None never stops.
     drop
-        Share of a slide's patches left out of each pass, drawn anew each time.
+        Share of a slide's patches left out of each pass, drawn again for every pass.
     patches
-        Most patches of a case in one pass, shared by its slides. It bounds the time and
-        memory of a step; evaluation always sees whole slides.
+        Largest number of patches of a case in one pass, divided among its slides. It bounds
+        the time and memory of a step; evaluation always uses whole slides.
     noise
-        Standard deviation of the noise added to standardized features, patch by patch; the
-        stored finer features of a patch are moved together.
+        Standard deviation of the noise added to the standardized features of each patch; all
+        stored sub-patch features of a patch get the same noise.
     shift
-        Standard deviation of a shift that all patches of a slide have in common, drawn for
-        each standardized feature and each pass.
+        Standard deviation of a random shift added to all patches of a slide, drawn for each
+        standardized feature and each pass.
     record_noise
         Standard deviation of the noise added to every channel of a clinical record's tokens:
-        standardized numbers, but also flags, one-hot categories and indicators of what is
-        missing.
+        standardized numbers, but also flags, one-hot categories and missing-value indicators.
     standardize
-        Whether to measure the features' mean and scale on the training cases first; False
-        to go on from a model that has them.
+        Whether to compute the features' mean and scale on the training cases first; False
+        keeps those of a model that has them.
     seed
-        Of order, drawing, noise and masks; the first weights are the caller's.
+        Seed of case order, patch sampling, noise and masks; the caller initializes the model.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -129,12 +128,15 @@ _RECIPES: dict[str, FitConfig] = {
 
 
 def recipe(name: str) -> FitConfig:
-    """Return the settings that a model of the registry is trained with by default."""
+    """Return the default training settings of a registered model."""
     return _RECIPES.get(name, FitConfig())
 
 
 def fit_config(model: str, task: Task, given: Mapping[str, int | float | None]) -> FitConfig:
-    """Return how a model is fitted: as its recipe says, but for what is given and not None."""
+    """Return a model's recipe, updated by the values given.
+
+    Values of None in `given` are ignored.
+    """
     settings: dict[str, Any] = {n: value for n, value in given.items() if value is not None}
     if task is Task.COX:
         settings.setdefault("accumulate", COMPARED)
@@ -142,7 +144,10 @@ def fit_config(model: str, task: Task, given: Mapping[str, int | float | None]) 
 
 
 def settings_of(model: str, task: Task = Task.CLASSIFICATION) -> dict[str, Option]:
-    """Return the settings of `FitConfig` by name, their defaults those of a model's recipe."""
+    """Return the training settings of a model by name.
+
+    Their defaults are those of the model's recipe.
+    """
     texts = documented(FitConfig, "Attributes")
     config = fit_config(model, task, {})
     return {
@@ -152,35 +157,40 @@ def settings_of(model: str, task: Task = Task.CLASSIFICATION) -> dict[str, Optio
 
 
 class RunConfig(BaseModel):
-    """A training, with all that decides its numbers; whoever has it can repeat it.
+    """Complete configuration of a training run.
+
+    A run is one training of one model on one cohort. Its configuration contains every
+    setting that influences the result, so that the same file repeats the training. A run of
+    `acmil` on fold 0 of 5 with its default settings is, for example,
+    ``RunConfig(cohort="manifest.csv", out="acmil.safetensors", threads=2)``.
 
     Attributes
     ----------
     format
-        Version of the layout.
+        Version of the file layout.
     cohort
-        A manifest (.csv), a study, or a folder of bags as `read_folder` takes it.
+        A manifest (.csv), a study, or a folder of bags, see `read_folder`.
     out
-        The checkpoint to write, .safetensors.
+        Path of the checkpoint to write, .safetensors.
     features
-        Folder of features that the manifest does not place.
+        Folder of features that have no path in the manifest.
     record_schema
-        Schema of the manifest's records (.yaml), for models that read them.
+        Schema of the manifest's records (.yaml), for models that read records.
     encoder_weights
-        Local weights of the encoder, for models that look closer at slides.
+        Local weights of the encoder, for models that read sub-patches of slides.
     model, options
-        Name in the registry of models, and its arguments besides those that the data give.
+        Name of a registered model, and its arguments except those given by the data.
     task, time_unit
-        What is learned of a patient, and the unit of the manifest's times, for survival.
+        Learning task, and for survival the unit of the manifest's times.
     folds, fold
-        Which fold of how many tests, where the cohort has no split.
+        Number of folds and index of the test fold, for cohorts without a split.
     fold_rule
-        What folds and the order of cases hang on: the content of slides, or, where a run
-        states no rule, names of patients and the order of rows.
+        Basis of folds and case order: the content of slides, or, in a run without a rule, the
+        names of patients and the order of rows.
     fit
-        How the model is fitted; its seed also draws folds and first weights.
+        Training settings; their seed also draws the folds and the initial weights.
     threads
-        Of torch: another number may give other last digits.
+        Number of torch threads; another number may change the last digits.
     mixed_scales
         Whether features of several µm per pixel or patch sizes are accepted.
     """
@@ -209,25 +219,31 @@ class RunConfig(BaseModel):
         model_class(self.model)
         check_options(self.model, self.options)
         if self.fold >= self.folds:
-            raise ValueError(f"fold {self.fold} is none of 0 to {self.folds - 1}")
+            raise ValueError(f"fold must be 0 to {self.folds - 1}, not {self.fold}")
         if self.task is Task.CLASSIFICATION and self.time_unit:
-            raise ValueError(f"time_unit {self.time_unit!r} is for survival, not {self.task.value}")
+            raise ValueError(
+                f"time_unit {self.time_unit!r} is for survival, not for {self.task.value}"
+            )
         if self.cohort.suffix.lower() != ".csv" and self.record_schema is not None:
             raise ValueError(
-                "record_schema is for a manifest (.csv): a study has its own, bags no records"
+                "record_schema is for a manifest (.csv): a study has its own schema, "
+                "and a folder of bags has no records"
             )
         return self
 
 
 def check_run(config: RunConfig, manifest: Manifest) -> None:
-    """Raise ValueError if the model cannot do the task, or does not go with the manifest."""
+    """Raise ValueError if a model does not fit its data.
+
+    The data are the task, the manifest and its schema.
+    """
     check_task(config.task, manifest, config.time_unit)
     if config.task is not Task.CLASSIFICATION and not model_class(config.model).survives:
         able = ", ".join(name for name, cls in MODELS.items() if cls.survives)
-        raise ValueError(f"{config.model} does not learn {config.task}: choose one of {able}")
+        raise ValueError(f"{config.model} does not support {config.task}: choose one of {able}")
     if reads_records(config.model) and manifest.schema is None:
         raise ValueError(
-            f"{config.model} reads clinical records: name the schema of the manifest's"
+            f"{config.model} reads clinical records: give the schema of the manifest's records"
         )
     if manifest.schema is not None and not reads_records(config.model):
         able = ", ".join(name for name in MODELS if reads_records(name))
@@ -240,51 +256,53 @@ _PATHS = ("cohort", "out", "features", "record_schema", "encoder_weights")
 
 
 def checked_run(values: Mapping[str, Any], where: str = "run") -> RunConfig:
-    """Return a run of these values.
+    """Return the run configuration with these values.
 
     Raises
     ------
     ValueError
-        In one sentence that names `where` and the field that is missing or wrong.
+        If a field is missing or invalid; the message names `where` and the field.
     """
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        said = first["msg"].removeprefix("Value error, ")
-        raise ValueError(": ".join(filter(None, (where, field, said)))) from error
+        message = first["msg"].removeprefix("Value error, ")
+        raise ValueError(": ".join(filter(None, (where, field, message)))) from error
 
 
 def read_run(path: Path | str) -> RunConfig:
-    """Return the run that a JSON file states; its paths are relative to the file's folder.
+    """Read a run configuration from a JSON file.
+
+    Relative paths in the file are relative to its folder.
 
     Raises
     ------
     ValueError
-        If it is no JSON, or no run; the message names file and field.
+        If it is not JSON or not a run; the message names file and field.
     OSError
-        If it cannot be read.
+        If the file cannot be read.
     """
     path = Path(path)
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is no JSON: {error}") from error
+        raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(values, dict):
-        raise ValueError(f"{path} is no run: it must be a JSON object")
+        raise ValueError(f"{path} is not a run: it must be a JSON object")
     folder = path.absolute().parent
-    placed = {n: str(folder / values[n]) for n in _PATHS if isinstance(values.get(n), str)}
-    return checked_run(values | placed, str(path))
+    paths = {n: str(folder / values[n]) for n in _PATHS if isinstance(values.get(n), str)}
+    return checked_run(values | paths, str(path))
 
 
 def write_run(path: Path | str, config: RunConfig) -> None:
-    """Write a run as JSON; the file appears whole or not at all.
+    """Write a run configuration as JSON, atomically.
 
     Raises
     ------
     OSError
-        If it cannot be written.
+        If the file cannot be written.
     """
     path = Path(path)
     part = path.with_name(path.name + ".part")

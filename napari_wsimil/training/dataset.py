@@ -1,4 +1,4 @@
-"""Cohort: the patients of a manifest as cases with features on disk."""
+"""Cohorts of patients as cases with features on disk."""
 
 from __future__ import annotations
 
@@ -39,25 +39,25 @@ if TYPE_CHECKING:
     from napari_wsimil.training.feature_check import FeatureReport, SlideFeatures
     from napari_wsimil.training.tasks import Outcome, Task
 
-#: Gives the bag of a slide its finer features.
+#: Returns the bag of a slide with the features of its sub-patches.
 Closer: TypeAlias = "Callable[[SlideRow, Bag], Bag]"
 
-#: Cohorts whose features take more bytes than this are read anew whenever they are needed.
+#: Largest cohort in bytes that stays in memory; a larger one is read again for every use.
 IN_MEMORY = 4 * 2**30
 
 
 @dataclass(frozen=True)
 class BagFiles(Sequence["Bag"]):
-    """The bags of one patient, each read from its file whenever it is asked for.
+    """Bags of one patient, read from files at every access.
 
     Attributes
     ----------
     slides, folder
-        What is read, see `feature_path`.
+        Rows of the slides and the default folder of features, see `feature_path`.
     clinical
-        The patient's tokens, which every bag is given.
+        Tokens of the patient's record, attached to every bag.
     closer
-        Gives a slide's bag its finer features, for models that need them.
+        Adds sub-patch features to the bag of a slide, for models that need them.
     """
 
     slides: tuple[SlideRow, ...]
@@ -81,7 +81,10 @@ class BagFiles(Sequence["Bag"]):
 
 
 def bag_of_slide(slide: SlideRow, folder: Path | str | None) -> Bag:
-    """Return the features of a slide of a cohort, with what was confirmed of their file.
+    """Return the bag of a slide of a cohort.
+
+    Values that the user confirmed for the features file, and the µm per pixel of the slide,
+    override the values in the file.
 
     Raises
     ------
@@ -89,10 +92,10 @@ def bag_of_slide(slide: SlideRow, folder: Path | str | None) -> Bag:
         As `feature_path` and `open_bag`.
     """
     folder = None if folder is None else Path(folder)
-    said = Confirmed.parse(slide.feature_facts)
-    if said.mpp is None and slide.mpp is not None:
-        said = replace(said, mpp=slide.mpp)
-    bag = open_confirmed(feature_path(slide, folder), said)
+    overrides = Confirmed.parse(slide.feature_facts)
+    if overrides.mpp is None and slide.mpp is not None:
+        overrides = replace(overrides, mpp=slide.mpp)
+    bag = open_confirmed(feature_path(slide, folder), overrides)
     unsure = bag.reading.changed(READER_VERSION) is None
     if not unsure or slide.slide_path is None:
         return bag
@@ -101,41 +104,47 @@ def bag_of_slide(slide: SlideRow, folder: Path | str | None) -> Bag:
 
 @lru_cache(maxsize=4096)
 def _with_changes(reading: Reading, slide: Path) -> Reading:
-    """Return a reading with the changes of its slide, or as it is where that does not open."""
+    """Return `reading` with the reader changes of its slide.
+
+    If the slide does not open, return `reading` unchanged.
+    """
     try:
         with open_slide(slide) as opened:
             return reading.of(opened.reading)
     except SlideError:
-        return reading  # its caveat says that nobody knows
+        return reading  # its caveat states that this is unknown
 
 
 def feature_path(slide: SlideRow, folder: Path | str | None) -> Path:
-    """Return where the features of a slide are: as the manifest says, else `<slide>.h5`.
+    """Return the path of a slide's features.
+
+    It is the path in the manifest, or else `<slide>.h5` in `folder`.
 
     Raises
     ------
     RecordError
-        If the manifest does not say and no folder is given.
+        If the manifest has no path and no folder is given.
     """
     folder = None if folder is None else Path(folder)
     if slide.feature_path is not None:
         return slide.feature_path
     if folder is None:
-        raise RecordError(f"slide {slide.slide!r} has no feature_path: name a folder of features")
+        raise RecordError(f"slide {slide.slide!r} has no feature_path: give the folder of features")
     return folder / f"{slide.slide}.h5"
 
 
 def open_cohort(path: Path | str, schema: ClinicalSchema | Path | str | None = None) -> Manifest:
-    """Return the cases of a manifest, a study or a folder of bags, as predictions are of them.
+    """Read the cases of a manifest, study or folder.
 
-    In a study of slides each slide is a case, with the record of its patient, whom `of` names;
-    where it has no label, split or outcome of its own it has the patient's. A patient without
-    slides is no case then.
+    A case is the unit of prediction: a patient, or a slide if the study's unit is the slide.
+    A slide case has the record of its patient, and `of` is the patient's name; a label, split
+    or outcome that the slide lacks is taken from the patient. Such a study has no case for a
+    patient without slides.
 
     Parameters
     ----------
     schema
-        Of the records, or its file, as `read_cohort` takes it.
+        Schema of the records, or its file, see `read_cohort`.
 
     Raises
     ------
@@ -159,7 +168,10 @@ def open_cohort(path: Path | str, schema: ClinicalSchema | Path | str | None = N
 
 
 def as_read(config: RunConfig, cohort: Manifest) -> Manifest:
-    """Return the cohort of a run; a study's without records where the model reads none."""
+    """Return the cohort of a run without unused records.
+
+    The cohort of a study loses its schema if the model reads no records.
+    """
     needless = is_study(config.cohort) and not reads_records(config.model)
     return replace(cohort, schema=None) if needless else cohort
 
@@ -170,21 +182,24 @@ def cohort_of(config: RunConfig) -> Manifest:
 
 
 def read_cohort(path: Path | str, schema: ClinicalSchema | None) -> Manifest:
-    """Return the patients of a manifest or a study, records with every input of a schema.
+    """Return the patients of a manifest or a study.
+
+    If a schema is given, every record has all of its inputs.
 
     Parameters
     ----------
     path
         A manifest (.csv) or the folder of a study.
     schema
-        If none is given the records are not read of a manifest, and as they are of a study.
+        Schema of the records. Without it, the records of a manifest are not read, and those
+        of a study follow the study's own schema.
 
     Raises
     ------
     RecordError
-        As `read_manifest`, and if the table lacks the column of an input: that would pass
-        for missing in every patient. Of a study, if its schema has an input otherwise, or a
-        value that this one does not take.
+        As `read_manifest`, and if the table has no column for an input, since the input would
+        then count as missing in every patient. For a study: if its schema defines an input
+        differently, or a value is invalid under `schema`.
     """
     path = Path(path)
     if is_study(path):
@@ -192,17 +207,20 @@ def read_cohort(path: Path | str, schema: ClinicalSchema | None) -> Manifest:
     manifest = read_manifest(path, schema)
     columns = set(read_table(path).columns) if schema else set()
     inputs = [f for group in schema.groups for f in schema.inputs_of(group)] if schema else []
-    lacking = [field.name for field in inputs if not columns & {field.name, *field.columns}]
-    if lacking:
+    missing = [field.name for field in inputs if not columns & {field.name, *field.columns}]
+    if missing:
         raise RecordError(
-            f"{path} has no column for {', '.join(lacking)}, which the model reads: these are "
-            "records of another schema, or lack columns (they may be empty)"
+            f"{path} has no column for {', '.join(missing)}, required by the model: use the "
+            "model's schema, or add the columns (they may be empty)"
         )
     return manifest
 
 
 def _of_study(folder: Path, schema: ClinicalSchema | None) -> tuple[Manifest, Unit]:
-    """Return the cohort of a study, its records as a schema reads them, and its unit."""
+    """Return the cohort and the unit of a study.
+
+    The records are converted to `schema` if it is given.
+    """
     with open_study(folder) as study:
         cohort, own, unit = study.manifest(), study.schema, study.unit
     if schema is None:
@@ -229,31 +247,33 @@ def read_cases(
     closer: Closer | None = None,
     unread: dict[str, str] | None = None,
 ) -> Work[tuple[Case, ...]]:
-    """Yield after every patient; return one case each, features read from their files.
+    """Read one case per patient; yield after every patient.
 
-    Every file is read once, whatever its size, so that a damaged one is named at once.
+    Every file is read once, independent of its size, so that damaged files are reported
+    before training.
 
     Parameters
     ----------
     patients
-        Those of whom the manifest says what is asked.
+        Patients with a known outcome.
     outcome
-        What a model is asked of them.
+        Classes or survival outcome of the model.
     folder
-        Where features are that the manifest does not place.
+        Folder of features that have no path in the manifest.
     record
-        How their records become tokens, for models that read them.
+        Encoding of records as tokens, for models that read records.
     closer
-        Gives a slide's bag its finer features, for models that need them.
+        Adds sub-patch features to the bag of a slide, for models that need them.
     unread
-        Takes the reason for each case whose features cannot be read, which is left out.
+        Filled with a reason per case with unreadable features; such a case is left out.
 
     Raises
     ------
     RecordError
-        If a label is no class, or a slide has no features.
+        If a label is not one of the classes, or a slide has no features.
     ValueError
-        If feature files are not valid; names all of them. Not raised where `unread` is given.
+        If feature files are invalid; the message names all of them. Not raised if `unread`
+        is given.
     """
     folder = None if folder is None else Path(folder)
     targets = [outcome.target(patient) for patient in patients]
@@ -278,7 +298,11 @@ def read_cases(
 def read_bags(
     files: BagFiles, keep: bool
 ) -> tuple[tuple[Bag, ...], list[BagFacts], list[Exception]]:
-    """Return the bags of a patient if they are kept, their facts, and why some have none."""
+    """Read the bags of a patient.
+
+    Returns the bags, their facts and the errors of unreadable files. The bags are returned
+    only if `keep` is set.
+    """
     bags: list[Bag] = []
     facts: list[BagFacts] = []
     errors: list[Exception] = []
@@ -296,9 +320,10 @@ def read_bags(
 
 
 def survey_cohort(manifest: Manifest, folder: Path | str | None, task: Task) -> Work[FeatureReport]:
-    """Yield after every patient; return problems and remarks on its features.
+    """Check the features of a cohort; yield after every patient.
 
-    The patients are those a task is learned of. Every file is read once and none is kept.
+    Only patients with an outcome for the task are checked. Every file is read once; no bag
+    stays in memory.
     """
     folder = None if folder is None else Path(folder)
     patients = [patient for patient in manifest.patients if task.known_of(patient)]
@@ -313,12 +338,12 @@ def survey_cohort(manifest: Manifest, folder: Path | str | None, task: Task) -> 
     report = report_features(rows)
     if not failed:
         return report
-    listed = f"features that cannot be read ({len(failed)}): {'; '.join(failed)}"
+    listed = f"unreadable features ({len(failed)}): {'; '.join(failed)}"
     return replace(report, problem="; ".join(filter(None, (listed, report.problem))))
 
 
 def refuse_unread(reasons: Sequence[str]) -> None:
-    """Raise RecordError with all reasons why features cannot be read, if there are some."""
+    """Raise RecordError with all `reasons`, if there are any."""
     if len(reasons) == 1:
         raise RecordError(reasons[0])
     if reasons:
@@ -332,11 +357,14 @@ def _tokens(patient: Patient, record: RecordFormat | None) -> ClinicalTokens | N
 
 def _require(path: Path) -> None:
     if not path.exists():
-        raise RecordError(f"there are no features at {path}: extract them first")
+        raise RecordError(f"no features at {path}: extract them first")
 
 
 def _size(slide: SlideRow, folder: Path | None) -> int:
-    """Return the bytes of a slide's features on disk, 0 where there are none."""
+    """Return the size of a slide's features in bytes.
+
+    It is 0 if there are none.
+    """
     if slide.feature_path is None and folder is None:
         return 0
     path = feature_path(slide, folder)

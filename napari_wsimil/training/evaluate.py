@@ -1,4 +1,4 @@
-"""Assessment: how well a trained model does on the patients of a cohort."""
+"""Evaluation of a trained model on a cohort."""
 
 from __future__ import annotations
 
@@ -34,26 +34,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Assessment:
-    """What came of it.
+    """Metrics and predictions of a model on a cohort.
 
     Attributes
     ----------
     metrics
-        Value and bounds ("low", "high") of the 95 % bootstrap interval, by metric; None where
-        they are not defined, and then a "reason".
+        "value" and bounds ("low", "high") of the 95 % bootstrap interval, by metric; an
+        undefined number is None, with a "reason".
     patients
-        Probability of each class, or of survival beyond each time bin, by patient (or slide,
-        where each is a case of its own) and name.
+        Probability of each class, or of survival beyond each time bin, by name of the case (a
+        patient or a slide) and of the class or bin.
     warnings
-        What whoever reads the metrics must know, each once.
+        Warnings on the validity of the metrics, each once.
     persons, unit
-        How many patients these are of, and what the cases are: "patients" or "slides".
+        Number of patients, and the unit of the cases, "patients" or "slides".
     cases
-        Who was asked about, in order.
+        The evaluated cases, in order.
     risks
-        Of survival, by patient, higher for who has the event earlier; none of classes.
+        Risk by case for survival, higher for an earlier event; empty for classes.
     failed
-        Why a case has no prediction, by its name: its features could not be read.
+        Reason by name for cases without prediction: unreadable features.
     """
 
     metrics: dict[str, dict[str, float | str | None]]
@@ -76,31 +76,30 @@ def assess(
     closer: Closer | None = None,
     mixed: bool = False,
 ) -> Work[Assessment]:
-    """Yield after every patient; return the metrics over patients.
+    """Evaluate a model on a cohort; yield after every patient.
 
-    Cases whose features cannot be read are left out and named. So are, unless a split is
-    asked about, patients whose features the model was trained on under another name.
+    Cases with unreadable features are left out and listed. Without a split, patients with
+    features used in training under another name are left out too.
 
     Parameters
     ----------
     folder
-        Where features are that the manifest does not place.
+        Folder of features that have no path in the manifest.
     split
-        Who is asked about; None for all patients with a label (or time and event) that
-        the model was neither trained nor selected on.
+        Name of the evaluated split; None for all patients with a label (or time and event)
+        that were neither in the training nor in the validation set.
     draws
-        Bootstrap draws of patients.
+        Number of bootstrap draws of patients.
     closer
-        Gives a slide's bag its finer features, for models that need them.
+        Adds sub-patch features to the bag of a slide, for models that need them.
     mixed
         Whether features of other µm per pixel or patch sizes than the card's are accepted.
 
     Raises
     ------
     ValueError
-        If nobody is left to ask about, a label is no class of the model, features are of
-        another encoder or scale, or the model reads records and those here are of another
-        schema.
+        If no case is left, a label is not a class of the model, features are of another
+        encoder or scale, or the model reads records and the cohort's schema differs.
     """
     folder = None if folder is None else Path(folder)
     patients = chosen_patients(card, manifest, split)
@@ -117,11 +116,11 @@ def assess(
         warnings += telling(card.record.clinical.groups, tuple(once.values()))
     scores = yield from evaluate(model, cases, "patients")
     logits = scores.logits.double()
-    of = split or "evaluated"
-    found = bounds(scores, draws, classes=card.classes, of=of)
-    warnings += _lacking(card, cases, of)
+    name = split or "evaluated"
+    metrics = bounds(scores, draws, classes=card.classes, of=name)
+    warnings += _missing_kinds(card, cases, name)
     return Assessment(
-        metrics={name: _plain(interval) for name, interval in found.items()},
+        metrics={name: _plain(interval) for name, interval in metrics.items()},
         patients={
             name: dict(zip(card.outcomes, row, strict=True))
             for name, row in zip(scores.patients, card.chances(logits).tolist(), strict=True)
@@ -136,7 +135,10 @@ def assess(
 
 
 def _plain(interval: Interval) -> dict[str, float | str | None]:
-    """Return a metric for JSON, with null and a reason for what is not defined."""
+    """Return a metric as a dictionary for JSON.
+
+    Undefined numbers are None, with a reason.
+    """
     plain: dict[str, float | str | None] = {
         "value": interval.value if interval.is_defined else None,
         "low": interval.low if interval.has_bounds else None,
@@ -145,14 +147,14 @@ def _plain(interval: Interval) -> dict[str, float | str | None]:
     return plain | ({"reason": interval.reason} if interval.reason else {})
 
 
-def _lacking(card: Card, cases: Sequence[Case], of: str) -> tuple[str, ...]:
-    """Return which classes or events nobody of some cases has."""
+def _missing_kinds(card: Card, cases: Sequence[Case], split: str) -> tuple[str, ...]:
+    """Return notes on classes or events missing among the cases."""
     names = EVENTS if card.survival is not None else card.classes
     kinds = Counter(
         int(case.target.event) if isinstance(case.target, FollowUp) else case.target
         for case in cases
     )
-    counts = {of: {name: kinds[number] for number, name in enumerate(names)}}
+    counts = {split: {name: kinds[number] for number, name in enumerate(names)}}
     return gaps(counts, Task(card.task), unit_of(cases))
 
 
@@ -170,7 +172,10 @@ def _compared(
     mixed: bool,
     leave_out: bool,
 ) -> tuple[tuple[Case, ...], tuple[str, ...]]:
-    """Return the cases to ask about, and remarks on their features and the card's."""
+    """Return the cases to evaluate, and notes on their features.
+
+    The notes compare the features with those of the card.
+    """
     by_name = {patient.name: patient for patient in patients}
     rows = [row for case in cases for row in slide_features(by_name[case.patient], case.facts)]
     for row in rows:
@@ -185,39 +190,45 @@ def _compared(
     )
     if not leave_out:
         return tuple(cases), (*remarks, text)
-    left = tuple(case for case in cases if case.person not in renamed)
-    if not left:
-        raise ValueError(f"{text}, and nobody else is left to ask about")
-    return left, (*remarks, f"{text}: left out")
+    others = tuple(case for case in cases if case.person not in renamed)
+    if not others:
+        raise ValueError(f"{text}, and no other patient is left")
+    return others, (*remarks, f"{text}: left out")
 
 
 def _warnings(card: Card, cases: Sequence[Case]) -> tuple[str, ...]:
-    """Return what to know of these cases."""
+    """Return warnings on training patients, synthetic slides and readers."""
     persons = {case.person for case in cases}
     known = sum(card.trained_on(person) for person in persons)
     kinds = {facts.synthetic for case in cases for facts in case.facts}
-    found = [f"the model was trained on {known} of {len(persons)} patients"] if known else []
+    warnings = [f"the model was trained on {known} of {len(persons)} patients"] if known else []
     if kinds != {card.synthetic}:
         words = ("real", "synthetic")
-        asked = words[not card.synthetic]
-        found.append(f"the model was trained on {words[card.synthetic]} slides, some are {asked}")
-    return (*found, *reading_caveats(facts.reading for case in cases for facts in case.facts))
+        trained, other = words[card.synthetic], words[not card.synthetic]
+        warnings.append(f"the model was trained on {trained} slides, some are {other}")
+    return (*warnings, *reading_caveats(facts.reading for case in cases for facts in case.facts))
 
 
 def _record_warnings(
     record: RecordFormat | None, manifest: Manifest, cases: Sequence[Patient]
 ) -> tuple[str, ...]:
-    """Return how many patients have no record; ValueError if theirs are of another schema."""
+    """Return a warning on patients without a record.
+
+    Raises ValueError if the cohort's schema differs from the model's.
+    """
     if record is None:
         return ()
     record.check(manifest.schema)
     patients = {case.person: case for case in cases}.values()
-    silent = sum(not record.tokens(patient.record).present.any() for patient in patients)
-    return (f"{silent} of {len(patients)} patients have no record at all",) if silent else ()
+    empty = sum(not record.tokens(patient.record).present.any() for patient in patients)
+    return (f"{empty} of {len(patients)} patients have no record",) if empty else ()
 
 
 def chosen_patients(card: Card, manifest: Manifest, split: str | None) -> list[Patient]:
-    """Return the patients of a split with what the model is asked, or those it does not know.
+    """Return the patients to evaluate, those with a known outcome.
+
+    They are the patients of `split`, or without one, the patients that were neither in the
+    training nor in the validation set of the model.
 
     Raises
     ------
@@ -227,11 +238,11 @@ def chosen_patients(card: Card, manifest: Manifest, split: str | None) -> list[P
     task = Task(card.task)
     known = [patient for patient in manifest.patients if task.known_of(patient)]
     if split is None:
-        chosen = [patient for patient in known if not card.trained_on(patient.person)]
-        lack = f"no patient with a {task.column} that the model was not trained on"
+        patients = [patient for patient in known if not card.trained_on(patient.person)]
+        noun = f"no patient with a {task.column} that the model was not trained on"
     else:
-        chosen = [patient for patient in known if patient.split == split]
-        lack = f"no patient with a {task.column} of the split '{split}'"
-    if not chosen:
-        raise ValueError(f"{manifest.path}: there is {lack}")
-    return chosen
+        patients = [patient for patient in known if patient.split == split]
+        noun = f"no patient with a {task.column} in the split '{split}'"
+    if not patients:
+        raise ValueError(f"{manifest.path}: there is {noun}")
+    return patients

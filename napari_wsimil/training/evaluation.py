@@ -1,4 +1,4 @@
-"""Evaluation: scores of a model on cases, and results to read and to draw."""
+"""Evaluation of a model on cases: scores, metrics and results."""
 
 from __future__ import annotations
 
@@ -35,28 +35,28 @@ if TYPE_CHECKING:
     from napari_wsimil.progress import Work
     from napari_wsimil.training.metrics import Interval, Roc
 
-#: Ends of the color bar of attention, in times of equal attention.
+#: Upper ends of the color bar, in multiples of uniform attention.
 _ROUND = (2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 
 
 @dataclass(frozen=True)
 class Scores:
-    """The pooled answers for some patients.
+    """Pooled predictions of a model for P cases.
 
     Attributes
     ----------
     patients
         P names, of patients or of slides as cases.
     targets
-        (P,) int64, their classes; or (P, 2) float32, their time bins or times, and events.
+        (P,) int64 classes; for survival (P, 2) float32, time bins or times, and events.
     logits
         (P, C) float32, mean over each patient's slides.
     follow_ups
-        What became of each patient, where survival is asked; otherwise none.
+        Follow-up of each patient for survival; otherwise empty.
     scalars
-        The mean of each of `MILOutput.scalars` over the slides that have it.
+        Mean of each of `MILOutput.scalars` over the slides that have it.
     persons
-        P names of patients, where the cases are slides; otherwise none.
+        P names of patients if the cases are slides; otherwise empty.
     """
 
     patients: tuple[str, ...]
@@ -68,33 +68,36 @@ class Scores:
 
     @property
     def probabilities(self) -> Tensor:
-        """Return (P, C) of the classes, in float64."""
+        """Class probabilities, (P, C) float64."""
         return self.logits.double().softmax(dim=1)
 
     @property
     def risks(self) -> Tensor:
-        """Return (P,) numbers in the order in which events are expected, in float64."""
+        """Risk scores, (P,) float64, higher for earlier events."""
         logits = self.logits.double()
         return log_risk(logits) if self._joint else -survival(logits).sum(dim=1)
 
     def metrics(self) -> dict[str, float]:
-        """Return the mean loss as "loss", and `metrics` of classes or "c_index" of survival.
+        """Return the mean loss and the metrics of the task.
 
-        A number that is not defined is NaN; `undefined` has the reason.
+        The keys are "loss", and those of `metrics` for classes or "c_index" for survival. An
+        undefined value is NaN; `undefined` returns the reason.
         """
         if self.follow_ups:
             return {"loss": self._loss(), "c_index": c_index(self.follow_ups, self.risks)}
         return {"loss": self._loss()} | metrics(self.targets.numpy(), self.probabilities.numpy())
 
     def undefined(self, classes: Sequence[str], of: str) -> str:
-        """Return why the metrics are not defined, empty if they are.
+        """Return the reason for undefined metrics.
+
+        It is empty if all are defined.
 
         Parameters
         ----------
         classes
-            Their names.
+            Names of the classes.
         of
-            What the set of cases is called, such as "test".
+            Name of the set of cases, such as "test".
         """
         count = f"{len(self.patients)} {'slides' if self.persons else 'patients'}"
         if self.follow_ups:
@@ -123,19 +126,19 @@ class Scores:
 
 
 def evaluate(model: MILModel, cases: Sequence[Case], stage: str = "evaluate") -> Work[Scores]:
-    """Yield after every patient's slide; return the scores of all patients.
+    """Evaluate a model on cases; yield after every slide.
 
-    The model is in eval mode, without gradients, only while it computes: between two
-    yields nothing of the caller's is changed.
+    The model is in eval mode, without gradients, only during the computation; between two
+    yields its mode is that of the caller.
     """
     logits = []
-    told: defaultdict[str, list[float]] = defaultdict(list)
+    scalars: defaultdict[str, list[float]] = defaultdict(list)
     for done, case in enumerate(cases):
         outputs = []
         for bag in case.bags:
-            outputs.append(_answer(model, bag))
+            outputs.append(_predict(model, bag))
             for name, value in outputs[-1].scalars.items():
-                told[name].append(value)
+                scalars[name].append(value)
             yield Progress(done, len(cases), stage)
         logits.append(model.pool(outputs).logits.cpu())
     yield Progress(len(cases), len(cases), stage)
@@ -144,28 +147,29 @@ def evaluate(model: MILModel, cases: Sequence[Case], stage: str = "evaluate") ->
         targets=_stacked([case.answer for case in cases], torch.empty(0, dtype=torch.int64)),
         logits=_stacked(logits, torch.empty(0, model.classes)),
         follow_ups=tuple(case.target for case in cases if isinstance(case.target, FollowUp)),
-        scalars={name: fmean(values) for name, values in told.items()},
+        scalars={name: fmean(values) for name, values in scalars.items()},
         persons=tuple(case.person for case in cases) if unit_of(cases) == "slides" else (),
     )
 
 
 def attention_top(model: MILModel, cases: Sequence[Case]) -> Work[dict[str, float]]:
-    """Return where the color bar of a model's attention ends, the same for every slide.
+    """Return the upper end of the attention color bar.
 
-    It is the attention, in times of equal attention, that one patch in 50 of the slides at
-    hand exceeds, up to the next round number. Models without attention have none.
+    The key is "attention_top". It is the same for every slide: the 98th percentile of the
+    attention over all patches of `cases`, in multiples of uniform attention, rounded up to
+    a round number. The dictionary is empty for models without attention.
     """
-    found = []
+    attention = []
     for done, case in enumerate(cases):
         yield Progress(done, len(cases), "attention")
         for bag in case.bags:
             with torch.no_grad():
                 maps = model.eval()(bag).explanations
-            found += [one.times_uniform() for one in maps if one.name == "attention"]
-    if not found:
+            attention += [one.times_uniform() for one in maps if one.name == "attention"]
+    if not attention:
         return {}
-    top = float(np.nanquantile(torch.cat(found).numpy(), 0.98))
-    return {"attention_top": next((nice for nice in _ROUND if nice >= top), _ROUND[-1])}
+    top = float(np.nanquantile(torch.cat(attention).numpy(), 0.98))
+    return {"attention_top": next((end for end in _ROUND if end >= top), _ROUND[-1])}
 
 
 def _stacked(rows: list[Tensor], empty: Tensor) -> Tensor:
@@ -173,7 +177,7 @@ def _stacked(rows: list[Tensor], empty: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _answer(model: MILModel, bag: Bag) -> MILOutput:
+def _predict(model: MILModel, bag: Bag) -> MILOutput:
     training = model.training
     model.eval()
     try:
@@ -184,22 +188,22 @@ def _answer(model: MILModel, bag: Bag) -> MILOutput:
 
 @dataclass(frozen=True)
 class PatientResult:
-    """What was true of a patient, and what the model says.
+    """True and predicted outcome of a patient.
 
     Attributes
     ----------
     patient
-        Name in the manifest; of a slide, where each is a case of its own.
+        Name in the manifest, of the patient or of the slide if the cases are slides.
     truth
         Name of the class, or the follow-up in words.
     answer
-        Name of the likeliest class, or the risk.
+        Name of the predicted class, or the risk.
     right
-        Whether the answer is the truth; None of survival.
+        Whether the prediction is correct; None for survival.
     chances
-        Probabilities of what the card's `outcomes` name.
+        Probabilities in the order of the card's `outcomes`.
     slide
-        Where the patient's first slide is; None if the manifest does not say.
+        Path of the patient's first slide; None if the manifest has none.
     """
 
     patient: str
@@ -212,27 +216,27 @@ class PatientResult:
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """How a model did.
+    """Metrics and predictions on the test or validation set.
 
     Attributes
     ----------
     of
-        Whom it was asked about: "test" patients, or "validation" patients, which chose the
-        weights, so that their metrics flatter.
+        Name of the set, "test" or "validation". Metrics of the validation set are too
+        optimistic, since the weights were selected on it.
     outcomes
-        What the chances are of.
+        Names of the predicted probabilities.
     metrics
         With 95 % bootstrap intervals over patients.
     patients
         In the order of the cohort.
     roc
-        One class against the rest; none for survival.
+        One class against the rest; empty for survival.
     confusion
-        (C, C) patients, row the class, column the answer; None for survival.
+        (C, C) counts, row the true class, column the predicted one; None for survival.
     unit
-        What is counted: "patients", or "slides" where each is a case of its own.
+        Unit of the cases, "patients" or "slides".
     notes
-        Which class or event is missing in which part of the cohort, in sentences.
+        Sentences on classes or events that are missing in a set of the cohort.
     """
 
     of: str
@@ -246,7 +250,7 @@ class Results:
 
 
 def results_of(of: str, scores: Scores, card: Card, manifest: Manifest) -> Results:
-    """Return the results of some patients of a manifest."""
+    """Return the results on a set of cases."""
     unit = unit_of(manifest.patients)
     bounded = bounds(scores, classes=card.classes, of=of)
     notes = gaps(card.parts, Task(card.task), unit)
@@ -269,69 +273,72 @@ def results_of(of: str, scores: Scores, card: Card, manifest: Manifest) -> Resul
 def bounds(
     scores: Scores, draws: int = 1000, *, classes: Sequence[str] = (), of: str = "test"
 ) -> dict[str, Interval]:
-    """Return the metrics of classes, or of survival, with 95 % bootstrap intervals.
+    """Return the metrics with 95 % bootstrap intervals.
 
     Parameters
     ----------
     scores
-        Of the cases.
+        Scores of the cases.
     draws
-        Of the bootstrap.
+        Number of bootstrap draws.
     classes, of
-        Names of the classes and of the set of cases, for the reasons why a number is missing.
+        Names of the classes and of the set of cases, used in the reasons for missing values.
     """
     classes = classes or [str(number) for number in range(scores.logits.shape[1])]
-    why = scores.undefined(classes, of)
+    reason = scores.undefined(classes, of)
     if scores.follow_ups:
-        return c_index_interval(scores.follow_ups, scores.risks, draws, scores.persons, why)
+        return c_index_interval(scores.follow_ups, scores.risks, draws, scores.persons, reason)
     return intervals(
         scores.targets.numpy(),
         scores.probabilities.numpy(),
         persons=scores.persons,
         draws=draws,
         names=[f"class {name}" for name in classes],
-        undefined=why,
+        undefined=reason,
     )
 
 
 def figures(
     scores: Scores, classes: Sequence[str], of: str
 ) -> tuple[dict[str, float | None], dict[str, str]]:
-    """Return the metrics of a set as a card keeps them: None with a reason if not defined."""
+    """Return the metrics of a set for the card.
+
+    Undefined values are None; the second dictionary has the reasons.
+    """
     known = {f"{of} {name}": value for name, value in scores.metrics().items()}
     missing = [name for name, value in known.items() if math.isnan(value)]
-    why = scores.undefined(classes, of) if missing else ""
+    reason = scores.undefined(classes, of) if missing else ""
     numbers = {name: None if name in missing else value for name, value in known.items()}
-    return numbers, dict.fromkeys(missing, f"not defined: {why}")
+    return numbers, dict.fromkeys(missing, f"not defined: {reason}")
 
 
 def _patients(scores: Scores, card: Card, manifest: Manifest) -> tuple[PatientResult, ...]:
     slides = {patient.name: patient.slides[0].slide_path for patient in manifest.patients}
     order = {patient.name: number for number, patient in enumerate(manifest.patients)}
     logits = scores.logits.double()
-    chances = card.chances(logits)
+    probabilities = card.chances(logits)
     if card.survival is None:
         truths = [card.classes[int(target)] for target in scores.targets]
-        answers = [card.classes[int(best)] for best in logits.argmax(dim=1)]
+        predictions = [card.classes[int(best)] for best in logits.argmax(dim=1)]
     else:
-        truths = [_followed(one, card.survival.unit) for one in scores.follow_ups]
-        answers = [f"risk {risk:.3f}" for risk in card.survival.risk(logits).tolist()]
+        truths = [_follow_up_text(one, card.survival.unit) for one in scores.follow_ups]
+        predictions = [f"risk {risk:.3f}" for risk in card.survival.risk(logits).tolist()]
     rows = sorted(
-        zip(scores.patients, truths, answers, chances.tolist(), strict=True),
+        zip(scores.patients, truths, predictions, probabilities.tolist(), strict=True),
         key=lambda row: order[row[0]],
     )
     return tuple(
         PatientResult(
             patient=name,
             truth=truth,
-            answer=answer,
-            right=truth == answer if card.survival is None else None,
+            answer=prediction,
+            right=truth == prediction if card.survival is None else None,
             chances=tuple(row),
             slide=slides[name],
         )
-        for name, truth, answer, row in rows
+        for name, truth, prediction, row in rows
     )
 
 
-def _followed(one: FollowUp, unit: str) -> str:
+def _follow_up_text(one: FollowUp, unit: str) -> str:
     return f"{'event' if one.event else 'no event'} until {one.time:.12g} {unit}"

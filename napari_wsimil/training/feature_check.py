@@ -1,9 +1,9 @@
-"""Feature check: encoders, scales and duplicates among the features of a cohort.
+"""Check of encoders, scales and duplicates in a cohort's features.
 
-Features of several encoders are refused, and so are several µm per pixel or patch sizes
-unless they are accepted. Two patients that share features or a TCGA barcode are one patient
-twice, so training on one tells the answer for the other: refused too. Two patients can share
-a slide file, as in a tissue microarray: that is counted.
+Features of several encoders are an error, and so are several µm per pixel or patch sizes
+unless the user accepts them. Two patients with the same features or TCGA barcode are one
+patient twice and leak the label from training to test, which is an error too. Two patients
+can share a slide file, as in a tissue microarray; a note reports their number.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value", float, int, str)
 
-#: How the command line and the window accept several scales, for messages.
+#: Remedy for several scales, for messages of command line and window.
 _ACCEPT = "extract them anew at one, or accept mixed scales (--mixed-scales)"
-#: Most names and values that a message lists.
+#: Largest number of names or values in a message.
 _MOST = 4
 
 
@@ -43,9 +43,9 @@ class SlideFeatures:
     slide, person
         Names of the slide and its patient.
     barcode
-        The patient's part of a TCGA barcode in one of the names; empty if there is none.
+        Patient part of a TCGA barcode in one of the names; empty if there is none.
     facts
-        Of the bag.
+        Facts of the bag.
     """
 
     slide: str
@@ -55,12 +55,12 @@ class SlideFeatures:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Return hashes and names that slides of different patients must not share."""
+        """Hash and barcode, which different patients must not share."""
         return (self.facts.content, self.barcode) if self.barcode else (self.facts.content,)
 
 
 def slide_features(patient: Patient, facts: Sequence[BagFacts]) -> list[SlideFeatures]:
-    """Return the features of a patient's slides, in their order."""
+    """Return the features of a patient's slides, in order."""
     return [
         SlideFeatures(slide.slide, patient.person, participant_of(patient.person, slide), one)
         for slide, one in zip(patient.slides, facts, strict=True)
@@ -69,16 +69,16 @@ def slide_features(patient: Patient, facts: Sequence[BagFacts]) -> list[SlideFea
 
 @dataclass(frozen=True)
 class FeatureReport:
-    """Problems and remarks on the features of a cohort.
+    """Problems and notes on the features of a cohort.
 
     Attributes
     ----------
     problem
-        Why nothing can be trained on these features; empty if something can.
+        Reason that prevents training on these features; empty if there is none.
     scales
-        Sentences on several µm per pixel or patch sizes, which must be accepted.
+        Sentences on several µm per pixel or patch sizes, which the user must accept.
     remarks
-        What to know besides.
+        Further notes.
     """
 
     problem: str = ""
@@ -87,11 +87,13 @@ class FeatureReport:
 
 
 def report_features(rows: Sequence[SlideFeatures]) -> FeatureReport:
-    """Return problems and remarks on the features of a cohort."""
-    encoders = Counter(row.facts.encoder or "an encoder nobody named" for row in rows)
+    """Return problems and notes on the features of a cohort."""
+    encoders = Counter(row.facts.encoder or "an unnamed encoder" for row in rows)
     if len(encoders) > 1:
         listed = ", ".join(f"{name} ({_slides(n)})" for name, n in sorted(encoders.items()))
-        return FeatureReport(f"the features are of several encoders, {listed}: extract them anew")
+        return FeatureReport(
+            f"the features are of several encoders, {listed}: extract them with one encoder"
+        )
     unsure = reading_caveats((row.facts.reading for row in rows), sure=False)
     return FeatureReport(
         problem="; ".join(shared_slides(rows)),
@@ -101,12 +103,12 @@ def report_features(rows: Sequence[SlideFeatures]) -> FeatureReport:
 
 
 def check_features(rows: Sequence[SlideFeatures], mixed: bool = False) -> tuple[str, ...]:
-    """Return remarks on the features of a cohort that can be trained on.
+    """Check the features of a cohort before training; return notes.
 
     Parameters
     ----------
     mixed
-        Whether several µm per pixel and patch sizes are accepted; a remark tells them.
+        Whether several µm per pixel and patch sizes are accepted; notes then list them.
 
     Raises
     ------
@@ -123,7 +125,7 @@ def check_features(rows: Sequence[SlideFeatures], mixed: bool = False) -> tuple[
 
 
 def scale_problems(facts: Sequence[BagFacts]) -> list[str]:
-    """Return a sentence each where features are of several µm per pixel or patch sizes."""
+    """Return sentences on several µm per pixel or patch sizes."""
     problems = []
     mpp = [one.mpp for one in facts if one.mpp is not None]
     if mpp and any(abs(one / median(mpp) - 1) > MPP_TOLERANCE for one in mpp):
@@ -136,7 +138,7 @@ def scale_problems(facts: Sequence[BagFacts]) -> list[str]:
 
 
 def card_problems(card: Card, facts: Sequence[BagFacts]) -> list[str]:
-    """Return a sentence each where features differ in scale from those a model learned."""
+    """Return sentences on scales other than in training."""
     learned, problems = card.features, []
     mpp = [one.mpp for one in facts if one.mpp is not None]
     odd = [one for one in mpp if not card.admits_mpp(one)]
@@ -144,8 +146,8 @@ def card_problems(card: Card, facts: Sequence[BagFacts]) -> list[str]:
         counts = Counter(float(f"{one:.3g}") for one in odd)
         stated = f"{card.mpp:g}" if learned is None else _between(learned.mpp)
         problems.append(
-            f"the features of {len(odd)} of {_slides(len(facts))} are of other µm per pixel, "
-            f"{_counted(counts)}, the model learned at {stated}"
+            f"the features of {len(odd)} of {_slides(len(facts))} have other µm per pixel, "
+            f"{_counted(counts)}; the model was trained at {stated}"
         )
     sizes = Counter(
         one.pixels for one in facts if one.pixels and not card.admits_pixels(one.pixels)
@@ -153,8 +155,8 @@ def card_problems(card: Card, facts: Sequence[BagFacts]) -> list[str]:
     if sizes:
         stated = f"{card.pixels}" if learned is None else _between(learned.pixels)
         problems.append(
-            f"the patches of {sizes.total()} of {_slides(len(facts))} are of other sizes in "
-            f"pixels, {_counted(sizes)}, the model learned on {stated}"
+            f"the patches of {sizes.total()} of {_slides(len(facts))} have other sizes in "
+            f"pixels, {_counted(sizes)}; the model was trained on {stated}"
         )
     return problems
 
@@ -162,12 +164,14 @@ def card_problems(card: Card, facts: Sequence[BagFacts]) -> list[str]:
 def compare_features(
     card: Card, rows: Sequence[SlideFeatures], mixed: bool = False
 ) -> tuple[str, ...]:
-    """Return remarks on features that a model is to be evaluated on.
+    """Compare the features of an evaluation with a card.
+
+    Returns notes.
 
     Raises
     ------
     ValueError
-        If their scale is not that of the card and this is not accepted by `mixed`.
+        If their scale differs from that of the card and `mixed` is not set.
     """
     problems = card_problems(card, [row.facts for row in rows])
     if problems and not mixed:
@@ -177,7 +181,10 @@ def compare_features(
 
 
 def known_persons(card: Card, rows: Sequence[SlideFeatures]) -> set[str]:
-    """Return the patients whose features or TCGA barcodes a model was trained on."""
+    """Return the patients known to the model by features.
+
+    They share features or a TCGA barcode with a training or validation patient.
+    """
     if card.features is None:
         return set()
     known = set(card.features.known)
@@ -187,13 +194,13 @@ def known_persons(card: Card, rows: Sequence[SlideFeatures]) -> set[str]:
 
 
 def training_features(rows: Sequence[SlideFeatures], salt: str) -> TrainingFeatures:
-    """Return the training features as a card keeps them."""
+    """Return the training features for a card."""
     known = [pseudonym(key, salt) for row in rows for key in (*row.keys, row.facts.slide) if key]
     return TrainingFeatures.of([row.facts for row in rows], known)
 
 
 def shared_slides(rows: Sequence[SlideFeatures]) -> list[str]:
-    """Return a sentence for each key that slides of different patients share."""
+    """Return sentences on keys shared by different patients."""
     keys: dict[str, Callable[[SlideFeatures], str]] = {
         "features": lambda row: row.facts.content,
         "TCGA barcode": lambda row: row.barcode,
@@ -212,18 +219,18 @@ def shared_slides(rows: Sequence[SlideFeatures]) -> list[str]:
     return problems
 
 
-def _shared(what: str, groups: Sequence[Sequence[SlideFeatures]]) -> str:
+def _shared(key: str, groups: Sequence[Sequence[SlideFeatures]]) -> str:
     persons = len({row.person for some in groups for row in some})
     names = [" and ".join(row.slide for row in some) for some in groups]
     return (
-        f"{persons} patients have the same {what} ({_listed(names)}): one patient under "
+        f"{persons} patients have the same {key} ({_listed(names)}): one patient under "
         "several names, or a wrong file? Give these slides one patient, or leave one out"
     )
 
 
 def _unknown(rows: Sequence[SlideFeatures]) -> tuple[str, ...]:
-    placed = [row.facts for row in rows if row.facts.pixels is not None]
-    unknown = [one for one in placed if one.mpp is None]
+    grids = [row.facts for row in rows if row.facts.pixels is not None]
+    unknown = [one for one in grids if one.mpp is None]
     if not unknown:
         return ()
     sizes = [one.patch_size for one in unknown if one.patch_size is not None]
@@ -244,7 +251,10 @@ def _one_file(rows: Sequence[SlideFeatures]) -> tuple[str, ...]:
 
 
 def _known_slides(card: Card, rows: Sequence[SlideFeatures]) -> tuple[str, ...]:
-    """Return how many slides of patients the model does not know it has seen in training."""
+    """Return a note on known slide files of unknown patients.
+
+    The model was trained on these slide files, but under other patients.
+    """
     if card.features is None:
         return ()
     known, slides = set(card.features.known), [r for r in rows if not card.trained_on(r.person)]
@@ -263,9 +273,9 @@ def _repeated(rows: Sequence[SlideFeatures]) -> tuple[str, ...]:
 
 
 def _odd_values(rows: Sequence[SlideFeatures]) -> tuple[str, ...]:
-    """Return how many slides have features that no working encoder gives.
+    """Return notes on slides with implausible feature values.
 
-    Slides are counted and not named, for a card keeps these sentences.
+    The notes count slides and do not name them, since they are stored in a card.
     """
     zero = sum(not row.facts.norm for row in rows)
     differing = [row.facts for row in rows if row.facts.norm]
@@ -275,7 +285,7 @@ def _odd_values(rows: Sequence[SlideFeatures]) -> tuple[str, ...]:
     counts = {
         "features that are all 0": zero,
         "equal features in every patch": equal,
-        f"features far longer or shorter than the others' (median length {_span(odd)}, of all "
+        f"features far longer or shorter than in other slides (median length {_span(odd)}, of all "
         f"{_span([median(norms or [0])])})": len(odd),
     }
     return tuple(
@@ -287,7 +297,10 @@ def _odd_values(rows: Sequence[SlideFeatures]) -> tuple[str, ...]:
 
 
 def _far_values(card: Card, rows: Sequence[SlideFeatures]) -> tuple[str, ...]:
-    """Return how many slides have features far from those of training, if this is known."""
+    """Return a note on features far from the training features.
+
+    There is no note if the card has no statistics of these.
+    """
     learned = card.features
     if learned is None:
         return ()
@@ -303,7 +316,7 @@ def _far_values(card: Card, rows: Sequence[SlideFeatures]) -> tuple[str, ...]:
 
 
 def _span(values: Sequence[float]) -> str:
-    """Return the lowest and highest of some values, with three digits."""
+    """Return lowest and highest value as text, with three digits."""
     low, high = (f"{end:.3g}" for end in (min(values, default=0), max(values, default=0)))
     return low if low == high else f"{low} to {high}"
 

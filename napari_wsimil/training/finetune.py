@@ -1,8 +1,9 @@
-"""Finetune: an image encoder trained from slide labels, through a few chosen patches.
+"""Fine-tuning of an image encoder with slide labels.
 
-The stages of VIB (Li et al., CVPR 2023): `encode` the patches of all slides without
-gradient; fit a bottleneck on the features and let it choose (`VIB.select`); `finetune` the
-encoder and a head on the pixels of the chosen; `encode` again and fit any model.
+The stages are those of VIB (Li et al., CVPR 2023): `encode` the patches of all slides
+without gradient; fit a bottleneck on the features and select patches with it
+(`VIB.select`); `finetune` the encoder and a head on the pixels of the selected patches;
+`encode` again and fit any model.
 """
 
 from __future__ import annotations
@@ -36,24 +37,24 @@ CONFIG = FitConfig(epochs=10, lr=1e-3, weight_decay=1e-3, drop=0.0, noise=0.0, s
 
 
 class EndToEnd(MILModel):
-    """A head on an encoder: a model of bags whose features are pixels.
+    """Encoder and head as one model of pixels.
 
-    Its bags are those of `pixel_case`, (K, 3·S·S) from 0 to 1. It is no model of the
-    registry: encoder and head are kept apart afterwards. In training patches are turned,
-    mirrored, lightened and contrasted; the encoder stays in eval mode, so that its batch
-    statistics are those it came with.
+    Its bags are those of `pixel_case`, (K, 3·S·S) from 0 to 1. It is not a registered model:
+    encoder and head are stored separately. In training, patches are rotated, mirrored and
+    changed in brightness and contrast; the encoder stays in eval mode, which preserves its
+    batch statistics.
 
     Parameters
     ----------
     encoder
-        Takes (B, 3, S, S) pixels from 0 to 1, gives (B, D).
+        (B, 3, S, S) pixels from 0 to 1 → (B, D).
     head
         Any model of D-wide features.
     pixels
         S, the side of a patch.
     batch
-        Most patches in a call of the encoder. Where a bag has more, each call is computed
-        again for its gradient, so that memory does not grow with K.
+        Largest number of patches in a call of the encoder. For larger bags each call is
+        recomputed for its gradient, so that memory does not grow with K.
     """
 
     def __init__(
@@ -66,13 +67,16 @@ class EndToEnd(MILModel):
         self.batch = batch
 
     def train(self, mode: bool = True) -> EndToEnd:
-        """Return itself, its head in training mode or not; the encoder never is."""
+        """Set the training mode of the head.
+
+        The encoder stays in eval mode.
+        """
         super().train(mode)
         self.encoder.eval()
         return self
 
     def forward(self, bag: Bag) -> MILOutput:
-        """Return what the head says of the bag's patches, encoded."""
+        """Encode the patches; return the output of the head."""
         self.check(bag)
         self.head.progress = self.progress
         pixels = bag.features.to(_device(self.encoder))
@@ -89,11 +93,11 @@ class EndToEnd(MILModel):
         return output
 
     def loss(self, output: MILOutput, target: Tensor) -> dict[str, Tensor]:
-        """Return the head's terms."""
+        """Return the loss terms of the head."""
         return self.head.loss(output, target)
 
     def pool(self, outputs: Sequence[MILOutput]) -> MILOutput:
-        """Return the head's output of a patient."""
+        """Return the head's output for a patient."""
         return self.head.pool(outputs)
 
     def _encode(self, x: Tensor) -> Tensor:
@@ -111,21 +115,21 @@ def finetune(
     config: FitConfig = CONFIG,
     frozen: Sequence[str] = (),
 ) -> Work[Epoch]:
-    """Train encoder and head in place on the pixels of chosen patches, as `fit` does.
+    """Train encoder and head in place by `fit`.
 
-    Only chosen patches are read, and only they have a gradient. However it ends, both are
-    left with the best weights so far.
+    Only the selected patches are read and have a gradient. At the end, also if closed or
+    failed, encoder and head have the best weights so far.
 
     Parameters
     ----------
     model
-        Encoder and head; a head that has learned on the encoder's features gives the
-        encoder a direction from the first step on.
+        Encoder and head; a head that was trained on the encoder's features gives useful
+        gradients from the first step.
     train, validation
         Cases made by `pixel_case`.
     config
-        How; pixels are augmented in their own way, so its `noise` and `shift` must be 0
-        and `standardize` False.
+        Training settings; `noise` and `shift` must be 0 and `standardize` False, since
+        pixels have their own augmentation.
     frozen
         Names of the encoder's parts that are not trained, such as "conv1" or "layer1".
 
@@ -134,10 +138,10 @@ def finetune(
     TrainingError
         As `fit`.
     ValueError
-        As `fit`; if the encoder has no such part, or the config is one for features.
+        As `fit`; if the encoder has no such part, or the settings are for features.
     """
     if config.noise or config.shift or config.standardize:
-        raise ValueError("noise, shift and standardize are for features, these are pixels")
+        raise ValueError("noise and shift must be 0 and standardize False: the bags are pixels")
     with _frozen([_part(model.encoder, name) for name in frozen]):
         return (yield from fit(model, train, validation, config))
 
@@ -145,10 +149,10 @@ def finetune(
 def encode(
     encoder: nn.Module, slides: Sequence[PixelSlide], batch: int = BATCH
 ) -> Work[tuple[Bag, ...]]:
-    """Return the bag of every slide, all its patches encoded; yield after each slide.
+    """Encode all patches of slides; yield after each slide.
 
-    The encoder is in eval mode, without gradients, only while it computes; `batch` patches
-    are read and encoded at a time.
+    Returns one bag per slide. The encoder is in eval mode, without gradients, only during
+    the computation; `batch` patches are read and encoded at a time.
     """
     name = identity(encoder)
     bags = []
@@ -160,7 +164,7 @@ def encode(
 
 
 def identity(encoder: nn.Module) -> str:
-    """Return the name of an encoder and a hash of its weights."""
+    """Return an encoder's class name and hash of weights."""
     digest = hashlib.sha256()
     for name, value in encoder.state_dict().items():
         digest.update(name.encode() + value.cpu().numpy().tobytes())
@@ -168,13 +172,16 @@ def identity(encoder: nn.Module) -> str:
 
 
 def augmented(x: Tensor) -> Tensor:
-    """Return (K, 3, S, S) patches, each turned, mirrored, lightened and contrasted at random."""
+    """Return (K, 3, S, S) patches with random augmentation.
+
+    Each patch is rotated, mirrored and changed in brightness and contrast at random.
+    """
     turns = torch.randint(8, (len(x),)).to(x.device)  # half of them mirrored
     x = x.clone()
     for turn in range(1, 8):
-        some = turns == turn
-        mirrored = x[some].flip(3) if turn >= 4 else x[some]
-        x[some] = mirrored.rot90(turn % 4, dims=(2, 3))
+        mask = turns == turn
+        patches = x[mask].flip(3) if turn >= 4 else x[mask]
+        x[mask] = patches.rot90(turn % 4, dims=(2, 3))
     mean = x.mean(dim=(1, 2, 3), keepdim=True)
     return ((x - mean) * _factors(x, CONTRAST) + mean * _factors(x, BRIGHTNESS)).clamp(0, 1)
 
@@ -212,12 +219,12 @@ def _part(encoder: nn.Module, name: str) -> nn.Module:
 
 @contextmanager
 def _frozen(parts: Sequence[nn.Module]) -> Iterator[None]:
-    """Keep the parameters of `parts` without gradient for a while."""
-    learning = [p for part in parts for p in part.parameters() if p.requires_grad]
-    for parameter in learning:
+    """Disable gradients of the parameters of `parts` within the context."""
+    trainable = [p for part in parts for p in part.parameters() if p.requires_grad]
+    for parameter in trainable:
         parameter.requires_grad_(False)
     try:
         yield
     finally:
-        for parameter in learning:
+        for parameter in trainable:
             parameter.requires_grad_(True)

@@ -1,4 +1,4 @@
-"""PixelSlide: the patches of a slide as pixels, read when they are needed."""
+"""Pixels of selected patches, and image encoders, for fine-tuning."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 
 
 def slide_pixels(slide: Slide, grid: PatchGrid) -> PixelSlide:
-    """Return the patches of a slide on a grid, read from the file one by one when asked for."""
+    """Return the patches of a slide as pixels.
+
+    Each patch is read from the file at access.
+    """
 
     def read(index: NDArray[np.int64]) -> NDArray[np.uint8]:
         side = grid.pixels
@@ -45,12 +48,14 @@ def slide_pixels(slide: Slide, grid: PatchGrid) -> PixelSlide:
 def pixel_case(
     patient: str, slides: Sequence[PixelSlide], chosen: Sequence[Tensor], target: int
 ) -> Case:
-    """Return a case whose bags are the pixels of chosen patches, read at each use.
+    """Return a case with bags of pixels of selected patches.
+
+    The pixels are read from the slides at each access.
 
     Parameters
     ----------
     slides, chosen
-        The patient's slides, and of each the (K,) int64 patches to learn from.
+        The patient's slides, and (K,) int64 indices of the selected patches of each.
     """
     return Case(patient, _ChosenPixels(slides, chosen), target)
 
@@ -58,7 +63,7 @@ def pixel_case(
 class _ChosenPixels(Sequence[Bag]):
     def __init__(self, slides: Sequence[PixelSlide], chosen: Sequence[Tensor]) -> None:
         if len(slides) != len(chosen):
-            raise ValueError(f"{len(slides)} slides, but patches were chosen of {len(chosen)}")
+            raise ValueError(f"{len(slides)} slides, but patches were selected for {len(chosen)}")
         self._slides = slides
         self._chosen = chosen
 
@@ -77,9 +82,9 @@ class _ChosenPixels(Sequence[Bag]):
 
 
 class SmallCNN(nn.Module):
-    """Three convolutions with group normalization, then the mean over the places.
+    """Three convolutions with group normalization and average pooling.
 
-    Takes (B, 3, S, S) pixels from 0 to 1, gives (B, dim). For processors without a GPU.
+    (B, 3, S, S) pixels from 0 to 1 → (B, dim). Small enough to train without a GPU.
 
     Parameters
     ----------
@@ -95,8 +100,8 @@ class SmallCNN(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return (B, D) features."""
-        places: Tensor = self.layer3(self.layer2(self.layer1(2 * pixels - 1)))
-        return places.mean(dim=(2, 3))
+        maps: Tensor = self.layer3(self.layer2(self.layer1(2 * pixels - 1)))
+        return maps.mean(dim=(2, 3))
 
 
 def _block(inside: int, outside: int) -> nn.Sequential:
@@ -108,21 +113,22 @@ def _block(inside: int, outside: int) -> nn.Sequential:
 
 
 class ResNet50(nn.Module):
-    """A ResNet-50 up to its third stage, as the paper fine-tunes it: (B, 3, S, S) → (B, 1024).
+    """A ResNet-50 up to its third stage, as in VIB.
 
+    (B, 3, S, S) pixels from 0 to 1 → (B, 1024).
     The paper freezes "trunk.conv1", "trunk.bn1", "trunk.layer1" and "trunk.layer2" and
     trains "trunk.layer3".
 
     Parameters
     ----------
     weights
-        File of a ResNet-50, safetensors or a PyTorch file of tensors only; None draws new
-        ones. Nothing is downloaded.
+        File of a ResNet-50, safetensors or a PyTorch file of tensors only; None draws random
+        weights. Nothing is downloaded.
 
     Raises
     ------
     ValueError
-        If timm is missing, or the file lacks tensors or has them in other shapes.
+        If timm is missing, or tensors in the file are missing or have other shapes.
     """
 
     mean: Tensor
@@ -149,6 +155,8 @@ def _load(trunk: nn.Module, weights: Path) -> None:
     try:
         missing, _ = trunk.load_state_dict(timm_names(read_weights(weights)), strict=False)
     except RuntimeError as error:
-        raise ValueError(f"{weights}: does not fit a ResNet-50: {error}") from error
+        raise ValueError(f"{weights} does not fit a ResNet-50: {error}") from error
     if missing:
-        raise ValueError(f"{weights}: lacks {', '.join(missing[:8])}: is this a ResNet-50?")
+        raise ValueError(
+            f"{weights} lacks {', '.join(missing[:8])}: give the weights of a ResNet-50"
+        )

@@ -1,4 +1,4 @@
-"""Fit: a model trained on cases, its best weights kept."""
+"""Training loop of a model on cases."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
     from napari_wsimil.models.base import MILModel
     from napari_wsimil.progress import Work
 
-WARM_UP = 0.1  # share of a one-cycle schedule that climbs
+WARM_UP = 0.1  # share of a one-cycle schedule with a rising learning rate
 
 
 class TrainingError(ValueError):
-    """Training cannot go on.
+    """Training cannot continue.
 
     Parameters
     ----------
     message
-        What happened, what to do and whether weights were kept.
+        Problem, remedy, and whether weights were kept.
     kept
-        What a card says of weights that were kept, without a patient's name; empty if none
-        were.
+        Note for the card of the kept weights, without patient names; empty if no weights
+        were kept.
     """
 
     def __init__(self, message: str, kept: str = "") -> None:
@@ -50,24 +50,24 @@ class TrainingError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Epoch(Progress):
-    """Progress after an epoch: `done` of at most `total` in the stage that `text` names.
+    """Metrics of an epoch.
 
-    The stage is "fit" where there is but one.
+    `done` is the number of the epoch, `total` the largest number of epochs and `text` the
+    name of the training stage, "fit" if there is only one.
 
     Attributes
     ----------
     train
-        Each term of the loss and their sum, "loss", averaged over the cases as they were
-        trained on.
+        Each term of the loss and their sum, "loss", averaged over the cases during training.
     validation
-        `Scores.metrics` of the validation cases; empty if there are none. The loss, by which
-        the weights are chosen, is always defined; another is NaN where it is not.
+        `Scores.metrics` of the validation cases; empty if there are none. The loss, which
+        selects the weights, is always defined; another undefined metric is NaN.
     scalars
-        `Scores.scalars` of the validation cases: what the model tells of itself.
+        `Scores.scalars` of the validation cases: scalars reported by the model.
     seconds
         Wall time.
     best
-        Whether its weights are the best so far.
+        Whether these are the best weights so far.
     """
 
     train: dict[str, float] = field(default_factory=dict)
@@ -78,7 +78,7 @@ class Epoch(Progress):
 
 
 class Trainer(Protocol):
-    """Training of a model in place, as `fit` does it."""
+    """A training function such as `fit`."""
 
     def __call__(
         self,
@@ -95,24 +95,26 @@ def fit(
     validation: Sequence[Case],
     config: FitConfig | None = None,
 ) -> Work[Epoch]:
-    """Train `model` in place; yield after each case, and an Epoch after each epoch.
+    """Train `model` in place; return the kept Epoch.
 
-    Returns the Epoch whose weights are kept: that of the smallest validation loss, or the
-    last where there is nothing to validate on. However it ends (finished, closed, failed)
-    the model is left in eval mode with the best weights so far. The same seed, threads
-    and first weights give the same numbers, whatever the caller draws between two yields.
+    Yields after each case, and an Epoch after each epoch. The kept weights are those of the
+    smallest validation loss, or of the last epoch if there are no validation cases. At the
+    end (finished, closed or failed) the model is in eval mode with the best weights so far.
+    The same seed, threads and initial weights give the same numbers, independent of random
+    numbers that the caller draws between two yields.
 
     Raises
     ------
     TrainingError
-        At the first loss or gradient that is not finite; it tells whether an epoch before
-        it was kept.
+        At the first loss or gradient that is not finite; the message states whether an
+        earlier epoch was kept.
     ValueError
-        If a patient comes twice, also across the two sets, or has no class of the model.
+        If a patient occurs twice, also across the two sets, or has a class unknown to the
+        model.
     """
     config = config or FitConfig()
     if not train:
-        raise ValueError("there is no patient to train on")
+        raise ValueError("there is no training case")
     check_cases([*train, *validation], model.classes)
     check_joint(train, validation, config.accumulate)
     best = _Best(model)
@@ -174,13 +176,13 @@ def _train_epoch(steps: _Steps, cases: Sequence[Case], number: int) -> Work[dict
 
 
 class _Steps:
-    """The moving parts of training: optimizer, schedule and random numbers."""
+    """Optimizer, learning rate schedule and random state of a training."""
 
     def __init__(self, model: MILModel, cases: int, config: FitConfig) -> None:
         total = config.epochs * math.ceil(cases / config.accumulate)
         self.model = model
         self.config = config
-        self.kept = False  # whether the weights of an epoch were
+        self.kept = False  # whether the weights of an epoch were kept
         self._passes = config.epochs * cases
         self._done = 0
         self._optimizer = AdamW(
@@ -196,7 +198,10 @@ class _Steps:
         return order
 
     def learn(self, group: Sequence[Case], weight: float, number: int) -> dict[str, float]:
-        """Add the gradient of one patient, or of several whose loss is joint."""
+        """Add the gradient of a group of cases.
+
+        The group is one case, or several with a joint loss.
+        """
         self.model.train()
         self.model.progress = self._done / self._passes
         self._done += len(group)
@@ -205,8 +210,8 @@ class _Steps:
             terms = loss_of(self.model, outputs, group)
         loss = torch.stack(list(terms.values())).sum()
         if not math.isfinite(loss.item()):
-            what = f'the loss of patient "{group[0].patient}"'
-            raise self.diverged(what, loss.item(), number)
+            quantity = f'the loss of patient "{group[0].patient}"'
+            raise self.diverged(quantity, loss.item(), number)
         (weight * loss).backward()
         return {"loss": loss.item()} | {name: term.item() for name, term in terms.items()}
 
@@ -221,8 +226,8 @@ class _Steps:
     def _augmented(self, case: Case) -> Iterator[Bag]:
         most = max(1, self.config.patches // len(case.bags))
         for bag in case.bags:
-            drawn = draw_patches(bag, 1 - self.config.drop, most)
-            yield self._noisy_record(self._noisy(drawn))
+            sample = draw_patches(bag, 1 - self.config.drop, most)
+            yield self._noisy_record(self._noisy(sample))
 
     def _noisy(self, bag: Bag) -> Bag:
         x, finer = bag.features, bag.finer
@@ -241,22 +246,22 @@ class _Steps:
         values = tuple(value + spread * torch.randn_like(value) for value in record.values)
         return replace(bag, clinical=replace(record, values=values))
 
-    def diverged(self, what: str, value: float, number: int) -> TrainingError:
-        """Return the error that a loss or gradient is not finite."""
-        again = (
-            f"{what} became {value} in epoch {number}: "
+    def diverged(self, quantity: str, value: float, number: int) -> TrainingError:
+        """Return the error for a non-finite loss or gradient."""
+        message = (
+            f"{quantity} became {value} in epoch {number}: "
             f"train again with a learning rate below {self.config.lr:g}"
         )
         if not self.kept:
-            return TrainingError(f"{again}; there was no good epoch before it to keep")
+            return TrainingError(f"{message}; no earlier epoch could be kept")
         return TrainingError(
-            f"{again}; the best weights before it were kept",
+            f"{message}; the best weights before it were kept",
             f"training stopped in epoch {number}: a loss or gradient became {value}",
         )
 
     @contextmanager
     def _own_random(self) -> Iterator[None]:
-        """Swap torch's random state for our own, which nobody else advances."""
+        """Use a private random state of torch within the context."""
         callers = torch.get_rng_state()
         torch.set_rng_state(self._random)
         try:
@@ -267,7 +272,7 @@ class _Steps:
 
 
 class _Best:
-    """The best weights so far, and the epoch they are of."""
+    """The best weights so far and their epoch."""
 
     def __init__(self, model: MILModel) -> None:
         self.weights = copy.deepcopy(model.state_dict())
@@ -275,7 +280,10 @@ class _Best:
         self._model = model
 
     def offer(self, epoch: Epoch) -> Epoch:
-        """Return the epoch, marked as best and kept if it is."""
+        """Keep the weights of an epoch if best.
+
+        Returns the epoch, marked as best in that case.
+        """
         if not epoch.validation or epoch.validation["loss"] < self._loss():
             self.weights = copy.deepcopy(self._model.state_dict())
             epoch = self.kept = replace(epoch, best=True)
@@ -291,7 +299,10 @@ class _Best:
 
 
 def rate(step: int, total: int, schedule: str) -> float:
-    """Return the share of the learning rate at a step, 0 at the end."""
+    """Return the relative learning rate at a step.
+
+    It is 0 at the end.
+    """
     warm = max(1, round(WARM_UP * total)) if schedule == "one-cycle" else 0
     if step < warm:
         return (step + 1) / (warm + 1)

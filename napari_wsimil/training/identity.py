@@ -1,10 +1,11 @@
-"""Identity: keys of slides and patients by content, whatever they are called.
+"""Keys of slides and patients by content, independent of names.
 
-Folds, and the order in which cases are learned, hang on these keys. The key of a slide is
-the fingerprint of its image, which features of ours carry; where a features file carries
-none, the key is of the file's bytes; where there are no features yet, the image is asked.
-The key of a patient is of the keys of their slides. So new names, another order of rows and
-another encoder change no fold; features that carry no fingerprint do, once written anew.
+Folds and the order of training cases depend on these keys. The key of a slide is the
+fingerprint of its image, which our features files contain. For a features file without
+fingerprint the key is a hash of the file's bytes; without features it is computed from the
+image. The key of a patient is a hash of the keys of the patient's slides. New names, another
+order of rows and another encoder therefore change no fold; only features without fingerprint
+do, if they are written again.
 """
 
 from __future__ import annotations
@@ -31,23 +32,25 @@ if TYPE_CHECKING:
 #: Slides with their keys.
 _Keyed: TypeAlias = "list[tuple[str, SlideRow]]"
 
-#: Bytes that are read at the beginning, middle and end of a file, and files of a folder.
+#: Bytes read at the beginning, middle and end of a file; most files read of a folder.
 _BLOCK, _FILES = 2**16, 16
 
-#: Keys by path, time of the last change and size of the file.
+#: Keys by path, modification time and size of the file.
 _known: dict[tuple[Path, int, int], str] = {}
 
-#: Files whose key could not be read.
+#: Files without a readable key.
 _failed: set[tuple[Path, int, int]] = set()
 
 
 def slide_key(slide: SlideRow, folder: Path | str | None) -> str:
-    """Return hex digits that stand for the content of a slide; read once per file.
+    """Return the key of a slide's content, hex digits.
+
+    Each file is read once.
 
     Raises
     ------
     RecordError
-        If it has neither features nor an image.
+        If the slide has neither features nor an image.
     ValueError, OSError
         If its file cannot be read.
     """
@@ -62,33 +65,39 @@ def slide_key(slide: SlideRow, folder: Path | str | None) -> str:
 
 
 def _key_or_none(slide: SlideRow, folder: Path | None) -> str:
-    """Return the key of a slide, empty where its file cannot be read."""
+    """Return the key of a slide, empty for unreadable files."""
     with suppress(RecordError, ValueError, OSError):
         return slide_key(slide, folder)
     return ""
 
 
 def encoder_of(manifest: Manifest, features: Path | str | None) -> str:
-    """Return what made the features of the cohort's first slide, or raise as `read_cases`."""
+    """Return the encoder of the first slide's features.
+
+    Raises the errors of `read_cases`.
+    """
     features = None if features is None else Path(features)
     slide = next((slide for patient in manifest.patients for slide in patient.slides), None)
     if slide is None:
         raise RecordError(f"{manifest.path} has no slides")
     path = feature_path(slide, features)
     if not path.exists():
-        raise RecordError(f"there are no features at {path}: extract them first")
+        raise RecordError(f"no features at {path}: extract them first")
     return bag_of_slide(slide, features).encoder
 
 
 def unread_slides(manifest: Manifest, folder: Path | str | None) -> int:
-    """Return of how many slides of a cohort the key would have to be read from a file."""
+    """Return the number of slides without a cached key.
+
+    Each of these requires reading a file.
+    """
     folder = None if folder is None else Path(folder)
     slides = (slide for patient in manifest.patients for slide in patient.slides)
     return sum(_must_be_read(slide, folder) for slide in slides)
 
 
 def _must_be_read(slide: SlideRow, folder: Path | None) -> bool:
-    with suppress(RecordError, OSError):  # refused at once, without reading
+    with suppress(RecordError, OSError):  # fails later without reading the file
         state = _state(_source(slide, folder)[0])
         return state not in _known and state not in _failed
     return False
@@ -104,11 +113,12 @@ def _keys_of_persons(rows: Iterable[tuple[Patient, _Keyed]]) -> dict[str, str]:
 def arranged(
     manifest: Manifest, rule: FoldRule, task: Task, folder: Path | str | None
 ) -> tuple[Manifest, dict[str, str]]:
-    """Return a cohort in an order that no name decides, and the key of each person.
+    """Return a cohort ordered by content keys.
 
-    By the rule of names the cohort stays as it is, and there are no keys. Patients of whom
-    the cohort does not say what the task asks come last. Features that cannot be read give no
-    key: training reads all of them and refuses these together, by name.
+    Returns the key of each person too. With fold rule "names" the cohort is unchanged and
+    there are no keys. Patients without an outcome for the task come last. Slides with
+    unreadable features have an empty key: training reads all features and reports these
+    together, by name.
     """
     folder = None if folder is None else Path(folder)
     if rule is FoldRule.NAMES:
@@ -117,20 +127,23 @@ def arranged(
     others = [patient for patient in manifest.patients if not task.known_of(patient)]
     rows = [(patient, _ordered(patient, folder)) for patient in known]
     keys = _keys_of_persons(rows)
-    # equal keys are of equal files; only then a name decides
+    # equal keys mean equal files; only then the name decides
     rows.sort(key=lambda row: (keys[row[0].person], [key for key, _ in row[1]], row[0].name))
     ordered = (replace(patient, slides=tuple(s for _, s in keyed)) for patient, keyed in rows)
     return replace(manifest, patients=(*ordered, *others)), keys
 
 
 def _ordered(patient: Patient, folder: Path | None) -> _Keyed:
-    """Return the slides of a patient with their keys, in the order of these."""
+    """Return slides of a patient with keys, sorted by key."""
     keyed = [(_key_or_none(slide, folder), slide) for slide in patient.slides]
     return sorted(keyed, key=lambda pair: (pair[0], pair[1].slide))
 
 
 def _source(slide: SlideRow, folder: Path | None) -> tuple[Path, bool]:
-    """Return the file that a slide's key is of, and whether that is its image."""
+    """Return the file that determines a slide's key.
+
+    The second value is whether this file is the image.
+    """
     image = slide.slide_path if slide.slide_path and slide.slide_path.exists() else None
     if slide.feature_path is None and folder is None and image is not None:
         return image, True
@@ -138,7 +151,7 @@ def _source(slide: SlideRow, folder: Path | None) -> tuple[Path, bool]:
     if path.exists():
         return path, False
     if image is None:
-        raise RecordError(f"there are no features at {path}: extract them first")
+        raise RecordError(f"no features at {path}: extract them first")
     return image, True
 
 
@@ -153,20 +166,29 @@ def _fingerprint(path: Path) -> str:
 
 
 def _features_key(path: Path) -> str:
-    """Return the fingerprint that a features file carries, else a hash of its bytes."""
+    """Return the key of a features file.
+
+    It is the fingerprint in the file, or else a hash of the file's bytes.
+    """
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file())
-        some = files[:: max(1, len(files) // _FILES)]
-        return _hash(" ".join([str(len(files)), *map(_bytes_key, some)]).encode())
+        sample = files[:: max(1, len(files) // _FILES)]
+        return _hash(" ".join([str(len(files)), *map(_bytes_key, sample)]).encode())
     if path.suffix.lower() in SUFFIXES:
-        with suppress(ValueError, OSError), open_h5(path) as file:  # damage shows at reading
-            if carried := read_attrs(file).get("slide"):
-                return str(carried)
+        with (
+            suppress(ValueError, OSError),
+            open_h5(path) as file,
+        ):  # a damaged file is reported when it is read
+            if fingerprint := read_attrs(file).get("slide"):
+                return str(fingerprint)
     return _bytes_key(path)
 
 
 def _bytes_key(path: Path) -> str:
-    """Return a hash of a file's size, beginning, middle and end."""
+    """Return a hash of a file's size and sampled bytes.
+
+    The bytes are those at the beginning, middle and end.
+    """
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
     with path.open("rb") as file:

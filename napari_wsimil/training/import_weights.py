@@ -1,14 +1,13 @@
-"""Releases: weights in the naming of the papers' own programs, taken into our models.
+"""Import of published weights (a release) of a paper's authors.
 
-Nothing but tensors is read: a safetensors file, or a state dict that PyTorch opens without
-running code. The releases' programs take features as they are, so our standardization stays
-the identity.
+Only tensors are read: a safetensors file, or a state dict that PyTorch opens without running
+code. The authors' programs use features without standardization, so ours stays the identity.
 
-A weight that is loaded does what it did there as long as the model is the same one. Three are
-not quite: LongMIL's release is its first version, without 2 × 2 pooling and with a mask on one
-head only, VIB's keeps patches unweighted in use, and SASHA's state updater ends in a norm,
-which ours does not, so that its weights stay out. Cards of the first two say so in their
-notes, see `DIFFERENCES`.
+Imported weights give the authors' predictions if both models are equal. Three models differ:
+LongMIL's release is its first version, without 2 × 2 pooling and with a mask on one head
+only; VIB's does not weight selected patches at inference; and SASHA's state updater ends in a
+norm that ours lacks, so that its weights are not imported. The notes of cards of the first
+two state the difference, see `DIFFERENCES`.
 """
 
 from __future__ import annotations
@@ -36,11 +35,11 @@ if TYPE_CHECKING:
     from napari_wsimil.features.bag import Bag
     from napari_wsimil.models.base import MILModel
 
-WRAPPERS = ("model", "state_dict", "model_state_dict")  # under which programs file the weights
-IMPORTED = "imported"  # with which the data of a card of imported weights begins
-OWN = "standardize."  # buffers that no release has
+WRAPPERS = ("model", "state_dict", "model_state_dict")  # keys of the weights in a checkpoint
+IMPORTED = "imported"  # first word of the card's `data` for imported weights
+OWN = "standardize."  # prefix of buffers that no release has
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-#: What safetensors and PyTorch's restricted reader raise when a file is not as it should be.
+#: Exceptions of safetensors and PyTorch's restricted reader for invalid files.
 DAMAGE = (
     SafetensorError,
     UnpicklingError,
@@ -56,19 +55,19 @@ DAMAGE = (
 
 
 class ReleaseError(ValueError):
-    """A file holds no weights of a release that can be used."""
+    """A file does not contain usable weights of a release."""
 
 
 @dataclass(frozen=True)
 class Taken:
-    """What became of the weights of a release.
+    """Weights that did not match in an import.
 
     Attributes
     ----------
     missing
-        Weights of ours that the release lacks; they were left as they were.
+        Weights of our model that are not in the release; they were not changed.
     unexpected
-        Tensors of the release, by its own names, that our model has no place for.
+        Tensors of the release, by its names, that are not in our model.
     """
 
     missing: tuple[str, ...]
@@ -76,16 +75,17 @@ class Taken:
 
 
 def read_release(path: Path | str) -> dict[str, Tensor]:
-    """Return the tensors in a safetensors file or a state dict, by the release's names.
+    """Read the tensors of a safetensors file or state dict.
 
-    A state dict is opened by PyTorch's restricted reader, which runs no code; it may be filed
-    under "model" or "state_dict" beside other things, and its names may begin with "module.".
+    The keys are the release's names. A state dict is opened by PyTorch's restricted reader,
+    which runs no code; it may be stored under "model", "state_dict" or "model_state_dict"
+    beside other values, and its names may begin with "module.".
 
     Raises
     ------
     ReleaseError
-        If the file is damaged, holds anything but tensors and plain values, or no weights,
-        or a tensor is no plain array or claims more numbers than the file has.
+        If the file is damaged, contains other objects than tensors and plain values, or no
+        weights, or a tensor is not a plain array or has more elements than the file stores.
     """
     path = Path(path)
     content = _open(path)
@@ -99,28 +99,29 @@ def read_release(path: Path | str) -> dict[str, Tensor]:
         if isinstance(value, torch.Tensor)
     }
     if not tensors:
-        raise ReleaseError(f"{path.name} holds no weights")
+        raise ReleaseError(f"{path.name} contains no weights")
     for name, value in tensors.items():
         if not _is_stored(value):
-            raise ReleaseError(f"{path.name}: {name} is no plain array, or the file lacks its data")
+            raise ReleaseError(f"{path.name}: {name} is not a plain array, or its data is missing")
     return tensors
 
 
 def release_config(name: str, tensors: Mapping[str, Tensor]) -> dict[str, int | str]:
-    """Return the arguments that make the model `name` which the tensors of a release fit.
+    """Return the constructor arguments of model `name` for a release.
 
-    What its weights do not tell is as the release has it, or else our default.
+    Sizes are read from the weights; other arguments are those of the release, or else our
+    defaults.
 
     Raises
     ------
     ReleaseError
-        If no release of this model is known, a weight that tells a size is not there or no
-        matrix, or there are fewer weights than branches.
+        If no release of this model is known, a weight that determines a size is missing or
+        not a matrix, or there are fewer weights than branches.
     """
     theirs = _theirs(name, tensors)
     for weight, _ in SIZES[name].values():
         if weight not in theirs:
-            raise ReleaseError(f"these are no weights of {name}: none of them is its {weight}")
+            raise ReleaseError(f"these are not weights of {name}: its {weight} is missing")
         _check_matrix(theirs[weight], tensors[theirs[weight]])
     sizes = {
         size: tensors[theirs[weight]].shape[axis] for size, (weight, axis) in SIZES[name].items()
@@ -131,13 +132,15 @@ def release_config(name: str, tensors: Mapping[str, Tensor]) -> dict[str, int | 
 
 
 def load_release(model: MILModel, tensors: Mapping[str, Tensor]) -> Taken:
-    """Put the tensors of a release into `model`, in place; return what did not fit by name.
+    """Load the tensors of a release into `model`, in place.
+
+    Returns the names that did not match.
 
     Raises
     ------
     ReleaseError
-        If no release of the model is known, none of the tensors is of it, one has another
-        shape than the model's, or is not finite. The model then is as it was.
+        If no release of the model is known, no tensor belongs to it, or one has another
+        shape than the model's or is not finite. The model is not changed then.
     """
     taken, state = _matched(model, tensors)
     model.load_state_dict(state, strict=False)
@@ -145,12 +148,12 @@ def load_release(model: MILModel, tensors: Mapping[str, Tensor]) -> Taken:
 
 
 def _matched(model: MILModel, tensors: Mapping[str, Tensor]) -> tuple[Taken, Mapping[str, Tensor]]:
-    """Return what becomes of the tensors, and those taken by the model's names."""
+    """Return unmatched names and the tensors by our names."""
     name = name_of(model)
     own = {key: value for key, value in model.state_dict().items() if not key.startswith(OWN)}
     theirs = {key: value for key, value in _theirs(name, tensors).items() if key in own}
     if not theirs:
-        raise ReleaseError(f"none of these weights is of {name}: {', '.join(sorted(tensors))}")
+        raise ReleaseError(f"no weight belongs to {name}: {', '.join(sorted(tensors))}")
     for ours, key in theirs.items():
         _check(key, tensors[key], own[ours])
     taken = Taken(
@@ -163,42 +166,42 @@ def _matched(model: MILModel, tensors: Mapping[str, Tensor]) -> tuple[Taken, Map
 def import_release(
     paths: Sequence[Path | str], name: str, like: Bag, classes: Sequence[str], created: str
 ) -> tuple[MILModel, Card, Taken]:
-    """Return the model in the files of a release, in eval mode, its card, and what was left.
+    """Import a release; return model, card and unmatched names.
 
-    Nothing is allocated that the files do not hold.
+    The model is in eval mode. No memory is allocated beyond the size of the files.
 
     Parameters
     ----------
     paths
-        The files that hold its parts, as a rule one.
+        Files of the release, usually one.
     name
-        Of the model, as registered.
+        Name of the registered model.
     like
-        A bag of features such as the release was trained on: its encoder, µm per pixel and
-        patch size go on the card, since no release tells them.
+        A bag with features like those the release was trained on. The card takes encoder,
+        µm per pixel and patch size from it, since a release does not contain them.
     classes
-        Their names, in the order of the logits.
+        Names of the classes, in the order of the logits.
     created
         ISO date.
 
     Raises
     ------
     ReleaseError
-        If a file cannot be read, two have the same weight, or the release lacks a weight of
-        the model.
+        If a file cannot be read, two files have the same weight, or a weight of the model is
+        missing.
     ValueError
-        If the classes or the bag are not what the weights are of.
+        If the number of classes or features differs from that of the weights.
     """
     if name not in WHOLE:
-        raise ReleaseError(f"no whole release of {name} is known; there are {', '.join(WHOLE)}")
+        raise ReleaseError(f"no complete release of {name} is known: choose {', '.join(WHOLE)}")
     files = [Path(path) for path in paths]
     tensors = _read_all(files)
     config = release_config(name, tensors)
     if (config["feature_dim"], config["classes"]) != (like.features.shape[1], len(classes)):
         raise ValueError(
-            f"these weights take features of {config['feature_dim']} numbers and know "
-            f"{config['classes']} classes; "
-            f"given are features of {like.features.shape[1]} and {len(classes)} classes"
+            f"these weights need {config['feature_dim']} features per patch and "
+            f"{config['classes']} classes, "
+            f"not {like.features.shape[1]} features and {len(classes)} classes"
         )
     with torch.device("meta"):
         _check_whole(create_model(name, **config), tensors)
@@ -208,12 +211,12 @@ def import_release(
 
 
 def release_notes(name: str) -> tuple[str, ...]:
-    """Return how a model with a release's weights answers otherwise than there, if it does."""
+    """Return notes on differences from the authors' predictions, if any."""
     return (DIFFERENCES[name],) if name in DIFFERENCES else ()
 
 
 def with_release_notes(card: Card) -> Card:
-    """Return a card with its release's notes, which earlier imports did not write."""
+    """Add the release's notes to a card of earlier versions."""
     if card.notes or not card.data.startswith(IMPORTED):
         return card
     return card.model_copy(update={"notes": release_notes(card.model)})
@@ -222,10 +225,12 @@ def with_release_notes(card: Card) -> Card:
 def _read_all(paths: Sequence[Path]) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for path in paths:
-        read = read_release(path)
-        if twice := sorted(read.keys() & tensors):
-            raise ReleaseError(f"{path.name} has again what another file has: {', '.join(twice)}")
-        tensors |= read
+        content = read_release(path)
+        if repeated := sorted(content.keys() & tensors):
+            raise ReleaseError(
+                f"{path.name} repeats weights of another file: {', '.join(repeated)}"
+            )
+        tensors |= content
     return tensors
 
 
@@ -233,8 +238,8 @@ def _check_whole(model: MILModel, tensors: Mapping[str, Tensor]) -> None:
     taken, _ = _matched(model, tensors)
     if taken.missing:
         raise ReleaseError(
-            f"the release lacks {', '.join(taken.missing)}; it has, and {name_of(model)} has no "
-            f"place for, {', '.join(taken.unexpected) or 'nothing else'}"
+            f"the release lacks {', '.join(taken.missing)}; not in {name_of(model)}: "
+            f"{', '.join(taken.unexpected) or 'none'}"
         )
 
 
@@ -250,7 +255,7 @@ def _card(model: MILModel, like: Bag, classes: Sequence[str], data: str, created
         overlap=None if grid is None else 1 - grid.stride / grid.patch_size,
         classes=tuple(classes),
         notes=release_notes(name_of(model)),
-        data=f"{IMPORTED} {data}, trained elsewhere: on whom, it does not tell",
+        data=f"{IMPORTED} {data}, trained elsewhere on unknown patients",
         synthetic=like.synthetic,
         seed=0,
         threads=1,
@@ -270,29 +275,32 @@ def _open(path: Path) -> dict[str, object]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except DAMAGE as error:
         raise ReleaseError(
-            f"{path.name} cannot be read as weights alone: it is damaged, or holds objects that "
-            "only its own program may open; have it save its state dict"
+            f"{path.name} cannot be read as weights: it is damaged, or contains objects of its "
+            "own program. Save the state dict alone with that program"
         ) from error
     if not isinstance(content, dict):
-        raise ReleaseError(f"{path.name} holds a {type(content).__name__}, not a state dict")
+        raise ReleaseError(f"{path.name} contains a {type(content).__name__}, not a state dict")
     return content
 
 
 def _theirs(name: str, tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """Return the release's name of each weight of ours that it has."""
+    """Return the release's names of our weights.
+
+    Our names are the keys; weights that the release lacks are absent.
+    """
     if name not in NAMES:
-        raise ReleaseError(f"no release of {name} is known; there are {', '.join(NAMES)}")
-    found = {}
+        raise ReleaseError(f"no release of {name} is known: choose {', '.join(NAMES)}")
+    names = {}
     for key in tensors:
         module, _, part = key.rpartition(".")
         for pattern, ours in NAMES[name].items():
             if match := re.fullmatch(pattern, module):
-                found[f"{match.expand(ours)}.{part}"] = key
-    return found
+                names[f"{match.expand(ours)}.{part}"] = key
+    return names
 
 
 def _is_stored(value: Tensor) -> bool:
-    """Return whether a tensor is an array all of whose numbers are in memory, one by one."""
+    """Return whether a tensor is dense and completely in memory."""
     if value.is_nested or value.layout is not torch.strided or value.device.type != "cpu":
         return False
     return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
@@ -300,16 +308,16 @@ def _is_stored(value: Tensor) -> bool:
 
 def _check_matrix(key: str, value: Tensor) -> None:
     if value.ndim != 2 or not value.numel():
-        raise ReleaseError(f"{key} is {tuple(value.shape)}, no matrix of weights")
+        raise ReleaseError(f"{key} is {tuple(value.shape)}, not a matrix of weights")
 
 
-def _check(key: str, value: Tensor, wanted: Tensor) -> None:
+def _check(key: str, value: Tensor, expected: Tensor) -> None:
     if value.dtype not in FLOATS:
-        raise ReleaseError(f"{key} is of {value.dtype}, which weights are not")
-    if value.shape != wanted.shape:
+        raise ReleaseError(f"{key} is {value.dtype}, but weights must be floating point")
+    if value.shape != expected.shape:
         raise ReleaseError(
-            f"{key} is {tuple(value.shape)}, this model takes {tuple(wanted.shape)}: "
-            "make it with the sizes of `release_config`"
+            f"{key} is {tuple(value.shape)}, this model needs {tuple(expected.shape)}: "
+            "create it with the sizes of `release_config`"
         )
     if not torch.isfinite(value).all():
         raise ReleaseError(f"{key} has NaN or infinite weights")

@@ -1,4 +1,4 @@
-"""Release names: what the layers of the papers' own programs are called here."""
+"""Names of layers in published weights, mapped to ours."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _CLAM_GATED = {
 
 
 def _inside(theirs: str, ours: str, names: Mapping[str, str]) -> dict[str, str]:
-    """Return the names of a module's parts, put behind its own name."""
+    """Return layer names of a submodule with its prefix."""
     return {rf"{theirs}\.{part}": f"{ours}.{name}" for part, name in names.items()}
 
 
@@ -38,7 +38,7 @@ _HAFED = {
     **_inside("attention_2", "attention", _GATED),
     **_ACMIL_HEADS,
 }
-#: What the modules of a release are called here, by model: a pattern of theirs, and ours.
+#: Our module names by model; the keys are patterns of the names in a release.
 NAMES: dict[str, dict[str, str]] = {
     "acmil": {
         r"dimreduction\.fc1": "embedding",
@@ -46,11 +46,11 @@ NAMES: dict[str, dict[str, str]] = {
         **_ACMIL_HEADS,
     },
     "hafed": _HAFED,
-    "sasha": {  # the agent besides; FGlobal ends in a norm that our updater has not
+    "sasha": {  # with the agent; FGlobal ends in a norm that our updater lacks
         **_HAFED,
         **_inside(r"actor\.attention", "actor", _GATED),
     },
-    "longmil": {  # of version 1, which has the layers of the paper's model and not its masks
+    "longmil": {  # version 1: layers of the paper's model without its masks
         r"_fc1\.0": "embedding",
         **_inside("layer1", "local_layers.0", _LAYER),
         **_inside("layer2", "local_layers.1", _LAYER),
@@ -66,7 +66,7 @@ NAMES: dict[str, dict[str, str]] = {
     },
 }
 
-#: Where the sizes of a model are read: in which weight of ours, along which axis.
+#: Weight (our name) and axis from which each size of a model is read.
 _SIZES = {
     "feature_dim": ("embedding.weight", 1),
     "classes": ("head.weight", 0),
@@ -88,24 +88,23 @@ SIZES: dict[str, dict[str, tuple[str, int]]] = {
     "vib": _SIZES,
 }
 
-#: What a release is of besides its sizes.
+#: Options of a released model that its weights do not determine.
 SETTINGS: dict[str, dict[str, int | str]] = {
     "longmil": {"heads": 4, "positions": "alibi", "pooling": "mean"},
     "vib": {"keep": 1024},
 }
 
-#: How models with a release's weights answer otherwise than its authors' program; the others
-#: answer alike.
+#: Differences between predictions here and in the authors' program; other models have none.
 DIFFERENCES = {
     "longmil": (
-        "imported LongMIL weights answer otherwise here than in the authors' program: that is "
-        "version 1, which pools no 2 × 2 patches and limits one head of four to the radius"
+        "imported LongMIL weights predict differently here than in the authors' program: that is "
+        "version 1, without 2 × 2 pooling and with the radius mask on one head of four"
     ),
     "vib": (
-        "imported VIB weights answer otherwise here than in the authors' program, which pools "
-        "the kept patches unweighted; here each is weighted by its selection"
+        "imported VIB weights predict differently here than in the authors' program, which pools "
+        "the selected patches unweighted; here each is weighted by its selection"
     ),
 }
 
-#: Models of which a release has every weight; of the others it has a part.
+#: Models with every weight in their release; the release of others is partial.
 WHOLE = tuple(name for name in NAMES if name != "sasha")

@@ -1,4 +1,4 @@
-"""Metrics: how well patients were classified or ranked, with intervals over patients."""
+"""Metrics of classification and survival, with bootstrap intervals over patients."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-#: Fewest patients, and fewest of each class, of whom an interval is given. Three patients
-#: have ten different redraws and ten have 92,378; the only one of a class is in every redraw.
-#: Below that an interval is too narrow, down to the width 0.
+#: Smallest number of patients, and of patients per class, for an interval. Three patients
+#: have ten different resamples and ten have 92,378; the only one of a class is in every
+#: resample. With fewer patients an interval is too narrow, down to width 0.
 LEAST_CASES, LEAST_OF_CLASS = 10, 2
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A metric and the bounds within which it lies over resampled patients.
+    """A metric with its bootstrap interval over patients.
 
     Attributes
     ----------
     value, low, high
-        NaN where they are not defined.
+        The metric and the bounds of its interval; NaN if undefined.
     reason
-        Why there is no value, or no bounds; empty if there are.
+        Reason for a missing value or missing bounds; empty if all are defined.
     """
 
     value: float
@@ -41,26 +41,26 @@ class Interval:
 
     @property
     def is_defined(self) -> bool:
-        """Whether there is a value."""
+        """Whether the value is defined."""
         return not np.isnan(self.value)
 
     @property
     def has_bounds(self) -> bool:
-        """Whether there are bounds."""
+        """Whether the bounds are defined."""
         return not np.isnan(self.low)
 
 
 @dataclass(frozen=True, eq=False)
 class Roc:
-    """A receiver operating characteristic: what is found at the price of false alarms.
+    """Receiver operating characteristic of one class against the rest.
 
     Attributes
     ----------
     label
-        The class, counted from 0, told from all others.
+        The class, counted from 0.
     false, true
-        (K,) shares of the others and of the class whose probability reaches a threshold
-        that falls from above 1 to the least there is; both go from 0 to 1.
+        (K,) false and true positive rates at thresholds that decrease from above 1 to the
+        smallest probability; both increase from 0 to 1.
     """
 
     label: int
@@ -76,30 +76,31 @@ def metrics(targets: NDArray[np.int64], probabilities: NDArray[np.float64]) -> d
     targets
         (P,) the class of each patient.
     probabilities
-        (P, C) their rows sum to 1; the predicted class is the largest.
+        (P, C), rows sum to 1; the predicted class has the largest probability.
 
     Notes
     -----
     AUC is one class against the rest, averaged over the classes that have patients both
-    in and out of them. Balanced accuracy is the mean recall of the classes that occur;
-    macro-F1 averages the classes that occur or were predicted. All are NaN, not defined,
-    where the patients are of one class.
+    inside and outside. Balanced accuracy is the mean recall of the classes that occur;
+    macro-F1 averages the classes that occur or were predicted. All are undefined (NaN) if
+    all patients have the same class.
     """
     _check(targets, probabilities)
     return _metrics(targets, probabilities)
 
 
 def confusion(targets: NDArray[np.int64], probabilities: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return (C, C) how many patients of a class (row) were taken for which (column)."""
+    """Return (C, C) counts, rows true and columns predicted classes."""
     classes = probabilities.shape[1]
     pairs = targets * classes + probabilities.argmax(axis=1)
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
 
 def roc_curves(targets: NDArray[np.int64], probabilities: NDArray[np.float64]) -> tuple[Roc, ...]:
-    """Return the curve of each class against the rest that has patients in and out of it.
+    """Return the ROC curve of each class against the rest.
 
-    Of two classes the second's alone: the first's says the same.
+    A class is omitted if no patient, or every patient, belongs to it. For two classes only
+    the curve of the second is returned, as that of the first is equivalent.
     """
     _check(targets, probabilities)
     classes = range(probabilities.shape[1])
@@ -113,10 +114,11 @@ def roc_curves(targets: NDArray[np.int64], probabilities: NDArray[np.float64]) -
 def concordance(
     times: NDArray[np.float64], events: NDArray[np.bool_], risks: NDArray[np.float64]
 ) -> float:
-    """Return Harrell's c-index: the share of comparable pairs in which the risk is right.
+    """Return Harrell's c-index.
 
-    A pair is comparable where one patient had the event and the other was followed for
-    longer, or for as long without it; equal risks count half. NaN where no pair is.
+    It is the share of comparable pairs in which the higher risk has the earlier event. A
+    pair is comparable if one patient had the event and the other was followed for longer, or
+    equally long without the event; equal risks count half. NaN if no pair is comparable.
     """
     if not np.isfinite(risks).all():
         raise ValueError("a patient's risk is not finite: the model has diverged")
@@ -137,12 +139,12 @@ def intervals(
     names: Sequence[str] = (),
     undefined: str = "",
 ) -> dict[str, Interval]:
-    """Return each of `metrics` with its percentile bootstrap interval over patients.
+    """Return `metrics` with percentile bootstrap intervals over patients.
 
     Patients are drawn with replacement within their class, so that every draw has all
-    classes and every metric is defined; of slides, whose patients `persons` are, all of a
-    patient are drawn together. `names` of the classes and `undefined` are for reasons, as
-    `bootstrap` takes them.
+    classes and every metric is defined. If the cases are slides, `persons` are their
+    patients, and all slides of a patient are drawn together. `names` of the classes and
+    `undefined` are used in reasons, see `bootstrap`.
     """
     _check(targets, probabilities)
     return bootstrap(
@@ -170,66 +172,73 @@ def bootstrap(
     names: Sequence[str] = (),
     undefined: str = "",
 ) -> dict[str, Interval]:
-    """Return what `statistic` says of all patients, with percentile bootstrap intervals.
+    """Return `statistic` of all patients with percentile bootstrap intervals.
 
-    Patients are drawn with replacement within their stratum, of slides within the strata that
-    their slides have; draws in which a number is
-    NaN are left out of its interval. There is none of fewer than `LEAST_CASES` patients, or
-    fewer than `LEAST_OF_CLASS` of a stratum.
+    Patients are drawn with replacement within their stratum; if the cases are slides, within
+    the combination of strata of their slides. Draws with a NaN value are left out of the
+    interval. There is no interval for fewer than `LEAST_CASES` patients, or fewer than
+    `LEAST_OF_CLASS` in a stratum.
 
     Parameters
     ----------
     strata
         (P,) the stratum of each patient.
     statistic
-        Named numbers of the patients at (P,) indices; at other numbers of indices of slides.
+        Returns named values of the patients at (P,) indices; for slides the number of
+        indices varies.
     order
-        (P,) indices in an order that no row and no name decides; as they come if None.
+        (P,) indices in an order independent of rows and names; the given order if None.
     persons
-        (P,) whose slides these are, which are drawn together; empty if each is a patient.
+        (P,) patients of the slides, which are drawn together; empty if each case is a patient.
     names
-        Of the strata, for reasons; their numbers if empty.
+        Names of the strata, used in reasons; their numbers if empty.
     undefined
-        The reason why a number is NaN.
+        Reason for a value of NaN.
     """
     order = np.arange(len(strata)) if order is None else order
     values = statistic(order)
     random = np.random.default_rng(seed)
-    strata, whose = strata[order], _whose(persons, order)
-    few = _too_few(strata, whose, names)
-    groups = _groups(strata, whose)
+    strata, owners = strata[order], _person_numbers(persons, order)
+    few = _too_few(strata, owners, names)
+    groups = _groups(strata, owners)
     none = few or all(np.isnan(value) for value in values.values())
-    drawn = (_resample(groups, whose, random) for _ in range(0 if none else draws))
-    sampled = [statistic(order[index]) for index in drawn]
+    resamples = (_resample(groups, owners, random) for _ in range(0 if none else draws))
+    statistics = [statistic(order[index]) for index in resamples]
     tails = (50 * (1 - level), 50 * (1 + level))
     return {
         name: Interval(
             value,
-            *_percentiles([draw[name] for draw in sampled], tails),
+            *_percentiles([draw[name] for draw in statistics], tails),
             (undefined or "not defined") if np.isnan(value) else few,
         )
         for name, value in values.items()
     }
 
 
-def _whose(persons: Sequence[str], order: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the number of the person of each case in this order, counted as they come."""
+def _person_numbers(persons: Sequence[str], order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the number of each case's person.
+
+    Persons are numbered in order of first occurrence.
+    """
     numbers: dict[str, int] = {}
     if not persons:
         return np.arange(len(order))
     return np.array([numbers.setdefault(persons[i], len(numbers)) for i in order])
 
 
-def _too_few(strata: NDArray[np.int64], whose: NDArray[np.int64], names: Sequence[str]) -> str:
-    """Return why there are no intervals, empty if there are."""
-    patients = len(np.unique(whose))
+def _too_few(strata: NDArray[np.int64], owners: NDArray[np.int64], names: Sequence[str]) -> str:
+    """Return the reason for missing intervals.
+
+    It is empty if there are enough patients.
+    """
+    patients = len(np.unique(owners))
     if patients < LEAST_CASES:
-        return f"no interval of fewer than {LEAST_CASES} patients ({patients})"
+        return f"no interval for fewer than {LEAST_CASES} patients ({patients})"
     for stratum in np.unique(strata).tolist():
-        count = len(np.unique(whose[strata == stratum]))
+        count = len(np.unique(owners[strata == stratum]))
         if count < LEAST_OF_CLASS:
             name = names[stratum] if names else str(stratum)
-            return f"no interval of fewer than {LEAST_OF_CLASS} patients of {name} ({count})"
+            return f"no interval for fewer than {LEAST_OF_CLASS} patients of {name} ({count})"
     return ""
 
 
@@ -241,57 +250,57 @@ def _percentiles(numbers: list[float], tails: tuple[float, float]) -> tuple[floa
     return float(low), float(high)
 
 
-def _groups(strata: NDArray[np.int64], whose: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Return the indices of the persons who have the same strata, a group each."""
-    of: defaultdict[int, set[int]] = defaultdict(set)
-    for person, stratum in zip(whose.tolist(), strata.tolist(), strict=True):
-        of[person].add(stratum)
+def _groups(strata: NDArray[np.int64], owners: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Return case indices grouped by their person's strata."""
+    kinds: defaultdict[int, set[int]] = defaultdict(set)
+    for person, stratum in zip(owners.tolist(), strata.tolist(), strict=True):
+        kinds[person].add(stratum)
     members: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
-    for index, person in enumerate(whose.tolist()):
-        members[tuple(sorted(of[person]))].append(index)
+    for index, person in enumerate(owners.tolist()):
+        members[tuple(sorted(kinds[person]))].append(index)
     return [np.array(members[key], dtype=np.int64) for key in sorted(members)]
 
 
 def _resample(
-    groups: Sequence[NDArray[np.int64]], whose: NDArray[np.int64], random: np.random.Generator
+    groups: Sequence[NDArray[np.int64]], owners: NDArray[np.int64], random: np.random.Generator
 ) -> NDArray[np.int64]:
-    return np.concatenate([_drawn(group, whose[group], random) for group in groups])
+    return np.concatenate([_resample_group(group, owners[group], random) for group in groups])
 
 
-def _drawn(
-    members: NDArray[np.int64], whose: NDArray[np.int64], random: np.random.Generator
+def _resample_group(
+    members: NDArray[np.int64], owners: NDArray[np.int64], random: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Return each member as often as the person whose it is was drawn."""
-    persons = np.unique(whose)
+    """Draw persons with replacement; return their members, repeated as drawn."""
+    persons = np.unique(owners)
     times = np.bincount(random.choice(persons, len(persons)), minlength=persons[-1] + 1)
-    return np.repeat(members, times[whose])
+    return np.repeat(members, times[owners])
 
 
 def _metrics(targets: NDArray[np.int64], probabilities: NDArray[np.float64]) -> dict[str, float]:
     if len(np.unique(targets)) < 2:
         return dict.fromkeys(("auc", "balanced_accuracy", "macro_f1"), float("nan"))
     table = confusion(targets, probabilities)
-    right, are, called = table.diagonal(), table.sum(axis=1), table.sum(axis=0)
-    seen = are + called > 0
+    correct, actual, predicted = table.diagonal(), table.sum(axis=1), table.sum(axis=0)
+    present = actual + predicted > 0
     return {
         "auc": _auc(targets, probabilities),
-        "balanced_accuracy": float(np.mean(right[are > 0] / are[are > 0])),
-        "macro_f1": float(np.mean(2 * right[seen] / (are + called)[seen])),
+        "balanced_accuracy": float(np.mean(correct[actual > 0] / actual[actual > 0])),
+        "macro_f1": float(np.mean(2 * correct[present] / (actual + predicted)[present])),
     }
 
 
 def _auc(targets: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:
     members = [targets == c for c in range(probabilities.shape[1])]
     scores = [
-        _in_order(probabilities[:, c], of_class)
+        _binary_auc(probabilities[:, c], of_class)
         for c, of_class in enumerate(members)
         if of_class.any() and not of_class.all()
     ]
     return float(np.mean(scores))
 
 
-def _in_order(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
-    """Return the share of positive and negative pairs in the right order, ties half."""
+def _binary_auc(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
+    """Return the share of correctly ordered positive-negative pairs, ties half."""
     count = int(positive.sum())
     above = rankdata(scores)[positive].sum() - count * (count + 1) / 2
     return float(above / (count * (len(scores) - count)))

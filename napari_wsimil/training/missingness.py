@@ -1,4 +1,4 @@
-"""Missingness: whether the lack of a record gives the class away."""
+"""Prediction of the class from missing records alone."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
     from napari_wsimil.features.case import Case
 
 SHUFFLES = 999
-TELLING_AUC = 0.55  # an AUC from here on is worth a warning …
-TELLING_P = 0.01  # … if chance alone gets as far less often than this
+TELLING_AUC = 0.55  # smallest AUC for a warning …
+TELLING_P = 0.01  # … if its p-value is below this
 
 
 @dataclass(frozen=True)
 class Missingness:
-    """How well the lack of a group predicts the class.
+    """Prediction of the class from a missing group alone.
 
     Attributes
     ----------
     name
-        What is lacking, as people call it.
+        Name of the group for messages.
     auc
-        How well the classes are told apart by "has it or not" alone, on the same patients:
-        0.5 and above, a mean over the classes as in `metrics`; NaN of a single class.
+        AUC of the classes by presence of the group alone, on the same patients: at least
+        0.5, a mean over the classes as in `metrics`; NaN for a single class.
     p
-        The share of shuffles that reach this AUC; NaN of a single class.
+        Share of shuffles that reach this AUC; NaN for a single class.
     """
 
     name: str
@@ -43,39 +43,39 @@ class Missingness:
 
     @property
     def warning(self) -> str | None:
-        """Return a sentence where missingness alone tells the class, else None.
+        """Warning if missingness alone predicts the class, else None.
 
-        That is where `auc` is at least 0.55 and `p` below 0.01.
+        There is a warning if `auc` is at least 0.55 and `p` below 0.01.
         """
         if not (self.auc >= TELLING_AUC and self.p < TELLING_P):
             return None
         return (
-            f"whether {self.name} is missing tells the class by itself "
-            f"(AUC {self.auc:.2f}, p {self.p:.3f}): a model that sees what is "
-            "missing can use that in place of the patient"
+            f"whether {self.name} is missing predicts the class by itself "
+            f"(AUC {self.auc:.2f}, p {self.p:.3f}): a model can use this "
+            "in place of the patient's data"
         )
 
 
 def missingness(
     name: str, has: NDArray[np.bool_], labels: Sequence[str], shuffles: int = SHUFFLES
 ) -> Missingness:
-    """Return how well the lack of a group predicts the class.
+    """Measure how a missing group predicts the class.
 
     Parameters
     ----------
     name
-        What is lacking, as people call it: "the record", "blood".
+        Name of the group for messages, such as "blood".
     has
-        (P,) which patients have it.
+        (P,) bool, whether each patient has the group.
     labels
         P names of classes.
     shuffles
-        Permutations of the patients for `p`.
+        Number of permutations of the patients for `p`.
 
     Raises
     ------
     ValueError
-        If these are not of the same patients, or of none.
+        If the numbers of patients and labels differ, or are 0.
     """
     if not len(has) == len(labels) > 0:
         raise ValueError(
@@ -85,13 +85,13 @@ def missingness(
     auc = _auc(has, targets)
     random = np.random.default_rng(0)
     shuffled = (has[np.argsort(random.random(len(has)))] for _ in range(shuffles))
-    return Missingness(name, auc, _share([_auc(one, targets) for one in shuffled], auc))
+    return Missingness(name, auc, _p_value([_auc(one, targets) for one in shuffled], auc))
 
 
 def telling(groups: Sequence[str], cases: Sequence[Case]) -> tuple[str, ...]:
-    """Return a warning for each group of the record whose absence tells the class.
+    """Return warnings on groups that predict the class if missing.
 
-    Patients without any tokens lack every group; of follow-ups nothing is said.
+    Patients without tokens lack every group. Cases with follow-ups are ignored.
     """
     known = [case for case in cases if isinstance(case.target, int)]
     if not known:
@@ -99,19 +99,19 @@ def telling(groups: Sequence[str], cases: Sequence[Case]) -> tuple[str, ...]:
     labels = [str(case.target) for case in known]
     tokens = [case.bags[0].clinical for case in known]
     has = np.array([[False] * len(groups) if t is None else t.present.tolist() for t in tokens])
-    found = (missingness(name, has[:, i], labels) for i, name in enumerate(groups))
-    return tuple(one.warning for one in found if one.warning is not None)
+    tests = (missingness(name, has[:, i], labels) for i, name in enumerate(groups))
+    return tuple(test.warning for test in tests if test.warning is not None)
 
 
 def _auc(has: NDArray[np.bool_], targets: NDArray[np.int64]) -> float:
-    """Return the AUC of the classes' shares among those who have it, and who lack it."""
+    """Return the AUC of class frequencies given presence or absence."""
     counts = np.zeros((2, targets.max() + 1))
     np.add.at(counts, (has.astype(int), targets), 1)
     shares = counts / counts.sum(axis=1, keepdims=True).clip(1)
     return metrics(targets, shares[has.astype(int)])["auc"]
 
 
-def _share(found: Sequence[float], least: float) -> float:
-    if math.isnan(least):
+def _p_value(shuffled: Sequence[float], auc: float) -> float:
+    if math.isnan(auc):
         return math.nan
-    return (1 + sum(value >= least for value in found)) / (1 + len(found))
+    return (1 + sum(value >= auc for value in shuffled)) / (1 + len(shuffled))

@@ -1,4 +1,4 @@
-"""The card of a model that was just trained, read off its cases."""
+"""Card of a trained model, computed from its training cases."""
 
 from __future__ import annotations
 
@@ -45,31 +45,31 @@ def describe(
     mixed: bool = False,
     metrics: Mapping[str, float] | None = None,
 ) -> Card:
-    """Return the card of `model` as trained and selected on `cases`.
+    """Return the card of `model`, trained and selected on `cases`.
 
     Parameters
     ----------
     classes
-        Their names, in the order of the logits.
+        Names of the classes, in the order of the logits.
     survival
-        How the logits are read as survival, if they are.
+        Interpretation of the logits as survival; None for classes.
     record
-        How records became tokens, for a model that reads them.
+        Encoding of records as tokens, for a model that reads records.
     data
-        A sentence on the data.
+        A sentence on the training data.
     salt
-        Anything; best drawn at random for each model.
+        Any text; draw it at random for each model.
     created
         ISO date.
     features
         Ranges, statistics and hashes of the features; without hashes if None.
     mixed
-        Whether several patch sizes are accepted; the card then has the most frequent one.
+        Whether several patch sizes are accepted; the card then stores the most frequent one.
 
     Raises
     ------
     ValueError
-        If the bags are not of one encoder and one patch size in pixels.
+        If the bags have several encoders or patch sizes in pixels.
     """
     facts = [one for case in cases for one in case.facts or map(facts_of, case.bags)]
     return Card(
@@ -93,24 +93,29 @@ def describe(
 
 
 def data_sentence(train: Sequence[Case], chose: int, record: RecordFormat | None) -> str:
-    """Return the card's sentence on the data, with the counts of each group of a record."""
-    told = f"{_whom(train)} trained, {chose} chose the weights"
+    """Return the card's sentence on the training data.
+
+    It counts training and validation cases and, for models that read records, the training
+    cases with each group of the record.
+    """
+    sentence = f"{_count_cases(train)} for training, {chose} for validation"
     if record is None:
-        return told
+        return sentence
     clinical = [case.bags[0].clinical for case in train]
     present = torch.stack([tokens.present for tokens in clinical if tokens is not None])
     counts = zip(record.clinical.groups, present.sum(dim=0).tolist(), strict=True)
-    return f"{told}; of the former " + ", ".join(f"{count} have {name}" for name, count in counts)
+    present_groups = ", ".join(f"{count} have {name}" for name, count in counts)
+    return f"{sentence}; of the training {unit_of(train)} {present_groups}"
 
 
-def _whom(cases: Sequence[Case]) -> str:
+def _count_cases(cases: Sequence[Case]) -> str:
     counted = f"{len(cases)} {unit_of(cases)}"
     persons = len({case.person for case in cases})
     return counted if unit_of(cases) == "patients" else f"{counted} of {persons} patients"
 
 
 def _feature_fields(facts: Sequence[BagFacts], mixed: bool) -> dict[str, Any]:
-    """Return the fields of a card that the features of its cases decide."""
+    """Return the card's fields that depend on the features."""
     known = [one.mpp for one in facts if one.mpp is not None]
     sizes = [one.pixels for one in facts if one.pixels is not None]
     return {
@@ -134,8 +139,8 @@ def _overlap(facts: Sequence[BagFacts]) -> float | None:
     return median(shares) if shares else None
 
 
-def _one(what: str, values: set[Value]) -> Value:
+def _one(noun: str, values: set[Value]) -> Value:
     if len(values) != 1:
         listed = ", ".join(sorted(f"{value}" or "unnamed" for value in values))
-        raise ValueError(f"the training bags must be of one {what}, not of {listed or 'none'}")
+        raise ValueError(f"the training bags must have one {noun}, not {listed or 'none'}")
     return values.pop()

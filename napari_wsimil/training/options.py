@@ -1,4 +1,4 @@
-"""Options: what may be chosen of a model and its training; read off signatures and docstrings."""
+"""Options of models and training, read from signatures and docstrings."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from napari_wsimil.models import create_model, model_class
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-#: Arguments of models that the data give.
+#: Arguments of models that depend on the data.
 GIVEN = ("feature_dim", "classes", "groups")
 
 _BOOLEANS = {"yes": True, "true": True, "no": False, "false": False}
-_SHARES = ("share", "chance")  # what a number from 0 to 1 is called
+_SHARES = ("share", "chance")  # words in the text of a number from 0 to 1
 
 
 @dataclass(frozen=True)
 class Option:
-    """Something that may be chosen: its default, and what its docstring says of it.
+    """Option of a model or training, with default and documentation.
 
-    A default of None is that of a whole number which may be left out.
+    A default of None means an optional whole number.
     """
 
     default: int | float | str | None
@@ -34,13 +34,13 @@ class Option:
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """Return the words that its text quotes, for a word; none if it quotes no default."""
+        """Quoted words in the text, if they include the default."""
         words = tuple(dict.fromkeys(re.findall(r'"([^"]+)"', self.text)))
         return words if self.default in words else ()
 
     @property
     def least(self) -> float:
-        """Return the smallest number worth offering; what holds is what the model accepts."""
+        """Smallest number to offer; models may accept others."""
         if "-1" in self.text:
             return -1
         zero = isinstance(self.default, float) or not self.default or re.search(r"\b0\b", self.text)
@@ -48,17 +48,17 @@ class Option:
 
     @property
     def most(self) -> float:
-        """Return the largest number worth offering: 1 for shares and chances, else infinity."""
+        """Largest number to offer: 1 for shares, else infinity."""
         share = isinstance(self.default, float) and self.default <= 1
         return 1 if share and any(w in self.text.lower() for w in _SHARES) else math.inf
 
     def parse(self, name: str, text: str) -> int | float | str:
-        """Return the value that a text states, of the type of the default.
+        """Parse a text as a value of the default's type.
 
         Raises
         ------
         ValueError
-            If it states none.
+            If the text is not such a value.
         """
         kind = int if self.default is None else type(self.default)
         try:
@@ -69,7 +69,7 @@ class Option:
 
 
 def options_of(model: str) -> dict[str, Option]:
-    """Return the arguments of a model that may be chosen, by name."""
+    """Return the options of a model by name."""
     cls = model_class(model)
     texts = documented(cls, "Parameters")
     return {
@@ -80,30 +80,31 @@ def options_of(model: str) -> dict[str, Option]:
 
 
 def reads_records(name: str) -> bool:
-    """Return whether a model of the registry takes the groups of a patient's record."""
+    """Return whether a registered model reads clinical records."""
     return "groups" in inspect.signature(model_class(name)).parameters
 
 
 def parsed_options(model: str, texts: Sequence[str]) -> dict[str, int | float | str]:
-    """Return the arguments in texts such as "branches=3".
+    """Parse options of a model from texts such as "branches=3".
 
     Raises
     ------
     ValueError
-        If the model has no such argument (those it has are named), or not of such a value.
+        If the model has no such option (the message lists its options), or the value is
+        invalid.
     """
     known = options_of(model)
-    found = {}
+    options = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or name not in known:
             raise ValueError(f"--option {text}: {model} takes {_listed(known)}")
-        found[name] = known[name].parse(name, value)
-    return found
+        options[name] = known[name].parse(name, value)
+    return options
 
 
 def check_options(model: str, given: Mapping[str, int | float | str]) -> None:
-    """Raise ValueError if a model has no such argument, or does not accept such a value."""
+    """Raise ValueError for unknown options or invalid values."""
     known = options_of(model)
     for name, value in given.items():
         if name not in known:
@@ -111,18 +112,23 @@ def check_options(model: str, given: Mapping[str, int | float | str]) -> None:
         default = known[name].default
         whole = isinstance(default, float) and isinstance(value, int)
         if type(value) is not type(default) and not whole:
-            raise ValueError(f"{model}'s option {name} is such as {default!r}, not {value!r}")
+            raise ValueError(
+                f"{model}'s option {name} must be of the type of {default!r}, not {value!r}"
+            )
     _check_accepted(model, given)
 
 
 def _check_accepted(model: str, given: Mapping[str, int | float | str]) -> None:
-    """Raise ValueError if no model can be made of these options; no weights are allocated."""
+    """Raise ValueError if the model rejects these options.
+
+    No weights are allocated.
+    """
     groups = inspect.signature(model_class(model)).parameters.keys() & {"groups"}
     try:
         with torch.device("meta"):
             create_model(model, feature_dim=1, classes=2, **dict.fromkeys(groups, "1"), **given)
-    except (RuntimeError, ZeroDivisionError) as error:  # of sizes that torch cannot take
-        raise ValueError(f"{model} cannot be made with {dict(given)}: {error}") from error
+    except (RuntimeError, ZeroDivisionError) as error:  # sizes beyond torch's limits
+        raise ValueError(f"{model} cannot be created with {dict(given)}: {error}") from error
 
 
 def _listed(options: Mapping[str, Option]) -> str:
@@ -131,7 +137,7 @@ def _listed(options: Mapping[str, Option]) -> str:
 
 
 def documented(cls: type, section: str) -> dict[str, str]:
-    """Return the text of each name in a section of a numpydoc docstring."""
+    """Return the entries of a section of a numpydoc docstring."""
     return dict(_entries(inspect.getdoc(cls) or "", section))
 
 

@@ -1,4 +1,4 @@
-"""PPO: the policy of SASHA, trained on its own episodes (Schulman et al. 2017)."""
+"""PPO training of SASHA's policy (Schulman et al. 2017)."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ if TYPE_CHECKING:
     from napari_wsimil.models.trajectory import Look
     from napari_wsimil.progress import Work
 
-TINY = 1e-8  # below it a probability or a deviation is taken as this
+TINY = 1e-8  # lower bound of probabilities and standard deviations
 
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """A slide read both ways.
+    """Coarse and distilled features of a slide.
 
     Attributes
     ----------
     z, v
-        (N, D) standardized coarse features, and what HAFED distills of the fine ones.
+        (N, D) standardized coarse features, and sub-patch features distilled by HAFED.
     target
-        Its class.
+        Class of the slide.
     """
 
     z: Tensor
@@ -52,31 +52,34 @@ class Reading:
     target: int
 
     def read(self, patch: int) -> tuple[Tensor, Tensor]:
-        """Return v of a patch as an episode asks for it; its attention is not kept."""
+        """Return v of a patch and an empty attention.
+
+        `Episode` requires this signature.
+        """
         return self.v[patch], self.v.new_empty(0)
 
 
 @dataclass(frozen=True)
 class PolicyConfig:
-    """How the policy is trained.
+    """Training settings of the policy.
 
     Attributes
     ----------
     epochs
-        Passes over the slides; with 0 the actor stays as it is.
+        Passes over the slides; 0 leaves the actor unchanged.
     roll_outs
-        Episodes sampled of a slide before each round of updates.
+        Episodes sampled from a slide before each round of updates.
     updates
-        Steps of the optimizer in a round.
+        Optimizer steps in a round.
     replayed
-        Most steps of an episode, drawn at random, on which a round learns: their states are
-        made again by replay, since keeping all takes T · N · D numbers.
+        Largest number of steps of an episode, drawn at random, in a round of updates. Their
+        states are recomputed by replay, since storing all takes T · N · D numbers.
     lr, critic_lr, weight_decay
-        Of AdamW, constant.
+        Constant settings of AdamW.
     clip
-        ε, how far the ratio of probabilities may pay.
+        ε, clipping range of the probability ratio.
     entropy
-        Weight of the policy's entropy, which is rewarded.
+        Weight of the entropy bonus.
     discount, smoothing
         γ and λ of the generalized advantage estimate.
     norm
@@ -98,7 +101,9 @@ class PolicyConfig:
 
 
 class Critic(nn.Module):
-    """V(S) = w·Σ aₙ sₙ + c, a = softmax of gated attention; shares nothing with the actor.
+    """Value function V(S) = w·Σ aₙ sₙ + c.
+
+    a is the softmax of a gated attention. The critic shares no weights with the actor.
 
     Parameters
     ----------
@@ -112,27 +117,29 @@ class Critic(nn.Module):
         self.value = nn.Linear(feature_dim, 1)
 
     def forward(self, s: Tensor) -> Tensor:
-        """Return the values (...) of states (..., N, D): the rewards still to come."""
+        """Return (...) expected future rewards of states (..., N, D)."""
         a = self.attention(s)[..., 0].softmax(dim=-1)  # (..., N)
         value: Tensor = self.value((a[..., None, :] @ s)[..., 0, :])[..., 0]
         return value
 
     def per_row(self, s: Tensor) -> Tensor:
-        """Return (n, 2), the score of each patch and what it would be worth alone, less c."""
+        """Return (n, 2), attention score and value of each patch.
+
+        The value does not include c.
+        """
         return torch.cat([self.attention(s), s @ self.value.weight.T], dim=1)
 
 
 @dataclass(frozen=True, eq=False)
 class RollOut:
-    """An episode that was sampled.
+    """A sampled episode.
 
     Attributes
     ----------
     looks
-        T steps. The mask under which step t was chosen hides the t patches looked at
-        before, so that it is kept with the actions.
+        T steps. They also define the masks: step t cannot select the t patches before it.
     rewards, values
-        (T,) of each step, and the critic's of the state before it.
+        (T,) reward of each step, and the critic's value of the state before it.
     """
 
     looks: Sequence[Look]
@@ -142,16 +149,16 @@ class RollOut:
 
 @dataclass(frozen=True, eq=False)
 class Choices:
-    """Steps of roll-outs on which a round of updates learns.
+    """Steps of roll-outs for one round of updates.
 
     Attributes
     ----------
     states, hidden
-        (n, N, D), and (n, N) bool, the patches that could not be chosen.
+        (n, N, D) states, and (n, N) bool masks of patches that could not be selected.
     chosen
-        (n,) patches.
+        (n,) indices of the selected patches.
     advantages, returns
-        (n,), the first standardized over all steps of the round.
+        (n,) each; advantages are standardized over all steps of the round.
     """
 
     states: Tensor
@@ -166,7 +173,7 @@ class Choices:
         return logits.masked_fill(self.hidden, -torch.inf).log_softmax(dim=1)
 
     def log_chosen(self, actor: nn.Module) -> Tensor:
-        """Return (n,) log-probabilities of what was chosen."""
+        """Return (n,) log-probabilities of the selected patches."""
         return self.log_policy(actor).gather(1, self.chosen[:, None])[:, 0]
 
 
@@ -177,14 +184,14 @@ def fit_policy(
     seed: int,
     config: PolicyConfig | None = None,
 ) -> Work[Epoch]:
-    """Train the actor by PPO; yield progress and Epochs; return the Epoch whose weights are kept.
+    """Train the actor by PPO; return the kept Epoch.
 
-    The reward of a step is -CE(y, slide after it) / T. Epoch 0 is the actor as it came. Kept
-    is the epoch of the smallest validation loss, greedy and without a patch looked at
-    twice, or the last where there is nothing to validate on; the actor has these weights
-    also if it is closed or fails, as with a TrainingError at the first loss or gradient that
-    is not finite. An epoch's "reward" is the mean sum of an episode's, and "loss" is its
-    opposite.
+    Yields progress and Epochs. The reward of a step is -CE(y, slide after it) / T. Epoch 0
+    evaluates the initial actor. The kept epoch has the smallest validation loss of greedy
+    episodes that select no patch twice, or is the last if there are no validation cases. The
+    actor also has these weights if closed or failed, as with a TrainingError at the first
+    loss or gradient that is not finite. An epoch's "reward" is the mean total reward of an
+    episode, and "loss" is its negative.
     """
     model.eval()
     training = PolicyTraining(model, config or PolicyConfig(), seed)
@@ -209,14 +216,14 @@ def fit_policy(
 
 
 class PolicyTraining:
-    """The moving parts: actor, critic, their optimizers and random numbers.
+    """Actor and critic with their optimizers and random state.
 
     Parameters
     ----------
     model
-        Whose actor is trained.
+        Model with the actor to train.
     config, seed
-        How, and the seed of the critic's weights and of all that is drawn.
+        Settings, and the seed of the critic's weights and of all sampling.
     """
 
     def __init__(self, model: SASHA, config: PolicyConfig, seed: int) -> None:
@@ -231,20 +238,23 @@ class PolicyTraining:
         self._critics = AdamW(self.critic.parameters(), lr=config.critic_lr, weight_decay=decay)
 
     def epoch(self, readings: Sequence[Reading], number: int) -> Work[dict[str, float]]:
-        """Roll out and, but for epoch 0, learn; return the mean reward of an episode."""
+        """Run an epoch; return loss and mean reward.
+
+        Epoch 0 only samples episodes; later ones update actor and critic too.
+        """
         total = 0.0
         order = torch.randperm(len(readings), generator=self._random).tolist()
         for done, index in enumerate(order, 1):
-            rolled = [self.roll_out(readings[index]) for _ in range(self.config.roll_outs)]
-            total += sum(one.rewards.sum().item() for one in rolled) / len(rolled)
+            roll_outs = [self.roll_out(readings[index]) for _ in range(self.config.roll_outs)]
+            total += sum(one.rewards.sum().item() for one in roll_outs) / len(roll_outs)
             if number > 0:
-                self.learn(readings[index], rolled)
+                self.learn(readings[index], roll_outs)
             yield Progress(done, len(readings), f"policy {number}")
         return {"loss": -total / len(readings), "reward": total / len(readings)}
 
     @torch.no_grad()
     def roll_out(self, reading: Reading) -> RollOut:
-        """Return an episode in which each patch is drawn from the policy."""
+        """Sample an episode from the policy."""
         episode = Episode(self._model, reading.z, reading.read)
         critic = Kept(self.critic.per_row, reading.z)
         values, rewards = [], []
@@ -257,9 +267,12 @@ class PolicyTraining:
             rewards.append(look.probabilities[reading.target].clamp_min(TINY).log())
         return RollOut(episode.looks, torch.stack(rewards) / episode.steps, torch.cat(values))
 
-    def learn(self, reading: Reading, rolled: Sequence[RollOut]) -> None:
-        """Update actor and critic by some steps of the roll-outs of one slide."""
-        choices = self.choices(reading, rolled)
+    def learn(self, reading: Reading, roll_outs: Sequence[RollOut]) -> None:
+        """Update actor and critic on roll-outs of one slide.
+
+        Each round uses random steps of the roll-outs.
+        """
+        choices = self.choices(reading, roll_outs)
         with torch.no_grad():
             before = choices.log_chosen(self._model.actor)
         for _ in range(self.config.updates):
@@ -269,7 +282,10 @@ class PolicyTraining:
             descend("policy", self._critics, error, self.config.norm)
 
     def actor_loss(self, choices: Choices, before: Tensor) -> Tensor:
-        """Return the clipped surrogate less the rewarded entropy; the first ratio is 1."""
+        """Return the loss: negative clipped surrogate minus entropy bonus.
+
+        The ratio is 1 before the first update.
+        """
         policy = choices.log_policy(self._model.actor)
         chosen = policy.gather(1, choices.chosen[:, None])[:, 0]
         ratio = (chosen - before).exp()
@@ -278,24 +294,24 @@ class PolicyTraining:
         gain = torch.minimum(ratio * gains, ratio.clamp(low, high) * gains)
         return -gain.mean() - self.config.entropy * entropy(policy).mean()
 
-    def choices(self, reading: Reading, rolled: Sequence[RollOut]) -> Choices:
-        """Return some steps of the roll-outs, their states made again."""
-        gains = [self._gains(one) for one in rolled]
+    def choices(self, reading: Reading, roll_outs: Sequence[RollOut]) -> Choices:
+        """Return random steps of the roll-outs with recomputed states."""
+        gains = [self._gains(one) for one in roll_outs]
         every = torch.cat(gains)
         parts = [
-            self._replayed(reading, one, gain) for one, gain in zip(rolled, gains, strict=True)
+            self._replay(reading, one, gain) for one, gain in zip(roll_outs, gains, strict=True)
         ]
-        states, hidden, chosen, gained, returns = map(torch.cat, zip(*parts, strict=True))
+        states, hidden, chosen, gain, returns = map(torch.cat, zip(*parts, strict=True))
         scale = every.std(correction=0).clamp_min(TINY)
-        return Choices(states, hidden, chosen, (gained - every.mean()) / scale, returns)
+        return Choices(states, hidden, chosen, (gain - every.mean()) / scale, returns)
 
     def _gains(self, one: RollOut) -> Tensor:
         return advantages(one.rewards, one.values, self.config.discount, self.config.smoothing)
 
-    def _replayed(self, reading: Reading, one: RollOut, gains: Tensor) -> tuple[Tensor, ...]:
-        """Return states, masks, choices, advantages and returns of some steps, drawn anew."""
-        drawn = torch.randperm(len(gains), generator=self._random)[: self.config.replayed]
-        steps = drawn.sort().values
+    def _replay(self, reading: Reading, one: RollOut, gains: Tensor) -> tuple[Tensor, ...]:
+        """Return states, masks, choices, advantages and returns of random steps."""
+        sample = torch.randperm(len(gains), generator=self._random)[: self.config.replayed]
+        steps = sample.sort().values
         environment = Environment(reading.z, self._model.updater, self._model.threshold.item())
         states, hidden = [], []
         for step, look in enumerate(one.looks[: int(steps[-1]) + 1]):
@@ -310,25 +326,25 @@ class PolicyTraining:
 
 
 def descend(stage: str, optimizer: Optimizer, loss: Tensor, norm: float) -> None:
-    """Make one step of a stage, with gradients of at most `norm`.
+    """Make one optimizer step with the gradient clipped to `norm`.
 
     Raises
     ------
     TrainingError
-        If the loss or a gradient is not finite, before anything moved.
+        If the loss or a gradient is not finite; no weight is changed then.
     """
     _check_finite(stage, "the loss", loss)
     optimizer.zero_grad()
     loss.backward()
     for group in optimizer.param_groups:
-        found = torch.nn.utils.clip_grad_norm_(group["params"], norm)
-        _check_finite(stage, "the gradient", found)
+        gradient_norm = torch.nn.utils.clip_grad_norm_(group["params"], norm)
+        _check_finite(stage, "the gradient", gradient_norm)
     optimizer.step()
 
 
-def _check_finite(stage: str, what: str, value: Tensor) -> None:
+def _check_finite(stage: str, quantity: str, value: Tensor) -> None:
     if not torch.isfinite(value):
-        became = f"{what} became {value.item()}"
+        became = f"{quantity} became {value.item()}"
         raise TrainingError(
             f"{became} in stage {stage}: train again with another seed; "
             "the best weights before it were kept",
@@ -337,14 +353,15 @@ def _check_finite(stage: str, what: str, value: Tensor) -> None:
 
 
 def advantages(rewards: Tensor, values: Tensor, discount: float, smoothing: float) -> Tensor:
-    """Return (T,) generalized advantage estimates (Schulman et al. 2016, eq. 16).
+    """Return (T,) generalized advantage estimates.
 
-    A_t = δ_t + γ λ A_{t+1}, δ_t = r_t + γ V_{t+1} - V_t; after the last step V and A are 0.
+    Schulman et al. 2016, eq. 16: A_t = δ_t + γ λ A_{t+1}, δ_t = r_t + γ V_{t+1} - V_t;
+    after the last step V and A are 0.
     """
-    found = torch.zeros_like(rewards)
+    estimates = torch.zeros_like(rewards)
     later = value = rewards.new_zeros(())
     for t in reversed(range(len(rewards))):
         later = rewards[t] + discount * value - values[t] + discount * smoothing * later
         value = values[t]
-        found[t] = later
-    return found
+        estimates[t] = later
+    return estimates

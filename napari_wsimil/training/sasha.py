@@ -1,4 +1,4 @@
-"""Training of SASHA: classifier, state update and policy, one generator after the other."""
+"""Training of SASHA: classifier, state update, actor, policy."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from napari_wsimil.models.base import MILModel
     from napari_wsimil.progress import Work
 
-ALIKE = 0.97  # quantile of the cosines of two patches of a slide from which they are alike
-PAIRS = 2000  # of each slide, on which it is measured
-WORTH = 0.04  # share of a positive slide's patches that the actor is first taught to seek
-WEIGHT = 20.0  # of these in the cross-entropy
-READ = 0.2  # share of the patches shown as read finely while it is taught
-WARM_UP = 15  # epochs of it
+ALIKE = 0.97  # quantile of patch-pair cosines within a slide, the threshold of similarity
+PAIRS = 2000  # patch pairs of each slide for this quantile
+WORTH = 0.04  # share of a positive slide's patches that are targets in the warm-up
+WEIGHT = 20.0  # weight of these patches in the cross-entropy
+READ = 0.2  # share of the patches with sub-patch features in the warm-up
+WARM_UP = 15  # epochs of the warm-up
 WARM_UP_LR = 3e-3
-ANCHORS = 4  # patches of a slide from which the updater learns in one step
+ANCHORS = 4  # anchor patches of a slide in one step of the updater
 UPDATER_EPOCHS = 6
 UPDATER_LR = 1e-3
 
@@ -48,12 +48,13 @@ def train_sasha(
     validation: Sequence[Case],
     config: FitConfig | None = None,
 ) -> Work[Epoch]:
-    """Train a `SASHA` in place; yield Epochs of its stages; return the last one.
+    """Train a `SASHA` in place; return the kept Epoch.
 
-    The stages are HAFED by `fit` with `config`, the state update by `fit_updater`, the actor
-    warmed up by `warm_up` and then trained by `fit_policy`. The text of an
-    Epoch names its stage ("hafed", "updater", "actor", "policy"); numbers start anew in each.
-    Fine features that are not stored are read first, all of them: see `training_cost`.
+    The stages are HAFED by `fit` with `config`, the state update by `fit_updater`, the
+    actor's warm-up by `warm_up` and its training by `fit_policy`. Yields the Epochs of all
+    stages; the text of an Epoch is its stage ("hafed", "updater", "actor", "policy"), and
+    numbers restart in each. Sub-patch features that are not stored are all computed first,
+    see `training_cost`.
     """
     if not isinstance(model, SASHA):
         raise ValueError(f"train_sasha trains a SASHA, not a {type(model).__name__}")
@@ -69,7 +70,7 @@ def train_sasha(
 
 
 def _staged(stage: str, work: Work[Epoch]) -> Work[None]:
-    """Yield what `work` yields, its epochs under the name of a stage."""
+    """Yield the steps of `work`, epochs labeled with `stage`."""
     with closing(work):
         for event in work:
             yield replace(event, text=stage) if isinstance(event, Epoch) else event
@@ -81,11 +82,12 @@ def train_hafed(
     validation: Sequence[Case],
     config: FitConfig | None = None,
 ) -> Work[Epoch]:
-    """Train a `HAFED` in place by `fit`; yield its progress and Epochs, return the kept Epoch.
+    """Train a `HAFED` in place by `fit`; return the kept Epoch.
 
-    Fine features that are not stored are read once, before the first epoch, and held until
-    the end: 4 k D bytes a patch, such as 16 KB with 16 sub-patches of 256 features, which is
-    160 MB for a slide of 10,000 patches. All slides of both sets must fit into memory.
+    Sub-patch features that are not stored are computed once, before the first epoch, and
+    stay in memory until the end: 4 k D bytes per patch, such as 16 KB with 16 sub-patches of
+    256 features, or 160 MB for a slide of 10,000 patches. All slides of both sets must fit
+    into memory. Yields progress and Epochs.
     """
     train = yield from read_finely(train)
     validation = yield from read_finely(validation)
@@ -93,9 +95,10 @@ def train_hafed(
 
 
 def read_finely(cases: Sequence[Case]) -> Work[Sequence[Case]]:
-    """Yield after each patient; return the cases with all fine features stored.
+    """Load all sub-patch features of the cases into memory.
 
-    A case whose bags hold them already is returned as it is.
+    Yields after each patient. A case with all sub-patch features in memory is returned
+    unchanged.
     """
     stored = []
     for done, case in enumerate(cases, 1):
@@ -111,7 +114,10 @@ def _stored(bag: Bag) -> Bag:
 
 @torch.no_grad()
 def distill(model: SASHA, cases: Sequence[Case]) -> Work[list[Reading]]:
-    """Yield after each patient; return both readings of all their slides."""
+    """Distill the sub-patch features of all slides.
+
+    Yields after each patient.
+    """
     readings = []
     for done, case in enumerate(cases, 1):
         for bag in case.bags:
@@ -125,13 +131,13 @@ def distill(model: SASHA, cases: Sequence[Case]) -> Work[list[Reading]]:
 def fit_updater(
     model: SASHA, readings: Sequence[Reading], seed: int, epochs: int = UPDATER_EPOCHS
 ) -> Work[Epoch]:
-    """Train the state update; yield progress and Epochs, return the last Epoch.
+    """Train the state update; return the last Epoch.
 
-    For a random patch a and those like it, a among them, what the update makes of their
-    coarse features is to be their v: the mean squared error. If the model's `tau` is 0, the
-    cosine from which patches are alike is measured first. Closed or failed, it leaves the
-    weights of the last whole epoch, as `warm_up` does; both raise TrainingError at the first
-    loss or gradient that is not finite.
+    Yields progress and Epochs. For a random anchor patch a and the patches similar to it,
+    including a, the loss is the mean squared error between their updated coarse features
+    and their v. If the model's `tau` is 0, the cosine threshold of similarity is measured
+    first. If closed or failed, the updater has the weights of the last complete epoch, as
+    in `warm_up`; both raise TrainingError at the first loss or gradient that is not finite.
     """
     random = torch.Generator().manual_seed(seed)
     if model.tau == 0:
@@ -139,7 +145,7 @@ def fit_updater(
 
     def loss(reading: Reading) -> Tensor:
         anchors = torch.randint(len(reading.z), (ANCHORS,), generator=random)
-        terms = [_error_of_update(model, reading, int(anchor)) for anchor in anchors]
+        terms = [_update_error(model, reading, int(anchor)) for anchor in anchors]
         return torch.stack(terms).mean()
 
     stage = _Stage("updater", model.updater, UPDATER_LR, loss)
@@ -147,7 +153,7 @@ def fit_updater(
 
 
 def alike(readings: Sequence[Reading], random: torch.Generator) -> float:
-    """Return the `ALIKE` quantile of the cosines of two patches of a slide."""
+    """Return the `ALIKE` quantile of patch-pair cosines within slides."""
     cosines = []
     for reading in readings:
         one, other = torch.randint(len(reading.z), (2, PAIRS), generator=random)
@@ -155,27 +161,27 @@ def alike(readings: Sequence[Reading], random: torch.Generator) -> float:
         cosines.append(F.cosine_similarity(reading.z[one[differ]], reading.z[other[differ]], dim=1))
     every = torch.cat(cosines)
     if len(every) == 0:
-        raise ValueError("no training slide has two patches, so none can be alike: state tau")
+        raise ValueError("no training slide has two patches to measure tau: give tau")
     return every.kthvalue(math.ceil(ALIKE * len(every))).values.item()
 
 
-def _error_of_update(model: SASHA, reading: Reading, anchor: int) -> Tensor:
+def _update_error(model: SASHA, reading: Reading, anchor: int) -> Tensor:
     z, v = reading.z, reading.v
-    like = F.cosine_similarity(z, z[anchor], dim=1) >= model.threshold
-    like[anchor] = True
-    return F.mse_loss(model.updater(v[anchor], z[anchor], z[like]), v[like])
+    similar = F.cosine_similarity(z, z[anchor], dim=1) >= model.threshold
+    similar[anchor] = True
+    return F.mse_loss(model.updater(v[anchor], z[anchor], z[similar]), v[similar])
 
 
 def warm_up(
     model: SASHA, readings: Sequence[Reading], seed: int, epochs: int = WARM_UP
 ) -> Work[Epoch | None]:
-    """Distill HAFED into the actor; yield progress and Epochs, return the last Epoch.
+    """Distill HAFED into the actor; return the last Epoch.
 
-    In slides of any class but the model's `negative`, the patches of the highest patch
-    logits of the slide's own class on v are those worth a look, and the actor learns to
-    tell them from the others (weighted cross-entropy) while only some patches are read
-    finely. Only labels of slides are used. None is returned where every slide is of class
-    `negative`: the actor then stays as it is.
+    Yields progress and Epochs. In slides of every class except the model's `negative`, the
+    targets are the patches with the highest patch logits of the slide's class on v. The
+    actor learns to separate them from the other patches (weighted cross-entropy) while a
+    random `READ` of the patches has v in place of z. Only slide labels are used. Returns
+    None, and leaves the actor unchanged, if every slide has class `negative`.
     """
     random = torch.Generator().manual_seed(seed)
     positive = [reading for reading in readings if reading.target != model.negative]
@@ -185,33 +191,38 @@ def warm_up(
     def loss(reading: Reading) -> Tensor:
         read = torch.rand(len(reading.z), 1, generator=random) < READ
         logits = model.actor(torch.where(read, reading.v, reading.z))[:, 0]
-        worth = _worth(model, reading)
-        weight = torch.where(worth > 0, WEIGHT, 1.0)
-        return F.binary_cross_entropy_with_logits(logits, worth, weight=weight)
+        targets = _target_patches(model, reading)
+        weight = torch.where(targets > 0, WEIGHT, 1.0)
+        return F.binary_cross_entropy_with_logits(logits, targets, weight=weight)
 
     stage = _Stage("actor", model.actor, WARM_UP_LR, loss)
     return (yield from stage.run(positive, epochs, random))
 
 
 @torch.no_grad()
-def _worth(model: SASHA, reading: Reading) -> Tensor:
-    """Return (N,) 1 for the patches HAFED finds most like the slide's class, else 0."""
+def _target_patches(model: SASHA, reading: Reading) -> Tensor:
+    """Return (N,) targets of the actor's warm-up.
+
+    A target is 1 for the patches with the most evidence by HAFED, else 0.
+    """
     share = reading.v @ model.head.weight.T  # (N, C)
     evidence = share[:, reading.target] - share.mean(dim=1)  # (N,)
-    worth = torch.zeros(len(evidence))
-    worth[evidence.topk(max(1, round(WORTH * len(evidence)))).indices] = 1.0
-    return worth
+    targets = torch.zeros(len(evidence))
+    targets[evidence.topk(max(1, round(WORTH * len(evidence)))).indices] = 1.0
+    return targets
 
 
 class _Stage:
-    """A part of the model in training, one step a slide.
+    """Training of one part of the model.
+
+    Makes one step per slide.
 
     Parameters
     ----------
     name, part, lr
-        Of what is trained, by AdamW.
+        Name of the stage, trained module and learning rate of AdamW.
     loss
-        Of a slide.
+        Returns the loss of a slide.
     """
 
     def __init__(
@@ -221,7 +232,10 @@ class _Stage:
         self._optimizer = AdamW(part.parameters(), lr=lr)
 
     def run(self, readings: Sequence[Reading], epochs: int, random: torch.Generator) -> Work[Epoch]:
-        """Return the last Epoch; however it ends, the part has the last whole one's weights."""
+        """Train the part; return the last Epoch.
+
+        At the end, also if closed or failed, it has the weights of the last complete epoch.
+        """
         weights = copy.deepcopy(self._part.state_dict())
         try:
             for number in range(1, epochs + 1):
@@ -236,7 +250,7 @@ class _Stage:
     def _epoch(
         self, readings: Sequence[Reading], number: int, random: torch.Generator
     ) -> Work[Epoch]:
-        """Step once a slide, in an order drawn anew."""
+        """Make one step per slide, in random order."""
         started, total = perf_counter(), 0.0
         stage = f"{self._name} {number}"
         order = torch.randperm(len(readings), generator=random).tolist()
@@ -252,17 +266,17 @@ class _Stage:
 
 @dataclass(frozen=True)
 class TrainingCost:
-    """What training SASHA takes of the encoder, and when that is won back.
+    """Encoder time to train SASHA, and the break-even point.
 
     Attributes
     ----------
     hours
-        To read every patch of the training slides, coarsely and finely.
+        Encoder hours to encode all patches and sub-patches of the training slides.
     pays_after
-        Slides after which looking at some patches has saved as many encoder calls as the
-        training took, against reading every slide finely; None if never.
+        Number of slides after which the saved encoder calls equal those of the training,
+        compared with encoding all sub-patches of every slide; None if never.
     share
-        Encoder calls of a later slide, as a share of reading it finely.
+        Encoder calls of a later slide, as a share of encoding all its sub-patches.
     """
 
     hours: float
@@ -270,30 +284,33 @@ class TrainingCost:
     share: float
 
     def __str__(self) -> str:
-        pays = (
-            f"which pays after {self.pays_after} slides"
+        break_even = (
+            f"training pays off after {self.pays_after} slides"
             if self.pays_after is not None
-            else "which never pays"
+            else "training never pays off"
         )
         return (
-            f"Training reads all patches of all slides finely: {self.hours:.1f} h of the encoder. "
-            f"A slide then takes {self.share:.0%} of the encoder calls of reading it all, {pays}."
+            f"Training encodes all sub-patches of all slides: {self.hours:.1f} h of the encoder. "
+            f"A later slide needs {self.share:.0%} of the encoder calls of all its sub-patches; "
+            f"{break_even}."
         )
 
 
 def training_cost(
     slides: int, patches: int, sub_patches: int, budget: float, rate: float
 ) -> TrainingCost:
-    """Return what it takes to train on `slides` of `patches` patches each.
+    """Return the cost of training on `slides` slides.
+
+    Each slide has `patches` patches.
 
     Parameters
     ----------
     sub_patches
-        k, the images of a fine look at a patch.
+        k, the number of sub-patches of a patch.
     budget
-        Share of the patches of a later slide that is read finely.
+        Share of the patches of a later slide with encoded sub-patches.
     rate
-        Images per second of the encoder.
+        Speed of the encoder in images per second.
     """
     if min(slides, patches, sub_patches) < 1 or rate <= 0:
         raise ValueError("slides, patches, sub_patches and rate must be above 0")

@@ -1,4 +1,10 @@
-"""Folds: which cases train, choose and test, and what is missing among them."""
+"""Split of a cohort into training, validation and test set.
+
+The training set fits the weights of a model, the validation set selects the epoch with the
+best weights, and the test set measures the result. A fold is one such split: for 5 folds the
+patients are divided into 5 groups, stratified by class or event, and fold k tests on group k,
+validates on group k + 1 and trains on the rest. All slides of a patient are in the same set.
+"""
 
 from __future__ import annotations
 
@@ -26,13 +32,13 @@ if TYPE_CHECKING:
     from napari_wsimil.cohort.manifest import Manifest, Patient
     from napari_wsimil.training.config import RunConfig
 
-#: Cases by part of the cohort, and by class or event.
+#: Number of cases by set of the cohort, and by class or event.
 Parts = dict[str, dict[str, int]]
 
 
 @dataclass(frozen=True)
 class Fold:
-    """A split of patients, by their names; no patient is in two of the three."""
+    """Names of training, validation and test cases, disjoint."""
 
     train: tuple[str, ...]
     validation: tuple[str, ...]
@@ -40,15 +46,19 @@ class Fold:
 
 
 def split_of(config: RunConfig, manifest: Manifest) -> Fold:
-    """Return the split of a run; ValueError if the run does not go with the cohort.
+    """Return the split of a run.
 
-    By the rule of slides each slide's file is read once, for its key.
+    With fold rule "slides", each slide's file is read once for its key. Raises ValueError if
+    the run does not fit the cohort.
     """
     return ordered_split(config, as_read(config, manifest))[1]
 
 
 def ordered_split(config: RunConfig, manifest: Manifest) -> tuple[Manifest, Fold]:
-    """Return the cohort of a run in the order of its rule, and its split."""
+    """Return the ordered cohort of a run and its split.
+
+    The order follows the fold rule.
+    """
     check_run(config, manifest)
     ordered, keys = arranged(manifest, config.fold_rule, config.task, config.features)
     seed, task = config.fit.seed, config.task
@@ -56,7 +66,7 @@ def ordered_split(config: RunConfig, manifest: Manifest) -> tuple[Manifest, Fold
 
 
 def gaps_of(config: RunConfig, manifest: Manifest, fold: Fold) -> tuple[str, ...]:
-    """Return which class or event is missing in which part of a run, in sentences."""
+    """Return notes on classes or events missing in a set."""
     cohort = as_read(config, manifest)
     return gaps(parts_of(fold, cohort, config.task), config.task, unit_of(cohort.patients))
 
@@ -69,26 +79,26 @@ def split_manifest(
     task: Task = Task.CLASSIFICATION,
     keys: Mapping[str, str] | None = None,
 ) -> Fold:
-    """Return who trains, chooses and tests, by the names of patients, or of slides as cases.
+    """Return training, validation and test set by names of cases.
 
-    Where the manifest splits its patients that is taken; otherwise fold number `fold` of
-    `count`, stratified by class or event. Patients of whom the manifest does not say what
-    the task asks are left out. All slides of a patient are in the same part. Folds hang on
-    `keys` of persons, as `arranged` returns them, else on their names.
+    A split in the manifest is used if there is one; otherwise fold number `fold` of `count`,
+    stratified by class or event. Patients without an outcome for the task are left out. All
+    slides of a patient are in the same set. Folds depend on `keys` of persons, as returned by
+    `arranged`, or else on their names.
 
     Raises
     ------
     RecordError
-        If only part of these patients have a split, slides of one patient are in several, or
-        none trains.
+        If only some of these patients have a split, slides of one patient are in several
+        sets, or the training set is empty.
     ValueError
-        If there are too few patients for the folds, no such fold, or the training patients
-        are of one class or without any event.
+        If there are too few patients for the folds, the fold does not exist, or the training
+        patients have one class or no event.
     """
     _check_parts(manifest)
-    found = _split(manifest, count, fold, seed, task, keys or {})
-    check_training(found, manifest, task)
-    return found
+    split = _split(manifest, count, fold, seed, task, keys or {})
+    check_training(split, manifest, task)
+    return split
 
 
 def _split(
@@ -98,17 +108,17 @@ def _split(
     splits = {patient.split for patient in known}
     if splits <= {None}:
         if not 0 <= fold < count:
-            raise ValueError(f"fold {fold} is none of 0 to {count - 1}")
+            raise ValueError(f"fold must be 0 to {count - 1}, not {fold}")
         strata = _strata(known, task)
-        # sorted as folds sorts its patients: by key, and by name where keys are equal
-        called = {f"{keys.get(person, '')}\0{person}": person for person in strata}
-        targets = {key: strata[person] for key, person in called.items()}
-        found = folds(targets, count, seed=seed)[fold]
-        parts = (found.train, found.validation, found.test)
-        return _cases_of(Fold(*(tuple(called[key] for key in part) for part in parts)), known)
+        # `folds` sorts these: by key, and by name if keys are equal
+        names = {f"{keys.get(person, '')}\0{person}": person for person in strata}
+        targets = {key: strata[person] for key, person in names.items()}
+        split = folds(targets, count, seed=seed)[fold]
+        parts = (split.train, split.validation, split.test)
+        return _cases_of(Fold(*(tuple(names[key] for key in part) for part in parts)), known)
     if None in splits:
-        lacking = next(patient.name for patient in known if patient.split is None)
-        raise RecordError(f"{manifest.path}: patient {lacking!r} has a {task.column} and no split")
+        name = next(patient.name for patient in known if patient.split is None)
+        raise RecordError(f"{manifest.path}: patient {name!r} has a {task.column} and no split")
     train, validation, test = (tuple(p.name for p in known if p.split is split) for split in Split)
     if not train:
         raise RecordError(f"{manifest.path}: no patient with a {task.column} has the split 'train'")
@@ -116,7 +126,7 @@ def _split(
 
 
 def _cases_of(fold: Fold, patients: Sequence[Patient]) -> Fold:
-    """Return a fold of persons as one of their cases."""
+    """Return a fold of cases from a fold of persons."""
     names: defaultdict[str, list[str]] = defaultdict(list)
     for patient in patients:
         names[patient.person].append(patient.name)
@@ -125,20 +135,25 @@ def _cases_of(fold: Fold, patients: Sequence[Patient]) -> Fold:
 
 
 def _check_parts(manifest: Manifest) -> None:
-    """Raise RecordError if slides of one patient are in different parts of the cohort."""
+    """Raise RecordError if sets share a patient.
+
+    That is, if slides of one patient have different splits.
+    """
     parts: defaultdict[str, set[Split]] = defaultdict(set)
     for patient in manifest.patients:
         parts[patient.person] |= {*patient.parts}
-    if parted := [person for person, some in parts.items() if len(some) > 1]:
+    if persons := [person for person, some in parts.items() if len(some) > 1]:
         raise RecordError(
-            f"{manifest.path}: {len(parted)} of {len(parts)} patients have slides in more than "
-            f"one split, such as {parted[0]!r}: a test would know these patients. Give all "
-            "slides of a patient one split"
+            f"{manifest.path}: {len(persons)} of {len(parts)} patients have slides in more than "
+            f"one split, such as {persons[0]!r}. Give all slides of a patient one split"
         )
 
 
 def _strata(patients: Sequence[Patient], task: Task) -> dict[str, int]:
-    """Return the stratum of each person: of several classes the one that fewest persons have."""
+    """Return the stratum of each person.
+
+    Among several classes of a person it is the rarest one.
+    """
     labels: defaultdict[str, set[int]] = defaultdict(set)
     classes = sorted({patient.label or "" for patient in patients})
     for patient in patients:
@@ -157,19 +172,21 @@ def _strata(patients: Sequence[Patient], task: Task) -> dict[str, int]:
 def folds(
     targets: Mapping[str, int], count: int = 5, *, validation: bool = True, seed: int = 0
 ) -> tuple[Fold, ...]:
-    """Return `count` folds of patients, stratified by class; each patient tests once.
+    """Return `count` folds of patients, stratified by class.
+
+    Each patient is in the test set of exactly one fold.
 
     Parameters
     ----------
     targets
         The class of each patient.
     count
-        How many folds; each class needs at least as many patients.
+        Number of folds; each class needs at least as many patients.
     validation
-        Whether the next fold's test patients are set aside for choosing the weights,
-        which takes at least 3 folds; otherwise all others train.
+        Whether the next fold's test set is the validation set, which needs at least 3 folds;
+        otherwise the validation set is empty.
     seed
-        Of the shuffle; the order of `targets` plays no part.
+        Seed of the shuffle; the order of `targets` has no effect.
     """
     _check_count(targets, count, validation)
     patients = sorted(targets)
@@ -190,8 +207,8 @@ def _fold_numbers(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[n
 
 
 def _fold(patients: list[str], parts: NDArray[np.int64], test: int, validation: int) -> Fold:
-    def members(chosen: NDArray[np.bool_]) -> tuple[str, ...]:
-        return tuple(p for p, is_in in zip(patients, chosen, strict=True) if is_in)
+    def members(mask: NDArray[np.bool_]) -> tuple[str, ...]:
+        return tuple(p for p, is_in in zip(patients, mask, strict=True) if is_in)
 
     return Fold(
         train=members((parts != test) & (parts != validation)),
@@ -212,7 +229,10 @@ def _check_count(targets: Mapping[str, int], count: int, validation: bool) -> No
 
 
 def parts_of(fold: Fold, manifest: Manifest, task: Task) -> Parts:
-    """Return how many cases of each class, or with and without the event, a part has."""
+    """Return the number of cases by set and kind.
+
+    Kinds are the classes, or the absence and presence of the event.
+    """
     kinds = {patient.name: _kind(patient, task) for patient in manifest.patients}
     names = manifest.classes if task is Task.CLASSIFICATION else EVENTS
     parts = {"training": fold.train, "validation": fold.validation, "test": fold.test}
@@ -221,7 +241,7 @@ def parts_of(fold: Fold, manifest: Manifest, task: Task) -> Parts:
 
 
 def check_training(fold: Fold, manifest: Manifest, task: Task) -> None:
-    """Raise ValueError if the training cases are of one class, or without any event."""
+    """Raise ValueError if training cases lack classes or events."""
     parts, unit = parts_of(fold, manifest, task), unit_of(manifest.patients)
     counts = parts["training"]
     total = sum(counts.values())
@@ -235,27 +255,27 @@ def check_training(fold: Fold, manifest: Manifest, task: Task) -> None:
     present = [name for name, count in counts.items() if count]
     if len(present) < 2:
         others = ", ".join(
-            f"{name}: {', '.join(f'{part[name]} {of}' for of, part in parts.items())}"
+            f"{name}: {', '.join(f'{numbers[name]} {part}' for part, numbers in parts.items())}"
             for name in counts
             if name not in present
         )
         raise ValueError(
-            f"{manifest.path}: all {total} training {unit} are of class {present[0]!r}, and "
+            f"{manifest.path}: all {total} training {unit} are of class {present[0]!r}, but "
             f"training needs two classes ({others}). Change the split or the fold"
         )
 
 
 def gaps(parts: Parts, task: Task, unit: str = "patients") -> tuple[str, ...]:
-    """Return notes on parts that lack a class or are small, for readers of results.
+    """Return notes on small sets or missing classes and events.
 
     Parameters
     ----------
     parts
-        Cases by part and kind, as `parts_of` returns.
+        Number of cases by set and by class or event, as returned by `parts_of`.
     task
-        What is learned.
+        Learning task.
     unit
-        What is counted: "patients" or "slides".
+        Unit of the cases, "patients" or "slides".
     """
     of_part = _class_gaps if task is Task.CLASSIFICATION else _event_gaps
     sentences = [s for part, counts in parts.items() for s in of_part(part, counts, unit)]
@@ -272,18 +292,18 @@ def _class_gaps(part: str, counts: Mapping[str, int], unit: str) -> Sequence[str
     missing = [name for name in counts if name not in present]
     if not present or not missing:
         return ()
-    named = " and ".join(missing)
+    listed = " and ".join(missing)
     if part == "training":
-        return (f"no training {unit} of class {named}: the model cannot learn it",)
+        return (f"no training {unit} of class {listed}: the model cannot learn it",)
     if len(present) == 1:
-        follows = (
-            "the weights are chosen by the loss of this class alone"
+        effect = (
+            "the weights are selected by the loss of this class alone"
             if part == "validation"
             else "AUC, balanced accuracy and macro-F1 are not defined"
         )
         total = sum(counts.values())
-        return (f"all {total} {part} {unit} are of class {present[0]}, none of {named}: {follows}",)
-    return (f"no {part} {unit} of class {named}: scores are means over the other classes",)
+        return (f"all {total} {part} {unit} are of class {present[0]}, none of {listed}: {effect}",)
+    return (f"no {part} {unit} of class {listed}: scores are means over the other classes",)
 
 
 def _event_gaps(part: str, counts: Mapping[str, int], unit: str) -> Sequence[str]:

@@ -1,4 +1,9 @@
-"""Closer look: how a model looks closer at slides, and what that costs."""
+"""Sub-patch features of slides, and their cost.
+
+A sub-patch is one of the `SIDE` × `SIDE` tiles of a patch, read at a higher magnification.
+Models such as SASHA need the features of the sub-patches of some patches; they are computed
+from the open slide when the model requests them.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +33,10 @@ SIDE = 4
 
 
 class CloserLook:
-    """Gives bags the sub-patches of their slides, through the encoder that made the bags.
+    """Source of sub-patch features for bags.
 
-    A slide stays open while a bag of it lives.
+    They are computed at access by the bag's encoder. The slide of a bag stays open as long
+    as the bag exists.
     """
 
     def __init__(self, weights: Path | str | None = None) -> None:
@@ -39,20 +45,22 @@ class CloserLook:
         self._encoders: dict[str, PatchEncoder] = {}
 
     def __call__(self, slide: SlideRow, bag: Bag) -> Bag:
-        """Return the bag with finer features, none of them read yet.
+        """Return the bag with sub-patch features.
+
+        None of them is computed yet.
 
         Raises
         ------
         ValueError
-            If it is not known where the slide is, or the bag is not of it.
+            If the path of the slide is unknown, or the bag belongs to another slide.
         """
         if slide.slide_path is None:
-            raise ValueError(f"slide {slide.slide!r} has no slide_path to look closer at")
-        opened = open_slide(slide.slide_path, mpp=slide.mpp)
-        return with_finer(bag, opened, self.encoder(bag), SIDE)
+            raise ValueError(f"slide {slide.slide!r} has no slide_path to read sub-patches from")
+        image = open_slide(slide.slide_path, mpp=slide.mpp)
+        return with_finer(bag, image, self.encoder(bag), SIDE)
 
     def encoder(self, bag: Bag) -> PatchEncoder:
-        """Return the encoder that made a bag."""
+        """Return the encoder of a bag."""
         name = bag.encoder.partition("@")[0]
         if name not in self._encoders:
             self._encoders[name] = create_encoder(name, self._weights)
@@ -60,18 +68,24 @@ class CloserLook:
 
 
 def closer_for(model: type[MILModel], weights: Path | str | None) -> CloserLook | None:
-    """Return how a model looks closer; None if it does not."""
+    """Return a model's source of sub-patch features.
+
+    None if the model needs none.
+    """
     weights = None if weights is None else Path(weights)
     return CloserLook(weights) if Need.FINER in model.needs else None
 
 
 def cost_of(manifest: Manifest, config: RunConfig, closer: CloserLook) -> TrainingCost:
-    """Return what training takes of the encoder, as measured on the first slide."""
+    """Return the encoder time of a training.
+
+    The speed is measured on the first slide.
+    """
     slides = [s for p in manifest.patients if config.task.known_of(p) for s in p.slides]
     bags = BagFiles(tuple(slides), config.features)
     first = bags[0]
     if first.grid is None or slides[0].slide_path is None:
-        raise ValueError(f"slide {slides[0].slide!r} has no slide_path, or its features no places")
+        raise ValueError(f"slide {slides[0].slide!r} has no slide_path, or its features no grid")
     with open_slide(slides[0].slide_path, mpp=slides[0].mpp) as slide:
         rate = estimate(slide, first.grid, closer.encoder(first)).patches_per_second
     defaults = {name: option.default for name, option in options_of(config.model).items()}

@@ -1,4 +1,4 @@
-"""Survival: the time bins of a cohort, and how well its risks are in order."""
+"""Time bins of survival and the c-index of risks."""
 
 from __future__ import annotations
 
@@ -22,31 +22,32 @@ BINS = 4
 
 
 def time_bins(patients: Sequence[Patient]) -> tuple[float, ...]:
-    """Return the upper ends of `BINS` time bins with about as many events in each.
+    """Return the upper ends of `BINS` time bins.
 
-    They are quantiles of the times of events, and the longest time there is.
+    Each bin has about the same number of events. They are quantiles of the event times; the
+    last end is the longest time of all patients.
 
     Raises
     ------
     ValueError
-        If there are too few different times of events for so many bins.
+        If there are too few different event times for `BINS` bins.
     """
     known = dict.fromkeys((p.person, p.time, p.event) for p in patients if p.time is not None)
     times = [time for _, time, _ in known if time is not None]
-    of_events = [time for _, time, event in known if time is not None and event]
-    if len(set(of_events)) < BINS:
+    event_times = [time for _, time, event in known if time is not None and event]
+    if len(set(event_times)) < BINS:
         raise ValueError(
-            f"{len(set(of_events))} different times of events among the training patients "
+            f"{len(set(event_times))} different event times among the training patients "
             f"are too few for {BINS} time bins"
         )
-    inner = np.quantile(of_events, np.arange(1, BINS) / BINS).tolist()
+    inner = np.quantile(event_times, np.arange(1, BINS) / BINS).tolist()
     if len({*inner, max(times)}) < BINS:
-        raise ValueError(f"the times of events are too alike for {BINS} time bins: {inner}")
+        raise ValueError(f"the event times are too similar for {BINS} time bins: {inner}")
     return (*inner, max(times))
 
 
 def c_index(follow_ups: Sequence[FollowUp], risks: Tensor) -> float:
-    """Return Harrell's c-index of (P,) risks; NaN where no two patients can be compared."""
+    """Return Harrell's c-index of (P,) risks; NaN without comparable patients."""
     return concordance(*_arrays(follow_ups), risks.double().numpy())
 
 
@@ -59,9 +60,9 @@ def c_index_interval(
 ) -> dict[str, Interval]:
     """Return "c_index" with its 95 % bootstrap interval over patients.
 
-    Patients with and without the event are drawn apart, so that each draw has as many;
-    `persons` are whose slides these are, if they are of slides; `undefined` is the reason
-    why there is no c-index.
+    Patients with and without the event are drawn separately, so that their numbers are the
+    same in each draw. If the cases are slides, `persons` are their patients. `undefined` is
+    the reason for an undefined c-index.
     """
     times, events = _arrays(follow_ups)
     numbers = risks.double().numpy()

@@ -1,4 +1,4 @@
-"""Outcome: what a model is asked of the patients of a cohort, a class or survival."""
+"""Learning tasks (classification or survival) and their outcomes."""
 
 from __future__ import annotations
 
@@ -19,38 +19,38 @@ if TYPE_CHECKING:
     from napari_wsimil.models.card import Card
 
 
-#: The two kinds of cases of survival: without and with the event.
+#: Names of survival cases without and with the event.
 EVENTS = ("no event", "event")
 
 
 class Task(StrEnum):
-    """What is learned of a patient."""
+    """Learning task: classification or survival."""
 
-    CLASSIFICATION = "classification"  # the manifest's label
-    SURVIVAL = "survival"  # its time and event, as hazards of time bins
-    COX = "cox"  # its time and event, as the logarithm of a risk
+    CLASSIFICATION = "classification"  # from the manifest's label
+    SURVIVAL = "survival"  # from time and event, as hazards of time bins
+    COX = "cox"  # from time and event, as a log risk
 
     def known_of(self, patient: Patient) -> bool:
-        """Return whether the manifest says of a patient what the task asks."""
+        """Return whether the manifest has the outcome of a patient."""
         known = patient.label if self is Task.CLASSIFICATION else patient.time
         return known is not None
 
     @property
     def column(self) -> str:
-        """What the manifest has of it, for messages."""
+        """Columns of the outcome in the manifest, for messages."""
         return "label" if self is Task.CLASSIFICATION else "time and event"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the logits of a model are of.
+    """Meaning of a model's logits: classes or survival.
 
     Attributes
     ----------
     classes
-        Their names.
+        Names of the logits.
     survival
-        How they are read as survival; None where they are of classes.
+        Interpretation of the logits as survival; None for classes.
     """
 
     classes: tuple[str, ...]
@@ -58,16 +58,16 @@ class Outcome:
 
     @classmethod
     def of_card(cls, card: Card) -> Outcome:
-        """Return what a trained model was asked."""
+        """Return the outcome of a trained model."""
         return cls(card.classes, card.survival)
 
     def target(self, patient: Patient) -> int | FollowUp:
-        """Return what became of a patient.
+        """Return the class or follow-up of a patient.
 
         Raises
         ------
         RecordError
-            If the patient has no label or one that is no class, or no follow-up.
+            If the label is missing or not one of the classes, or there is no follow-up.
         """
         if self.survival is None:
             return self._class(patient)
@@ -87,15 +87,18 @@ class Outcome:
 
 
 def check_task(task: Task, manifest: Manifest, unit: str) -> None:
-    """Raise ValueError if a manifest has fewer than two classes, or no times or their unit."""
+    """Raise ValueError if a manifest does not fit a task.
+
+    Classification needs two classes; survival needs times, events and the unit of time.
+    """
     if task is Task.CLASSIFICATION:
         if len(manifest.classes) < 2:
-            found = ", ".join(manifest.classes) or "no label"
-            raise ValueError(f"{manifest.path}: training needs two classes, there is {found}")
+            classes = ", ".join(manifest.classes) or "no label"
+            raise ValueError(f"{manifest.path}: training needs two classes, there is {classes}")
     elif not any(task.known_of(patient) for patient in manifest.patients):
         raise ValueError(f"{manifest.path}: {task.value} needs time and event, there are none")
     elif not unit:
-        raise ValueError(f"{manifest.path}: say the unit of its times, such as months")
+        raise ValueError(f"{manifest.path}: give the unit of its times, such as months")
     elif manifest.endpoint.unit not in ("", unit):
         raise ValueError(
             f"{manifest.path}: the times are {manifest.endpoint}, not in {unit!r}: "
@@ -104,25 +107,27 @@ def check_task(task: Task, manifest: Manifest, unit: str) -> None:
 
 
 def lacking_outcome(task: Task, manifest: Manifest) -> str:
-    """Return how many cases are left out, and why, in a sentence; empty if none is."""
-    left = [case for case in manifest.patients if not task.known_of(case)]
-    if not left:
+    """Return a sentence on cases without outcome, if any."""
+    omitted = [case for case in manifest.patients if not task.known_of(case)]
+    if not omitted:
         return ""
-    reasons = Counter(case.no_outcome or f"no {task.column}" for case in left)
+    reasons = Counter(case.no_outcome or f"no {task.column}" for case in omitted)
     if task is Task.CLASSIFICATION:
-        reasons = Counter({f"no {task.column}": len(left)})
+        reasons = Counter({f"no {task.column}": len(omitted)})
     words = ", ".join(f"{reason}: {n}" for reason, n in reasons.most_common())
     noun = "slides" if any(case.of for case in manifest.patients) else "patients"
-    return f"{len(left)} of {len(manifest.patients)} {noun} are left out ({words})"
+    return f"{len(omitted)} of {len(manifest.patients)} {noun} are left out ({words})"
 
 
 def outcome_of(task: Task, manifest: Manifest, train: Sequence[Patient], unit: str) -> Outcome:
-    """Return the outcome of a task; time bins are of the training patients.
+    """Return the outcome of a task.
+
+    Time bins are computed from the training patients.
 
     Parameters
     ----------
     unit
-        Of the manifest's times, which do not state it.
+        Unit of the manifest's times, which do not state it.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Training: a run in, a checkpoint with its card and results out."""
+"""Training of a run: reads its cohort, writes its checkpoint."""
 
 from __future__ import annotations
 
@@ -49,18 +49,18 @@ _TRAINERS: dict[str, Trainer] = {"hafed": train_hafed, "sasha": train_sasha}
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Prepared(Progress):
-    """A training that is about to begin.
+    """Step before the first epoch, with the model to train.
 
     Attributes
     ----------
     model
-        What is trained; between two yields it has the weights of that moment.
+        The model in training; between two yields it has the current weights.
     card
-        Its card so far.
+        Card of the model before training.
     unfinished
-        Where the best weights so far are kept.
+        Checkpoint of the best weights so far.
     unit
-        What cases are: "patients" or "slides".
+        Unit of the cases, "patients" or "slides".
     """
 
     model: MILModel
@@ -71,24 +71,24 @@ class Prepared(Progress):
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A training that came to its end.
+    """Result of a finished training.
 
     Attributes
     ----------
     model, card
-        As they lie in the checkpoint.
+        Model and card, as stored in the checkpoint.
     path
         The checkpoint.
     results
-        How the model does on the test patients, or on those who chose its weights where
-        nobody tests; None if everybody trained.
+        Results on the test set, or on the validation set if there is no test set; None if
+        all cases are in the training set.
     fold
-        Who trained, chose the weights and tested.
+        Training, validation and test set.
     remarks
-        What to know of the features: accepted scales, unknown ones, repeated slides.
+        Notes on the features: accepted scales, unknown ones, repeated slides.
     unnoted
-        Why the study whose patients these are does not know of it; empty where it does, or
-        they are of no study.
+        Reason if the run could not be added to its study; empty if it was added, or the
+        cohort is not a study.
     """
 
     model: MILModel
@@ -101,17 +101,18 @@ class Trained:
 
 
 def train_run(config: RunConfig, cohort: Manifest | None = None) -> Work[Trained]:
-    """Train the model of a run, write its checkpoint, and return the result.
+    """Train the model of a run and write its checkpoint.
 
-    The same run gives the same numbers on the same machine, whoever drives it. All of it is
-    to be driven by one thread, whose number of torch threads is put back at the end. A study
-    that is the cohort keeps the run; where it cannot, `Trained.unnoted` says why.
+    The same run gives the same numbers on the same machine, in the window and on the command
+    line. One thread must consume the whole generator; its number of torch threads is restored
+    at the end. If the cohort is a study, the run is added to it; if that fails,
+    `Trained.unnoted` is the reason.
 
-    A `Prepared` comes before the first epoch, an `Epoch` after each. Models that read records
-    take their statistics from the training patients alone. Until the end the best weights so
-    far are in a file beside the checkpoint, and stay there if training is closed or fails. If
-    it stops at a loss that is not finite after an epoch was kept, the checkpoint is written
-    all the same, and its card says so.
+    Yields a `Prepared` before the first epoch and an `Epoch` after each. Models that read
+    records take their statistics from the training patients alone. During training the best
+    weights so far are in a file next to the checkpoint, which remains if training is closed
+    or fails. If training stops at a loss that is not finite after an epoch was kept, the
+    checkpoint is written too, with a note in its card.
 
     Parameters
     ----------
@@ -123,13 +124,13 @@ def train_run(config: RunConfig, cohort: Manifest | None = None) -> Work[Trained
     Raises
     ------
     CheckpointError
-        If nothing can be written, before anything is trained; or not any more.
+        If the checkpoint cannot be written, checked before training and at the end.
     TrainingError
-        If training stopped; it names the file if weights were kept.
+        If training stopped; the message names the file if weights were kept.
     ValueError
-        If the model cannot do the task or lacks what it needs, there are fewer than two
-        classes, too few patients or events, features are not valid (all such files are
-        named), or `check_features` refuses them.
+        If the model does not support the task or the bags lack something it needs; if there
+        are fewer than two classes, or too few patients or events; if features are invalid
+        (all such files are named) or rejected by `check_features`.
     """
     with _threads(config.threads):
         manifest = cohort_of(config) if cohort is None else as_read(config, cohort)
@@ -160,7 +161,7 @@ def _train(config: RunConfig, manifest: Manifest) -> Work[Trained]:
 def _facts(
     model: MILModel, card: Card, cohort: _Cohort, scores: Scores, failure: TrainingError | None
 ) -> Work[dict[str, Any]]:
-    """Return the fields of the card that are known after training."""
+    """Return the card's fields known after training."""
     metrics, reasons = figures(scores, card.classes, "test") if cohort.test else ({}, {})
     metrics |= yield from attention_top(model, cohort.validation or cohort.train)
     notes = (card.data, model.remark, failure.kept if failure else "")
@@ -170,14 +171,14 @@ def _facts(
 
 
 def _undefined(parts: Parts, task: Task, unit: str) -> str:
-    """Return why a metric of the validation cases may have no value."""
+    """Return the reason for undefined metrics of the validation cases."""
     known = gaps({"validation": parts["validation"]}, task, unit)
     return "; ".join(known) or f"no two validation {unit} can be compared"
 
 
 @dataclass(frozen=True, eq=False)
 class _Cohort:
-    """The patients of a manifest as a model takes them, and the features of those it learns."""
+    """Training, validation and test cases of a run."""
 
     fold: Fold
     train: Sequence[Case]
@@ -192,14 +193,14 @@ class _Cohort:
     def describe(self, model: MILModel, seed: int) -> Card:
         """Return the card of a model before it is trained."""
         salt = secrets.token_hex(8)
-        told = data_sentence(self.train, len(self.validation), self.record)
+        sentence = data_sentence(self.train, len(self.validation), self.record)
         return describe(
             model,
             (*self.train, *self.validation),
             classes=self.outcome.classes,
             survival=self.outcome.survival,
             record=self.record,
-            data="; ".join((told, *self.remarks)),
+            data="; ".join((sentence, *self.remarks)),
             seed=seed,
             salt=salt,
             features=training_features(self.features, salt),
@@ -216,10 +217,10 @@ def _read(config: RunConfig, manifest: Manifest) -> Work[_Cohort]:
     closer = closer_for(model_class(config.model), config.encoder_weights)
     cases, unread = [], dict[str, str]()
     for part in parts:
-        read = yield from read_cases(part, outcome, config.features, record, closer, unread)
-        cases.append(read)
+        work = read_cases(part, outcome, config.features, record, closer, unread)
+        cases.append((yield from work))
     refuse_unread(list(unread.values()))
-    features = [_features(*both) for both in zip(parts, cases, strict=True)]
+    features = [_features(*pair) for pair in zip(parts, cases, strict=True)]
     mixed = config.mixed_scales
     remarks = check_features([row for part in features for row in part], mixed)
     known = [*features[0], *features[1]]
@@ -233,8 +234,8 @@ def _features(patients: Sequence[Patient], cases: Sequence[Case]) -> list[SlideF
 
 
 def _members(manifest: Manifest, names: Sequence[str]) -> list[Patient]:
-    chosen = set(names)
-    return [patient for patient in manifest.patients if patient.name in chosen]
+    members = set(names)
+    return [patient for patient in manifest.patients if patient.name in members]
 
 
 def _record_format(manifest: Manifest, train: Sequence[Patient]) -> RecordFormat | None:
@@ -246,7 +247,7 @@ def _record_format(manifest: Manifest, train: Sequence[Patient]) -> RecordFormat
 
 
 def _new_model(config: RunConfig, cohort: _Cohort) -> MILModel:
-    """Return a model with its first weights, which takes bags such as the cohort's."""
+    """Return a model with initial weights for the cohort."""
     bag, record = cohort.train[0].bags[0], cohort.record
     shape = {"feature_dim": bag.features.shape[1], "classes": len(cohort.outcome.classes)}
     groups = {"groups": record.groups} if record is not None else {}
@@ -258,14 +259,20 @@ def _new_model(config: RunConfig, cohort: _Cohort) -> MILModel:
 
 
 def trainer(name: str) -> Trainer:
-    """Return the function that trains a model of the registry: `fit`, or stages of its own."""
+    """Return the training function of a registered model.
+
+    It is `fit` by default.
+    """
     return _TRAINERS.get(name, fit)
 
 
 def _fit(
     config: RunConfig, model: MILModel, cohort: _Cohort, unfinished: Unfinished
 ) -> Work[TrainingError | None]:
-    """Train the model; return why training stopped, if it did with weights that were kept."""
+    """Train the model; return the error that stopped it.
+
+    Errors without kept weights are raised.
+    """
     train = trainer(config.model)
     try:
         with closing(train(model, cohort.train, cohort.validation, config.fit)) as work:
@@ -281,7 +288,10 @@ def _fit(
 
 
 def _referenced(model: MILModel, cohort: _Cohort) -> Work[Survival | None]:
-    """Return survival with the log risk of the median training patient, which Cox needs."""
+    """Return the survival settings, for Cox with reference.
+
+    The reference is the median log risk of the training patients.
+    """
     survival = cohort.outcome.survival
     if survival is None or survival.loss != "cox":
         return survival
@@ -292,7 +302,10 @@ def _referenced(model: MILModel, cohort: _Cohort) -> Work[Survival | None]:
 def _results(
     model: MILModel, card: Card, cohort: _Cohort, manifest: Manifest, scores: Scores
 ) -> Work[Results | None]:
-    """Return the results of the test cases, else of the validation cases, if there are some."""
+    """Return the results on test or validation set.
+
+    The validation set is used if there is no test set. None if both are empty.
+    """
     if cohort.test:
         return results_of("test", scores, card, manifest)
     if not cohort.validation:
@@ -302,11 +315,14 @@ def _results(
 
 
 def _note(path: Path, cohort: Manifest, trained: Trained) -> str:
-    """Keep a run in the study that is its cohort; return why that failed, if it did."""
+    """Add a run to its study; return a failure reason.
+
+    Returns an empty text if it was added, or the cohort is not a study.
+    """
     if not is_study(path):
         return ""
     card, person = trained.card, {one.name: one.person for one in cohort.patients}
-    learned, chosen = (
+    train, validation = (
         [person[name] for name in part] for part in (trained.fold.train, trained.fold.validation)
     )
     try:
@@ -316,12 +332,12 @@ def _note(path: Path, cohort: Manifest, trained: Trained) -> str:
                 card.weights,
                 trained.path,
                 card.metrics,
-                learned,
-                chosen,
+                train,
+                validation,
                 reasons=card.reasons,
             )
     except StudyError as error:
-        return f"the study does not know of this model: {error}"
+        return f"the run was not added to the study: {error}"
     return ""
 
 
