@@ -1,4 +1,4 @@
-"""MaxPool: for each class, the patch that speaks loudest for it."""
+"""Baselines: max pooling and mean pooling of patches."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 
 class MaxPool(MILModel):
-    """One patch decides on each class: logit_c = max_n (w_c·hₙ + b_c), hₙ = ReLU(W x̂ₙ + b).
+    """Max pooling: one patch decides on each class.
 
-    It has no attention to show; the evidence for a class is all on its one patch.
+    logit_c = max_n (w_c·hₙ + b_c), hₙ = ReLU(W x̂ₙ + b). It has no attention map; the evidence
+    for a class is all on its one patch.
 
     Parameters
     ----------
@@ -49,9 +50,10 @@ class MaxPool(MILModel):
 
 
 class MeanPool(MILModel):
-    """Every patch counts the same: z = mean hₙ, logits = W z + b.
+    """Mean pooling: z = mean hₙ, logits = W z + b.
 
-    It has no attention to show; its maps are what each patch brings to the logits.
+    Every patch has the same weight. It has no attention map; its maps show each patch's
+    contribution to the logits.
 
     Parameters
     ----------

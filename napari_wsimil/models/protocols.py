@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 
 class Episode(Protocol):
-    """State of a sequential model between two looks at a slide."""
+    """State of a sequential model between two steps on a slide."""
 
     state: Tensor  # (N, D)
-    changed: Tensor  # (n + 1,) rows changed by the last look, its own patch last
+    changed: Tensor  # (n + 1,) rows changed by the last step, its own patch last
 
     def actor(self) -> Tensor:
         """Return (N,) logits of the policy in this state."""
 
     def repeat(self, look: Look) -> None:
-        """Apply a recorded look without reading the slide."""
+        """Apply a recorded step without reading the slide."""
 
 
 @runtime_checkable
@@ -33,19 +33,25 @@ class SequentialModel(Protocol):
     """A model that reads a slide patch by patch."""
 
     def steps(self, bag: Bag) -> int:
-        """Return the number of looks of a full episode."""
+        """Return the number of steps of a full episode."""
 
     def begin(self, bag: Bag) -> Episode:
-        """Return an episode before its first look."""
+        """Return an episode before its first step."""
 
     def episode(self, bag: Bag) -> Generator[Look, None, MILOutput]:
-        """Yield each look of the episode; return its output. May be closed at any look."""
+        """Yield each step of the episode; return its output.
+
+        The generator may be closed after any step.
+        """
 
     def outcome(self, bag: Bag, looks: Sequence[Look]) -> MILOutput:
-        """Return the output after all of these looks."""
+        """Return the output after all of these steps."""
 
     def outcome_of(self, state: Tensor, actor: Tensor, trajectory: Trajectory) -> MILOutput:
-        """Return the output of a (N, D) state, its (N,) policy logits and its looks."""
+        """Return the output of a state.
+
+        It needs the (N, D) state, its (N,) policy logits and the steps that led to it.
+        """
 
 
 class EditedSlide(Protocol):
@@ -59,10 +65,16 @@ class EditedSlide(Protocol):
 
 
 class PreparedSlide(Protocol):
-    """A slide prepared by an incremental model; valid while its weights stay unchanged."""
+    """A slide prepared by an incremental model.
+
+    It is valid while the model's weights stay unchanged.
+    """
 
     def edit(self, clinical: ClinicalTokens) -> EditedSlide:
-        """Return the slide under another record; ValueError for another schema."""
+        """Return the slide under another record.
+
+        ValueError for a record of another schema.
+        """
 
 
 @runtime_checkable
@@ -70,12 +82,15 @@ class IncrementalModel(Protocol):
     """A model that updates a prepared slide exactly when the record changes."""
 
     def prepare(self, bag: Bag) -> Work[PreparedSlide]:
-        """Prepare a slide in the time of one forward pass; progress in rows."""
+        """Prepare a slide in the time of one forward pass.
+
+        Progress counts rows.
+        """
 
 
 @runtime_checkable
 class Repartitionable(Protocol):
-    """A model that splits a slide into random parts, which another seed splits otherwise."""
+    """A model that partitions a slide at random, by a seed."""
 
     def repartitioned(self, bag: Bag, seed: int) -> MILOutput:
         """Return the output under another random partition of the patches."""
@@ -83,9 +98,9 @@ class Repartitionable(Protocol):
 
 @runtime_checkable
 class BranchedModel(Protocol):
-    """A model with one branch that reads the record and one that does not.
+    """A model with branches with and without the record.
 
-    `MILOutput.branches` holds the (C,) logits of both under the names `MULTI` and `SINGLE`.
+    `MILOutput.branches` contains the (C,) logits of both under the names `MULTI` and `SINGLE`.
     """
 
     record_branches: ClassVar[tuple[str, str]]
