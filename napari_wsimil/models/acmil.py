@@ -1,4 +1,4 @@
-"""ACMIL: attention in several diverse branches (Zhang et al., ECCV 2024)."""
+"""ACMIL: diverse attention branches (Zhang et al., ECCV 2024)."""
 
 from __future__ import annotations
 
@@ -134,16 +134,19 @@ def mask_top(e: Tensor, masked: int, rate: float, stkim: str) -> Tensor:
 
 
 def similarity(a: Tensor) -> Tensor:
-    """Return the mean pairwise cosine of (M, N) rows, M > 1."""
+    """Return the mean cosine of all pairs of rows.
+
+    The attention is (M, N) with M > 1.
+    """
     unit = F.normalize(a, dim=1)
     i, j = torch.triu_indices(len(a), len(a), offset=1)  # the pairs i < j
     return (unit @ unit.T)[i, j].mean()
 
 
 def attention_maps(mean: Tensor, a: Tensor) -> tuple[Explanation, ...]:
-    """Return the map of (N,) mean attention, then one per branch.
+    """Return the mean attention map, then one per branch.
 
-    A single branch has no map of its own.
+    `mean` is (N,), `a` is (M, N). A single branch has no map of its own.
     """
     kind = ExplanationKind.ATTENTION
     each = enumerate(a.detach(), 1) if len(a) > 1 else ()

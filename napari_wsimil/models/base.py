@@ -44,7 +44,7 @@ class Need(StrEnum):
 
 @dataclass(frozen=True)
 class Explanation:
-    """One map of a model over the patches of a bag.
+    """One map of a model over a bag's patches.
 
     An explanation is one number per patch, or per region of patches, that shows how the model
     came to its prediction: attention, evidence for a class, the order in which patches were
@@ -98,7 +98,7 @@ class Explanation:
     limit: float | None = None
 
     def per_patch(self) -> Tensor:
-        """Return (N,) scores; a region's score for each of its patches."""
+        """Return (N,) scores; patches of a region share its score."""
         return self.scores if self.index is None else self.scores[self.index]
 
     def times_uniform(self) -> Tensor:
@@ -188,7 +188,10 @@ class MILModel(nn.Module, ABC):
 
     @property
     def remark(self) -> str:
-        """Return a note on the model's design for its card; may be empty."""
+        """Return a note on the model's design for its card.
+
+        Empty for most models.
+        """
         return ""
 
     @property
@@ -198,7 +201,7 @@ class MILModel(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, bag: Bag) -> MILOutput:
-        """Return the slide's logits and maps, in the order of the bag."""
+        """Return the slide's logits and maps, in bag order."""
 
     def loss(self, output: MILOutput, target: Tensor) -> dict[str, Tensor]:
         """Return the named loss terms; their sum is minimized.
@@ -208,7 +211,7 @@ class MILModel(nn.Module, ABC):
         return {"class": criterion(output.logits, target)}
 
     def pool(self, outputs: Sequence[MILOutput]) -> MILOutput:
-        """Return a patient's output: mean logits and branches of the slides.
+        """Return a patient's output: mean logits and branches of slides.
 
         It has no explanations: a map belongs to one slide. ValueError without any slide.
         """

@@ -75,8 +75,8 @@ class BD(MILModel):
     w is pooled before the record enters, so no attention depends on the record. "attention
     difference" shows the effect of training with records, M minus S in × uniform. The effect of
     this record is in "patch logit: c" and in the scalars: both branches' probabilities (of
-    classes; for survival read the logits in `branches`) and, as the scalar `GAP`, KL(M ‖ S) in nats,
-    part of which would exist between any two networks.
+    classes; for survival read the logits in `branches`) and, under the name `GAP`, KL(M ‖ S)
+    in nats, part of which would exist between any two networks.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({Need.RECORD})
@@ -229,7 +229,10 @@ class Branch(nn.Module):
         self.head = nn.Linear(width, classes)
 
     def forward(self, x: Tensor, standardize: Callable[[Tensor], Tensor], t: Tensor) -> View:
-        """Return the view of (N, D) patches and (G, H) tokens."""
+        """Return the view of a slide.
+
+        `x` are (N, D) patches, `t` (G, H) tokens.
+        """
         h = by_rows(lambda part: self.embedding(standardize(part)).relu(), x)  # (N, H)
         a = by_rows(self.attention, h)[:, 0].softmax(dim=0)  # (N,)
         w = a @ h  # (H,)

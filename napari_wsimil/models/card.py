@@ -167,10 +167,10 @@ class Card(BaseModel):
         return self.pixels is None or pixels == self.pixels
 
     def trained_on(self, patient: str) -> bool:
-        """Return whether a patient is in the training or validation set."""
+        """Return whether a patient was used for training or validation."""
         return pseudonym(patient, self.salt) in self.patients
 
 
 def pseudonym(patient: str, salt: str) -> str:
-    """Return 16 hex digits as pseudonym of a patient id under `salt`."""
+    """Return a patient's pseudonym under `salt`, 16 hex digits."""
     return hashlib.sha256(f"{salt}\0{patient}".encode()).hexdigest()[:16]

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 
 def criterion(logits: Tensor, target: Tensor) -> Tensor:
-    """Return the loss (), averaged over all axes of `logits` but the last.
+    """Return the loss of logits for a target.
+
+    It is (), averaged over all axes of `logits` but the last.
 
     Parameters
     ----------
@@ -60,12 +62,18 @@ def survival_nll(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def survival(logits: Tensor) -> Tensor:
-    """Return (..., C) probabilities of no event up to each time bin."""
+    """Return probabilities of no event up to each time bin.
+
+    (..., C) of (..., C) hazard logits.
+    """
     return torch.exp(F.logsigmoid(-logits).cumsum(dim=-1))
 
 
 def log_risk(logits: Tensor) -> Tensor:
-    """Return (...) log risks of (..., 2) logits: second minus first."""
+    """Return log risks: the second of two logits minus the first.
+
+    (...) of (..., 2) logits; ValueError for another number of logits.
+    """
     if logits.shape[-1] != 2:
         raise ValueError(f"Cox's loss takes 2 logits of a patient, not {logits.shape[-1]}")
     return logits[..., 1] - logits[..., 0]
@@ -119,7 +127,7 @@ class Survival(BaseModel):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the logits: time bins, or later and earlier event."""
+        """Names of the logits: time bins, or later/earlier event."""
         if self.loss == "cox":
             return ("later event", "earlier event")
         first, *inner = self.bins[:-1]

@@ -37,7 +37,7 @@ class MaxPool(MILModel):
         self.head = LinearHead(width, classes)
 
     def forward(self, bag: Bag) -> MILOutput:
-        """Return the slide's logits and, per class, evidence and patch logits."""
+        """Return logits and, per class, evidence and patch logits."""
         self.check(bag)
         h = by_rows(self._embed, bag.features)  # (N, H)
         logits, top = self.head(h).max(dim=0)  # (C,), (C,)
@@ -50,9 +50,9 @@ class MaxPool(MILModel):
 
 
 class MeanPool(MILModel):
-    """Mean pooling: z = mean hₙ, logits = W z + b.
+    """Mean pooling: every patch has the same weight.
 
-    Every patch has the same weight. It has no attention map; its maps show each patch's
+    z = mean hₙ, logits = W z + b. It has no attention map; its maps show each patch's
     contribution to the logits.
 
     Parameters
@@ -70,7 +70,7 @@ class MeanPool(MILModel):
         self.head = LinearHead(width, classes)
 
     def forward(self, bag: Bag) -> MILOutput:
-        """Return the slide's logits and, per class, evidence and patch logits."""
+        """Return logits and, per class, evidence and patch logits."""
         self.check(bag)
         h = by_rows(self._embed, bag.features)  # (N, H)
         a = h.new_full((len(h),), 1 / len(h))  # (N,)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Episode(Protocol):
-    """State of a sequential model between two steps on a slide."""
+    """State of a sequential model between two steps."""
 
     state: Tensor  # (N, D)
     changed: Tensor  # (n + 1,) rows changed by the last step, its own patch last
@@ -58,7 +58,10 @@ class EditedSlide(Protocol):
     """A prepared slide under an edited record."""
 
     def maps(self, patches: Tensor) -> tuple[Explanation, ...]:
-        """Return the maps of the patches in (Q,) indices, with (Q,) scores."""
+        """Return the maps of some patches.
+
+        `patches` are (Q,) indices, scores are (Q,).
+        """
 
     def output(self) -> MILOutput:
         """Return the model's output for the whole slide."""
@@ -79,7 +82,10 @@ class PreparedSlide(Protocol):
 
 @runtime_checkable
 class IncrementalModel(Protocol):
-    """A model that updates a prepared slide exactly when the record changes."""
+    """A model with exact updates of prepared slides.
+
+    Only the record may change.
+    """
 
     def prepare(self, bag: Bag) -> Work[PreparedSlide]:
         """Prepare a slide in the time of one forward pass.
@@ -90,7 +96,7 @@ class IncrementalModel(Protocol):
 
 @runtime_checkable
 class Repartitionable(Protocol):
-    """A model that partitions a slide at random, by a seed."""
+    """A model with seeded random partitions of a slide."""
 
     def repartitioned(self, bag: Bag, seed: int) -> MILOutput:
         """Return the output under another random partition of the patches."""

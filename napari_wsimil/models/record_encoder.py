@@ -70,7 +70,7 @@ class RecordFormat(BaseModel):
         return ",".join(str(len(names)) for names in channels(self.clinical).values())
 
     def tokens(self, record: Record | None) -> ClinicalTokens:
-        """Return the tokens of a record; None means all groups missing."""
+        """Return a record's tokens; None means all groups missing."""
         known = self.clinical.parse({}) if record is None else record
         statistics = {n: Moments(mean=m["mean"], sd=m["sd"]) for n, m in self.statistics.items()}
         tokens = encode(self.clinical, known, statistics)
@@ -90,7 +90,10 @@ class RecordFormat(BaseModel):
         return tuple(name for name in names if self.remark(name, record[name]))
 
     def remark(self, name: str, value: Value) -> str:
-        """Return how a value differs from all training records, or ""."""
+        """Return how a value differs from all training records.
+
+        Empty if it does not.
+        """
         if name not in self.seen:
             return ""
         field = self.clinical.by_name[name]
@@ -127,7 +130,7 @@ class RecordFormat(BaseModel):
 
 
 def _range(field: Field, records: tuple[Record, ...]) -> dict[str, float]:
-    """Return minimum and maximum of a field over records, if any."""
+    """Return a field's minimum and maximum over records, if any."""
     known = [n for record in records if (n := field.number(record[field.name])) is not None]
     return {"min": min(known), "max": max(known)} if known else {}
 
@@ -147,7 +150,10 @@ def _present(schema: ClinicalSchema, group: str, record: Record) -> bool:
 
 
 def _text(field: Field, value: Value) -> str:
-    """Return the text of an absence or a category, "" for numbers."""
+    """Return the text of an absence or a category.
+
+    Empty for numbers.
+    """
     if isinstance(value, Absent):
         return value.value
     return "" if field.kind is Kind.NUMBER else field.format(value)
@@ -158,7 +164,7 @@ def _alike(one: Field, other: Field) -> bool:
 
 
 def parse_groups(groups: str) -> tuple[int, ...]:
-    """Return the token widths F_g of a text such as "18,10".
+    """Return the token widths F_g in a text ("18,10").
 
     Raises
     ------
@@ -175,7 +181,7 @@ def parse_groups(groups: str) -> tuple[int, ...]:
 
 
 def check_record(bag: Bag, widths: tuple[int, ...]) -> None:
-    """Raise ValueError if the bag's record does not fit the model.
+    """Raise ValueError if a bag's record does not fit.
 
     That is a record with groups of other widths, or with NaN or infinite values in a present
     group.

@@ -50,7 +50,7 @@ class TrainingFeatures(BaseModel):
 
     @classmethod
     def of(cls, facts: Sequence[BagFacts], known: Sequence[str] = ()) -> Self:
-        """Return ranges and statistics of the bags of ≥ 1 slide."""
+        """Return ranges and statistics of one or more bags."""
         mpp = [one.mpp for one in facts if one.mpp is not None]
         pixels = [one.pixels for one in facts if one.pixels is not None]
         return cls(
@@ -64,7 +64,7 @@ class TrainingFeatures(BaseModel):
         )
 
     def admits_mpp(self, mpp: float) -> bool:
-        """Return whether a µm per pixel is within range and tolerance."""
+        """Return whether µm per pixel is within range and tolerance."""
         if self.mpp is None:
             return True
         low, high = self.mpp

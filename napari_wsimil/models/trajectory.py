@@ -1,4 +1,4 @@
-"""Trajectory: the steps of an episode and their effect on the prediction."""
+"""Trajectory: steps of an episode and their effect."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """One step of an episode: a patch is read at high resolution.
+    """One step of an episode: reading one patch at high resolution.
 
     Attributes
     ----------
@@ -73,7 +73,7 @@ class Trajectory:
 
     @property
     def probabilities(self) -> Tensor:
-        """Return (T + 1, C): before the first step, then after each."""
+        """Return (T + 1, C) probabilities before and after each step."""
         return torch.stack([self.start, *(look.probabilities for look in self.looks)])
 
     @property

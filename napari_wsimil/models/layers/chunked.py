@@ -63,7 +63,7 @@ ROWS = 4096  # rows of a chunk: about 100 ms for an embedding of 1024 → 512 on
 
 
 def by_rows(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Return `function(x)` for (N, …) `x`, computed in chunks of rows.
+    """Return `function(x)` of (N, …) `x`, in row chunks.
 
     A worker can then stop between calls, and no temporary is as large as the bag. `function`
     must process each row independently.

@@ -24,9 +24,10 @@ BATCH = 256  # blocks computed together on a GPU
 
 
 def local_attention(q: Tensor, k: Tensor, v: Tensor, plan: LocalPlan) -> Tensor:
-    """Return (N, heads, d) softmax(q kᵀ / √d) v over neighbors, per head.
+    """Return exact attention of each row to its neighbors.
 
-    It equals attention under a dense mask, in memory of the order of the features. On the CPU
+    (N, heads, d) softmax(q kᵀ / √d) v over the neighbors of the plan, per head. It equals
+    attention under a dense mask, in memory of the order of the features. On the CPU
     it starts `torch.get_num_threads()` threads with one torch thread each; meanwhile torch's
     number of threads is 1 in the whole process.
 
@@ -69,7 +70,7 @@ def _batch(
 
 
 class _Local(Function):
-    """CPU kernel, block by block; its backward pass recomputes the attention."""
+    """CPU kernel, block by block; its backward pass recomputes attention."""
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, plan: LocalPlan) -> Tensor:

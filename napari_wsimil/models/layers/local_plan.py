@@ -55,7 +55,7 @@ class Block:
         return sum(stop - start for start, stop in self.runs)
 
     def spans(self) -> Iterator[tuple[slice, slice]]:
-        """Yield the rows of each run and their columns among all keys."""
+        """Yield each run's rows and its columns among all keys."""
         column = 0
         for start, stop in self.runs:
             yield slice(start, stop), slice(column, column + stop - start)
@@ -124,7 +124,7 @@ class LocalPlan:
 
     @property
     def pairs(self) -> int:
-        """Return the largest number of (query, key) pairs of a block."""
+        """Return the most (query, key) pairs of any block."""
         return max((block.stop - block.start) * block.keys for block in self.blocks)
 
     @cached_property
@@ -207,7 +207,7 @@ class _Layout:
                 yield Block(a, b, tuple(run for run in runs if run[1] > run[0]))
 
     def _run(self, a: int, b: int, strip: int) -> tuple[int, int]:
-        """Return the rows of a strip near the rows a to b."""
+        """Return a strip's rows near the rows a to b."""
         x, low, high = self.cells[a:b, 0], int(self.cells[a, 1]), int(self.cells[b - 1, 1])
         left, right = strip * self.width, (strip + 1) * self.width - 1
         gap = max(0, left - int(x.max()), int(x.min()) - right)

@@ -26,7 +26,7 @@ class LinearHead(nn.Linear):
     """
 
     def reset_parameters(self) -> None:
-        """Draw W as `nn.Linear`, centered over classes; b starts at 0."""
+        """Draw W as `nn.Linear`, centered over classes; b is 0."""
         if self.weight.is_meta:  # weights are loaded from a checkpoint later
             return
         super().reset_parameters()

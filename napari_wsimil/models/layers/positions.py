@@ -31,7 +31,7 @@ def lattice_cells(grid: PatchGrid) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class Blocks:
-    """Squares of 2 × 2 cells with at least one patch.
+    """Occupied squares of 2 × 2 cells.
 
     Attributes
     ----------
@@ -61,11 +61,11 @@ def two_by_two(cells: NDArray[np.int64], device: torch.device) -> Blocks:
 
 
 def rotate(x: Tensor, places: Tensor) -> Tensor:
-    """Return (N, heads, d) queries or keys rotated by position (2-D RoPE).
+    """Return queries or keys rotated by position (2-D RoPE).
 
-    The first half of a head's channels is rotated by x, the second by y; pair i of the d/4 of
-    an axis by the angle place · BASE^(-4i/d). The product of two rotated vectors depends only on
-    the difference of their places.
+    The result is (N, heads, d). The first half of a head's channels is rotated by x, the second
+    by y; pair i of the d/4 of an axis by the angle place · BASE^(-4i/d). The product of two
+    rotated vectors depends only on the difference of their places.
 
     Parameters
     ----------

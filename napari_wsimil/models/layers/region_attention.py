@@ -26,10 +26,10 @@ HUGE = 2.0**60  # sums of exponentials above it or below 1 / it are near the flo
 
 
 def choose(q: Tensor, low: Tensor, high: Tensor, top: int) -> tuple[Tensor, Tensor]:
-    """Return (N, T) scores and indices of each query's best regions.
+    """Return scores and indices of each query's best regions.
 
-    s_i = max(|q·low_i|, |q·high_i|), best first. The scores carry gradients to all three
-    arguments. No (N, M) matrix is stored.
+    Both are (N, T). s_i = max(|q·low_i|, |q·high_i|), best first. The scores carry gradients to
+    all three arguments. No (N, M) matrix is stored.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def _products(q: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Ten
 
 
 class _Attention(Function):
-    """Softmax attention and its gradient in base 2, region by region.
+    """Softmax attention and gradient in base 2, region by region.
 
     Exponentials are first computed without subtracting a maximum: no rescaling between regions
     is then needed, and no precision is lost unless a query's sum leaves the range of floats. In
@@ -220,7 +220,10 @@ class _Pairs:
             pair += count
 
     def unsort(self, values: Tensor) -> Tensor:
-        """Return (N, T, …) of (N T, …) rows sorted by region."""
+        """Return rows sorted by region in query order.
+
+        (N T, …), one row per pair, become (N, T, …).
+        """
         rows = torch.empty_like(values).index_copy_(0, self._order, values)
         return rows.view(*self._shape, *rows.shape[1:])
 
@@ -252,9 +255,9 @@ def _powers(q: Tensor, k: Tensor, top: Tensor | None, piece: _Piece) -> Tensor:
 
 
 def _logits(q: Tensor, k: Tensor, piece: _Piece) -> Tensor:
-    """Return (H, n, K) logits q·k / √d of a piece.
+    """Return the logits q·k / √d of a piece.
 
-    In base 2.
+    (H, n, K), in base 2.
     """
     scale = math.log2(math.e) / math.sqrt(q.shape[2])
     return _picked(q, piece.queries) @ _by_head(k[piece.keys] * scale).mT
@@ -288,9 +291,9 @@ def _picked(x: Tensor, rows: Tensor) -> Tensor:
 
 
 def _add_products(x: Tensor, rows: Tensor, p: Tensor, y: Tensor) -> None:
-    """Add p @ y to selected rows of (N, H, d) `x`.
+    """Add p @ y to the selected rows of `x`.
 
-    `p` is (H, n, K), `y` (H, K, d).
+    `x` is (N, H, d), `p` (H, n, K), `y` (H, K, d).
     """
     product = x.new_empty(len(rows), *x.shape[1:])  # `index_add_` is slow if not contiguous
     torch.bmm(p, y, out=_by_head(product))
@@ -298,5 +301,8 @@ def _add_products(x: Tensor, rows: Tensor, p: Tensor, y: Tensor) -> None:
 
 
 def _by_head(x: Tensor) -> Tensor:
-    """Return (n, H, …) as (H, n, …), or back; the same memory."""
+    """Return a view with the first two axes swapped.
+
+    (n, H, …) becomes (H, n, …), or back; the same memory.
+    """
     return x.transpose(0, 1)

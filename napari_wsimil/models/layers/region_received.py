@@ -67,9 +67,9 @@ def _tiles(sizes: Tensor) -> _Tiles:
 
 
 def _runs(lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Return run index and position within the run, (Σ lengths,) each.
+    """Return each member's run index and position in its run.
 
-    Run i has lengths[i] members.
+    (Σ lengths,) each; run i has lengths[i] members.
     """
     which = torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths)
     starts = lengths.cumsum(0) - lengths
@@ -77,9 +77,9 @@ def _runs(lengths: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _add_attention(a: Tensor, q: Tensor, k: Tensor, tiles: _Tiles, chosen: Tensor) -> None:
-    """Add attention of (n, H, d) queries to (tiles, W) `a`.
+    """Add the attention of queries to each tile.
 
-    Summed over queries and heads.
+    `a` is (tiles, W), `q` (n, H, d). Summed over queries and heads.
     """
     pair, number = _runs(tiles.count[chosen].flatten())
     tile, order = (tiles.first[chosen].flatten()[pair] + number).sort(stable=True)  # (E,)
@@ -94,9 +94,9 @@ def _add_attention(a: Tensor, q: Tensor, k: Tensor, tiles: _Tiles, chosen: Tenso
 
 
 def _logits(q: Tensor, k: Tensor, tiles: _Tiles, tile: Tensor, query: Tensor) -> Tensor:
-    """Return (H, E, W) logits q·k / √d of (query, tile) pairs.
+    """Return the logits q·k / √d of (query, tile) pairs.
 
-    In the order of the tiles; -inf beyond the patches of a tile.
+    (H, E, W), in the order of the tiles; -inf beyond the patches of a tile.
     """
     queries = tile.bincount(minlength=len(tiles.rows))
     blocks = (queries + BLOCK - 1) // BLOCK

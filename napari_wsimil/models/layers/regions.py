@@ -23,7 +23,7 @@ SHAPES = ("grid", "sequence")
 
 @dataclass(frozen=True)
 class Regions:
-    """A partition of N patches into M regions, none of them empty.
+    """A partition of N patches into M non-empty regions.
 
     Attributes
     ----------
@@ -55,9 +55,10 @@ class Regions:
         return torch.empty_like(rows).index_copy_(0, self.order, rows)
 
     def extremes(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (M, D) minima and maxima of (N, D) `x` per region.
+        """Return minima and maxima of `x` per region.
 
-        The rows of `x` are in `order`. There is no padding, so every extreme is a patch's value.
+        (M, D) each, from (N, D) `x` in `order`. There is no padding, so every extreme is a
+        patch's value.
         """
         parts = x.split(self.sizes)
         return torch.stack([p.amin(dim=0) for p in parts]), torch.stack(
@@ -101,7 +102,7 @@ def partition(grid: PatchGrid, size: int, shape: str = "grid") -> Regions:
 
 
 def region_side(size: int, shape: str) -> int:
-    """Return the cells along a square region, 1 for a sequence.
+    """Return a square region's side in cells, 1 for sequences.
 
     Raises
     ------
@@ -120,11 +121,11 @@ def region_side(size: int, shape: str) -> int:
 
 
 class MinMax(nn.Module):
-    """Scorer with both bounds: q̂ = f(x̂), m̂⁻ = f₋(min), m̂⁺ = f₊(max).
+    """Scorer with the minimum and maximum features of regions.
 
-    All three are linear. Every scorer takes the standardized features (n, D) of the queries,
-    their places (n, 2) in level-0 pixels, and the minimum and maximum features (M, D) of the
-    regions; it returns q̂ (n, P), m̂⁻ and m̂⁺ (M, P).
+    q̂ = f(x̂), m̂⁻ = f₋(min), m̂⁺ = f₊(max), all linear. Every scorer takes the standardized
+    features (n, D) of the queries, their places (n, 2) in level-0 pixels, and the minimum and
+    maximum features (M, D) of the regions; it returns q̂ (n, P), m̂⁻ and m̂⁺ (M, P).
 
     Parameters
     ----------
@@ -145,7 +146,10 @@ class MinMax(nn.Module):
 
 
 class Max(nn.Module):
-    """Scorer with the maximum only: q̂ = f(x̂), m̂⁻ = m̂⁺ = f₊(max)."""
+    """Scorer with the maximum only.
+
+    q̂ = f(x̂), m̂⁺ = f₊(max); m̂⁻ is m̂⁺.
+    """
 
     def __init__(self, feature_dim: int, metadata_dim: int) -> None:
         super().__init__()
@@ -160,7 +164,7 @@ class Max(nn.Module):
 
 
 class Random(nn.Module):
-    """Scorer with fixed random vectors per place and region, not learned."""
+    """Scorer with fixed random vectors per place and region."""
 
     def __init__(self, feature_dim: int, metadata_dim: int) -> None:
         super().__init__()

@@ -21,7 +21,7 @@ State = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True, eq=False)
 class _Entry(Generic[Result]):
-    """Cached result, with the bag and weights that it depends on."""
+    """Cached result, with the bag and weights it depends on."""
 
     features: weakref.ref[Tensor]
     grid: PatchGrid | None
@@ -30,7 +30,7 @@ class _Entry(Generic[Result]):
 
 
 class Recall(Generic[Result]):
-    """Cache of one result, valid while bag and weights stay unchanged.
+    """Cache of one result, valid for unchanged bag and weights.
 
     Another bag, or a changed weight, replaces the entry. A bag is identified by its features and
     its grid being the same objects. The cache does not keep the features alive; when they are
