@@ -219,7 +219,7 @@ def test_another_width_is_refused(model: MILModel) -> None:
 LACKING = {
     Need.PLACES: ("grid", "needs places"),
     Need.RECORD: ("clinical", "needs a clinical record"),
-    Need.FINER: ("finer", "needs finer features"),
+    Need.FINER: ("finer", "needs sub-patch features"),
 }
 
 

@@ -79,8 +79,8 @@ class FullAttention(MILModel):
         qkv = by_rows(lambda part: self.qkv(self.norm(part)), h)  # (N, 3 H)
         q, k, v = qkv.view(len(h), 3, self.heads, -1).permute(1, 2, 0, 3)  # (heads, N, H / heads)
         out = F.scaled_dot_product_attention(q[None], k[None], v[None])[0]
-        mixed: Tensor = self.projection(out.transpose(0, 1).reshape(len(h), -1))
-        return mixed
+        output: Tensor = self.projection(out.transpose(0, 1).reshape(len(h), -1))
+        return output
 
     def _embed(self, x: Tensor) -> Tensor:
         h: Tensor = self.embedding(self.standardize(x)).relu()

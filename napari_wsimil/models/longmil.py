@@ -307,10 +307,10 @@ def global_attention(
     out, received = [], torch.zeros(len(k), device=k.device)
     for part, at in zip(q.split(QUERIES), places.split(QUERIES), strict=True):
         bias = distance_bias(at, places, q.shape[1]) if positions == "alibi" else None
-        mixed, shares = checkpoint(
+        output, shares = checkpoint(
             _attend, part, k, v, bias, use_reentrant=False, preserve_rng_state=False
         )
-        out.append(mixed)
+        out.append(output)
         received += shares * (len(part) / len(q))
     return torch.cat(out), received
 
@@ -328,12 +328,12 @@ def _neighborhood(layer: Layer, h: Tensor, plan: LocalPlan, rows: Tensor) -> Ten
     The mean over rows and heads; NaN outside of all neighborhoods. `h` is (N, H), before the
     layer.
     """
-    a, seen = h.new_zeros(len(h)), torch.zeros_like(plan.order, dtype=torch.bool)
+    a, visible = h.new_zeros(len(h)), torch.zeros_like(plan.order, dtype=torch.bool)
     for part in rows.split(QUERIES):
         around = plan.around(part)  # (n,)
         near = plan.near(part, around)  # (Q, n)
         q, k = layer.projected(h[part], 0), layer.projected(h[around], 1)
         e = torch.einsum("qhd,nhd->hqn", q, k) * q.shape[-1] ** -0.5
         a[around] += e.masked_fill(~near, -torch.inf).softmax(dim=-1).mean(dim=0).sum(dim=0)
-        seen[around] |= near.any(dim=0)
-    return (a / len(rows)).masked_fill(~seen, torch.nan)
+        visible[around] |= near.any(dim=0)
+    return (a / len(rows)).masked_fill(~visible, torch.nan)

@@ -95,7 +95,7 @@ class TransMIL(MILModel):
         means = block_means(grid, self.landmarks).to(bag.features)  # (M, N)
         h = by_rows(self._embed, bag.features)  # (N, H)
         h = h + self.layers[0](h, means)
-        h = h + self._placed(h, torch.from_numpy(lattice_cells(grid)).to(h.device))
+        h = h + self._convolve(h, torch.from_numpy(lattice_cells(grid)).to(h.device))
         h = h + self.layers[1](h, means)
         a = by_rows(self.attention, h)[:, 0].softmax(dim=0)  # (N,)
         return MILOutput(
@@ -110,7 +110,7 @@ class TransMIL(MILModel):
         h: Tensor = self.embedding(self.standardize(x)).relu()
         return h
 
-    def _placed(self, h: Tensor, cells: Tensor) -> Tensor:
+    def _convolve(self, h: Tensor, cells: Tensor) -> Tensor:
         """Return (N, H) of PPEG without its identity.
 
         Empty cells count as 0; a cell with several patches contains their mean.
@@ -123,10 +123,10 @@ class TransMIL(MILModel):
             )
         place = cells[:, 1] * columns + cells[:, 0]  # (N,)
         count = h.new_zeros(rows * columns).index_add(0, place, h.new_ones(len(h)))
-        filled = h.new_zeros(rows * columns, h.shape[1]).index_add(0, place, h / count[place, None])
-        mixed = self.places(filled.T.reshape(1, -1, rows, columns))[0]  # (H, rows, columns)
-        placed: Tensor = mixed.flatten(1).T[place]
-        return placed
+        dense = h.new_zeros(rows * columns, h.shape[1]).index_add(0, place, h / count[place, None])
+        convolution = self.places(dense.T.reshape(1, -1, rows, columns))[0]  # (H, rows, columns)
+        output: Tensor = convolution.flatten(1).T[place]
+        return output
 
 
 class NystromAttention(nn.Module):
@@ -159,8 +159,8 @@ class NystromAttention(nn.Module):
         to = (q @ near_k.mT).softmax(dim=-1)  # (heads, N, M)
         middle = (near_q @ near_k.mT).softmax(dim=-1)  # (heads, M, M)
         out = to @ (pseudo_inverse(middle) @ ((near_q @ k.mT).softmax(dim=-1) @ v))
-        mixed: Tensor = self.projection(out.transpose(0, 1).reshape(len(h), -1))
-        return mixed
+        output: Tensor = self.projection(out.transpose(0, 1).reshape(len(h), -1))
+        return output
 
 
 def pseudo_inverse(a: Tensor) -> Tensor:

@@ -178,12 +178,12 @@ class VIB(MILModel):
 
 
 def _selection_maps(pi: Tensor, a: Tensor, kept: Tensor) -> tuple[Explanation, ...]:
-    passed = _spread(torch.ones_like(a), kept, len(pi), 0.0)
-    seen = _spread(a, kept, len(pi), math.nan)
+    selection = _spread(torch.ones_like(a), kept, len(pi), 0.0)
+    attention = _spread(a, kept, len(pi), math.nan)
     return (
         Explanation("selection", ExplanationKind.PROBABILITY, pi),
-        Explanation("kept", ExplanationKind.PROBABILITY, passed, outlined=True),
-        Explanation("attention", ExplanationKind.ATTENTION, seen, absent="dropped"),
+        Explanation("kept", ExplanationKind.PROBABILITY, selection, outlined=True),
+        Explanation("attention", ExplanationKind.ATTENTION, attention, absent="dropped"),
     )
 
 

@@ -79,8 +79,8 @@ def rotate(x: Tensor, places: Tensor) -> Tensor:
     angle = places[:, None, :, None] * BASE**-power  # (N, 1, 2, d/4)
     cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
     first, second = x.unflatten(-1, (2, 2, pairs)).unbind(-2)  # (N, heads, 2, d/4)
-    turned = torch.stack((first * cos - second * sin, first * sin + second * cos), dim=-2)
-    return turned.flatten(-3)
+    rotation = torch.stack((first * cos - second * sin, first * sin + second * cos), dim=-2)
+    return rotation.flatten(-3)
 
 
 def distance_bias(places: Tensor, others: Tensor, heads: int) -> Tensor:

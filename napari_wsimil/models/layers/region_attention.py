@@ -175,11 +175,11 @@ class _Attention(Function):
         delta = _dots(do, o) / total  # (N, H)
         for piece in pairs:
             k_r, v_r = _by_head(k[piece.keys]), _by_head(v[piece.keys])  # (H, K, d)
-            q_r = _picked(q, piece.queries)  # (H, n, d)
-            do_r = _picked(do, piece.queries) / _picked(total, piece.queries)[:, :, None]
+            q_r = _gather(q, piece.queries)  # (H, n, d)
+            do_r = _gather(do, piece.queries) / _gather(total, piece.queries)[:, :, None]
             p = _powers(q, k, top, piece)  # (H, n, K), before the division by their total
             _by_head(dv[piece.keys]).add_(p.mT @ do_r)
-            de = torch.baddbmm(_picked(delta, piece.queries)[:, :, None], do_r, v_r.mT, beta=-1)
+            de = torch.baddbmm(_gather(delta, piece.queries)[:, :, None], do_r, v_r.mT, beta=-1)
             de.mul_(p)
             dscores[piece.span] = de.sum(dim=(0, 2))
             _by_head(dk[piece.keys]).add_(de.mT @ q_r)
@@ -250,7 +250,7 @@ def _powers(q: Tensor, k: Tensor, top: Tensor | None, piece: _Piece) -> Tensor:
     """
     e = _logits(q, k, piece)
     if top is not None:
-        e -= _picked(top, piece.queries)[:, :, None]
+        e -= _gather(top, piece.queries)[:, :, None]
     return e.exp2_()
 
 
@@ -260,7 +260,7 @@ def _logits(q: Tensor, k: Tensor, piece: _Piece) -> Tensor:
     (H, n, K), in base 2.
     """
     scale = math.log2(math.e) / math.sqrt(q.shape[2])
-    return _picked(q, piece.queries) @ _by_head(k[piece.keys] * scale).mT
+    return _gather(q, piece.queries) @ _by_head(k[piece.keys] * scale).mT
 
 
 def _maxima(q: Tensor, k: Tensor, pairs: _Pairs) -> Tensor:
@@ -285,7 +285,7 @@ def _dots(x: Tensor, y: Tensor) -> Tensor:
     return torch.cat([(a * b).sum(dim=2) for a, b in pieces])
 
 
-def _picked(x: Tensor, rows: Tensor) -> Tensor:
+def _gather(x: Tensor, rows: Tensor) -> Tensor:
     """Return (H, n, …), selected rows of (N, H, …)."""
     return _by_head(x.index_select(0, rows))
 

@@ -1,4 +1,4 @@
-"""PersAM as published, in bags of patches (arXiv 2206.03003)."""
+"""PersAM as published (Hanada et al. 2022, arXiv 2206.03003)."""
 
 from __future__ import annotations
 
@@ -114,9 +114,9 @@ class PersAM(Personalized):
         return MILOutput(
             logits=p.logsumexp(dim=0) - math.log(len(p)),
             explanations=personal_maps(
-                _painted(attention.classwise, order),
-                _painted(attention.psi, order),
-                _painted(attention.explanatory, order),
+                _per_patch(attention.classwise, order),
+                _per_patch(attention.psi, order),
+                _per_patch(attention.explanatory, order),
             ),
             branches={"best": attention.scores.amax(dim=(0, 1))},
             scalars=phi_scalars(attention.phi.mean(dim=0)),
@@ -165,7 +165,7 @@ def in_bags(order: Tensor) -> Tensor:
     return torch.cat([order, order[: -len(order) % size]]).view(-1, size)
 
 
-def _painted(values: Tensor, order: Tensor) -> Tensor:
+def _per_patch(values: Tensor, order: Tensor) -> Tensor:
     """Return values per patch (N, ...), averaged over passes.
 
     `values` (B, L, ...) are those of the bags of all passes.

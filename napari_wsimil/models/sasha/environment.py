@@ -64,19 +64,19 @@ class Environment:
         self._left = len(z)  # number of open patches
         self._index = torch.arange(len(z), device=z.device)
         self._unit = F.normalize(z, dim=1)  # of the rows in _index
-        self._alike: dict[int, Tensor] = {}
+        self._similar: dict[int, Tensor] = {}
 
     def foresees(self, patch: int) -> bool:
         """Return whether a patch's similar patches are cached."""
-        return patch in self._alike
+        return patch in self._similar
 
     def foresee(self, patches: Tensor) -> None:
         """Compute similar patches of (B,) `patches` in the present state."""
         unit = F.normalize(self.state[patches], dim=1)  # (B, D)
-        alike = unit @ self._unit.T >= self._tau  # (B, n)
-        similar = self._index[alike.nonzero()[:, 1]]
-        parts = similar.split(alike.sum(dim=1).tolist())
-        self._alike.update(zip(patches.tolist(), parts, strict=True))
+        similar = unit @ self._unit.T >= self._tau  # (B, n)
+        members = self._index[similar.nonzero()[:, 1]]
+        parts = members.split(similar.sum(dim=1).tolist())
+        self._similar.update(zip(patches.tolist(), parts, strict=True))
 
     def look(self, patch: int, v: Tensor) -> Tensor:
         """Read a patch; return the (n,) patches that it updates.
@@ -88,8 +88,8 @@ class Environment:
         if not self.foresees(patch):
             self.foresee(torch.tensor([patch], device=v.device))
         self._open[patch] = False
-        alike = self._alike[patch]
-        updated = alike[self._open[alike]]
+        similar = self._similar[patch]
+        updated = similar[self._open[similar]]
         self.repeat(patch, v, updated)
         return updated
 
@@ -103,11 +103,11 @@ class Environment:
         self._open[patch] = False
         self._open[updated] = False
         for changed in (patch, *updated.tolist()):
-            self._alike.pop(changed, None)
+            self._similar.pop(changed, None)
         if self._left < SPARSE * len(self._index):
             self._compact()
 
     def _compact(self) -> None:
-        kept = self._open[self._index]
-        self._index, self._unit = self._index[kept], self._unit[kept]
+        still_open = self._open[self._index]
+        self._index, self._unit = self._index[still_open], self._unit[still_open]
         self._left = len(self._index)

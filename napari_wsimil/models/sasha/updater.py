@@ -51,8 +51,8 @@ class StateUpdater(nn.Module):
         """
         w_v, w_a, w_i = self.hidden.weight.chunk(3, dim=1)  # (2 D, D) each
         shared = w_v @ v_a + w_a @ s_a + self.hidden.bias  # (2 D,), the same for all patches
-        moved: Tensor = s + self.change(nn.functional.gelu(s @ w_i.T + shared))
-        return moved
+        updates: Tensor = s + self.change(nn.functional.gelu(s @ w_i.T + shared))
+        return updates
 
 
 class Kept:
