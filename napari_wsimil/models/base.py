@@ -138,7 +138,7 @@ class MILOutput:
 def check_query(query: Tensor, patches: int) -> None:
     """Raise ValueError unless `query` ((Q,) indices) selects existing patches."""
     if len(query) == 0 or query.min() < 0 or query.max() >= patches:
-        raise ValueError(f"query must name patches between 0 and {patches - 1}")
+        raise ValueError(f"query must name patches 0 to {patches - 1}")
 
 
 class MILModel(nn.Module, ABC):

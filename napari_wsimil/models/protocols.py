@@ -24,13 +24,22 @@ class Episode(Protocol):
     def actor(self) -> Tensor:
         """Return (N,) logits of the policy in this state."""
 
-    def repeat(self, look: Look) -> None:
+    def repeat(self, step: Look) -> None:
         """Apply a recorded step without reading the slide."""
 
 
 @runtime_checkable
 class SequentialModel(Protocol):
-    """A model that reads a slide patch by patch."""
+    """A model that reads a slide patch by patch.
+
+    An episode begins with features of all patches at low resolution. At each step a policy
+    selects one patch, the slide is read there at high resolution, and the state of the slide
+    changes; after the last step the model predicts from the final state. A `Trajectory` records
+    the steps, for example "patch 17 first, then patch 4", with the probabilities after each.
+
+    Recorded steps can be repeated without reading the slide (`Episode.repeat`), so that the
+    state and the maps after any step can be computed again.
+    """
 
     def steps(self, bag: Bag) -> int:
         """Return the number of steps of a full episode."""
@@ -44,7 +53,7 @@ class SequentialModel(Protocol):
         The generator may be closed after any step.
         """
 
-    def outcome(self, bag: Bag, looks: Sequence[Look]) -> MILOutput:
+    def outcome(self, bag: Bag, steps: Sequence[Look]) -> MILOutput:
         """Return the output after all of these steps."""
 
     def outcome_of(self, state: Tensor, actor: Tensor, trajectory: Trajectory) -> MILOutput:
@@ -84,7 +93,8 @@ class PreparedSlide(Protocol):
 class IncrementalModel(Protocol):
     """A model with exact updates of prepared slides.
 
-    Only the record may change.
+    `prepare` computes everything that does not depend on the patient's record. An edit of the
+    record then needs a fraction of a forward pass, and gives the same maps up to rounding.
     """
 
     def prepare(self, bag: Bag) -> Work[PreparedSlide]:

@@ -69,17 +69,17 @@ class Trajectory:
     @property
     def order(self) -> Tensor:
         """Return (T,) int64, the patches in the order of reading."""
-        return torch.tensor([look.patch for look in self.looks], dtype=torch.int64)
+        return torch.tensor([step.patch for step in self.looks], dtype=torch.int64)
 
     @property
     def probabilities(self) -> Tensor:
         """Return (T + 1, C) probabilities before and after each step."""
-        return torch.stack([self.start, *(look.probabilities for look in self.looks)])
+        return torch.stack([self.start, *(step.probabilities for step in self.looks)])
 
     @property
     def attention(self) -> Tensor:
         """Return (T, k) attention over the sub-patches of each step."""
-        return torch.stack([look.attention for look in self.looks])
+        return torch.stack([step.attention for step in self.looks])
 
     @property
     def encoder_calls(self) -> int:
@@ -87,7 +87,7 @@ class Trajectory:
 
         Every patch at low resolution, then the sub-patches of each step.
         """
-        return self.patches + sum(len(look.attention) for look in self.looks)
+        return self.patches + sum(len(step.attention) for step in self.looks)
 
     @property
     def full_calls(self) -> int:

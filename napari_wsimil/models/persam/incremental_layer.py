@@ -56,7 +56,7 @@ class OneLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return (T, R) encoded tokens."""
         k, v = self.keys_values(x)
-        return by_rows(lambda rows: self.mixed(self._attended(rows, k, v)), x)
+        return by_rows(lambda rows: self.mixed(self._attend(rows, k, v)), x)
 
     def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return k and v (T, R) of all tokens."""
@@ -69,7 +69,7 @@ class OneLayer(nn.Module):
         h: Tensor = x1 + self.down(F.gelu(self.up(self.norm2(x1))))
         return h
 
-    def _attended(self, x: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def _attend(self, x: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q = self.query(self.norm1(x))
         o = F.scaled_dot_product_attention(q[None, None], k[None, None], v[None, None])[0, 0]
         x1: Tensor = x + self.out(o)

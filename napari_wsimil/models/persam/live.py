@@ -205,7 +205,7 @@ class EditedLiveSlide:
             check_query(patches, len(self._rows) - self._model.classes)
         pieces = (patches + self._model.classes).split(GATHERED)
         runs = side_by_side(self._through_gathered, in_runs(pieces))
-        attention = self._joined([one for one, _ in chain.from_iterable(runs)])
+        attention = self._concatenate([one for one, _ in chain.from_iterable(runs)])
         return sigmoid_maps(attention.classwise, attention.psi, attention.explanatory)
 
     @torch.no_grad()
@@ -215,7 +215,7 @@ class EditedLiveSlide:
         pieces = [slice(at, min(at + CACHED, end)) for at in range(first, end, CACHED)]
         runs = side_by_side(self._through_adjacent, in_runs(pieces))
         parts, contents = zip(*chain.from_iterable(runs), strict=True)
-        attention = self._joined(parts)
+        attention = self._concatenate(parts)
         sums, total = torch.stack(contents).sum(dim=0), attention.weights.sum()
         return self._model.output(attention, self._model.aggregator.pooled(sums, total))
 
@@ -244,6 +244,6 @@ class EditedLiveSlide:
         down = self._model.encoder.down
         return part.total(w) + F.linear(w @ hidden, down.weight) + w.sum() * down.bias
 
-    def _joined(self, parts: Sequence[PersonalAttention]) -> PersonalAttention:
+    def _concatenate(self, parts: Sequence[PersonalAttention]) -> PersonalAttention:
         scores = torch.cat([part.scores for part in parts])
         return PersonalAttention(scores, torch.cat([part.psi for part in parts]), self._phi)

@@ -107,13 +107,13 @@ class Episode:
             ahead = policy.topk(min(AHEAD, self.steps - len(self.looks))).indices
             self._environment.foresee(torch.cat([ahead, ahead.new_tensor([patch])]).unique())
         updated = self._environment.look(patch, v)
-        return self._note(patch, policy, updated, v, attention)
+        return self._record(patch, policy, updated, v, attention)
 
     @torch.no_grad()
-    def repeat(self, look: Look) -> None:
+    def repeat(self, step: Look) -> None:
         """Repeat a recorded step without reading the patch."""
-        self._environment.repeat(look.patch, look.fine, look.updated)
-        self.looks.append(look)
+        self._environment.repeat(step.patch, step.fine, step.updated)
+        self.looks.append(step)
         self._kept.renew(self.state, self.changed)
 
     def trajectory(self) -> Trajectory:
@@ -123,12 +123,12 @@ class Episode:
     def _masked(self) -> Tensor:
         return self.actor().masked_fill(self._environment.visited, -torch.inf)
 
-    def _note(
+    def _record(
         self, patch: int, policy: Tensor, updated: Tensor, v: Tensor, attention: Tensor
     ) -> Look:
         changed = torch.cat([updated, updated.new_tensor([patch])])
         self._kept.renew(self.state, changed)
-        look = Look(
+        step = Look(
             patch=patch,
             log_probability=policy[patch].item(),
             entropy=entropy(policy).item(),
@@ -137,8 +137,8 @@ class Episode:
             fine=v,
             attention=attention,
         )
-        self.looks.append(look)
-        return look
+        self.looks.append(step)
+        return step
 
 
 def _per_row(model: SASHA, s: Tensor) -> Tensor:
@@ -266,7 +266,7 @@ class SASHA(HAFED):
     def episode(self, bag: Bag) -> Generator[Look, None, MILOutput]:
         """Yield each step of the greedy episode; return its output.
 
-        The generator may be closed after any step: `outcome(bag, looks)` returns the partial
+        The generator may be closed after any step: `outcome(bag, steps)` returns the partial
         prediction until then.
         """
         episode = self.begin(bag)
@@ -283,16 +283,16 @@ class SASHA(HAFED):
         self.check(bag)
         return Episode(self, self.standardize(bag.features), partial(self._read, bag))
 
-    def replay(self, bag: Bag, looks: Sequence[Look]) -> Episode:
+    def replay(self, bag: Bag, steps: Sequence[Look]) -> Episode:
         """Return the episode after these steps, without the encoder."""
         episode = self.begin(bag)
-        for look in looks:
-            episode.repeat(look)
+        for step in steps:
+            episode.repeat(step)
         return episode
 
-    def outcome(self, bag: Bag, looks: Sequence[Look]) -> MILOutput:
+    def outcome(self, bag: Bag, steps: Sequence[Look]) -> MILOutput:
         """Return the output after all or the first steps."""
-        return self._outcome(self.replay(bag, looks))
+        return self._outcome(self.replay(bag, steps))
 
     @torch.no_grad()
     def _read(self, bag: Bag, patch: int) -> tuple[Tensor, Tensor]:
