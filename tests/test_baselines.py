@@ -170,8 +170,8 @@ def test_patches_in_one_cell_are_placed_as_their_mean() -> None:
     model = make("transmil", heads=HEADS, landmarks=N)
     assert isinstance(model, TransMIL)
     h = torch.randn(3, H, generator=torch.Generator().manual_seed(2))
-    twice = model._placed(h, torch.tensor([[0, 0], [1, 0], [1, 0]]))
-    once = model._placed(torch.stack([h[0], (h[1] + h[2]) / 2]), torch.tensor([[0, 0], [1, 0]]))
+    twice = model._convolve(h, torch.tensor([[0, 0], [1, 0], [1, 0]]))
+    once = model._convolve(torch.stack([h[0], (h[1] + h[2]) / 2]), torch.tensor([[0, 0], [1, 0]]))
     torch.testing.assert_close(twice, once[[0, 1, 1]])
 
 

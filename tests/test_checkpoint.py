@@ -172,7 +172,7 @@ def test_one_changed_bit_of_a_weight_is_noticed(path: Path) -> None:
 
 def test_an_unknown_model_is_refused_by_name(path: Path, model: MILModel) -> None:
     rewrite(path, model.state_dict(), model="resnet")
-    with pytest.raises(CheckpointError, match='no model "resnet"'):
+    with pytest.raises(CheckpointError, match='unknown model "resnet"'):
         load_checkpoint(path)
 
 
@@ -243,7 +243,7 @@ def test_weights_of_another_program_are_refused(path: Path, model: MILModel) -> 
         ("width", 10**18, "overflow"),
         ("attention_dim", -1, "negative"),
         ("branches", 10**400, "is more than its weights can be of"),
-        ("branches", "many", "cannot be made"),
+        ("branches", "many", "cannot create"),
     ],
 )
 def test_a_card_cannot_ask_for_more_memory_than_its_file_has(

@@ -120,7 +120,7 @@ def test_a_model_that_looks_closer_goes_the_whole_path(
     assert json.loads(said)["patients"] == 2
     code, _, err = run("predict", out, study / "s4.h5")
     assert code == 2
-    assert "finer features" in err.splitlines()[-1]
+    assert "sub-patch features" in err.splitlines()[-1]
     code, said, err = run("predict", out, study / "slide.tiff", "--json")
     assert code == 0, err
     assert sum(json.loads(said)["probabilities"].values()) == pytest.approx(1)

@@ -219,7 +219,7 @@ def test_another_width_is_refused(model: MILModel) -> None:
 LACKING = {
     Need.PLACES: ("grid", "needs places"),
     Need.RECORD: ("clinical", "needs a clinical record"),
-    Need.FINER: ("finer", "needs finer features"),
+    Need.FINER: ("finer", "needs sub-patch features"),
 }
 
 
@@ -352,12 +352,12 @@ def test_half_precision_trains(model: MILModel, bag: Bag) -> None:
 
 
 def test_an_unknown_model_is_refused_with_the_names_there_are() -> None:
-    with pytest.raises(ValueError, match="no model.*acmil"):
+    with pytest.raises(ValueError, match="unknown model.*acmil"):
         create_model("resnet", feature_dim=D, classes=C)
 
 
 def test_an_unknown_argument_is_refused() -> None:
-    with pytest.raises(ValueError, match="abmil cannot be made.*depth"):
+    with pytest.raises(ValueError, match="cannot create abmil.*depth"):
         create_model("abmil", feature_dim=D, classes=C, depth=3)
 
 

@@ -92,7 +92,7 @@ def test_paths_in_a_run_are_relative_to_its_file(tmp_path: Path) -> None:
         ({"thread": 2}, "thread: "),
         ({"fold": 5}, "fold must be 0 to 4, not 5"),
         ({"folds": 2}, "folds: "),
-        ({"model": "resnet"}, 'no model "resnet"'),
+        ({"model": "resnet"}, 'unknown model "resnet"'),
         ({"options": {"depth": 8}}, "abmil has no option 'depth': it takes width=256"),
         ({"options": {"width": 0.5}}, "width is such as 256, not 0.5"),
         ({"options": {"width": "8"}}, "width is such as 256, not '8'"),

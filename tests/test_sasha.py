@@ -135,7 +135,7 @@ def test_hafed_is_the_equations(hafed: HAFED, bag: Bag) -> None:
 def test_its_card_will_say_how_the_actor_got_its_start() -> None:
     told = SASHA(feature_dim=4, classes=2).remark
     assert "distilling" in told
-    assert "class 0 was taken as having nothing to find" in told
+    assert "class 0 was taken as having no findings" in told
     assert "class 1 was taken" in SASHA(feature_dim=4, classes=2, negative=1).remark
     assert "every class" in SASHA(feature_dim=4, classes=2, negative=-1).remark
 
@@ -178,13 +178,13 @@ def test_fine_features_are_standardized_with_the_statistics_of_the_coarse(
 @pytest.mark.parametrize(
     ("finer", "said"),
     [
-        (None, "needs finer features"),
+        (None, "needs sub-patch features"),
         (torch.zeros(N, D), "must be"),
         (torch.zeros(N - 1, K, D), "must be"),
         (torch.zeros(N, K, D + 1), "must be"),
         (torch.zeros(N, 0, D), "must be"),
         (torch.full((N, K, D), torch.nan), "NaN"),
-        (lambda _: torch.zeros(K, D + 1), "sub-patches of patch"),
+        (lambda _: torch.zeros(K, D + 1), "sub-patch features of patch"),
         (lambda _: torch.full((K, D), torch.inf), "NaN or infinite"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The models, one file per paper, behind one contract (`base`)."""
+"""MIL models, one file per paper, behind one contract (`base`)."""
 
 from __future__ import annotations
 
@@ -37,24 +37,27 @@ MODELS: dict[str, type[MILModel]] = {
 
 
 def create_model(name: str, **config: int | float | str) -> MILModel:
-    """Return a new model of the registry, its weights drawn from torch's random state."""
+    """Return a new model of the registry.
+
+    Its weights are drawn from torch's random state; ValueError for unknown names or arguments.
+    """
     cls = model_class(name)
     try:
         return cls(**config)  # type: ignore[arg-type]
     except TypeError as error:
-        raise ValueError(f"{name} cannot be made from {config}: {error}") from error
+        raise ValueError(f"cannot create {name} with {config}: {error}") from error
 
 
 def model_class(name: str) -> type[MILModel]:
-    """Return the class that is registered under a name."""
+    """Return the class registered under a name."""
     if name not in MODELS:
-        raise ValueError(f'there is no model "{name}": choose one of {", ".join(MODELS)}')
+        raise ValueError(f'unknown model "{name}": choose one of {", ".join(MODELS)}')
     return MODELS[name]
 
 
 def name_of(model: MILModel) -> str:
-    """Return the name under which the class of `model` is registered."""
+    """Return the registered name of a model's class."""
     for name, cls in MODELS.items():
         if type(model) is cls:
             return name
-    raise ValueError(f"{type(model).__name__} is not in the registry of models")
+    raise ValueError(f"{type(model).__name__} is not a registered model: add it to MODELS")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class ABMIL(MILModel):
-    """A slide is the attention-weighted mean of its patches.
+    """Attention-weighted mean of the patches.
 
     h = ReLU(W x̂ + b), a = softmax(wᵀ(tanh(V h) ⊙ sigmoid(U h))) (eq. 9), z = Σ aₙ hₙ
     (eq. 7), logits = C z + c.
@@ -45,7 +45,7 @@ class ABMIL(MILModel):
         self.head = LinearHead(width, classes)
 
     def forward(self, bag: Bag) -> MILOutput:
-        """Return the slide's logits, its attention and, per class, the head's maps."""
+        """Return logits, attention and the head's maps per class."""
         self.check(bag)
         h = by_rows(self._embed, bag.features)  # (N, H)
         e = by_rows(self.attention, h)[:, 0]  # (N,)

@@ -1,4 +1,4 @@
-"""ACMIL: several attention branches, kept apart (Zhang et al., ECCV 2024)."""
+"""ACMIL: diverse attention branches (Zhang et al., ECCV 2024)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class ACMIL(MILModel):
-    """Gated attention in M branches that look at different patches.
+    """Gated attention in M branches that attend to different patches.
 
     h = ReLU(W x̂), no bias; branch m has aₘ = softmax(wₘᵀ(tanh(V h) ⊙ sigmoid(U h))) and
     its own head on Σ aₘₙ hₙ (multiple branch attention, MBA); the slide's logits come
@@ -38,12 +38,12 @@ class ACMIL(MILModel):
     branches
         M. With one branch and nothing masked this is gated ABMIL.
     masked
-        K, how many of a branch's top patches may be masked.
+        K, the number of a branch's top patches that may be masked.
     mask_rate
-        p, the share of these that is masked, below 1.
+        p, the masked share of these, below 1.
     stkim
-        "fixed" masks exactly int(K·p) of the top K, as the authors' program does;
-        "bernoulli" masks each with probability p, as their paper writes.
+        "fixed" masks exactly int(K·p) of the top K, as in the authors' program;
+        "bernoulli" masks each with probability p, as in their paper.
     """
 
     survives: ClassVar[bool] = True
@@ -82,7 +82,10 @@ class ACMIL(MILModel):
         )
 
     def forward(self, bag: Bag) -> MILOutput:
-        """Return the slide's logits; mean attention, each branch's, and the head's maps."""
+        """Return logits and maps.
+
+        The maps are the mean attention, each branch's attention, and the head's maps.
+        """
         self.check(bag)
         h = by_rows(self._embed, bag.features)  # (N, H)
         e = by_rows(self.attention, h).T  # (M, N)
@@ -97,7 +100,7 @@ class ACMIL(MILModel):
         )
 
     def loss(self, output: MILOutput, target: Tensor) -> dict[str, Tensor]:
-        """Return CE(slide), the mean CE of the branches and their mean similarity."""
+        """Return CE(slide), mean CE of branches, and their mean similarity."""
         terms = super().loss(output, target)
         if self.branches > 1:
             logits = output.branches["logits"]  # (M, C)
@@ -116,7 +119,10 @@ class ACMIL(MILModel):
 
 
 def mask_top(e: Tensor, masked: int, rate: float, stkim: str) -> Tensor:
-    """Return (M, N) scores, some of the `masked` largest of each row hidden (STKIM)."""
+    """Return (M, N) scores with some top scores hidden (STKIM).
+
+    Of the `masked` largest of each row the share `rate` is hidden.
+    """
     top = e.topk(min(masked, e.shape[1]), dim=1)  # (M, K)
     draw = torch.rand(top.values.shape, device=e.device)
     if stkim == "fixed":
@@ -128,14 +134,20 @@ def mask_top(e: Tensor, masked: int, rate: float, stkim: str) -> Tensor:
 
 
 def similarity(a: Tensor) -> Tensor:
-    """Return the mean cosine of all pairs of the M > 1 rows of (M, N) attention."""
+    """Return the mean cosine of all pairs of rows.
+
+    The attention is (M, N) with M > 1.
+    """
     unit = F.normalize(a, dim=1)
     i, j = torch.triu_indices(len(a), len(a), offset=1)  # the pairs i < j
     return (unit @ unit.T)[i, j].mean()
 
 
 def attention_maps(mean: Tensor, a: Tensor) -> tuple[Explanation, ...]:
-    """Return the map of (N,) mean attention, then one of each of several branches."""
+    """Return the mean attention map, then one per branch.
+
+    `mean` is (N,), `a` is (M, N). A single branch has no map of its own.
+    """
     kind = ExplanationKind.ATTENTION
     each = enumerate(a.detach(), 1) if len(a) > 1 else ()
     return (

@@ -1,4 +1,4 @@
-"""The contract of every model: a Bag in, a MILOutput with its explanations out."""
+"""Contract of all models: `Bag` in, `MILOutput` with explanations out."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class ExplanationKind(StrEnum):
-    """What the numbers of a map are; fixes its colormap and limits."""
+    """Kind of a map's values; fixes its colormap and limits."""
 
     ATTENTION = "attention"  # ≥ 0, sums to 1 over its own units
     PROBABILITY = "probability"  # 0–1
@@ -31,11 +31,11 @@ class ExplanationKind(StrEnum):
     SCORE = "score"  # signed, unbounded
     AMOUNT = "amount"  # ≥ 0, unbounded
     EVIDENCE = "evidence"  # signed, per class
-    ORDER = "order"  # 1..T, NaN where never looked
+    ORDER = "order"  # 1..T, NaN for patches never read
 
 
 class Need(StrEnum):
-    """What a model needs of a bag besides features."""
+    """Requirement of a model on a bag besides features."""
 
     PLACES = "places"  # a grid
     RECORD = "record"  # the patient's clinical tokens
@@ -44,37 +44,46 @@ class Need(StrEnum):
 
 @dataclass(frozen=True)
 class Explanation:
-    """One map of a model over the patches of a bag.
+    """One map of a model over a bag's patches.
+
+    An explanation is one number per patch, or per region of patches, that shows how the model
+    came to its prediction: attention, evidence for a class, the order in which patches were
+    read. `kind` states how to read the numbers, and thereby fixes colormap and limits. For
+    example `Explanation("attention", ExplanationKind.ATTENTION, a)` with (N,) `a` that sums to
+    1 is drawn as a heat map in which the average patch has the value 1/N.
+
+    Maps that belong together, such as the branches of ACMIL, share a `family` and are shown
+    side by side. NaN is no zero: it marks patches for which the model computed no value, and
+    `absent` is the label for them.
 
     Attributes
     ----------
     name
-        As shown to people, e.g. "attention", "branch 2" (branches count from 1),
+        Label of the map, e.g. "attention", "branch 2" (branches count from 1),
         "evidence: 1". Unique in an output.
     kind
-        What the numbers are.
+        Kind of the values.
     scores
         (N,) one per patch, or (R,) one per region where `index` is given. NaN where there
-        is nothing to say, such as attention to what was dropped.
+        is no value, such as attention to dropped patches.
     index
-        (N,) which region each patch belongs to; None if scores are per patch.
+        (N,) region of each patch; None if scores are per patch.
     class_index
-        Which class a map is of, counted from 0 in the order of the logits; `name` then
-        ends in ": <class_index>", for a class's name to be put there. None for maps of
-        no class.
+        Class of the map, counted from 0 in the order of the logits; `name` then ends in
+        ": <class_index>", to be replaced by the name of the class. None for maps of no class.
     family
-        What maps have in common that are read side by side, such as "branch"; empty for
-        a map that stands alone.
+        Common name of maps that are compared side by side, such as "branch"; empty for a
+        single map.
     outlined
-        True for a choice of patches or regions, those of a score above 0, which is drawn
-        as their outline over other maps.
+        True for a selection of patches or regions, those with a score above 0; drawn as
+        outlines over other maps.
     absent
-        What is said of a patch whose score is NaN.
+        Label of a patch with the score NaN.
     unit
-        Of a score or an amount; the other kinds have units of their own.
+        Unit of a score or an amount; the other kinds have units of their own.
     limit
-        Where the color bar of a score or an amount ends, the same on every slide; None to end
-        it above the map's own largest.
+        Upper end of the color bar of a score or an amount, the same on every slide; None to
+        end it above the map's own maximum.
     """
 
     name: str
@@ -89,33 +98,33 @@ class Explanation:
     limit: float | None = None
 
     def per_patch(self) -> Tensor:
-        """Return (N,) scores, each patch with its own or its region's."""
+        """Return (N,) scores; patches of a region share its score."""
         return self.scores if self.index is None else self.scores[self.index]
 
     def times_uniform(self) -> Tensor:
-        """Return (N,) attention in times of what equal attention would give each unit."""
+        """Return (N,) attention relative to uniform attention over all units."""
         return self.per_patch() * (~self.scores.isnan()).sum()
 
 
 @dataclass(frozen=True)
 class MILOutput:
-    """All that a forward pass gives, always full.
+    """Complete output of a forward pass.
 
     Attributes
     ----------
     logits
         (C,) of the slide.
     explanations
-        The maps, the main one first. They carry no gradient.
+        The maps, the main one first, without gradients.
     branches
-        Named tensors that the loss needs besides the logits, of shapes that do not depend
-        on N, so that `pool` can average the slides of a patient.
+        Named tensors that the loss needs besides the logits. Their shapes do not depend on
+        N, so that `pool` can average the slides of a patient.
     scalars
-        Named numbers for people to read.
+        Named numbers to display.
     class_scalars
-        Names of the scalars that read the logits as those of classes.
+        Names of the scalars that interpret the logits as class logits.
     trajectory
-        The steps of an episode, for models that look step by step.
+        The `Trajectory` of a sequential model; None for others.
     """
 
     logits: Tensor
@@ -127,13 +136,13 @@ class MILOutput:
 
 
 def check_query(query: Tensor, patches: int) -> None:
-    """Raise ValueError unless `query` ((Q,) indices) names some of the patches."""
+    """Raise ValueError unless `query` ((Q,) indices) selects existing patches."""
     if len(query) == 0 or query.min() < 0 or query.max() >= patches:
-        raise ValueError(f"query must name some of the patches 0 to {patches - 1}")
+        raise ValueError(f"query must name patches 0 to {patches - 1}")
 
 
 class MILModel(nn.Module, ABC):
-    """A slide classifier over a bag, with explanations.
+    """Slide classifier over a bag, with explanations.
 
     Parameters
     ----------
@@ -145,19 +154,19 @@ class MILModel(nn.Module, ABC):
     Notes
     -----
     `eval()` is deterministic. Constructor arguments of a subclass are all keyword and
-    plain numbers or strings, each kept as an attribute of its own name, so that `config`
+    plain numbers or strings, each stored as an attribute of the same name, so that `config`
     can be stored in a checkpoint's card. `self.standardize` z-scores features with the
     training set's statistics, which are part of the weights.
 
     Attributes
     ----------
     needs
-        What a bag must have besides features; `check` refuses one without.
+        Requirements on a bag besides features; `check` rejects a bag without them.
     survives
-        Whether its loss takes survival targets, see `criterion`.
+        Whether the loss supports survival targets, see `criterion`.
     progress
-        Share of the training that is done, 0 to 1, kept by `fit`; 1 outside of it. For
-        terms that grow in the course of training.
+        Completed share of the training, 0 to 1, set by `fit`; 1 outside of training. For
+        loss terms with growing weights during training.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset()
@@ -174,34 +183,40 @@ class MILModel(nn.Module, ABC):
 
     @property
     def config(self) -> dict[str, int | float | str]:
-        """Return the arguments that make a model of the same shape, defaults included."""
+        """Return the constructor arguments of this model, defaults included."""
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
     @property
     def remark(self) -> str:
-        """Return what whoever reads the model's card should know of its making, if anything."""
+        """Return a note on the model's design for its card.
+
+        Empty for most models.
+        """
         return ""
 
     @property
     def answers_queries(self) -> bool:
-        """Return whether `explain` answers for a query."""
+        """Return whether `explain` supports a query."""
         return type(self).explain is not MILModel.explain
 
     @abstractmethod
     def forward(self, bag: Bag) -> MILOutput:
-        """Return the slide's logits and maps; explanations follow the order of the bag."""
+        """Return the slide's logits and maps, in bag order."""
 
     def loss(self, output: MILOutput, target: Tensor) -> dict[str, Tensor]:
-        """Return the named terms whose sum is minimized; `target` as `criterion` takes it."""
+        """Return the named loss terms; their sum is minimized.
+
+        `target` as in `criterion`.
+        """
         return {"class": criterion(output.logits, target)}
 
     def pool(self, outputs: Sequence[MILOutput]) -> MILOutput:
-        """Return a patient's output of its slides': mean logits and mean branch tensors.
+        """Return a patient's output: mean logits and branches of slides.
 
-        It has no explanations: a map belongs to one slide.
+        It has no explanations: a map belongs to one slide. ValueError without any slide.
         """
         if not outputs:
-            raise ValueError("there is no slide to pool: a patient needs at least one")
+            raise ValueError("no slide to pool: a patient needs at least one")
         return MILOutput(
             logits=torch.stack([output.logits for output in outputs]).mean(dim=0),
             explanations=(),
@@ -212,33 +227,37 @@ class MILModel(nn.Module, ABC):
         )
 
     def explain(self, bag: Bag, query: Tensor | None = None) -> tuple[Explanation, ...]:
-        """Return the maps that answer for the patches in `query` ((Q,) indices), if any.
+        """Return the maps for the patches in `query` ((Q,) indices).
 
-        Models without queries return none for a query, and their maps without one.
+        Without a query these are the maps of `forward`. Models without query maps return an
+        empty tuple for a query.
         """
         return () if query is not None else self(bag).explanations
 
     def check(self, bag: Bag) -> None:
-        """Raise ValueError if the bag is empty, of another width, or lacks what is needed."""
+        """Raise ValueError if the model cannot process the bag.
+
+        That is a bag that is empty, has features of another width, or does not meet `needs`.
+        """
         if len(bag) == 0:
-            raise ValueError("the bag has no patches: is there tissue on the slide?")
+            raise ValueError("the bag has no patches: check the tissue detection of the slide")
         if bag.features.shape[1] != self.feature_dim:
             raise ValueError(
                 f"the bag's features have {bag.features.shape[1]} numbers each, "
-                f"this model takes {self.feature_dim}: another encoder made them"
+                f"this model takes {self.feature_dim}: use the model's encoder"
             )
-        has = {
+        available = {
             Need.PLACES: bag.grid is not None and not bag.grid.made_up,
             Need.RECORD: bag.clinical is not None,
             Need.FINER: bag.finer is not None,
         }
         for need in sorted(self.needs):
-            if not has[need]:
-                raise ValueError(f"{type(self).__name__} needs {_LACKING[need]}")
+            if not available[need]:
+                raise ValueError(f"{type(self).__name__} needs {_REQUIREMENTS[need]}")
 
 
-_LACKING = {
-    Need.PLACES: "places: these features have no coordinates, open the file that has them",
-    Need.RECORD: "a clinical record: this bag has none, not even one with all groups missing",
-    Need.FINER: "finer features: the bag has none of the sub-patches of its patches",
+_REQUIREMENTS = {
+    Need.PLACES: "places: these features have no coordinates; open the file with coordinates",
+    Need.RECORD: "a clinical record: this bag has none; an empty record is enough",
+    Need.FINER: "sub-patch features: this bag has none; open the slide with it or extract them",
 }

@@ -1,4 +1,4 @@
-"""BD: two branches, with and without the record, teach each other (arXiv 2401.01553, BIBM 2023)."""
+"""BD: bidirectional distillation between branches (arXiv 2401.01553, BIBM 2023)."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
     from napari_wsimil.features.bag import Bag, ClinicalTokens
 
-#: The branches, with the record and without, and the scalar that tells how far they differ.
+#: Name of the scalar with the divergence of the two branches.
 GAP = "what the record changes"
-PROMPT_SPREAD = 0.02  # standard deviation of a prompt's first numbers
+PROMPT_SPREAD = 0.02  # standard deviation of a prompt's initial values
 
 
 class BD(MILModel):
-    """Bidirectional distillation: a slide classified beside its record, or without one.
+    """Bidirectional distillation between branches with and without the record.
 
     Two branches of the same shape share nothing, the multi-modal M and the single-modal S:
     h = ReLU(W x̂ + b), a = softmax(gated attention of h), w = Σ aₙ hₙ,
@@ -40,9 +40,9 @@ class BD(MILModel):
 
     The loss is CE(l_M) + CE(l_S) + λ_MS [T² KL(sg softmax(l_M / T) ‖ softmax(l_S / T))
     + MSE(u_S, sg u_M)] + λ_SM MSE(w_M, sg w_S): fused knowledge goes from M to S, image
-    features from S to M; sg stops the gradient. All but CE(l_S) is 0 for a patient who has no
-    group. One who has some groups counts, with prompts in place of the others, so that
-    the MLP of a group learns only from patients who have it.
+    features from S to M; sg stops the gradient. All terms except CE(l_S) are 0 for a patient
+    without any group. A patient with some groups counts, with prompts in place of the missing
+    ones, so that the MLP of a group learns only from patients with that group.
 
     Parameters
     ----------
@@ -55,8 +55,8 @@ class BD(MILModel):
     attention_dim
         L, the width of the gated attention.
     drop_groups
-        The chance that a pass of training hides a group from M, which then learns what
-        its prompts are for. A patient whose groups were all hidden still counts.
+        The chance that a training pass hides a group from M, so that its prompts are
+        trained. A patient counts even if all groups were hidden.
     lam_ms, lam_sm
         λ_MS and λ_SM; both are 0 in the warm-up.
     temperature
@@ -64,19 +64,19 @@ class BD(MILModel):
     warm_up
         The share of training without distillation.
     dropout
-        Of u, in front of the classifier alone: what is distilled has no such noise.
+        Dropout of u before the classifier only: the distilled features have no such noise.
 
     Notes
     -----
-    The paper has one prompt for the whole record and its sizes, weights and schedule are
-    not public: groups, defaults and the level of each distillation are ours. For survival
-    the KL is of the hazards, summed over the bins.
+    The paper has one prompt for the whole record, and its sizes, weights and schedule are not
+    public: groups, defaults and the level of each distillation are decisions of this
+    implementation. For survival the KL is that of the hazards, summed over the bins.
 
-    w is pooled before the record comes in: no attention here depends on what the record
-    says. "attention difference" is what training with records changed, M less S in × uniform.
-    What this record changes is in "patch logit: c" and in the scalars: both branches'
-    probabilities (of classes; for survival read the logits in `branches`) and, as "what the
-    record changes", KL(M ‖ S) in nats, of which some is that two networks differ anyway.
+    w is pooled before the record enters, so no attention depends on the record. "attention
+    difference" shows the effect of training with records, M minus S in × uniform. The effect of
+    this record is in "patch logit: c" and in the scalars: both branches' probabilities (of
+    classes; for survival read the logits in `branches`) and, under the name `GAP`, KL(M ‖ S)
+    in nats, part of which would exist between any two networks.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({Need.RECORD})
@@ -106,8 +106,8 @@ class BD(MILModel):
             )
         if min(lam_ms, lam_sm) < 0 or temperature <= 0:
             raise ValueError(
-                f"lam_ms {lam_ms} and lam_sm {lam_sm} must not be below 0, "
-                f"temperature {temperature} must be above it"
+                f"lam_ms {lam_ms} and lam_sm {lam_sm} must be ≥ 0, "
+                f"temperature {temperature} must be > 0"
             )
         self.groups = groups
         self.width = width
@@ -127,7 +127,7 @@ class BD(MILModel):
         )
 
     def forward(self, bag: Bag) -> MILOutput:
-        """Return the routed branch's logits, attention of both branches, patch logits."""
+        """Return routed logits, attention of both branches, patch logits."""
         self.check(bag)
         assert bag.clinical is not None  # checked
         x, known = bag.features, bool(bag.clinical.present.any())
@@ -155,27 +155,27 @@ class BD(MILModel):
         )
 
     def loss(self, output: MILOutput, target: Tensor) -> dict[str, Tensor]:
-        """Return both branches' losses and what they distil, fused and image features.
+        """Return classification and distillation losses of both branches.
 
-        Terms that need a record are 0 for a patient without one. Where only some of a
-        patient's slides come with it, they count by the share that do. Cox's loss of
-        several patients is, in M, that of those with a record.
+        Terms that need a record are 0 for a patient without one. If only some of a patient's slides
+        come with it, they count by that share. In M, Cox's loss of several patients is that of the
+        patients with a record.
         """
         b = output.branches  # of several patients with one axis B in front
         known = b["has record"]
-        taught = known * float(self.progress >= self.warm_up)
+        distilled = known * float(self.progress >= self.warm_up)
         kl = self._divergence(b["multi-modal"].detach(), b["single-modal"], target)
         fused = _error(b["single-modal fused"], b["multi-modal fused"].detach())
         image = _error(b["multi-modal image"], b["single-modal image"].detach())
         return {
             "multi-modal": _recorded(b["multi-modal"], target, known),
             "single-modal": criterion(b["single-modal"], target),
-            "distillation": self.lam_ms * (taught * (kl + fused)).mean(),
-            "image": self.lam_sm * (taught * image).mean(),
+            "distillation": self.lam_ms * (distilled * (kl + fused)).mean(),
+            "image": self.lam_sm * (distilled * image).mean(),
         }
 
     def check(self, bag: Bag) -> None:
-        """Raise ValueError as every model does, and if the record has other groups."""
+        """Raise ValueError also if the record has other groups."""
         super().check(bag)
         check_record(bag, self.widths)
 
@@ -187,19 +187,19 @@ class BD(MILModel):
         return self.temperature**2 * bins.sum()
 
     def _tokens(self, record: ClinicalTokens) -> Tensor:  # (G, H)
-        seen = record.present.tolist()
+        present = record.present.tolist()
         if self.training:
-            kept = torch.rand(len(seen)) >= self.drop_groups
-            seen = [here and keep for here, keep in zip(seen, kept.tolist(), strict=True)]
-        groups = zip(self.record, record.values, seen, self.multi.prompts, strict=True)
+            keep = torch.rand(len(present)) >= self.drop_groups
+            present = [one and kept for one, kept in zip(present, keep.tolist(), strict=True)]
+        groups = zip(self.record, record.values, present, self.multi.prompts, strict=True)
         return torch.stack(
-            [mlp(value.to(prompt)) if here else prompt for mlp, value, here, prompt in groups]
+            [mlp(value.to(prompt)) if known else prompt for mlp, value, known, prompt in groups]
         )
 
 
 @dataclass(frozen=True)
 class View:
-    """A slide as one branch sees it."""
+    """Intermediate tensors of one branch for a slide."""
 
     t: Tensor  # (G, H) tokens beside it
     h: Tensor  # (N, H) embedded patches
@@ -210,7 +210,10 @@ class View:
 
 
 class Branch(nn.Module):
-    """A gated ABMIL whose pooled slide is fused with tokens: one branch of `BD`."""
+    """One branch of `BD`: gated ABMIL with record tokens.
+
+    The pooled slide is fused with the tokens before the classifier.
+    """
 
     def __init__(
         self, dim: int, groups: int, width: int, hidden: int, classes: int, dropout: float
@@ -226,7 +229,10 @@ class Branch(nn.Module):
         self.head = nn.Linear(width, classes)
 
     def forward(self, x: Tensor, standardize: Callable[[Tensor], Tensor], t: Tensor) -> View:
-        """Return the view of (N, D) patches beside (G, H) tokens."""
+        """Return the view of a slide.
+
+        `x` are (N, D) patches, `t` (G, H) tokens.
+        """
         h = by_rows(lambda part: self.embedding(standardize(part)).relu(), x)  # (N, H)
         a = by_rows(self.attention, h)[:, 0].softmax(dim=0)  # (N,)
         w = a @ h  # (H,)
@@ -234,16 +240,19 @@ class Branch(nn.Module):
         return View(t, h, a, w, u, self.head(self.dropout(u)))
 
     def fuse(self, w: Tensor, t: Tensor) -> Tensor:
-        """Return (..., H), an MLP with one hidden layer of (..., H) and the tokens."""
+        """Return (..., H) fused features.
+
+        An MLP with one hidden layer of (..., H) image features `w` and the tokens.
+        """
         u: Tensor = self.fusion((self.from_image(w) + self.from_tokens(t.flatten())).relu())
         return u
 
     @torch.no_grad()
     def patch_logits(self, view: View) -> tuple[Explanation, ...]:
-        """Return "patch logit: c" per class, that of a slide of patch n alone beside the tokens.
+        """Return the maps "patch logit: c" of a view.
 
-        Less the mean of the classes. The fusion is not linear: these do not add up to the
-        slide's logits, and no evidence is given.
+        The logit of a slide of patch n alone with the same tokens, minus the mean over classes. The
+        fusion is not linear: these do not sum to the slide's logits, so there is no evidence.
         """
         alone = by_rows(lambda part: self.head(self.fuse(part, view.t)), view.h)  # (N, C)
         alone = alone - alone.mean(dim=1, keepdim=True)
@@ -251,7 +260,10 @@ class Branch(nn.Module):
 
 
 def divergence(teacher: Tensor, student: Tensor) -> Tensor:
-    """Return KL(softmax(teacher) ‖ softmax(student)) (...) of (..., C) logits, in nats."""
+    """Return KL(softmax(teacher) ‖ softmax(student)) in nats.
+
+    (...) of (..., C) logits.
+    """
     log_p, log_q = teacher.log_softmax(dim=-1), student.log_softmax(dim=-1)
     return F.kl_div(log_q, log_p, log_target=True, reduction="none").sum(dim=-1)
 
@@ -280,14 +292,17 @@ def _attention_maps(routed: View, multi: View, single: View) -> tuple[Explanatio
             "attention difference",
             ExplanationKind.SCORE,
             len(multi.a) * (multi.a - single.a).detach(),
-            unit="× uniform, with less without the record",
+            unit="× uniform, with − without the record",
         ),
     )
 
 
 @torch.no_grad()
 def _scalars(multi: Tensor, single: Tensor, known: bool) -> dict[str, float]:
-    """Return probabilities of both branches and their KL in nats; of S alone if none is known."""
+    """Return probabilities of both branches and their KL in nats.
+
+    Without a known group, those of S only.
+    """
     scalars = _probabilities(SINGLE, single)
     if known:
         scalars |= _probabilities(MULTI, multi)

@@ -1,4 +1,4 @@
-"""Card: what a trained model says about itself."""
+"""Card: metadata of a trained model, stored with its weights."""
 
 from __future__ import annotations
 
@@ -19,48 +19,48 @@ FORMAT = 3  # 2: survival and records; 3: readers, notes, features, parts, reaso
 
 
 class Card(BaseModel):
-    """The plain facts stored beside the weights, enough to use them without asking.
+    """Metadata of a checkpoint, sufficient to use its weights.
 
     Attributes
     ----------
     format
         Version of the card's layout.
     model, config
-        Name in the registry of models and the arguments that make its shape.
+        Name in the registry of models and the constructor arguments.
     encoder, encoder_dim
-        Identity of the encoder whose features it takes, and their width D.
+        Identity of the encoder of its features, and their width D.
     mpp, pixels, overlap
-        µm per pixel and side in pixels at which the encoder saw a patch, and the share of
-        its side that neighboring patches have in common; None if bags had no places.
+        µm per pixel and side in pixels of a patch as the encoder received it, and the share
+        of its side that neighboring patches have in common; None if bags had no places.
     classes
         Names, in the order of the logits.
     survival
-        How the logits are read as survival; None where they are of classes.
+        How the logits are read as survival; None for classification.
     record
-        How a patient's record becomes the tokens it takes; None if it reads none.
+        Encoding of a patient's record as tokens; None if it uses none.
     readers
-        Versions of the readers whose pixels it learned from, see `Reading`; empty if unknown.
+        Versions of the readers of the training slides, see `Reading`; empty if unknown.
     notes
-        Sentences on what is otherwise than the model's name or data promise.
+        Sentences on deviations from the expected model or data.
     data
-        A sentence on what it was trained on.
+        A sentence on the training data.
     synthetic
-        True if it was trained on phantoms.
+        True if it was trained on synthetic slides.
     patients, salt
-        Pseudonyms of the patients it was trained or selected on, and what they were
-        salted with. They let a known patient be recognized and name nobody, but whoever
-        can guess an id can test the guess.
+        Pseudonyms of the patients in training and validation, and the salt of these hashes.
+        They allow a known patient to be recognized and contain no names, but anyone with a
+        guess of an id can test the guess.
     features
         Ranges, statistics and hashes of the training features; None on older cards.
     metrics
-        Named results; None where one is not defined, for which `reasons` has a sentence.
+        Named results; None where one is undefined; `reasons` then has a sentence.
     reasons
-        Why a metric is not defined, by its name.
+        Why a metric is undefined, by its name.
     parts
-        Training, validation and test cases by class, or with and without the event; empty of
-        models whose card did not keep them.
+        Training, validation and test cases by class, or with and without the event; empty on
+        cards that did not store them.
     seed, threads, versions, created
-        What it takes to train it again; `created` is an ISO date given by the caller.
+        Settings for repeating the training; `created` is an ISO date given by the caller.
     weights
         SHA-256 of the weights; empty until saved.
     """
@@ -96,28 +96,28 @@ class Card(BaseModel):
 
     @model_validator(mode="after")
     def _keeps_no_nan(self) -> Self:
-        """Make NaN, which cards before format 3 may have, a metric that is not defined."""
+        """Replace NaN, as in cards before format 3, by None."""
         for name, value in self.metrics.items():
             if value is not None and math.isnan(value):
                 self.metrics[name] = None
-                self.reasons.setdefault(name, "not defined: its reason was not kept")
+                self.reasons.setdefault(name, "not defined: its reason was not stored")
         return self
 
     @model_validator(mode="after")
     def _agrees_with_config(self) -> Self:
-        said: dict[str, int | str] = {
+        expected: dict[str, int | str] = {
             "feature_dim": self.encoder_dim,
             "classes": len(self.classes),
         }
         if self.record is not None:
-            said["groups"] = self.record.groups
-        for name, value in said.items():
+            expected["groups"] = self.record.groups
+        for name, value in expected.items():
             if self.config.get(name) != value:
                 raise ValueError(
                     f"the card says {name} {value}, its config {self.config.get(name)}"
                 )
         if self.survival is not None and self.survival.classes != self.classes:
-            raise ValueError("the card's classes are not those of its survival")
+            raise ValueError("the card's classes differ from those of its survival bins")
         return self
 
     @property
@@ -129,48 +129,48 @@ class Card(BaseModel):
 
     @property
     def outcomes(self) -> tuple[str, ...]:
-        """Return what `chances` are the probabilities of."""
+        """Return the names of the `chances`, in order."""
         return self.classes if self.survival is None else self.survival.outcomes
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Return sentences that whoever uses the model must see, whatever it is asked."""
+        """Return warnings to show with every prediction of the model."""
         leaks = () if self.record is None else self.record.clinical.leaks
-        told = "the model was made to read what gives the outcome away"
-        leaky = (f"{told}, {', '.join(leaks)}: it may have learned nothing else",)
-        unseen = self.untrained
-        lacking = (f"the model was trained on no case of class {' or '.join(unseen)}",)
-        return (*self.notes, *(leaky if leaks else ()), *(lacking if unseen else ()))
+        reason = "the model was forced to read an input that gives the outcome away"
+        leaky = (f"{reason}, {', '.join(leaks)}: it may have learned nothing else",)
+        classes = self.untrained
+        untrained = (f"the model was trained on no case of class {' or '.join(classes)}",)
+        return (*self.notes, *(leaky if leaks else ()), *(untrained if classes else ()))
 
     @property
     def untrained(self) -> tuple[str, ...]:
-        """Return the classes of which no case was in training, as far as is known."""
+        """Return the classes without training cases, as far as known."""
         counts = self.parts.get("training", {}) if self.survival is None else {}
         return tuple(name for name, count in counts.items() if not count)
 
     def chances(self, logits: Tensor) -> Tensor:
-        """Return the (..., C) probabilities that `outcomes` names, of (..., C) logits."""
+        """Return (..., C) probabilities of `outcomes` from (..., C) logits."""
         if self.survival is None:
             return logits.softmax(dim=-1)
         return self.survival.chances(logits)
 
     def admits_mpp(self, mpp: float) -> bool:
-        """Return whether features of this µm per pixel are like those of training."""
+        """Return whether a µm per pixel matches the training features."""
         if self.features is not None and self.features.mpp is not None:
             return self.features.admits_mpp(mpp)
         return self.mpp is None or abs(mpp / self.mpp - 1) <= MPP_TOLERANCE
 
     def admits_pixels(self, pixels: int) -> bool:
-        """Return whether patches of this side in pixels are like those of training."""
+        """Return whether a patch side in pixels matches training."""
         if self.features is not None and self.features.pixels is not None:
             return self.features.admits_pixels(pixels)
         return self.pixels is None or pixels == self.pixels
 
     def trained_on(self, patient: str) -> bool:
-        """Return whether this patient took part in training."""
+        """Return whether a patient was used for training or validation."""
         return pseudonym(patient, self.salt) in self.patients
 
 
 def pseudonym(patient: str, salt: str) -> str:
-    """Return 16 hex digits that stand for a patient's id under `salt`."""
+    """Return a patient's pseudonym under `salt`, 16 hex digits."""
     return hashlib.sha256(f"{salt}\0{patient}".encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""FullAttention: every patch attends to every patch; what the fast methods are compared with."""
+"""FullAttention: reference model in which every patch attends to all."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 class FullAttention(MILModel):
-    """One layer of self-attention over all patches, then gated attention pooling.
+    """One layer of self-attention over all patches, then attention pooling.
 
     h = ReLU(W x̂ + b), h' = h + Wₒ SDPA(W_q LN(h), W_k LN(h), W_v LN(h)) (Vaswani et al.
-    2017, eq. 1, before the norm as in Xiong et al. 2020), z = Σ aₙ h'ₙ with a as in ABMIL.
-    It knows no places. Time grows with N²; memory does not, where torch's kernel is fused.
+    2017, eq. 1, with the norm before it as in Xiong et al. 2020), z = Σ aₙ h'ₙ with a as in
+    ABMIL. It uses no positions. Time grows with N²; memory does not if torch's kernel is fused.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class FullAttention(MILModel):
     width
         H, the width of an embedded patch.
     heads
-        Of the self-attention; they share the width.
+        Heads of the self-attention; they share the width.
     attention_dim
         L, the width of the pooling's V and U.
     """
@@ -59,9 +59,9 @@ class FullAttention(MILModel):
         self.head = LinearHead(width, classes)
 
     def forward(self, bag: Bag) -> MILOutput:
-        """Return the slide's logits, the pooling's attention and, per class, the head's maps.
+        """Return logits, pooling attention and the head's maps per class.
 
-        The maps are of the patches as they are after the self-attention.
+        The maps refer to the patches after the self-attention.
         """
         self.check(bag)
         h = by_rows(self._embed, bag.features)  # (N, H)
@@ -79,8 +79,8 @@ class FullAttention(MILModel):
         qkv = by_rows(lambda part: self.qkv(self.norm(part)), h)  # (N, 3 H)
         q, k, v = qkv.view(len(h), 3, self.heads, -1).permute(1, 2, 0, 3)  # (heads, N, H / heads)
         out = F.scaled_dot_product_attention(q[None], k[None], v[None])[0]
-        mixed: Tensor = self.projection(out.transpose(0, 1).reshape(len(h), -1))
-        return mixed
+        output: Tensor = self.projection(out.transpose(0, 1).reshape(len(h), -1))
+        return output
 
     def _embed(self, x: Tensor) -> Tensor:
         h: Tensor = self.embedding(self.standardize(x)).relu()

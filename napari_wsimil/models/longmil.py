@@ -1,4 +1,4 @@
-"""LongMIL: attention near each patch first, then over the whole slide (NeurIPS 2024)."""
+"""LongMIL: local, then global attention (NeurIPS 2024)."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ if TYPE_CHECKING:
 
     Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 
-START = 0.1  # of the usual weights, with which the layers' additions to tokens begin
-QUERIES = 512  # of the global layer, whose attention to all tokens is held at a time
+START = 0.1  # factor of the initial weights of the layers' outputs
+QUERIES = 512  # queries of the global layer in one chunk
 SETTINGS = {"positions": ("rope", "alibi"), "pooling": ("attention", "mean")}
 
 
 class LongMIL(MILModel):
-    """Patches attend to their neighbors, 2 × 2 of them become a token, tokens to all tokens.
+    """Local attention, pooling to tokens, then global attention.
 
     h = ReLU(W x̂ + b). Each layer is h ← h + O·MHA(LN h), h ← h + MLP(LN h). In two local
     layers patch n attends to patch m where their Euclidean distance on the lattice is at
     most `radius`, in every head. Tokens are the means of the patches present in squares of
-    2 × 2 cells; in one global layer each attends to all, told of places by `positions`.
+    2 × 2 cells; in one global layer each attends to all, with positions added by `positions`.
     With pooling by attention (the paper's eq. 2) u = LN(h), a = softmax(wᵀ(tanh(V u) ⊙
     sigmoid(U u))) and logits = C Σ aₘ uₘ + c; with pooling by the mean logits = C LN(mean h)
     + c, as in the paper's experiments.
@@ -62,25 +62,25 @@ class LongMIL(MILModel):
     attention_dim
         L, the width of V and U; unused when pooling is by the mean.
     heads
-        Of each of the three layers.
+        Heads of each of the three layers.
     radius
         Largest distance of neighbors in steps between patches. Above the extent of a slide
         the local layers are full attention.
     positions
-        "rope" turns queries and keys by the place of their token; "alibi" takes slope ·
-        distance from the scores. Both are two-dimensional and know only relative places.
+        "rope" rotates queries and keys by the position of their token; "alibi" subtracts
+        slope · distance from the scores. Both are two-dimensional and use relative positions
+        only.
     pooling
         "attention" or "mean".
 
     Notes
     -----
-    Each token is normalized before it is pooled by attention, so that the slide is a sum
-    over tokens and their evidence sums to the logits, and no token speaks loudly by its
-    length alone. For the mean the norm follows the pooling, as published; its scale is one
-    number per slide, so that the sum over tokens is exact there, too. What is said of a
-    token is said of it after the three layers: it knows of its neighborhood and of the
-    slide. Nothing depends on the number of patches: trained on small slides it takes large
-    ones.
+    For pooling by attention each token is normalized first, so that the slide is a sum over
+    tokens, their evidence sums to the logits, and no token dominates by its length alone. For
+    the mean the norm follows the pooling, as published; its scale is one number per slide, so
+    that the sum over tokens is exact there, too. All maps refer to tokens after the three
+    layers: a token contains information of its neighborhood and of the slide. Nothing depends
+    on the number of patches: a model trained on small slides can process large ones.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({Need.PLACES})
@@ -119,10 +119,13 @@ class LongMIL(MILModel):
         if pooling == "attention":
             self.attention = GatedAttention(width, attention_dim)
         self.head = LinearHead(width, classes)
-        self._asked: Recall[tuple[LocalPlan, tuple[Tensor, Tensor]]] = Recall()
+        self._cache: Recall[tuple[LocalPlan, tuple[Tensor, Tensor]]] = Recall()
 
     def forward(self, bag: Bag) -> MILOutput:
-        """Return the slide's logits; attention, and per class the head's maps, over tokens."""
+        """Return logits, attention, and the head's maps per class.
+
+        The maps are over tokens.
+        """
         self.check(bag)
         assert bag.grid is not None
         cells = lattice_cells(bag.grid)
@@ -146,16 +149,19 @@ class LongMIL(MILModel):
 
     @torch.no_grad()
     def explain(self, bag: Bag, query: Tensor | None = None) -> tuple[Explanation, ...]:
-        """Return, of each local layer, the attention of the patches in `query`; then to whom.
+        """Return a query's attention in each local layer.
 
-        It is their mean, and that of the heads; NaN where none of them looks. Without a query
-        it is the slide's maps. What all queries need, 2 · N · H numbers, is kept for a slide.
+        The last map is its neighborhood.
+
+        The attention is averaged over the patches in `query` and over heads; NaN outside of their
+        neighborhoods. Without a query these are the slide's maps. Intermediate results of a slide,
+        2 · N · H numbers, are cached for further queries.
         """
         if query is None:
             return super().explain(bag)
         self.check(bag)
         check_query(query, len(bag))
-        plan, before = self._asked.of(self, bag, self._prepare)
+        plan, before = self._cache.of(self, bag, self._prepare)
         assert bag.grid is not None
         rows, reach = plan.rows_of(query), self._reach(bag.grid)
         maps = [
@@ -179,19 +185,22 @@ class LongMIL(MILModel):
         return [layer for layer in self.local_layers if isinstance(layer, Layer)]
 
     def _prepare(self, bag: Bag) -> tuple[LocalPlan, tuple[Tensor, Tensor]]:
-        """Return the plan of a slide, and its (N, H) patches before either local layer."""
+        """Return the plan and both local layers' (N, H) inputs."""
         assert bag.grid is not None
         plan = plan_local(lattice_cells(bag.grid), self.radius, bag.features.device)
         h = by_rows(self._embed, plan.sort(bag.features))  # (N, H)
         after = self.local_layers[0](h, partial(local_attention, plan=plan))
-        return replace(plan), (h, after)  # a plan as new, without the masks that it has kept
+        return replace(plan), (h, after)  # a copy of the plan without its cached masks
 
     def _embed(self, x: Tensor) -> Tensor:
         h: Tensor = self.embedding(self.standardize(x)).relu()
         return h
 
     def _global(self, h: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (M, H) tokens after the global layer, and (M,) attention they received."""
+        """Return tokens after the global layer, and attention received.
+
+        (M, H) and (M,).
+        """
         received = []
 
         def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -202,7 +211,10 @@ class LongMIL(MILModel):
         return self.global_layer(h, attend), received[0]
 
     def _pooled(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (M, H) tokens u and their weights a (M,): the slide is Σ aₘ uₘ."""
+        """Return (M, H) tokens u and (M,) weights a.
+
+        The slide is Σ aₘ uₘ.
+        """
         if self.pooling == "attention":
             u = self.norm(h)
             return u, by_rows(self.attention, u)[:, 0].softmax(dim=0)
@@ -229,10 +241,12 @@ class LongMIL(MILModel):
 
 
 class Layer(nn.Module):
-    """h ← h + O·MHA(LN h), h ← h + MLP(LN h); who attends to whom is the caller's.
+    """Transformer layer with a given attention function.
 
-    Both additions start small, so that a new model is close to attention pooling of tokens
-    that know only themselves; started at full size, it may not find rare lesions at all.
+    h ← h + O·MHA(LN h), h ← h + MLP(LN h); the caller's function defines each token's neighbors.
+
+    Both additions start small, so that a new model is close to attention pooling of independent
+    tokens; started at full size, it may fail to learn rare lesions.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -251,14 +265,20 @@ class Layer(nn.Module):
                 last.bias.zero_()
 
     def forward(self, h: Tensor, attend: Attention) -> Tensor:
-        """Return (N, H) tokens after the layer; q, k and v of `attend` are (N, heads, d)."""
+        """Return (N, H) tokens after the layer.
+
+        `attend` takes q, k and v (N, heads, d).
+        """
         qkv = by_rows(lambda part: self.qkv(self.norm(part)), h)  # (N, 3 H)
         q, k, v = qkv.view(len(h), 3, self.heads, -1).unbind(1)
         h = h + by_rows(self.out, attend(q, k, v).flatten(1))
         return h + by_rows(self.mlp, h)
 
     def projected(self, h: Tensor, third: int) -> Tensor:
-        """Return (N, heads, d) of tokens before the layer: 0 their q, 1 their k, 2 their v."""
+        """Return q, k or v of tokens before the layer.
+
+        (N, heads, d); `third` is 0 for q, 1 for k, 2 for v.
+        """
         weight = self.qkv.weight.chunk(3)[third]
         x: Tensor = by_rows(lambda part: F.linear(self.norm(part), weight), h)
         return x.view(len(h), self.heads, -1)
@@ -267,10 +287,11 @@ class Layer(nn.Module):
 def global_attention(
     q: Tensor, k: Tensor, v: Tensor, places: Tensor, positions: str
 ) -> tuple[Tensor, Tensor]:
-    """Return (M, heads, d) of M tokens that attend to all, and (M,) attention received.
+    """Return attention output and the attention each token receives.
 
-    What a token receives is the mean over queries and heads; it has no gradient. Scores are
-    held for `QUERIES` queries at a time, also in the backward.
+    (M, heads, d) of M tokens that attend to all, and (M,) attention received: the mean over
+    queries and heads, without gradient. Scores are computed for `QUERIES` queries at a time,
+    also in the backward pass.
 
     Parameters
     ----------
@@ -286,10 +307,10 @@ def global_attention(
     out, received = [], torch.zeros(len(k), device=k.device)
     for part, at in zip(q.split(QUERIES), places.split(QUERIES), strict=True):
         bias = distance_bias(at, places, q.shape[1]) if positions == "alibi" else None
-        mixed, shares = checkpoint(
+        output, shares = checkpoint(
             _attend, part, k, v, bias, use_reentrant=False, preserve_rng_state=False
         )
-        out.append(mixed)
+        out.append(output)
         received += shares * (len(part) / len(q))
     return torch.cat(out), received
 
@@ -302,16 +323,17 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> tuple[Tenso
 
 
 def _neighborhood(layer: Layer, h: Tensor, plan: LocalPlan, rows: Tensor) -> Tensor:
-    """Return (N,) attention of some rows to all, the mean over rows and heads.
+    """Return (N,) attention of some rows to all rows.
 
-    `h` is (N, H), before the layer. NaN where none of the rows looks.
+    The mean over rows and heads; NaN outside of all neighborhoods. `h` is (N, H), before the
+    layer.
     """
-    a, seen = h.new_zeros(len(h)), torch.zeros_like(plan.order, dtype=torch.bool)
+    a, visible = h.new_zeros(len(h)), torch.zeros_like(plan.order, dtype=torch.bool)
     for part in rows.split(QUERIES):
         around = plan.around(part)  # (n,)
         near = plan.near(part, around)  # (Q, n)
         q, k = layer.projected(h[part], 0), layer.projected(h[around], 1)
         e = torch.einsum("qhd,nhd->hqn", q, k) * q.shape[-1] ** -0.5
         a[around] += e.masked_fill(~near, -torch.inf).softmax(dim=-1).mean(dim=0).sum(dim=0)
-        seen[around] |= near.any(dim=0)
-    return (a / len(rows)).masked_fill(~seen, torch.nan)
+        visible[around] |= near.any(dim=0)
+    return (a / len(rows)).masked_fill(~visible, torch.nan)

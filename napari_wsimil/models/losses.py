@@ -1,4 +1,4 @@
-"""Survival: what the logits of a model say about time, and what it was made of."""
+"""Losses of classification and survival, and survival logits."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ if TYPE_CHECKING:
 
 
 def criterion(logits: Tensor, target: Tensor) -> Tensor:
-    """Return the loss (), averaged over all axes of `logits` but the last.
+    """Return the loss of logits for a target.
+
+    It is (), averaged over all axes of `logits` but the last.
 
     Parameters
     ----------
     logits
         (..., C).
     target
-        A class () int64: the cross-entropy. A survival target (2,) float32, the time bin
-        and whether the event happened (1) or the patient was censored (0): the negative log
-        likelihood of discrete-time hazards (Zadeh and Schmid, IEEE TPAMI 2020), see
-        `survival_nll`. Those of several patients at once (B, 2) float32, time and event,
-        with logits (B, ..., 2): Cox's partial likelihood, see `cox_nll`.
+        A class () int64: the cross-entropy. A survival target (2,) float32, the time bin and
+        1 for an event or 0 for censoring: the negative log likelihood of discrete-time hazards
+        (Zadeh and Schmid, IEEE TPAMI 2020), see `survival_nll`. Several patients' targets
+        (B, 2) float32, time and event, with logits (B, ..., 2): Cox's partial likelihood, see
+        `cox_nll`.
     """
     if target.ndim == 2:
         return cox_nll(logits, target)
@@ -36,15 +38,20 @@ def criterion(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def survival_nll(logits: Tensor, target: Tensor) -> Tensor:
-    """Return the (...) negative log likelihood of a time bin under (..., C) hazard logits.
+    """Return (...) negative log likelihoods of a time bin.
 
-    With hazards h_t = sigmoid(logits_t), an event in bin b costs
+    The (..., C) logits are those of hazards. With h_t = sigmoid(logits_t), an event in bin b costs
     -log h_b - Σ_{t<b} log(1 - h_t), a censoring in bin b costs -Σ_{t≤b} log(1 - h_t).
 
     Parameters
     ----------
     target
         (2,): the bin b, counted from 0, and 1 for an event or 0 for a censoring.
+
+    Raises
+    ------
+    ValueError
+        If the bin is none of the logits'.
     """
     time, event = int(target[0]), bool(target[1])
     if not 0 <= time < logits.shape[-1]:
@@ -55,23 +62,29 @@ def survival_nll(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def survival(logits: Tensor) -> Tensor:
-    """Return the (..., C) probabilities to be without event after each time bin."""
+    """Return probabilities of no event up to each time bin.
+
+    (..., C) of (..., C) hazard logits.
+    """
     return torch.exp(F.logsigmoid(-logits).cumsum(dim=-1))
 
 
 def log_risk(logits: Tensor) -> Tensor:
-    """Return the (...) log risk of (..., 2) logits: how much the second is above the first."""
+    """Return log risks: the second of two logits minus the first.
+
+    (...) of (..., 2) logits; ValueError for another number of logits.
+    """
     if logits.shape[-1] != 2:
         raise ValueError(f"Cox's loss takes 2 logits of a patient, not {logits.shape[-1]}")
     return logits[..., 1] - logits[..., 0]
 
 
 def cox_nll(logits: Tensor, target: Tensor) -> Tensor:
-    """Return (), the negative log partial likelihood of patients, averaged over their events.
+    """Return (), Cox's negative log partial likelihood per event.
 
-    -1/E Σ_{i: event} (r_i - log Σ_{j: t_j ≥ t_i} exp r_j) with the log risks r; patients
-    who have their event at the same time are each at risk for the other's (Breslow). It is
-    0, with gradient 0, for a single patient, and where there is no event.
+    -1/E Σ_{i: event} (r_i - log Σ_{j: t_j ≥ t_i} exp r_j) with the log risks r of the patients;
+    patients with events at the same time are each at risk for the other's (Breslow). It is 0,
+    with gradient 0, for a single patient and for patients without an event.
 
     Parameters
     ----------
@@ -89,18 +102,18 @@ def cox_nll(logits: Tensor, target: Tensor) -> Tensor:
 
 
 class Survival(BaseModel):
-    """How a model's logits are read as survival.
+    """Interpretation of a model's logits as survival.
 
     Attributes
     ----------
     loss
-        "discrete" hazards of C time bins, or "cox": two logits whose difference is the
-        logarithm of the risk.
+        "discrete" hazards of C time bins, or "cox": two logits with the log risk as their
+        difference.
     unit
-        Unit of time, as stated by whoever trained.
+        Unit of time, as stated at training.
     bins
-        Upper ends of the C time bins; a time equal to an end is in the next bin. The last
-        is the longest time in training, and longer times belong to its bin. None for Cox.
+        Upper ends of the C time bins; a time equal to an end belongs to the next bin. The
+        last is the longest time in training, and longer times belong to its bin. None for Cox.
     reference
         Log risk of the median training patient, for Cox.
     """
@@ -114,7 +127,7 @@ class Survival(BaseModel):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the logits: the bin an event falls into, or earlier and later than usual."""
+        """Names of the logits: time bins, or later/earlier event."""
         if self.loss == "cox":
             return ("later event", "earlier event")
         first, *inner = self.bins[:-1]
@@ -127,7 +140,7 @@ class Survival(BaseModel):
 
     @property
     def outcomes(self) -> tuple[str, ...]:
-        """What `chances` are the probabilities of."""
+        """Names of the `chances`, in order."""
         if self.loss == "cox":
             return ("later than the median patient", "earlier than the median patient")
         return tuple(f"no event before {end:g} {self.unit}" for end in self.bins)
@@ -137,7 +150,7 @@ class Survival(BaseModel):
         return bisect_right(self.bins[:-1], time)
 
     def chances(self, logits: Tensor) -> Tensor:
-        """Return the (..., C) probabilities that `outcomes` names.
+        """Return the (..., C) probabilities of `outcomes`.
 
         Under proportional hazards, an event comes earlier than another patient's with the
         probability sigmoid(difference of the log risks).
@@ -147,10 +160,10 @@ class Survival(BaseModel):
         return (logits - logits.new_tensor([0.0, self.reference])).softmax(dim=-1)
 
     def risk(self, logits: Tensor) -> Tensor:
-        """Return (...) numbers that are larger where the event is expected earlier.
+        """Return (...) risks, larger for an earlier expected event.
 
-        For discrete hazards Σ (1 - S_t), 0 to C: how many time bins the event is expected
-        to take away. For Cox the log hazard ratio to the median training patient.
+        For discrete hazards Σ (1 - S_t), 0 to C: the expected number of time bins lost to the
+        event. For Cox the log hazard ratio to the median training patient.
         """
         if self.loss == "discrete":
             return (1 - survival(logits)).sum(dim=-1)

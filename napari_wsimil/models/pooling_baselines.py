@@ -1,4 +1,4 @@
-"""MaxPool: for each class, the patch that speaks loudest for it."""
+"""Baselines: max pooling and mean pooling of patches."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 
 class MaxPool(MILModel):
-    """One patch decides on each class: logit_c = max_n (w_c·hₙ + b_c), hₙ = ReLU(W x̂ₙ + b).
+    """Max pooling: one patch decides on each class.
 
-    It has no attention to show; the evidence for a class is all on its one patch.
+    logit_c = max_n (w_c·hₙ + b_c), hₙ = ReLU(W x̂ₙ + b). It has no attention map; the evidence
+    for a class is all on its one patch.
 
     Parameters
     ----------
@@ -36,7 +37,7 @@ class MaxPool(MILModel):
         self.head = LinearHead(width, classes)
 
     def forward(self, bag: Bag) -> MILOutput:
-        """Return the slide's logits and, per class, evidence and patch logits."""
+        """Return logits and, per class, evidence and patch logits."""
         self.check(bag)
         h = by_rows(self._embed, bag.features)  # (N, H)
         logits, top = self.head(h).max(dim=0)  # (C,), (C,)
@@ -49,9 +50,10 @@ class MaxPool(MILModel):
 
 
 class MeanPool(MILModel):
-    """Every patch counts the same: z = mean hₙ, logits = W z + b.
+    """Mean pooling: every patch has the same weight.
 
-    It has no attention to show; its maps are what each patch brings to the logits.
+    z = mean hₙ, logits = W z + b. It has no attention map; its maps show each patch's
+    contribution to the logits.
 
     Parameters
     ----------
@@ -68,7 +70,7 @@ class MeanPool(MILModel):
         self.head = LinearHead(width, classes)
 
     def forward(self, bag: Bag) -> MILOutput:
-        """Return the slide's logits and, per class, evidence and patch logits."""
+        """Return logits and, per class, evidence and patch logits."""
         self.check(bag)
         h = by_rows(self._embed, bag.features)  # (N, H)
         a = h.new_full((len(h),), 1 / len(h))  # (N,)

@@ -1,4 +1,4 @@
-"""Querent: attention to the few regions that matter to each patch (arXiv 2501.18984, ICML 2025)."""
+"""Querent: attention to selected regions (arXiv 2501.18984, ICML 2025)."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """What a query needs of a slide, whichever query it is.
+    """Intermediate results of a slide, shared by all queries.
 
     Attributes
     ----------
     regions
         The partition.
     bounds
-        (M, D) least and (M, D) greatest standardized features of the regions.
+        (M, D) minimum and (M, D) maximum standardized features of the regions.
     keys
         (N, heads, d), sorted by region.
     """
@@ -50,12 +50,12 @@ class Asked:
 
 
 class Querent(MILModel):
-    """One layer of self-attention in which each patch looks at a few regions of its choice.
+    """Self-attention of each patch to a few selected regions.
 
-    The M regions of K places have metadata, the elementwise least and greatest of their
+    The M regions of K places have metadata, the elementwise minimum and maximum of their
     standardized features x̂, each with its own projection into a space shared with the
-    queries: m̂ᵢ⁻ = f₋(minⱼ x̂ᵢⱼ), m̂ᵢ⁺ = f₊(maxⱼ x̂ᵢⱼ), q̂ = f(x̂). A patch chooses the T
-    regions of the highest sᵢ = max(|q̂·m̂ᵢ⁻|, |q̂·m̂ᵢ⁺|) and attends, exactly, to their
+    queries: m̂ᵢ⁻ = f₋(minⱼ x̂ᵢⱼ), m̂ᵢ⁺ = f₊(maxⱼ x̂ᵢⱼ), q̂ = f(x̂). A patch selects the T
+    regions of the highest sᵢ = max(|q̂·m̂ᵢ⁻|, |q̂·m̂ᵢ⁺|) and computes exact attention to their
     patches alone:
 
     h = ReLU(W x̂ + b), h' = h + Wₒ softmax(QKᵀ/√d + s - sg(s)) V with Q, K, V of LN(h),
@@ -68,7 +68,7 @@ class Querent(MILModel):
     width
         H, the width of an embedded patch.
     heads
-        Of the attention; they share the width and the choice of regions.
+        Heads of the attention; they share the width and the selected regions.
     attention_dim
         L, the width of the pooling's V and U.
     feedforward
@@ -76,22 +76,21 @@ class Querent(MILModel):
     regions
         "grid", squares of the lattice of patches, or "sequence", runs row by row.
     region_size
-        K. For a grid a square number, 64 being squares of 8 by 8 places.
+        K. For a grid a square number; 64 means squares of 8 by 8 places.
     top_regions
         T, at most; a slide of fewer regions is attended in full.
     metadata_dim
         Width of the space of q̂ and m̂.
     scorer
-        "min-max"; "max" leaves m̂⁻ out; "random" chooses by the coordinates, nothing learned.
-        The latter two are there to compare with.
+        "min-max"; "max" leaves m̂⁻ out; "random" selects by the coordinates, without learning.
+        The latter two serve as baselines.
 
     Notes
     -----
-    The paper leaves open how regions are formed, K, the width and depth of the layer, and
-    how the scorer learns: with a hard choice by scores that are used for nothing else, f,
-    f₋ and f₊ get no gradient at all. Decided here: square regions, one layer, and the term
-    s - sg(s), which is zero and has the gradient of the logits. A patch need not choose its
-    own region.
+    The paper does not define how regions are formed, K, the width and depth of the layer, and
+    how the scorer learns: if the scores are used for a hard selection only, f, f₋ and f₊ get no
+    gradient at all. Decided here: square regions, one layer, and the term s - sg(s), which is
+    zero and has the gradient of the logits. A patch need not select its own region.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({Need.PLACES})
@@ -142,13 +141,14 @@ class Querent(MILModel):
         self.ffn: nn.Module | None = _ffn(width, feedforward * width) if feedforward else None
         self.attention = GatedAttention(width, attention_dim)
         self.head = LinearHead(width, classes)
-        self._asked: Recall[Asked] = Recall()
+        self._cache: Recall[Asked] = Recall()
 
     def forward(self, bag: Bag) -> MILOutput:
-        """Return the slide's logits, attention, head's maps and how often regions are chosen.
+        """Return logits, attention, the head's maps and region use.
 
-        The head's maps are of the patches as they are after the layer. Patches are sorted
-        by region throughout, and put back at the end.
+        The head's maps refer to the patches after the layer. "chosen by" is the share of patches
+        that selected a region. Patches are sorted by region inside, and restored to bag order at
+        the end.
         """
         self.check(bag)
         regions = self._regions(bag)
@@ -173,10 +173,10 @@ class Querent(MILModel):
 
     @torch.no_grad()
     def explain(self, bag: Bag, query: Tensor | None = None) -> tuple[Explanation, ...]:
-        """Return where the patches in `query` look, and why; without a query, `forward`'s maps.
+        """Return a query's maps, or `forward`'s maps without one.
 
-        What does not hang on the query is kept until another slide is asked about: numbers
-        of the order of N · H.
+        Intermediate results that do not depend on the query are cached until another slide is
+        queried: of the order of N · H numbers.
 
         Parameters
         ----------
@@ -186,23 +186,23 @@ class Querent(MILModel):
         Returns
         -------
         "attention of the query"
-            (N,), mean over its patches and the heads; NaN outside of the chosen regions.
+            (N,), mean over its patches and the heads; NaN outside of the selected regions.
         "attention by region"
-            (M,), its sums over the chosen regions: what their importance came to.
+            (M,), its sums over the selected regions: the actual attention of each.
         "region score"
-            (M,), mean sᵢ over the query's patches: how important they were thought.
+            (M,), mean sᵢ over the query's patches: the estimate before attention.
         "chosen by the query"
-            (M,), the share of the query's patches that chose each region.
+            (M,), the share of the query's patches that selected each region.
         """
         if query is None:
             return self(bag).explanations  # type: ignore[no-any-return]
         self.check(bag)
         check_query(query, len(bag))
-        asked = self._asked.of(self, bag, self._prepare)
-        regions = asked.regions
-        metadata = self._metadata(bag.features[query], _places(bag, query), asked.bounds)
+        slide = self._cache.of(self, bag, self._prepare)
+        regions = slide.regions
+        metadata = self._metadata(bag.features[query], _places(bag, query), slide.bounds)
         chosen = choose(*metadata, self._top(regions))[1]  # (Q, T)
-        a, by_region = self._attention(bag.features[query], asked, chosen)
+        a, by_region = self._attention(bag.features[query], slide, chosen)
         score, index = mean_scores(*metadata), regions.index
         return (
             Explanation(
@@ -220,7 +220,7 @@ class Querent(MILModel):
         )
 
     def _regions(self, bag: Bag) -> Regions:
-        assert bag.grid is not None  # `check` saw to it
+        assert bag.grid is not None  # see `check`
         return partition(bag.grid, self.region_size, self.regions).to(bag.features.device)
 
     def _top(self, regions: Regions) -> int:
@@ -233,27 +233,33 @@ class Querent(MILModel):
         return Asked(regions, self._bounds(features, regions), keys)
 
     def _bounds(self, features: Tensor, regions: Regions) -> tuple[Tensor, Tensor]:
-        """Return the (M, D) least and greatest standardized features, of sorted features."""
+        """Return (M, D) minimum and maximum standardized features.
+
+        `features` are sorted by region.
+        """
         low, high = regions.extremes(features)
         return self.standardize(low), self.standardize(high)
 
     def _metadata(
-        self, asking: Tensor, places: Tensor, bounds: tuple[Tensor, Tensor]
+        self, features: Tensor, places: Tensor, bounds: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return q̂ of the patches that ask, and m̂⁻ and m̂⁺ of the regions."""
-        q, low, high = self.metadata(by_rows(self.standardize, asking), places, *bounds)
+        """Return q̂ of query patches, m̂⁻ and m̂⁺ of regions."""
+        q, low, high = self.metadata(by_rows(self.standardize, features), places, *bounds)
         return q, low, high
 
-    def _attention(self, asking: Tensor, asked: Asked, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what the patches (N,) and regions (M,) get; NaN outside of the chosen."""
-        regions = asked.regions
-        q = by_rows(lambda x: self._query(self._embed(x)), asking)  # (Q, heads, d)
-        a = received(q, asked.keys, regions.sizes, chosen)  # (N,) sorted by region
+    def _attention(self, features: Tensor, slide: Asked, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """Return attention to patches (N,) and to regions (M,).
+
+        NaN outside of the selected regions.
+        """
+        regions = slide.regions
+        q = by_rows(lambda x: self._query(self._embed(x)), features)  # (Q, heads, d)
+        a = received(q, slide.keys, regions.sizes, chosen)  # (N,) sorted by region
         index = regions.sorted_index
         by_region = a.new_zeros(len(regions)).index_add_(0, index, a)
-        unseen = chosen.flatten().bincount(minlength=len(regions)) == 0
-        a = regions.unsort(a.masked_fill(unseen[index], torch.nan))
-        return a, by_region.masked_fill(unseen, torch.nan)
+        unselected = chosen.flatten().bincount(minlength=len(regions)) == 0
+        a = regions.unsort(a.masked_fill(unselected[index], torch.nan))
+        return a, by_region.masked_fill(unselected, torch.nan)
 
     def _embed(self, x: Tensor) -> Tensor:
         h: Tensor = self.embedding(self.standardize(x)).relu()
@@ -284,13 +290,16 @@ def _ffn(width: int, hidden: int) -> nn.Module:
 
 
 def _places(bag: Bag, patches: Tensor) -> Tensor:
-    """Return the (n, 2) corners of some patches, in level-0 pixels, float64."""
+    """Return (n, 2) corners of patches in level-0 pixels, float64."""
     assert bag.grid is not None
     return torch.from_numpy(bag.grid.coords).to(patches.device)[patches].double()
 
 
 def _chosen_by(name: str, chosen: Tensor, regions: Regions) -> Explanation:
-    """Return the share of the queries that chose each region; these sum to T."""
+    """Return the share of queries that selected each region.
+
+    The shares sum to T.
+    """
     times = chosen.flatten().bincount(minlength=len(regions))
     share = times.to(torch.float32) / len(chosen)
     return Explanation(name, ExplanationKind.PROBABILITY, share, regions.index)

@@ -1,4 +1,4 @@
-"""RecordFormat: how a patient's record becomes what a model sees of it."""
+"""RecordFormat: encoding of a patient's record for a model."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 
 class RecordFormat(BaseModel):
-    """The schema of the records a model learned from, and their statistics.
+    """Schema and statistics of a model's training records.
 
     Attributes
     ----------
     clinical
-        The schema; the model sees its inputs.
+        The schema; the model receives its inputs.
     statistics
-        "mean" and "sd" of each numeric input over the training records; "min" and "max" too,
-        of an input that any of them states.
+        "mean" and "sd" of each numeric input over the training records; "min" and "max" too
+        for an input with a number in any of them.
     seen
-        The values that are no numbers, and the kinds of absence, which each input had in the
-        training records, as texts; an absence counts where another input of its group was
-        there. Empty in cards of before they were kept: then nothing is claimed.
+        Categories and kinds of absence that each input had in the training records, as texts;
+        an absence counts if another input of its group was present. Empty in older cards that
+        did not store them: then no value is reported as unseen.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -45,7 +45,7 @@ class RecordFormat(BaseModel):
 
     @classmethod
     def fit(cls, schema: ClinicalSchema, records: Iterable[Record]) -> Self:
-        """Return the format of a schema with the statistics of training records.
+        """Return the format of a schema, fitted to training records.
 
         Raises
         ------
@@ -54,7 +54,7 @@ class RecordFormat(BaseModel):
         """
         if not schema.inputs:
             raise RecordError(
-                f"schema {schema.name}: no field is an input: name those a model may see in inputs"
+                f"schema {schema.name}: no field is an input; list the fields for models in inputs"
             )
         records = tuple(records)
         statistics = {
@@ -66,11 +66,11 @@ class RecordFormat(BaseModel):
 
     @property
     def groups(self) -> str:
-        """The widths of the groups' tokens, as models take them: such as "18,10"."""
+        """The token width of each group, such as "18,10"."""
         return ",".join(str(len(names)) for names in channels(self.clinical).values())
 
     def tokens(self, record: Record | None) -> ClinicalTokens:
-        """Return the tokens of a record; all groups are missing where there is none."""
+        """Return a record's tokens; None means all groups missing."""
         known = self.clinical.parse({}) if record is None else record
         statistics = {n: Moments(mean=m["mean"], sd=m["sd"]) for n, m in self.statistics.items()}
         tokens = encode(self.clinical, known, statistics)
@@ -80,17 +80,20 @@ class RecordFormat(BaseModel):
         )
 
     def unseen(self, record: Record) -> tuple[str, ...]:
-        """Return the names of the inputs that no training record had so; see `remark`.
+        """Return the inputs with values unlike all training records.
 
-        What a model says of them it has not learned from any patient. Inputs of a group that is
-        missing altogether do not count: the model is told of no such group.
+        The model learned nothing about such values, see `remark`. Inputs of a group that is missing
+        altogether do not count: the model receives no token of it.
         """
-        here = [g for g in self.clinical.groups if _present(self.clinical, g, record)]
-        names = [field.name for group in here for field in self.clinical.inputs_of(group)]
+        present = [g for g in self.clinical.groups if _present(self.clinical, g, record)]
+        names = [field.name for group in present for field in self.clinical.inputs_of(group)]
         return tuple(name for name in names if self.remark(name, record[name]))
 
     def remark(self, name: str, value: Value) -> str:
-        """Return in what an input's value is unlike all training records, empty if it is not."""
+        """Return how a value differs from all training records.
+
+        Empty if it does not.
+        """
         if name not in self.seen:
             return ""
         field = self.clinical.by_name[name]
@@ -110,21 +113,24 @@ class RecordFormat(BaseModel):
         return f"{field.name} {number:g} is outside the {limits} of the training records"
 
     def check(self, schema: ClinicalSchema | None) -> None:
-        """Raise RecordError, naming fields, unless a schema has this one's inputs alike."""
+        """Raise RecordError unless a schema has the same inputs.
+
+        The message names the fields that are missing or differ.
+        """
         theirs = {field.name: field for field in schema.fields} if schema else {}
         ours = [f for group in self.clinical.groups for f in self.clinical.inputs_of(group)]
-        lacking = [f.name for f in ours if f.name not in theirs]
+        missing = [f.name for f in ours if f.name not in theirs]
         other = [f.name for f in ours if f.name in theirs and not _alike(f, theirs[f.name])]
-        said = (("without ", lacking), ("with another ", other))
-        if lacking or other:
+        differences = (("without ", missing), ("with another ", other))
+        if missing or other:
             raise RecordError(
                 f"these records are of another schema than the model's, {self.clinical.name}: "
-                + ", ".join(words + ", ".join(names) for words, names in said if names)
+                + ", ".join(words + ", ".join(names) for words, names in differences if names)
             )
 
 
 def _range(field: Field, records: tuple[Record, ...]) -> dict[str, float]:
-    """Return the least and the largest number that records state, if any does."""
+    """Return a field's minimum and maximum over records, if any."""
     known = [n for record in records if (n := field.number(record[field.name])) is not None]
     return {"min": min(known), "max": max(known)} if known else {}
 
@@ -132,11 +138,11 @@ def _range(field: Field, records: tuple[Record, ...]) -> dict[str, float]:
 def _seen(
     schema: ClinicalSchema, group: str, records: tuple[Record, ...]
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield each input of a group and what its values were that are no numbers."""
-    here = [record for record in records if _present(schema, group, record)]
+    """Yield each input of a group with its non-numeric values."""
+    present = [record for record in records if _present(schema, group, record)]
     for field in schema.inputs_of(group):
-        found = {_text(field, record[field.name]) for record in here}
-        yield field.name, tuple(sorted(found - {""}))
+        texts = {_text(field, record[field.name]) for record in present}
+        yield field.name, tuple(sorted(texts - {""}))
 
 
 def _present(schema: ClinicalSchema, group: str, record: Record) -> bool:
@@ -144,7 +150,10 @@ def _present(schema: ClinicalSchema, group: str, record: Record) -> bool:
 
 
 def _text(field: Field, value: Value) -> str:
-    """Return the text of an absence or of a value that is no number, of a number none."""
+    """Return the text of an absence or a category.
+
+    Empty for numbers.
+    """
     if isinstance(value, Absent):
         return value.value
     return "" if field.kind is Kind.NUMBER else field.format(value)
@@ -155,7 +164,7 @@ def _alike(one: Field, other: Field) -> bool:
 
 
 def parse_groups(groups: str) -> tuple[int, ...]:
-    """Return the widths F_g of the tokens of a record, of a text such as "18,10".
+    """Return the token widths F_g in a text ("18,10").
 
     Raises
     ------
@@ -172,22 +181,26 @@ def parse_groups(groups: str) -> tuple[int, ...]:
 
 
 def check_record(bag: Bag, widths: tuple[int, ...]) -> None:
-    """Raise ValueError if the bag has a record of other widths, or not finite where present."""
+    """Raise ValueError if a bag's record does not fit.
+
+    That is a record with groups of other widths, or with NaN or infinite values in a present
+    group.
+    """
     if bag.clinical is None:
         return
-    found = tuple(len(value) for value in bag.clinical.values)
-    if found != widths:
+    lengths = tuple(len(value) for value in bag.clinical.values)
+    if lengths != widths:
         raise ValueError(
-            f"the record has groups of {_listed(found)} numbers, this model takes "
+            f"the record has groups of {_listed(lengths)} numbers, this model takes "
             f"{_listed(widths)}: it was trained with another clinical schema"
         )
     if len(bag.clinical.present) != len(widths):
         raise ValueError(
-            f"the record says of {len(bag.clinical.present)} groups whether they are present, "
-            f"it has {len(widths)}"
+            f"the record marks {len(bag.clinical.present)} groups as present or missing, "
+            f"this model takes {len(widths)}"
         )
     known = zip(bag.clinical.values, bag.clinical.present.tolist(), strict=True)
-    broken = [i for i, (v, here) in enumerate(known, 1) if here and not v.isfinite().all()]
+    broken = [i for i, (v, seen) in enumerate(known, 1) if seen and not v.isfinite().all()]
     if broken:
         raise ValueError(f"group {_listed(tuple(broken))} of the record has NaN or infinite values")
 

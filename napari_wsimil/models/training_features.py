@@ -1,4 +1,4 @@
-"""TrainingFeatures: ranges, statistics and hashes of the features a model learned from."""
+"""TrainingFeatures: ranges, statistics and hashes of training features."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ if TYPE_CHECKING:
 
 #: Share by which a slide's µm per pixel may differ from the training's.
 MPP_TOLERANCE = 0.1
-#: Features longer or shorter than those of training by this factor are warned of.
+#: Factor from which longer or shorter features than in training cause a warning.
 NORM_FACTOR = 3.0
-#: Bags of fewer patches have no spread to speak of.
+#: Smallest bag with a meaningful spread, in patches.
 FEWEST_PATCHES = 16
 
 
 class TrainingFeatures(BaseModel):
-    """The features of the slides that a model was trained or selected on.
+    """Features of the slides in training and validation.
 
     Attributes
     ----------
     slides
-        How many slides.
+        Number of slides.
     mpp, pixels
         Lowest and highest µm per pixel and side in pixels; None where no bag states it.
     unknown_mpp
-        How many slides have places, and no µm per pixel.
+        Number of slides with places but without µm per pixel.
     norm, spread
         Lowest, median and highest `BagFacts.norm` and `BagFacts.spread` of the slides.
     known
         Salted short hashes of the features, of the slides' fingerprints and of TCGA
-        barcodes, see `Card.salt`. They let features be recognized under another name.
+        barcodes, see `Card.salt`. They identify features under another name.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -50,7 +50,7 @@ class TrainingFeatures(BaseModel):
 
     @classmethod
     def of(cls, facts: Sequence[BagFacts], known: Sequence[str] = ()) -> Self:
-        """Return the ranges and statistics of the bags of at least one slide."""
+        """Return ranges and statistics of one or more bags."""
         mpp = [one.mpp for one in facts if one.mpp is not None]
         pixels = [one.pixels for one in facts if one.pixels is not None]
         return cls(
@@ -64,7 +64,7 @@ class TrainingFeatures(BaseModel):
         )
 
     def admits_mpp(self, mpp: float) -> bool:
-        """Return whether a µm per pixel is within the training's range and the tolerance."""
+        """Return whether µm per pixel is within range and tolerance."""
         if self.mpp is None:
             return True
         low, high = self.mpp
@@ -75,27 +75,27 @@ class TrainingFeatures(BaseModel):
         return self.pixels is None or self.pixels[0] <= pixels <= self.pixels[1]
 
     def remarks(self, norm: float, spread: float, patches: int) -> tuple[str, ...]:
-        """Return a sentence for each statistic of a bag that is far from the training's.
+        """Return a sentence for each statistic far from training.
 
         Parameters
         ----------
         norm, spread
             As in `BagFacts`.
         patches
-            How many the bag has.
+            Number of patches of the bag.
         """
         notes = []
         low, middle, high = self.norm
         if high > 0 and not low / NORM_FACTOR <= norm <= high * NORM_FACTOR:
             notes.append(
                 f"features have a median length of {norm:.4g}, those of training had "
-                f"{low:.4g} to {high:.4g} (median {middle:.4g}): is the file right?"
+                f"{low:.4g} to {high:.4g} (median {middle:.4g}): check the features file"
             )
         enough = patches >= FEWEST_PATCHES
         if enough and spread < self.spread[0] / (10 * NORM_FACTOR):
             notes.append(
                 f"features hardly differ between patches (spread {spread:.3g}, in training "
-                f"at least {self.spread[0]:.3g}): is the file right?"
+                f"at least {self.spread[0]:.3g}): check the features file"
             )
         return tuple(notes)
 

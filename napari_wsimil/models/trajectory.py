@@ -1,4 +1,4 @@
-"""Trajectory: which patches were looked at, in what order, and what came of it."""
+"""Trajectory: steps of an episode and their effect."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """One step.
+    """One step of an episode: reading one patch at high resolution.
 
     Attributes
     ----------
     patch
-        Which patch was read finely.
+        Index of the patch.
     log_probability, entropy
-        Of this patch under the policy before the look, and of the policy, in nats.
+        Log-probability of this patch under the policy before the step, and entropy of that
+        policy, in nats.
     probabilities
-        (C,) of the slide after it.
+        (C,) of the slide after the step.
     updated
-        (n,) int64, the patches whose state it moved, this one not among them.
+        (n,) int64, the other patches with states updated by the step.
     fine
         (D,) v of the patch, standardized.
     attention
-        (k,) over its sub-patches, in the order of the bag's finer features.
+        (k,) over its sub-patches, in the order of the bag's sub-patch features.
     """
 
     patch: int
@@ -44,21 +45,21 @@ class Look:
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
-    """An episode, or as much of it as there was.
+    """A complete or partial episode.
 
     Attributes
     ----------
     patches
         N.
     start
-        (C,) probabilities of the slide before the first look.
+        (C,) probabilities of the slide before the first step.
     looks
         T steps, in order.
 
     Notes
     -----
-    The states are not kept, nor the policies: `SASHA.replay` makes those of any step again
-    from the looks, without the encoder.
+    States and policies are not stored: `SASHA.replay` recomputes those of any step from the
+    recorded steps, without the encoder.
     """
 
     patches: int
@@ -67,31 +68,40 @@ class Trajectory:
 
     @property
     def order(self) -> Tensor:
-        """Return (T,) int64, the patches looked at, first to last."""
-        return torch.tensor([look.patch for look in self.looks], dtype=torch.int64)
+        """Return (T,) int64, the patches in the order of reading."""
+        return torch.tensor([step.patch for step in self.looks], dtype=torch.int64)
 
     @property
     def probabilities(self) -> Tensor:
-        """Return (T + 1, C): before the first look, then after each."""
-        return torch.stack([self.start, *(look.probabilities for look in self.looks)])
+        """Return (T + 1, C) probabilities before and after each step."""
+        return torch.stack([self.start, *(step.probabilities for step in self.looks)])
 
     @property
     def attention(self) -> Tensor:
-        """Return (T, k) over the sub-patches of each patch looked at."""
-        return torch.stack([look.attention for look in self.looks])
+        """Return (T, k) attention over the sub-patches of each step."""
+        return torch.stack([step.attention for step in self.looks])
 
     @property
     def encoder_calls(self) -> int:
-        """Return the images the encoder must see: every patch coarsely, then the looks."""
-        return self.patches + sum(len(look.attention) for look in self.looks)
+        """Return the number of images encoded.
+
+        Every patch at low resolution, then the sub-patches of each step.
+        """
+        return self.patches + sum(len(step.attention) for step in self.looks)
 
     @property
     def full_calls(self) -> int:
-        """Return the images of reading all patches finely, which needs no coarse pass."""
+        """Return the number of sub-patches of all patches.
+
+        Reading all of them needs no low-resolution pass. 0 before the first step.
+        """
         return self.patches * len(self.looks[0].attention) if self.looks else 0
 
 
 def policy_map(policy: Tensor, step: int) -> Explanation:
-    """Return the probabilities of look `step`, of (N,) log-probabilities."""
-    name, unit = f"policy of look {step}", "probability to be looked at next"
+    """Return the policy of step `step` as a map.
+
+    Its scores are the probabilities of the (N,) log-probabilities `policy`.
+    """
+    name, unit = f"policy of look {step}", "probability of being read next"
     return Explanation(name, ExplanationKind.AMOUNT, policy.exp(), unit=unit)

@@ -1,4 +1,4 @@
-"""TransMIL: attention through landmarks, and places by convolution (Shao et al., NeurIPS 2021)."""
+"""TransMIL: Nyström attention, positional convolution (Shao et al., NeurIPS 2021)."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ if TYPE_CHECKING:
     from napari_wsimil.slides.patch_grid import PatchGrid
 
 ITERATIONS = 6  # of the pseudo-inverse, as in the Nyströmformer
-REACH = 7  # cells that the convolution of places is wide
-MOST = 2**28  # numbers of all cells that are held at once, 1 GB
+REACH = 7  # width of the positional convolution in cells
+MOST = 2**28  # largest number of values in the dense cells, 1 GB
 
 
 class TransMIL(MILModel):
-    """Two layers of Nyström attention with a convolution over the places between them.
+    """Two layers of Nyström attention with a positional convolution between.
 
     h = ReLU(W x̂ + b); h ← h + Nyström(LN(h)); h ← PPEG(h); h ← h + Nyström(LN(h)); then
     gated attention pooling as in ABMIL. With softmaxes taken over rows,
     Nyström(Q, K, V) = softmax(Q K̃ᵀ) softmax(Q̃ K̃ᵀ)⁺ (softmax(Q̃ Kᵀ) V) (Xiong et al., AAAI
-    2021, eq. 13), each product through √d; Q̃ and K̃ are means over landmarks.
+    2021, eq. 13), each product divided by √d; Q̃ and K̃ are means over landmarks.
 
     It is in the style of TransMIL and deviates in four ways:
 
-    * Landmarks are square blocks of the slide, the smallest squares of which there are at
-      most `landmarks`, and not stretches of the stored order; where every patch is its own
-      landmark, this is full attention, as far as the pseudo-inverse converged.
-    * PPEG convolves over the true places, where the paper folds the stored order into a
-      square. Its three kernels (7, 5 and 3 wide) and the identity add up to one kernel 7 wide
-      beside the identity, and that is what is trained.
-    * The slide is pooled by attention, not read from a class token, whose attention goes
-      through the pseudo-inverse, may be negative, and makes no map.
-    * There is no convolution over the values, which is along the stored order.
+    * Landmarks are square blocks of the slide, as small as `landmarks` permits, instead of
+      segments of the stored order; if every patch is its own landmark, this is full attention,
+      as far as the pseudo-inverse converged.
+    * PPEG convolves over the true positions; the paper folds the stored order into a square.
+      Its three kernels (7, 5 and 3 wide) and the identity add up to one kernel 7 wide plus the
+      identity, and this sum is trained.
+    * The slide is pooled by attention, not read from a class token: the attention of a class
+      token passes through the pseudo-inverse, may be negative, and gives no map.
+    * There is no convolution over the values, which would follow the stored order.
 
     Parameters
     ----------
@@ -53,9 +53,9 @@ class TransMIL(MILModel):
     width
         H, the width of an embedded patch.
     heads
-        Of the self-attention; they share the width.
+        Heads of the self-attention; they share the width.
     landmarks
-        Most landmarks; time and memory grow with N times these.
+        Largest number of landmarks; time and memory grow with N times this number.
     attention_dim
         L, the width of the pooling's V and U.
     """
@@ -86,16 +86,16 @@ class TransMIL(MILModel):
         self.head = LinearHead(width, classes)
 
     def forward(self, bag: Bag) -> MILOutput:
-        """Return the slide's logits, the pooling's attention and, per class, the head's maps.
+        """Return logits, pooling attention and the head's maps per class.
 
-        The maps are of the patches as they are after the layers.
+        The maps refer to the patches after the layers.
         """
         self.check(bag)
         grid = cast("PatchGrid", bag.grid)
         means = block_means(grid, self.landmarks).to(bag.features)  # (M, N)
         h = by_rows(self._embed, bag.features)  # (N, H)
         h = h + self.layers[0](h, means)
-        h = h + self._placed(h, torch.from_numpy(lattice_cells(grid)).to(h.device))
+        h = h + self._convolve(h, torch.from_numpy(lattice_cells(grid)).to(h.device))
         h = h + self.layers[1](h, means)
         a = by_rows(self.attention, h)[:, 0].softmax(dim=0)  # (N,)
         return MILOutput(
@@ -110,32 +110,32 @@ class TransMIL(MILModel):
         h: Tensor = self.embedding(self.standardize(x)).relu()
         return h
 
-    def _placed(self, h: Tensor, cells: Tensor) -> Tensor:
-        """Return (N, H) of PPEG without its identity; empty cells count as 0.
+    def _convolve(self, h: Tensor, cells: Tensor) -> Tensor:
+        """Return (N, H) of PPEG without its identity.
 
-        Where several patches lie in one cell, it holds their mean.
+        Empty cells count as 0; a cell with several patches contains their mean.
         """
         columns, rows = (cells.amax(dim=0) + 1).tolist()
         if rows * columns * h.shape[1] > MOST:
             raise ValueError(
-                f"the patches lie in {columns} by {rows} cells, too many for PPEG to hold all of "
-                "them, tissue or not: use patches that overlap less, or another model"
+                f"the patches span {columns} by {rows} cells, too many for PPEG: "
+                "use patches that overlap less, or another model"
             )
         place = cells[:, 1] * columns + cells[:, 0]  # (N,)
         count = h.new_zeros(rows * columns).index_add(0, place, h.new_ones(len(h)))
-        filled = h.new_zeros(rows * columns, h.shape[1]).index_add(0, place, h / count[place, None])
-        mixed = self.places(filled.T.reshape(1, -1, rows, columns))[0]  # (H, rows, columns)
-        placed: Tensor = mixed.flatten(1).T[place]
-        return placed
+        dense = h.new_zeros(rows * columns, h.shape[1]).index_add(0, place, h / count[place, None])
+        convolution = self.places(dense.T.reshape(1, -1, rows, columns))[0]  # (H, rows, columns)
+        output: Tensor = convolution.flatten(1).T[place]
+        return output
 
 
 class NystromAttention(nn.Module):
-    """Self-attention in which patches meet through landmarks, the norm before it.
+    """Pre-norm self-attention through landmarks.
 
     Parameters
     ----------
     width, heads
-        H, and how many heads share it.
+        H, and the number of heads that share it.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -148,7 +148,10 @@ class NystromAttention(nn.Module):
         self.projection = nn.Linear(width, width)
 
     def forward(self, h: Tensor, means: Tensor) -> Tensor:
-        """Return (N, H) of (N, H) patches; `means` (M, N) takes patches to landmarks."""
+        """Return (N, H) attention output of (N, H) patches.
+
+        `means` (M, N) averages patches to landmarks.
+        """
         qkv = self.qkv(self.norm(h)).view(len(h), 3, self.heads, -1)
         q, k, v = qkv.permute(1, 2, 0, 3)  # (heads, N, d)
         q = q / math.sqrt(q.shape[-1])
@@ -156,12 +159,15 @@ class NystromAttention(nn.Module):
         to = (q @ near_k.mT).softmax(dim=-1)  # (heads, N, M)
         middle = (near_q @ near_k.mT).softmax(dim=-1)  # (heads, M, M)
         out = to @ (pseudo_inverse(middle) @ ((near_q @ k.mT).softmax(dim=-1) @ v))
-        mixed: Tensor = self.projection(out.transpose(0, 1).reshape(len(h), -1))
-        return mixed
+        output: Tensor = self.projection(out.transpose(0, 1).reshape(len(h), -1))
+        return output
 
 
 def pseudo_inverse(a: Tensor) -> Tensor:
-    """Return (…, M, M) approximate inverses by a third-order iteration (Razavi et al. 2014)."""
+    """Return (…, M, M) approximate inverses.
+
+    A third-order iteration (Razavi et al. 2014).
+    """
     norms = a.abs().sum(dim=-1).amax(dim=-1) * a.abs().sum(dim=-2).amax(dim=-1)
     z = a.mT / norms[..., None, None]
     one = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
@@ -172,9 +178,10 @@ def pseudo_inverse(a: Tensor) -> Tensor:
 
 
 def block_means(grid: PatchGrid, most: int) -> Tensor:
-    """Return (M, N) float32 whose rows average the patches of square blocks, M ≤ `most`.
+    """Return averages over square blocks, (M, N) float32.
 
-    The blocks are the smallest squares of the lattice that are few enough.
+    M ≤ `most`. Each row averages the patches of one block. The blocks are the smallest squares
+    of the lattice with at most `most` of them.
     """
     side = max(1, math.isqrt(len(grid) // most))
     while len(blocks := partition(grid, side * side)) > most:

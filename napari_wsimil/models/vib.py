@@ -1,4 +1,4 @@
-"""VIB: patches pass an information bottleneck before they are pooled (Li et al., CVPR 2023)."""
+"""VIB: information bottleneck before pooling (Li et al., CVPR 2023)."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
     from napari_wsimil.features.bag import Bag
     from napari_wsimil.slides.patch_grid import PatchGrid
 
-DIGITS = 5  # after the point; below that, u depends on where in a matrix product a patch is
+DIGITS = 5  # decimals; beyond, u depends on a patch's row in a matrix product
 
 
 class VIB(MILModel):
-    """A slide is pooled from the few patches that a bottleneck lets through.
+    """Attention pooling of the few patches that pass a bottleneck.
 
     h = ReLU(W x̂ + b), u = w·h + w₀, π = sigmoid(u). In training the mask m of a patch is
     the mean of S samples of the relaxed Bernoulli of logit u and temperature τ
     (reparameterized: sigmoid((u + ℓ) / τ), ℓ logistic), and gated attention pools the
     masked patches m h of the whole slide. The loss is the cross-entropy and
-    β times the information that the mask carries, the mean over the patches of
+    β times the information of the mask, the mean over the patches of
     KL(Bern(π) ‖ Bern(r)) = π log(π / r) + (1 - π) log((1 - π) / (1 - r)).
 
-    In `eval()` nothing is drawn: the K patches of the largest π are kept, m is π, and
-    attention is a softmax over the kept alone.
+    In `eval()` nothing is sampled: the K patches of the largest π are kept, m is π, and
+    attention is a softmax over the kept patches alone.
 
     Parameters
     ----------
@@ -45,31 +45,31 @@ class VIB(MILModel):
     attention_dim
         L, the width of the gated attention.
     keep
-        K, how many patches are kept outside training; all of a slide that has fewer.
+        K, the number of patches kept outside training; all of a slide with fewer patches.
         Where u is equal, to `DIGITS` digits, the upper and then the left patch comes
-        first, so that the same K are kept whatever the order of the bag; without a grid
+        first, so that the same K are kept in any order of the bag; without a grid
         the first in the bag.
     prior
-        r, the share of patches the prior lets through.
+        r, the share of patches that pass under the prior.
     beta
         β, the weight of the information.
     warm_up
-        Share of the training in which that weight climbs from 0 to β. With β from the
+        Share of the training in which that weight rises from 0 to β. With β from the
         start the prior may close every mask before the classes can open one.
     samples
         S.
     temperature
         τ.
     info
-        "kl" is the paper's; "mean_mse" is (mean π - r)², as the authors' program has it,
-        which holds the share of patches that pass but not each of them.
+        "kl" is the paper's; "mean_mse" is (mean π - r)², as in the authors' program,
+        which constrains the share of passing patches but not each patch.
 
     Notes
     -----
     Where the authors' program differs from their paper the paper is followed: the logit of
-    the mask is u, not log π, samples carry a gradient, and `eval()` draws nothing. There
-    the program keeps patches unweighted; here they are weighted by π, the mean of the mask
-    they were trained with, so that a slide of fewer than K patches is no new situation.
+    the mask is u, not log π, samples carry a gradient, and `eval()` samples nothing. There
+    the program keeps patches unweighted; here they are weighted by π, the mean of their
+    training mask, so that a slide of fewer than K patches is processed as in training.
     """
 
     def __init__(
@@ -112,12 +112,12 @@ class VIB(MILModel):
         self.head = LinearHead(width, classes)
 
     def forward(self, bag: Bag) -> MILOutput:
-        """Return the slide's logits; π, who is kept, attention among them, the head's maps.
+        """Return logits, π, kept patches, attention and the head's maps.
 
-        "selection" is π. "kept" is 1 for the patches that were pooled and 0 for the
-        dropped. "attention" sums to 1 over the kept and is NaN for the dropped, which were
-        not looked at; their "evidence" is 0, which is what they bring to the logit. The
-        "patch logit" of every patch is that of a slide of it alone.
+        "selection" is π. "kept" is 1 for the pooled patches and 0 for the dropped ones.
+        "attention" sums to 1 over the kept and is NaN for the dropped patches, which are not
+        pooled; their "evidence" is 0, their contribution to the logit. The "patch logit" of every
+        patch is that of a slide of this patch alone.
         """
         self.check(bag)
         h = by_rows(self._embed, bag.features)  # (N, H)
@@ -140,14 +140,14 @@ class VIB(MILModel):
         )
 
     def loss(self, output: MILOutput, target: Tensor) -> dict[str, Tensor]:
-        """Return the loss of the slide's class and the information times its weight."""
-        climbed = min(1.0, self.progress / self.warm_up) if self.warm_up else 1.0
-        information = climbed * self.beta * output.branches["information"]
+        """Return the class loss and the weighted information."""
+        ramp = min(1.0, self.progress / self.warm_up) if self.warm_up else 1.0
+        information = ramp * self.beta * output.branches["information"]
         return super().loss(output, target) | {"information": information}
 
     @torch.no_grad()
     def select(self, bag: Bag) -> Tensor:
-        """Return (min(K, N),) int64, the patches that are kept, in the order of the bag."""
+        """Return (min(K, N),) int64, the kept patches, in bag order."""
         self.check(bag)
         u = by_rows(lambda x: self.selection(self._embed(x)), bag.features)[:, 0]  # (N,)
         return self._top(u, bag.grid)
@@ -178,12 +178,12 @@ class VIB(MILModel):
 
 
 def _selection_maps(pi: Tensor, a: Tensor, kept: Tensor) -> tuple[Explanation, ...]:
-    passed = _spread(torch.ones_like(a), kept, len(pi), 0.0)
-    seen = _spread(a, kept, len(pi), math.nan)
+    selection = _spread(torch.ones_like(a), kept, len(pi), 0.0)
+    attention = _spread(a, kept, len(pi), math.nan)
     return (
         Explanation("selection", ExplanationKind.PROBABILITY, pi),
-        Explanation("kept", ExplanationKind.PROBABILITY, passed, outlined=True),
-        Explanation("attention", ExplanationKind.ATTENTION, seen, absent="dropped"),
+        Explanation("kept", ExplanationKind.PROBABILITY, selection, outlined=True),
+        Explanation("attention", ExplanationKind.ATTENTION, attention, absent="dropped"),
     )
 
 

@@ -1,4 +1,4 @@
-"""Local attention: each patch attends to the patches within a radius, exactly."""
+"""Exact local attention to all patches within a radius."""
 
 from __future__ import annotations
 
@@ -24,18 +24,19 @@ BATCH = 256  # blocks computed together on a GPU
 
 
 def local_attention(q: Tensor, k: Tensor, v: Tensor, plan: LocalPlan) -> Tensor:
-    """Return (N, heads, d) softmax(q kᵀ / √d) v over the neighbors of the plan, per head.
+    """Return exact attention of each row to its neighbors.
 
-    It equals attention under a dense mask, in memory of the order of the features. On the CPU
+    (N, heads, d) softmax(q kᵀ / √d) v over the neighbors of the plan, per head. It equals
+    attention under a dense mask, in memory of the order of the features. On the CPU
     it starts `torch.get_num_threads()` threads with one torch thread each; meanwhile torch's
     number of threads is 1 in the whole process.
 
     Parameters
     ----------
     q, k, v
-        (N, heads, d), rows in the order of the plan; slices of one tensor will do.
+        (N, heads, d), rows in the order of the plan; slices of one tensor are allowed.
     plan
-        Of `plan_local`, on their device.
+        From `plan_local`, on their device. It defines the neighbors.
     """
     if q.device.type != "cpu":
         return padded_attention(q, k, v, plan)
@@ -44,10 +45,10 @@ def local_attention(q: Tensor, k: Tensor, v: Tensor, plan: LocalPlan) -> Tensor:
 
 
 def padded_attention(q: Tensor, k: Tensor, v: Tensor, plan: LocalPlan) -> Tensor:
-    """Return what `local_attention` does, with blocks padded to one size and batched.
+    """Return `local_attention`, computed in batches of padded blocks.
 
-    For GPUs, where many small products cost more than some padding. The backward computes
-    each batch again.
+    For GPUs, where many small products cost more than some padding. The backward pass
+    recomputes each batch.
     """
     parts = zip(*(rows.split(BATCH) for rows in plan.padded), strict=True)
     out = [
@@ -62,14 +63,14 @@ def _batch(
 ) -> Tensor:  # rows (B, Q), keys (B, K), -1 where none
     offset = plan.cells[rows][:, :, None] - plan.cells[keys][:, None]  # (B, Q, K, 2)
     near = (offset.square().sum(dim=-1) <= plan.radius**2) & (keys >= 0)[:, None]
-    near |= (rows < 0)[:, :, None]  # what is none attends to all, lest it be NaN
+    near |= (rows < 0)[:, :, None]  # padding attends to all, to avoid NaN
     queries, others, values = (x.transpose(1, 2) for x in (q[rows], k[keys], v[keys]))
     out = F.scaled_dot_product_attention(queries, others, values, attn_mask=near[:, None])
     return out.transpose(1, 2)[rows >= 0]
 
 
 class _Local(Function):
-    """The CPU's way, block by block; the backward computes the attention again."""
+    """CPU kernel, block by block; its backward pass recomputes attention."""
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, plan: LocalPlan) -> Tensor:
@@ -90,7 +91,7 @@ class _Local(Function):
 
 
 class _Forward:
-    """Writes the output of the queries of some blocks."""
+    """Forward pass: writes the output of the queries of blocks."""
 
     def __init__(self, plan: LocalPlan, q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> None:
         self.plan = plan
@@ -105,16 +106,16 @@ class _Forward:
             _mix(block, a, self.v, self.out[:, block.rows])
 
     def buffer(self) -> Tensor:
-        """Return room for the pairs of any block."""
+        """Return a buffer for the pairs of any block."""
         return self.q.new_empty(len(self.q) * self.plan.pairs)
 
     def view(self, block: Block, buffer: Tensor) -> Tensor:
-        """Return the (heads, queries, keys) of a block in a buffer."""
+        """Return a block's (heads, queries, keys) view of a buffer."""
         shape = (len(self.q), *self.biases[block].shape)
         return buffer[: shape[0] * shape[1] * shape[2]].view(shape)
 
     def attention(self, block: Block, buffer: Tensor) -> Tensor:
-        """Return the (heads, queries, keys) attention of a block, which lies in the buffer."""
+        """Return a block's (heads, queries, keys) attention, in the buffer."""
         e = self.view(block, buffer)
         e.copy_(self.biases[block])
         q = self.q[:, block.rows]
@@ -124,7 +125,7 @@ class _Forward:
 
 
 class _Backward:
-    """Adds to the gradients what the queries of some blocks bring."""
+    """Backward pass: adds the gradients from the queries of blocks."""
 
     def __init__(self, forward: _Forward, grad: Tensor, dq: Tensor, dk: Tensor, dv: Tensor) -> None:
         self.forward = forward
@@ -150,7 +151,10 @@ class _Backward:
 
 
 def _mix(block: Block, weights: Tensor, rows: Tensor, out: Tensor, scale: float = 1.0) -> None:
-    """Write scale · Σ weights rows of a block's keys to (heads, queries, d) `out`."""
+    """Write scale · Σ weights rows to `out`.
+
+    The rows are those of a block's keys; `out` is (heads, queries, d).
+    """
     for number, (run, columns) in enumerate(block.spans()):
         out.baddbmm_(weights[..., columns], rows[:, run], beta=float(number > 0), alpha=scale)
 

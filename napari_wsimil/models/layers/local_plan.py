@@ -1,9 +1,9 @@
-"""LocalPlan: which patches are computed together when each attends to those near it.
+"""LocalPlan: blocks of patches for local attention.
 
 Patches are sorted into strips of the slide as wide as the radius, and within a strip by row.
-Whatever is near a short run of a strip then lies in at most three runs of consecutive rows,
-its own strip's and those of the two beside it: slices of the features take the place of
-gathered neighbors. About half of the pairs so computed are within the radius; the others are
+The neighbors of a short run of a strip are then in at most three runs of consecutive rows, in
+its own strip and the two adjacent ones, so that slices of the features replace gathered
+neighbors. About half of the pairs computed this way are within the radius; the others are
 masked.
 """
 
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-BLOCK = 56  # queries computed together, about
+BLOCK = 56  # approximate number of queries of a block
 
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Queries that are computed together, and the keys that are computed for them.
+    """Queries computed together, and the keys computed for them.
 
     Attributes
     ----------
     start, stop
         The queries, rows in the order of the plan.
     runs
-        (start, stop) of the rows that hold all their neighbors, in order.
+        (start, stop) of the rows that contain all their neighbors, in order.
     """
 
     start: int
@@ -51,11 +51,11 @@ class Block:
 
     @property
     def keys(self) -> int:
-        """Return how many keys there are in all runs."""
+        """Return the number of keys in all runs."""
         return sum(stop - start for start, stop in self.runs)
 
     def spans(self) -> Iterator[tuple[slice, slice]]:
-        """Yield the rows of each run, and the columns they take among all keys."""
+        """Yield each run's rows and its columns among all keys."""
         column = 0
         for start, stop in self.runs:
             yield slice(start, stop), slice(column, column + stop - start)
@@ -64,19 +64,19 @@ class Block:
 
 @dataclass(frozen=True, eq=False)
 class LocalPlan:
-    """Who attends to whom, made once per grid and radius.
+    """Neighbors of all patches, planned once per grid and radius.
 
     Attributes
     ----------
     order
-        (N,) int64: row i of what is sorted is patch order[i].
+        (N,) int64: row i of the plan is patch order[i].
     cells
         (N, 2) float32, (x, y) of the rows, in that order.
     radius
         Largest Euclidean distance of neighbors, in cells.
     groups
-        All blocks by pairs of strips. Groups of even number have no keys in common, nor
-        have those of odd number: they can add to the gradients of keys side by side.
+        All blocks by pairs of strips. Groups of even number share no keys, nor do those of
+        odd number: they can add to the gradients of keys in parallel.
     """
 
     order: Tensor
@@ -88,11 +88,11 @@ class LocalPlan:
         return len(self.order)
 
     def sort(self, x: Tensor) -> Tensor:
-        """Return (N, …) `x`, given in the order of the bag, in the order of the plan."""
+        """Return (N, …) `x` reordered from bag to plan order."""
         return x[self.order]
 
     def unsort(self, x: Tensor) -> Tensor:
-        """Return (N, …) `x`, given in the order of the plan, in the order of the bag."""
+        """Return (N, …) `x` reordered from plan to bag order."""
         return torch.empty_like(x).index_copy(0, self.order, x)
 
     def rows_of(self, patches: Tensor) -> Tensor:
@@ -100,13 +100,19 @@ class LocalPlan:
         return self.order.argsort()[patches]
 
     def around(self, rows: Tensor) -> Tensor:
-        """Return (n,) int64, the rows in the rectangle beyond which (Q,) rows have no neighbor."""
-        asked = self.cells[rows]
-        low, high = asked.amin(dim=0) - self.radius, asked.amax(dim=0) + self.radius
+        """Return (n,) int64, the rows near (Q,) rows.
+
+        They fill a rectangle that contains all neighbors of the rows.
+        """
+        cells = self.cells[rows]
+        low, high = cells.amin(dim=0) - self.radius, cells.amax(dim=0) + self.radius
         return ((self.cells >= low) & (self.cells <= high)).all(dim=1).nonzero()[:, 0]
 
     def near(self, rows: Tensor, others: Tensor | None = None) -> Tensor:
-        """Return (Q, n) bool, which of (n,) `others`, all if None, are neighbors of (Q,) rows."""
+        """Return (Q, n) bool, True where rows are neighbors.
+
+        It compares (Q,) `rows` with (n,) `others`, or with all rows if None.
+        """
         cells = self.cells if others is None else self.cells[others]
         offset = self.cells[rows, None] - cells
         return offset.square().sum(dim=-1) <= self.radius**2
@@ -118,12 +124,15 @@ class LocalPlan:
 
     @property
     def pairs(self) -> int:
-        """Return the most (query, key) pairs of a block."""
+        """Return the most (query, key) pairs of any block."""
         return max((block.stop - block.start) * block.keys for block in self.blocks)
 
     @cached_property
     def biases(self) -> dict[Block, Tensor]:
-        """Return (queries, keys) of each block: 0 within the radius, -inf beyond; bfloat16."""
+        """Return (queries, keys) biases of each block, in bfloat16.
+
+        0 within the radius, -inf beyond.
+        """
         return {block: self._bias(block) for block in self.blocks}
 
     def _bias(self, block: Block) -> Tensor:
@@ -134,7 +143,10 @@ class LocalPlan:
 
     @cached_property
     def padded(self) -> tuple[Tensor, Tensor]:
-        """Return the rows of each block's queries and keys, (B, q) and (B, k), -1 where none."""
+        """Return query and key rows of all blocks, padded.
+
+        (B, q) and (B, k), padded with -1.
+        """
         queries = [torch.arange(block.start, block.stop) for block in self.blocks]
         keys = [torch.cat([torch.arange(*run) for run in block.runs]) for block in self.blocks]
         both = (pad_sequence(x, batch_first=True, padding_value=-1) for x in (queries, keys))
@@ -145,7 +157,9 @@ class LocalPlan:
 def plan_local(
     cells: NDArray[np.int64], radius: float, device: torch.device | None = None
 ) -> LocalPlan:
-    """Return the plan of (N, 2) lattice cells (x, y), not negative; a cell may come often.
+    """Return the plan of (N, 2) lattice cells (x, y).
+
+    Cells are not negative; a cell may contain several patches.
 
     Raises
     ------
@@ -167,7 +181,7 @@ def plan_local(
 
 
 class _Layout:
-    """Sorted cells, and where in them a part of a strip begins and ends."""
+    """Sorted cells, with a search for parts of strips."""
 
     def __init__(
         self, cells: NDArray[np.int64], strip: NDArray[np.int64], width: int, radius: float
@@ -193,7 +207,7 @@ class _Layout:
                 yield Block(a, b, tuple(run for run in runs if run[1] > run[0]))
 
     def _run(self, a: int, b: int, strip: int) -> tuple[int, int]:
-        """Return the rows of a strip that may be near the rows a to b."""
+        """Return a strip's rows near the rows a to b."""
         x, low, high = self.cells[a:b, 0], int(self.cells[a, 1]), int(self.cells[b - 1, 1])
         left, right = strip * self.width, (strip + 1) * self.width - 1
         gap = max(0, left - int(x.max()), int(x.min()) - right)

@@ -1,4 +1,4 @@
-"""LinearHead: a linear classifier of the slide, and what each patch brings to it."""
+"""Gated attention, and a linear head with maps per patch."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ if TYPE_CHECKING:
 
 
 class LinearHead(nn.Linear):
-    """logits = W z + b of a slide z = Σ aₙ hₙ, so that logits = Σ aₙ W hₙ + b.
+    """Linear classifier: logits = W z + b.
+
+    For a slide z = Σ aₙ hₙ, logits = Σ aₙ W hₙ + b is a sum over patches.
 
     Notes
     -----
-    The softmax sees only differences of logits; the rows of W therefore start with mean
-    zero over the classes. With two classes training keeps them opposite, and the two
-    classes' evidence mirror each other.
+    The softmax depends only on differences of logits; the rows of W therefore start with mean
+    zero over the classes. With two classes training keeps them opposite, and the evidence of
+    one class mirrors that of the other.
     """
 
     def reset_parameters(self) -> None:
-        """Draw W as `nn.Linear` does, then center it over the classes; b starts at 0."""
-        if self.weight.is_meta:  # a checkpoint's weights are to follow
+        """Draw W as `nn.Linear`, centered over classes; b is 0."""
+        if self.weight.is_meta:  # weights are loaded from a checkpoint later
             return
         super().reset_parameters()
         with torch.no_grad():
@@ -34,7 +36,7 @@ class LinearHead(nn.Linear):
 
     @torch.no_grad()
     def maps(self, h: Tensor, a: Tensor) -> tuple[Explanation, ...]:
-        """Return, for each class, its evidence; then, for each class, its patch logits.
+        """Return evidence per class, then patch logits per class.
 
         Parameters
         ----------
@@ -46,10 +48,10 @@ class LinearHead(nn.Linear):
         Returns
         -------
         "evidence: c"
-            aₙ w_c·hₙ, signed; sums over the patches to the slide's logit of c less b_c.
+            aₙ w_c·hₙ, signed; its sum over patches is the slide's logit of c minus b_c.
         "patch logit: c"
-            The logit that patch n alone would give the slide, w_c·hₙ + b_c, less the mean
-            of the classes. It takes no account of attention.
+            The logit of a slide of patch n alone, w_c·hₙ + b_c, minus the mean over classes. It
+            ignores attention.
         """
         share = h @ self.weight.T  # (N, C)
         alone = share + self.bias  # (N, C)
@@ -62,7 +64,10 @@ class LinearHead(nn.Linear):
 
 
 def patch_logits(alone: Tensor) -> tuple[Explanation, ...]:
-    """Return the maps "patch logit: c" of (N, C) logits of slides of one patch each."""
+    """Return the maps "patch logit: c".
+
+    Row n of the (N, C) logits is that of a slide of patch n alone.
+    """
     return _per_class("patch logit", ExplanationKind.SCORE, alone, "logit")
 
 
@@ -78,7 +83,9 @@ def _per_class(
 
 
 class GatedAttention(nn.Module):
-    """e = W (tanh(V h) ⊙ sigmoid(U h)) (Ilse et al. 2018, eq. 9).
+    """Gated attention scores (Ilse et al. 2018, eq. 9).
+
+    e = W (tanh(V h) ⊙ sigmoid(U h)).
 
     Parameters
     ----------
@@ -87,7 +94,7 @@ class GatedAttention(nn.Module):
     hidden
         L, the width of V and U.
     branches
-        M, how many scores a patch gets; V and U are shared by them.
+        M, the number of scores per patch; they share V and U.
     """
 
     def __init__(self, width: int, hidden: int, branches: int = 1) -> None:

@@ -1,4 +1,4 @@
-"""Positions: where patches lie on their lattice, and how attention is told of it."""
+"""Patch positions on the lattice, and positional terms of attention."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ EXACT = "donot_use_mm_for_euclid_dist"  # the distance of a place from itself is
 
 
 def lattice_cells(grid: PatchGrid) -> NDArray[np.int64]:
-    """Return (N, 2) cells (x, y) of the patches, one step of the grid apart, from (0, 0).
+    """Return (N, 2) lattice cells (x, y) of the patches.
 
-    Patches that are on no common lattice go to the nearest cell, ⌊(c - c_min) / stride + ½⌋;
-    a cell may then hold several.
+    Cells are one step of the grid apart and start at (0, 0). Patches off the lattice go to the
+    nearest cell, ⌊(c - c_min) / stride + ½⌋; a cell may then contain several.
     """
     offset = grid.coords - grid.coords.min(axis=0)
     cells: NDArray[np.int64] = (2 * offset + grid.stride) // (2 * grid.stride)
@@ -31,7 +31,7 @@ def lattice_cells(grid: PatchGrid) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class Blocks:
-    """Squares of 2 × 2 cells, those that have a patch.
+    """Occupied squares of 2 × 2 cells.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class Blocks:
     places: Tensor
 
     def mean(self, h: Tensor) -> Tensor:
-        """Return (M, H) means of the (N, H) patches that each block has."""
+        """Return (M, H) means of each block's (N, H) patches."""
         count = self.index.bincount(minlength=len(self.places))
         total = h.new_zeros(len(self.places), h.shape[1]).index_add(0, self.index, h)
         return total / count[:, None]
@@ -61,11 +61,11 @@ def two_by_two(cells: NDArray[np.int64], device: torch.device) -> Blocks:
 
 
 def rotate(x: Tensor, places: Tensor) -> Tensor:
-    """Return (N, heads, d) queries or keys turned by their places (RoPE, in two dimensions).
+    """Return queries or keys rotated by position (2-D RoPE).
 
-    The first half of a head's channels is turned by x, the second by y; pair i of the d/4 of
-    an axis by the angle place · BASE^(-4i/d). The product of two turned vectors depends on
-    their places by the difference alone.
+    The result is (N, heads, d). The first half of a head's channels is rotated by x, the second
+    by y; pair i of the d/4 of an axis by the angle place · BASE^(-4i/d). The product of two
+    rotated vectors depends only on the difference of their places.
 
     Parameters
     ----------
@@ -79,14 +79,15 @@ def rotate(x: Tensor, places: Tensor) -> Tensor:
     angle = places[:, None, :, None] * BASE**-power  # (N, 1, 2, d/4)
     cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
     first, second = x.unflatten(-1, (2, 2, pairs)).unbind(-2)  # (N, heads, 2, d/4)
-    turned = torch.stack((first * cos - second * sin, first * sin + second * cos), dim=-2)
-    return turned.flatten(-3)
+    rotation = torch.stack((first * cos - second * sin, first * sin + second * cos), dim=-2)
+    return rotation.flatten(-3)
 
 
 def distance_bias(places: Tensor, others: Tensor, heads: int) -> Tensor:
-    """Return (heads, N, M) float32 penalties: -2^(-8h/heads) · distance (ALiBi, Press 2022).
+    """Return (heads, N, M) float32 penalties (ALiBi, Press 2022).
 
-    Distances are Euclidean between (N, 2) `places` and (M, 2) `others`; h counts from 1.
+    -2^(-8h/heads) · distance. Distances are Euclidean between (N, 2) `places` and (M, 2)
+    `others`; h counts from 1.
     """
     distance = torch.cdist(places.float(), others.float(), compute_mode=EXACT)
     head = torch.arange(1, heads + 1, device=places.device)

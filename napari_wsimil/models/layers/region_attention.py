@@ -1,8 +1,8 @@
-"""RegionAttention: exact attention of each patch to the few regions it chose.
+"""Exact attention of each patch to a few selected regions.
 
-The patches come sorted by region, so that a region's keys are one slice. All (query,
-region) pairs are sorted by region, and each region is visited once with all its queries:
-two small dense products instead of a gather of keys per query.
+Patches are sorted by region, so that a region's keys are one slice. All (query, region)
+pairs are sorted by region, and each region is processed once with all its queries: two small
+dense products instead of a gather of keys per query.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-CHOICES = 1 << 17  # numbers in a piece of the (N, M) scores
-LOGITS = 1 << 18  # numbers in a piece of the logits: about 1 MB, the cache of a core
-ROWS = 512  # queries in a piece of what is done to each alone
-HUGE = 2.0**60  # sums of exponentials above it, or below 1 / it, are too near the limits
+CHOICES = 1 << 17  # numbers in a chunk of the (N, M) scores
+LOGITS = 1 << 18  # numbers in a chunk of the logits: about 1 MB, the cache of a core
+ROWS = 512  # queries in a chunk of row-wise products
+HUGE = 2.0**60  # sums of exponentials above it or below 1 / it are near the float limits
 
 
 def choose(q: Tensor, low: Tensor, high: Tensor, top: int) -> tuple[Tensor, Tensor]:
-    """Return the scores (N, T) of the best regions of each query, and which they are.
+    """Return scores and indices of each query's best regions.
 
-    s_i = max(|q·low_i|, |q·high_i|), best first. The scores carry gradients to all three
-    arguments. No (N, M) matrix is kept.
+    Both are (N, T). s_i = max(|q·low_i|, |q·high_i|), best first. The scores carry gradients to
+    all three arguments. No (N, M) matrix is stored.
 
     Parameters
     ----------
     q
         (N, P) projected queries.
     low, high
-        (M, P) projected least and greatest features of the regions.
+        (M, P) projected minimum and maximum features of the regions.
     top
         T, at most M.
     """
@@ -45,7 +45,10 @@ def choose(q: Tensor, low: Tensor, high: Tensor, top: int) -> tuple[Tensor, Tens
 
 
 def mean_scores(q: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Return (M,) the scores of all regions, mean over the queries; arguments as `choose`."""
+    """Return (M,) region scores, averaged over queries.
+
+    Arguments as for `choose`.
+    """
     pieces = (_products(part, low, high)[2].sum(dim=0) for part in q.split(_rows(low)))
     return torch.stack(list(pieces)).sum(dim=0) / len(q)
 
@@ -58,7 +61,9 @@ def attend(
     chosen: Tensor,
     scores: Tensor,
 ) -> Tensor:
-    """Return (N, H, d): softmax(q·k / √d) v over the patches of each query's chosen regions.
+    """Return (N, H, d) attention to each query's selected regions.
+
+    softmax(q·k / √d) v over the patches of these regions.
 
     Parameters
     ----------
@@ -67,13 +72,13 @@ def attend(
     k, v
         (P, H, d) of the patches, sorted by region.
     sizes
-        Patches of each region.
+        Number of patches of each region.
     chosen
         (N, T) int64, T different regions for each query.
     scores
-        (N, T), of these regions. Each stands as s - sg(s) in the logits of all patches of
-        its region: a term of value zero, whose gradient is the sum of the logits'. The
-        numbers themselves are not read.
+        (N, T), of these regions. Each is added as s - sg(s) to the logits of all patches of
+        its region: a term of value zero with the sum of the logits' gradients as its gradient.
+        The values themselves are not used.
     """
     half = q.dtype in (torch.float16, torch.bfloat16)
     if half:
@@ -84,7 +89,7 @@ def attend(
 
 
 class _Choice(Function):
-    """The top regions of each query, a piece of queries at a time."""
+    """Top regions of each query, computed in chunks of queries."""
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, low: Tensor, high: Tensor, top: int) -> tuple[Tensor, Tensor]:
@@ -114,7 +119,10 @@ def _rows(regions: Tensor) -> int:
 
 
 def _choose_piece(q: Tensor, low: Tensor, high: Tensor, top: int) -> tuple[Tensor, ...]:
-    """Return scores, regions, and the slopes of the scores by either product, each (n, T)."""
+    """Return scores, regions and the two slopes, each (n, T).
+
+    The slopes are the derivatives of a score by its product with `low` and with `high`.
+    """
     a, b, s = _products(q, low, high)
     s, chosen = s.topk(top, dim=1)
     a, b = a.gather(1, chosen), b.gather(1, chosen)
@@ -129,11 +137,11 @@ def _products(q: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Ten
 
 
 class _Attention(Function):
-    """Softmax attention and its gradient in base 2, one region at a time.
+    """Softmax attention and gradient in base 2, region by region.
 
-    Exponentials are first taken as they are: then nothing need be rescaled from region to
-    region, and nothing is lost unless a query's sum of them leaves the range of numbers.
-    If one does, all is done once more from each query's largest logit.
+    Exponentials are first computed without subtracting a maximum: no rescaling between regions
+    is then needed, and no precision is lost unless a query's sum leaves the range of floats. In
+    that case everything is computed again relative to each query's largest logit.
     """
 
     @staticmethod
@@ -167,11 +175,11 @@ class _Attention(Function):
         delta = _dots(do, o) / total  # (N, H)
         for piece in pairs:
             k_r, v_r = _by_head(k[piece.keys]), _by_head(v[piece.keys])  # (H, K, d)
-            q_r = _picked(q, piece.queries)  # (H, n, d)
-            do_r = _picked(do, piece.queries) / _picked(total, piece.queries)[:, :, None]
-            p = _powers(q, k, top, piece)  # (H, n, K), not yet divided by their total
+            q_r = _gather(q, piece.queries)  # (H, n, d)
+            do_r = _gather(do, piece.queries) / _gather(total, piece.queries)[:, :, None]
+            p = _powers(q, k, top, piece)  # (H, n, K), before the division by their total
             _by_head(dv[piece.keys]).add_(p.mT @ do_r)
-            de = torch.baddbmm(_picked(delta, piece.queries)[:, :, None], do_r, v_r.mT, beta=-1)
+            de = torch.baddbmm(_gather(delta, piece.queries)[:, :, None], do_r, v_r.mT, beta=-1)
             de.mul_(p)
             dscores[piece.span] = de.sum(dim=(0, 2))
             _by_head(dk[piece.keys]).add_(de.mT @ q_r)
@@ -185,11 +193,11 @@ class _Piece(NamedTuple):
 
     keys: slice  # the patches of the region
     queries: Tensor  # (n,) all different
-    span: slice  # where these pairs are among all, sorted by region
+    span: slice  # position of these pairs among all, sorted by region
 
 
 class _Pairs:
-    """The (query, region) pairs sorted by region, iterated a piece at a time."""
+    """The (query, region) pairs sorted by region, iterated in chunks."""
 
     def __init__(self, chosen: Tensor, sizes: tuple[int, ...], heads: int) -> None:
         flat = chosen.flatten()
@@ -212,7 +220,10 @@ class _Pairs:
             pair += count
 
     def unsort(self, values: Tensor) -> Tensor:
-        """Return (N, T, …) of rows (N T, …) per pair, given sorted by region."""
+        """Return rows sorted by region in query order.
+
+        (N T, …), one row per pair, become (N, T, …).
+        """
         rows = torch.empty_like(values).index_copy_(0, self._order, values)
         return rows.view(*self._shape, *rows.shape[1:])
 
@@ -220,7 +231,10 @@ class _Pairs:
 def _accumulate(
     q: Tensor, k: Tensor, v: Tensor, top: Tensor | None, pairs: _Pairs
 ) -> tuple[Tensor, Tensor]:
-    """Return (N, H, d) Σ 2^(e - top) v and (N, H) Σ 2^(e - top)."""
+    """Return numerators and denominators of the softmax.
+
+    (N, H, d) Σ 2^(e - top) v and (N, H) Σ 2^(e - top).
+    """
     o, sums = torch.zeros_like(q), q.new_empty(pairs.count, q.shape[1])
     for piece in pairs:
         p = _powers(q, k, top, piece)  # (H, n, K)
@@ -230,17 +244,23 @@ def _accumulate(
 
 
 def _powers(q: Tensor, k: Tensor, top: Tensor | None, piece: _Piece) -> Tensor:
-    """Return (H, n, K) 2^(e - top) of a piece; a `top` of None is 0."""
+    """Return (H, n, K) 2^(e - top) of a piece.
+
+    A `top` of None is 0.
+    """
     e = _logits(q, k, piece)
     if top is not None:
-        e -= _picked(top, piece.queries)[:, :, None]
+        e -= _gather(top, piece.queries)[:, :, None]
     return e.exp2_()
 
 
 def _logits(q: Tensor, k: Tensor, piece: _Piece) -> Tensor:
-    """Return (H, n, K) q·k / √d of a piece, in base 2."""
+    """Return the logits q·k / √d of a piece.
+
+    (H, n, K), in base 2.
+    """
     scale = math.log2(math.e) / math.sqrt(q.shape[2])
-    return _picked(q, piece.queries) @ _by_head(k[piece.keys] * scale).mT
+    return _gather(q, piece.queries) @ _by_head(k[piece.keys] * scale).mT
 
 
 def _maxima(q: Tensor, k: Tensor, pairs: _Pairs) -> Tensor:
@@ -257,23 +277,32 @@ def _in_range(total: Tensor) -> bool:
 
 
 def _dots(x: Tensor, y: Tensor) -> Tensor:
-    """Return (N, H) products of (N, H, d) with (N, H, d), in pieces."""
+    """Return (N, H) row products of two tensors, in chunks.
+
+    Both tensors are (N, H, d).
+    """
     pieces = zip(x.split(ROWS), y.split(ROWS), strict=True)
     return torch.cat([(a * b).sum(dim=2) for a, b in pieces])
 
 
-def _picked(x: Tensor, rows: Tensor) -> Tensor:
-    """Return (H, n, …) of those rows of (N, H, …)."""
+def _gather(x: Tensor, rows: Tensor) -> Tensor:
+    """Return (H, n, …), selected rows of (N, H, …)."""
     return _by_head(x.index_select(0, rows))
 
 
 def _add_products(x: Tensor, rows: Tensor, p: Tensor, y: Tensor) -> None:
-    """Add (H, n, K) p @ (H, K, d) y to those rows of (N, H, d)."""
+    """Add p @ y to the selected rows of `x`.
+
+    `x` is (N, H, d), `p` (H, n, K), `y` (H, K, d).
+    """
     product = x.new_empty(len(rows), *x.shape[1:])  # `index_add_` is slow if not contiguous
     torch.bmm(p, y, out=_by_head(product))
     x.index_add_(0, rows, product)
 
 
 def _by_head(x: Tensor) -> Tensor:
-    """Return (n, H, …) as (H, n, …), or back; the same memory."""
+    """Return a view with the first two axes swapped.
+
+    (n, H, …) becomes (H, n, …), or back; the same memory.
+    """
     return x.transpose(0, 1)

@@ -1,8 +1,8 @@
-"""Received: the attention that the patches of regions get of a few hundred queries.
+"""Attention that regions' patches receive from a few hundred queries.
 
-Each region then has a handful of queries, and a visit of one region at a time would be all
-overhead. Regions are cut into tiles of a few patches, the queries of a tile into blocks, and
-the products of all blocks are taken at once.
+With a few queries per region, processing one region at a time would be mostly overhead.
+Regions are therefore cut into tiles of a few patches, the queries of a tile into blocks, and
+the products of all blocks are computed at once.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-WIDTH = 64  # patches of a tile, at most
-BLOCK = 8  # queries of a block, at most
-LOGITS = 1 << 22  # numbers in a piece of the logits
+WIDTH = 64  # most patches of a tile
+BLOCK = 8  # most queries of a block
+LOGITS = 1 << 22  # numbers in a chunk of the logits
 
 
 def received(q: Tensor, k: Tensor, sizes: tuple[int, ...], chosen: Tensor) -> Tensor:
-    """Return (P,), the attention that each patch gets, mean over queries and heads.
+    """Return (P,) attention received by each patch.
 
-    It sums to 1, and is 0 where no query looked.
+    Mean over queries and heads. It sums to 1, and is 0 in regions that no query selected.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def received(q: Tensor, k: Tensor, sizes: tuple[int, ...], chosen: Tensor) -> Te
     k
         (P, H, d) of the patches, sorted by region.
     sizes
-        Patches of each region.
+        Number of patches of each region.
     chosen
         (Q, T) int64, T different regions for each query.
     """
@@ -48,12 +48,12 @@ def received(q: Tensor, k: Tensor, sizes: tuple[int, ...], chosen: Tensor) -> Te
 
 @dataclass(frozen=True, eq=False)
 class _Tiles:
-    """Regions cut into pieces of W patches or fewer."""
+    """Regions cut into tiles of at most W patches."""
 
-    rows: Tensor  # (tiles, W) int64, the patches of each; any where not valid
+    rows: Tensor  # (tiles, W) int64, the patches of each; arbitrary where not valid
     valid: Tensor  # (tiles, W) bool
     first: Tensor  # (M,) the first tile of each region
-    count: Tensor  # (M,) how many it has
+    count: Tensor  # (M,) number of tiles of each region
 
 
 def _tiles(sizes: Tensor) -> _Tiles:
@@ -67,14 +67,20 @@ def _tiles(sizes: Tensor) -> _Tiles:
 
 
 def _runs(lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Return which run each of Σ lengths members is of, and its number in the run."""
+    """Return each member's run index and position in its run.
+
+    (Σ lengths,) each; run i has lengths[i] members.
+    """
     which = torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths)
     starts = lengths.cumsum(0) - lengths
     return which, torch.arange(len(which), device=lengths.device) - starts[which]
 
 
 def _add_attention(a: Tensor, q: Tensor, k: Tensor, tiles: _Tiles, chosen: Tensor) -> None:
-    """Add to (tiles, W) the attention of (n, H, d) queries, the sum over them and the heads."""
+    """Add the attention of queries to each tile.
+
+    `a` is (tiles, W), `q` (n, H, d). Summed over queries and heads.
+    """
     pair, number = _runs(tiles.count[chosen].flatten())
     tile, order = (tiles.first[chosen].flatten()[pair] + number).sort(stable=True)  # (E,)
     query = pair[order].div(chosen.shape[1], rounding_mode="floor")
@@ -88,7 +94,10 @@ def _add_attention(a: Tensor, q: Tensor, k: Tensor, tiles: _Tiles, chosen: Tenso
 
 
 def _logits(q: Tensor, k: Tensor, tiles: _Tiles, tile: Tensor, query: Tensor) -> Tensor:
-    """Return (H, E, W) q·k / √d of queries with tiles, in the order of the tiles; -inf beyond."""
+    """Return the logits q·k / √d of (query, tile) pairs.
+
+    (H, E, W), in the order of the tiles; -inf beyond the patches of a tile.
+    """
     queries = tile.bincount(minlength=len(tiles.rows))
     blocks = (queries + BLOCK - 1) // BLOCK
     number = _runs(queries)[1]

@@ -1,4 +1,4 @@
-"""Regions: the patches of a slide in groups of neighbors."""
+"""Regions of neighboring patches, and scorers that select them."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ SHAPES = ("grid", "sequence")
 
 @dataclass(frozen=True)
 class Regions:
-    """A partition of N patches into M regions, none of them empty.
+    """A partition of N patches into M non-empty regions.
 
     Attributes
     ----------
     order
         (N,) int64, the patches region by region; within a region row by row.
     sizes
-        How many patches each region has; they sum to N.
+        Number of patches of each region; they sum to N.
     """
 
     order: Tensor
@@ -41,23 +41,24 @@ class Regions:
 
     @property
     def sorted_index(self) -> Tensor:
-        """Return (N,) int64, the region of each patch in the order of `order`."""
+        """Return (N,) int64, each patch's region, in `order`."""
         sizes = torch.tensor(self.sizes, device=self.order.device)
         return torch.arange(len(sizes), device=sizes.device).repeat_interleave(sizes)
 
     @property
     def index(self) -> Tensor:
-        """Return (N,) int64, the region of each patch in the order of the bag."""
+        """Return (N,) int64, each patch's region, in bag order."""
         return self.unsort(self.sorted_index)
 
     def unsort(self, rows: Tensor) -> Tensor:
-        """Return (N, …) `rows`, given in the order of `order`, in the order of the bag."""
+        """Return (N, …) `rows` reordered from `order` to bag order."""
         return torch.empty_like(rows).index_copy_(0, self.order, rows)
 
     def extremes(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the (M, D) least and greatest of (N, D) `x`, given in `order`, per region.
+        """Return minima and maxima of `x` per region.
 
-        Nothing is padded, so that no value but those of patches can be one of them.
+        (M, D) each, from (N, D) `x` in `order`. There is no padding, so every extreme is a
+        patch's value.
         """
         parts = x.split(self.sizes)
         return torch.stack([p.amin(dim=0) for p in parts]), torch.stack(
@@ -70,15 +71,17 @@ class Regions:
 
 
 def partition(grid: PatchGrid, size: int, shape: str = "grid") -> Regions:
-    """Return the regions of a slide's patches, a function of their coordinates alone.
+    """Return the regions of a slide's patches.
+
+    They depend on the coordinates alone.
 
     Parameters
     ----------
     grid
-        Where the patches lie.
+        Positions of the patches.
     size
         K, the places in a region. Where tissue is sparse or ends, a region has fewer
-        patches; where several lie in one cell, more.
+        patches; where several share a cell, more.
     shape
         "grid": squares of √K by √K cells of the patch lattice. "sequence": runs of K
         patches, row by row.
@@ -99,12 +102,12 @@ def partition(grid: PatchGrid, size: int, shape: str = "grid") -> Regions:
 
 
 def region_side(size: int, shape: str) -> int:
-    """Return the cells along a square region, 1 for a sequence.
+    """Return a square region's side in cells, 1 for sequences.
 
     Raises
     ------
     ValueError
-        If there is no such shape, or no such square.
+        If the shape is unknown, or the size is not the square of a whole number.
     """
     if shape not in SHAPES:
         raise ValueError(f'regions must be "grid" or "sequence", not "{shape}"')
@@ -118,11 +121,11 @@ def region_side(size: int, shape: str) -> int:
 
 
 class MinMax(nn.Module):
-    """q̂ = f(x̂), m̂⁻ = f₋(least), m̂⁺ = f₊(greatest), all linear.
+    """Scorer with the minimum and maximum features of regions.
 
-    Every scorer takes the standardized features (n, D) of the queries, their places (n, 2)
-    in level-0 pixels, and the least and greatest features (M, D) of the regions; it returns
-    q̂ (n, P), m̂⁻ and m̂⁺ (M, P).
+    q̂ = f(x̂), m̂⁻ = f₋(min), m̂⁺ = f₊(max), all linear. Every scorer takes the standardized
+    features (n, D) of the queries, their places (n, 2) in level-0 pixels, and the minimum and
+    maximum features (M, D) of the regions; it returns q̂ (n, P), m̂⁻ and m̂⁺ (M, P).
 
     Parameters
     ----------
@@ -143,7 +146,10 @@ class MinMax(nn.Module):
 
 
 class Max(nn.Module):
-    """q̂ = f(x̂), m̂⁺ = f₊(greatest); m̂⁻ is m̂⁺."""
+    """Scorer with the maximum only.
+
+    q̂ = f(x̂), m̂⁺ = f₊(max); m̂⁻ is m̂⁺.
+    """
 
     def __init__(self, feature_dim: int, metadata_dim: int) -> None:
         super().__init__()
@@ -158,7 +164,7 @@ class Max(nn.Module):
 
 
 class Random(nn.Module):
-    """Vectors that differ from place to place and from region to region, and mean nothing."""
+    """Scorer with fixed random vectors per place and region."""
 
     def __init__(self, feature_dim: int, metadata_dim: int) -> None:
         super().__init__()

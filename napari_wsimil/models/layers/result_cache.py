@@ -1,4 +1,4 @@
-"""Recall: what a model made of a bag last, for as long as bag and weights stay the same."""
+"""Cache of a model's intermediate results for one bag."""
 
 from __future__ import annotations
 
@@ -15,37 +15,38 @@ if TYPE_CHECKING:
     from napari_wsimil.features.bag import Bag
     from napari_wsimil.slides.patch_grid import PatchGrid
 
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 State = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, eq=False)
-class _Entry(Generic[Made]):
-    """What was made, and of what."""
+class _Entry(Generic[Result]):
+    """Cached result, with the bag and weights it depends on."""
 
     features: weakref.ref[Tensor]
     grid: PatchGrid | None
     state: State
-    made: Made
+    result: Result
 
 
-class Recall(Generic[Made]):
-    """Keeps what was made of one bag; another bag, or a changed weight, takes its place.
+class Recall(Generic[Result]):
+    """Cache of one result, valid for unchanged bag and weights.
 
-    A bag is known by its features and its grid being the same objects. The features are not
-    kept alive, and what was made of them goes with them.
+    Another bag, or a changed weight, replaces the entry. A bag is identified by its features and
+    its grid being the same objects. The cache does not keep the features alive; when they are
+    freed, the entry is removed.
 
     Notes
     -----
-    A change of weights in place is seen by their version, which optimizers and loading
-    raise; one that goes around it, through `.data`, is not seen.
+    A change of weights in place is detected by their version, which optimizers and loading
+    increment; a change through `.data` is not detected.
     """
 
     def __init__(self) -> None:
-        self._entry: _Entry[Made] | None = None
+        self._entry: _Entry[Result] | None = None
 
-    def of(self, model: nn.Module, bag: Bag, make: Callable[[Bag], Made]) -> Made:
-        """Return what `make` makes of the bag, made anew only if bag or model are others."""
+    def of(self, model: nn.Module, bag: Bag, make: Callable[[Bag], Result]) -> Result:
+        """Return `make(bag)`, computed only if bag or model changed."""
         entry, state = self._entry, _state(model, bag)
         if (
             entry is not None
@@ -53,11 +54,11 @@ class Recall(Generic[Made]):
             and entry.grid is bag.grid
             and entry.state == state
         ):
-            return entry.made
-        self._entry = entry = None  # there is never more than one
-        made = make(bag)
-        self._entry = _Entry(weakref.ref(bag.features, self._forget), bag.grid, state, made)
-        return made
+            return entry.result
+        self._entry = entry = None  # free the old result before making a new one
+        result = make(bag)
+        self._entry = _Entry(weakref.ref(bag.features, self._forget), bag.grid, state, result)
+        return result
 
     def _forget(self, features: weakref.ref[Tensor]) -> None:
         if self._entry is not None and self._entry.features is features:
@@ -65,6 +66,6 @@ class Recall(Generic[Made]):
 
 
 def _state(model: nn.Module, bag: Bag) -> State:
-    """Return where each weight, and the features, lie, and how often they were changed there."""
+    """Return address and version of each weight and the features."""
     tensors = chain(model.parameters(), model.buffers(), [bag.features])
     return tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors)

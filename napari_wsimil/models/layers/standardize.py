@@ -1,4 +1,4 @@
-"""Standardize: features z-scored with the statistics of a training set."""
+"""Z-scoring of features with the statistics of a training set."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from napari_wsimil.models.layers.chunked import ROWS
 if TYPE_CHECKING:
     from torch import Tensor
 
-NEARLY_CONSTANT = 1e-6  # a standard deviation below this share of the mean is rounding
+NEARLY_CONSTANT = 1e-6  # a standard deviation below this share of the mean is rounding error
 
 
 class Moments:
-    """Mean and variance of rows that come in pieces, kept in float64.
+    """Running mean and variance of rows, in float64.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class Moments:
         self._squares = torch.zeros(width, dtype=torch.float64)
 
     def add(self, rows: Tensor) -> None:
-        """Take in (N, D) rows."""
+        """Add (N, D) rows."""
         for part in rows.split(ROWS):
             self._merge(part.to(self.mean))
 
@@ -54,7 +54,9 @@ class Moments:
 
 
 class Standardize(nn.Module):
-    """x̂ = (x - mean) / scale, per feature; the identity until `measure` is called.
+    """x̂ = (x - mean) / scale, per feature.
+
+    The identity until `measure` is called.
 
     Parameters
     ----------
@@ -71,9 +73,12 @@ class Standardize(nn.Module):
         self.register_buffer("scale", torch.ones(feature_dim))
 
     def measure(self, moments: Moments) -> None:
-        """Take mean and scale from `moments`; a constant feature keeps the scale 1."""
+        """Set mean and scale from `moments`.
+
+        A constant feature keeps the scale 1; ValueError without any row.
+        """
         if moments.count == 0:
-            raise ValueError("no patch was measured: the training bags are empty")
+            raise ValueError("the training bags have no patches: check the features files")
         deviation = moments.deviation
         varies = deviation > NEARLY_CONSTANT * moments.mean.abs()
         self.mean.copy_(moments.mean)

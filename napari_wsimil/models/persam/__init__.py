@@ -1,1 +1,1 @@
-"""PersAM and its live variant."""
+"""PersAM and its incremental variant PersAM-live."""

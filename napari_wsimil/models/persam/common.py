@@ -1,4 +1,4 @@
-"""What the configurations of PersAM share (Hanada et al. 2022, arXiv 2206.03003)."""
+"""Shared parts of PersAM's variants (Hanada et al. 2022, arXiv 2206.03003)."""
 
 from __future__ import annotations
 
@@ -21,22 +21,24 @@ if TYPE_CHECKING:
 
     from napari_wsimil.features.bag import Bag, ClinicalTokens
 
-EPS = 1e-6  # added to each a', three sigmoids' product, before they are divided by their sum
+EPS = 1e-6  # added to each a', a product of three sigmoids, before the normalization
 CERTAIN, DOUBT = 0.95, 0.05  # smoothed targets of "this class is somewhere on the slide"
 
 
 @dataclass(frozen=True)
 class PersonalAttention:
-    """The paper's attentions; patches L, classes C, after any axes of bags.
+    """The paper's attentions for patches L and classes C.
+
+    Further axes in front are those of bags.
 
     Attributes
     ----------
     scores
         (..., L, C), q_c·k_l before the sigmoid.
     psi
-        (..., L) ψ, where this record makes one look; 1 without a record.
+        (..., L) ψ, relevance of each patch for this record; 1 without a record.
     phi
-        (..., C) φ, how far this record counts for each class; 1 without a record.
+        (..., C) φ, weight of this record for each class; 1 without a record.
     """
 
     scores: Tensor
@@ -55,15 +57,15 @@ class PersonalAttention:
 
     @property
     def weights(self) -> Tensor:
-        """Return what the pooling weighs patches by, a'_l = max_c a'_{l,c} plus `EPS`."""
+        """Return the pooling weights, a'_l = max_c a'_{l,c} plus `EPS`."""
         return self.explanatory.amax(dim=-1) + EPS
 
 
 class Tokens(nn.Module):
-    """The tokens that enter the encoder: classes, groups of a record, patches.
+    """Input tokens of the encoder: classes, record groups, patches.
 
-    Patches and each group have a type embedding added, classes none; nothing says where a
-    patch lies.
+    Patches and each group have a type embedding added, classes none; there is no positional
+    encoding.
 
     Parameters
     ----------
@@ -89,9 +91,10 @@ class Tokens(nn.Module):
         return p
 
     def record(self, clinical: ClinicalTokens) -> Tensor:
-        """Return (M, R) tokens of the M groups that are present; M may be 0.
+        """Return the tokens of the present groups.
 
-        A group that is missing has no token, so neither encoder nor means know of it.
+        They are (M, R); M may be 0. A missing group has no token, so neither encoder nor means
+        include it.
         """
         tokens = [
             group(value.to(kind)) + kind
@@ -104,18 +107,18 @@ class Tokens(nn.Module):
 
 
 class Aggregator(nn.Module):
-    """The five equations, from encoded tokens to the slide's z.
+    """The paper's five equations, from encoded tokens to z.
 
     a_{l,c} = σ(q_c·k_l), ψ_l = mean_m σ(q_m·k_l), φ_c = mean_m σ(q_c·k_m),
     a'_{l,c} = a_{l,c} φ_c ψ_l, z = Σ_l (a'_l / Σ_ρ a'_ρ) v_l with a'_l = max_c a'_{l,c}.
-    One W_q, W_k and W_v serve all tokens. Products are scaled before the sigmoid.
+    All tokens share one W_q, W_k and W_v. Products are scaled before the sigmoid.
 
     Parameters
     ----------
     width
         R.
     scale
-        What multiplies q·k; 0 stands for 1/√R.
+        Factor of q·k; 0 stands for 1/√R.
     """
 
     def __init__(self, width: int, scale: float) -> None:
@@ -135,7 +138,7 @@ class Aggregator(nn.Module):
         classes, record, patches
             Encoded tokens, (..., C, R), (..., M, R) and (..., L, R).
         contents
-            (..., L, R), what W_v makes the values of.
+            (..., L, R), input of W_v for the values.
         """
         attention = PersonalAttention(
             scores=patches @ self.looks(classes).mT,  # (..., L, C)
@@ -147,25 +150,31 @@ class Aggregator(nn.Module):
         return attention, self.pooled(sums, w.sum(dim=-1))
 
     def looks(self, tokens: Tensor) -> Tensor:
-        """Return u (..., T, R) such that the scaled q_t·k_l = u_t·h_l for every h_l."""
+        """Return u (..., T, R), queries projected to token space.
+
+        The scaled q_t·k_l is u_t·h_l for every h_l.
+        """
         u: Tensor = self.factor * self.query(tokens) @ self.key.weight
         return u
 
     def pooled(self, sums: Tensor, total: Tensor) -> Tensor:
-        """Return z of Σ w_l h_l (..., R) and Σ w_l (...)."""
+        """Return z from weighted sums and the total weight.
+
+        `sums` is Σ w_l h_l (..., R), `total` is Σ w_l (...).
+        """
         z: Tensor = self.value(sums / total[..., None])
         return z
 
 
 class Personalized(MILModel):
-    """What the two configurations of PersAM share: tokens, equations, loss and maps.
+    """Base class of PersAM's variants: tokens, equations, loss and maps.
 
-    The record comes as M ≥ 1 groups of fields, one token each; groups that are missing are
-    left out of the encoder and of both means, and without any group φ = ψ = 1, an extension
-    of the paper, which knows no missing groups. Not fixed by the paper and decided here: the
-    scaling of q·k, the encoder's shape, and the form of the loss for "a slide is of a class
-    if any patch is": the binary cross-entropy of max_l a_{l,c}, with the paper's smoothed
-    targets .95 and .05, which do not sum to 1 and so belong to this term alone.
+    The record comes as M ≥ 1 groups of fields, one token each; missing groups are left out of
+    the encoder and of both means, and without any group φ = ψ = 1, an extension of the paper,
+    in which no group is missing. Not fixed by the paper and decided here: the scaling of q·k,
+    the encoder's shape, and the form of the loss for "a slide is of a class if any patch is":
+    the binary cross-entropy of max_l a_{l,c}, with the paper's smoothed targets .95 and .05,
+    which do not sum to 1 and are therefore used in this term alone.
 
     Parameters
     ----------
@@ -178,13 +187,13 @@ class Personalized(MILModel):
     feedforward
         Width inside the encoder's layers.
     scale
-        What multiplies q·k before the sigmoid: 0 stands for 1/√R, 1 is the paper as written,
-        whose sigmoids start saturated at R = 512.
+        Factor of q·k before the sigmoid: 0 stands for 1/√R, 1 is the paper as written, with
+        sigmoids that start saturated at R = 512.
     values
-        "encoded" takes the values v of the encoded patches, as the paper's equation stands:
-        then the record can reach the prediction inside v, and attention need not follow it.
-        "patch", a deviation, takes them of the patches before the encoder: the only way from
-        the record to the prediction is where attention goes.
+        "encoded" takes the values v from the encoded patches, as in the paper's equation: the
+        record can then reach the prediction inside v without a change of attention.
+        "patch", a deviation, takes them from the patches before the encoder: the record then
+        changes the prediction only through attention.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({Need.RECORD})
@@ -217,7 +226,7 @@ class Personalized(MILModel):
         self.head = nn.Linear(width, classes)
 
     def forward(self, bag: Bag) -> MILOutput:
-        """Return the slide's logits, its maps, and φ of each class as a scalar.
+        """Return logits, maps, and each class's φ as a scalar.
 
         "attention" is a'_l as a share of the slide's sum, "explanatory" a'_l itself,
         "exploratory" ψ_l, "class-wise: c" a_{l,c} and "explanatory: c" a'_{l,c}.
@@ -231,44 +240,54 @@ class Personalized(MILModel):
         check_record(bag, parse_groups(self.groups))
 
     def embed(self, bag: Bag) -> Tensor:
-        """Return (N, R) tokens of the patches, which do not depend on the record."""
+        """Return the patches' tokens (N, R), independent of the record."""
         return by_rows(lambda x: self.tokens.patches(self.standardize(x)), bag.features)
 
     @abstractmethod
     def answer(self, x: Tensor, bag: Bag) -> MILOutput:
-        """Return the output for tokens of patches from `embed`, and the record of `bag`."""
+        """Return the output for (N, R) patch tokens `x`.
+
+        `x` is from `embed`; the record is that of `bag`.
+        """
 
     def record_tokens(self, bag: Bag) -> Tensor:
-        """Return (M, R) tokens of the groups that the record of `bag` has."""
-        assert bag.clinical is not None  # `check` has been through
+        """Return (M, R) tokens of the record's present groups."""
+        assert bag.clinical is not None  # see `check`
         return self.tokens.record(bag.clinical)
 
     def pool(self, outputs: Sequence[MILOutput]) -> MILOutput:
-        """Return a patient's output; of each class's best patch that of the best slide.
+        """Return a patient's output, with all slides' best patch.
 
-        A patient is positive if any patch of any slide is.
+        A patient is positive for a class if any patch of any slide is: "best" is the maximum over
+        slides. Logits are averaged.
         """
         pooled = super().pool(outputs)
         best = torch.stack([output.branches["best"] for output in outputs]).amax(dim=0)  # (C,)
         return replace(pooled, branches={"best": best})
 
     def loss(self, output: MILOutput, target: Tensor) -> dict[str, Tensor]:
-        """Return CE(slide), and per class the BCE of its best patch, averaged."""
+        """Return CE(slide), and the mean BCE of classes' best patches."""
         score = output.branches["best"]  # (C,)
-        wanted = torch.full_like(score, DOUBT).index_fill_(0, target, CERTAIN)
-        best = F.binary_cross_entropy_with_logits(score, wanted)
+        smoothed = torch.full_like(score, DOUBT).index_fill_(0, target, CERTAIN)
+        best = F.binary_cross_entropy_with_logits(score, smoothed)
         return {**super().loss(output, target), "best": best}
 
 
 def mean_sigmoid(scores: Tensor, dim: int) -> Tensor:
-    """Return the mean over an axis of the groups present, 1 if there are none."""
+    """Return mean sigmoids over an axis of present groups.
+
+    1 if there are no groups.
+    """
     if scores.shape[dim] == 0:
         return torch.ones_like(scores.sum(dim=dim))
     return scores.sigmoid().mean(dim=dim)
 
 
 def personal_maps(classwise: Tensor, psi: Tensor, explanatory: Tensor) -> tuple[Explanation, ...]:
-    """Return the maps of a_{l,c} (N, C), ψ_l (N,) and a'_{l,c} (N, C), the share of a'_l first."""
+    """Return all maps of a slide.
+
+    They show the share of a'_l, then a_{l,c} (N, C), ψ_l (N,) and a'_{l,c} (N, C).
+    """
     whole = explanatory.amax(dim=1)  # (N,)
     w = whole + EPS
     return (
@@ -278,7 +297,10 @@ def personal_maps(classwise: Tensor, psi: Tensor, explanatory: Tensor) -> tuple[
 
 
 def sigmoid_maps(classwise: Tensor, psi: Tensor, explanatory: Tensor) -> tuple[Explanation, ...]:
-    """Return those of `personal_maps` that are absolute, and so the same for any part of them."""
+    """Return the absolute maps of `personal_maps`.
+
+    They are the same for any subset of the patches.
+    """
     kind = ExplanationKind.SIGMOID
     return (
         Explanation("explanatory", kind, explanatory.amax(dim=1)),

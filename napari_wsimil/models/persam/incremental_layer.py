@@ -1,12 +1,12 @@
-"""Mixture: one encoder layer of PersAM-live under any record, from what no record changes.
+"""Incremental encoder layer of PersAM-live, for edits of the record.
 
-Tokens of class and patch ("rows" here) attend to each other the same whatever the record says.
-With O their attention over rows alone and λ its log-sum-exp, attention over rows and the M
-tokens of a record is a O + Σ b_m v_m with (a, b) = softmax(λ, q·k_1, …, q·k_M). With one head
-and norms before the layer only, x₁ = x + a z + Σ b_m y_m, z = W_o O + b_o, y_m = W_o v_m + b_o,
-is a sum of 2 + M vectors: its norm follows from their products, W₁ norm₂(x₁) from those of the
-parts, and W₂ is needed only towards the C + M vectors that the aggregator asks about. Kept per
-row are x, z, their products with W₁, and seven numbers: 8 (R + F) bytes and some.
+Attention among class and patch tokens ("rows" here) does not depend on the record. With O
+their attention over rows alone and λ its log-sum-exp, attention over rows and the M tokens of
+a record is a O + Σ b_m v_m with (a, b) = softmax(λ, q·k_1, …, q·k_M). With one head and norms
+before the layer only, x₁ = x + a z + Σ b_m y_m, z = W_o O + b_o, y_m = W_o v_m + b_o, is a sum
+of 2 + M vectors: its norm follows from their products, W₁ norm₂(x₁) from those of the parts,
+and W₂ is needed only towards the C + M query vectors of the aggregator. Stored per row are x, z,
+their products with W₁, and seven numbers: 8 (R + F) bytes and some.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-READ = 2048  # rows at a time that a record reads: the second look finds them in the cache
+READ = 2048  # rows of a chunk that a record attends to: small enough for the cache
 
 
 class OneLayer(nn.Module):
-    """One pre-norm layer with one head and no norm after it.
+    """Pre-norm encoder layer with one head, no final norm.
 
     x₁ = x + W_o softmax(q kᵀ/√R) v + b_o with q, k, v of norm₁(x), h = x₁ + FFN(norm₂(x₁)),
-    FFN = W₂ GELU(W₁ · + b₁) + b₂. Queries go in pieces: nothing is as large as T × T.
+    FFN = W₂ GELU(W₁ · + b₁) + b₂. Queries are processed in chunks: no T × T matrix is stored.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class OneLayer(nn.Module):
         super().__init__()
         self.norm1 = nn.LayerNorm(width)
         self.query = nn.Linear(width, width)
-        self.key = nn.Linear(width, width, bias=False)  # the softmax would not see one
+        self.key = nn.Linear(width, width, bias=False)  # a bias would cancel in the softmax
         self.value = nn.Linear(width, width)
         self.out = nn.Linear(width, width)
         self.norm2 = nn.LayerNorm(width)
@@ -56,7 +56,7 @@ class OneLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return (T, R) encoded tokens."""
         k, v = self.keys_values(x)
-        return by_rows(lambda rows: self.mixed(self._attended(rows, k, v)), x)
+        return by_rows(lambda rows: self.mixed(self._attend(rows, k, v)), x)
 
     def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return k and v (T, R) of all tokens."""
@@ -69,7 +69,7 @@ class OneLayer(nn.Module):
         h: Tensor = x1 + self.down(F.gelu(self.up(self.norm2(x1))))
         return h
 
-    def _attended(self, x: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def _attend(self, x: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q = self.query(self.norm1(x))
         o = F.scaled_dot_product_attention(q[None, None], k[None, None], v[None, None])[0, 0]
         x1: Tensor = x + self.out(o)
@@ -78,18 +78,18 @@ class OneLayer(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """What is kept of class tokens and patches, (T, …) each.
+    """Record-independent quantities of class tokens and patches.
 
     Attributes
     ----------
     x, z
-        (T, R) tokens and what they attend to, each less its mean.
+        (T, R) tokens and their attention output, each minus its mean.
     up_x, up_z
         (T, F), their products with W₁ ⊙ the gain of norm₂.
     mean_x, mean_z
-        (T,) means that were taken off.
+        (T,) the subtracted means.
     inner
-        (T,) what norm₁ divides by, inverse.
+        (T,) inverse deviations of norm₁.
     lse
         (T,) log-sum-exp of the attention over rows.
     xx, xz, zz
@@ -113,7 +113,7 @@ class Rows:
 
     @classmethod
     def empty(cls, tokens: Tensor, feedforward: int) -> Rows:
-        """Return room for what is kept of (T, R) tokens."""
+        """Return uninitialized buffers for (T, R) tokens."""
         width = tokens.shape[1]
         wide = [tokens.new_empty(len(tokens), w) for w in (width, width, feedforward, feedforward)]
         narrow = [tokens.new_empty(len(tokens)) for _ in range(4)]
@@ -126,13 +126,13 @@ class Rows:
             getattr(self, field.name).copy_(getattr(other, field.name))
 
     def take(self, piece: slice) -> Rows:
-        """Return those of a slice, without a copy."""
+        """Return the rows of a slice, without a copy."""
         return Rows(*(getattr(self, field.name)[piece] for field in fields(self)))
 
     def gather(self, index: Tensor, room: Rows) -> Rows:
-        """Return those of an index, copied into room for as many or more.
+        """Return copies of indexed rows in the buffer `room`.
 
-        New room for each piece would take longer than the copy.
+        `room` has as many rows or more. Allocating for each piece would take longer than the copy.
         """
         names = [field.name for field in fields(self)]
         return Rows(
@@ -145,20 +145,22 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """Rows that attend to a record too: x₁ = x + a z + Σ b_m y_m.
+    """Rows with attention to a record.
+
+    x₁ = x + a z + Σ b_m y_m.
 
     Attributes
     ----------
     rows
-        T of them.
+        T rows.
     a, b
         (T,) and (T, M), shares of attention.
     outer
-        (T,) what norm₂ divides by, inverse.
+        (T,) inverse deviations of norm₂.
     y, mean_y
-        (M, R) W_o v_m + b_o less their means, and these (M,).
+        (M, R) W_o v_m + b_o minus their means, and these (M,).
     inside
-        (M + 1, F), W₁ ⊙ the gain of norm₂ times y, and what its bias and b₁ come to.
+        (M + 1, F), products of y with W₁ ⊙ the gain of norm₂, and W₁ times its bias plus b₁.
     """
 
     rows: Rows
@@ -170,7 +172,10 @@ class Mixture:
     inside: Tensor
 
     def total(self, w: Tensor) -> Tensor:
-        """Return Σ w_l x₁_l (K, R) for weights w (K, T)."""
+        """Return weighted sums Σ w_l x₁_l (K, R).
+
+        The weights `w` are (K, T).
+        """
         rows, wa, wb = self.rows, w * self.a, w @ self.b
         means = w @ rows.mean_x + wa @ rows.mean_z + wb @ self.mean_y  # (K,)
         return w @ rows.x + wa @ rows.z + wb @ self.y + means[:, None]
@@ -183,10 +188,11 @@ class Mixture:
         return flat.addmm_(rows.x, u.T).addcmul_(self.a[:, None], rows.z @ u.T)
 
     def hidden(self, room: Tensor) -> Tensor:
-        """Return GELU(W₁ norm₂(x₁) + b₁), (T, F), in room for as many rows or more.
+        """Return the hidden values in the buffer `room`.
 
-        New room for each piece would take as long as the rest, and so would a product with the
-        few rows of `inside`.
+        They are GELU(W₁ norm₂(x₁) + b₁), (T, F). `room` has as many rows or more. Allocating
+        for each piece would take as long as the rest, and so would a product with the few rows
+        of `inside`.
         """
         outer = self.outer[:, None]
         h = room[: len(outer)].copy_(self.inside[-1])
@@ -199,7 +205,10 @@ class Mixture:
 
 @torch.no_grad()
 def rows_of(layer: OneLayer, tokens: Tensor, k: Tensor, v: Tensor) -> Rows:
-    """Return what is kept of (T, R) tokens that attend to keys and values of all rows."""
+    """Return the record-independent rows of (T, R) tokens.
+
+    `k` and `v` are those of all rows.
+    """
     o, lse = attend(layer.query(layer.norm1(tokens)), k, v)
     x, mean_x = _centered(tokens)
     z, mean_z = _centered(layer.out(o))
@@ -221,7 +230,10 @@ def rows_of(layer: OneLayer, tokens: Tensor, k: Tensor, v: Tensor) -> Rows:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """Return softmax(q kᵀ/√R) v (T, R) and the log-sum-exp of q kᵀ/√R (T,)."""
+    """Return attention output and log-sum-exp.
+
+    softmax(q kᵀ/√R) v (T, R) and the log-sum-exp of q kᵀ/√R (T,).
+    """
     s = (q * q.shape[1] ** -0.5) @ k.T
     top = s.amax(dim=1, keepdim=True)
     total = s.sub_(top).exp_().sum(dim=1, keepdim=True)
@@ -229,12 +241,12 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Mixing:
-    """What the tokens of a record do to any rows, found once for all of them.
+    """Effect of a record's tokens on any rows, computed once.
 
     Parameters
     ----------
     layer
-        Of PersAM-live.
+        Encoder layer of PersAM-live.
     record
         (M, R) tokens.
     """
@@ -247,7 +259,7 @@ class Mixing:
         self._inside = torch.cat([_up(layer, self._y), layer.up(layer.norm2.bias)[None]])
 
     def of(self, rows: Rows) -> Mixture:
-        """Return rows after attending to the record too."""
+        """Return rows with attention to the record."""
         s = _products(rows, *self._keys)  # (T, M)
         share = torch.cat([rows.lse[:, None], s], dim=1).softmax(dim=1)
         a, b = share[:, 0], share[:, 1:]
@@ -256,9 +268,10 @@ class Mixing:
 
 
 def _toward(layer: OneLayer, other: Tensor, side: nn.Linear) -> tuple[Tensor, Tensor]:
-    """Return what products of `side` (queries or keys) of rows with `other` (M, R) are made of.
+    """Return both factors of scaled products with `other`.
 
-    These are vectors (M, R) for the rows as they are, and what is added (M,).
+    Products of `other` (M, R) with the queries or keys (`side`) of rows are products of the rows
+    with vectors (M, R), plus constants (M,).
     """
     scale = other.shape[1] ** -0.5
     return layer.norm1.weight * (other @ side.weight) * scale, other @ side(
@@ -267,15 +280,15 @@ def _toward(layer: OneLayer, other: Tensor, side: nn.Linear) -> tuple[Tensor, Te
 
 
 def _products(rows: Rows, toward: Tensor, fixed: Tensor) -> Tensor:
-    """Return (T, M) scaled products of rows with what `_toward` is for."""
+    """Return (T, M) scaled products of rows, from `_toward`."""
     s: Tensor = rows.inner[:, None] * (rows.x @ toward.T) + fixed
     return s
 
 
 def _inverse_deviation(layer: OneLayer, rows: Rows, a: Tensor, b: Tensor, y: Tensor) -> Tensor:
-    """Return (T,) the inverse of what norm₂ divides x + a z + Σ b_m y_m by.
+    """Return (T,) inverse deviations of norm₂ for x₁.
 
-    In float64, since the parts may cancel.
+    x₁ = x + a z + Σ b_m y_m. In float64, since the parts may cancel.
     """
     xy, zy = (rows.x @ y.T).double(), (rows.z @ y.T).double()  # (T, M)
     a, b, y = a.double(), b.double(), y.double()
@@ -285,26 +298,30 @@ def _inverse_deviation(layer: OneLayer, rows: Rows, a: Tensor, b: Tensor, y: Ten
 
 
 def read(layer: OneLayer, rows: Rows, record: Tensor) -> Tensor:
-    """Return x₁ (M, R) of a record's tokens, which attend to all rows and each other."""
+    """Return x₁ (M, R) of a record's tokens.
+
+    They attend to all rows and to each other.
+    """
     n = layer.norm1(record)
     q, k, v = layer.query(n), layer.key(n), layer.value(n)
     toward = _toward(layer, q, layer.key)
     pieces = [rows.take(slice(at, at + READ)) for at in range(0, len(rows), READ)]
-    found = side_by_side(lambda run: [_looked(one, *toward) for one in run], in_runs(pieces))
-    lse, seen = zip(*chain.from_iterable(found), strict=True)
+    runs = side_by_side(lambda run: [_attend_rows(one, *toward) for one in run], in_runs(pieces))
+    lse, sums = zip(*chain.from_iterable(runs), strict=True)
     own = k @ q.T * q.shape[1] ** -0.5  # (M, M)
     p = torch.cat([torch.stack(lse), own]).softmax(dim=0)  # (P + M, M), of P pieces
     p, p_own = p.split([len(lse), len(record)])
-    looked = (p[:, :, None] * torch.stack(seen)).sum(dim=0) * layer.norm1.weight
-    o = F.linear(looked, layer.value.weight) + p.sum(dim=0)[:, None] * layer.value(layer.norm1.bias)
+    pooled = (p[:, :, None] * torch.stack(sums)).sum(dim=0) * layer.norm1.weight
+    o = F.linear(pooled, layer.value.weight) + p.sum(dim=0)[:, None] * layer.value(layer.norm1.bias)
     x1: Tensor = record + layer.out(o + p_own.T @ v)
     return x1
 
 
-def _looked(rows: Rows, toward: Tensor, fixed: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what tokens see of some rows alone.
+def _attend_rows(rows: Rows, toward: Tensor, fixed: Tensor) -> tuple[Tensor, Tensor]:
+    """Return attention of a record's tokens over some rows alone.
 
-    That is the log-sum-exp (M,) of their products, and (M, R) Σ p n, less gain and bias of norm₁.
+    These are the log-sum-exp (M,) of their products, and (M, R) Σ p n, without gain and bias of
+    norm₁.
     """
     s = _products(rows, toward, fixed)  # (T, M)
     lse = s.logsumexp(dim=0)

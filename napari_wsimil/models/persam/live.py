@@ -1,4 +1,4 @@
-"""PersAM-live: PersAM over the whole slide, exactly updatable for an edited record."""
+"""PersAM-live: PersAM with exact updates for edited records."""
 
 from __future__ import annotations
 
@@ -38,23 +38,23 @@ if TYPE_CHECKING:
     from napari_wsimil.models.base import Explanation
     from napari_wsimil.progress import Work
 
-ATTENDED = 1024  # rows attended at a time while a slide is prepared
-CACHED = 1024  # rows at a time in an edit: their hidden numbers stay in the processor's cache
-GATHERED = 256  # the same, of rows that do not lie beside each other and are copied first
+ATTENDED = 1024  # rows of a chunk while a slide is prepared
+CACHED = 1024  # rows of a chunk in an edit: their hidden values fit the processor's cache
+GATHERED = 256  # the same for scattered rows, which are copied first
 
-#: Of a piece of rows their attention and Σ w_l h_l (R,).
-_Seen: TypeAlias = "tuple[PersonalAttention, Tensor]"
+#: Attention of a chunk of rows and their Σ w_l h_l (R,).
+_Part: TypeAlias = "tuple[PersonalAttention, Tensor]"
 
 
 class PersAMLive(Personalized):
-    """PersAM on all patches of a slide at once, in the one shape whose update is exact and fast.
+    """PersAM over a whole slide, updated exactly for edits.
 
-    One encoder layer with one head, norms before it and none after: an edit of the record
-    then changes each patch by a few numbers, and `explain.live` finds the new maps of a whole
-    slide without attending or multiplying by W₁ and W₂ again. Against the paper the softmax
-    of the encoder runs over the slide and not over bags of 100, so this is another model than
-    `PersAM`, to be trained as such; and `values` are of the patches before the encoder, a
-    deviation without which attention follows the record on some seeds only.
+    It has one encoder layer with one head, norms before it and none after: an edit of the record
+    then changes each patch by a few numbers, and `prepare` and `edit` compute the new maps of a
+    whole slide without repeating attention or products with W₁ and W₂. In contrast to the paper
+    the softmax of the encoder runs over the slide and not over bags of 100, so this is another
+    model than `PersAM`, to be trained as such; and `values` are of the patches before the
+    encoder, a deviation without which attention follows the record on some seeds only.
 
     Parameters
     ----------
@@ -86,15 +86,18 @@ class PersAMLive(Personalized):
 
     @property
     def remark(self) -> str:
-        """Return where values come from: from patches alone is a deviation from the paper."""
+        """Return the source of the values, which may differ from the paper."""
         source = {
-            "patch": "patches before they see the record, a deviation from the paper",
+            "patch": "patches before the encoder, a deviation from the paper",
             "encoded": "encoded tokens, as in the paper",
         }
         return f"values are of {source[self.values]}"
 
     def answer(self, x: Tensor, bag: Bag) -> MILOutput:
-        """Return the output for tokens of patches from `embed`, in one piece."""
+        """Return the output for patch tokens, in one piece.
+
+        The (N, R) tokens `x` are from `embed`.
+        """
         r = self.record_tokens(bag)  # (M, R)
         h = self.encoder(torch.cat([self.tokens.classes, r, x]))  # (C + M + N, R)
         classes, record, patches = h.split([self.classes, len(r), len(x)])
@@ -102,21 +105,24 @@ class PersAMLive(Personalized):
         return self.output(*self.aggregator(classes, record, patches, contents))
 
     def output(self, attention: PersonalAttention, z: Tensor) -> MILOutput:
-        """Return the output of a slide's attentions and its z (R,)."""
-        seen = PersonalAttention(
+        """Return the output for a slide's attentions and z.
+
+        `z` is (R,).
+        """
+        detached = PersonalAttention(
             attention.scores.detach(), attention.psi.detach(), attention.phi.detach()
         )
         return MILOutput(
             logits=self.head(z),
-            explanations=personal_maps(seen.classwise, seen.psi, seen.explanatory),
+            explanations=personal_maps(detached.classwise, detached.psi, detached.explanatory),
             branches={"best": attention.scores.amax(dim=0)},
-            scalars=phi_scalars(seen.phi),
+            scalars=phi_scalars(detached.phi),
         )
 
     def prepare(self, bag: Bag) -> Work[PreparedLiveSlide]:
-        """Prepare a slide for edits of its record, in the time of one forward pass.
+        """Prepare a slide for edits of its record.
 
-        Yields the number of rows done.
+        It takes the time of one forward pass. Progress counts rows.
         """
         self.check(bag)
         with torch.no_grad():
@@ -133,12 +139,12 @@ class PersAMLive(Personalized):
 class PreparedLiveSlide:
     """A slide prepared for edits of its record.
 
-    It holds as long as the model's weights stay as they are.
+    It is valid while the model's weights stay unchanged.
 
     Parameters
     ----------
     model
-        That prepared it.
+        The model that prepared it.
     patch
         (1, D) features of any patch of the slide, to check records with.
     rows
@@ -151,15 +157,19 @@ class PreparedLiveSlide:
         self._patch = patch
 
     def edit(self, clinical: ClinicalTokens) -> EditedLiveSlide:
-        """Return what another record makes of the slide; ValueError if of another schema."""
+        """Return the slide under another record.
+
+        ValueError for a record of another schema.
+        """
         self.model.check(Bag(self._patch, clinical=clinical))
         return EditedLiveSlide(self.model, self.rows, clinical)
 
 
 class EditedLiveSlide:
-    """A slide under an edited record: maps of a few patches first, then of all.
+    """A slide under an edited record.
 
-    Both are what the model itself would give, to rounding.
+    It gives maps of a few patches first, then of all. Both equal the model's own output, up to
+    rounding.
 
     Parameters
     ----------
@@ -175,8 +185,8 @@ class EditedLiveSlide:
         self._model = model
         self._rows = rows
         self._mixing = Mixing(model.encoder, tokens)
-        every = torch.eye(model.classes, device=tokens.device)
-        classes = self._mixing.of(rows.take(slice(model.classes))).total(every)  # (C, R)
+        identity = torch.eye(model.classes, device=tokens.device)
+        classes = self._mixing.of(rows.take(slice(model.classes))).total(identity)  # (C, R)
         record = read(model.encoder, rows, tokens)  # (M, R)
         h = model.encoder.mixed(torch.cat([classes, record]))  # (C + M, R)
         self._u = model.aggregator.looks(h)  # (C + M, R)
@@ -186,15 +196,16 @@ class EditedLiveSlide:
 
     @torch.no_grad()
     def maps(self, patches: Tensor) -> tuple[Explanation, ...]:
-        """Return the maps of the patches in (Q,) indices, with (Q,) scores.
+        """Return the maps of some patches.
 
-        Without "attention", which is a share of the whole slide.
+        `patches` are (Q,) indices, scores are (Q,). Without "attention", which is a share of
+        the whole slide.
         """
         if len(patches):
             check_query(patches, len(self._rows) - self._model.classes)
         pieces = (patches + self._model.classes).split(GATHERED)
-        found = side_by_side(self._through_gathered, in_runs(pieces))
-        attention = self._joined([one for one, _ in chain.from_iterable(found)])
+        runs = side_by_side(self._through_gathered, in_runs(pieces))
+        attention = self._concatenate([one for one, _ in chain.from_iterable(runs)])
         return sigmoid_maps(attention.classwise, attention.psi, attention.explanatory)
 
     @torch.no_grad()
@@ -202,37 +213,37 @@ class EditedLiveSlide:
         """Return the model's output for the whole slide."""
         first, end = self._model.classes, len(self._rows)
         pieces = [slice(at, min(at + CACHED, end)) for at in range(first, end, CACHED)]
-        found = side_by_side(self._through_beside, in_runs(pieces))
-        parts, contents = zip(*chain.from_iterable(found), strict=True)
-        attention = self._joined(parts)
+        runs = side_by_side(self._through_adjacent, in_runs(pieces))
+        parts, contents = zip(*chain.from_iterable(runs), strict=True)
+        attention = self._concatenate(parts)
         sums, total = torch.stack(contents).sum(dim=0), attention.weights.sum()
         return self._model.output(attention, self._model.aggregator.pooled(sums, total))
 
-    def _through_gathered(self, pieces: Sequence[Tensor]) -> list[_Seen]:
+    def _through_gathered(self, pieces: Sequence[Tensor]) -> list[_Part]:
         room = Rows.empty(self._rows.x[:GATHERED], self._model.feedforward)
         return list(self._through(self._rows.gather(piece, room) for piece in pieces))
 
-    def _through_beside(self, pieces: Sequence[slice]) -> list[_Seen]:
+    def _through_adjacent(self, pieces: Sequence[slice]) -> list[_Part]:
         return list(self._through(self._rows.take(piece) for piece in pieces))
 
-    def _through(self, pieces: Iterable[Rows]) -> Iterator[_Seen]:
-        """Yield, a piece of rows at a time, what is seen of them."""
+    def _through(self, pieces: Iterable[Rows]) -> Iterator[_Part]:
+        """Yield attention and contents of each chunk of rows."""
         room = self._u.new_empty(CACHED, self._model.feedforward)
         for piece in pieces:
             part = self._mixing.of(piece)
             hidden = part.hidden(room)  # (L, F)
             e = part.towards(self._u).addmm_(hidden, self._u_down.T) + self._u_bias
-            scores, asked = e.split([self._model.classes, len(self._u) - self._model.classes], 1)
-            attention = PersonalAttention(scores, mean_sigmoid(asked, dim=1), self._phi)
+            scores, record = e.split([self._model.classes, len(self._u) - self._model.classes], 1)
+            attention = PersonalAttention(scores, mean_sigmoid(record, dim=1), self._phi)
             yield attention, self._contents(part, hidden, attention.weights[None])[0]
 
     def _contents(self, part: Mixture, hidden: Tensor, w: Tensor) -> Tensor:
-        """Return Σ w_l h_l (1, R), h_l what the values are made of."""
+        """Return (1, R) Σ w_l h_l, h_l the input of W_v."""
         if self._model.values == "patch":
             return w @ part.rows.x + w @ part.rows.mean_x
         down = self._model.encoder.down
         return part.total(w) + F.linear(w @ hidden, down.weight) + w.sum() * down.bias
 
-    def _joined(self, parts: Sequence[PersonalAttention]) -> PersonalAttention:
+    def _concatenate(self, parts: Sequence[PersonalAttention]) -> PersonalAttention:
         scores = torch.cat([part.scores for part in parts])
         return PersonalAttention(scores, torch.cat([part.psi for part in parts]), self._phi)

@@ -1,4 +1,4 @@
-"""PersAM: attention that follows the patient's record (Hanada et al. 2022, arXiv 2206.03003)."""
+"""PersAM as published (Hanada et al. 2022, arXiv 2206.03003)."""
 
 from __future__ import annotations
 
@@ -21,32 +21,33 @@ if TYPE_CHECKING:
     from napari_wsimil.features.bag import Bag
     from napari_wsimil.slides.patch_grid import PatchGrid
 
-BAG = 100  # patches that see each other, of the paper
-TOGETHER = 40  # bags encoded at a time, so that no temporary grows with the slide
+BAG = 100  # patches of a bag, as in the paper
+TOGETHER = 40  # bags encoded at once, so that no temporary grows with the slide
 
 
 class PersAM(Personalized):
-    """PersAM as published: bags of 100 patches, a post-norm encoder, mean probability.
+    """PersAM as published, in bags of 100 patches.
 
-    A slide is parted into bags by a seeded function of its coordinates, so that the same
-    patches see each other before and after an edit of the record. Each bag is encoded with
-    its own copy of class and record tokens; the slide's probabilities are the mean of its
-    bags', and logits their logarithm. The last bag is filled up with patches of the first,
-    whose maps stay those of the first; a slide of fewer than 100 patches is one bag.
+    Hanada et al. 2022, with a post-norm encoder and mean probabilities. A slide is partitioned
+    into bags by a seeded function of its coordinates, so that the same patches share a bag
+    before and after an edit of the record. Each bag is encoded with its own copy of class and
+    record tokens; the slide's probabilities are the mean of its bags', and logits their
+    logarithm. The last bag is filled up with patches of the first, which keep the map values of
+    the first; a slide of fewer than 100 patches is one bag.
 
     A patch's attention depends on the 99 others in its bag: with `passes` above 1 maps and
-    probabilities are averages over as many partitions. "attention" is the painted a'_l as a
+    probabilities are averages over as many partitions. "attention" is the a'_l of the maps as a
     share of the slide's sum; each bag pools by its own shares. See `Personalized` for the
-    equations and what was decided. In training a draw of 100 patches makes one bag.
+    equations and the decisions. In training a sample of 100 patches makes one bag.
 
     Parameters
     ----------
     feature_dim, classes, groups, width, feedforward, scale, values
         As for `Personalized`; values are "encoded", as published.
     heads, depth, dropout
-        Of the encoder; the paper does not tell them.
+        Of the encoder; not given in the paper.
     passes
-        Partitions whose maps and probabilities are averaged.
+        Partitions that maps and probabilities are averaged over.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({Need.RECORD, Need.PLACES})
@@ -94,11 +95,12 @@ class PersAM(Personalized):
         )
 
     def answer(self, x: Tensor, bag: Bag, partition: int = 0) -> MILOutput:
-        """Return the output for tokens of patches from `embed`, bag by bag.
+        """Return the output for patch tokens, bag by bag.
 
-        Partitions other than number 0, which is `forward`'s, share no seed with it.
+        The (N, R) tokens `x` are from `embed`. Partition 0 is that of `forward`; the others
+        share no seed with it.
         """
-        assert bag.grid is not None  # `check` has been through
+        assert bag.grid is not None  # see `check`
         seeds = range(partition * self.passes, (partition + 1) * self.passes)
         order = torch.stack([shuffled(bag.grid, seed) for seed in seeds])  # (P, N)
         order = order.to(x.device)
@@ -112,47 +114,62 @@ class PersAM(Personalized):
         return MILOutput(
             logits=p.logsumexp(dim=0) - math.log(len(p)),
             explanations=personal_maps(
-                _painted(attention.classwise, order),
-                _painted(attention.psi, order),
-                _painted(attention.explanatory, order),
+                _per_patch(attention.classwise, order),
+                _per_patch(attention.psi, order),
+                _per_patch(attention.explanatory, order),
             ),
             branches={"best": attention.scores.amax(dim=(0, 1))},
             scalars=phi_scalars(attention.phi.mean(dim=0)),
         )
 
     def repartitioned(self, bag: Bag, seed: int) -> MILOutput:
-        """Return the output of another partition of the slide into bags; seeds count from 1."""
+        """Return the output of another partition into bags.
+
+        Seeds count from 1.
+        """
         self.check(bag)
         return self.answer(self.embed(bag), bag, seed)
 
     def pool(self, outputs: Sequence[MILOutput]) -> MILOutput:
-        """Return a patient's output, with the mean of the slides' probabilities, as of bags."""
+        """Return a patient's output, the mean probability of the slides.
+
+        The same mean as over bags.
+        """
         pooled = super().pool(outputs)
         p = torch.stack([output.logits for output in outputs])  # (S, C) log-probabilities
         return replace(pooled, logits=p.logsumexp(dim=0) - math.log(len(p)))
 
     def _encode(self, patches: Tensor, record: Tensor) -> Tensor:
-        """Return (B, C + M + L, R) encoded tokens of (B, L, R) patches and (M, R) groups."""
+        """Return the encoded tokens of bags.
+
+        They are (B, C + M + L, R); `patches` are (B, L, R), `record` is (M, R).
+        """
         shared = torch.cat([self.tokens.classes, record])
         h: Tensor = self.encoder(torch.cat([shared.expand(len(patches), -1, -1), patches], dim=1))
         return h
 
 
 def shuffled(grid: PatchGrid, seed: int) -> Tensor:
-    """Return the (N,) patches in an order that their places and the seed decide."""
+    """Return the (N,) patches in a seeded order by position."""
     by_place = np.lexsort(grid.coords.T)
     shuffle = torch.randperm(len(grid), generator=torch.Generator().manual_seed(seed))
     return torch.from_numpy(by_place)[shuffle]
 
 
 def in_bags(order: Tensor) -> Tensor:
-    """Return (B, L) patches of each bag, L = min(`BAG`, N), the last filled from the first."""
+    """Return the patches of each bag.
+
+    They are (B, L), L = min(`BAG`, N). The last bag is filled up with patches of the first.
+    """
     size = min(BAG, len(order))
     return torch.cat([order, order[: -len(order) % size]]).view(-1, size)
 
 
-def _painted(values: Tensor, order: Tensor) -> Tensor:
-    """Return per patch (N, ...) what bags (B, L, ...) of passes say, averaged over passes."""
+def _per_patch(values: Tensor, order: Tensor) -> Tensor:
+    """Return values per patch (N, ...), averaged over passes.
+
+    `values` (B, L, ...) are those of the bags of all passes.
+    """
     passes, patches = order.shape
     each = values.detach().unflatten(0, (passes, -1)).flatten(1, 2)[:, :patches]  # (P, N, ...)
     where = order.argsort(dim=1)

@@ -1,4 +1,4 @@
-"""SASHA: sequential looks at a few patches (NeurIPS 2025), and HAFED, which it rests on."""
+"""SASHA: sequential reading of few patches (NeurIPS 2025), and HAFED."""
 
 from napari_wsimil.models.sasha.hafed import HAFED
 from napari_wsimil.models.sasha.model import SASHA

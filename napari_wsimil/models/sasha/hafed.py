@@ -1,4 +1,4 @@
-"""HAFED: the slide classifier of SASHA, which reads the sub-patches of every patch."""
+"""HAFED: classifier of SASHA on the sub-patches of all patches."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
     from napari_wsimil.features.bag import Bag
 
-FINE_ROWS = 256  # patches whose sub-patches are held at once where they are computed
+FINE_ROWS = 256  # most patches of one piece of computed sub-patch features
 
 
 class HAFED(MILModel):
-    """Attention over the sub-patches of a patch, then over the patches (SASHA, NeurIPS 2025).
+    """Attention over sub-patches, then over patches (SASHA, NeurIPS 2025).
 
     The hierarchical attention-based feature distiller. Stage 1: a_n = softmax over the k
     sub-patches of wᵀ(tanh(V u) ⊙ sigmoid(U u)), v_n = Σⱼ aₙⱼ uₙⱼ, of the (standardized)
-    features themselves: v_n lies in the space of the features, so that a patch that was
-    read finely can stand beside one that was not. Stage 2 is ACMIL on v, without an
-    embedding. Both stages mask some of their top attention in training (STKIM).
+    features themselves: v_n is in the space of the features, so that patches read at high
+    resolution can be combined with others. Stage 2 is ACMIL on v, without an embedding. Both
+    stages mask some of their top attention in training (STKIM).
 
     Parameters
     ----------
@@ -41,16 +41,17 @@ class HAFED(MILModel):
     branches
         M, of stage 2; stage 1 has one.
     fine_masked, masked
-        K, how many top sub-patches of a patch and top patches of a branch may be masked.
+        K, the number of top sub-patches of a patch and of top patches of a branch that may be
+        masked.
     mask_rate
-        p, the share of these that is masked, below 1.
+        p, the masked share of these, below 1.
 
     Notes
     -----
-    Low-resolution `bag.features` are not classified, but it is with their mean and scale
-    that both kinds of features are standardized. The diversity term is that of ACMIL
-    (eq. 5), between branches; the authors' program compares patches there instead. Stage 1
-    has a single branch, so it has no such term.
+    Low-resolution `bag.features` are not classified, but their mean and scale standardize
+    both kinds of features. The diversity term is that of ACMIL (eq. 5), between branches; the
+    authors' program compares patches there instead. Stage 1 has a single branch, so it has no
+    such term.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({Need.FINER})
@@ -85,12 +86,18 @@ class HAFED(MILModel):
         )
 
     def forward(self, bag: Bag) -> MILOutput:
-        """Return the slide's logits; mean attention, each branch's, and the head's maps."""
+        """Return logits and maps.
+
+        The maps are the mean attention, each branch's attention, and the head's maps.
+        """
         self.check(bag)
         return self.classify(torch.cat([self.distill(u)[0] for u in fine_parts(bag)]))
 
     def distill(self, u: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (n, D) v and (n, k) attention of the (n, k, D) sub-patches of n patches."""
+        """Return v and attention of n patches.
+
+        They are (n, D) and (n, k). `u` is (n, k, D), the features of their sub-patches.
+        """
         u = self.standardize(u)  # (n, k, D)
         e = self.fine_attention(u)[..., 0]  # (n, k)
         if self.training:
@@ -99,7 +106,10 @@ class HAFED(MILModel):
         return (a[:, None] @ u)[:, 0], a
 
     def classify(self, s: Tensor) -> MILOutput:
-        """Return what stage 2 says of (N, D) patches, each coarse, fine or updated."""
+        """Return stage 2's output for (N, D) patches.
+
+        Each patch may be coarse, fine or updated.
+        """
         e = by_rows(self.attention, s).T  # (M, N)
         if self.training:
             e = mask_top(e, self.masked, self.mask_rate, "fixed")
@@ -112,7 +122,7 @@ class HAFED(MILModel):
         )
 
     def loss(self, output: MILOutput, target: Tensor) -> dict[str, Tensor]:
-        """Return CE(slide), the mean CE of the branches and their mean similarity."""
+        """Return CE(slide), mean CE of branches, and their mean similarity."""
         terms = super().loss(output, target)
         if self.branches > 1:
             terms["branches"] = criterion(output.branches["logits"], target)
@@ -120,7 +130,7 @@ class HAFED(MILModel):
         return terms
 
     def check(self, bag: Bag) -> None:
-        """Raise ValueError as the contract says, and if finer features have another shape."""
+        """Raise ValueError also if sub-patch features have another shape."""
         super().check(bag)
         check_finer(bag)
 
@@ -131,39 +141,45 @@ class HAFED(MILModel):
 
 
 def check_finer(bag: Bag) -> None:
-    """Raise ValueError if stored finer features are not (N, k, D) of the bag's own N and D."""
+    """Raise ValueError if stored sub-patch features are invalid.
+
+    They must be finite and (N, k, D) with the bag's own N and D.
+    """
     finer = bag.finer
     if isinstance(finer, torch.Tensor):
         n, dim = bag.features.shape
+        shape = tuple(finer.shape)
         if finer.ndim != 3 or finer.shape[1] < 1 or (len(finer), finer.shape[2]) != (n, dim):
-            raise ValueError(f"finer features must be ({n}, k, {dim}), not {tuple(finer.shape)}")
+            raise ValueError(f"sub-patch features must be ({n}, k, {dim}), not {shape}")
         if not torch.isfinite(finer).all():
-            raise ValueError("finer features are NaN or infinite")
+            raise ValueError("sub-patch features are NaN or infinite: extract again")
 
 
 def fine_of(bag: Bag, patch: int) -> Tensor:
-    """Return the (k, D) features of a patch's sub-patches, computed if they are not stored.
+    """Return (k, D) features of a patch's sub-patches.
+
+    They are computed if they are not stored.
 
     Raises
     ------
     ValueError
-        If they are not finite or not of the bag's width.
+        If they are missing, not finite or not of the bag's width.
     """
     if bag.finer is None:
-        raise ValueError("the bag has no finer features")
+        raise ValueError("the bag has no sub-patch features: extract them")
     u = bag.finer[patch] if isinstance(bag.finer, torch.Tensor) else bag.finer(patch)
     if u.ndim != 2 or u.shape[1] != bag.features.shape[1]:
         raise ValueError(
-            f"the sub-patches of patch {patch} must be (k, {bag.features.shape[1]}) features, "
+            f"sub-patch features of patch {patch} must be (k, {bag.features.shape[1]}), "
             f"not {tuple(u.shape)}"
         )
     if not torch.isfinite(u).all():
-        raise ValueError(f"patch {patch} has NaN or infinite finer features")
+        raise ValueError(f"sub-patch features of patch {patch} are NaN or infinite")
     return u.to(bag.features)
 
 
 def fine_parts(bag: Bag) -> Iterator[Tensor]:
-    """Yield the (n, k, D) finer features of all patches, at most `FINE_ROWS` at a time."""
+    """Yield (n, k, D) sub-patch features, n at most `FINE_ROWS`."""
     if isinstance(bag.finer, torch.Tensor):
         yield from (part.to(bag.features) for part in bag.finer.split(FINE_ROWS))
         return

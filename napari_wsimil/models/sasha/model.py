@@ -1,4 +1,4 @@
-"""SASHA: looks finely at a few patches, one after the other (NeurIPS 2025)."""
+"""SASHA: sequential reading of few patches (NeurIPS 2025)."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ if TYPE_CHECKING:
     from napari_wsimil.features.bag import Bag
     from napari_wsimil.models.base import MILOutput
 
-AHEAD = 16  # likely next looks for which it is found at once what resembles them
+AHEAD = 16  # likely next patches with similar patches computed in one product
 
 
 class Episode:
-    """What `SASHA` knows of a slide after some looks; exact, and cheap at each step.
+    """State of `SASHA` on a slide after some steps.
 
-    Per patch are kept the actor's logit, the M attention scores and what each class's head
-    makes of it; a look renews those of the rows it changed.
+    The actor's logit, the M attention scores and each class's contribution are cached per patch;
+    a step recomputes those of the rows that it changed. The results are exact.
 
     Parameters
     ----------
     model
-        Whose weights are used; nothing here has gradients.
+        The model with the weights; nothing here has gradients.
     z
         (N, D) standardized coarse features.
     read
-        Patch → v (D,) and its attention (k,): the only way to fine features.
+        Patch → v (D,) and its attention (k,): the only access to sub-patch features.
 
     Attributes
     ----------
     steps
-        T, how many looks there are.
+        T, the number of steps of a full episode.
     looks
-        Those that were.
+        The steps so far.
     """
 
     @torch.no_grad()
@@ -59,38 +59,41 @@ class Episode:
         self._model = model
         self._read = read
         self._environment = Environment(z, model.updater, model.threshold.item())
-        self._kept = Kept(partial(_per_row, model), z)  # no cycle: it is freed as it is let go
+        self._kept = Kept(partial(_per_row, model), z)  # no reference cycle: freed at once
         self._start = self.probabilities()
 
     @property
     def state(self) -> Tensor:
-        """Return the (N, D) present state; it changes with the next look."""
+        """Return the (N, D) present state, changed by each step."""
         return self._environment.state
 
     @property
     def changed(self) -> Tensor:
-        """Return the (n,) rows that the last look changed."""
+        """Return the (n,) rows that the last step changed."""
         last = self.looks[-1]
         return torch.cat([last.updated, last.updated.new_tensor([last.patch])])
 
     def policy(self) -> Tensor:
-        """Return (N,) log-probabilities of the next look; -inf where one was."""
+        """Return (N,) log-probabilities of the next step.
+
+        -inf for patches that were read.
+        """
         return self._masked().log_softmax(dim=0)
 
     def best(self) -> int:
-        """Return the patch of the actor's highest logit among those not yet looked at.
+        """Return the unread patch with the actor's highest logit.
 
-        Logits that differ in their last bits may be equal as log-probabilities.
+        Logits with different last bits may be equal as log-probabilities.
         """
         return int(self._masked().argmax())
 
     def actor(self) -> Tensor:
-        """Return the actor's (N,) logits, before patches already looked at are hidden."""
+        """Return the actor's (N,) logits, read patches included."""
         return self._kept.values[0]
 
     @torch.no_grad()
     def probabilities(self) -> Tensor:
-        """Return (C,) of the slide, in its present state."""
+        """Return (C,) of the slide in the present state."""
         m = self._model.branches
         e, share = self._kept.values[1 : 1 + m], self._kept.values[1 + m :]
         logits: Tensor = pooled(e, share) + self._model.head.bias
@@ -98,34 +101,34 @@ class Episode:
 
     @torch.no_grad()
     def look(self, patch: int, policy: Tensor) -> Look:
-        """Return what a look at `patch`, chosen by `policy`, came to."""
+        """Read a patch chosen by `policy`; return the step."""
         v, attention = self._read(patch)
         if not self._environment.foresees(patch):
             ahead = policy.topk(min(AHEAD, self.steps - len(self.looks))).indices
             self._environment.foresee(torch.cat([ahead, ahead.new_tensor([patch])]).unique())
         updated = self._environment.look(patch, v)
-        return self._note(patch, policy, updated, v, attention)
+        return self._record(patch, policy, updated, v, attention)
 
     @torch.no_grad()
-    def repeat(self, look: Look) -> None:
-        """Do a look over again, without reading the patch."""
-        self._environment.repeat(look.patch, look.fine, look.updated)
-        self.looks.append(look)
+    def repeat(self, step: Look) -> None:
+        """Repeat a recorded step without reading the patch."""
+        self._environment.repeat(step.patch, step.fine, step.updated)
+        self.looks.append(step)
         self._kept.renew(self.state, self.changed)
 
     def trajectory(self) -> Trajectory:
-        """Return what was seen so far."""
+        """Return the trajectory so far."""
         return Trajectory(len(self.state), self._start, tuple(self.looks))
 
     def _masked(self) -> Tensor:
         return self.actor().masked_fill(self._environment.visited, -torch.inf)
 
-    def _note(
+    def _record(
         self, patch: int, policy: Tensor, updated: Tensor, v: Tensor, attention: Tensor
     ) -> Look:
         changed = torch.cat([updated, updated.new_tensor([patch])])
         self._kept.renew(self.state, changed)
-        look = Look(
+        step = Look(
             patch=patch,
             log_probability=policy[patch].item(),
             entropy=entropy(policy).item(),
@@ -134,8 +137,8 @@ class Episode:
             fine=v,
             attention=attention,
         )
-        self.looks.append(look)
-        return look
+        self.looks.append(step)
+        return step
 
 
 def _per_row(model: SASHA, s: Tensor) -> Tensor:
@@ -144,7 +147,10 @@ def _per_row(model: SASHA, s: Tensor) -> Tensor:
 
 
 def entropy(policy: Tensor) -> Tensor:
-    """Return (...) the entropy in nats of (..., N) log-probabilities, some of them -inf."""
+    """Return (...) entropies in nats of (..., N) log-probabilities.
+
+    Some log-probabilities may be -inf.
+    """
     return -(policy.exp() * policy.clamp_min(torch.finfo(policy.dtype).min)).sum(dim=-1)
 
 
@@ -152,27 +158,26 @@ PAPER_TAU = 0.95
 
 
 class SASHA(HAFED):
-    """A HAFED that reads only a share of the patches finely, chosen by a policy.
+    """HAFED on a share of the patches, selected by a policy.
 
     The state S starts as the coarse features. At each of T = ⌈N · budget⌉ steps the actor
-    scores every patch of S by gated attention; the patch of the highest score among those
-    not yet looked at is read finely, and patches that resemble it are updated with it
-    (`Environment`). The slide's logits are HAFED's stage 2 on the last state.
+    scores every patch of S by gated attention; the unread patch of the highest score is read at
+    high resolution, and similar patches are updated with it (`Environment`). The slide's logits
+    are HAFED's stage 2 on the last state.
 
     Parameters
     ----------
     feature_dim, classes, attention_dim, branches, fine_masked, masked, mask_rate
         As of `HAFED`; the actor has the same width as the attention.
     budget
-        Share of the patches that is read finely, above 0 and at most 1.
+        Share of the patches read at high resolution, above 0 and at most 1.
     tau
-        Cosine from which patches resemble each other. 0 takes a quantile of the cosines of
-        training patches, which training measures and the weights keep: on standardized
-        features the paper's 0.95 may match nothing.
+        Cosine from which patches are similar. 0 takes a quantile of the cosines of training
+        patches, measured in training and stored with the weights: on standardized features the
+        paper's 0.95 may match nothing.
     negative
-        Index of the class in which there is nothing to find, whose slides do not teach the
-        actor where to look first; -1 if every class has its own signs. Classes are in the
-        order of their names.
+        Index of the class without findings; its slides do not train the actor's first steps.
+        -1 if every class has its own findings. Classes are in the order of their names.
 
     Attributes
     ----------
@@ -182,11 +187,11 @@ class SASHA(HAFED):
     Notes
     -----
     Training and use share one environment: cosines are signed and of the present state, a
-    patch is updated once at most, none is looked at twice, and an episode ends at T
-    whatever N. Attention and evidence are of the last state, in which most patches were
-    never read finely: "order" says which were. Training in three stages is
-    `learning.sasha.train_sasha`; the actor is warmed up by distilling HAFED's patch logits,
-    since PPO from nothing hardly moves.
+    patch is updated at most once, none is read twice, and an episode ends at T for any N.
+    Attention and evidence are of the last state, in which most patches were never read at high
+    resolution: "order" shows the patches that were. Training in three stages is
+    `training.sasha.train_sasha`; the actor is warmed up by distilling HAFED's patch logits,
+    because PPO from scratch hardly learns.
     """
 
     threshold: Tensor
@@ -229,16 +234,16 @@ class SASHA(HAFED):
 
     @property
     def remark(self) -> str:
-        """Return how the policy got its start, and on what classes."""
+        """Return how the actor was trained, and on which classes."""
         start = "the actor was warmed up by distilling HAFED's patch logits, then trained with PPO"
         if self.negative < 0:
-            return f"{start}; every class was taken as having its own signs"
-        return f"{start}; class {self.negative} was taken as having nothing to find"
+            return f"{start}; every class was taken as having its own findings"
+        return f"{start}; class {self.negative} was taken as having no findings"
 
     def hafed(self) -> HAFED:
-        """Return the classifier alone; it shares its weights with this model."""
+        """Return the classifier alone, with shared weights."""
         config = {name: getattr(self, name) for name in inspect.signature(HAFED).parameters}
-        with torch.device("meta"):  # its own weights are never drawn
+        with torch.device("meta"):  # without initializing weights of its own
             alone = HAFED(**config)
         for name, _ in alone.named_children():
             setattr(alone, name, getattr(self, name))
@@ -246,9 +251,9 @@ class SASHA(HAFED):
         return alone.train(self.training)
 
     def forward(self, bag: Bag) -> MILOutput:
-        """Return the outcome of the greedy episode, its steps as `trajectory`.
+        """Return the output of the greedy episode.
 
-        The logits carry gradients to stage 2 only.
+        Its steps are the output's `trajectory`. The logits carry gradients to stage 2 only.
         """
         steps = self.episode(bag)
         while True:
@@ -259,9 +264,10 @@ class SASHA(HAFED):
                 return output
 
     def episode(self, bag: Bag) -> Generator[Look, None, MILOutput]:
-        """Yield each look of the greedy episode; return its outcome.
+        """Yield each step of the greedy episode; return its output.
 
-        It may be closed at any step: `outcome(bag, looks)` tells what was seen until then.
+        The generator may be closed after any step: `outcome(bag, steps)` returns the partial
+        prediction until then.
         """
         episode = self.begin(bag)
         for _ in range(episode.steps):
@@ -269,24 +275,24 @@ class SASHA(HAFED):
         return self._outcome(episode)
 
     def steps(self, bag: Bag) -> int:
-        """Return T, how many looks an episode has."""
+        """Return T, the number of steps of an episode."""
         return looks(len(bag), self.budget)
 
     def begin(self, bag: Bag) -> Episode:
-        """Return an episode in which nothing was looked at yet."""
+        """Return an episode before its first step."""
         self.check(bag)
         return Episode(self, self.standardize(bag.features), partial(self._read, bag))
 
-    def replay(self, bag: Bag, looks: Sequence[Look]) -> Episode:
-        """Return the episode after these looks at a slide; its encoder is not asked."""
+    def replay(self, bag: Bag, steps: Sequence[Look]) -> Episode:
+        """Return the episode after these steps, without the encoder."""
         episode = self.begin(bag)
-        for look in looks:
-            episode.repeat(look)
+        for step in steps:
+            episode.repeat(step)
         return episode
 
-    def outcome(self, bag: Bag, looks: Sequence[Look]) -> MILOutput:
-        """Return the output after these looks, all of them or the first ones."""
-        return self._outcome(self.replay(bag, looks))
+    def outcome(self, bag: Bag, steps: Sequence[Look]) -> MILOutput:
+        """Return the output after all or the first steps."""
+        return self._outcome(self.replay(bag, steps))
 
     @torch.no_grad()
     def _read(self, bag: Bag, patch: int) -> tuple[Tensor, Tensor]:
@@ -297,7 +303,10 @@ class SASHA(HAFED):
         return self.outcome_of(episode.state, episode.actor(), episode.trajectory())
 
     def outcome_of(self, state: Tensor, actor: Tensor, trajectory: Trajectory) -> MILOutput:
-        """Return the output in a (N, D) state: the actor's (N,) logits there, the looks to it."""
+        """Return the output of a state.
+
+        It needs the (N, D) state, the actor's (N,) logits there, and the steps that led to it.
+        """
         output = self.classify(state)
         attention, *others = output.explanations
         order = torch.full_like(attention.scores, torch.nan)

@@ -1,4 +1,4 @@
-"""StateUpdater: what a look at one patch says of the patches that resemble it."""
+"""StateUpdater: update of patches similar to one that was read."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-START = 0.1  # of the usual size of first weights: at first a state hardly moves
+START = 0.1  # factor of the initial weights: an update starts close to the identity
 
 
 class StateUpdater(nn.Module):
-    """s'ᵢ = sᵢ + W₂ GELU(W₁ [v_a, s_a, sᵢ] + b₁) + b₂, the targeted state update (TSU).
+    """Targeted state update (TSU) of similar patches.
 
-    A patch a was read finely, so that its coarse s_a became v_a; patches i that look like
-    it are moved as it was.
+    s'ᵢ = sᵢ + W₂ GELU(W₁ [v_a, s_a, sᵢ] + b₁) + b₂. Patch a was read at high resolution, so that
+    its coarse s_a became v_a; similar patches i are changed in the same way.
 
     Parameters
     ----------
@@ -31,9 +31,9 @@ class StateUpdater(nn.Module):
 
     Notes
     -----
-    The inputs are in the order of the authors' program. They end in a LayerNorm and have no
-    residual; on standardized features it is the residual form without LayerNorm that
-    trains in seconds, since at first it nearly leaves a patch as it was.
+    The inputs are in the order of the authors' program. That program ends in a LayerNorm and has
+    no residual; on standardized features the residual form without LayerNorm trains in seconds,
+    because it starts close to the identity.
     """
 
     def __init__(self, feature_dim: int) -> None:
@@ -45,15 +45,18 @@ class StateUpdater(nn.Module):
             self.change.bias.zero_()
 
     def forward(self, v_a: Tensor, s_a: Tensor, s: Tensor) -> Tensor:
-        """Return the (n, D) new states of patches `s`, after (D,) `s_a` became `v_a`."""
+        """Return (n, D) new states of similar patches `s`.
+
+        Patch a changed from (D,) `s_a` to `v_a`.
+        """
         w_v, w_a, w_i = self.hidden.weight.chunk(3, dim=1)  # (2 D, D) each
         shared = w_v @ v_a + w_a @ s_a + self.hidden.bias  # (2 D,), the same for all patches
-        moved: Tensor = s + self.change(nn.functional.gelu(s @ w_i.T + shared))
-        return moved
+        updates: Tensor = s + self.change(nn.functional.gelu(s @ w_i.T + shared))
+        return updates
 
 
 class Kept:
-    """f(s_n) of every patch, as a (F, N) table.
+    """Cache of f(s_n) of every patch, an (F, N) table.
 
     Parameters
     ----------
@@ -68,15 +71,15 @@ class Kept:
         self.values = by_rows(function, state).T.contiguous()
 
     def renew(self, state: Tensor, changed: Tensor) -> None:
-        """Compute the columns of the (n,) rows of `state` that have changed."""
+        """Recompute the columns of the (n,) changed rows of `state`."""
         self.values[:, changed] = self._function(state[changed]).T
 
 
 def pooled(e: Tensor, share: Tensor) -> Tensor:
-    """Return (C,) Σ āₙ yₙ, ā the mean over branches of the softmax of (M, N) `e`.
+    """Return (C,) Σ āₙ yₙ, the pooled contributions.
 
-    With (C, N) shares yₙ = W sₙ this is what a linear head says of the pooled state, W z:
-    the state itself need not be read again, and nothing is added and taken away, so that no
-    error grows with the steps.
+    ā is the mean over branches of the softmax of (M, N) `e`. With (C, N) contributions yₙ = W sₙ
+    this equals a linear head on the pooled state, W z: the state itself need not be read again,
+    and nothing is added and subtracted, so that no error grows with the steps.
     """
     return share @ e.softmax(dim=1).mean(dim=0)
