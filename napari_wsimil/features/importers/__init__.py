@@ -1,1 +1,1 @@
-"""Feature files of other tools, one module per tool."""
+"""Importers of feature files from other tools, one module per tool."""
