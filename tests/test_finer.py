@@ -119,7 +119,7 @@ def test_a_bag_of_another_encoder_or_slide_or_without_places_is_refused(
 ) -> None:
     wrong = {
         "no coordinates": replace(bag, grid=None),
-        "same encoder": replace(bag, encoder="other@0"),
+        "use one encoder": replace(bag, encoder="other@0"),
         "another slide": replace(bag, slide="0" * 16),
     }
     for said, other in wrong.items():

@@ -44,7 +44,7 @@ def test_a_pickle_that_would_run_something_does_not(tmp_path: Path, protocol: st
 
 def test_tridents_pickled_array_is_refused_with_what_to_do(tmp_path: Path) -> None:
     torch.save(foreign.FEATURES, tmp_path / "a.pt")
-    with pytest.raises(ValueError, match=r"give the HDF5 file \(\.h5\)"):
+    with pytest.raises(ValueError, match=r"Give the HDF5 file \(\.h5\)"):
         open_bag(tmp_path / "a.pt")
 
 

@@ -72,7 +72,7 @@ def test_stamp_before_2_gave_places_in_units_of_256_um_per_224_pixels(tmp_path: 
 
 def test_stamp_of_no_known_unit_is_refused(tmp_path: Path) -> None:
     path = foreign.stamp(tmp_path / "a.h5", foreign.CORNERS)
-    with pytest.raises(ValueError, match=r"steps of 512.* extract the features again"):
+    with pytest.raises(ValueError, match=r"step of 512.* extract the features again"):
         open_bag(path, mpp=0.5)
 
 
@@ -183,7 +183,7 @@ def test_tridents_slide_without_tissue_says_so(tmp_path: Path, features: np.ndar
 def test_tridents_features_of_a_whole_slide_are_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["features"] = np.zeros(768, np.float32)
-    with pytest.raises(ValueError, match="of a whole slide, not of patches"):
+    with pytest.raises(ValueError, match="slide-level instead of patch features"):
         open_bag(tmp_path / "a.h5")
 
 

@@ -1,4 +1,4 @@
-"""Bag: patch features of one slide, the input of MIL models.
+"""Bag: patch features of one slide, input of MIL models.
 
 In multiple-instance learning (MIL) a slide is a bag and its patches are the instances:
 only the bag has a label. A bag therefore stores one feature vector per patch, in the order

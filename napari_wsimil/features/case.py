@@ -1,4 +1,4 @@
-"""Training case: bags of one patient or slide, with a target."""
+"""Training case: bags and target of one patient or slide."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def check_edges(
 
 
 def overreach(where: Located, size: tuple[int, int]) -> float:
-    """Return the level-0 pixels by which patches leave the slide, or 0."""
+    """Return the overhang of patches in level-0 pixels, or 0."""
     low, high = where.corners.min(axis=0), where.corners.max(axis=0) + where.patch_size
     return float(max(0.0, np.maximum(high - size, -low).max()))
 
@@ -120,7 +120,7 @@ def check_stride(where: Located, stride: int | None) -> Check:
 
 
 def check_tissue(where: Located, tissue: Tissue | None, others: Mapping[str, Located]) -> Check:
-    """Check that patches cover the tissue of the slide's thumbnail (c)."""
+    """Check that patches are on tissue of the thumbnail (c)."""
     good, bad = TISSUE_SHARES
     if tissue is None or not tissue.mask.any():
         why = "no slide to detect tissue on" if tissue is None else "no tissue detected"

@@ -1,4 +1,4 @@
-"""Feature extraction in bounded memory, which can be stopped and resumed."""
+"""Resumable feature extraction in bounded memory."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def extract_features(
     batch: int = BATCH,
     threads: int | None = None,
 ) -> Work[Bag]:
-    """Encode all patches of a grid and return the slide's `Bag`.
+    """Encode a slide's patches and return its `Bag`.
 
     Yields an `EncodedBatch` per encoder call. A few threads read patches ahead, directly
     from the slide's tiles. Closing the generator stops it within one encoder call and ends
@@ -176,7 +176,9 @@ def _encoded(
 def _read_ahead(
     slide: Slide, grid: PatchGrid, start: int, ahead: int, threads: int
 ) -> Generator[NDArray[np.uint8], None, None]:
-    """Yield patches in order while threads read the next `ahead` patches.
+    """Yield patches in order while threads read ahead.
+
+    At most `ahead` patches are read in advance.
 
     Closing the generator ends the threads.
     """

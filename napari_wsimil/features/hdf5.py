@@ -1,4 +1,4 @@
-"""Safe reading of HDF5 files, with errors that name the file."""
+"""Safe reading of HDF5 files, with clear errors."""
 
 from __future__ import annotations
 
@@ -134,7 +134,9 @@ def _refuse_links(path: Path, file: h5py.File) -> None:
 
 
 def read_attrs(item: h5py.Group | h5py.Dataset) -> dict[str, Any]:
-    """Return attributes as plain values: bytes as text, `'None'` as None.
+    """Return attributes as plain values.
+
+    Bytes become text, and `'None'` becomes None.
 
     References to other objects are skipped.
 
@@ -217,7 +219,7 @@ def _plain(value: Any) -> Any:
 
 
 def reserve(path: Path, size: int) -> None:
-    """Allocate at least `size` bytes of disk space for a file.
+    """Allocate at least `size` bytes on disk for a file.
 
     Raises
     ------

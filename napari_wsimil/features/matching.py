@@ -1,4 +1,4 @@
-"""Matching of feature files in a folder to the slides of a study."""
+"""Matching of feature files to the slides of a study."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _BELOW = ("h5_files", "features_*", "pt_files")
 
 
 class SlideLike(Protocol):
-    """Slide of a study, such as a row of a manifest."""
+    """Slide of a study, such as a manifest row."""
 
     @property
     def slide(self) -> str: ...
@@ -51,7 +51,7 @@ class Match:
 
 @dataclass(frozen=True)
 class LinkedFeatures:
-    """Features already linked to a slide, for comparison with new files.
+    """Features already linked to a slide, for comparison.
 
     Attributes
     ----------
@@ -78,7 +78,7 @@ class LinkedFeatures:
 class Mismatch:
     """Slide or file without a match.
 
-    `what` is its name, `why` the reason; `failed` is True for unreadable files.
+    The fields are its name, the reason, and whether a file is unreadable.
     """
 
     what: str
@@ -88,7 +88,7 @@ class Mismatch:
 
 @dataclass(frozen=True)
 class Survey:
-    """Feature files of a folder matched to the slides of a study.
+    """Feature files of a folder, matched to slides.
 
     Attributes
     ----------
@@ -169,7 +169,7 @@ def _compared(matches: Sequence[Match], linked: Sequence[LinkedFeatures]) -> lis
 
 
 def _with_notes(match: Match, every: Sequence[LinkedFeatures], note: str) -> Match:
-    """Return a match with equal features or unusual values in its report."""
+    """Add equal features or unusual values to a report."""
     report = match.passport
     equal = [
         one.slide
@@ -189,7 +189,7 @@ def _with_notes(match: Match, every: Sequence[LinkedFeatures], note: str) -> Mat
 
 
 def _odd_norms(every: Sequence[LinkedFeatures]) -> list[str]:
-    """Return a warning per file with unusually long or short features."""
+    """Return a warning per file, empty for usual feature lengths."""
     notes = [""] * len(every)
     for kind in {(one.encoder, one.dim) for one in every}:
         places = [i for i, one in enumerate(every) if (one.encoder, one.dim) == kind]
@@ -224,7 +224,9 @@ def inspect(path: Path | str, slide: SlideLike, confirmed: Confirmed) -> Match:
 
 
 def feature_files(folder: Path | str) -> tuple[Path, ...]:
-    """Return feature files in a folder, or in one folder below it.
+    """Return the feature files of a folder.
+
+    They may also be in a single subfolder.
 
     Raises
     ------

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class PixelSlide:
-    """Pixels of a slide's patches, for models that train the encoder.
+    """Pixels of a slide's patches, to fine-tune an encoder.
 
     Attributes
     ----------
@@ -45,7 +45,9 @@ class PixelSlide:
         return self.count
 
     def pixels(self, index: Tensor) -> Tensor:
-        """Return (n, 3, S, S) uint8 pixels of (n,) int64 patch indices.
+        """Return (n, 3, S, S) uint8 pixels.
+
+        `index` has the (n,) int64 indices of the patches.
 
         Raises
         ------

@@ -75,7 +75,7 @@ def check_reading(
 
 
 def coverage(where: Located, tissue: Tissue) -> float:
-    """Return the intersection over union of patches and tissue, 0 to 1."""
+    """Return the intersection over union of patches and tissue."""
     height, width = tissue.mask.shape
     low = np.round(where.corners / tissue.downsample).astype(np.int64)
     high = np.round((where.corners + where.patch_size) / tissue.downsample).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Validation report of a feature file: metadata, checks and open questions.
+"""Validation report of a feature file.
 
 A feature file of another tool states coordinates in its own unit and frame. Patches that
 are shifted, scaled or taken from another slide still give a map, but a wrong one. The
@@ -112,7 +112,7 @@ class Passport:
 
     @property
     def verdict(self) -> Verdict:
-        """Return the worst verdict; refused while a required answer is missing."""
+        """Worst verdict; refused while a required answer is missing."""
         verdicts = {check.verdict for check in self.checks}
         if any(question.needed for question in self.questions):
             return Verdict.REFUSED
@@ -121,7 +121,7 @@ class Passport:
 
     @property
     def facts(self) -> dict[str, object]:
-        """Return plain values by name, for tables, audit log and JSON."""
+        """Plain values by name, for tables, audit log, JSON."""
         checks = {c.name: f"{c.verdict}: {c.sentence}" for c in self.checks}
         return {
             "tool": self.tool.value,
@@ -204,7 +204,7 @@ def passport(
 def _values(
     stated: Stated, features: NDArray[np.float32] | None
 ) -> tuple[Check, str, float | None]:
-    """Return the check of feature values, their hash and median length."""
+    """Return value check, hash and median length of features."""
     try:
         rows = stated.load() if features is None else features
     except (ValueError, OSError) as error:
@@ -294,7 +294,7 @@ def _same_size(edges: Check, stated: Stated, slide: Slide | None) -> Check:
 def _other_readings(
     where: Located, unit: Unit, mpp: float | None, bounds: tuple[int, int, int, int] | None
 ) -> Mapping[str, Located]:
-    """Return the layout in frames and units used by other tools, by name."""
+    """Return the layout in other tools' frames and units."""
     layouts = {}
     if bounds is not None and bounds[:2] != (0, 0):
         offset = np.array(bounds[:2], dtype=np.float64)

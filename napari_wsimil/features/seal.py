@@ -1,4 +1,4 @@
-"""Seal: content hash of a complete feature file, to detect changed bytes.
+"""Seal: content hash of a feature file, against damage.
 
 HDF5 stores plain numbers without checksums: a damaged number reads as another number.
 """

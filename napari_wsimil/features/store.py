@@ -250,7 +250,7 @@ def stored_reading(path: Path, root: Mapping[str, Any]) -> Reading:
 
 
 def bag_of(path: Path, features: NDArray[np.float32], grid: PatchGrid | None, **facts: Any) -> Bag:
-    """Return a `Bag` of arrays read from `path`; errors name the path."""
+    """Return a `Bag` of arrays; errors name `path`."""
     try:
         return Bag(torch.from_numpy(features), grid=grid, **facts)
     except ValueError as error:

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 
 class FineFeatures:
-    """Callable: patch index → (k, D) features of its k = side² sub-patches.
+    """Features of a patch's sub-patches, computed when called.
+
+    Called with a patch index, it returns the (k, D) features of its k = side² sub-patches.
 
     Sub-patches are ordered column by column, as in the public release of SASHA: sub-patch j has
     its top-left corner at (x + (j // side) · step, y + (j % side) · step), with (x, y) that of
@@ -77,7 +79,7 @@ class FineFeatures:
         return torch.cat([self._encoder(part) for part in parts])
 
     def corners(self, patch: int) -> list[tuple[int, int]]:
-        """Return the (x, y) corners of a patch's sub-patches, in level-0 pixels."""
+        """Return sub-patch corners (x, y) in level-0 pixels."""
         x, y = self._grid.coords[patch].tolist()
         along = range(0, self._side * self._step, self._step)
         return [(x + right, y + down) for right in along for down in along]
@@ -88,7 +90,7 @@ class FineFeatures:
 
 
 class OwnFineFeatures(FineFeatures):
-    """Sub-patch features with a slide of their own, closed with them.
+    """Sub-patch features that own and close their slide.
 
     Parameters
     ----------
@@ -124,7 +126,7 @@ def with_finer(bag: Bag, slide: Slide, encoder: PatchEncoder, side: int = 4) -> 
 def own_finer(
     bag: Bag, slide: Slide, encoder: PatchEncoder, cache_bytes: int, side: int = 4
 ) -> OwnFineFeatures:
-    """Open the slide a second time for a bag's sub-patch features.
+    """Open the slide again for a bag's sub-patch features.
 
     They do not depend on `slide` and do not evict tiles from its cache. `cache_bytes` is the
     cache size of the second opening.
@@ -156,7 +158,7 @@ def owning_finer(bag: Bag, slide: Slide, encoder: PatchEncoder, side: int = 4) -
 
 
 def _checked_grid(bag: Bag, slide: Slide, encoder: PatchEncoder) -> PatchGrid:
-    """Return a bag's grid after checking that slide and encoder match."""
+    """Return a bag's grid if slide and encoder match."""
     if bag.grid is None:
         raise ValueError("the bag has no coordinates: sub-patches cannot be read")
     if bag.encoder != encoder.card.identity:

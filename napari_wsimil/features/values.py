@@ -98,9 +98,9 @@ def check_values(counts: Values) -> Check:
 
 
 def odd_norms(norms: Sequence[float]) -> list[str]:
-    """Return a warning per file of one encoder with unusual feature lengths.
+    """Return a warning per file of one encoder.
 
-    The text is empty for files with a median length near the others'.
+    It is empty for files with a median feature length near the others'.
     """
     if len(norms) < FEWEST_FILES:
         return [""] * len(norms)

@@ -162,7 +162,7 @@ class EncoderCard:
 
 
 def require_encoder(made_by: str, wanted: str) -> None:
-    """Raise ValueError if features are of an encoder the model does not take.
+    """Raise ValueError unless features match the model's encoder.
 
     Parameters
     ----------
@@ -191,7 +191,7 @@ def onnx_hint(*identities: str) -> str:
 
 
 def encoder_name(identity: str) -> str:
-    """Return an encoder's identity for messages, for unnamed ones as well."""
+    """Return an encoder's identity for messages, even if unnamed."""
     return f'the encoder "{identity}"' if identity else "an unnamed encoder"
 
 
@@ -215,7 +215,9 @@ class PatchEncoder(ABC):
         self.largest_batch = largest_batch
 
     def __call__(self, patches: Tensor) -> Tensor:
-        """Return (B, D) float32 features of (B, H, W, 3) uint8 patches.
+        """Return features of patches.
+
+        The patches are (B, H, W, 3) uint8, the features (B, D) float32.
 
         Raises
         ------
@@ -231,7 +233,7 @@ class PatchEncoder(ABC):
         """Return (B, D) features of patches validated by `check`."""
 
     def check(self, patches: Tensor) -> None:
-        """Raise ValueError if patches are not (B, pixels, pixels, 3) uint8."""
+        """Raise ValueError unless patches are (B, pixels, pixels, 3) uint8."""
         size = (self.card.pixels, self.card.pixels, 3)
         if patches.dtype != torch.uint8 or patches.shape[1:] != size or patches.ndim != 4:
             raise ValueError(
@@ -240,6 +242,6 @@ class PatchEncoder(ABC):
             )
 
     def standardize(self, patches: Tensor) -> Tensor:
-        """Return (B, 3, H, W) float32 pixels, standardized by mean and std."""
+        """Return standardized (B, 3, H, W) float32 pixels."""
         mean, std = (torch.tensor(v).view(3, 1, 1) for v in (self.card.mean, self.card.std))
         return (patches.permute(0, 3, 1, 2).float() / 255 - mean) / std

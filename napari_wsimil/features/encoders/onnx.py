@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 
 class OnnxEncoder(PatchEncoder):
-    """Encoder from an ONNX file: (B, 3, S, S) float32 -> (B, D).
+    """Encoder from an ONNX file.
+
+    The model's input is (B, 3, S, S) float32, its output (B, D).
 
     S and D are read from the file. Pixels are standardized with ImageNet's mean and standard
     deviation, because ONNX states none. The identity includes external weight files.
@@ -101,7 +103,7 @@ def _open_session(path: Path) -> Any:
 
 
 def _input_size(path: Path, session: Any) -> tuple[int | None, int]:
-    """Return batch size (None if free) and patch side in pixels."""
+    """Return batch size (None if free) and patch side."""
     inputs = session.get_inputs()
     shape, kind = inputs[0].shape, inputs[0].type
     square = len(shape) == 4 and shape[1] == 3 and shape[2] == shape[3]

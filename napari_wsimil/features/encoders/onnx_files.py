@@ -1,4 +1,4 @@
-"""External weight files of an ONNX model, listed without loading it.
+"""External weight files of an ONNX model, without loading it.
 
 An ONNX file may store its tensors in other files, named by `external_data` (onnx.proto3).
 Two encoders can then have identical .onnx files. The file is in protocol buffers; only the
@@ -37,7 +37,7 @@ _DEEPEST = 64
 
 
 def external_files(path: Path) -> tuple[Path, ...]:
-    """Return the external weight files of an ONNX model, sorted by name.
+    """Return the sorted external weight files of an ONNX model.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def external_files(path: Path) -> tuple[Path, ...]:
 
 
 def hash_onnx(path: Path) -> str:
-    """Return the SHA-256 of an ONNX model with its weight files.
+    """Return the SHA-256 of an ONNX model and weight files.
 
     Hexadecimal. Without external weight files it is the hash of the file alone.
 
@@ -74,7 +74,7 @@ def hash_onnx(path: Path) -> str:
 
 
 def _inside(path: Path, name: str) -> Path:
-    """Return the path of a weight file beside or below an ONNX model.
+    """Return the path of a weight file.
 
     Raises
     ------

@@ -179,7 +179,7 @@ def _patterns(map_: Tensor) -> Tensor:
 
 
 def _grains(map_: Tensor) -> Tensor:
-    """Return the mean losses by opening and closing at each scale."""
+    """Return mean losses by opening and closing at each scale."""
     losses = []
     for level in _scales(map_, GRAIN_SCALES):
         inner = level[4:-4, 4:-4]
@@ -188,7 +188,10 @@ def _grains(map_: Tensor) -> Tensor:
 
 
 def _opening(map_: Tensor) -> Tensor:
-    """Return the opening by a 5 × 5 square, 4 pixels smaller at every edge."""
+    """Return the opening by a square of 5 pixels.
+
+    The result is 4 pixels smaller at every edge.
+    """
     return _dilation(-_dilation(-map_, 2), 2)
 
 
@@ -210,7 +213,10 @@ def _layout(stains: Tensor) -> Tensor:
 
 
 def _filter_bank() -> Tensor:
-    """Return filters (1 + 2 · ORIENTATIONS, 1, 5, 5): blob, lines, edges."""
+    """Return the filters: a blob, then lines, then edges.
+
+    The shape is (1 + 2 · ORIENTATIONS, 1, 5, 5).
+    """
     y, x = torch.meshgrid(torch.arange(-2.0, 3), torch.arange(-2.0, 3), indexing="ij")
     bell = torch.exp(-(x**2 + y**2) / (2 * SIGMA**2))
     filters = [bell * (1 - (x**2 + y**2) / (2 * SIGMA**2))]

@@ -1,4 +1,4 @@
-"""Encoders with timm architectures and weights from file or Hugging Face."""
+"""Encoders with timm architectures, and download of their weights."""
 
 from __future__ import annotations
 
@@ -72,9 +72,9 @@ class TimmEncoder(PatchEncoder):
 
 
 class AttentionPooled(nn.Module):
-    """CONCH's image encoder: a ViT with attention pooling (Lu et al. 2024).
+    """CONCH's image encoder (Lu et al. 2024).
 
-    One learned query pools the tokens of the ViT.
+    A ViT with attention pooling: one learned query pools its tokens.
     """
 
     def __init__(self, trunk: nn.Module, width: int, dim: int) -> None:
@@ -89,7 +89,10 @@ class AttentionPooled(nn.Module):
 
 
 class AttentionPool(nn.Module):
-    """Attention pooling by one learned query: (B, T, width) -> (B, dim)."""
+    """Attention pooling by one learned query.
+
+    Input tokens are (B, T, width), the output is (B, dim).
+    """
 
     def __init__(self, width: int, dim: int) -> None:
         super().__init__()

@@ -1,1 +1,1 @@
-"""Importers of feature files from other tools, one module per tool."""
+"""Importers of other tools' feature files, one module each."""

@@ -1,4 +1,4 @@
-"""Contents of a feature file in its own units, whichever tool wrote it."""
+"""Common description of feature files of all tools."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ class Unit(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class Stated:
-    """Contents of a feature file as stated; None or empty if absent.
+    """Contents of a feature file, as stated.
+
+    Fields are None or empty if the file does not state them.
 
     Nothing is converted or guessed here: coordinates stay in the file's unit. `locate`
     converts them to level-0 pixels, with the user's overrides. For example, a STAMP file

@@ -1,4 +1,4 @@
-"""CLAM files: features with coordinates, and patch sizes in another file."""
+"""CLAM files: features with coordinates, and separate patch sizes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def state_clam(path: Path, file: h5py.File, patches: Path | None = None) -> Stated:
-    """Read a CLAM feature file, or an HDF5 file of features alone.
+    """Read a CLAM feature file, or features alone.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def state_clam(path: Path, file: h5py.File, patches: Path | None = None) -> Stat
 
 
 def beside(path: Path) -> Path | None:
-    """Return CLAM's patch file for a feature file, if it exists."""
+    """Return CLAM's patch file for a feature file, or None."""
     if path.suffix.lower() != ".h5":
         return None
     for folder in (path.parent / "patches", path.parent.parent / "patches"):
@@ -76,7 +76,10 @@ def _sizes(
 
 
 def _stated_sizes(path: Path, attrs: dict[str, Any]) -> dict[str, int]:
-    """Convert CLAM's patch size, in pixels of a level, to level-0 pixels."""
+    """Convert CLAM's patch size to level-0 pixels.
+
+    CLAM states it in pixels of a level, with the level's downsample beside it.
+    """
     if "patch_size" not in attrs or "downsample" not in attrs:
         return {}
     pixels = int(number(path, attrs, "patch_size"))

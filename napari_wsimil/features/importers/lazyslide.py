@@ -98,13 +98,16 @@ def _chosen(tree: ZarrTree, table: str) -> str:
 
 
 def _described(tree: ZarrTree, name: str) -> dict[str, Any]:
-    """Return metadata from root attributes, in earlier versions from a table."""
+    """Return metadata of the folder.
+
+    They are root attributes, or a table in earlier versions of LazySlide.
+    """
     attrs = tree.attrs().get(name)
     return dict(attrs) if attrs is not None else _values(tree, "tables", name, "uns")
 
 
 def _values(tree: ZarrTree, *names: str) -> dict[str, Any]:
-    """Return a group's short arrays as plain values, its groups as dicts.
+    """Return a group's short arrays as nested dicts.
 
     Texts are skipped, because they include the slide's whole header.
     """
@@ -119,7 +122,7 @@ def _values(tree: ZarrTree, *names: str) -> dict[str, Any]:
 
 
 def _boxes(tree: ZarrTree, table: str, key: str) -> NDArray[np.float64]:
-    """Return (N, 4) tile boxes in the order of a table's rows.
+    """Return (N, 4) tile boxes in row order.
 
     The columns are least x, least y, greatest x, greatest y.
     """
@@ -146,7 +149,7 @@ def _boxes(tree: ZarrTree, table: str, key: str) -> NDArray[np.float64]:
 def _bounds(
     slide: Mapping[str, Any], width: int, height: int
 ) -> tuple[tuple[int, int, int, int], tuple[str, ...]]:
-    """Return (x, y, width, height) of the scanned region, and notes.
+    """Return bounds (x, y, width, height), and notes.
 
     Some versions of LazySlide swap width and height.
     """
@@ -192,14 +195,14 @@ class ZarrTree:
     path: Path
 
     def attrs(self, *names: str) -> dict[str, Any]:
-        """Return the attributes of a group; empty if it has none."""
+        """Return the attributes of a group, possibly empty."""
         place = self.place(*names)
         if (place / "zarr.json").is_file():
             return dict(self._json(place / "zarr.json").get("attributes") or {})
         return self._json(place / ".zattrs") if (place / ".zattrs").is_file() else {}
 
     def members(self, *names: str) -> tuple[str, ...]:
-        """Return the sorted names in a group; empty without such a group."""
+        """Return the sorted names in a group, if any."""
         place = self.place(*names)
         if not place.is_dir():
             return ()
@@ -213,7 +216,7 @@ class ZarrTree:
         return (place / ".zarray").is_file()
 
     def shape(self, *names: str) -> tuple[int, ...]:
-        """Return the shape of an array after checking that it is readable."""
+        """Return the shape of an array after validation."""
         return self._checked(*names)[0]
 
     def read(self, *names: str) -> NDArray[Any]:

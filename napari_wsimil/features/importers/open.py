@@ -39,7 +39,7 @@ def open_bag(
     encoder: str = "",
     table: str = "",
 ) -> Bag:
-    """Load a bag from a feature file of any supported tool.
+    """Load a bag from a supported tool's feature file.
 
     Supported are napari-wsimil, TRIDENT, CLAM, STAMP, LazySlide and Slideflow. A file of
     features alone gives a bag without coordinates. TRIDENT and napari-wsimil files state
@@ -78,23 +78,23 @@ def open_bag(
 
 
 def open_confirmed(path: Path | str, confirmed: Confirmed) -> Bag:
-    """Load a bag with user overrides; errors are those of `open_bag`."""
+    """Load a bag with user overrides, as `open_bag`."""
     path = Path(path)
     confirmed = with_patches(path, confirmed)
     return bag_as(read_stated(path, confirmed), confirmed)
 
 
 def is_features(path: Path | str) -> bool:
-    """Return whether a path is a feature file by its suffix.
+    """Return whether a path looks like a feature file.
 
-    LazySlide folders count as well.
+    The suffix decides; LazySlide folders are recognized by their content.
     """
     path = Path(path)
     return path.suffix.lower() in SUFFIXES or is_lazyslide(path)
 
 
 def with_patches(path: Path | str, confirmed: Confirmed) -> Confirmed:
-    """Add CLAM's patch file to the overrides if it is in its usual folder."""
+    """Add CLAM's patch file to the overrides, if it exists."""
     path = Path(path)
     if confirmed.patches is None and confirmed.patch_size is None:
         return replace(confirmed, patches=beside(path))
@@ -143,7 +143,7 @@ def _stated(path: Path, confirmed: Confirmed) -> Stated:
 
 
 def bag_as(stated: Stated, confirmed: Confirmed, slide: Resolution | None = None) -> Bag:
-    """Build the bag of a file from its contents and user overrides.
+    """Build a bag from file contents and user overrides.
 
     Raises
     ------
@@ -171,7 +171,10 @@ def bag_as(stated: Stated, confirmed: Confirmed, slide: Resolution | None = None
 
 
 def _as_stated(path: Path, encoder: str, where: Located) -> Bag:
-    """Load a file with its own grid, adding µm per pixel if missing."""
+    """Load a file with its own grid.
+
+    Missing µm per pixel are added from the layout.
+    """
     bag = load_bag(path)
     grid = bag.grid
     if grid is not None and grid.mpp is None and where.mpp is not None:

@@ -20,7 +20,7 @@ _SHIFTS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 
 @dataclass(frozen=True)
 class Question:
-    """Question to the user about a value that the file lacks.
+    """Question about a value missing from the file.
 
     `fact` is the field of `Confirmed` for the answer, `text` the question. `needed` is False
     if the features can be used without an answer.
@@ -58,7 +58,7 @@ class Located:
     sizes_confirmed: bool
 
     def grid(self, slide_size: tuple[int, int] | None) -> PatchGrid:
-        """Return the grid, with corners and side rounded once to whole pixels."""
+        """Return the grid in whole pixels, rounded once."""
         coords = np.round(self.corners).astype(np.int64)
         side = max(1, round(self.patch_size))
         stride = modal_stride(coords) or max(1, round(self.step))
@@ -69,7 +69,10 @@ class Located:
 def level0_mpp(
     stated: Stated, confirmed: Confirmed, slide: Resolution | None = None
 ) -> tuple[float | None, str]:
-    """Return µm per level-0 pixel and its source: user, slide or file."""
+    """Return µm per level-0 pixel, and its source.
+
+    The user's value takes precedence, then the slide's, then the file's.
+    """
     if confirmed.mpp is not None:
         return confirmed.mpp, "confirmed by the user"
     if slide is not None and slide.mpp is not None:
@@ -99,7 +102,7 @@ def questions(
 
 
 def locate(stated: Stated, confirmed: Confirmed, slide: Resolution | None = None) -> Located | None:
-    """Return patch coordinates in level-0 pixels; None if the file has none.
+    """Return patch coordinates in level-0 pixels, or None.
 
     Raises
     ------

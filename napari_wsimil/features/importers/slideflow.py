@@ -1,4 +1,4 @@
-"""Slideflow bags: a plain tensor, with coordinates and settings beside it."""
+"""Slideflow bags: a tensor, with coordinates and settings beside it."""
 
 from __future__ import annotations
 
@@ -66,7 +66,9 @@ def state_tensor(path: Path) -> Stated:
 
 
 def read_tensor(path: Path) -> torch.Tensor:
-    """Return the (N, D) tensor of a PyTorch file without running its code.
+    """Return the (N, D) tensor of a PyTorch file.
+
+    No code of the file is executed.
 
     Raises
     ------
