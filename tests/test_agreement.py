@@ -73,9 +73,9 @@ def test_no_more_patches_are_encoded_than_asked_for(coded_slide: Path, bag: Bag)
 
 
 def test_what_cannot_be_compared_is_refused(coded_slide: Path, bag: Bag) -> None:
-    with pytest.raises(ValueError, match="no places"):
+    with pytest.raises(ValueError, match="no coordinates"):
         agree(coded_slide, replace(bag, grid=None))
-    with pytest.raises(ValueError, match="gives 104 numbers for a patch, the file has 3"):
+    with pytest.raises(ValueError, match="has 104 features per patch, the file has 3"):
         agree(coded_slide, replace(bag, features=torch.zeros(12, 3)))
     with pytest.raises(ValueError, match="of another slide"):
         agree(coded_slide, replace(bag, slide="0000"))

@@ -338,7 +338,7 @@ def test_nothing_is_downloaded_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "napari_wsimil.features.encoders.factory.download", lambda _: pytest.fail("asked")
     )
-    with pytest.raises(ValueError, match=r"uni: its weights.*Ask for access.*MahmoodLab/UNI"):
+    with pytest.raises(ValueError, match=r"uni: its weights.*Request access.*MahmoodLab/UNI"):
         create_encoder("uni")
 
 
@@ -360,7 +360,7 @@ def test_a_broken_torchvision_under_timm_is_explained(
 
 @pytest.mark.parametrize(
     ("name", "says"),
-    [("nonesuch", "no encoder is called 'nonesuch'.*uni"), ("onnx", "needs the file")],
+    [("nonesuch", "no encoder is called 'nonesuch'.*uni"), ("onnx", "needs a model file")],
 )
 def test_a_name_that_is_not_enough_is_answered(name: str, says: str) -> None:
     with pytest.raises(ValueError, match=says):
@@ -375,7 +375,7 @@ def test_a_file_of_weights_that_is_not_there_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("known", KNOWN.values(), ids=list(KNOWN))
 def test_every_known_encoder_says_how_to_get_it(known: KnownEncoder) -> None:
     assert known.repository in known.access
-    assert ("Ask for access" in known.access) == known.gated
+    assert ("Request access" in known.access) == known.gated
     assert known.license
     assert known.pixels % 14 == 0 or known.pixels % 16 == 0
 
@@ -391,7 +391,7 @@ def test_a_failed_download_explains_access(monkeypatch: pytest.MonkeyPatch) -> N
     hub.hf_hub_download, errors.HfHubHTTPError = refuse, HfHubHTTPError  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
     monkeypatch.setitem(sys.modules, "huggingface_hub.errors", errors)
-    with pytest.raises(ValueError, match="download failed.*401.*Ask for access"):
+    with pytest.raises(ValueError, match="download failed.*401.*Request access"):
         encoder_timm.download(KNOWN["uni"])
 
 

@@ -132,7 +132,7 @@ def test_patches_of_another_slide_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.h5", features=FEATURES, coords=COORDS)
     attrs = {"patch_size": 256, "downsample": (1.0, 1.0)}
     patches = write(tmp_path / "p.h5", attrs, coords=COORDS + 1)
-    with pytest.raises(ValueError, match=r"p\.h5: its coords are not those"):
+    with pytest.raises(ValueError, match=r"p\.h5: its coords differ from those"):
         open_bag(path, patches=patches)
 
 

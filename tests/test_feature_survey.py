@@ -102,7 +102,7 @@ def test_a_folder_of_two_encoders_is_not_chosen_between(tmp_path: Path) -> None:
         survey(tmp_path, *rows("a"))
     assert len(survey(tmp_path / "features_uni", *rows("a")).matches) == 1
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="no features in it"):
+    with pytest.raises(ValueError, match="no feature files in it"):
         survey(tmp_path / "empty", *rows("a"))
 
 
@@ -132,7 +132,7 @@ def test_what_was_confirmed_goes_through_a_text_and_back() -> None:
 
 @pytest.mark.parametrize("text", ["patch_size=wide", "exec=x", "mpp", "patches=/etc/passwd"])
 def test_a_text_confirms_only_what_can_be_confirmed(text: str) -> None:
-    with pytest.raises(ValueError, match="confirms nothing: NAME=VALUE of patch_size"):
+    with pytest.raises(ValueError, match="is not NAME=VALUE with a name of patch_size"):
         Confirmed.parse(text)
 
 
@@ -168,7 +168,7 @@ def test_a_study_links_in_place_and_its_slides_open_with_what_was_confirmed(
         assert bag.encoder == "uni2 (unverified)"
         kept = study.links()["a"]
         assert (kept.encoder, kept.verified) == ("uni2", False)
-        assert kept.facts["number check"] == "passed: 12 features, as many places"
+        assert kept.facts["number check"] == "passed: 12 features, as many coordinates"
         assert study.ledger.entries("Pa")[-1].act is Act.LINKED
         assert link(study, tmp_path / "far", mpp=0.25, encoder="uni2")[1].same == ("a",)
 
@@ -227,7 +227,7 @@ def test_the_command_line_links_and_asks_and_refuses(
 
     asked = told(code=3)
     assert asked["linked"] == []
-    assert asked["refused"] == {"a": "--slide-mpp: how many µm has a level-0 pixel of the slide?"}
+    assert asked["refused"] == {"a": "--slide-mpp: how many µm per level-0 pixel has the slide?"}
     assert asked["mismatches"] == {"b": "no features"}
     planned = told("--slide-mpp", 0.25, "--dry-run")
     assert "linked" not in planned

@@ -90,7 +90,7 @@ def test_info_warns_of_values_and_places_that_cannot_be_right(run: Run, tmp_path
     save_bag(path, replace(bag, features=0 * bag.features, grid=replace(bag.grid, coords=places)))
     warnings = "; ".join(run("info", path)[1]["warnings"])
     assert "12 of 12 patches have features that are all 0" in warnings
-    assert "1 of 12 patches have the place of another" in warnings
+    assert "1 of 12 patches repeat the coordinates of another" in warnings
 
 
 def test_evaluation_warns_of_features_far_from_the_trainings(run: Run, cohort: Path) -> None:

@@ -183,7 +183,7 @@ def test_features_that_are_not_finite_are_refused() -> None:
         def encode(self, patches: Tensor) -> Tensor:
             return super().encode(patches) / 0
 
-    with pytest.raises(ValueError, match="coded: mean gives NaN or infinite .* 0 to 7"):
+    with pytest.raises(ValueError, match="coded: mean returned NaN or infinite .* 0 to 7"):
         run(extract_features(CodedSlide(), GRID, Broken()))
 
 

@@ -100,7 +100,7 @@ def test_the_pixel_size_of_a_sub_patch_is_told(
 def test_patches_without_whole_parts_are_refused(
     slide: Slide, grid: PatchGrid, encoder: FirstPixel, side: int
 ) -> None:
-    with pytest.raises(ValueError, match=f"no {side} whole parts"):
+    with pytest.raises(ValueError, match=f"divided into {side} whole"):
         FineFeatures(slide, grid, encoder, side)
 
 
@@ -118,8 +118,8 @@ def test_a_bag_of_another_encoder_or_slide_or_without_places_is_refused(
     slide: Slide, encoder: FirstPixel, bag: Bag
 ) -> None:
     wrong = {
-        "no places": replace(bag, grid=None),
-        "same encoder": replace(bag, encoder="other@0"),
+        "no coordinates": replace(bag, grid=None),
+        "use one encoder": replace(bag, encoder="other@0"),
         "another slide": replace(bag, slide="0" * 16),
     }
     for said, other in wrong.items():
@@ -175,6 +175,6 @@ def test_another_slide_in_the_place_of_the_first_is_not_read(
     with open_slide(path) as slide:
         path.unlink()
         shutil.copyfile(small_slide, path)
-        with pytest.raises(ValueError, match="another slide than when it was opened"):
+        with pytest.raises(ValueError, match="was replaced by another slide since"):
             own_finer(bag, slide, encoder, 2**20)
     assert handles(path) == 0

@@ -44,20 +44,20 @@ def test_a_pickle_that_would_run_something_does_not(tmp_path: Path, protocol: st
 
 def test_tridents_pickled_array_is_refused_with_what_to_do(tmp_path: Path) -> None:
     torch.save(foreign.FEATURES, tmp_path / "a.pt")
-    with pytest.raises(ValueError, match=r"give the HDF5 file \(\.h5\)"):
+    with pytest.raises(ValueError, match=r"Give the HDF5 file \(\.h5\)"):
         open_bag(tmp_path / "a.pt")
 
 
 @pytest.mark.parametrize("content", [{"features": torch.zeros(3, 2)}, torch.zeros(3)])
 def test_what_is_no_table_of_features_is_named(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "a.pt")
-    with pytest.raises(ValueError, match=r"holds a (dict|tensor of \(3,\)), not one \(N, D\)"):
+    with pytest.raises(ValueError, match=r"contains a (dict|tensor of \(3,\)), not one \(N, D\)"):
         open_bag(tmp_path / "a.pt")
 
 
 def test_a_tensor_larger_than_its_storage_is_refused(tmp_path: Path) -> None:
     torch.save(torch.zeros(1).expand(10**12, 4), tmp_path / "a.pt")
-    with pytest.raises(ValueError, match="more than it stores"):
+    with pytest.raises(ValueError, match="more than is stored"):
         open_bag(tmp_path / "a.pt")
 
 
@@ -69,7 +69,7 @@ def test_a_packed_archive_is_refused(tmp_path: Path) -> None:
     ):
         for name in whole.namelist():
             packed.writestr(name, whole.read(name))
-    with pytest.raises(ValueError, match="is packed"):
+    with pytest.raises(ValueError, match="is compressed"):
         open_bag(tmp_path / "a.pt")
 
 
@@ -77,7 +77,7 @@ def test_slideflows_places_are_never_objects_nor_larger_than_their_file(tmp_path
     path = foreign.slideflow(tmp_path, "a", 0.5)
     mark = tmp_path / "mark"
     np.savez(tmp_path / "a.index.npz", np.array([[Runs(mark), 0]], dtype=object))
-    with pytest.raises(ValueError, match=r"a\.index\.npz: holds no places"):
+    with pytest.raises(ValueError, match=r"a\.index\.npz: no readable coordinates"):
         open_bag(path, mpp=0.5)
     assert not mark.exists()
     header = f"{{'descr': '<i8', 'fortran_order': False, 'shape': ({10**13}, 2), }}"
@@ -85,7 +85,7 @@ def test_slideflows_places_are_never_objects_nor_larger_than_their_file(tmp_path
     array = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode()
     with zipfile.ZipFile(tmp_path / "a.index.npz", "w") as archive:
         archive.writestr("arr_0.npy", array)
-    with pytest.raises(ValueError, match="its array is said to be"):
+    with pytest.raises(ValueError, match="its array is declared as"):
         open_bag(path, mpp=0.5)
 
 
@@ -118,14 +118,14 @@ def test_data_that_lie_in_other_files_are_not_read(tmp_path: Path) -> None:
         del file["features"]
         outside = [("secret.bin", 0, 12 * 5 * 4)]
         file.create_dataset("features", (12, 5), "f4", external=outside)
-    with pytest.raises(ValueError, match="lie in other files"):
+    with pytest.raises(ValueError, match="are in other files"):
         open_bag(path)
     with h5py.File(path, "a") as file:
         del file["features"]
         layout = h5py.VirtualLayout((12, 5), "f4")
         layout[:] = h5py.VirtualSource("other.h5", "features", (12, 5))
         file.create_virtual_dataset("features", layout)
-    with pytest.raises(ValueError, match="lie in other files"):
+    with pytest.raises(ValueError, match="are in other files"):
         open_bag(path)
 
 
@@ -136,7 +136,7 @@ def test_a_zarr_whose_codec_is_pickle_is_refused_before_it_is_read(tmp_path: Pat
     said |= {"filters": [{"id": "pickle"}], "compressor": None, "dtype": "|O"}
     (array / ".zarray").write_text(json.dumps(said))
     (array / "0.0").write_bytes(pickle.dumps(Runs(mark)))
-    with pytest.raises(ValueError, match="codec 'pickle' is not read"):
+    with pytest.raises(ValueError, match="codec 'pickle' is not supported"):
         open_bag(path)
     assert not mark.exists()
 
@@ -146,7 +146,7 @@ def test_an_absurd_zarr_is_refused(tmp_path: Path) -> None:
     array = path / "tables/uni_tiles/X"
     said = json.loads((array / ".zarray").read_text()) | {"shape": [10**9, 10**4]}
     (array / ".zarray").write_text(json.dumps(said))
-    with pytest.raises(ValueError, match=r"X: is said to be \(1000000000, 10000\)"):
+    with pytest.raises(ValueError, match=r"X: is declared as \(1000000000, 10000\)"):
         open_bag(path)
 
 
@@ -154,7 +154,7 @@ def test_an_absurd_zarr_is_refused(tmp_path: Path) -> None:
 def test_a_zarr_that_names_a_place_outside_is_refused(tmp_path: Path, region: str) -> None:
     path = foreign.lazyslide(tmp_path / "a.zarr")
     (path / "tables/uni_tiles/.zattrs").write_text(json.dumps({"region": region}))
-    with pytest.raises(ValueError, match="is no name of a group in it"):
+    with pytest.raises(ValueError, match="is not a valid group name"):
         open_bag(path)
 
 

@@ -52,7 +52,7 @@ def test_an_empty_encoder_is_called_unnamed(coded_slide: Path) -> None:
     bag = replace(make_slide(3), encoder="")
     with (
         open_slide(coded_slide) as slide,
-        pytest.raises(ValueError, match='of an encoder nobody named, not of the encoder "plain@'),
+        pytest.raises(ValueError, match='of an unnamed encoder, not of the encoder "plain@'),
     ):
         with_finer(bag, slide, Plain())
 

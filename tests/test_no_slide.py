@@ -175,7 +175,7 @@ def test_the_dock_shows_the_passport_of_features_of_another_tool(
         "Passport (LazySlide): edges passed, stride passed, tissue passed, number passed"
         in box.passport.text()
     )
-    assert "100% of patches lie on tissue" in box.passport.toolTip()
+    assert "100% of patches are on tissue" in box.passport.toolTip()
     assert "named by the file, unverified" in box.passport.toolTip()
     assert docks.pane.slide is not None
     grid = docks.pane.grid
@@ -197,5 +197,5 @@ def test_features_that_miss_the_tissue_are_not_laid_on_the_slide(
     docks.idle()
     docks.slide.features.open(tmp_path / "a.h5")
     docks.idle()
-    assert "a.h5: tissue check: 0% of patches lie on tissue" in str(docks.slide.job.error)
+    assert "a.h5: tissue check: 0% of patches are on tissue" in str(docks.slide.job.error)
     assert docks.pane.bag is None

@@ -62,7 +62,7 @@ def test_a_file_that_fits_passes_all_checks(tmp_path: Path, slide: Slide) -> Non
     assert (found.origin, found.patch_size, found.patch_um) == ((512, 512), 512, 128)
     assert (found.mpp, found.mpp_source) == (0.25, "the slide (header)")
     assert (found.encoder, found.encoder_source) == ("uni_v1", "named by the file, unverified")
-    assert found.facts["checks"]["tissue"] == "passed: 100% of patches lie on tissue"  # type: ignore[index]
+    assert found.facts["checks"]["tissue"] == "passed: 100% of patches are on tissue"  # type: ignore[index]
 
 
 def test_without_a_slide_edges_and_tissue_are_not_tested(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_pixels_taken_for_microns_leave_the_slide_and_that_is_said(
     found = read(path, slide)
     assert found.verdict is Verdict.REFUSED
     assert verdicts(found)["edges"] == "refused"
-    assert "they fit if read as pixels that were taken for µm" in sentence(found, "edges")
+    assert "they fit if read as pixels instead of µm" in sentence(found, "edges")
 
 
 def test_microns_taken_for_pixels_miss_the_tissue_and_that_is_said(
@@ -102,11 +102,11 @@ def test_an_offset_of_the_bounds_is_found(tmp_path: Path, slide: Slide) -> None:
         stated, bounds=(2048, 1536, 2048, 1536), corners=stated.corners + np.array((2048, 1536))
     )
     found = passport(beyond, slide=slide)
-    assert "they fit if read with the offset of the bounds taken away" in sentence(found, "edges")
+    assert "they fit if read with the bounds offset subtracted" in sentence(found, "edges")
     before = replace(stated, bounds=(512, 512, 2048, 1536), corners=stated.corners - 512)
     found = passport(before, slide=slide)
     assert verdicts(found)["tissue"] == "warned"  # half would lie on tissue by chance
-    assert "read with the offset of the bounds added: 100%" in sentence(found, "tissue")
+    assert "read with the bounds offset added: 100%" in sentence(found, "tissue")
     assert found.bounds == (512, 512, 2048, 1536)
 
 
@@ -129,7 +129,7 @@ def test_steps_that_contradict_the_file_are_refused_and_a_persons_are_warned_of(
 ) -> None:
     found = read(foreign.trident(tmp_path / "a.h5", overlap=64), slide)
     assert verdicts(found)["stride"] == "refused"
-    assert "512 level-0 px apart, extent less overlap is 384" in sentence(found, "stride")
+    assert "512 level-0 px apart, but extent minus overlap is 384" in sentence(found, "stride")
     path = foreign.clam(tmp_path, "a")
     assert verdicts(read(path, slide, patch_size=256))["stride"] == "warned"
     assert verdicts(read(path, slide, patch_size=512))["stride"] == "passed"
@@ -144,7 +144,7 @@ def test_a_file_of_a_slide_of_another_size_is_refused(tmp_path: Path, slide: Sli
 
 def test_fewer_places_than_features_are_refused(tmp_path: Path) -> None:
     found = read(foreign.trident(tmp_path / "a.h5", corners=foreign.CORNERS[:-1]))
-    assert sentence(found, "number").startswith("12 features for 11 places")
+    assert sentence(found, "number").startswith("12 features for 11 coordinates")
     assert found.verdict is Verdict.REFUSED
 
 
@@ -171,7 +171,7 @@ def test_what_a_person_says_of_a_pixel_goes_before_the_slide(tmp_path: Path, sli
     file = read(foreign.lazyslide(tmp_path / "a.zarr"))
     assert (file.mpp, file.mpp_source) == (0.5, "LazySlide's file")
     differs = read(tmp_path / "a.zarr", slide)
-    assert differs.notes == ("the file says 0.5 µm per level-0 px, the slide 0.25",)
+    assert differs.notes == ("the file states 0.5 µm per level-0 px, the slide 0.25",)
 
 
 def test_only_our_own_files_vouch_for_their_encoder(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_rounding_of_places_is_told(tmp_path: Path) -> None:
         file["feats"] = np.zeros((2, 3), np.float16)
         file.attrs.update(unit="um", tile_size_um=100.0)
     found = read(tmp_path / "a.h5", mpp=0.3)
-    assert found.notes == ("places are rounded to whole level-0 px, by at most 0.33 px",)
+    assert found.notes == ("coordinates are rounded to whole level-0 px, by at most 0.33 px",)
 
 
 def test_the_real_zarr_fits_its_real_slide(data: Path, small_slide: Path) -> None:

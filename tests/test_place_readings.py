@@ -110,7 +110,7 @@ def test_places_that_mean_something_else_are_asked_about_and_set_right(
     assert found.verdict is Verdict.REFUSED
     assert check(found, "edges")[0] == "passed"
     assert check(found, "reading")[0] == "warned"
-    assert asked(found).startswith("how are the places meant (stated, exchanged,")
+    assert asked(found).startswith("how should the coordinates be read (stated, exchanged,")
     assert said in asked(found)
     assert read(path, slide, answer).verdict is Verdict.PASSED
     grid = open_confirmed(path, Confirmed.parse(f"reading={answer}")).grid
@@ -157,7 +157,9 @@ def test_patches_with_one_place_are_refused(
     twice = np.concatenate([corners[:-20], corners[:20]])
     found = read(write(tmp_path / "a.h5", twice), slide)
     assert found.verdict is Verdict.REFUSED
-    text = f"20 of {len(corners)} patches have the place of another: were files joined twice?"
+    text = (
+        f"20 of {len(corners)} patches repeat the coordinates of another: were files joined twice?"
+    )
     assert check(found, "places") == ("refused", text)
 
 
@@ -169,7 +171,7 @@ def test_patches_with_one_place_are_refused(
         ("repeated", "refused", "10 of 40 patches have the features of another patch"),
         ("few repeated", "warned", "2 of 40 patches have the features of another patch"),
         ("few zero", "warned", "1 of 40 patches have features that are all 0"),
-        ("saturated", "warned", "of the values are the largest one: cut off?"),
+        ("saturated", "warned", "of the values equal the largest one: clipped?"),
         ("infinite", "refused", "have NaN or infinite features"),
         ("fine", "passed", "features are finite and differ between patches"),
     ],

@@ -128,7 +128,7 @@ def test_a_run_does_not_go_on_after_rows_of_another_color(
     before = target.read_bytes()
     code, _, err = run("extract", folder / "clear.tif", "-o", tmp_path, *CUT)
     assert code == 2
-    assert "clear.h5: cannot go on with this file" in err
+    assert "clear.h5: cannot resume this file" in err
     assert "version 2 reads the color of this slide differently" in err
     assert target.read_bytes() == before
 

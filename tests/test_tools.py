@@ -64,7 +64,7 @@ def test_sizes_in_microns_ask_for_the_size_of_a_pixel(tmp_path: Path, writer: st
 def test_stamp_before_2_gave_places_in_units_of_256_um_per_224_pixels(tmp_path: Path) -> None:
     path = foreign.stamp(tmp_path / "a.h5", foreign.CORNERS / 512 * 224)
     stated = read_stated(path)
-    assert stated.notes[0].startswith("the file names no unit")
+    assert stated.notes[0].startswith("the file states no unit")
     coords, size, stride, pixels = lay(open_bag(path, mpp=0.5))
     assert_array_equal(coords, foreign.CORNERS)  # 256 µm are 512 px of 0.5 µm
     assert (size, stride, pixels) == (512, 512, 224)
@@ -72,7 +72,7 @@ def test_stamp_before_2_gave_places_in_units_of_256_um_per_224_pixels(tmp_path: 
 
 def test_stamp_of_no_known_unit_is_refused(tmp_path: Path) -> None:
     path = foreign.stamp(tmp_path / "a.h5", foreign.CORNERS)
-    with pytest.raises(ValueError, match=r"steps of 512.* extract the features again"):
+    with pytest.raises(ValueError, match=r"step of 512.* extract the features again"):
         open_bag(path, mpp=0.5)
 
 
@@ -128,7 +128,7 @@ def test_one_of_several_tables_must_be_named(tmp_path: Path) -> None:
     other = zarr.open_group(path / "tables", mode="a").create_group("conch_tiles")
     other.attrs["region"] = "tiles"
     other.create_array("X", data=2 * foreign.FEATURES)
-    with pytest.raises(ValueError, match=r"has conch_tiles, uni_tiles: say which"):
+    with pytest.raises(ValueError, match=r"has several tables: choose conch_tiles or uni_tiles"):
         open_bag(path)
     bag = open_bag(path, table="conch_tiles")
     assert_array_equal(bag.features, 2 * foreign.FEATURES)
@@ -183,7 +183,7 @@ def test_tridents_slide_without_tissue_says_so(tmp_path: Path, features: np.ndar
 def test_tridents_features_of_a_whole_slide_are_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["features"] = np.zeros(768, np.float32)
-    with pytest.raises(ValueError, match="of a whole slide, not of patches"):
+    with pytest.raises(ValueError, match="slide-level instead of patch features"):
         open_bag(tmp_path / "a.h5")
 
 

@@ -1,4 +1,14 @@
-"""Bag: the features of one slide, in the order of its grid."""
+"""Bag: patch features of one slide, input of MIL models.
+
+In multiple-instance learning (MIL) a slide is a bag and its patches are the instances:
+only the bag has a label. A bag therefore stores one feature vector per patch, in the order
+of the slide's patch grid, and models read bags rather than files or pixels.
+
+For example, a slide with 5,000 patches and an encoder of 1,024 dimensions gives
+`Bag(features)` with features of (5000, 1024); its `grid` has the 5,000 patch corners, so
+that a weight per patch can be drawn on the slide. A bag without a grid can be used for
+predictions, but its maps have no positions on the slide.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ClinicalTokens:
-    """A record as a model sees it: one vector per group of fields.
+    """Clinical record as model input, one vector per field group.
 
     Attributes
     ----------
@@ -37,27 +47,29 @@ class ClinicalTokens:
 
 @dataclass(frozen=True, eq=False)
 class Bag:
-    """What a model sees of one slide. There is no batch axis: a slide is the batch.
+    """Model input for one slide: patch features and their metadata.
+
+    There is no batch axis: a slide is the batch.
 
     Attributes
     ----------
     features
         (N, D) float32, finite.
     encoder
-        Identity of the encoder that made them (name and hash), as in its card.
+        Identity (name and hash) of the encoder that computed them, as in its card.
     grid
-        Where row i lies on the slide; None for bags that have no places.
+        Position of each row on the slide; None for bags without coordinates.
     clinical
-        The patient's record as tokens, if the model takes one.
+        The patient's record as tokens, if the model uses one.
     finer
         (N, k, D) features of the k sub-patches of each patch, or a callable
-        index -> (k, D) that computes those of one patch.
+        index -> (k, D) that computes them for one patch.
     synthetic
-        True where the features came from a phantom.
+        True if the features come from a synthetic slide.
     slide
-        Fingerprint of the slide they came from; empty if unknown.
+        Fingerprint of their slide; empty if unknown.
     reading
-        Which version of the readers gave the pixels that were encoded.
+        Version of the slide readers that produced the encoded pixels.
     """
 
     features: Tensor
@@ -75,7 +87,7 @@ class Bag:
         if self.grid is not None and len(self.grid) != len(self.features):
             raise ValueError(
                 f"{len(self.features)} features for {len(self.grid)} patches: "
-                "features and coordinates are not of the same slide or run"
+                "features and coordinates belong to different slides or runs"
             )
         if not torch.isfinite(self.features).all():
             rows = (~torch.isfinite(self.features)).any(dim=1).sum().item()
@@ -88,12 +100,14 @@ class Bag:
 
 
 def reading_caveats(readings: Iterable[Reading], sure: bool | None = None) -> tuple[str, ...]:
-    """Return how features differ from those made now, each with its number of slides.
+    """Return differences from features extracted now, with slide counts.
+
+    Each sentence begins with its number of slides.
 
     Parameters
     ----------
     sure
-        Count only slides with known (True) or unknown (False) changes; all if None.
+        Count only slides with known (True) or unknown (False) changes; None counts all.
     """
     readings = tuple(readings)
     counts = Counter(r.caveat for r in readings if sure in (None, r.changes is not None))
@@ -103,7 +117,7 @@ def reading_caveats(readings: Iterable[Reading], sure: bool | None = None) -> tu
 
 
 def features_digest(bags: Iterable[Bag]) -> str:
-    """Return SHA-256 of the features of bags, one after the other, in hex."""
+    """Return the SHA-256 of concatenated bag features, hexadecimal."""
     digest = hashlib.sha256()
     for bag in bags:
         digest.update(bag.features.cpu().contiguous().numpy().data)
@@ -111,7 +125,10 @@ def features_digest(bags: Iterable[Bag]) -> str:
 
 
 def take_patches(bag: Bag, index: torch.Tensor) -> Bag:
-    """Return the bag of the patches in `index` ((n,) int64), places and all."""
+    """Return the bag of selected patches.
+
+    Features, coordinates and sub-patch features are selected alike. `index` is (n,) int64.
+    """
     grid, finer = bag.grid, bag.finer
     if grid is not None:
         grid = replace(grid, coords=grid.coords[index.numpy()])

@@ -1,4 +1,4 @@
-"""BagFacts: encoder, scale, content hash and statistics of the features of one slide."""
+"""Encoder, scale, content hash and statistics of one bag."""
 
 from __future__ import annotations
 
@@ -16,22 +16,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BagFacts:
-    """Facts of one bag, small enough to keep for every slide of a cohort.
+    """Metadata and statistics of one bag.
+
+    Small enough to store for every slide of a cohort.
 
     Attributes
     ----------
     encoder, synthetic, slide, reading
         As in `Bag`.
     mpp, pixels, patch_size, stride
-        As in `PatchGrid`; None for bags without places.
+        As in `PatchGrid`; None for bags without coordinates.
     content
-        SHA-256 of the features in hex, the same for equal features only.
+        SHA-256 of the features, hexadecimal; equal only for equal features.
     norm
         Median Euclidean length of the rows.
     spread
-        Standard deviation across patches, averaged over the D features.
+        Standard deviation across patches, averaged over the D dimensions.
     patches
-        N, how many rows there are.
+        N, the number of rows.
     """
 
     encoder: str
@@ -49,7 +51,10 @@ class BagFacts:
 
 
 def statistics_of(features: Tensor, most: int = 0) -> tuple[float, float]:
-    """Return `norm` and `spread` of (N, D) features, of `most` rows at most if it is given."""
+    """Return `norm` and `spread` of (N, D) features.
+
+    A positive `most` limits the number of rows, which are then taken at even steps.
+    """
     if not len(features):
         return 0.0, 0.0
     step = max(1, -(-len(features) // most)) if most else 1
@@ -59,7 +64,7 @@ def statistics_of(features: Tensor, most: int = 0) -> tuple[float, float]:
 
 
 def facts_of(bag: Bag) -> BagFacts:
-    """Return the facts of a bag."""
+    """Return metadata and statistics of a bag."""
     grid = bag.grid
     norm, spread = statistics_of(bag.features)
     return BagFacts(

@@ -1,4 +1,4 @@
-"""Case: the bags of one patient or slide with the target of training."""
+"""Training case: bags and target of one patient or slide."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FollowUp:
-    """What became of a patient, as survival asks.
+    """Follow-up of a patient, the target of survival models.
 
     Attributes
     ----------
     time, event
-        How long the patient was followed, and whether the event happened at its end.
+        Follow-up time, and whether it ended with the event (False: censored).
     bin
-        The time bin, counted from 0; None where a loss takes the time itself.
+        Time bin, counted from 0; None for losses that use the time itself.
     """
 
     time: float
@@ -33,20 +33,20 @@ class FollowUp:
 
 @dataclass(frozen=True)
 class Case:
-    """One patient, or one slide where each is a case of its own.
+    """One patient, or one slide in slide-level studies.
 
     Attributes
     ----------
     patient
-        Identity of the patient, or of the slide; a list of cases has each only once.
+        Id of the patient, or of the slide; unique within a list of cases.
     bags
-        One per slide; any sequence, so that it may load a bag when asked for it.
+        One per slide; any sequence, so that bags can be loaded on access.
     target
-        The class, counted from 0, or the follow-up.
+        Class index, counted from 0, or the follow-up.
     of
-        Whose slide it is; empty where the case is the patient.
+        Id of the slide's patient; empty if the case is a patient.
     facts
-        Of each bag, where they were computed when the bags were read.
+        Metadata of each bag, if computed when the bags were read.
     """
 
     patient: str
@@ -61,19 +61,28 @@ class Case:
 
     @property
     def person(self) -> str:
-        """Return the identity of the patient, also where the case is a slide."""
+        """Return the patient's id, for slides as well."""
         return self.of or self.patient
 
     @property
     def label(self) -> int:
-        """Return the class; ValueError where there is a follow-up instead."""
+        """Return the class index.
+
+        Raises
+        ------
+        ValueError
+            If the target is a follow-up.
+        """
         if isinstance(self.target, FollowUp):
-            raise ValueError(f'patient "{self.patient}" has a follow-up, a class was asked for')
+            raise ValueError(f'patient "{self.patient}" has a follow-up instead of a class')
         return self.target
 
     @property
     def answer(self) -> torch.Tensor:
-        """Return the target as `criterion` takes it: () class, or (2,) bin or time and event."""
+        """Return the target as a tensor for `criterion`.
+
+        It is a class index of shape (), or (2,) float32: time bin or time, then event.
+        """
         if not isinstance(self.target, FollowUp):
             return torch.tensor(self.target)
         time = self.target.time if self.target.bin is None else self.target.bin
@@ -81,5 +90,5 @@ class Case:
 
     @property
     def joint(self) -> bool:
-        """Return whether the loss is of several patients at once, as Cox's is."""
+        """Return whether the loss compares several patients, as Cox's does."""
         return isinstance(self.target, FollowUp) and self.target.bin is None

@@ -1,4 +1,4 @@
-"""Features: encode every patch of a slide, in bounded memory, to be stopped and resumed."""
+"""Resumable feature extraction in bounded memory."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from napari_wsimil.slides.patch_grid import PatchGrid
     from napari_wsimil.slides.slide import Slide
 
-#: Patches in a call of the encoder.
+#: Patches per encoder call.
 BATCH = 32
-#: Patches on which an estimate is measured, after one call to warm up.
+#: Patches encoded for an estimate, after one warm-up call.
 SAMPLE = 24
 
 
@@ -40,14 +40,14 @@ SAMPLE = 24
 class EncodedBatch(Progress):
     """Progress of an extraction, with the newest features.
 
-    `done` and `total` count patches, those of an earlier run included.
+    `done` and `total` count patches, including those of an earlier run.
 
     Attributes
     ----------
     start
         Index of the first patch of `rows`.
     rows
-        (B, D) float32, the features made since the last progress.
+        (B, D) float32 features computed since the last progress.
     """
 
     start: int
@@ -56,7 +56,10 @@ class EncodedBatch(Progress):
 
 @dataclass(frozen=True)
 class Estimate:
-    """What an extraction will take on this machine, measured on a few patches."""
+    """Estimated duration, file size and speed of an extraction.
+
+    Measured on a few patches on this machine.
+    """
 
     hours: float
     gigabytes: float
@@ -71,30 +74,30 @@ def extract_features(
     batch: int = BATCH,
     threads: int | None = None,
 ) -> Work[Bag]:
-    """Encode patches, yield each `EncodedBatch`, and return the slide's `Bag`.
+    """Encode a slide's patches and return its `Bag`.
 
-    Patches are read ahead by a few threads straight from the tiles of the slide. Closing
-    the generator stops it within one call of the encoder and ends its threads.
+    Yields an `EncodedBatch` per encoder call. A few threads read patches ahead, directly
+    from the slide's tiles. Closing the generator stops it within one encoder call and ends
+    its threads.
 
     Parameters
     ----------
     slide, grid, encoder
-        What is encoded, where, and by what; patches are given to the encoder at
-        `grid.pixels`.
+        Slide, its patches, and their encoder; patches are read at `grid.pixels`.
     path
-        HDF5 file to write as it goes, see `BagFile`; if a stopped run left one, its
-        rows are taken over and the rest is added.
+        HDF5 file to write during the run, see `BagFile`; the file of a stopped run is
+        resumed after its last row.
     batch
-        Most patches per call of the encoder; the encoder's own limit is kept too.
+        Maximum number of patches per encoder call; the encoder's own limit applies too.
     threads
-        Threads that read; by default one less than there are cores, at most 4.
+        Reading threads; by default the number of cores minus one, at most 4.
 
     Raises
     ------
     ValueError
-        If the file is of another slide, encoder or grid, or features are not finite.
+        If the file belongs to another slide, encoder or grid, or features are not finite.
     OSError
-        If the slide cannot be read or the disk is full; what was written stays.
+        If the slide cannot be read or the disk is full; rows already written remain.
     """
     if batch < 1:
         raise ValueError(f"batch must be at least 1, not {batch}")
@@ -125,7 +128,10 @@ def extract_features(
 
 
 def estimate(slide: Slide, grid: PatchGrid, encoder: PatchEncoder) -> Estimate:
-    """Return hours and gigabytes of an extraction, from a few patches all over the slide."""
+    """Estimate duration and file size of an extraction.
+
+    A few patches, spread over the whole slide, are encoded.
+    """
     chosen = np.linspace(0, len(grid) - 1, min(len(grid), SAMPLE)).astype(int)
     sample = replace(grid, coords=grid.coords[chosen])
     for _ in islice(_encoded(slide, sample, encoder, 0, BATCH, None), 1):
@@ -152,7 +158,7 @@ def _encoded(
     batch: int,
     threads: int | None,
 ) -> Generator[NDArray[np.float32], None, None]:
-    """Yield the features of patches from `start` on, batch by batch."""
+    """Yield features in batches, beginning with patch `start`."""
     size = min(batch, encoder.largest_batch)
     patches = _read_ahead(slide, grid, start, 2 * size, threads or _reading_threads())
     with closing(patches):
@@ -160,7 +166,7 @@ def _encoded(
             rows = encoder(torch.from_numpy(np.stack(block))).numpy()
             if not np.isfinite(rows).all():
                 raise ValueError(
-                    f"{slide.name}: {encoder.card.name} gives NaN or infinite features for "
+                    f"{slide.name}: {encoder.card.name} returned NaN or infinite features for "
                     f"patches {start} to {start + len(rows) - 1}"
                 )
             start += len(rows)
@@ -170,18 +176,23 @@ def _encoded(
 def _read_ahead(
     slide: Slide, grid: PatchGrid, start: int, ahead: int, threads: int
 ) -> Generator[NDArray[np.uint8], None, None]:
-    """Yield patches in order, `ahead` of them being read meanwhile; closing ends the threads."""
-    places = iter(grid.coords[start:].tolist())
+    """Yield patches in order while threads read ahead.
+
+    At most `ahead` patches are read in advance.
+
+    Closing the generator ends the threads.
+    """
+    corners = iter(grid.coords[start:].tolist())
     pool = ThreadPoolExecutor(threads, thread_name_prefix="read-patches")
 
-    def read(place: list[int]) -> NDArray[np.uint8]:
-        return slide.read_patch(place[0], place[1], grid.patch_size, grid.pixels)
+    def read(corner: list[int]) -> NDArray[np.uint8]:
+        return slide.read_patch(corner[0], corner[1], grid.patch_size, grid.pixels)
 
     try:
-        waiting = deque(pool.submit(read, place) for place in islice(places, ahead))
-        while waiting:
-            yield waiting.popleft().result()
-            waiting.extend(pool.submit(read, place) for place in islice(places, 1))
+        pending = deque(pool.submit(read, corner) for corner in islice(corners, ahead))
+        while pending:
+            yield pending.popleft().result()
+            pending.extend(pool.submit(read, corner) for corner in islice(corners, 1))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

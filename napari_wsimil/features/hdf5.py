@@ -1,4 +1,4 @@
-"""HDF5 files: opened with clear errors, their attributes as plain values."""
+"""Safe reading of HDF5 files, with clear errors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-#: Errors of h5py, and of readers of zip and zarr, where bytes of a file are wrong.
+#: Errors of h5py and of the zip and zarr readers on damaged bytes.
 _DAMAGE = (
     OSError,
     ValueError,
@@ -38,37 +38,40 @@ _DAMAGE = (
     zlib.error,
 )
 
-#: Types of attributes that are read: numbers, texts, and truth values, which are enums.
+#: Attribute types that are read: numbers, texts, and booleans, which are enums.
 _PLAIN = (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING, h5py.h5t.ENUM)
 
-#: Bytes of the largest attribute that is read.
+#: Size limit of an attribute in bytes.
 _LARGEST_ATTRIBUTE = 2**24
 
-#: Deflate packs no tighter than this; what says it holds more than that is sparse.
+#: Highest compression ratio of Deflate; data declared larger than that are sparse.
 _TIGHTEST = 1032
 
-#: Signature, version 1 and three reserved bytes of a collection.
+#: Signature, version 1 and three reserved bytes of a heap collection.
 _HEAP_START = b"GCOL\x01\0\0\0"
 
-#: Bytes before the first object, and those of the header of each.
+#: Bytes before the first object, equal to the bytes of an object header.
 _HEAP_HEADER = 16
 
 
 class H5Error(ValueError):
-    """A file of features is damaged or of no layout that is read; the message names it."""
+    """Error for a damaged or unsupported feature file.
+
+    The message names the file.
+    """
 
 
 @contextmanager
 def open_h5(path: Path | str) -> Iterator[h5py.File]:
-    """Open an HDF5 file for reading; a context manager.
+    """Open an HDF5 file for reading, as a context manager.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is not HDF5, or something at its root is a link: to another file it would be
-        followed unasked. Also if it turns out to be damaged inside the `with` block.
+        If it is not HDF5, or its root contains a link, which HDF5 would follow into
+        other files. Also if damage is detected inside the `with` block.
     """
     with damage_named(path), open_file(path) as file:
         yield file
@@ -76,7 +79,10 @@ def open_h5(path: Path | str) -> Iterator[h5py.File]:
 
 @contextmanager
 def damage_named(path: Path | str) -> Iterator[None]:
-    """Turn errors at damaged bytes into an `H5Error` that names the file, or one beside it."""
+    """Convert errors on damaged bytes into an `H5Error`.
+
+    The message names the file, or a file beside it.
+    """
     path = Path(path)
     try:
         yield
@@ -87,15 +93,18 @@ def damage_named(path: Path | str) -> Iterator[None]:
         named = str(path) in str(error) or near in str(error)
         if named and isinstance(error, OSError):
             raise
-        # errors of h5py's own code describe the program, not the file
-        slip = isinstance(error, (TypeError, AttributeError, SystemError))
-        why = "its structure is broken" if slip else " ".join(str(error).split())
-        damaged = f"{path}: damaged ({why}): write it again, or restore it from a backup"
+        # errors in h5py's own code describe the program, not the file
+        internal = isinstance(error, (TypeError, AttributeError, SystemError))
+        why = "its structure is invalid" if internal else " ".join(str(error).split())
+        damaged = f"{path}: damaged ({why}). Write it again, or restore it from a backup"
         raise H5Error(str(error) if named else damaged) from error
 
 
 def open_file(path: Path | str, mode: Literal["r", "r+"] = "r") -> h5py.File:
-    """Return an open HDF5 file; otherwise as `open_h5`, damage inside is not named."""
+    """Open an HDF5 file and return it.
+
+    Errors are those of `open_h5`, but later damage is not converted.
+    """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file")
@@ -119,20 +128,22 @@ def _refuse_links(path: Path, file: h5py.File) -> None:
             continue
         target = f"{getattr(link, 'filename', '')}:{link.path}".lstrip(":")
         raise ValueError(
-            f"{path}: {name} is a link to {target}, not data: links are not followed; "
-            "write the data into the file itself"
+            f"{path}: {name} is a link to {target}, not data: links are not followed. "
+            "Write the data into the file itself"
         )
 
 
 def read_attrs(item: h5py.Group | h5py.Dataset) -> dict[str, Any]:
-    """Return attributes as plain values: bytes as text, `'None'` as None.
+    """Return attributes as plain values.
 
-    References to other objects are passed over.
+    Bytes become text, and `'None'` becomes None.
+
+    References to other objects are skipped.
 
     Raises
     ------
     ValueError
-        If one is of a type or size that no tool writes: h5py would crash on it.
+        If one has a type or size that no tool writes: h5py would crash on it.
     """
     names = [name for name in item.attrs if _is_value(name, item.attrs.get_id(name))]
     return {name: _plain(item.attrs[name]) for name in names}
@@ -149,12 +160,14 @@ def _is_value(name: str, attribute: h5py.h5a.AttrID) -> bool:
 
 
 def number(path: Path | str, attrs: dict[str, Any], name: str, least: float = 1) -> float:
-    """Return an attribute that is a number of at least `least`; of one per axis, the first.
+    """Return a numeric attribute of at least `least`.
+
+    Of one number per axis, the first is returned.
 
     Raises
     ------
     ValueError
-        If it is not there or no such number; names the file.
+        If it is missing, not a number or too small; the message names the file.
     """
     value = attrs.get(name)
     if isinstance(value, np.ndarray) and value.size:
@@ -169,7 +182,7 @@ def number(path: Path | str, attrs: dict[str, Any], name: str, least: float = 1)
 def maybe_number(
     path: Path | str, attrs: dict[str, Any], name: str, least: float = 1
 ) -> float | None:
-    """Return `number`, or None where the attribute is not there."""
+    """Return `number`, or None if the attribute is missing."""
     return None if attrs.get(name) is None else number(path, attrs, name, least)
 
 
@@ -179,19 +192,19 @@ def read_numbers(path: Path | str, dataset: Any) -> NDArray[Any]:
     Raises
     ------
     ValueError
-        If it holds none, declares more of them than the file stores, or is broken.
+        If it is not numeric, declares more data than the file stores, or is damaged.
     """
     filled = isinstance(dataset, h5py.Dataset) and dataset.shape is not None
     if not filled or dataset.dtype.kind not in "iuf":
         raise ValueError(f"{path}: {dataset.name[1:]} is not an array of numbers")
     if dataset.is_virtual or dataset.external:
-        raise ValueError(f"{path}: the data of {dataset.name[1:]} lie in other files: not followed")
+        raise ValueError(f"{path}: the data of {dataset.name[1:]} are in other files: not followed")
     stored = dataset.id.get_storage_size()
     packed = dataset.id.get_create_plist().get_nfilters() > 0
     if dataset.nbytes > stored * (_TIGHTEST if packed else 1):
         raise ValueError(
-            f"{path}: {dataset.name[1:]} is said to be {dataset.shape}, "
-            f"{dataset.nbytes / 1e6:.3g} MB, but {stored / 1e6:.3g} MB are stored: it is broken"
+            f"{path}: {dataset.name[1:]} is declared as {dataset.shape}, "
+            f"{dataset.nbytes / 1e6:.3g} MB, but only {stored / 1e6:.3g} MB are stored: damaged"
         )
     try:
         return np.asarray(dataset)
@@ -208,15 +221,21 @@ def _plain(value: Any) -> Any:
 
 
 def reserve(path: Path | str, size: int) -> None:
-    """Make a file at least `size` bytes on the disk; OSError if there is no room."""
+    """Allocate at least `size` bytes on disk for a file.
+
+    Raises
+    ------
+    OSError
+        If the disk is full.
+    """
     handle = os.open(path, os.O_RDWR)
     try:
         os.posix_fallocate(handle, 0, size)
     except OSError as error:
         raise OSError(
             error.errno,
-            f"no room for {size / 1e6:.1f} MB ({os.strerror(error.errno or 0)}); what was "
-            "written is safe: free some space and start again to go on",
+            f"no room for {size / 1e6:.1f} MB ({os.strerror(error.errno or 0)}). Rows already "
+            "written are safe: free disk space and run again to resume",
             str(path),
         ) from error
     finally:
@@ -224,40 +243,46 @@ def reserve(path: Path | str, size: int) -> None:
 
 
 def _check_heaps(path: Path) -> None:
-    """Raise ValueError if an object of a global heap cannot be stepped over.
+    """Raise ValueError for a global heap with invalid object sizes.
 
     Texts in attributes are stored in collections of objects that begin with "GCOL" (HDF5
-    file format specification, III.E). On an object of no size the HDF5 library loops for
-    ever, which no caller can stop.
+    file format specification, III.E). On an object of size 0 the HDF5 library loops
+    forever, and no caller can stop it.
     """
     if path.stat().st_size < len(_HEAP_START):
         return
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        place = data.find(_HEAP_START)
-        while place >= 0:
-            if not _is_whole_heap(data, place):
-                raise ValueError(f"{path}: damaged at byte {place}: restore it from a backup")
-            place = data.find(_HEAP_START, place + len(_HEAP_START))
+        start = data.find(_HEAP_START)
+        while start >= 0:
+            if not _is_whole_heap(data, start):
+                raise ValueError(f"{path}: damaged at byte {start}. Restore it from a backup")
+            start = data.find(_HEAP_START, start + len(_HEAP_START))
 
 
 def _is_whole_heap(data: mmap.mmap, start: int) -> bool:
-    """Return whether the objects of a collection fill it one after the other."""
+    """Return whether consecutive objects fill a heap collection exactly."""
     end = start + int.from_bytes(data[start + 8 : start + 16], "little")
-    place = start + _HEAP_HEADER
-    while place + _HEAP_HEADER <= end:
-        if place + _HEAP_HEADER > len(data):
+    offset = start + _HEAP_HEADER
+    while offset + _HEAP_HEADER <= end:
+        if offset + _HEAP_HEADER > len(data):
             return False
-        index = int.from_bytes(data[place : place + 2], "little")
-        size = int.from_bytes(data[place + 8 : place + 16], "little")
+        index = int.from_bytes(data[offset : offset + 2], "little")
+        size = int.from_bytes(data[offset + 8 : offset + 16], "little")
         step = size if index == 0 else _HEAP_HEADER + -(-size // 8) * 8
-        if step < _HEAP_HEADER or place + step > end:
+        if step < _HEAP_HEADER or offset + step > end:
             return False
-        place += step
+        offset += step
     return end <= len(data)
 
 
 def whole_coords(path: Path | str, dataset: h5py.Dataset) -> NDArray[np.int64]:
-    """Return (N, 2) coordinates; ValueError if they are not whole pixels."""
+    """Return (N, 2) int64 coordinates.
+
+    Raises
+    ------
+    ValueError
+        If they are not whole pixels.
+    """
     stored = read_numbers(path, dataset)
     if stored.shape[-1:] != (2,):
         raise ValueError(f"{path}: coords must be (N, 2), not {stored.shape}")
@@ -268,12 +293,12 @@ def whole_coords(path: Path | str, dataset: h5py.Dataset) -> NDArray[np.int64]:
 
 
 def stored_grid(path: Path | str, coords: NDArray[np.int64], attrs: dict[str, Any]) -> PatchGrid:
-    """Return the grid that coordinates and their attributes describe.
+    """Return the grid described by coordinates and their attributes.
 
     Raises
     ------
     ValueError
-        If a size is missing or not possible; names the file.
+        If a size is missing or invalid; the message names the file.
     """
     size, pixels = (int(number(path, attrs, name)) for name in ("patch_size_level0", "patch_size"))
     overlap = round((maybe_number(path, attrs, "overlap", least=0) or 0) * size / pixels)

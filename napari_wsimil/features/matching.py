@@ -1,4 +1,4 @@
-"""Survey: which files of a folder are the features of which slides, and what does not fit."""
+"""Matching of feature files to the slides of a study."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from napari_wsimil.progress import Work
     from napari_wsimil.slides.slide import Slide
 
-#: Where tools put features below the folder that they are given.
+#: Subfolders in which tools write features below a job's folder.
 _BELOW = ("h5_files", "features_*", "pt_files")
 
 
 class SlideLike(Protocol):
-    """A slide of a study; rows of a manifest are such."""
+    """Slide of a study, such as a manifest row."""
 
     @property
     def slide(self) -> str: ...
@@ -41,7 +41,7 @@ class SlideLike(Protocol):
 
 @dataclass(frozen=True)
 class Match:
-    """A file of features, the slide it is of, and its passport."""
+    """Feature file matched to a slide, with its validation report."""
 
     slide: str
     features: Path
@@ -51,14 +51,14 @@ class Match:
 
 @dataclass(frozen=True)
 class LinkedFeatures:
-    """Features of a slide, as far as others are compared with them.
+    """Features already linked to a slide, for comparison.
 
     Attributes
     ----------
     slide, encoder, dim
-        The slide's name, the encoder's, and D.
+        Names of slide and encoder, and D.
     content, norm
-        As in `Passport`; empty and 0 where they are not known.
+        As in `Passport`; empty and 0 if unknown.
     """
 
     slide: str
@@ -69,14 +69,17 @@ class LinkedFeatures:
 
     @classmethod
     def of(cls, match: Match) -> Self:
-        """Return those of a match."""
-        shown = match.passport
-        return cls(match.slide, shown.encoder, shown.dim, shown.content, shown.norm or 0.0)
+        """Return the features of a match."""
+        report = match.passport
+        return cls(match.slide, report.encoder, report.dim, report.content, report.norm or 0.0)
 
 
 @dataclass(frozen=True)
 class Mismatch:
-    """What does not fit: a slide or a file by name, why, and whether it cannot be read."""
+    """Slide or file without a match.
+
+    The fields are its name, the reason, and whether a file is unreadable.
+    """
 
     what: str
     why: str
@@ -85,14 +88,14 @@ class Mismatch:
 
 @dataclass(frozen=True)
 class Survey:
-    """What a folder of features has for the slides of a study.
+    """Feature files of a folder, matched to slides.
 
     Attributes
     ----------
     matches
-        Files whose slide is known, refused ones too: see their passports.
+        Files with a known slide, including refused ones: see their reports.
     mismatches
-        Slides without features, features without slide, files that cannot be read.
+        Slides without features, features without a slide, unreadable files.
     """
 
     matches: tuple[Match, ...]
@@ -106,97 +109,98 @@ def survey_features(
     names: Mapping[str, str] | None = None,
     linked: Sequence[LinkedFeatures] = (),
 ) -> Work[Survey]:
-    """Yield after every file; return which of a folder's files are of which slides.
+    """Match the feature files of a folder to slides.
 
-    A file is of the slide that has its name, or the name before the first dot. Features
-    whose slide has no image, or one that cannot be opened, are checked without it.
+    Yields progress after every file. A file matches the slide with its name, or with its
+    name before the first dot. Features are validated without the slide if its image is
+    missing or cannot be opened.
 
     Parameters
     ----------
     folder
-        A folder of features, or that of a tool's job with one such folder below it.
+        Folder of feature files, or a tool's job folder with one such folder below it.
     slides
-        Those of the study.
+        Slides of the study.
     confirmed
-        What a person says of all files of the folder.
+        User overrides for all files of the folder.
     names
-        Names of slides by those that files may have in their stead, such as the identifiers
-        that a study's pseudonyms stand for.
+        Slide names by alternative file names, such as the identifiers behind a study's
+        pseudonyms.
     linked
-        Features that slides have already: equal ones of another slide are refused.
+        Features already linked to slides: a file equal to those of another slide is refused.
 
     Raises
     ------
     ValueError
-        If there are no features in the folder, or several folders of them below it.
+        If the folder has no feature files, or several such folders below it.
     OSError
         If the folder cannot be read.
     """
     files = feature_files(Path(folder))
-    given = confirmed or Confirmed()
+    overrides = confirmed or Confirmed()
     named = _by_slide(files, slides, names or {})
     rows = {row.slide: row for row in slides}
     matches: list[Match] = []
-    lost: list[Mismatch] = []
+    mismatches: list[Mismatch] = []
     for done, (path, slide) in enumerate(named.items(), 1):
         if slide is None:
-            lost.append(Mismatch(path.name, "no slide of the study has this name"))
+            mismatches.append(Mismatch(path.name, "no slide of the study has this name"))
         elif slide in {match.slide for match in matches}:
-            lost.append(Mismatch(path.name, f"slide {slide!r} has features in another file"))
+            mismatches.append(Mismatch(path.name, f"slide {slide!r} has features in another file"))
         else:
             try:
-                matches.append(inspect(path, rows[slide], given))
+                matches.append(inspect(path, rows[slide], overrides))
             except (ValueError, OSError) as error:
-                lost.append(Mismatch(path.name, str(error), failed=True))
+                mismatches.append(Mismatch(path.name, str(error), failed=True))
         yield Progress(done, len(named))
     matches = _compared(matches, linked)
-    found = {slide for slide in named.values() if slide is not None}
-    lost += [Mismatch(row.slide, "no features") for row in slides if row.slide not in found]
-    return Survey(tuple(matches), tuple(lost))
+    covered = set(named.values())
+    mismatches += [Mismatch(row.slide, "no features") for row in slides if row.slide not in covered]
+    return Survey(tuple(matches), tuple(mismatches))
 
 
 def _compared(matches: Sequence[Match], linked: Sequence[LinkedFeatures]) -> list[Match]:
-    """Return matches compared with each other and with features linked already."""
+    """Compare matches with each other and with linked features."""
     own = [LinkedFeatures.of(match) for match in matches]
     new = {one.slide for one in own}
     every = [*own, *(one for one in linked if one.slide not in new)]
-    remarks = dict(zip((one.slide for one in every), _odd_norms(every), strict=True))
-    return [_remarked(match, every, remarks[match.slide]) for match in matches]
+    notes = dict(zip((one.slide for one in every), _odd_norms(every), strict=True))
+    return [_with_notes(match, every, notes[match.slide]) for match in matches]
 
 
-def _remarked(match: Match, every: Sequence[LinkedFeatures], remark: str) -> Match:
-    """Return a match; its passport names equal features, or has a remark on values."""
-    shown = match.passport
+def _with_notes(match: Match, every: Sequence[LinkedFeatures], note: str) -> Match:
+    """Add equal features or unusual values to a report."""
+    report = match.passport
     equal = [
         one.slide
         for one in every
-        if shown.content and one.content == shown.content and one.slide != match.slide
+        if report.content and one.content == report.content and one.slide != match.slide
     ]
-    values = next(check for check in shown.checks if check.name == "values")
+    values = next(check for check in report.checks if check.name == "values")
     if equal:
         text = f"the features equal those of {', '.join(equal)}: one of the files is misnamed"
         other = replace(values, verdict=Verdict.REFUSED, sentence=text)
-    elif remark and values.verdict is not Verdict.REFUSED:
-        other = replace(values, verdict=Verdict.WARNED, sentence=remark)
+    elif note and values.verdict is not Verdict.REFUSED:
+        other = replace(values, verdict=Verdict.WARNED, sentence=note)
     else:
         return match
-    checks = tuple(other if check is values else check for check in shown.checks)
-    return replace(match, passport=replace(shown, checks=checks))
+    checks = tuple(other if check is values else check for check in report.checks)
+    return replace(match, passport=replace(report, checks=checks))
 
 
 def _odd_norms(every: Sequence[LinkedFeatures]) -> list[str]:
-    """Return a sentence for features far longer or shorter than the others'."""
-    remarks = [""] * len(every)
+    """Return a warning per file, empty for usual feature lengths."""
+    notes = [""] * len(every)
     for kind in {(one.encoder, one.dim) for one in every}:
         places = [i for i, one in enumerate(every) if (one.encoder, one.dim) == kind]
         places = [i for i in places if every[i].norm]
-        for i, remark in zip(places, odd_norms([every[i].norm for i in places]), strict=True):
-            remarks[i] = remark
-    return remarks
+        for i, note in zip(places, odd_norms([every[i].norm for i in places]), strict=True):
+            notes[i] = note
+    return notes
 
 
 def inspect(path: Path | str, slide: SlideLike, confirmed: Confirmed) -> Match:
-    """Return a file as features of a slide, with its passport.
+    """Match a feature file to a slide and validate it.
 
     Raises
     ------
@@ -210,26 +214,28 @@ def inspect(path: Path | str, slide: SlideLike, confirmed: Confirmed) -> Match:
         confirmed = replace(confirmed, mpp=slide.mpp)
     opened, why = _opened(slide)
     with opened as image:
-        found = passport(stated, confirmed, image)
+        report = passport(stated, confirmed, image)
         mpp = None if image is None else image.resolution.mpp
     if why:
-        found = replace(found, notes=(*found.notes, why))
+        report = replace(report, notes=(*report.notes, why))
     if confirmed.mpp is None and stated.mpp is None and mpp is not None:
         confirmed = replace(confirmed, mpp=mpp)
-    return Match(slide.slide, path, found, confirmed)
+    return Match(slide.slide, path, report, confirmed)
 
 
 def feature_files(folder: Path | str) -> tuple[Path, ...]:
-    """Return the files of features in a folder, or in the one such folder below it.
+    """Return the feature files of a folder.
+
+    They may also be in a single subfolder.
 
     Raises
     ------
     ValueError
-        If there are none, or several folders of them.
+        If there are none, or several such folders.
     """
     folder = Path(folder)
-    if found := _files(folder):
-        return found
+    if files := _files(folder):
+        return files
     below = {path: files for pattern in _BELOW for path in sorted(folder.glob(pattern))
              if (files := _files(path))}  # fmt: skip
     if len(below) == 2 and {path.name for path in below} == {"h5_files", "pt_files"}:
@@ -238,7 +244,7 @@ def feature_files(folder: Path | str) -> tuple[Path, ...]:
         names = ", ".join(path.name for path in below)
         raise ValueError(f"{folder}: has features in {names}: give one of these folders")
     if not below:
-        raise ValueError(f"{folder}: no features in it ({', '.join(SUFFIXES)})")
+        raise ValueError(f"{folder}: no feature files in it ({', '.join(SUFFIXES)})")
     return next(iter(below.values()))
 
 
@@ -255,7 +261,7 @@ def _files(folder: Path) -> tuple[Path, ...]:
 def _by_slide(
     files: Sequence[Path], slides: Sequence[SlideLike], others: Mapping[str, str]
 ) -> dict[Path, str | None]:
-    """Return the slide each file is of, None where none is."""
+    """Return the slide of each file, or None."""
     names = {row.slide: row.slide for row in slides}
     names = {name: slide for name, slide in others.items() if slide in names} | names
     for row in slides:
@@ -264,15 +270,15 @@ def _by_slide(
     short: dict[str, set[str]] = {}
     for name, slide in names.items():
         short.setdefault(name.partition(".")[0], set()).add(slide)
-    found: dict[Path, str | None] = {}
+    slide_of: dict[Path, str | None] = {}
     for path in files:
         near = short.get(path.stem.partition(".")[0], set())
-        found[path] = names.get(path.stem) or (next(iter(near)) if len(near) == 1 else None)
-    return found
+        slide_of[path] = names.get(path.stem) or (next(iter(near)) if len(near) == 1 else None)
+    return slide_of
 
 
 def _opened(slide: SlideLike) -> tuple[AbstractContextManager[Slide | None], str]:
-    """Return the slide opened, or nothing and why not."""
+    """Return the open slide, or None and the reason."""
     if slide.slide_path is None:
         return nullcontext(), ""
     try:

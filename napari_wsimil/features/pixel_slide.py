@@ -1,4 +1,4 @@
-"""PixelSlide: the patches of a slide as pixels, read when they are needed."""
+"""Patches of a slide as pixels, read on demand."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class PixelSlide:
-    """The patches of a slide.
+    """Pixels of a slide's patches, to fine-tune an encoder.
 
     Attributes
     ----------
     name
-        Fingerprint of the slide, or what it is called.
+        Fingerprint or name of the slide.
     count
-        N, how many patches it has.
+        N, the number of patches.
     read
-        Returns the (n, S, S, 3) uint8 pixels of (n,) int64 patches.
+        Callable: (n,) int64 patch indices -> (n, S, S, 3) uint8 pixels.
     grid
-        Where they lie; None if that is not known.
+        Positions of the patches; None if unknown.
     synthetic
-        True for a phantom.
+        True for a synthetic slide.
     """
 
     name: str
@@ -45,12 +45,14 @@ class PixelSlide:
         return self.count
 
     def pixels(self, index: Tensor) -> Tensor:
-        """Return (n, 3, S, S) uint8 pixels of (n,) int64 patches.
+        """Return (n, 3, S, S) uint8 pixels.
+
+        `index` has the (n,) int64 indices of the patches.
 
         Raises
         ------
         ValueError
-            If what was read are no such patches.
+            If `read` returns another shape or dtype.
         """
         patches = self.read(index.cpu().numpy())
         n, side = len(index), patches.shape[1]

@@ -1,9 +1,9 @@
-"""Place readings: other meanings that a file's coordinates can have, scored on tissue.
+"""Alternative interpretations of a file's coordinates, scored by tissue overlap.
 
-Exchanged axes, centers given as corners, and places that are off by one patch all lie on
-the slide in a plausible lattice. They show where the patches cover the tissue worse than
-in another reading: the score is the overlap (intersection over union) of patches and
-tissue on a thumbnail.
+Exchanged axes, centers given as corners, and coordinates shifted by one patch all give a
+plausible lattice on the slide. Such errors are detected because another interpretation
+covers the tissue better: the score is the overlap (intersection over union) of patches
+and tissue on a thumbnail.
 """
 
 from __future__ import annotations
@@ -23,14 +23,17 @@ if TYPE_CHECKING:
     from napari_wsimil.features.importers.patch_layout import Located
     from napari_wsimil.slides.tissue import Tissue
 
-#: Another reading raises doubt if its score is better by the first, and by the second over
-#: the square root of the number of patches: few patches overlap by chance.
+#: Another interpretation gives a warning if its score is higher by the first value, and by
+#: the second over the square root of the number of patches: few patches overlap by chance.
 MARGIN = (0.02, 0.5)
 _EDGE = 1.0
 
 
 def other_places(where: Located, centered: bool) -> Mapping[str, Located]:
-    """Return the places in every other reading; `centered` if the layout states centers."""
+    """Return the layout in every other interpretation, by name.
+
+    `centered` is True if the file's layout states patch centers.
+    """
     names = [name for name in READINGS if name not in ("stated", "corners", "centers")]
     names.append("corners" if centered else "centers")
     return {
@@ -46,12 +49,12 @@ def check_reading(
     centered: bool,
     confirmed: str,
 ) -> Check:
-    """Return whether another reading of the places covers the tissue better."""
+    """Check whether another interpretation covers the tissue better."""
     if confirmed:
-        text = f"places are read {READINGS[confirmed]}, as the user confirmed"
+        text = f"coordinates are read {READINGS[confirmed]}, as confirmed by the user"
         return Check("reading", None, None, Verdict.PASSED, text)
     if tissue is None or size is None or not tissue.mask.any():
-        text = "no tissue to compare other readings of the places on"
+        text = "no tissue to compare other interpretations of the coordinates on"
         return Check("reading", None, None, Verdict.UNTESTED, text)
     own = coverage(where, tissue)
     scores = {
@@ -72,7 +75,7 @@ def check_reading(
 
 
 def coverage(where: Located, tissue: Tissue) -> float:
-    """Return the intersection over union of patches and tissue, 0 to 1."""
+    """Return the intersection over union of patches and tissue."""
     height, width = tissue.mask.shape
     low = np.round(where.corners / tissue.downsample).astype(np.int64)
     high = np.round((where.corners + where.patch_size) / tissue.downsample).astype(np.int64)

@@ -1,4 +1,13 @@
-"""Passport: where a file's patches are said to lie, and whether that holds on the slide."""
+"""Validation report of a feature file.
+
+A feature file of another tool states coordinates in its own unit and frame. Patches that
+are shifted, scaled or taken from another slide still give a map, but a wrong one. The
+report therefore compares the file with its slide before the features are used: each
+`Check` has a verdict and a sentence, each `Question` asks for a fact that the file lacks.
+
+For example, coordinates in µm read as pixels leave the slide: the check "edges" is
+refused, and its sentence names the interpretation that fits.
+"""
 
 from __future__ import annotations
 
@@ -32,51 +41,52 @@ if TYPE_CHECKING:
     from napari_wsimil.features.importers.patch_layout import Located
     from napari_wsimil.slides.slide import Slide
 
-#: Readings that are named where the file's own leaves the slide.
+#: Interpretations suggested if the stated coordinates leave the slide.
 _NAMED = ("exchanged", "centers", "corners")
-#: Share by which a file's µm per pixel may differ from the slide's.
+#: Relative tolerance between µm per pixel of file and slide.
 _MPP_TOLERANCE = 0.02
-#: Sides of the thumbnail on which tissue is looked for, in pixels.
+#: Longest side of the thumbnail for tissue detection, in pixels.
 _THUMBNAIL = 1024
 _SAME_SLIDE = Check(
-    "tissue", None, None, Verdict.PASSED, "the file has the fingerprint of this very slide"
+    "tissue", None, None, Verdict.PASSED, "the file has the fingerprint of this slide"
 )
 _SAME_READING = replace(_SAME_SLIDE, name="reading")
 
 
 @dataclass(frozen=True)
 class Passport:
-    """What is known of a file of features and its places, and the checks of both.
+    """Validation report of a feature file.
 
     Attributes
     ----------
     tool, unit
-        Who wrote it, and in what it gives places.
+        Tool that wrote the file, and unit of its coordinates.
     patches, dim
         N and D of its features.
     origin
-        (x, y) of the first corner in level-0 pixels of the full canvas; None without places.
+        (x, y) of the first corner in level-0 pixels of the full canvas; None without
+        coordinates.
     bounds
-        (x, y, width, height) of the scanned part, where the file or slide states one.
+        (x, y, width, height) of the scanned region, if the file or slide states one.
     patch_size, patch_um, step
-        Side in level-0 pixels and in µm, and extent less overlap in level-0 pixels.
+        Patch side in level-0 pixels and in µm, and extent minus overlap in level-0 pixels.
     pixels
-        Side of a patch as the encoder saw it.
+        Patch side in pixels of the encoder's input.
     encoder, encoder_source, verified
-        Its name, how far that is to be believed, and whether the file proves it.
+        Encoder name, its source, and whether a hash in the file verifies it.
     mpp, mpp_source
-        µm per level-0 pixel, and who says so.
+        µm per level-0 pixel, and its source.
     checks
-        Edges (a), stride (b), tissue (c), number (d), places, values, and the reading of
-        the places.
+        Edges (a), stride (b), tissue (c), number (d), repeated coordinates, values, and
+        interpretation of the coordinates.
     questions
-        What the file does not say and nobody has answered yet.
+        Open questions to the user.
     notes
-        What was taken for granted.
+        Assumptions made.
     content
-        SHA-256 of the features, in hex; empty where they cannot be read.
+        SHA-256 of the features, hexadecimal; empty if they cannot be read.
     norm
-        Median length of the features; None where they cannot be read.
+        Median length of the features; None if they cannot be read.
     """
 
     tool: Tool
@@ -102,16 +112,16 @@ class Passport:
 
     @property
     def verdict(self) -> Verdict:
-        """Return the worst of the checks; refused too while a needed answer is missing."""
-        found = {check.verdict for check in self.checks}
+        """Worst verdict; refused while a required answer is missing."""
+        verdicts = {check.verdict for check in self.checks}
         if any(question.needed for question in self.questions):
             return Verdict.REFUSED
         worst = (Verdict.REFUSED, Verdict.WARNED, Verdict.UNTESTED)
-        return next((verdict for verdict in worst if verdict in found), Verdict.PASSED)
+        return next((verdict for verdict in worst if verdict in verdicts), Verdict.PASSED)
 
     @property
     def facts(self) -> dict[str, object]:
-        """Return it as plain values by name, for a table, a ledger or JSON."""
+        """Plain values by name, for tables, audit log, JSON."""
         checks = {c.name: f"{c.verdict}: {c.sentence}" for c in self.checks}
         return {
             "tool": self.tool.value,
@@ -144,23 +154,24 @@ def passport(
     look: bool = True,
     features: NDArray[np.float32] | None = None,
 ) -> Passport:
-    """Return the passport of a file of features, checked against its slide if there is one.
+    """Return the validation report of a feature file.
 
-    Nothing is raised for what does not hold: the checks say it.
+    The file is compared with `slide` if one is given. Failures are reported as checks, not
+    raised.
 
     Parameters
     ----------
     look
-        Whether to look for tissue under the patches, which reads a thumbnail. It need not be
-        where the file has the slide's fingerprint.
+        Whether to detect tissue under the patches, which reads a thumbnail. It can be
+        skipped for a file with the slide's fingerprint.
     features
-        (N, D), where they were read before.
+        (N, D), if already read.
     """
     confirmed = confirmed or Confirmed()
     resolution = None if slide is None else slide.resolution
     open_questions = questions(stated, confirmed, resolution)
-    asked = any(question.needed for question in open_questions)
-    where = None if asked else locate(stated, confirmed, resolution)
+    blocked = any(question.needed for question in open_questions)
+    where = None if blocked else locate(stated, confirmed, resolution)
     mpp, source = level0_mpp(stated, confirmed, resolution)
     checks = _checks(stated, where, mpp, slide, look, confirmed.reading)
     values, content, norm = _values(stated, features)
@@ -193,7 +204,7 @@ def passport(
 def _values(
     stated: Stated, features: NDArray[np.float32] | None
 ) -> tuple[Check, str, float | None]:
-    """Return the check of the features, their hash and median length."""
+    """Return value check, hash and median length of features."""
     try:
         rows = stated.load() if features is None else features
     except (ValueError, OSError) as error:
@@ -206,7 +217,7 @@ def _values(
 def _doubt(
     checks: tuple[Check, ...], where: Located | None, centered: bool
 ) -> tuple[Question, ...]:
-    """Return the question of how the places are meant, where another reading fits better."""
+    """Return the question of interpretation if another one fits better."""
     by_name = {check.name: check for check in checks}
     why = by_name["reading"].sentence if by_name["reading"].verdict is Verdict.WARNED else ""
     if where is not None and by_name["edges"].verdict is Verdict.REFUSED and not why:
@@ -217,7 +228,9 @@ def _doubt(
             return ()
     if not why:
         return ()
-    return (Question("reading", f"how are the places meant ({', '.join(READINGS)})? {why}"),)
+    return (
+        Question("reading", f"how should the coordinates be read ({', '.join(READINGS)})? {why}"),
+    )
 
 
 def _first(corners: NDArray[np.float64]) -> tuple[float, float]:
@@ -243,7 +256,9 @@ def _checks(
 ) -> tuple[Check, ...]:
     number = check_number(stated.shape[0], None if stated.corners is None else len(stated.corners))
     if where is None or not len(where.corners):
-        why = "features have no places" if stated.corners is None else "a needed answer is missing"
+        why = "a required answer is missing"
+        if stated.corners is None:
+            why = "features have no coordinates"
         before, after = ("edges", "stride", "tissue"), ("places", "reading")
         return (*_untested(before, why), number, *_untested(after, why))
     others = _other_readings(where, stated.unit, mpp, stated.bounds or _bounds(slide))
@@ -268,30 +283,30 @@ def _untested(names: tuple[str, ...], why: str) -> list[Check]:
 
 
 def _same_size(edges: Check, stated: Stated, slide: Slide | None) -> Check:
-    """Return the check of the edges, refused where the file is of a slide of another size."""
+    """Refuse a file that states another slide size."""
     if slide is None or stated.slide_size in (None, slide.dimensions):
         return edges
-    said, found = (" × ".join(map(str, s)) for s in (stated.slide_size or (), slide.dimensions))
-    text = f"the file is of a slide of {said} level-0 px, this one has {found}"
+    other, own = (" × ".join(map(str, s)) for s in (stated.slide_size or (), slide.dimensions))
+    text = f"the file is of a slide of {other} level-0 px, this slide has {own}"
     return Check("edges", edges.value, edges.limit, Verdict.REFUSED, text)
 
 
 def _other_readings(
     where: Located, unit: Unit, mpp: float | None, bounds: tuple[int, int, int, int] | None
 ) -> Mapping[str, Located]:
-    """Return the places in the frames and units that other tools are known to mean."""
-    found = {}
+    """Return the layout in other tools' frames and units."""
+    layouts = {}
     if bounds is not None and bounds[:2] != (0, 0):
         offset = np.array(bounds[:2], dtype=np.float64)
-        found["with the offset of the bounds added"] = _at(where, where.corners + offset)
-        found["with the offset of the bounds taken away"] = _at(where, where.corners - offset)
+        layouts["with the bounds offset added"] = _at(where, where.corners + offset)
+        layouts["with the bounds offset subtracted"] = _at(where, where.corners - offset)
     if mpp is not None and unit is Unit.PIXELS:
-        found["as µm"] = _at(where, where.corners / mpp)
+        layouts["as µm"] = _at(where, where.corners / mpp)
     elif mpp is not None:
         side = where.patch_size * mpp
-        name = "as pixels that were taken for µm"
-        found[name] = _at(replace(where, patch_size=side), where.corners * mpp)
-    return found
+        name = "as pixels instead of µm"
+        layouts[name] = _at(replace(where, patch_size=side), where.corners * mpp)
+    return layouts
 
 
 def _at(where: Located, corners: NDArray[np.float64]) -> Located:
@@ -299,12 +314,12 @@ def _at(where: Located, corners: NDArray[np.float64]) -> Located:
 
 
 def _bounds(slide: Slide | None) -> tuple[int, int, int, int] | None:
-    """Return the scanned part as OpenSlide's properties state it."""
-    said = {} if slide is None else slide.reader.properties
+    """Return the scanned region stated by OpenSlide's properties."""
+    properties = {} if slide is None else slide.reader.properties
     names = [f"openslide.bounds-{side}" for side in ("x", "y", "width", "height")]
-    if not all(str(said.get(name, "")).isdigit() for name in names):
+    if not all(str(properties.get(name, "")).isdigit() for name in names):
         return None
-    x, y, width, height = (int(said[name]) for name in names)
+    x, y, width, height = (int(properties[name]) for name in names)
     return x, y, width, height
 
 
@@ -312,10 +327,10 @@ def _remarks(stated: Stated, where: Located | None, slide: Slide | None) -> tupl
     notes = [] if slide is None else list(slide.notes())
     mpp = None if slide is None else slide.resolution.mpp
     if mpp and stated.mpp and abs(stated.mpp / mpp - 1) > _MPP_TOLERANCE:
-        notes.append(f"the file says {stated.mpp:g} µm per level-0 px, the slide {mpp:g}")
+        notes.append(f"the file states {stated.mpp:g} µm per level-0 px, the slide {mpp:g}")
     if where is not None and len(where.corners):
         off = float(np.abs(where.corners - np.round(where.corners)).max())
         if off > 0:
-            notes.append(f"places are rounded to whole level-0 px, by at most {off:.2f} px")
+            notes.append(f"coordinates are rounded to whole level-0 px, by at most {off:.2f} px")
     reading = stated.reading if slide is None else stated.reading.of(slide.reading)
     return (*notes, *filter(None, [reading.caveat]))

@@ -1,6 +1,6 @@
-"""Seal: a hash in a finished file of features, so that changed bytes are noticed.
+"""Seal: content hash of a feature file, against damage.
 
-HDF5 stores plain numbers without checksums: a damaged one would be read as another number.
+HDF5 stores plain numbers without checksums: a damaged number reads as another number.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ if TYPE_CHECKING:
 
 #: Name of the attribute at the root.
 SEAL = "content_sha256"
-#: Attribute of the features of a file with a seal, for the seal's own name can be damaged.
+#: Attribute of sealed features: the seal's own attribute can itself be damaged.
 _SEALED = "sealed"
-#: Attributes that say how the numbers are to be read, of the file and of its coordinates.
+#: Attributes needed to interpret the numbers, at the root and on the coordinates.
 _ROOT = ("encoder", "slide", "synthetic", "dim", "patches")
 _COORDS = (
     *("patch_size", "patch_size_level0", "overlap", "stride_level0", "mpp"),
     *("level0_width", "level0_height"),
 )
-#: Rows that are hashed at once.
+#: Rows per hash update.
 _ROWS = 4096
 
 
 def seal(file: h5py.File) -> None:
-    """Write the seal of a file that is finished."""
+    """Write the seal of a complete file."""
     file["features"].attrs[_SEALED] = True
     file.attrs[SEAL] = seal_of(file)
 
 
 def seal_of(file: h5py.File) -> str:
-    """Return the SHA-256 of features, coordinates, and the attributes they are read by."""
+    """Return the SHA-256 of features, coordinates and their attributes."""
     digest = hashlib.sha256()
     for name in ("features", "coords"):
         table = file[name]
@@ -54,7 +54,10 @@ def seal_of(file: h5py.File) -> str:
 
 
 def is_sealed(file: h5py.File) -> bool:
-    """Return whether a file is unchanged; older files, without a seal, pass."""
+    """Return whether a file matches its seal.
+
+    Older files without a seal pass.
+    """
     sealed = read_attrs(file).get(SEAL)
     if sealed is None:
         return _SEALED not in read_attrs(file["features"])
@@ -62,9 +65,9 @@ def is_sealed(file: h5py.File) -> bool:
 
 
 def check_sealed(path: Path | str, sealed: bool) -> None:
-    """Raise ValueError if a file was changed since it was written."""
+    """Raise ValueError for a file changed after it was written."""
     if not sealed:
         raise ValueError(
-            f"{path}: damaged or edited: its content is not what was written. Extract it anew, "
-            "or restore it from a backup"
+            f"{path}: damaged or edited: its content differs from its stored hash. Extract the "
+            "features again, or restore the file from a backup"
         )

@@ -1,8 +1,8 @@
-"""Store: a bag as an HDF5 file in TRIDENT's layout, with where it came from.
+"""Bags as HDF5 files in TRIDENT's layout, with their provenance.
 
-`features` (N, D) float32 and `coords` (N, 2) int64 of level-0 pixels lie at the root;
-the attributes of `coords` give the sizes, those of the file the provenance. Rows are
-added block by block, so that a file that was not finished is still a file.
+The root has `features` (N, D) float32 and `coords` (N, 2) int64 in level-0 pixels. Sizes
+are attributes of `coords`, the provenance is in attributes of the root. Rows are appended
+in blocks, so that an incomplete file is still a valid HDF5 file.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ if TYPE_CHECKING:
 
     from napari_wsimil.slides.patch_grid import PatchGrid
 
-#: Chunks hold about this many bytes of features.
+#: Approximate bytes of features per chunk.
 CHUNK_BYTES = 2**18
-#: Attributes of the file that hold a `Reading`.
+#: Root attributes of a `Reading`.
 _VERSION, _CHANGES = "reader_version", "reader_changes"
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where features came from.
+    """Origin of features: encoder, slide and reader version.
 
     Attributes
     ----------
@@ -58,12 +58,12 @@ class Provenance:
     slide
         Fingerprint of the slide's file.
     synthetic
-        True where the slide is a phantom.
+        True for a synthetic slide.
     name
-        What other tools are told that the slide is called; its fingerprint if empty, for
-        the name of a slide's file can name a patient.
+        Slide name in the file, for other tools; if empty, the fingerprint is used, because
+        the name of a slide's file can identify a patient.
     reading
-        Which version of the readers gives its pixels, and what of it has changed.
+        Version of the slide readers, and the changes since.
     """
 
     encoder: str
@@ -74,33 +74,34 @@ class Provenance:
 
     @property
     def title(self) -> str:
-        """Return what the file calls the slide."""
+        """Slide name in the file."""
         return self.name or self.slide
 
 
 class BagFile:
-    """A bag on disk that grows by blocks of rows; a context manager.
+    """Bag on disk to which blocks of rows are appended.
 
-    Opening the file of a run that was stopped takes it up where it ended: `len` is the
-    number of rows that are safely there. Room for a block is taken before HDF5 writes
-    any of it, so that a full disk leaves the file as it was after the block before.
+    Use it as a context manager. The file of a stopped run is resumed: `len` is the number
+    of rows safely stored. Disk space for a block is allocated before HDF5 writes it, so
+    that a full disk leaves the file as it was after the previous block.
 
     Parameters
     ----------
     path
-        The file, created if it is not there.
+        The file, created if missing.
     grid
         All patches of the run, in the order of the rows.
     dim
         D, the width of a row.
     provenance
-        Must equal that of the file if it is there. The rows of an earlier reader are gone on
-        with where this slide's pixels have not changed since.
+        Must equal that of an existing file. Rows of an earlier reader version are kept if
+        this slide's pixels have not changed since.
 
     Raises
     ------
     ValueError
-        If the file is of another slide, encoder or grid; the difference is named.
+        If the file belongs to another slide, encoder or grid; the message names the
+        difference.
     OSError
         If the file cannot be read or written.
     """
@@ -124,13 +125,16 @@ class BagFile:
         self._file.close()
 
     def append(self, rows: NDArray[np.float32]) -> None:
-        """Write the next (B, D) rows and flush them; OSError leaves the rows before."""
+        """Write the next (B, D) rows and flush them.
+
+        An OSError leaves the earlier rows intact.
+        """
         done = len(self)
         end = done + len(rows)
         if rows.shape[1:] != (self._dim,) or end > len(self._grid):
             raise ValueError(
-                f"{self.path}: rows of shape {rows.shape} do not fit on {done} of "
-                f"{len(self._grid)} rows of {self._dim}"
+                f"{self.path}: cannot append rows of shape {rows.shape} after {done} of "
+                f"{len(self._grid)} rows with {self._dim} columns"
             )
         reserve(self.path, self._file.id.get_filesize() + rows.nbytes + 3 * CHUNK_BYTES)
         for name, block in (("features", rows), ("coords", self._grid.coords[done:end])):
@@ -148,17 +152,18 @@ class BagFile:
 
 
 def save_bag(path: Path | str, bag: Bag, name: str = "") -> None:
-    """Write a bag that has places to an HDF5 file; an existing file is replaced at the end.
+    """Write a bag with coordinates to an HDF5 file.
 
-    It calls the slide `name`, or by its fingerprint.
+    An existing file is replaced once the new one is complete. `name` is the slide's name in
+    the file, by default its fingerprint.
 
     Raises
     ------
     ValueError
-        If the bag has no grid.
+        If the bag has no grid, or a placeholder grid.
     """
     if bag.grid is None or bag.grid.made_up:
-        raise ValueError(f"{path}: the bag has no places, so it has no coordinates to save")
+        raise ValueError(f"{path}: not saved: the bag has no coordinates")
     provenance = Provenance(bag.encoder, bag.slide, bag.synthetic, name, bag.reading)
     rows = bag.features.detach().cpu().numpy().astype(np.float32)
     with atomic_write(path) as part, BagFile(part, bag.grid, rows.shape[1], provenance) as file:
@@ -167,12 +172,14 @@ def save_bag(path: Path | str, bag: Bag, name: str = "") -> None:
 
 
 def is_finished(path: Path | str) -> bool:
-    """Return whether a file of features is there that no stopped run has left.
+    """Return whether a complete feature file exists.
+
+    The file of a stopped run is incomplete.
 
     Raises
     ------
     ValueError
-        If it is no HDF5 file.
+        If it is not an HDF5 file.
     """
     path = Path(path)
     if not path.exists():
@@ -185,27 +192,27 @@ def is_finished(path: Path | str) -> bool:
 
 
 def load_bag(path: Path | str, partial: bool = False) -> Bag:
-    """Return the bag in a file of ours or TRIDENT's.
+    """Load a bag from a napari-wsimil or TRIDENT file.
 
     Parameters
     ----------
     path
-        An HDF5 file with `features` and `coords`, the latter with its sizes.
+        HDF5 file with `features` and `coords`, the sizes in attributes of `coords`.
     partial
-        Whether to take the rows of a run that was stopped; otherwise they are refused.
+        Whether to accept the incomplete file of a stopped run.
 
     Raises
     ------
     ValueError
-        If the file is not in this layout, is not finished, or has NaN features.
+        If the file has another layout, is incomplete, or has NaN features.
     """
     path = Path(path)
     with open_h5(path) as file:
         attrs = read_attrs(file["coords"]) if "coords" in file else {}
         if "features" not in file or "patch_size_level0" not in attrs:
             raise ValueError(
-                f"{path}: features, coords and their attribute patch_size_level0 are not "
-                "all there: if another tool wrote it, open it with `open_bag`"
+                f"{path}: lacks features, coords or the attribute patch_size_level0 of coords. "
+                "For files of other tools use `open_bag`"
             )
         root = read_attrs(file)
         features = read_numbers(path, file["features"]).astype(np.float32, copy=False)
@@ -230,7 +237,10 @@ def load_bag(path: Path | str, partial: bool = False) -> Bag:
 
 
 def stored_reading(path: Path | str, root: Mapping[str, Any]) -> Reading:
-    """Return the reading that the root's attributes state; of other programs none."""
+    """Return the reader version stated by root attributes.
+
+    Files of other programs state none.
+    """
     own = str(root.get("software") or "").startswith("napari-wsimil")
     version = int(number(path, {_VERSION: int(own)} | dict(root), _VERSION, least=0))
     try:
@@ -242,7 +252,7 @@ def stored_reading(path: Path | str, root: Mapping[str, Any]) -> Reading:
 def bag_of(
     path: Path | str, features: NDArray[np.float32], grid: PatchGrid | None, **facts: Any
 ) -> Bag:
-    """Return a `Bag` of arrays that were read from `path`, which an error then names."""
+    """Return a `Bag` of arrays; errors name `path`."""
     try:
         return Bag(torch.from_numpy(features), grid=grid, **facts)
     except ValueError as error:
@@ -254,9 +264,9 @@ def _rows(file: h5py.File) -> int:
 
 
 def _create(path: Path, grid: PatchGrid, dim: int, provenance: Provenance) -> None:
-    """Write a file without rows; it takes its name when it is whole."""
+    """Write a file without rows, atomically."""
     with atomic_write(path) as part, h5py.File(part, "w") as file:
-        _lay_out(file, dim)
+        _create_datasets(file, dim)
         file["features"].attrs.update(encoder=provenance.encoder, name=provenance.title)
         file["coords"].attrs.update(_coords_attrs(grid, provenance))
         file.attrs.update(_facts(grid, dim, provenance))
@@ -266,7 +276,7 @@ def _create(path: Path, grid: PatchGrid, dim: int, provenance: Provenance) -> No
             file.attrs[_CHANGES] = changes
 
 
-def _lay_out(file: h5py.File, dim: int) -> None:
+def _create_datasets(file: h5py.File, dim: int) -> None:
     rows = max(1, CHUNK_BYTES // (4 * dim))
     for name, width, dtype in (("features", dim, np.float32), ("coords", 2, np.int64)):
         file.create_dataset(name, (0, width), dtype, maxshape=(None, width), chunks=(rows, width))
@@ -290,7 +300,7 @@ def _coords_attrs(grid: PatchGrid, provenance: Provenance) -> dict[str, Any]:
 
 
 def _facts(grid: PatchGrid, dim: int, provenance: Provenance) -> dict[str, Any]:
-    """Return what must be the same for two runs to be parts of one."""
+    """Return the attributes that must match to resume a run."""
     places = hashlib.sha256(np.ascontiguousarray(grid.coords).tobytes()).hexdigest()
     return {
         "encoder": provenance.encoder,
@@ -308,20 +318,20 @@ def _check_same(
     file: h5py.File, path: Path, grid: PatchGrid, dim: int, provenance: Provenance
 ) -> None:
     stored = read_attrs(file)
-    for name, wanted in _facts(grid, dim, provenance).items():
-        if stored.get(name) != wanted:
+    for name, value in _facts(grid, dim, provenance).items():
+        if stored.get(name) != value:
             raise ValueError(
-                f"{path}: cannot go on with this file: its {name} is "
-                f"{stored.get(name)!r}, this run's is {wanted!r}: give another path, "
-                f"or go on as it was begun{onnx_hint(str(stored.get(name)), str(wanted))}"
+                f"{path}: cannot resume this file: its {name} is {stored.get(name)!r}, this "
+                f"run's is {value!r}. Give another path, or the original "
+                f"settings{onnx_hint(str(stored.get(name)), str(value))}"
             )
     reading = stored_reading(path, stored)
     changed = provenance.reading.changed(reading.version)
     if changed is None or changed:
         raise ValueError(
-            f"{path}: cannot go on with this file: reader version {reading.version} made its "
-            f"rows, and version {provenance.reading.version} reads the "
-            f"{' and '.join(changed or ('color or the levels',))} of this slide differently: give "
+            f"{path}: cannot resume this file: reader version {reading.version} made its rows, "
+            f"version {provenance.reading.version} reads the "
+            f"{' and '.join(changed or ('color or the levels',))} of this slide differently. Give "
             "another path, or delete the file"
         )
 
@@ -329,6 +339,6 @@ def _check_same(
 def _check_finished(path: Path, rows: int, patches: int, partial: bool) -> None:
     if rows < patches and not partial:
         raise ValueError(
-            f"{path}: has {rows} of {patches} patches: the run that wrote it was stopped; "
-            "run it again to go on"
+            f"{path}: has {rows} of {patches} patches: the run that wrote it was stopped. "
+            "Run it again to resume"
         )

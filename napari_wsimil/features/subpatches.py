@@ -1,4 +1,4 @@
-"""FineFeatures: the sub-patches of a patch, read and encoded when they are asked for."""
+"""Sub-patch features, read and encoded on demand."""
 
 from __future__ import annotations
 
@@ -22,25 +22,27 @@ if TYPE_CHECKING:
 
 
 class FineFeatures:
-    """Index of a patch → (k, D) features of its k = side² sub-patches.
+    """Features of a patch's sub-patches, computed when called.
 
-    Sub-patches come column by column, as in the public release of SASHA: sub-patch j has
+    Called with a patch index, it returns the (k, D) features of its k = side² sub-patches.
+
+    Sub-patches are ordered column by column, as in the public release of SASHA: sub-patch j has
     its top-left corner at (x + (j // side) · step, y + (j % side) · step), with (x, y) that of
     the patch and step = patch_size / side, all in level-0 pixels.
 
     Parameters
     ----------
     slide, grid, encoder
-        What is read, where the patches lie, and what encodes their sub-patches, each at as
-        many pixels as the encoder wants.
+        Slide, its patches, and the encoder of their sub-patches; each sub-patch is read at
+        the encoder's input size.
     side
-        Sub-patches along a patch's side.
+        Number of sub-patches along a patch's side.
 
     Attributes
     ----------
     calls
-        Images that the encoder has seen so far. Nothing is remembered: asking twice for a
-        patch costs twice.
+        Number of images encoded so far. Nothing is cached: requesting a patch twice encodes
+        it twice.
 
     Raises
     ------
@@ -51,7 +53,8 @@ class FineFeatures:
     def __init__(self, slide: Slide, grid: PatchGrid, encoder: PatchEncoder, side: int = 4) -> None:
         if side < 1 or grid.patch_size % side:
             raise ValueError(
-                f"patches of {grid.patch_size} level-0 pixels have no {side} whole parts a side"
+                f"patches of {grid.patch_size} level-0 px cannot be divided into {side} whole "
+                "parts a side"
             )
         self.calls = 0
         self._slide = slide
@@ -61,7 +64,7 @@ class FineFeatures:
 
     @property
     def mpp(self) -> float | None:
-        """Return the µm per pixel at which the encoder sees a sub-patch, if it is known."""
+        """µm per pixel of encoded sub-patches, or None if unknown."""
         if self._grid.mpp is None:
             return None
         level0 = self._grid.mpp * self._grid.pixels / self._grid.patch_size
@@ -76,7 +79,7 @@ class FineFeatures:
         return torch.cat([self._encoder(part) for part in parts])
 
     def corners(self, patch: int) -> list[tuple[int, int]]:
-        """Return the (x, y) corners of a patch's sub-patches, in level-0 pixels."""
+        """Return sub-patch corners (x, y) in level-0 pixels."""
         x, y = self._grid.coords[patch].tolist()
         along = range(0, self._side * self._step, self._step)
         return [(x + right, y + down) for right in along for down in along]
@@ -87,17 +90,17 @@ class FineFeatures:
 
 
 class OwnFineFeatures(FineFeatures):
-    """Fine features that own the open slide which they are read from.
+    """Sub-patch features that own and close their slide.
 
     Parameters
     ----------
     slide, grid, encoder, side
-        As of `FineFeatures`. Nothing else may close the slide.
+        As in `FineFeatures`. Nothing else may close the slide.
 
     Attributes
     ----------
     close
-        Closes the slide when called, and once the features are no longer referenced.
+        Closes the slide when called, or once the object is no longer referenced.
     """
 
     def __init__(self, slide: Slide, grid: PatchGrid, encoder: PatchEncoder, side: int) -> None:
@@ -106,56 +109,63 @@ class OwnFineFeatures(FineFeatures):
 
 
 def with_finer(bag: Bag, slide: Slide, encoder: PatchEncoder, side: int = 4) -> Bag:
-    """Return the bag with the sub-patches of its slide as finer features, none read yet.
+    """Return the bag with sub-patch features of its slide.
+
+    Nothing is read until a patch is requested.
 
     Raises
     ------
     ValueError
-        If the bag has no places, or another encoder or slide made its features: both
-        resolutions must be in one space.
+        If the bag has no coordinates, or its features are of another encoder or slide: both
+        resolutions need the same feature space.
     """
-    finer = FineFeatures(slide, _places(bag, slide, encoder), encoder, side)
+    finer = FineFeatures(slide, _checked_grid(bag, slide, encoder), encoder, side)
     return replace(bag, finer=finer, reading=bag.reading.of(slide.reading))
 
 
 def own_finer(
     bag: Bag, slide: Slide, encoder: PatchEncoder, cache_bytes: int, side: int = 4
 ) -> OwnFineFeatures:
-    """Return a bag's fine features, read from a second opening of the slide's file.
+    """Open the slide again for a bag's sub-patch features.
 
-    They do not depend on `slide` and leave the tiles in its cache alone. `cache_bytes` is the
-    byte budget of the second opening.
+    They do not depend on `slide` and do not evict tiles from its cache. `cache_bytes` is the
+    cache size of the second opening.
 
     Raises
     ------
     SlideError
-        If the file cannot be opened any more.
+        If the file can no longer be opened.
     ValueError
-        As `with_finer`, and if the file now holds another slide.
+        As `with_finer`, and if the file was replaced by another slide.
     """
-    grid = _places(bag, slide, encoder)
+    grid = _checked_grid(bag, slide, encoder)
     own = open_slide(slide.path, slide.resolution.mpp, cache_bytes)
     fine = OwnFineFeatures(own, grid, encoder, side)
     if own.fingerprint != slide.fingerprint:
         fine.close()
-        raise ValueError(f"{slide.path.name} is another slide than when it was opened")
+        raise ValueError(
+            f"{slide.path.name} was replaced by another slide since it was opened: open it again"
+        )
     return fine
 
 
 def owning_finer(bag: Bag, slide: Slide, encoder: PatchEncoder, side: int = 4) -> OwnFineFeatures:
-    """Return a bag's fine features, which own `slide` and close it; errors as of `with_finer`."""
-    return OwnFineFeatures(slide, _places(bag, slide, encoder), encoder, side)
+    """Return sub-patch features that own `slide` and close it.
+
+    Errors are those of `with_finer`.
+    """
+    return OwnFineFeatures(slide, _checked_grid(bag, slide, encoder), encoder, side)
 
 
-def _places(bag: Bag, slide: Slide, encoder: PatchEncoder) -> PatchGrid:
-    """Return where the patches of a bag lie, once it is sure that they lie on the slide."""
+def _checked_grid(bag: Bag, slide: Slide, encoder: PatchEncoder) -> PatchGrid:
+    """Return a bag's grid if slide and encoder match."""
     if bag.grid is None:
-        raise ValueError("the bag has no places, so there is nowhere to look closer")
+        raise ValueError("the bag has no coordinates: sub-patches cannot be read")
     if bag.encoder != encoder.card.identity:
         raise ValueError(
             f"the bag's features are of {encoder_name(bag.encoder)}, not of "
-            f"{encoder_name(encoder.card.identity)}: both "
-            "resolutions need the same encoder" + onnx_hint(bag.encoder, encoder.card.identity)
+            f"{encoder_name(encoder.card.identity)}: use one encoder for patches and "
+            "sub-patches" + onnx_hint(bag.encoder, encoder.card.identity)
         )
     if bag.slide and bag.slide != slide.fingerprint:
         raise ValueError(f"the bag's features are of another slide than {slide.name}")

@@ -1,4 +1,4 @@
-"""Values: whether features can be an encoder's output for different patches."""
+"""Plausibility of feature values: NaN, constant, repeated, saturated, scaled."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-#: Files are refused where more than this share of patches repeats the features of another …
+#: Files are refused if more than this share of patches repeats another patch's features.
 MOST_REPEATED = 0.1
-#: … and warned of from this share on: a few patches of plain glass can be equal.
+#: Files above this share get a warning: a few patches of plain glass can be equal.
 FEW_REPEATED = 0.01
-#: Files are warned of where more than this share of values is the same largest one.
+#: Files get a warning if more than this share of values equals the largest one.
 SATURATED = 0.01
-#: Features longer or shorter than other files' by this factor are warned of.
+#: Features longer or shorter than those of other files by this factor get a warning.
 NORM_FACTOR = 5.0
-#: So many files of an encoder tell how long its features are.
+#: Files of one encoder needed to compare feature lengths.
 FEWEST_FILES = 3
 
 
@@ -35,11 +35,12 @@ class Values:
     patches
         N.
     broken, zero, repeated
-        How many rows have NaN or infinity, are all 0, or equal an earlier row.
+        Numbers of rows with NaN or infinity, of all-zero rows, and of rows equal to an
+        earlier row.
     saturated
-        Share of the values that are the largest in absolute value, if several are.
+        Share of values equal to the largest absolute value; 0 if only one value is.
     norm
-        Median length of the finite rows; 0 without any.
+        Median Euclidean length of the finite rows; 0 without any.
     """
 
     patches: int
@@ -69,7 +70,7 @@ def values_of(features: NDArray[np.float32]) -> Values:
 
 
 def check_values(counts: Values) -> Check:
-    """Return whether features are finite, differ between patches, and are not cut off."""
+    """Check that features are finite, distinct and not clipped."""
     n = counts.patches
     refusals = {
         "have NaN or infinite features": counts.broken,
@@ -78,10 +79,10 @@ def check_values(counts: Values) -> Check:
     }
     shares = {text: count / n for text, count in refusals.items() if count and n}
     limits = {"have the features of another patch": MOST_REPEATED}
-    bad = [text for text, share in shares.items() if share > limits.get(text, 0)]
+    failures = [text for text, share in shares.items() if share > limits.get(text, 0)]
     worst = max(shares.values(), default=0.0)
-    if bad:
-        text = "; ".join(f"{refusals[one]} of {n} patches {one}" for one in bad)
+    if failures:
+        text = "; ".join(f"{refusals[one]} of {n} patches {one}" for one in failures)
         return Check("values", worst, MOST_REPEATED, Verdict.REFUSED, text)
     notes = []
     if counts.zero:
@@ -89,7 +90,7 @@ def check_values(counts: Values) -> Check:
     if n and counts.repeated / n > FEW_REPEATED:
         notes.append(f"{counts.repeated} of {n} patches have the features of another patch")
     if counts.saturated > SATURATED:
-        notes.append(f"{counts.saturated:.0%} of the values are the largest one: cut off?")
+        notes.append(f"{counts.saturated:.0%} of the values equal the largest one: clipped?")
     if notes:
         return Check("values", worst, MOST_REPEATED, Verdict.WARNED, "; ".join(notes))
     text = f"features are finite and differ between patches; median length {counts.norm:.4g}"
@@ -97,7 +98,10 @@ def check_values(counts: Values) -> Check:
 
 
 def odd_norms(norms: Sequence[float]) -> list[str]:
-    """Return for each of several files of one encoder a sentence, empty where it is like most."""
+    """Return a warning per file of one encoder.
+
+    It is empty for files with a median feature length near the others'.
+    """
     if len(norms) < FEWEST_FILES:
         return [""] * len(norms)
     middle = float(np.median(norms))
@@ -105,7 +109,7 @@ def odd_norms(norms: Sequence[float]) -> list[str]:
     return [
         ""
         if low <= norm <= high
-        else f"features have a median length of {norm:.4g}, those of the other files of this "
-        f"encoder {middle:.4g}: scaled, or of another encoder?"
+        else f"features have a median length of {norm:.4g}, other files of this encoder "
+        f"{middle:.4g}: were they scaled, or made by another encoder?"
         for norm in norms
     ]

@@ -1,1 +1,1 @@
-"""Patch encoders."""
+"""Patch encoders: built-in, timm and ONNX."""

@@ -1,4 +1,4 @@
-"""Weights: files of tensors, read without unpickling, their names made timm's."""
+"""Encoder interface, encoder card, and safe reading of weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-#: Names in Hugging Face's ViT, DINOv2 and CLIP, as patterns, and timm's for the same.
+#: Tensor names of Hugging Face's ViT, DINOv2 and CLIP as patterns, with timm's names.
 RENAMED = (
     (r"^(module|model|vit|dinov2)\.", ""),
     (r"^vision_model\.", ""),
@@ -43,7 +43,7 @@ RENAMED = (
     (r"^visual_projection\.", "head."),
 )
 
-#: Parts of a checkpoint that do not see patches.
+#: Parts of a checkpoint that patch encoding does not use.
 UNUSED = re.compile(
     r"^(text_model|text_projection|text|logit_scale|logit_bias|head_dist|pooler)\b"
     r"|mask_token$|position_ids$|attn_pool_caption|ln_caption|proj_contrast"
@@ -58,30 +58,32 @@ def hash_file(path: Path | str) -> str:
 
 
 def read_weights(path: Path | str) -> dict[str, Tensor]:
-    """Return the named tensors of a safetensors file, or of a PyTorch file of tensors only.
+    """Return the named tensors of a safetensors or PyTorch file.
+
+    A PyTorch file must have tensors only.
 
     Raises
     ------
     ValueError
-        If it is neither; a pickle of anything but tensors is never run.
+        If it is neither; pickles of other objects are never executed.
     """
     path = Path(path)
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError) as error:
         raise ValueError(f"{path}: not a file of plain tensors ({error})") from error
     for wrapper in ("state_dict", "model"):
-        if isinstance(found, dict) and isinstance(found.get(wrapper), dict):
-            found = found[wrapper]
-    if not isinstance(found, dict) or not all(torch.is_tensor(t) for t in found.values()):
-        raise ValueError(f"{path}: holds no named tensors")
-    return dict(found)
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+    if not isinstance(content, dict) or not all(torch.is_tensor(t) for t in content.values()):
+        raise ValueError(f"{path}: contains no named tensors")
+    return dict(content)
 
 
 def timm_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors that see patches under timm's names."""
+    """Return the image encoder's tensors under timm's names."""
     named = {_timm_name(name): t for name, t in weights.items() if not UNUSED.search(name)}
     named = {name: t for name, t in named.items() if not UNUSED.search(name)}
     named = _join_attention(named)
@@ -100,7 +102,7 @@ def _timm_name(name: str) -> str:
 
 
 def _join_attention(named: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Put separate queries, keys and values together, as timm has them."""
+    """Concatenate separate queries, keys and values, as in timm."""
     for name in [n for n in named if re.search(r"\.attn\.(query|q)\.", n)]:
         first, long = re.search(r"\.attn\.(query|q)\.", name), ".attn.query." in name
         assert first is not None
@@ -118,28 +120,28 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class EncoderCard:
-    """What an encoder is, and what it wants to see.
+    """Metadata of an encoder, and its required input.
 
     Attributes
     ----------
     name
-        As `create_encoder` takes it.
+        Name, as in `create_encoder`.
     sha256
-        Hash of its weights, or of its definition where it has none; hexadecimal.
+        Hash of the weights, or of the definition for encoders without; hexadecimal.
     dim
-        D, the numbers it gives for a patch.
+        D, the length of a feature vector.
     pixels
-        Side of a patch in pixels.
+        Patch side in pixels.
     mpp
-        µm per pixel it was made for; None if not stated.
+        µm per pixel for which it was designed; None if not stated.
     mean, std
-        Of red, green and blue from 0 to 1, by which it standardizes pixels.
+        Mean and standard deviation of red, green and blue (0 to 1) for standardization.
     license
         Terms of the weights, in a sentence.
     gated
-        How to get the weights where their owner must be asked; empty if free.
+        How to request access to the weights; empty if they are free.
     notes
-        What to know about how the weights were loaded, for people to read.
+        Remarks on loading the weights, as sentences.
     """
 
     name: str
@@ -155,51 +157,57 @@ class EncoderCard:
 
     @property
     def identity(self) -> str:
-        """Name and hash, the same only for encoders that give the same features."""
+        """Name and hash, equal only for encoders with equal features."""
         return f"{self.name}@{self.sha256[:16]}"
 
 
 def require_encoder(made_by: str, wanted: str) -> None:
-    """Raise ValueError if features were made by another encoder than a model takes.
+    """Raise ValueError unless features match the model's encoder.
 
     Parameters
     ----------
     made_by, wanted
-        Identities; empty where nobody named the encoder.
+        Identities; empty for unnamed encoders.
     """
     if made_by != wanted:
         hint = onnx_hint(made_by, wanted)
         raise ValueError(
-            f"the features were made by {encoder_name(made_by)}, this model takes those of "
+            f"the features were made by {encoder_name(made_by)}, this model requires "
             f"{encoder_name(wanted)}: extract them again with that encoder{hint}"
         )
 
 
 def onnx_hint(*identities: str) -> str:
-    """Return why two identities of one ONNX encoder may differ; empty for other encoders."""
+    """Return a hint on different identities of one ONNX encoder.
+
+    It is empty for other encoders.
+    """
     if not all(identity.startswith("onnx@") for identity in identities):
         return ""
     return (
         ". Earlier versions left external weight files out of an ONNX encoder's identity: if "
-        "it has such files, extract the features anew and train again"
+        "it has such files, extract the features again and retrain"
     )
 
 
 def encoder_name(identity: str) -> str:
-    """Return an encoder's identity for messages, also where nobody named it."""
-    return f'the encoder "{identity}"' if identity else "an encoder nobody named"
+    """Return an encoder's identity for messages, even if unnamed."""
+    return f'the encoder "{identity}"' if identity else "an unnamed encoder"
 
 
 class PatchEncoder(ABC):
-    """Turns patches into features, without training and without gradients.
+    """Frozen encoder of patches into feature vectors, without gradients.
+
+    Subclasses implement `encode` and pass their card; callers use the encoder as a function
+    of a batch of patches.
 
     Parameters
     ----------
     card
-        What it is.
+        Metadata of the encoder.
     largest_batch
-        Most patches that one call takes in well under a third of a second on a slow
-        core, so that work can be stopped between calls.
+        Maximum number of patches per call. A call should take well under a third of a second
+        on a slow core, so that work can be stopped between calls.
     """
 
     def __init__(self, card: EncoderCard, largest_batch: int) -> None:
@@ -207,12 +215,14 @@ class PatchEncoder(ABC):
         self.largest_batch = largest_batch
 
     def __call__(self, patches: Tensor) -> Tensor:
-        """Return (B, D) float32 features of (B, H, W, 3) uint8 patches.
+        """Return features of patches.
+
+        The patches are (B, H, W, 3) uint8, the features (B, D) float32.
 
         Raises
         ------
         ValueError
-            If the patches have another shape or type than the encoder takes.
+            If the patches have another shape or dtype than the encoder takes.
         """
         self.check(patches)
         with torch.no_grad():
@@ -220,10 +230,10 @@ class PatchEncoder(ABC):
 
     @abstractmethod
     def encode(self, patches: Tensor) -> Tensor:
-        """Return (B, D) features of patches that passed `check`."""
+        """Return (B, D) features of patches validated by `check`."""
 
     def check(self, patches: Tensor) -> None:
-        """Raise ValueError if patches are not (B, pixels, pixels, 3) uint8."""
+        """Raise ValueError unless patches are (B, pixels, pixels, 3) uint8."""
         size = (self.card.pixels, self.card.pixels, 3)
         if patches.dtype != torch.uint8 or patches.shape[1:] != size or patches.ndim != 4:
             raise ValueError(
@@ -232,6 +242,6 @@ class PatchEncoder(ABC):
             )
 
     def standardize(self, patches: Tensor) -> Tensor:
-        """Return (B, 3, H, W) float32 pixels as the weights expect them."""
+        """Return standardized (B, 3, H, W) float32 pixels."""
         mean, std = (torch.tensor(v).view(3, 1, 1) for v in (self.card.mean, self.card.std))
         return (patches.permute(0, 3, 1, 2).float() / 255 - mean) / std

@@ -1,4 +1,4 @@
-"""KnownEncoder: the published pathology encoders, as facts."""
+"""Catalog of published pathology encoders."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 OPTIMUS_MEAN = (0.707223, 0.578729, 0.703617)
 OPTIMUS_STD = (0.211883, 0.230117, 0.177517)
-NON_COMMERCIAL = "CC BY-NC-ND 4.0: academic research, not commercial, not to be passed on"
+NON_COMMERCIAL = "CC BY-NC-ND 4.0: academic research, not commercial, no redistribution"
 
 
 @dataclass(frozen=True)
 class KnownEncoder:
-    """What must be known to load a published encoder.
+    """Facts needed to load a published encoder.
 
     Attributes
     ----------
     repository, filename
-        Where Hugging Face has its weights.
+        Repository and file of the weights on Hugging Face.
     architecture, options
-        Model of timm, and how it differs from timm's own.
+        Model of timm, and options that differ from timm's defaults.
     dim, pixels, mpp
-        As in `EncoderCard`; the mpp is what its authors recommend, None if not stated.
+        As in `EncoderCard`; mpp as recommended by the authors, None if not stated.
     license
         Terms of the weights.
     gated
-        True if the owner must be asked on the model's page first.
+        True if access must be requested on the model's page.
     pooling
-        "model": what the model returns; "class+mean": the class token beside the mean of
+        "model": output of the model; "class+mean": the class token beside the mean of
         the patch tokens; "attention": CONCH's attention pooling.
     """
 
@@ -50,17 +50,17 @@ class KnownEncoder:
 
     @property
     def access(self) -> str:
-        """How to get the weights, in a sentence."""
+        """Sentence on access to the weights."""
         page = f"https://huggingface.co/{self.repository}"
         if not self.gated:
-            return f"{self.filename} can be had freely from {page}."
+            return f"{self.filename} is freely available on {page}."
         return (
-            f"Ask for access on {page} with a Hugging Face account, wait for the owner's "
-            f"consent, log in (hf auth login), then download {self.filename}."
+            f"Request access on {page} with a Hugging Face account, wait for the owner's "
+            f"approval, log in (hf auth login), then download {self.filename}."
         )
 
 
-#: Names of classes stand for themselves and become classes when the model is built.
+#: Class names, replaced by the classes when the model is built.
 _SWIGLU = {"mlp_layer": "SwiGLUPacked", "act_layer": "SiLU"}
 
 KNOWN: dict[str, KnownEncoder] = {

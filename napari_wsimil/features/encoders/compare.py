@@ -1,4 +1,4 @@
-"""Agreement: whether an encoder gives what a file has for the same patches of a slide."""
+"""Agreement of an encoder with stored features of a slide."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
     from napari_wsimil.progress import Work
     from napari_wsimil.slides.slide import Slide
 
-#: Patches that are compared, drawn all over the slide.
+#: Number of patches to compare, sampled over the whole slide.
 PATCHES = 256
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How alike two features of the same patch are.
+    """Similarity of stored and recomputed features of the same patches.
 
     Attributes
     ----------
     patches
-        How many were compared.
+        Number of compared patches.
     median, fifth
         Median and 5th percentile of the cosine between the two features of a patch.
     chance
-        Median cosine between the features of different patches: what agreement is worth
-        shows only above it.
+        Median cosine between features of different patches: only higher values show
+        agreement.
     """
 
     patches: int
@@ -45,27 +45,27 @@ class Agreement:
 def agreement(
     slide: Slide, reference: Bag, encoder: PatchEncoder, patches: int = PATCHES
 ) -> Work[Agreement]:
-    """Yield progress; return how well an encoder agrees with the features in a file.
+    """Compare an encoder with the stored features of a slide.
 
-    Nothing is written. The slide's own patches are read as the file says, at the pixels
-    that it says the encoder saw.
+    Yields progress and writes nothing. Patches are read from the slide at the coordinates
+    and encoder input size of the reference's grid.
 
     Raises
     ------
     ValueError
-        If the features have no places, are of another slide, or of another width than the
-        encoder's.
+        If the features have no coordinates, are of another slide, or have another dimension
+        than the encoder's.
     """
     grid = reference.grid
     if grid is None or not len(grid):
-        raise ValueError("the features have no places, so nothing can be encoded there")
+        raise ValueError("the features have no coordinates, so no patches can be encoded")
     if reference.slide and reference.slide != slide.fingerprint:
         raise ValueError(f"the features are of another slide than {slide.name}")
     dim = reference.features.shape[1]
     if dim != encoder.card.dim:
         raise ValueError(
-            f"{encoder.card.name} gives {encoder.card.dim} numbers for a patch, the file has "
-            f"{dim}: these are features of another encoder and cannot be mixed"
+            f"{encoder.card.name} has {encoder.card.dim} features per patch, the file has "
+            f"{dim}: the file is of another encoder and cannot be mixed"
         )
     draw = np.random.default_rng(0).permutation(len(grid))[:patches]
     chosen = np.sort(draw)
@@ -79,9 +79,12 @@ def agreement(
 
 
 def cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return (N,) cosines between rows of two (N, D) arrays; 0 where a row is all zero."""
+    """Return (N,) cosines between rows of two (N, D) arrays.
+
+    The cosine is 0 if a row is all zero.
+    """
     x, y = a.astype(np.float64), b.astype(np.float64)
     lengths = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
-    found = np.zeros(len(x))
-    np.divide((x * y).sum(axis=1), lengths, out=found, where=lengths > 0)
-    return found
+    cosines = np.zeros(len(x))
+    np.divide((x * y).sum(axis=1), lengths, out=cosines, where=lengths > 0)
+    return cosines

@@ -1,4 +1,4 @@
-"""Encoders: every way to turn patches into features, by name."""
+"""Creation of patch encoders by name."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from napari_wsimil.features.encoders.timm import TimmEncoder, download, import_t
 
 __all__ = ["BUILT_IN", "KNOWN", "EncoderCard", "PatchEncoder", "create_encoder"]
 
-#: The encoder that needs nothing but this package.
+#: Encoder that needs no weights and no further package.
 BUILT_IN = "stain-texture"
 
 
 def create_encoder(
     name: str = BUILT_IN, weights: Path | str | None = None, allow_download: bool = False
 ) -> PatchEncoder:
-    """Return an encoder.
+    """Return the encoder of a name.
 
     Parameters
     ----------
@@ -27,15 +27,15 @@ def create_encoder(
         `stain-texture` (built in), a name in `KNOWN`, `timm:ARCHITECTURE` with weights, or
         `onnx` with a file as weights.
     weights
-        A file of weights on this machine.
+        Local file of weights.
     allow_download
-        Whether weights may be fetched from Hugging Face; nothing is without this.
+        Whether weights may be downloaded from Hugging Face; never otherwise.
 
     Raises
     ------
     ValueError
-        If there is no such encoder, its weights are not to be had (the sentence says
-        how to get them), or what it needs is not installed.
+        If there is no such encoder, its weights are not available (the message explains how
+        to get them), or a required package is not installed.
     """
     if name == BUILT_IN:
         if weights is not None:
@@ -43,14 +43,14 @@ def create_encoder(
         return StainTexture()
     path = None if weights is None else _existing(Path(weights))
     if name == "onnx":
-        return OnnxEncoder(_given(path, "onnx needs the file: weights=FILE.onnx"))
+        return OnnxEncoder(_required(path, "onnx needs a model file: weights=FILE.onnx"))
     if name.startswith("timm:"):
-        file = _given(path, f"{name} needs a file of weights: weights=FILE")
+        file = _required(path, f"{name} needs a weight file: weights=FILE")
         return TimmEncoder(name, timm_encoder(name, file), file)
     if name not in KNOWN:
         raise ValueError(
-            f"no encoder is called {name!r}: known are {BUILT_IN}, {', '.join(KNOWN)}, "
-            "timm:ARCHITECTURE and onnx"
+            f"no encoder is called {name!r}. Choose {BUILT_IN}, {', '.join(KNOWN)}, "
+            "timm:ARCHITECTURE or onnx"
         )
     return _known_encoder(name, KNOWN[name], path, allow_download)
 
@@ -61,7 +61,7 @@ def _known_encoder(
     import_timm()
     if path is None and not allow_download:
         raise ValueError(
-            f"{name}: its weights are not here and nothing is downloaded unasked. "
+            f"{name}: its weights are missing and nothing is downloaded unasked. "
             f"{known.access} Then give weights=FILE, or allow the download. "
             f"License: {known.license}."
         )
@@ -70,11 +70,11 @@ def _known_encoder(
 
 def _existing(path: Path) -> Path:
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such file of weights")
+        raise FileNotFoundError(f"{path}: there is no such weight file")
     return path
 
 
-def _given(path: Path | None, need: str) -> Path:
+def _required(path: Path | None, need: str) -> Path:
     if path is None:
         raise ValueError(need)
     return path

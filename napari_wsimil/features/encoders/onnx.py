@@ -1,4 +1,4 @@
-"""OnnxEncoder: an encoder in a local ONNX file."""
+"""Encoder from a local ONNX file."""
 
 from __future__ import annotations
 
@@ -21,15 +21,17 @@ if TYPE_CHECKING:
 
 
 class OnnxEncoder(PatchEncoder):
-    """Runs an ONNX file whose input is (B, 3, S, S) float32 and whose output is (B, D).
+    """Encoder from an ONNX file.
 
-    Size and D are read from the file; pixels are standardized by ImageNet's mean and
-    spread, for ONNX states none. Its identity covers external weight files too.
+    The model's input is (B, 3, S, S) float32, its output (B, D).
+
+    S and D are read from the file. Pixels are standardized with ImageNet's mean and standard
+    deviation, because ONNX states none. The identity includes external weight files.
 
     Raises
     ------
     ValueError
-        If onnxruntime is missing, the file is no such model, or its weight files are
+        If onnxruntime is missing, the file is not such a model, or its weight files are
         missing or outside its folder.
     """
 
@@ -46,14 +48,17 @@ class OnnxEncoder(PatchEncoder):
             mpp=None,
             mean=IMAGENET_MEAN,
             std=IMAGENET_STD,
-            license="not known: see where the file came from",
+            license="unknown: see the source of the file",
             notes=_note(path, len(files)),
         )
         super().__init__(card, largest_batch=batch or 8)
         self._batch = batch
 
     def encode(self, patches: Tensor) -> Tensor:
-        """Return (B, D) features; a file with a fixed batch gets zeros to fill it."""
+        """Return (B, D) features.
+
+        A file with a fixed batch size gets zero-padded input.
+        """
         pixels = self.standardize(patches)
         if self._batch is not None:
             missing = self._batch - len(pixels)
@@ -64,13 +69,13 @@ class OnnxEncoder(PatchEncoder):
 
 
 def _note(path: Path, files: int) -> tuple[str, ...]:
-    """Return how the identity differs from that of earlier versions, if it does."""
+    """Return a note if earlier versions gave another identity."""
     if not files:
         return ()
     return (
-        f"its identity covers {files} external weight file{'' if files == 1 else 's'}; features "
-        f"of earlier versions name it onnx@{hash_file(path)[:16]}, which any weights share: "
-        "extract these anew",
+        f"its identity includes {files} external weight file{'' if files == 1 else 's'}; "
+        f"features of earlier versions name it onnx@{hash_file(path)[:16]} for any weights: "
+        "extract these again",
     )
 
 
@@ -98,14 +103,14 @@ def _open_session(path: Path) -> Any:
 
 
 def _input_size(path: Path, session: Any) -> tuple[int | None, int]:
-    """Return the batch, None if free, and the side of a patch."""
+    """Return batch size (None if free) and patch side."""
     inputs = session.get_inputs()
     shape, kind = inputs[0].shape, inputs[0].type
     square = len(shape) == 4 and shape[1] == 3 and shape[2] == shape[3]
     if len(inputs) != 1 or not square or not isinstance(shape[3], int) or "float)" not in kind:
         raise ValueError(
-            f"{path}: takes {[(i.name, i.type, i.shape) for i in inputs]}, not one float32 "
-            "input of shape (B, 3, S, S) with S fixed"
+            f"{path}: its inputs are {[(i.name, i.type, i.shape) for i in inputs]}, not one "
+            "float32 input of shape (B, 3, S, S) with S fixed"
         )
     return (shape[0] if isinstance(shape[0], int) else None), shape[3]
 
@@ -113,5 +118,5 @@ def _input_size(path: Path, session: Any) -> tuple[int | None, int]:
 def _output_size(path: Path, session: Any) -> int:
     shape = session.get_outputs()[0].shape
     if len(shape) != 2 or not isinstance(shape[1], int):
-        raise ValueError(f"{path}: gives {shape}, not (B, D) with D fixed")
+        raise ValueError(f"{path}: its output is {shape}, not (B, D) with D fixed")
     return shape[1]

@@ -1,8 +1,8 @@
-"""ONNX files: the weight files that a model names, listed without loading the model.
+"""External weight files of an ONNX model, without loading it.
 
-An ONNX file may keep its tensors in other files, named by `external_data` (onnx.proto3).
-Two encoders can then share one .onnx file to the byte. The file is protocol buffers;
-only the messages on the way to a tensor's `external_data` are read.
+An ONNX file may store its tensors in other files, named by `external_data` (onnx.proto3).
+Two encoders can then have identical .onnx files. The file is in protocol buffers; only the
+messages that lead to a tensor's `external_data` are parsed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from napari_wsimil.features.encoders.base import hash_file
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: By message, the numbers of its fields that hold messages in which tensors can be.
+#: By message, field numbers of nested messages that can contain tensors.
 _INSIDE = {
     "model": {7: "graph", 20: "training", 25: "function"},
     "training": {1: "graph", 2: "graph"},
@@ -30,33 +30,33 @@ _INSIDE = {
     "tensor": {13: "entry"},
 }  # fmt: skip
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-#: No file's name is longer.
+#: Maximum length of a file name.
 _LONGEST_NAME = 255
-#: Graphs lie in attributes of nodes of graphs; nobody nests them deeper.
+#: Maximum nesting depth: attributes of nodes can contain graphs.
 _DEEPEST = 64
 
 
 def external_files(path: Path | str) -> tuple[Path, ...]:
-    """Return the files in which an ONNX model keeps tensors, sorted by name; often none.
+    """Return the sorted external weight files of an ONNX model.
 
     Raises
     ------
     ValueError
-        If it is no ONNX model, or names a file outside its folder or one that is missing.
+        If it is not an ONNX model, or names a missing file or one outside its folder.
     """
     path = Path(path)
     data = path.read_bytes()
     try:
         names = sorted(set(_locations(memoryview(data), "model", 0)))
     except (IndexError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a readable ONNX model (it is cut short)") from error
+        raise ValueError(f"{path}: not a readable ONNX model (truncated)") from error
     return tuple(_inside(path, name) for name in names)
 
 
 def hash_onnx(path: Path | str) -> str:
-    """Return the SHA-256 of an ONNX model and its external weight files, hexadecimal.
+    """Return the SHA-256 of an ONNX model and weight files.
 
-    Without such files it is the hash of the file alone.
+    Hexadecimal. Without external weight files it is the hash of the file alone.
 
     Raises
     ------
@@ -76,10 +76,16 @@ def hash_onnx(path: Path | str) -> str:
 
 
 def _inside(path: Path, name: str) -> Path:
-    """Return a file beside or below an ONNX model; ValueError if it lies elsewhere."""
+    """Return the path of a weight file.
+
+    Raises
+    ------
+    ValueError
+        If it is elsewhere or missing.
+    """
     folder = path.parent.resolve()
     if not name.isprintable() or "\\" in name:
-        raise ValueError(f"{path}: its weight file has the name {name!r}, which is not read")
+        raise ValueError(f"{path}: its weight file has the name {name!r}, which is not allowed")
     file = (folder / name).resolve()
     if not file.is_relative_to(folder):
         raise ValueError(f"{path}: its weight file {name!r} is outside its folder: not read")
@@ -103,33 +109,33 @@ def _locations(message: memoryview, kind: str, depth: int) -> Iterator[str]:
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Yield number and bytes of each field that has a length; numbers are passed over."""
-    place = 0
-    while place < len(message):
-        tag, place = _varint(message, place)
+    """Yield number and bytes of each length-delimited field; skip others."""
+    offset = 0
+    while offset < len(message):
+        tag, offset = _varint(message, offset)
         kind = tag & 7
         if kind == _BYTES:
-            size, place = _varint(message, place)
-            if place + size > len(message):
+            size, offset = _varint(message, offset)
+            if offset + size > len(message):
                 raise IndexError("a field is longer than its message")
-            yield tag >> 3, message[place : place + size]
-            place += size
+            yield tag >> 3, message[offset : offset + size]
+            offset += size
         elif kind == _VARINT:
-            _, place = _varint(message, place)
+            _, offset = _varint(message, offset)
         elif kind in (_FIXED64, _FIXED32):
-            place += 8 if kind == _FIXED64 else 4
+            offset += 8 if kind == _FIXED64 else 4
         else:
             raise IndexError(f"no field is of wire type {kind}")
 
 
-def _varint(message: memoryview, place: int) -> tuple[int, int]:
+def _varint(message: memoryview, offset: int) -> tuple[int, int]:
     value = shift = 0
     while True:
-        byte = message[place]
-        place += 1
+        byte = message[offset]
+        offset += 1
         value |= (byte & 127) << shift
         shift += 7
         if byte < 128:
-            return value, place
+            return value, offset
         if shift > 63:
             raise IndexError("a number is longer than 64 bits")

@@ -1,16 +1,16 @@
-"""StainTexture: the built-in encoder, fixed formulas over stain and texture.
+"""Built-in encoder: handcrafted stain and texture features.
 
-Nothing is downloaded and nothing was trained. A patch becomes maps of hematoxylin, eosin
-and residual by color deconvolution (Ruifrok and Johnston 2001), and these are described by
+It needs no download and no training. Color deconvolution (Ruifrok and Johnston 2001)
+separates a patch into maps of hematoxylin, eosin and residual. Their features are
 
-- stain: mean, spread and quantiles of each map, and how the stains go together;
+- stain: mean, spread and quantiles of each map, and correlations between stains;
 - patterns: rotation-invariant uniform local binary patterns of hematoxylin at three
   scales (Ojala, Pietikäinen and Mäenpää 2002);
-- filters: responses of blobs and of oriented lines and edges at three scales, and how much
-  they depend on direction;
-- grains: what openings and closings of growing size take from hematoxylin, so the sizes
-  of nuclei and of the gaps between them (Maragos 1989);
-- layout: how much stain varies between blocks of growing size.
+- filters: responses of blob, line and edge filters at three scales, and their dependence on
+  direction;
+- grains: mean loss of hematoxylin through openings and closings of growing size, which
+  measures nuclei and the gaps between them (Maragos 1989);
+- layout: variation of stain between blocks of growing size.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from napari_wsimil.features.encoders.base import EncoderCard, PatchEncoder
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Raise it with every change of a formula: features of two revisions must not be mixed.
+#: Increment on every change of a formula: features of two revisions must not be mixed.
 REVISION = 1
 #: Optical densities of hematoxylin, eosin and DAB in red, green and blue (Ruifrok).
 STAINS = ((0.65, 0.70, 0.29), (0.07, 0.99, 0.11), (0.27, 0.57, 0.78))
@@ -37,13 +37,13 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 PATTERN_SCALES = (1, 2, 4)
 FILTER_SCALES = (2, 4, 8)
 ORIENTATIONS = 4
-#: Width of the filters' bell in pixels of their scale.
+#: Standard deviation of the filters' Gaussian, in pixels of their scale.
 SIGMA = 1.0
 GRAIN_SCALES = (2, 3, 4, 5)
 BLOCKS = (7, 14, 28)
-#: Patches with shorter sides are too small for the coarsest scale.
+#: Least patch side in pixels, required by the coarsest scale.
 SMALLEST = 56
-#: Center and spread of each family over H&E, which bring features near to unit size.
+#: Center and spread of each family over H&E, to scale features to about unit size.
 STANDARD = {
     "stain": (0.2, 0.15),
     "patterns": (0.1, 0.015),
@@ -54,7 +54,10 @@ STANDARD = {
 
 
 class StainTexture(PatchEncoder):
-    """Describes a patch by stain and texture; takes squares of `SMALLEST` pixels or more."""
+    """Stain and texture features of square patches.
+
+    Patches need sides of at least `SMALLEST` pixels.
+    """
 
     def __init__(self) -> None:
         self._unmix = torch.linalg.inv(F.normalize(torch.tensor(STAINS), dim=1))
@@ -72,7 +75,10 @@ class StainTexture(PatchEncoder):
         super().__init__(card, largest_batch=8)
 
     def check(self, patches: Tensor) -> None:
-        """Raise ValueError if patches are not (B, S, S, 3) uint8 of at least `SMALLEST`."""
+        """Raise ValueError unless patches are (B, S, S, 3) uint8.
+
+        S must be at least `SMALLEST`.
+        """
         shape = tuple(patches.shape)
         square = patches.ndim == 4 and shape[1] == shape[2] >= SMALLEST and shape[3] == 3
         if patches.dtype != torch.uint8 or not square:
@@ -82,7 +88,10 @@ class StainTexture(PatchEncoder):
             )
 
     def encode(self, patches: Tensor) -> Tensor:
-        """Return (B, D) features; each patch alone, so they do not depend on the batch."""
+        """Return (B, D) features.
+
+        Each patch is encoded alone, so features do not depend on the batch.
+        """
         with _one_thread():
             return torch.stack([self._describe(patch) for patch in patches])
 
@@ -107,25 +116,28 @@ class StainTexture(PatchEncoder):
         return torch.stack([red * r[s] + green * g[s] + blue * b[s] for s in range(3)])
 
     def _filtered(self, stains: Tensor) -> Tensor:
-        """Return the mean strength of every filter, and its spread over directions."""
-        found = []
+        """Return mean strength and directional spread of every filter."""
+        statistics = []
         for scale in FILTER_SCALES:
             maps = F.avg_pool2d(stains[:, None], scale)
             response = F.conv2d(maps, self._filters)  # (2, 1 + 2 · ORIENTATIONS, H, W)
             blobs = response[:, 0]
             strength = response[:, 1:].abs().mean(dim=(2, 3)).view(2, 2, ORIENTATIONS)
-            found += [
+            statistics += [
                 blobs.clamp(min=0).mean(dim=(1, 2)),
                 blobs.clamp(max=0).mean(dim=(1, 2)).neg(),
                 strength.mean(dim=2).flatten(),
                 strength.amax(dim=2).flatten() - strength.amin(dim=2).flatten(),
             ]
-        return torch.log(torch.cat(found) + 1e-3)
+        return torch.log(torch.cat(statistics) + 1e-3)
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Keep torch to one thread: on maps this small, waiting for others costs far more."""
+    """Limit torch to one thread.
+
+    On maps this small, synchronizing threads costs far more than it gains.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -135,7 +147,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _stain(stains: Tensor) -> Tensor:
-    """Return mean, spread, quantiles of each stain, and correlations between stains."""
+    """Return mean, spread and quantiles per stain, and stain correlations."""
     flat = stains.flatten(1)
     ordered = stains[:, ::4, ::4].flatten(1).sort(dim=1).values
     at = torch.tensor([round(q * (ordered.shape[1] - 1)) for q in QUANTILES])
@@ -153,7 +165,7 @@ def _scales(map_: Tensor, factors: tuple[int, ...]) -> list[Tensor]:
 
 
 def _patterns(map_: Tensor) -> Tensor:
-    """Return (10,) shares of the rotation-invariant uniform patterns of 8 neighbors."""
+    """Return (10,) shares of rotation-invariant uniform 8-neighbor patterns."""
     center = map_[1:-1, 1:-1]
     height, width = center.shape
     ring = ((0, 0), (0, 1), (0, 2), (1, 2), (2, 2), (2, 1), (2, 0), (1, 0))
@@ -167,16 +179,19 @@ def _patterns(map_: Tensor) -> Tensor:
 
 
 def _grains(map_: Tensor) -> Tensor:
-    """Return what openings, then closings, take from a map at each scale."""
-    found = []
+    """Return mean losses by opening and closing at each scale."""
+    losses = []
     for level in _scales(map_, GRAIN_SCALES):
         inner = level[4:-4, 4:-4]
-        found += [(inner - _opening(level)).mean(), (-_opening(-level) - inner).mean()]
-    return torch.log(torch.stack(found).clamp(min=0) + 1e-3)
+        losses += [(inner - _opening(level)).mean(), (-_opening(-level) - inner).mean()]
+    return torch.log(torch.stack(losses).clamp(min=0) + 1e-3)
 
 
 def _opening(map_: Tensor) -> Tensor:
-    """Return the opening by a square of 5 pixels; loses 4 pixels at every edge."""
+    """Return the opening by a square of 5 pixels.
+
+    The result is 4 pixels smaller at every edge.
+    """
     return _dilation(-_dilation(-map_, 2), 2)
 
 
@@ -198,7 +213,10 @@ def _layout(stains: Tensor) -> Tensor:
 
 
 def _filter_bank() -> Tensor:
-    """Return (1 + 2 · ORIENTATIONS, 1, 5, 5): a blob, then lines, then edges."""
+    """Return the filters: a blob, then lines, then edges.
+
+    The shape is (1 + 2 · ORIENTATIONS, 1, 5, 5).
+    """
     y, x = torch.meshgrid(torch.arange(-2.0, 3), torch.arange(-2.0, 3), indexing="ij")
     bell = torch.exp(-(x**2 + y**2) / (2 * SIGMA**2))
     filters = [bell * (1 - (x**2 + y**2) / (2 * SIGMA**2))]
@@ -213,7 +231,7 @@ def _filter_bank() -> Tensor:
 
 
 def _definition() -> str:
-    """Return the hash of the revision and of every number that the formulas take."""
+    """Return the hash of the revision and of all constants."""
     numbers = (STAINS, QUANTILES, PATTERN_SCALES, FILTER_SCALES, ORIENTATIONS, SIGMA)
     definition = (REVISION, *numbers, GRAIN_SCALES, BLOCKS, STANDARD)
     return hashlib.sha256(repr(definition).encode()).hexdigest()

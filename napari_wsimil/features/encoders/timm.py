@@ -1,4 +1,4 @@
-"""TimmEncoder: published encoders on timm's architectures, weights from a file or the hub."""
+"""Encoders with timm architectures, and download of their weights."""
 
 from __future__ import annotations
 
@@ -18,28 +18,27 @@ from napari_wsimil.features.encoders.base import (
 from napari_wsimil.features.encoders.catalog import KnownEncoder
 
 INSTALL = "pip install 'napari-wsimil[encoders]'"
-#: About as many parameters times patches as a slow core takes in a quarter of a second.
+#: Approximate parameters times patches that a slow core handles in a quarter of a second.
 WORK = 6e7
 
 
 class TimmEncoder(PatchEncoder):
-    """An encoder on one of timm's architectures.
+    """Encoder with a timm architecture.
 
     Parameters
     ----------
     name
-        As `create_encoder` took it.
+        Name, as in `create_encoder`.
     known
-        What it is.
+        Architecture and metadata.
     weights
-        Its weights: safetensors, or a PyTorch file of tensors only.
+        Weight file: safetensors, or a PyTorch file of tensors only.
 
     Raises
     ------
     ValueError
-        If timm is missing or broken, or if the weights lack tensors that the
-        architecture needs or have them in other shapes; those it does not need are
-        listed in the card's notes.
+        If timm is missing or broken, or if the weights lack tensors of the architecture
+        or have other shapes. Unused tensors are listed in the card's notes.
     """
 
     def __init__(self, name: str, known: KnownEncoder, weights: Path | str) -> None:
@@ -73,7 +72,10 @@ class TimmEncoder(PatchEncoder):
 
 
 class AttentionPooled(nn.Module):
-    """CONCH's picture tower: a ViT whose tokens one learned query pools (Lu et al. 2024)."""
+    """CONCH's image encoder (Lu et al. 2024).
+
+    A ViT with attention pooling: one learned query pools its tokens.
+    """
 
     def __init__(self, trunk: nn.Module, width: int, dim: int) -> None:
         super().__init__()
@@ -87,7 +89,10 @@ class AttentionPooled(nn.Module):
 
 
 class AttentionPool(nn.Module):
-    """One learned query over (B, T, width) tokens; gives (B, dim)."""
+    """Attention pooling by one learned query.
+
+    Input tokens are (B, T, width), the output is (B, dim).
+    """
 
     def __init__(self, width: int, dim: int) -> None:
         super().__init__()
@@ -104,7 +109,7 @@ class AttentionPool(nn.Module):
 
 
 def timm_encoder(name: str, weights: Path | str) -> KnownEncoder:
-    """Return the facts of `timm:ARCHITECTURE`, as timm states them."""
+    """Return the metadata of `timm:ARCHITECTURE`, as stated by timm."""
     weights = Path(weights)
     architecture = name.removeprefix("timm:")
     timm = import_timm()
@@ -116,7 +121,7 @@ def timm_encoder(name: str, weights: Path | str) -> KnownEncoder:
         repository=str(weights),
         architecture=architecture,
         dim=model.num_features,
-        license="not known: see where the weights came from",
+        license="unknown: see the source of the weights",
         gated=False,
         pixels=stated["input_size"][-1],
         mpp=None,
@@ -126,21 +131,33 @@ def timm_encoder(name: str, weights: Path | str) -> KnownEncoder:
 
 
 def import_timm() -> Any:
-    """Return timm; ValueError that says what to install if it cannot be imported."""
+    """Import timm and return it.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be imported; the message names the packages to install.
+    """
     try:
         import timm
     except ImportError as error:
         raise ValueError(f"timm is not installed: {INSTALL}") from error
     except RuntimeError as error:
         raise ValueError(
-            f"timm does not start, most often because torch and torchvision are not of one "
-            f"release ({error}): install the pair that belongs together, then {INSTALL}"
+            f"timm cannot be imported, most often because torch and torchvision are not of one "
+            f"release ({error}). Install matching versions, then {INSTALL}"
         ) from error
     return timm
 
 
 def download(known: KnownEncoder) -> Path:
-    """Return the weights from Hugging Face, by its own cache; ValueError if not to be had."""
+    """Download weights from Hugging Face, or return its cached copy.
+
+    Raises
+    ------
+    ValueError
+        If huggingface_hub is not installed or the download fails.
+    """
     try:
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import HfHubHTTPError
@@ -167,7 +184,7 @@ def _build(known: KnownEncoder) -> nn.Module:
 
 
 def _load(model: nn.Module, path: Path) -> tuple[str, ...]:
-    """Load weights; return a note on those that were not needed."""
+    """Load weights; return a note on unused tensors."""
     named = timm_names(read_weights(path))
     if isinstance(model, AttentionPooled):
         named = {name.removeprefix("visual."): tensor for name, tensor in named.items()}

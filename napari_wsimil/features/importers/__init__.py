@@ -1,1 +1,1 @@
-"""Feature files of other tools, one module per tool."""
+"""Importers of other tools' feature files, one module each."""

@@ -1,4 +1,4 @@
-"""Stated: what a file of features says of itself, in its own unit, whoever wrote it."""
+"""Common description of feature files of all tools."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-#: Endings of what may hold features.
+#: File name suffixes of feature files.
 SUFFIXES = (".h5", ".hdf5", ".pt", ".pth", ".zarr")
 
 
 class Tool(StrEnum):
-    """Which program's layout a file has."""
+    """Tool that wrote a feature file."""
 
     OWN = "napari-wsimil"
     TRIDENT = "TRIDENT"
@@ -32,7 +32,7 @@ class Tool(StrEnum):
 
 
 class Unit(StrEnum):
-    """In what a file gives the places of its patches."""
+    """Unit of patch coordinates in a file."""
 
     PIXELS = "level-0 px"
     MICRONS = "µm"
@@ -41,39 +41,46 @@ class Unit(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class Stated:
-    """What a file of features says; None and empty where it is silent.
+    """Contents of a feature file, as stated.
+
+    Fields are None or empty if the file does not state them.
+
+    Nothing is converted or guessed here: coordinates stay in the file's unit. `locate`
+    converts them to level-0 pixels, with the user's overrides. For example, a STAMP file
+    gives `corners` in µm and `patch_um`, but no `patch_size`, which follows from the
+    slide's µm per pixel.
 
     Attributes
     ----------
     path, tool
-        The file, and whose layout it has.
+        The file, and the tool of its layout.
     shape
-        (N, D) of its features.
+        (N, D) of the features.
     load
-        Reads them: (N, D) float32.
+        Reads the features: (N, D) float32.
     corners
-        (N, 2) float64 of (x, y), in `unit`; of the patches' centers if `centered`.
+        (N, 2) float64 of (x, y), in `unit`; patch centers if `centered`.
     unit
-        Of `corners` and `step`.
+        Unit of `corners` and `step`.
     patch_size, patch_um
-        Side of a patch in level-0 pixels, or in µm.
+        Patch side in level-0 pixels, or in µm.
     pixels
-        Side of a patch as the encoder saw it.
+        Patch side in pixels of the encoder's input.
     step
-        Extent less overlap, as the file states them.
+        Extent minus overlap, as stated.
     mpp
         µm per level-0 pixel of the slide.
     slide_size, bounds
-        (width, height) of the slide, and (x, y, width, height) of its scanned part, in
+        (width, height) of the slide, and (x, y, width, height) of its scanned region, in
         level-0 pixels.
     encoder, verified
-        Its name, and whether a hash of its weights is in it.
+        Encoder name, and whether it includes a hash of the weights.
     slide, synthetic
-        Fingerprint of the slide, and whether it is a phantom.
+        Fingerprint of the slide, and whether it is synthetic.
     reading
-        Which version of our readers gave the pixels that were encoded.
+        Version of napari-wsimil's slide readers that produced the encoded pixels.
     notes
-        What was taken for granted in reading it, for people.
+        Assumptions made on reading, as sentences.
     """
 
     path: Path
@@ -98,7 +105,7 @@ class Stated:
     notes: tuple[str, ...] = ()
 
 
-#: Readings of places that can be confirmed, see `bags.place_readings`.
+#: Interpretations of coordinates that a user can confirm, see `features.place_readings`.
 READINGS = {
     "stated": "as the file states them",
     "exchanged": "with x and y exchanged",
@@ -112,13 +119,19 @@ READINGS = {
 
 
 def checked_reading(text: str) -> str:
-    """Return the name of a reading, or nothing; ValueError if there is no such reading."""
+    """Return a name in `READINGS`, or an empty text.
+
+    Raises
+    ------
+    ValueError
+        If it is another name.
+    """
     if text and text not in READINGS:
-        raise ValueError(f"{text!r} is none of {', '.join(READINGS)}")
+        raise ValueError(f"{text!r} must be one of {', '.join(READINGS)}")
     return text
 
 
-#: What can be confirmed in a text, and how it is read.
+#: Overrides that can be given as text, and their parsers.
 _TYPES: dict[str, Callable[[str], object]] = {
     "patch_size": int,
     "stride": int,
@@ -132,24 +145,26 @@ _TYPES: dict[str, Callable[[str], object]] = {
 
 @dataclass(frozen=True)
 class Confirmed:
-    """What a person says of a file that the file does not; it goes before what the file says.
+    """User overrides of a feature file's metadata.
+
+    They supply values that the file lacks and take precedence over the file's own.
 
     Attributes
     ----------
     patch_size, stride
         In level-0 pixels.
     pixels
-        Side of a patch as the encoder saw it.
+        Patch side in pixels of the encoder's input.
     mpp
         µm per level-0 pixel of the slide.
     encoder
-        Name of the encoder; nothing verifies it.
+        Name of the encoder; unverified.
     table
-        Which of several tables of features in one file is meant.
+        Feature table to read, for files with several.
     patches
-        CLAM's file of patches of the same slide.
+        CLAM's patch file of the same slide.
     reading
-        How its places are meant, a name in `READINGS`; empty where nobody confirmed it.
+        Interpretation of the coordinates, a name in `READINGS`; empty if not confirmed.
     """
 
     patch_size: int | None = None
@@ -163,25 +178,26 @@ class Confirmed:
 
     @property
     def text(self) -> str:
-        """Return it as a text that `parse` reads, for tables; what is a path is left out."""
-        said = ((name, getattr(self, name)) for name in _TYPES)
-        return "; ".join(f"{name}={value}" for name, value in said if value)
+        """Text for tables, which `parse` reads; paths are omitted."""
+        values = ((name, getattr(self, name)) for name in _TYPES)
+        return "; ".join(f"{name}={value}" for name, value in values if value)
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return what a text such as "patch_size=512; mpp=0.25" says.
+        """Parse a text such as "patch_size=512; mpp=0.25".
 
         Raises
         ------
         ValueError
-            If it names another fact, or gives what is no value of one.
+            If a name is unknown or its value is invalid.
         """
-        found: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         for part in filter(None, (one.strip() for one in text.split(";"))):
             name, _, value = (one.strip() for one in part.partition("="))
             try:
-                found[name] = _TYPES[name](value)
+                values[name] = _TYPES[name](value)
             except (KeyError, ValueError) as error:
                 known = ", ".join(_TYPES)
-                raise ValueError(f"{part!r} confirms nothing: NAME=VALUE of {known}") from error
-        return cls(**found)
+                message = f"{part!r} is not NAME=VALUE with a name of {known}"
+                raise ValueError(message) from error
+        return cls(**values)

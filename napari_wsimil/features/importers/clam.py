@@ -1,4 +1,4 @@
-"""CLAM: features and coordinates in one file, the sizes of patches in another."""
+"""CLAM files: features with coordinates, and separate patch sizes."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
 
 
 def state_clam(path: Path | str, file: h5py.File, patches: Path | str | None = None) -> Stated:
-    """Return what a file of features and coordinates says, or one of features alone.
+    """Read a CLAM feature file, or features alone.
 
     Parameters
     ----------
     patches
-        CLAM's file of patches of the same slide, which states the sizes.
+        CLAM's patch file of the same slide, which states the sizes.
 
     Raises
     ------
     ValueError
-        If features are missing, or the other file's coordinates are not the same.
+        If features are missing, or the patch file has other coordinates.
     """
     path = Path(path)
     patches = None if patches is None else Path(patches)
     if "features" not in file:
         raise ValueError(
             f"{path}: no features in it, only {sorted(file) or 'nothing'}"
-            + (": give the file of features, and this one as patches" if "coords" in file else "")
+            + (": give the feature file, and this one as patches" if "coords" in file else "")
         )
     coords = whole_coords(path, file["coords"]) if "coords" in file else None
     sizes = {} if coords is None else _sizes(path, coords, read_attrs(file["coords"]), patches)
@@ -53,7 +53,7 @@ def state_clam(path: Path | str, file: h5py.File, patches: Path | str | None = N
 
 
 def beside(path: Path | str) -> Path | None:
-    """Return CLAM's file of patches of the slide of a file of features, if it lies beside."""
+    """Return CLAM's patch file for a feature file, or None."""
     path = Path(path)
     if path.suffix.lower() != ".h5":
         return None
@@ -66,19 +66,22 @@ def beside(path: Path | str) -> Path | None:
 def _sizes(
     path: Path, coords: NDArray[np.int64], attrs: dict[str, Any], patches: Path | None
 ) -> dict[str, int]:
-    """Return the sizes that CLAM states with the coordinates, or in its file of patches."""
+    """Return patch sizes from the coordinates or the patch file."""
     if patches is None:
         return _stated_sizes(path, attrs)
     with open_h5(patches) as file:
         if "coords" not in file or not np.array_equal(
             read_numbers(patches, file["coords"]), coords
         ):
-            raise ValueError(f"{patches}: its coords are not those of {path}")
+            raise ValueError(f"{patches}: its coords differ from those of {path}")
         return _stated_sizes(patches, read_attrs(file["coords"]))
 
 
 def _stated_sizes(path: Path, attrs: dict[str, Any]) -> dict[str, int]:
-    """CLAM's patch size is in pixels of a level, whose downsample it states beside it."""
+    """Convert CLAM's patch size to level-0 pixels.
+
+    CLAM states it in pixels of a level, with the level's downsample beside it.
+    """
     if "patch_size" not in attrs or "downsample" not in attrs:
         return {}
     pixels = int(number(path, attrs, "patch_size"))
@@ -89,10 +92,10 @@ def _stated_sizes(path: Path, attrs: dict[str, Any]) -> dict[str, int]:
 
 
 def _factor(path: Path, attrs: dict[str, Any], pixels: int) -> float | None:
-    """Return the level's factor; None where its axes disagree.
+    """Return the level's downsample; None if its axes disagree.
 
-    CLAM states size over size for each axis, which on the short axis of an elongated slide is
-    not the level's factor; with the level's own size beside it, that can be told.
+    CLAM states level-0 size over level size for each axis. On the short axis of an elongated
+    slide this ratio differs from the level's downsample; the level's own size corrects it.
     """
     first = number(path, attrs, "downsample")
     x, y = (float(value) for value in np.broadcast_to(attrs["downsample"], 2))

@@ -1,4 +1,4 @@
-"""LazySlide: a slide's zarr folder (wsidata) with tiles as shapes and features as tables."""
+"""LazySlide zarr folders (wsidata): tiles as shapes, features as tables."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-#: What LazySlide keeps in the place of tables that is none of features.
+#: LazySlide's tables without features.
 _SPEC, _SLIDE = "tile_spec", "slide_properties"
 
 _ID_COLUMNS = ("tile_id", "id")
 
 
 def is_lazyslide(path: Path | str) -> bool:
-    """Return whether a folder is a zarr with tiles of LazySlide's."""
+    """Return whether a folder is a LazySlide zarr with tiles."""
     path = Path(path)
     if not path.is_dir() or not any((path / n).is_file() for n in (".zgroup", "zarr.json")):
         return False
@@ -38,18 +38,18 @@ def is_lazyslide(path: Path | str) -> bool:
 
 
 def state_lazyslide(path: Path | str, table: str = "") -> Stated:
-    """Return what a zarr folder of LazySlide's says of one of its tables of features.
+    """Read a feature table of a LazySlide zarr folder.
 
     Parameters
     ----------
     table
-        Which one; it may be left out where there is only one.
+        Name of the table; optional if there is only one.
 
     Raises
     ------
     ValueError
         If there are several tables and none is named, tiles are not square, or rows and
-        tiles do not belong together.
+        tiles do not match.
     """
     path = Path(path)
     tree = ZarrTree(path)
@@ -62,7 +62,7 @@ def state_lazyslide(path: Path | str, table: str = "") -> Stated:
     boxes = _boxes(tree, name, key)
     side = _side(path, boxes)
     pixels = _number(spec, "width")
-    # a tile's own side over its pixels: the level's downsample is a mean of two axes there
+    # tile side over pixels, because LazySlide's level downsample is a mean of two axes
     stride = _number(spec, "raw_stride_width") or (
         (_number(spec, "stride_width") or 0) * (side / (pixels or side))
     )
@@ -92,35 +92,41 @@ def _chosen(tree: ZarrTree, table: str) -> str:
     if table and table not in names:
         raise ValueError(f"{tree.path}: no table {table!r}; it has {', '.join(names) or 'none'}")
     if not names:
-        raise ValueError(f"{tree.path}: no table of features in it: extract them with LazySlide")
+        raise ValueError(f"{tree.path}: no feature table in it: extract features with LazySlide")
     if len(names) > 1 and not table:
-        raise ValueError(f"{tree.path}: has {', '.join(names)}: say which (--table)")
+        raise ValueError(f"{tree.path}: has several tables: choose {' or '.join(names)} (--table)")
     return table or names[0]
 
 
 def _described(tree: ZarrTree, name: str) -> dict[str, Any]:
-    """Return what lies in the root's attributes, or, as in earlier versions, in a table."""
+    """Return metadata of the folder.
+
+    They are root attributes, or a table in earlier versions of LazySlide.
+    """
     attrs = tree.attrs().get(name)
     return dict(attrs) if attrs is not None else _values(tree, "tables", name, "uns")
 
 
 def _values(tree: ZarrTree, *names: str) -> dict[str, Any]:
-    """Return the short arrays of a group as plain values, its groups as dicts of them.
+    """Return a group's short arrays as nested dicts.
 
-    Texts are passed over: the slide's whole header is among them.
+    Texts are skipped, because they include the slide's whole header.
     """
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name in tree.members(*names):
         if not tree.has_array(*names, name):
-            found[name] = _values(tree, *names, name)
+            values[name] = _values(tree, *names, name)
         elif math.prod(tree.shape(*names, name)) <= 64:
             value = tree.read(*names, name)
-            found |= {} if value.dtype.kind == "U" else {name: value.tolist()}
-    return found
+            values |= {} if value.dtype.kind == "U" else {name: value.tolist()}
+    return values
 
 
 def _boxes(tree: ZarrTree, table: str, key: str) -> NDArray[np.float64]:
-    """Return (N, 4) of the tiles in the order of a table's rows: x and y, low and high."""
+    """Return (N, 4) tile boxes in row order.
+
+    The columns are least x, least y, greatest x, greatest y.
+    """
     file = tree.place("shapes", key) / "shapes.parquet"
     if file.is_symlink() or not file.is_file():
         raise ValueError(f"{tree.path}: there are no shapes {key!r} for table {table}")
@@ -135,16 +141,19 @@ def _boxes(tree: ZarrTree, table: str, key: str) -> NDArray[np.float64]:
         return boxes
     row_of = {tile: row for row, tile in enumerate(shapes[column].to_pylist())}
     tiles = tree.read("tables", table, "obs", "tile_id").tolist()
-    lacking = next((tile for tile in tiles if tile not in row_of), None)
-    if lacking is not None:
-        raise ValueError(f"{tree.path}: table {table} has tile {lacking}, shapes {key} do not")
+    unknown = next((tile for tile in tiles if tile not in row_of), None)
+    if unknown is not None:
+        raise ValueError(f"{tree.path}: table {table} has tile {unknown}, shapes {key} do not")
     return boxes[[row_of[tile] for tile in tiles]]
 
 
 def _bounds(
     slide: Mapping[str, Any], width: int, height: int
 ) -> tuple[tuple[int, int, int, int], tuple[str, ...]]:
-    """Return (x, y, width, height) of the scanned part; some versions swap the latter two."""
+    """Return bounds (x, y, width, height), and notes.
+
+    Some versions of LazySlide swap width and height.
+    """
     x, y, across, down = (int(v) for v in slide.get("bounds", (0, 0, width, height)))
     if x + across > width and x + down <= width and y + across <= height:
         return (x, y, down, across), ("the file states its bounds' height before their width",)
@@ -154,16 +163,18 @@ def _bounds(
 def _side(path: Path, boxes: NDArray[np.float64]) -> float:
     sides = np.unique(np.round(boxes[:, 2:] - boxes[:, :2], 3))
     if len(sides) != 1 or not sides[0] > 0:
-        raise ValueError(f"{path}: its tiles have sides of {sides[:4]} px: only one size is read")
+        raise ValueError(
+            f"{path}: its tiles have sides of {sides[:4]} px: only one tile size is supported"
+        )
     return float(sides[0])
 
 
-def _number(said: Mapping[str, Any], name: str) -> float | None:
-    value = said.get(name)
+def _number(settings: Mapping[str, Any], name: str) -> float | None:
+    value = settings.get(name)
     return float(value) if isinstance(value, int | float) and 0 < value < math.inf else None
 
 
-#: Codecs that only unpack bytes; what else a file may name (pickle, for one) is refused.
+#: Codecs that only unpack bytes; all others (such as pickle) are refused.
 CODECS = frozenset(
     (
         *("blosc", "zlib", "gzip", "zstd", "lz4", "lzma", "bz2", "shuffle"),
@@ -171,42 +182,42 @@ CODECS = frozenset(
     )
 )
 
-#: No codec packs tighter than this; what says it holds more than that is sparse or absurd.
+#: Highest compression ratio of a codec; data declared larger are sparse or invalid.
 _TIGHTEST = 1032
 
 
 @dataclass(frozen=True)
 class ZarrTree:
-    """A folder in zarr's format 2 or 3.
+    """Folder in zarr format 2 or 3.
 
-    Nothing is followed out of the folder: names have no slashes, links are refused.
+    Access is limited to the folder: names have no slashes, links are refused.
     """
 
     path: Path
 
     def attrs(self, *names: str) -> dict[str, Any]:
-        """Return the attributes of a group; empty where it has none."""
+        """Return the attributes of a group, possibly empty."""
         place = self.place(*names)
         if (place / "zarr.json").is_file():
             return dict(self._json(place / "zarr.json").get("attributes") or {})
         return self._json(place / ".zattrs") if (place / ".zattrs").is_file() else {}
 
     def members(self, *names: str) -> tuple[str, ...]:
-        """Return the names in a group, sorted; empty where there is no such group."""
+        """Return the sorted names in a group, if any."""
         place = self.place(*names)
         if not place.is_dir():
             return ()
         return tuple(sorted(entry.name for entry in place.iterdir() if entry.is_dir()))
 
     def has_array(self, *names: str) -> bool:
-        """Return whether there is an array of this name, not a group."""
+        """Return whether the name is an array, not a group."""
         place = self.place(*names)
         if (place / "zarr.json").is_file():
             return bool(self._json(place / "zarr.json").get("node_type") == "array")
         return (place / ".zarray").is_file()
 
     def shape(self, *names: str) -> tuple[int, ...]:
-        """Return the shape of an array, once it is sure that it can be read."""
+        """Return the shape of an array after validation."""
         return self._checked(*names)[0]
 
     def read(self, *names: str) -> NDArray[Any]:
@@ -215,8 +226,8 @@ class ZarrTree:
         Raises
         ------
         ValueError
-            If there is none, a codec of it is not known to be harmless, or it says that
-            it holds more than is stored.
+            If there is none, it uses a codec that is not known to be harmless, or it
+            declares more data than are stored.
         """
         self._checked(*names)
         place = self.place(*names)
@@ -226,14 +237,20 @@ class ZarrTree:
             raise ValueError(f"{place}: cannot be read ({error})") from error
 
     def place(self, *names: str) -> Path:
-        """Return the folder of a group or array; ValueError if it would lie elsewhere."""
+        """Return the folder of a group or array.
+
+        Raises
+        ------
+        ValueError
+            If it would be outside the zarr folder.
+        """
         place = self.path
         for name in names:
             if not name or name in {".", ".."} or "/" in name or "\\" in name:
-                raise ValueError(f"{self.path}: {name!r} is no name of a group in it")
+                raise ValueError(f"{self.path}: {name!r} is not a valid group name")
             place = place / name
         if not place.resolve().is_relative_to(self.path.resolve()):
-            raise ValueError(f"{place}: a link out of {self.path.name}, which is not followed")
+            raise ValueError(f"{place}: a link out of {self.path.name}: links are not followed")
         return place
 
     def _checked(self, *names: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
@@ -241,46 +258,46 @@ class ZarrTree:
         if not self.has_array(*names):
             raise ValueError(f"{place}: there is no such array")
         shape, dtype, codecs = self._described(place)
-        strange = sorted(codecs - CODECS)
-        if strange or dtype.kind not in "iufbU":
-            what = f"codec {strange[0]!r}" if strange else f"data of type {dtype}"
-            raise ValueError(f"{place}: {what} is not read: only plain numbers and texts are")
+        unsupported = sorted(codecs - CODECS)
+        if unsupported or dtype.kind not in "iufbU":
+            kind = f"codec {unsupported[0]!r}" if unsupported else f"data of type {dtype}"
+            raise ValueError(f"{place}: {kind} is not supported: only plain numbers and texts are")
         stored = 0
         for file in place.rglob("*"):
             if file.is_symlink():
-                raise ValueError(f"{file}: a link in place of data, which is not followed")
+                raise ValueError(f"{file}: a link in place of data: links are not followed")
             stored += file.stat().st_size
         size = math.prod(shape) * dtype.itemsize
         if min(shape, default=0) < 0 or size > max(stored, 1) * _TIGHTEST:
             raise ValueError(
-                f"{place}: is said to be {shape}, {size / 1e6:.3g} MB, but {stored / 1e6:.3g} "
-                "MB are stored: it is broken"
+                f"{place}: is declared as {shape}, {size / 1e6:.3g} MB, but only "
+                f"{stored / 1e6:.3g} MB are stored: damaged"
             )
         return shape, dtype
 
     def _described(self, place: Path) -> tuple[tuple[int, ...], np.dtype[Any], frozenset[str]]:
-        """Return shape, type and codecs as an array's own description has them."""
+        """Return shape, type and codecs from an array's metadata."""
         third = (place / "zarr.json").is_file()
-        said = self._json(place / ("zarr.json" if third else ".zarray"))
+        metadata = self._json(place / ("zarr.json" if third else ".zarray"))
         try:
-            shape = tuple(int(side) for side in said["shape"])
-            dtype = np.dtype(said["data_type"] if third else said["dtype"])
+            shape = tuple(int(side) for side in metadata["shape"])
+            dtype = np.dtype(metadata["data_type"] if third else metadata["dtype"])
             if third:
-                codecs = frozenset(str(codec["name"]) for codec in said["codecs"])
+                codecs = frozenset(str(codec["name"]) for codec in metadata["codecs"])
             else:
-                steps = [said.get("compressor"), *(said.get("filters") or [])]
+                steps = [metadata.get("compressor"), *(metadata.get("filters") or [])]
                 codecs = frozenset(str(step["id"]) for step in steps if step)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ValueError(f"{place}: its description is not that of an array") from error
+            raise ValueError(f"{place}: its metadata do not describe an array") from error
         return shape, dtype, codecs
 
     def _json(self, path: Path) -> dict[str, Any]:
         if not path.resolve().is_relative_to(self.path.resolve()):
-            raise ValueError(f"{path}: a link out of {self.path.name}, which is not followed")
+            raise ValueError(f"{path}: a link out of {self.path.name}: links are not followed")
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(path.read_text(encoding="utf-8"))
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}: not readable as JSON") from error
-        if not isinstance(found, dict):
-            raise ValueError(f"{path}: holds a {type(found).__name__}, not an object")
-        return found
+        if not isinstance(content, dict):
+            raise ValueError(f"{path}: contains a {type(content).__name__}, not an object")
+        return content

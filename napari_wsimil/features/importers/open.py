@@ -1,4 +1,4 @@
-"""Exchange: bags that other tools wrote, each normalized to level-0 pixels."""
+"""Bags from feature files of other tools, in level-0 pixels."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from napari_wsimil.features.importers.patch_layout import Located
     from napari_wsimil.slides.geometry import Resolution
 
-#: What is put behind the name of an encoder that only a person vouches for.
+#: Suffix of encoder names that only the user stated.
 UNVERIFIED = " (unverified)"
 
 
@@ -39,58 +39,62 @@ def open_bag(
     encoder: str = "",
     table: str = "",
 ) -> Bag:
-    """Return the bag in a file of ours, TRIDENT's, CLAM's, STAMP's, LazySlide's or Slideflow's.
+    """Load a bag from a supported tool's feature file.
 
-    A file with features alone is a bag without places. TRIDENT's and ours state their
-    sizes and need none of the options; CLAM's do not, unless its file of patches lies
-    where CLAM writes it.
+    Supported are napari-wsimil, TRIDENT, CLAM, STAMP, LazySlide and Slideflow. A file of
+    features alone gives a bag without coordinates. TRIDENT and napari-wsimil files state
+    their sizes and need no options; CLAM files need them, unless CLAM's patch file is in
+    its usual folder.
 
     Parameters
     ----------
     path
-        The file, or LazySlide's zarr folder.
+        The file, or a LazySlide zarr folder.
     patch_size
-        Side of a patch in level-0 pixels.
+        Patch side in level-0 pixels.
     pixels
-        Side of a patch as the encoder saw it; by default as stated, else `patch_size`.
+        Patch side in pixels of the encoder's input; by default as stated, else `patch_size`.
     stride
         Step between patches in level-0 pixels; by default the most frequent one.
     patches
-        CLAM's file of patches of the same slide, which states the sizes.
+        CLAM's patch file of the same slide, which states the sizes.
     mpp
-        µm per level-0 pixel of the slide, which STAMP's and Slideflow's places need.
+        µm per level-0 pixel of the slide, required for STAMP and Slideflow coordinates.
     encoder
-        Name of the encoder as a person says, then marked as unverified.
+        Name of the encoder, then marked as unverified.
     table
-        Which of LazySlide's tables of features.
+        Name of LazySlide's feature table.
 
     Raises
     ------
     ValueError
-        If it is no such file, if a size is missing (the sentence says which option to
-        give), or if features and coordinates do not belong together.
+        If it is no such file, if a size is missing (the message names the option to
+        give), or if features and coordinates do not match.
     """
-    given = Confirmed(
+    overrides = Confirmed(
         patch_size, stride, pixels, mpp, encoder, table, None if patches is None else Path(patches)
     )
-    return open_confirmed(Path(path), given)
+    return open_confirmed(Path(path), overrides)
 
 
 def open_confirmed(path: Path | str, confirmed: Confirmed) -> Bag:
-    """Return the bag in a file, with what a person confirmed of it; otherwise as `open_bag`."""
+    """Load a bag with user overrides, as `open_bag`."""
     path = Path(path)
     confirmed = with_patches(path, confirmed)
     return bag_as(read_stated(path, confirmed), confirmed)
 
 
 def is_features(path: Path | str) -> bool:
-    """Return whether a path is called as files of features are, or is LazySlide's folder."""
+    """Return whether a path looks like a feature file.
+
+    The suffix decides; LazySlide folders are recognized by their content.
+    """
     path = Path(path)
     return path.suffix.lower() in SUFFIXES or is_lazyslide(path)
 
 
 def with_patches(path: Path | str, confirmed: Confirmed) -> Confirmed:
-    """Return what is confirmed, with CLAM's file of patches if it lies where CLAM writes it."""
+    """Add CLAM's patch file to the overrides, if it exists."""
     path = Path(path)
     if confirmed.patches is None and confirmed.patch_size is None:
         return replace(confirmed, patches=beside(path))
@@ -98,16 +102,17 @@ def with_patches(path: Path | str, confirmed: Confirmed) -> Confirmed:
 
 
 def read_stated(path: Path | str, confirmed: Confirmed | None = None) -> Stated:
-    """Return what a file says, read by the layout of the tool that wrote it.
+    """Read a feature file by the layout of its tool.
 
-    The layouts are told apart in a fixed order: size at level 0 beside the coordinates is
-    TRIDENT's, `feats` or a unit of µm STAMP's, anything else in HDF5 CLAM's or features
-    alone; a zarr with tiles LazySlide's; a tensor with places beside it Slideflow's.
+    Layouts are distinguished in a fixed order. A zarr with tiles is LazySlide's, a tensor
+    with a coordinate file beside it Slideflow's. In HDF5, a level-0 patch size with the
+    coordinates is TRIDENT's, `feats` or a unit of µm STAMP's, anything else CLAM's or
+    features alone.
 
     Raises
     ------
     ValueError
-        If it is none of these, is broken, or leads out of itself.
+        If it is none of these, is damaged, or links to other files.
     """
     path = Path(path)
     with damage_named(path):
@@ -125,7 +130,7 @@ def _stated(path: Path, confirmed: Confirmed) -> Stated:
     if is_lazyslide(path):
         return state_lazyslide(path, confirmed.table)
     if path.is_dir():
-        raise ValueError(f"{path}: a folder that is no zarr of LazySlide's: give a file in it")
+        raise ValueError(f"{path}: a folder, but not a LazySlide zarr: give a file in it")
     if path.suffix.lower() in {".pt", ".pth", ".pkl"}:
         return state_tensor(path)
     with open_h5(path) as file:
@@ -138,12 +143,13 @@ def _stated(path: Path, confirmed: Confirmed) -> Stated:
 
 
 def bag_as(stated: Stated, confirmed: Confirmed, slide: Resolution | None = None) -> Bag:
-    """Return the bag of a file that was stated, with what a person confirmed of it.
+    """Build a bag from file contents and user overrides.
 
     Raises
     ------
     ValueError
-        If a size is missing, rows and places differ in number, or features are not finite.
+        If a size is missing, features and coordinates differ in number, or features are not
+        finite.
     """
     encoder = f"{confirmed.encoder}{UNVERIFIED}" if confirmed.encoder else stated.encoder
     where = locate(stated, confirmed, slide)
@@ -165,7 +171,10 @@ def bag_as(stated: Stated, confirmed: Confirmed, slide: Resolution | None = None
 
 
 def _as_stated(path: Path, encoder: str, where: Located) -> Bag:
-    """Return the bag of a file that states its own grid, with µm per pixel if it lacks them."""
+    """Load a file with its own grid.
+
+    Missing µm per pixel are added from the layout.
+    """
     bag = load_bag(path)
     grid = bag.grid
     if grid is not None and grid.mpp is None and where.mpp is not None:

@@ -1,4 +1,4 @@
-"""Located: where a file's patches lie, in level-0 pixels, once everything is known."""
+"""Patch coordinates of a feature file in level-0 pixels."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _SHIFTS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 
 @dataclass(frozen=True)
 class Question:
-    """What a file does not say and a person must.
+    """Question about a value missing from the file.
 
-    `fact` is the name of the field of `Confirmed` that answers it, `text` the question.
-    `needed` is False where the features can be used without an answer.
+    `fact` is the field of `Confirmed` for the answer, `text` the question. `needed` is False
+    if the features can be used without an answer.
     """
 
     fact: str
@@ -33,20 +33,20 @@ class Question:
 
 @dataclass(frozen=True, eq=False)
 class Located:
-    """Where patches lie, in level-0 pixels of OpenSlide's full canvas.
+    """Patch coordinates in level-0 pixels of OpenSlide's full canvas.
 
     Attributes
     ----------
     corners
         (N, 2) float64 of (x, y), top-left.
     patch_size, step
-        Side, and extent less overlap; real numbers.
+        Patch side, and extent minus overlap; real numbers.
     pixels
-        Side of a patch as the encoder saw it.
+        Patch side in pixels of the encoder's input.
     mpp, mpp_source
-        µm per level-0 pixel, and who says so; None and "unknown".
+        µm per level-0 pixel, and its source; None and "unknown".
     sizes_confirmed
-        Whether a person stated the size or the step, not the file.
+        Whether the user, not the file, stated the size or the step.
     """
 
     corners: NDArray[np.float64]
@@ -58,7 +58,7 @@ class Located:
     sizes_confirmed: bool
 
     def grid(self, slide_size: tuple[int, int] | None) -> PatchGrid:
-        """Return the grid, its corners and sides rounded once to whole pixels."""
+        """Return the grid in whole pixels, rounded once."""
         coords = np.round(self.corners).astype(np.int64)
         side = max(1, round(self.patch_size))
         stride = modal_stride(coords) or max(1, round(self.step))
@@ -69,7 +69,10 @@ class Located:
 def level0_mpp(
     stated: Stated, confirmed: Confirmed, slide: Resolution | None = None
 ) -> tuple[float | None, str]:
-    """Return µm per level-0 pixel and who says so: a person, the slide, or the file."""
+    """Return µm per level-0 pixel, and its source.
+
+    The user's value takes precedence, then the slide's, then the file's.
+    """
     if confirmed.mpp is not None:
         return confirmed.mpp, "confirmed by the user"
     if slide is not None and slide.mpp is not None:
@@ -82,35 +85,35 @@ def level0_mpp(
 def questions(
     stated: Stated, confirmed: Confirmed, slide: Resolution | None = None
 ) -> tuple[Question, ...]:
-    """Return what must be answered before the features can be used, and what should be."""
-    asked = []
+    """Return the required and optional questions about a file."""
+    open_questions = []
     mpp = level0_mpp(stated, confirmed, slide)[0]
     size = confirmed.patch_size or stated.patch_size
     microns = stated.unit is Unit.MICRONS or (not size and stated.patch_um is not None)
     if stated.corners is not None and microns and mpp is None:
-        asked.append(Question("mpp", "how many µm has a level-0 pixel of the slide?"))
+        open_questions.append(Question("mpp", "how many µm per level-0 pixel has the slide?"))
     if stated.corners is not None and not size and stated.patch_um is None:
         text = "how large is a patch, in level-0 pixels?"
-        clam = " CLAM's file of patches says it" if stated.tool is Tool.CLAM else ""
-        asked.append(Question("patch_size", text + clam))
+        clam = " CLAM's patch file states it" if stated.tool is Tool.CLAM else ""
+        open_questions.append(Question("patch_size", text + clam))
     if not (confirmed.encoder or stated.encoder):
-        asked.append(Question("encoder", "which encoder made the features?", needed=False))
-    return tuple(asked)
+        open_questions.append(Question("encoder", "which encoder made the features?", needed=False))
+    return tuple(open_questions)
 
 
 def locate(stated: Stated, confirmed: Confirmed, slide: Resolution | None = None) -> Located | None:
-    """Return where the patches lie; None for features that have no places.
+    """Return patch coordinates in level-0 pixels, or None.
 
     Raises
     ------
     ValueError
-        If a size is missing; the sentence says which option to give.
+        If a size is missing; the message names the option to give.
     """
     if stated.corners is None:
         return None
     for question in questions(stated, confirmed, slide):
         if question.needed:
-            raise ValueError(f"{stated.path}: does not state {_lacking(question.fact)}")
+            raise ValueError(f"{stated.path}: does not state {_remedy(question.fact)}")
     mpp, source = level0_mpp(stated, confirmed, slide)
     scale = 1.0 if stated.unit is Unit.PIXELS else 1 / (mpp or 1)
     size: float = confirmed.patch_size or stated.patch_size or _side(stated, mpp or 1)
@@ -131,27 +134,27 @@ def locate(stated: Stated, confirmed: Confirmed, slide: Resolution | None = None
 
 
 def _side(stated: Stated, mpp: float) -> float:
-    """Slideflow cuts a tile down to whole pixels; µm are kept real otherwise."""
+    """Return the patch side in level-0 pixels; Slideflow truncates it."""
     side = (stated.patch_um or 0) / mpp
     return float(int(side)) if stated.tool is Tool.SLIDEFLOW else side
 
 
-def _lacking(fact: str) -> str:
+def _remedy(fact: str) -> str:
     if fact == "mpp":
         return (
-            "the size of a level-0 pixel, which its places need: give mpp (µm per level-0 "
+            "the size of a level-0 pixel, which its coordinates need: give mpp (µm per level-0 "
             "pixel; --slide-mpp), or the slide"
         )
     return (
         "how large a patch is: give patch_size (side in level-0 pixels; --patch-size), or "
-        "patches (CLAM's file of patches of this slide)"
+        "patches (CLAM's patch file of this slide)"
     )
 
 
 def read_places(
     corners: NDArray[np.float64], size: float, step: float, reading: str
 ) -> NDArray[np.float64]:
-    """Return (N, 2) corners in another reading of them.
+    """Return (N, 2) corners in another interpretation.
 
     Parameters
     ----------

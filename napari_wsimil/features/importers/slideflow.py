@@ -1,4 +1,4 @@
-"""Slideflow: a plain tensor, and beside it the places and the settings it was made with."""
+"""Slideflow bags: a tensor, with coordinates and settings beside it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _PLACES, _CONFIG = ".index.npz", "bags_config.json"
-#: What PyTorch's restricted reader raises of a file that is not as it should be.
+#: Errors of PyTorch's restricted reader on an invalid file.
 _DAMAGE = (
     UnpicklingError,
     EOFError,
@@ -31,15 +31,15 @@ _DAMAGE = (
 
 
 def state_tensor(path: Path | str) -> Stated:
-    """Return what a `.pt` file says; with places beside it is Slideflow's, else features alone.
+    """Read a `.pt` file of Slideflow, or of features alone.
 
-    Slideflow's places are the centers of tiles. The extractor's class is taken as a name
-    and never looked for.
+    It is Slideflow's if a file of coordinates is beside it. Slideflow's coordinates are tile
+    centers. The extractor's class is used as a name and never imported.
 
     Raises
     ------
     ValueError
-        If the file is not one plain tensor, or what lies beside it is broken.
+        If the file is not one plain tensor, or a file beside it is invalid.
     """
     path = Path(path)
     tensor = read_tensor(path)
@@ -47,9 +47,9 @@ def state_tensor(path: Path | str) -> Stated:
     beside = path.with_name(path.stem + _PLACES)
     if not beside.is_file():
         return Stated(path, Tool.NONE, shape, lambda: _rows(path))
-    said = _settings(path.parent / _CONFIG)
-    size, pixels = said.get("tile_um"), said.get("tile_px")
-    extractor = said.get("extractor")
+    settings = _settings(path.parent / _CONFIG)
+    size, pixels = settings.get("tile_um"), settings.get("tile_px")
+    extractor = settings.get("extractor")
     name = extractor.get("class") if isinstance(extractor, dict) else extractor
     return Stated(
         path=path,
@@ -66,31 +66,35 @@ def state_tensor(path: Path | str) -> Stated:
 
 
 def read_tensor(path: Path | str) -> torch.Tensor:
-    """Return the one (N, D) tensor in a file of PyTorch's; no code of the file is run.
+    """Return the (N, D) tensor of a PyTorch file.
+
+    No code of the file is executed.
 
     Raises
     ------
     ValueError
-        If it holds anything else, is packed, or says it holds more than is stored.
+        If it has other content, is compressed, or declares more data than it stores.
     """
     path = Path(path)
     _check_archive(path)
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except _DAMAGE as error:
         raise ValueError(
-            f"{path}: holds more than a plain tensor, and a pickle can run any program, so it "
-            "is not opened: give the HDF5 file (.h5) that the same tool wrote"
+            f"{path}: not opened: it has more than a plain tensor, and a pickle can run any "
+            "program. Give the HDF5 file (.h5) that the same tool wrote"
         ) from error
-    plain = type(found) is torch.Tensor and found.layout is torch.strided
-    if not plain or found.ndim != 2 or not found.is_floating_point():
-        what = f"tensor of {tuple(found.shape)}" if plain else type(found).__name__
-        raise ValueError(f"{path}: holds a {what}, not one (N, D) tensor of features")
-    if found.numel() * found.element_size() > found.untyped_storage().nbytes():
-        raise ValueError(f"{path}: says that it is {tuple(found.shape)}, more than it stores")
-    if len(found) == 0:
+    plain = type(content) is torch.Tensor and content.layout is torch.strided
+    if not plain or content.ndim != 2 or not content.is_floating_point():
+        kind = f"tensor of {tuple(content.shape)}" if plain else type(content).__name__
+        raise ValueError(f"{path}: contains a {kind}, not one (N, D) tensor of features")
+    if content.numel() * content.element_size() > content.untyped_storage().nbytes():
+        raise ValueError(
+            f"{path}: declared as {tuple(content.shape)}, more than is stored: damaged"
+        )
+    if len(content) == 0:
         raise ValueError(f"{path}: no patches in it")
-    tensor: torch.Tensor = found
+    tensor: torch.Tensor = content
     return tensor
 
 
@@ -99,13 +103,15 @@ def _check_archive(path: Path) -> None:
         raise FileNotFoundError(f"{path}: there is no such file")
     if not zipfile.is_zipfile(path):
         raise ValueError(
-            f"{path}: a pickle can run any program, so it is not opened: give the HDF5 file "
-            "(.h5) that the same tool wrote"
+            f"{path}: not opened: a pickle can run any program. Give the HDF5 file (.h5) that "
+            "the same tool wrote"
         )
     with zipfile.ZipFile(path) as archive:
-        packed = [i.filename for i in archive.infolist() if i.compress_type != zipfile.ZIP_STORED]
-    if packed:
-        raise ValueError(f"{path}: {packed[0]} in it is packed, which PyTorch never does: broken?")
+        compressed = [
+            i.filename for i in archive.infolist() if i.compress_type != zipfile.ZIP_STORED
+        ]
+    if compressed:
+        raise ValueError(f"{path}: {compressed[0]} in it is compressed, unlike PyTorch's: damaged?")
 
 
 def _rows(path: Path) -> NDArray[np.float32]:
@@ -114,7 +120,10 @@ def _rows(path: Path) -> NDArray[np.float32]:
 
 
 def _centers(path: Path) -> NDArray[np.float64]:
-    """Return (N, 2) from `arr_0` of an archive of NumPy's, once its size is believed."""
+    """Return (N, 2) coordinates from `arr_0` of a NumPy archive.
+
+    Its declared size is checked against the stored bytes first.
+    """
     try:
         with zipfile.ZipFile(path) as archive, archive.open("arr_0.npy") as file:
             stored = archive.getinfo("arr_0.npy").file_size
@@ -123,21 +132,21 @@ def _centers(path: Path) -> NDArray[np.float64]:
             read = read if version == (1, 0) else np.lib.format.read_array_header_2_0
             shape, _, dtype = read(file)
         if dtype.kind not in "iuf" or math.prod(shape) * dtype.itemsize > stored:
-            raise ValueError(f"its array is said to be {shape} of {dtype}")
+            raise ValueError(f"its array is declared as {shape} of {dtype}")
         with np.load(path, allow_pickle=False) as arrays:
-            found = np.asarray(arrays["arr_0"], dtype=np.float64)
+            centers = np.asarray(arrays["arr_0"], dtype=np.float64)
     except (KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: holds no places that can be read ({error})") from error
-    if found.ndim != 2 or found.shape[1] != 2 or not np.isfinite(found).all():
-        raise ValueError(f"{path}: places must be finite and (N, 2), not {found.shape}")
-    return found
+        raise ValueError(f"{path}: no readable coordinates ({error})") from error
+    if centers.ndim != 2 or centers.shape[1] != 2 or not np.isfinite(centers).all():
+        raise ValueError(f"{path}: coordinates must be finite and (N, 2), not {centers.shape}")
+    return centers
 
 
 def _settings(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        settings = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not readable as JSON") from error
-    return found if isinstance(found, dict) else {}
+    return settings if isinstance(settings, dict) else {}

@@ -1,4 +1,4 @@
-"""STAMP: features in float16, places in µm."""
+"""STAMP files: float16 features, coordinates in µm."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     import h5py
     from numpy.typing import NDArray
 
-#: Files of before 2.0 give places in units of 256 µm per 224 px.
+#: Files before version 2.0 have coordinates in units of 256 µm per 224 px.
 _OLD_PIXELS, _OLD_UM = 224, 256.0
 
 
 def state_stamp(path: Path | str, file: h5py.File) -> Stated:
-    """Return what a file of STAMP's says; features of several channels have no places.
+    """Read a STAMP feature file; slide-level features have no coordinates.
 
     Raises
     ------
     ValueError
-        If features are missing, or the unit of the places is not to be known.
+        If features are missing, or the unit of the coordinates is unknown.
     """
     path = Path(path)
     name = next((name for name in ("feats", "patch_embeddings") if name in file), None)
@@ -63,7 +63,7 @@ def _places(path: Path, file: h5py.File) -> NDArray[np.float64]:
 def _microns(
     path: Path, stored: NDArray[np.float64], root: dict[str, Any]
 ) -> tuple[NDArray[np.float64], float, int | None, tuple[str, ...]]:
-    """Return the places and the side of a patch in µm, its pixels, and what was assumed."""
+    """Return coordinates and patch side in µm, pixels, and assumptions."""
     pixels = maybe_number(path, root, "tile_size_px")
     whole = None if pixels is None else int(pixels)
     side = maybe_number(path, root, "tile_size_um")
@@ -74,18 +74,21 @@ def _microns(
     step = maybe_number(path, root, "tile_size") or _least_step(stored)
     if root.get("unit") is None and step is not None and round(step) == _OLD_PIXELS:
         note = (
-            f"the file names no unit; patches lie about {_OLD_PIXELS} apart, so one unit is "
-            f"taken for {_OLD_UM:g}/{_OLD_PIXELS} µm, as in STAMP before 2.0"
+            f"the file states no unit; patches are about {_OLD_PIXELS} apart, so one unit is "
+            f"assumed to be {_OLD_UM:g}/{_OLD_PIXELS} µm, as in STAMP before 2.0"
         )
         return stored / _OLD_PIXELS * _OLD_UM, _OLD_UM, _OLD_PIXELS, (note,)
     raise ValueError(
-        f"{path}: STAMP's file names no size of a tile, and its steps of {step} are not those "
-        "of its first version (224): extract the features again with STAMP 2"
+        f"{path}: STAMP's file states no tile size, and its step of {step} is not that of "
+        "STAMP before 2.0 (224): extract the features again with STAMP 2"
     )
 
 
 def _least_step(places: NDArray[np.float64]) -> float | None:
-    """Return the least step between columns or rows of patches, as STAMP takes its stride."""
+    """Return the least step between patch columns or rows.
+
+    STAMP infers its stride in the same way.
+    """
     steps = np.concatenate([np.diff(np.unique(places[:, axis])) for axis in (0, 1)])
     return float(steps.min()) if len(steps) else None
 

@@ -1,4 +1,4 @@
-"""TRIDENT: files of features that state all sizes; ours are laid out alike."""
+"""TRIDENT and napari-wsimil feature files, which state all sizes."""
 
 from __future__ import annotations
 
@@ -15,23 +15,22 @@ if TYPE_CHECKING:
     import h5py
     from numpy.typing import NDArray
 
-#: What a hash in the name of an encoder follows, see `EncoderCard.identity`.
+#: Separator of name and hash in an encoder's identity, see `EncoderCard.identity`.
 _HASH = "@"
 
 
 def state_trident(path: Path | str, file: h5py.File) -> Stated:
-    """Return what a file of TRIDENT's or ours says.
+    """Read a TRIDENT or napari-wsimil feature file.
 
     Raises
     ------
     ValueError
-        If features are missing or a size is not possible.
+        If features are missing or a size is invalid.
     """
     path = Path(path)
     if "features" not in file:
         raise ValueError(
-            f"{path}: coordinates of patches without features: give the file in features_… "
-            "beside it"
+            f"{path}: patch coordinates without features: give the file in features_… beside it"
         )
     root, attrs = read_attrs(file), read_attrs(file["coords"])
     coords = whole_coords(path, file["coords"])
@@ -59,19 +58,19 @@ def state_trident(path: Path | str, file: h5py.File) -> Stated:
 
 
 def table_shape(path: Path | str, dataset: Any) -> tuple[int, int]:
-    """Return the (N, D) of a dataset of features.
+    """Return the shape (N, D) of a feature dataset.
 
     Raises
     ------
     ValueError
-        If it is no table, or one without rows.
+        If it is not two-dimensional, or has no rows.
     """
     shape: tuple[int, ...] = getattr(dataset, "shape", None) or ()
     if shape[:1] == (0,):
         raise ValueError(f"{path}: no patches in it: the tool that wrote it found no tissue")
     if len(shape) != 2:
         raise ValueError(
-            f"{path}: its features are {shape}, not (N, D): of a whole slide, not of patches?"
+            f"{path}: its features are {shape}, not (N, D): slide-level instead of patch features?"
         )
     return int(shape[0]), int(shape[1])
 
