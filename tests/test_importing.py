@@ -206,6 +206,6 @@ def test_an_import_that_is_killed_leaves_neither_fields_nor_patients(
 
 def test_an_import_with_a_name_that_cannot_be_leaves_the_fields(tmp_path: Path) -> None:
     with create_study(tmp_path / "s", EMPTY) as study:
-        with pytest.raises(RecordError, match="names no patient"):
+        with pytest.raises(RecordError, match="names of patients and slides need"):
             _import(study, _table(tmp_path, "patient_id,ldh", "p1,5", f"{'p' * 201},6"))
         assert study.schema == EMPTY

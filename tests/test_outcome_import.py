@@ -641,7 +641,7 @@ def test_damaged_facts_on_the_outcome_are_named(tmp_path: Path, text: str) -> No
         connection.execute("UPDATE facts SET value = ? WHERE name = 'outcome'", (text,))
     with (
         open_study(tmp_path / "s") as study,
-        pytest.raises(StudyError, match="facts on its outcome are damaged"),
+        pytest.raises(StudyError, match="the stored endpoint of the study is damaged"),
     ):
         study.manifest()
 

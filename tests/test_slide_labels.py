@@ -276,7 +276,7 @@ def test_slides_of_a_damaged_old_study_are_read(tmp_path: Path) -> None:
 def test_a_study_of_patients_takes_no_labels_of_slides(tmp_path: Path) -> None:
     with (
         create_study(tmp_path, NO_FIELDS) as study,
-        pytest.raises(RecordError, match="label is stated of a slide"),
+        pytest.raises(RecordError, match="a slide has its own label"),
     ):
         study.add([Patient("p", (SlideRow("a", label="tumor"),))], "test")
 
