@@ -133,7 +133,7 @@ class Field(BaseModel):
         return self._date(text) if self.kind is Kind.DATE else self._category(text)
 
     def remark(self, value: Value) -> str:
-        """Return a remark on an implausible value, else an empty text."""
+        """Return a remark on an implausible value, else empty."""
         if self.plausible is None or not isinstance(value, float):
             return ""
         low, high = self.plausible

@@ -34,7 +34,7 @@ class Rule:
         return (self.left,) if _number(self.right) is not None else (self.left, self.right)
 
     def broken(self, fields: Mapping[str, Field], values: Mapping[str, Value]) -> str:
-        """Return a sentence if a record breaks the rule, else empty.
+        """Return a sentence if a record breaks the rule.
 
         A rule about absent values is not broken.
         """

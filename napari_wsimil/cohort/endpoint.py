@@ -77,7 +77,7 @@ TWO_TIMES = "times disagree"
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Event at the end of a cohort's times; unknown parts are empty.
+    """Event that ends a cohort's times; unknown parts are empty.
 
     Attributes
     ----------
@@ -169,7 +169,7 @@ def kind_of(header: str) -> str:
 
 @dataclass(frozen=True)
 class TimeToEvent:
-    """Time and event of a patient, or the reason for none."""
+    """Time and event of a patient, or the reason against."""
 
     time: float | None = None
     event: bool | None = None

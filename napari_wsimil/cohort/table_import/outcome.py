@@ -98,7 +98,7 @@ class OutcomeColumns:
 
     @property
     def stated_columns(self) -> tuple[ColumnPlan, ...]:
-        """All columns of the outcome, with further ones of the event."""
+        """All columns of the outcome, further event columns included."""
         return (*self.columns, *self.statuses, *self.deaths)
 
     @property
@@ -275,7 +275,7 @@ def _same(one: ColumnPlan, other: ColumnPlan) -> bool:
 
 
 def time_to_event(outcome: OutcomeColumns, rows: Sequence[TableRow]) -> TimeToEvent:
-    """Return time and event in rows, or the reason for none."""
+    """Return time and event in rows, or the reason against."""
     states = {s for column in outcome.statuses for s in _states(column, rows)}
     own = _states(outcome.event, rows)
     if not own:

@@ -167,7 +167,7 @@ def _split_question(
 
 
 def _split_options(header: str, words: set[str]) -> _SplitOptions:
-    """Return the possible splits of a column, by answer and word."""
+    """Return a column's possible splits, by answer and word."""
     if len(words) < 2:
         return {}
     if plain(header) in _TRAIN and words == {"0", "1"}:

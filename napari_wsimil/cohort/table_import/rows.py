@@ -125,7 +125,7 @@ def _stated(column: ColumnPlan, rows: Sequence[TableRow]) -> tuple[str, ...]:
 
 
 def value_of(column: ColumnPlan, rows: Sequence[TableRow]) -> Value:
-    """Return a patient's value in a column, the first of several."""
+    """Return a patient's first value in a column."""
     cells = _stated(column, rows)
     return column.values[cells[0]] if cells else Absent.MISSING
 
@@ -231,7 +231,7 @@ def slide_name(row: TableRow, roles: ColumnRoles) -> str:
 
 
 def _by_slide(rows: Sequence[TableRow], roles: ColumnRoles) -> dict[str, list[TableRow]]:
-    """Return the rows of one patient by slide, "" for none."""
+    """Return rows of one patient by slide, or ""."""
     named: dict[str, list[TableRow]] = {}
     for row in rows:
         named.setdefault(slide_name(row, roles), []).append(row)
@@ -285,7 +285,7 @@ def without_varying(
     rows: Mapping[str, Sequence[TableRow]],
     outcome: OutcomeColumns | None,
 ) -> tuple[ColumnPlan, ...]:
-    """Return the columns; outcomes that differ between slides are no fields."""
+    """Return the columns without outcome fields that vary between slides."""
     headers = {column.header for column in outcome.stated_columns} if outcome else set()
     own = [column for column in columns if column.header in headers]
     varying = {conflict.column for conflict in _merge(rows, own, ()).conflicts}

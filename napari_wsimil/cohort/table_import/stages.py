@@ -180,7 +180,7 @@ def _plan(inferred: InferredTable, answers: ImportAnswers) -> ImportPlan:
 
 
 def _known_fields(table: TextTable, schema: ClinicalSchema | None) -> dict[str, Field]:
-    """Return the fields of a schema by header; own names first."""
+    """Return a schema's fields by header; own names first."""
     headers = {header.casefold(): header for header in reversed(table.columns)}
     fields: dict[str, Field] = {}
     for field in schema.fields if schema else ():
@@ -272,7 +272,7 @@ def _mark_leak(column: ColumnPlan, rows: Sequence[TableRow], label: str) -> Colu
 
 
 def _mark_outcome(column: ColumnPlan, outcome: OutcomeColumns | None) -> ColumnPlan:
-    """Return the column, its field marked if the outcome uses it."""
+    """Return the column, marked if the outcome uses it."""
     headers = {c.header for c in outcome.columns} if outcome else set()
     if column.field is None or column.header not in headers or column.field.outcome:
         return column
