@@ -189,7 +189,7 @@ def na_question(counts: Counter[str]) -> Questions:
     if not words:
         return ()
     spelled = ", ".join(sorted(words))
-    text = f"What does {spelled} mean: not available (missing), unknown, or not applicable?"
+    text = f"What does {spelled} mean: missing (not available), unknown, or not applicable?"
     return (ImportQuestion("NA", text, tuple(kind.value for kind in Absent), "", words),)
 
 
@@ -212,11 +212,11 @@ def _with_values(plan: ColumnPlan, parsed: ParsedColumn, cells: ColumnCells) -> 
     if not others:
         return plan
     words = ", ".join(list(others)[:5])
-    text = f"{plan.header!r} is a {parsed.kind.value}, which {words} is not: what are such cells?"
+    text = f"{plan.header!r} is a {parsed.kind.value}. How should other cells be read ({words})?"
     options = (Absent.MISSING.value, Absent.UNKNOWN.value)
     question = cells.question("others", text, options, "", others)
     kind = Absent(cells.answers.to(question) or Absent.UNKNOWN.value)
-    remark = f"{sum(others.values())} cells are none: {words}"
+    remark = f"{sum(others.values())} cells are no {parsed.kind.value}: {words}"
     values |= dict.fromkeys(others, kind)
     return replace(plan._with(question), values=values, remarks=(*plan.remarks, remark))
 
@@ -244,7 +244,7 @@ def _used(plan: ColumnPlan, field: Field, cells: ColumnCells) -> ColumnPlan:
         why = f"the same in every row: {next(iter(cells.counts))!r}"
     elif names_identifier(plan.header):
         why = "an identifier"
-    text = f"What does {plan.header!r} become?"
+    text = f"Import {plan.header!r} as a clinical field?"
     question = cells.question("use", text, (FIELD, NOTHING), NOTHING if why else FIELD)
     plan = plan._with(question)
     if cells.answers.to(question) == NOTHING:

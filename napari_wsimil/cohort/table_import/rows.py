@@ -150,7 +150,9 @@ def rows_by_patient(
     for row in table.rows if roles.patient else ():
         for header in filter(None, (roles.patient, roles.slide)):
             if _UNSAFE.search(row.cells[header]):
-                raise row.error(header, "is no name: it has a slash, a control sign, or is dots")
+                raise row.error(
+                    header, "is no valid name: it has a slash or control sign, or only dots"
+                )
         name = row.cells[roles.patient or ""]
         if name.casefold() in MARKERS:
             nameless.append(row.line)
@@ -200,9 +202,9 @@ def notes_on(rows: Mapping[str, Sequence[TableRow]], nameless: Sequence[int]) ->
     notes = []
     if nameless:
         lines = ", ".join(map(str, nameless[:8]))
-        notes.append(f"{len(nameless)} rows name no patient and are passed over: {lines}")
+        notes.append(f"{len(nameless)} rows without a patient are skipped: {lines}")
     notes += [
-        f"{' and '.join(map(repr, alike))} are taken for different patients"
+        f"{' and '.join(map(repr, alike))} are read as different patients"
         for alike in lookalikes(tuple(rows))[:8]
     ]
     return notes

@@ -207,7 +207,7 @@ def _conflict_question(merged: PatientRows) -> Questions:
         return ()
     by_column = Counter(conflict.column for conflict in merged.conflicts)
     patients = len({conflict.patient for conflict in merged.conflicts})
-    text = f"Rows of {patients} patients disagree in {len(by_column)} columns: what counts?"
+    text = f"Rows of {patients} patients disagree in {len(by_column)} columns. Which are used?"
     options = (FIRST_ROW, NO_COLUMNS, NO_PATIENTS)
     return (ImportQuestion("conflicts", text, options, "", dict(by_column)),)
 
@@ -266,7 +266,7 @@ def _mark_leak(column: ColumnPlan, rows: Sequence[TableRow], label: str) -> Colu
     repeats = len(classes) * _REPEATED <= len(rows)
     if not repeats or len(named) < 2 or any(len(names) > 1 for names in classes.values()):
         return column
-    remark = f"each of its values goes with one class of {label!r}: it gives the label away"
+    remark = f"each of its values occurs in one class of {label!r} only: it gives the label away"
     given_away = known.model_copy(update={"outcome": True})
     return replace(column, field=given_away, remarks=(*column.remarks, remark))
 
