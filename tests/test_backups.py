@@ -241,7 +241,7 @@ def test_a_damaged_study_is_read_as_far_as_possible(folder: Path) -> None:
         assert study.read_only == f"{folder}/study.db is damaged. {remedy}"
         assert study.is_damaged
         assert study.patient("P2").record == record(ldh=180.0)
-        with pytest.raises(StudyError, match="nothing was changed.*is damaged"):
+        with pytest.raises(StudyError, match="Nothing was changed.*is damaged"):
             correct(study, 201.0)
     damage(folder, "records")
     with open_study(folder) as study, pytest.raises(StudyError, match="is damaged. Restore"):

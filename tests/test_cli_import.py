@@ -35,7 +35,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(
 ) -> None:
     assert main(["study", "import", study, "--table", table, "--dry-run"]) == 0
     shown = capsys.readouterr().out
-    assert "2 questions must be answered" in shown
+    assert "2 open questions:" in shown
     assert "1:DECEASED: 1, 0:LIVING: 1" in shown
     assert main(["study", "show", study, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["patients"] == 0

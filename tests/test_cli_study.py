@@ -89,7 +89,7 @@ def test_a_record_is_edited_undone_and_redone(run: Run, tmp_path: Path) -> None:
         (("--set", "ldh=many", "--why", "x"), "'many' is not a finite number in U/L"),
         (("--set", "ldh", "--why", "x"), "not FIELD=VALUE"),
         (("--set", "ldj=1", "--why", "x"), "did you mean 'ldh'"),
-        (("--set", "ldh=1"), "say why"),
+        (("--set", "ldh=1"), "Give a reason"),
         ((), "say what to do"),
         (("--set", "ldh=1", "--undo"), "say what to do"),
         (("--undo",), "nothing to undo"),

@@ -337,9 +337,9 @@ def test_an_import_tells_of_one_tcga_patient_under_two_names(
     command = ["study", "import", str(study), "--table", str(table), "--keep-names"]
     capfd.readouterr()
     assert main([*command, "--dry-run"]) == 0
-    said = "one patient under several names? (2): TCGA-A1-A0SK-01, TCGA-A1-A0SK-11; P3, P4"
+    said = "possibly one patient under several names (2): TCGA-A1-A0SK-01, TCGA-A1-A0SK-11; P3, P4"
     assert said in capfd.readouterr().out
     assert main(command) == 0
-    assert f"warning: patients who share a TCGA barcode, {said}" in capfd.readouterr().err
+    assert f"warning: patients that share a TCGA barcode, {said}" in capfd.readouterr().err
     assert main(command) == 0
     assert said in capfd.readouterr().err

@@ -138,7 +138,7 @@ def test_what_shows_otherwise_than_it_is_stored_is_asked_with_its_cell(
     assert names == [stored or str(value), "other"]
     plan = _plan(path, doubtful_identifiers=PASS_OVER)
     assert _names(plan) == ["other"]
-    assert "1 rows name no patient and are passed over: 2" in plan.notes
+    assert "1 rows without a patient are skipped: 2" in plan.notes
 
 
 def test_an_error_of_a_formula_names_nobody(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_a_word_that_may_name_nobody_is_asked_and_merges_nobody(tmp_path: Path, 
     (question,) = (q for q in plan.open if q.key == "patient_id: NA")
     assert question.counts == {word: 2}
     plan = add_answers(plan, {"patient_id: NA": NOBODY})
-    assert "2 rows name no patient and are passed over: 2, 4" in plan.notes
+    assert "2 rows without a patient are skipped: 2, 4" in plan.notes
     if "/" in word:
         assert question.options == (NOBODY,)
     else:
@@ -175,7 +175,7 @@ def test_leading_zeros_of_a_text_file_stay_and_lookalikes_are_said(tmp_path: Pat
     names = ("007", "7", "P 1", "P\u00a01", "P\u20111", "P-1", "a", "A", "100", "10")
     plan = _plan(_text_table(tmp_path, *names))
     assert _names(plan) == list(names)
-    taken = [note for note in plan.notes if note.endswith("are taken for different patients")]
+    taken = [note for note in plan.notes if note.endswith("are read as different patients")]
     assert [note.split("'")[1::2] for note in taken] == [
         ["007", "7"],
         ["P 1", "P\\xa01"],
@@ -189,7 +189,7 @@ def test_what_a_spreadsheet_made_of_an_identifier_is_asked(tmp_path: Path, name:
     path = tmp_path / "t.tsv"
     path.write_text(f"patient_id\tldh\n{name}\t1\nother\t2\n")
     (question,) = _plan(path).open
-    assert f"row 2 is {name}, perhaps" in question.text
+    assert f"row 2 is {name}, possibly" in question.text
     assert _names(_plan(path, doubtful_identifiers=AS_STORED)) == [name, "other"]
 
 

@@ -73,7 +73,7 @@ def test_na_is_asked_about_once_for_the_whole_table_with_its_count(tmp_path: Pat
     (question,) = plan.open
     assert question.key == "NA"
     assert question.counts == {"NA": 1, "N/A": 1}
-    with pytest.raises(RecordError, match="first answer 'NA'"):
+    with pytest.raises(RecordError, match="answer 'NA' first"):
         plan.patients()
     answered = add_answers(plan, {"NA": "not applicable"})
     assert _values(answered, "ldh") == [5.0, Absent.NOT_APPLICABLE, 6.0]
@@ -82,7 +82,7 @@ def test_na_is_asked_about_once_for_the_whole_table_with_its_count(tmp_path: Pat
 def test_decimal_commas_are_numbers_and_said(tmp_path: Path) -> None:
     plan, column = _column(tmp_path, "beta2 [mg/L]", ["2,5", "1.234,5", "3"])
     assert column.field.unit == "mg/L"
-    assert column.remarks == ("2 numbers are written with commas",)
+    assert column.remarks == ("2 numbers have commas",)
     assert _values(plan, "beta2 [mg/L]") == [2.5, 1234.5, 3.0]
 
 
@@ -127,7 +127,7 @@ def test_months_can_be_made_of_days(tmp_path: Path) -> None:
     months = add_answers(plan, {"days_to_biopsy: unit": "months"})
     assert _values(months, "days_to_biopsy") == pytest.approx([12.0, 1.0])
     assert months.columns[1].field.unit == "months"
-    assert "days became months" in months.columns[1].remarks[-1]
+    assert "converted from days to months" in months.columns[1].remarks[-1]
 
 
 def test_ages_among_brackets_are_numbers_and_pure_brackets_an_order(tmp_path: Path) -> None:
@@ -375,7 +375,7 @@ def test_a_slide_two_patients_claim_is_nobodys(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "a\\b", "..", "a/b"])
 def test_a_path_is_no_name(tmp_path: Path, name: str) -> None:
-    with pytest.raises(RecordError, match="row 2, column 'patient_id'.*is no name"):
+    with pytest.raises(RecordError, match="row 2, column 'patient_id'.*is no valid name"):
         _plan(tmp_path, "patient_id,age", f"{name},5")
 
 
@@ -383,8 +383,8 @@ def test_rows_of_nobody_and_names_alike_are_said(tmp_path: Path) -> None:
     plan = _plan(tmp_path, "patient_id,age", "p1,5", "P1,6", ",7")
     assert len(plan.patients()) == 2
     assert plan.notes == (
-        "1 rows name no patient and are passed over: 4",
-        "'p1' and 'P1' are taken for different patients",
+        "1 rows without a patient are skipped: 4",
+        "'p1' and 'P1' are read as different patients",
     )
 
 
@@ -434,16 +434,16 @@ def test_columns_of_a_schema_are_read_as_it_says_and_the_rest_is_drafted(tmp_pat
 
 def test_an_answer_must_be_an_option_of_what_was_asked(tmp_path: Path) -> None:
     plan = _plan(tmp_path, "patient_id,ldh", "p1,NA", "p2,6")
-    with pytest.raises(RecordError, match="'perhaps' is no answer; it is one of missing"):
+    with pytest.raises(RecordError, match="'perhaps' is no possible answer. Choose one of missing"):
         add_answers(plan, {"NA": "perhaps"})
-    with pytest.raises(RecordError, match="'ldh: event' was not asked"):
+    with pytest.raises(RecordError, match="'ldh: event' is no question of this table"):
         add_answers(plan, {"ldh: event": "1"})
 
 
 def test_an_answer_on_na_is_refused_in_a_table_without_na(tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match="'NA' was not asked"):
+    with pytest.raises(RecordError, match="'NA' is no question of this table"):
         _plan(tmp_path, "patient_id,ldh", "p1,5", "p2,6", NA="missing")
-    with pytest.raises(RecordError, match="'NA' was not asked"):
+    with pytest.raises(RecordError, match="'NA' is no question of this table"):
         _plan(tmp_path, "patient_id,ldh", "p1,5", "p2,6", NA="perhaps")
 
 
@@ -479,7 +479,7 @@ def test_the_report_names_what_is_open_and_what_was_understood(tmp_path: Path) -
     plan = _plan(tmp_path, "patient_id,OS_STATUS,ldh", "p1,0:LIVING,'--", "p2,1:DECEASED,5")
     lines = "\n".join(summary_lines(plan))
     assert "2 patients" in lines
-    assert '"\'--" is missing (1 rows)' in lines
+    assert '"\'--" is read as missing (1 rows)' in lines
     assert "OS_STATUS: event" in lines
     assert "(0:LIVING: 1, 1:DECEASED: 1)" in lines
 

@@ -116,7 +116,9 @@ def test_a_survival_table_of_clam_is_imported_with_its_split(
     assert main([*arguments, "--dry-run"]) == 0
     shown = capsys.readouterr().out
     assert "column 1 has no name and numbers the rows: it is dropped" in shown
-    assert "split: Does 'train' part the cohort for training? (0: 6, 1: 6)" in shown
+    assert (
+        "split: Is 'train' the split into training, validation and test set? (0: 6, 1: 6)" in shown
+    )
     assert "(0: 4, 1: 8)" in shown
     answers = ("split=train where 1, test where 0", "censorship: event=0")
     given = [word for answer in answers for word in ("--answer", answer)]

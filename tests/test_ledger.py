@@ -49,7 +49,7 @@ def test_entries_say_who_when_what_and_why(folder: Path) -> None:
         assert [entry.number for entry in study.ledger.entries()] == [1, 2, 3, 4, 5, 6]
         assert study.ledger.entries(newest=2) == (fever, exported)
         assert study.ledger.entries("P2", newest=1) == (fever,)
-    assert (first.act, first.why, first.who) == (Act.SCHEMA, "the study was made", "ada")
+    assert (first.act, first.why, first.who) == (Act.SCHEMA, "study created", "ada")
     assert (fever.act, fever.field, fever.old, fever.new) == (Act.WHAT_IF, "fever", "", "yes")
     assert fever.effect == Effect({"tumor": 0.25}, 0.5, 0.75)
     assert (fever.step, fever.model) == (4, "m")
@@ -93,17 +93,26 @@ def test_the_database_refuses_to_change_it(folder: Path, statement: str) -> None
     [
         (
             "UPDATE ledger SET content = replace(content, '210', '211') WHERE number = 4",
-            "entry 4 of the ledger was changed",
+            "entry 4 of the audit log was changed",
         ),
-        ("UPDATE ledger SET patient = 'P1' WHERE number = 4", "entry 4 of the ledger was changed"),
-        ("UPDATE ledger SET content = '{' WHERE number = 4", "entry 4 of the ledger was changed"),
-        ("DELETE FROM ledger WHERE number = 3", "entry 3 of the ledger is gone"),
-        ("DELETE FROM ledger WHERE number = 6", "entry 6 of the ledger is gone: 6 were written"),
+        (
+            "UPDATE ledger SET patient = 'P1' WHERE number = 4",
+            "entry 4 of the audit log was changed",
+        ),
+        (
+            "UPDATE ledger SET content = '{' WHERE number = 4",
+            "entry 4 of the audit log was changed",
+        ),
+        ("DELETE FROM ledger WHERE number = 3", "entry 3 of the audit log is missing"),
+        (
+            "DELETE FROM ledger WHERE number = 6",
+            "entry 6 of the audit log is missing: 6 were written",
+        ),
         (
             "UPDATE ledger SET content = NULL, salt = NULL, patient = '' WHERE number = 2",
-            "entry 2 of the ledger was erased, and no entry says so",
+            "entry 2 of the audit log was erased without an entry that records it",
         ),
-        ("UPDATE ledger SET hash = 'x' WHERE number = 5", "entry 5 .* another hash"),
+        ("UPDATE ledger SET hash = 'x' WHERE number = 5", "entry 5 .* does not match its hash"),
         ("UPDATE ledger SET previous = '' WHERE number = 5", "entry 5 .* does not follow"),
     ],
 )
@@ -127,7 +136,7 @@ def test_an_entry_put_in_between_is_noticed(folder: Path) -> None:
 
 def test_a_rescue_of_an_earlier_version_declares_lost_entries(folder: Path) -> None:
     gap = "DELETE FROM ledger WHERE number IN (3, 4)"
-    assert "entry 3 of the ledger is gone" in tamper(folder, gap)
+    assert "entry 3 of the audit log is missing" in tamper(folder, gap)
     database = open_database(folder / "study.db")
     with database.writing() as session:
         hashes = session.scalars(select(StoredEntry.hash).order_by(StoredEntry.number))
@@ -141,7 +150,7 @@ def test_a_rescue_of_an_earlier_version_declares_lost_entries(folder: Path) -> N
     connection.commit()
     connection.close()
     with open_study(folder) as study:
-        assert study.ledger.check() == "entry 5 of the ledger is gone"
+        assert study.ledger.check() == "entry 5 of the audit log is missing"
 
 
 def test_a_damaged_entry_does_not_hide_the_others(folder: Path) -> None:

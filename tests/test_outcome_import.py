@@ -430,7 +430,7 @@ def test_columns_that_nothing_recognizes_can_be_named_on_the_command_line(
     arguments = ["study", "import", study, "--table", str(path), "--keep-names"]
     assert main([*arguments, "--dry-run"]) == 0
     shown = capsys.readouterr().out
-    assert "name its columns as 'outcome: time' and 'outcome: event'" in shown
+    assert "answer 'outcome: time' and 'outcome: event'" in shown
     named = {"outcome: time": "fu", "outcome: event": "state"}
     assert main([*arguments, *_answered(named)]) == 2
     assert "(1: 14, 2: 26)" in capsys.readouterr().out
@@ -641,7 +641,7 @@ def test_damaged_facts_on_the_outcome_are_named(tmp_path: Path, text: str) -> No
         connection.execute("UPDATE facts SET value = ? WHERE name = 'outcome'", (text,))
     with (
         open_study(tmp_path / "s") as study,
-        pytest.raises(StudyError, match="facts on its outcome are damaged"),
+        pytest.raises(StudyError, match="the stored endpoint of the study is damaged"),
     ):
         study.manifest()
 

@@ -156,7 +156,7 @@ def test_the_last_answer_is_reviewed_on_the_command_line(command: Command, folde
     [
         ("P1", "maybe", "--verdict 'maybe' is none of agree, disagree, unsure"),
         ("P2", "agree", "no model has said anything of P2 yet"),
-        ("P9", "agree", "there is no patient 'P9'"),
+        ("P9", "agree", "has no patient 'P9'"),
     ],
 )
 def test_what_cannot_be_reviewed_is_said_in_a_line(

@@ -100,7 +100,9 @@ def test_the_plan_counts_the_classes_of_slides(tmp_path: Path) -> None:
     with create_study(tmp_path / "s", NO_FIELDS, unit=Unit.SLIDE) as study:
         plan = plan_for(study, table_of(tmp_path))
         assert plan.open == ()
-        counts = "classes of slides: normal_tissue 10, tumor_tissue 10; 0 slides without one"
+        counts = (
+            "classes of slides: normal_tissue 10, tumor_tissue 10; 0 slides without their own class"
+        )
         assert any(line.startswith(counts) for line in summary_lines(plan))
 
 
@@ -276,7 +278,7 @@ def test_slides_of_a_damaged_old_study_are_read(tmp_path: Path) -> None:
 def test_a_study_of_patients_takes_no_labels_of_slides(tmp_path: Path) -> None:
     with (
         create_study(tmp_path, NO_FIELDS) as study,
-        pytest.raises(RecordError, match="label is stated of a slide"),
+        pytest.raises(RecordError, match="a slide has its own label"),
     ):
         study.add([Patient("p", (SlideRow("a", label="tumor"),))], "test")
 

@@ -85,7 +85,10 @@ def test_a_path_that_climbs_out_is_refused(study: Study, path: str) -> None:
     with sqlite3.connect(study.folder / "study.db") as file:
         file.execute("UPDATE features SET path = ?", (path,))
     file.close()
-    with open_study(study.folder) as again, pytest.raises(RecordError, match="climbs out"):
+    with (
+        open_study(study.folder) as again,
+        pytest.raises(RecordError, match="outside of its"),
+    ):
         again.manifest()
 
 
@@ -94,14 +97,17 @@ def test_a_path_that_climbs_out_of_a_root_outside_is_refused(study: Study) -> No
     with sqlite3.connect(study.folder / "study.db") as file:
         file.execute("UPDATE slides SET path = '../a.svs' WHERE name = 'a'")
     file.close()
-    with open_study(study.folder) as again, pytest.raises(RecordError, match="climbs out"):
+    with (
+        open_study(study.folder) as again,
+        pytest.raises(RecordError, match="outside of its"),
+    ):
         again.patient("P1")
 
 
 def test_a_link_in_the_study_that_leads_out_is_refused(study: Study, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("secret")
     (study.folder / "features" / "a.h5").symlink_to(tmp_path / "secret")
-    with pytest.raises(RecordError, match="climbs out"):
+    with pytest.raises(RecordError, match="outside of its"):
         study.patient("P1")
 
 
@@ -145,13 +151,13 @@ def test_two_patients_of_one_identifier_in_one_import(study: Study) -> None:
 
 def test_a_slide_belongs_to_one_patient(study: Study) -> None:
     added = study.add([Patient("P4", (SlideRow("a"),))], "import")
-    assert added.conflicts == ("P4: slide a is already one of P1",)
+    assert added.conflicts == ("P4: slide a already belongs to P1",)
     assert len(study.manifest().patients) == 2
 
 
 @pytest.mark.parametrize("name", ["", " ", "a\nb", "x" * 201])
 def test_a_name_that_names_nobody_is_refused_and_nothing_taken_in(study: Study, name: str) -> None:
-    with pytest.raises(RecordError, match="names no patient or slide"):
+    with pytest.raises(RecordError, match="need 1 to 200 printable characters"):
         study.add([Patient("P5", ()), Patient(name, (SlideRow("q"),))], "import")
     assert len(study.manifest().patients) == 2
 
@@ -221,7 +227,7 @@ def test_what_is_so_already_changes_nothing(study: Study) -> None:
         ({"ldh": float("nan")}, "lab", "finite number"),
         ({"site": "middle"}, "lab", "one of left, right"),
         ({"age": 1.0}, "lab", "no field 'age'"),
-        ({"ldh": 1.0}, " ", "say why"),
+        ({"ldh": 1.0}, " ", "Give a reason"),
     ],
 )
 def test_what_cannot_be_is_refused(
@@ -237,7 +243,7 @@ def test_the_second_of_two_editors_hears_of_it(study: Study) -> None:
     with open_study(study.folder, who="grace") as other:
         seen = study.records.read("P2").version
         other.records.correct("P2", {"ldh": 200.0}, "lab", version=seen)
-        with pytest.raises(Changed, match="ldh was corrected from 180 to 200 by grace on 20"):
+        with pytest.raises(Changed, match="ldh corrected from 180 to 200 by grace on 20"):
             study.records.correct("P2", {"ldh": 210.0}, "lab", version=seen)
         with pytest.raises(Changed):
             study.records.undo("P2", version=seen)
@@ -287,7 +293,7 @@ def test_a_schema_is_changed_with_an_entry_and_keeps_what_it_does_not_know(study
 
 def test_a_schema_that_refuses_a_record_is_refused(study: Study) -> None:
     low = Field(name="ldh", kind=Kind.NUMBER, group="blood", hard=(0, 100))
-    with pytest.raises(RecordError, match="low does not fit the record of P2: .*'180'"):
+    with pytest.raises(RecordError, match="low does not fit P2's record: .*'180'"):
         study.set_schema(ClinicalSchema(name="low", fields=(low,)), "wrong")
     assert study.schema == SCHEMA
 

@@ -576,7 +576,7 @@ def test_a_schema_that_records_do_not_fit_is_refused(filled: Dock) -> None:
         schema.model_copy(update={"fields": (field,), "inputs": (), "rules": ()}), "x"
     )
     filled.idle()
-    assert "does not fit the record of P0002" in filled.study.cohort.correction.problem.text()
+    assert "does not fit P0002's record" in filled.study.cohort.correction.problem.text()
     assert len(filled.session.study.schema.fields) == 4
 
 

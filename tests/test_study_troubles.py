@@ -87,7 +87,7 @@ def test_a_locked_study_is_read_and_says_so(tmp_path: Path) -> None:
     with open_study(tmp_path, wait_s=0.05) as study:
         assert "locked by another program" in study.read_only
         assert len(study.manifest().patients) == 2
-        with pytest.raises(StudyError, match="nothing was changed: .* locked"):
+        with pytest.raises(StudyError, match="Nothing was changed: .* locked"):
             study.records.undo("P2")
     other.close()
 
@@ -111,7 +111,7 @@ def test_a_study_of_a_newer_version_is_read(tmp_path: Path) -> None:
         "ALTER TABLE patients ADD COLUMN hair TEXT",
     )
     with open_study(tmp_path) as study:
-        told = f"newer version of this program (format {VERSION + 1}, this one knows {VERSION})"
+        told = f"newer version of this program (format {VERSION + 1}, this one reads {VERSION})"
         assert told in study.read_only
         assert len(study.manifest().patients) == 2
         with pytest.raises(StudyError, match="newer"):
@@ -183,7 +183,7 @@ def test_a_study_that_may_not_be_written_is_read(tmp_path: Path, journal: str) -
         shutil.rmtree(folder)
     assert "may not be written" in said
     assert counts == "2 200.0"
-    assert "nothing was changed" in refused
+    assert "Nothing was changed" in refused
 
 
 def test_a_study_that_was_not_made_to_the_end_is_none(

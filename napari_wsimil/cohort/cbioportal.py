@@ -43,7 +43,7 @@ _Member: TypeAlias = tuple[str, int, bool, IO[bytes] | None]
 
 
 def clinical_files(path: Path | str) -> dict[str, bytes]:
-    """Return the clinical tables in an archive by name, patients' first.
+    """Return clinical tables in an archive by name, patients first.
 
     Raises
     ------

@@ -82,7 +82,7 @@ class CellText:
 
 
 def text_in_cell(place: str, value: Any, number_format: str) -> CellText | None:
-    """Return a spreadsheet's number or date as an identifier, else None."""
+    """Return a spreadsheet's number or date as identifier, or None."""
     if isinstance(value, bool):
         return CellText(place, str(value).upper())
     if isinstance(value, datetime | date | time | timedelta):
@@ -93,12 +93,12 @@ def text_in_cell(place: str, value: Any, number_format: str) -> CellText | None:
 
 
 def text_of_error(place: str, text: str) -> CellText | None:
-    """Return the cell of a failed formula, None for other text."""
+    """Return the cell of a failed formula, or None."""
     return CellText(place, "", f"is the error {text}") if _ERROR.fullmatch(text) else None
 
 
 def text_of_float(place: str, value: float, digits: int) -> CellText | None:
-    """Return a float as an identifier; None if nothing is lost.
+    """Return a float as identifier, None if unchanged.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ def _number(place: str, value: float, number_format: str) -> CellText:
 
 
 def _formatted(value: int, number_format: str) -> str | None:
-    """Return a whole number in its number format; None if unknown."""
+    """Return a whole number in its number format, or None."""
     parts = list(_PARTS.finditer(number_format))
     digits = sum(part["digit"] is not None for part in parts)
     if value < 0 or (value == 0 and "0" not in number_format) or not digits:
@@ -200,13 +200,13 @@ def _is_number(text: str) -> bool:
 
 
 def absence(cell: str) -> Absent | None:
-    """Return the kind of absence in a cell; None for values."""
+    """Return the kind of absence in a cell, or None."""
     word = cell.casefold()
     return MARKERS.get(word, SOURCE_WORDS.get(word))
 
 
 def has_value(cell: str) -> bool:
-    """Return whether a cell has a value, no word for absence."""
+    """Return whether a cell has a value, not an absence."""
     return absence(cell) is None and cell.casefold() not in AMBIGUOUS
 
 

@@ -14,7 +14,7 @@ _LAYOUT = "a folder of bags has a subfolder per class, and in each a features fi
 
 
 def read_folder(path: str | Path) -> Manifest:
-    """Return the cohort in a folder with one subfolder per class.
+    """Return the cohort in a folder of class subfolders.
 
     A patient is called as the file, without its ending, and has that one slide. Names that
     begin with a dot are passed over.

@@ -77,7 +77,7 @@ TWO_TIMES = "times disagree"
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Event at the end of a cohort's times; unknown parts are empty.
+    """Event that ends a cohort's times; unknown parts are empty.
 
     Attributes
     ----------
@@ -144,9 +144,9 @@ class Endpoint:
             required = adds_times and name != "origin"
             if ours and ours != theirs and (theirs or required):
                 raise RecordError(
-                    f"the study's times are {self}, those of the table {other}: a study has one "
-                    f"outcome in one unit. Import times in columns {' and '.join(self.columns)}, "
-                    "or import the table without its outcome"
+                    f"the study's times are {self}, those of the table {other}. A study has one "
+                    f"outcome in one unit: import times in columns {' and '.join(self.columns)}, "
+                    "or import the table without its outcome."
                 )
         return Endpoint(**{name: ours or theirs for name, (ours, theirs) in parts.items()})
 
@@ -169,7 +169,7 @@ def kind_of(header: str) -> str:
 
 @dataclass(frozen=True)
 class TimeToEvent:
-    """Time and event of a patient, or the reason for none."""
+    """Time and event of a patient, or the reason against."""
 
     time: float | None = None
     event: bool | None = None
@@ -224,7 +224,7 @@ def outcome_sentences(counts: OutcomeCounts) -> Iterator[str]:
     events = _of(counts.events, "event")
     yield f"{_of(counts.known, counts.noun)} with an outcome: {events}, {counts.censored} censored"
     if counts.zero:
-        yield f"{counts.zero} of them have the time 0, which is kept as it is"
+        yield f"{counts.zero} of them have the time 0, which is kept"
     if counts.without:
         reasons = ", ".join(f"{why}: {n}" for why, n in counts.without.items())
         yield f"{_of(sum(counts.without.values()), counts.noun)} without an outcome ({reasons})"

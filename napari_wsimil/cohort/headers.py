@@ -144,7 +144,7 @@ def names_event(header: str) -> bool:
 
 
 def names_stage(header: str) -> bool:
-    """Return whether a header names stages, such as a bare "2"."""
+    """Return whether a header names stages, such as bare "2"."""
     words = plain(header)
     return "stage" in words and not re.search(r"edition|version|system", words)
 
@@ -178,12 +178,12 @@ def names_death_time(header: str) -> bool:
 
 
 def names_censoring(header: str) -> bool:
-    """Return whether a header names censoring, the contrary of an event."""
+    """Return whether a header names censoring, not an event."""
     return bool(re.search(r"\bcensor\w*|zensiert", plain(header)))
 
 
 def stem(header: str) -> str:
-    """Return the endpoint in a header: "os" of OS_MONTHS and OS_STATUS."""
+    """Return the endpoint in a header: "os" of OS_MONTHS, OS_STATUS."""
     words = _TABLES.sub("", plain(header))
     if re.fullmatch(r"days to follow ?up", words):  # the GDC's newer name of the last one
         return VITAL

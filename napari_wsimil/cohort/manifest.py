@@ -80,7 +80,7 @@ class SlideRow:
 
 @dataclass(frozen=True)
 class Patient:
-    """One patient with all slides, or one slide as a case.
+    """Patient with all slides, or a slide as case.
 
     Attributes
     ----------
@@ -120,7 +120,7 @@ class Patient:
 
     @property
     def parts(self) -> tuple[Split, ...]:
-        """Parts of the cohort with the patient or slides; normally one."""
+        """Splits of the patient and slides; normally one."""
         stated = {self.split, *(slide.split for slide in self.slides)}
         return tuple(split for split in Split if split in stated)
 
@@ -168,9 +168,9 @@ class Manifest:
         return tuple(patient for patient in self.patients if patient.split is split)
 
     def owner(self, source: Path | str) -> Patient | None:
-        """Return the patient of a slide or features file, else None.
+        """Return the patient of a slide or features file.
 
-        The path decides first, then the name.
+        The path decides first, then the name; None if neither matches.
         """
         source = Path(source)
         rows = [(patient, row) for patient in self.patients for row in patient.slides]
@@ -194,6 +194,6 @@ def count_outcomes(patients: Iterable[Patient], *, by_slide: bool) -> OutcomeCou
 
 
 def outcome_of_patient(patient: Patient) -> TimeToEvent:
-    """Return time and event of a patient, or the reason for none."""
+    """Return a patient's time and event, or the reason against."""
     problem = patient.no_outcome or ("" if patient.time is not None else NOT_NAMED)
     return TimeToEvent(patient.time, patient.event, problem)

@@ -61,7 +61,7 @@ class TableRow:
         return self.text(column)
 
     def file(self, column: str) -> Path | None:
-        """Return the path in a cell, relative to the table's folder."""
+        """Return the path in a cell, from the table's folder."""
         text = self.text(column)
         return Path(os.path.abspath(self.path.parent / text)) if text else None
 
@@ -165,7 +165,7 @@ def csv_cells(
 
 
 def table_of(path: Path | str, records: Iterable[tuple[int, list[str]]]) -> TextTable:
-    """Return the table of numbered rows; the first has the headers.
+    """Return the table of numbered rows, headers first.
 
     Raises
     ------

@@ -61,7 +61,7 @@ def write_cohort_table(
     cbioportal: bool = False,
     outcome: str = "",
 ) -> tuple[str, ...]:
-    """Write a cohort as a table; return notes for its readers.
+    """Write a cohort as a table; return notes for readers.
 
     The ending selects CSV, TSV, XLSX or Parquet.
 
@@ -251,7 +251,7 @@ def _write_parquet(path: Path, sheet: _Sheet) -> None:
 
 
 def _array(cells: Sequence[str], *, number: bool) -> pyarrow.Array:
-    """Return numbers if all cells are numbers or empty, else text."""
+    """Return numbers if all cells allow it, else text."""
     absent = {Absent.UNKNOWN.value, Absent.NOT_APPLICABLE.value}
     if number and not absent & set(cells):
         return pyarrow.array([float(cell) if cell else None for cell in cells], pyarrow.float64())

@@ -83,7 +83,7 @@ def open_table(path: str | Path, sheet: str = "") -> TextTable:
 
 
 def workbook_sheets(path: Path | str) -> tuple[str, ...]:
-    """Return the names of a workbook's sheets; empty for other files.
+    """Return a workbook's sheet names; empty for other files.
 
     Raises
     ------
@@ -234,7 +234,7 @@ def _sheet_cells(rows: Iterable[tuple[Any, ...]], cell_texts: _Cells) -> _Number
 
 
 def _cell_text(cell: Any, line: int) -> CellText | None:
-    """Return a number or date cell as an identifier, else None."""
+    """Return a number or date cell as identifier, or None."""
     if cell.value is None or (isinstance(cell.value, str) and cell.value[:1] != "#"):
         return None
     place = f"{get_column_letter(cell.column)}{line}"

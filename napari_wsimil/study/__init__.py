@@ -1,1 +1,1 @@
-"""Who: patients, slides and clinical records."""
+"""Studies: patients, slides, clinical records and an audit log."""

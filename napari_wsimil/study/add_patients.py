@@ -1,4 +1,4 @@
-"""Additions: patients that come into a study; what is there already is never overwritten."""
+"""Adding patients to a study without overwriting stored values."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from napari_wsimil.cohort.endpoint import OutcomeCounts
     from napari_wsimil.cohort.manifest import Patient, SlideRow
 
-#: No name of a patient or a slide is longer.
+#: Longest name of a patient or slide, in characters.
 LONGEST_NAME = 200
 
 _OWN = ("label", "split", "time", "event")
@@ -41,20 +41,20 @@ _OWN = ("label", "split", "time", "event")
 
 @dataclass(frozen=True)
 class Added:
-    """What came of adding patients, by their names.
+    """Result of adding patients, by name.
 
     Attributes
     ----------
     new
-        Those that were not there.
+        Patients that the study did not have.
     completed
-        Those that were, and of whom more is known now.
+        Known patients that got further values.
     same
-        Those that were there just so.
+        Known patients without further values.
     conflicts
-        A sentence for each that contradicts what is there; nothing of it was taken.
+        One sentence per patient that contradicts the study; none of its values were added.
     outcomes
-        Counts of outcomes of patients, or of slides; None where they come from no table.
+        Counts of outcomes of patients, or of slides; None if no table was imported.
     """
 
     new: tuple[str, ...]
@@ -65,24 +65,28 @@ class Added:
 
     @property
     def taken(self) -> frozenset[str]:
-        """Names of the patients who are in the study now."""
+        """Names of the given patients now in the study."""
         return frozenset((*self.new, *self.completed, *self.same))
 
 
 @dataclass
 class Addition:
-    """Patients being added within one transaction.
+    """Addition of patients within one transaction.
 
     Attributes
     ----------
     session, schema
-        The study's.
+        Session and schema of the study.
     places
-        Where files are, by their paths.
+        Places of files by path.
     who, why
-        For the ledger.
+        User and reason for the audit log.
     by_slide
-        Whether slides may have a label, split and outcome of their own.
+        Whether slides may have their own label, split and outcome.
+    known, owners, forgotten
+        Stored patients by name, patients by slide, and names of erased patients.
+    notes
+        Records to update, each with its audit entry.
     """
 
     session: Session
@@ -97,21 +101,21 @@ class Addition:
     notes: list[tuple[StoredRecord, Entry]] = field(default_factory=list)
 
     def run(self, patients: Sequence[Patient]) -> Added:
-        """Add patients and return what came of it."""
+        """Add patients; return the result by name."""
         self._look_up()
-        found: dict[str, list[str]] = {"new": [], "completed": [], "same": [], "conflicts": []}
+        added: dict[str, list[str]] = {"new": [], "completed": [], "same": [], "conflicts": []}
         for patient in patients:
-            kind, said = self._add(patient)
-            found[kind].append(said)
+            kind, text = self._add(patient)
+            added[kind].append(text)
         for (record, _), entry in zip(
             self.notes, append(self.session, [entry for _, entry in self.notes]), strict=True
         ):
             record.version = entry.number
         return Added(
-            new=tuple(found["new"]),
-            completed=tuple(found["completed"]),
-            same=tuple(found["same"]),
-            conflicts=tuple(found["conflicts"]),
+            new=tuple(added["new"]),
+            completed=tuple(added["completed"]),
+            same=tuple(added["same"]),
+            conflicts=tuple(added["conflicts"]),
         )
 
     def _look_up(self) -> None:
@@ -122,16 +126,16 @@ class Addition:
         for row in self.session.scalars(query):
             self.known[row.name] = row
             self.owners |= dict.fromkeys((slide.name for slide in row.slides), row.name)
-        stones = StoredEntry.content.contains(f'"act": "{Act.FORGOTTEN}"')
-        self.forgotten |= set(self.session.scalars(select(StoredEntry.patient).where(stones)))
+        tombstones = StoredEntry.content.contains(f'"act": "{Act.FORGOTTEN}"')
+        self.forgotten |= set(self.session.scalars(select(StoredEntry.patient).where(tombstones)))
 
     def _add(self, patient: Patient) -> tuple[str, str]:
         cells = self._cells(patient)
         for name in (patient.name, *(slide.slide for slide in patient.slides)):
             _check_name(name)
         self._check_unit(patient)
-        if said := self._conflict(patient, cells):
-            return "conflicts", said
+        if conflict := self._conflict(patient, cells):
+            return "conflicts", conflict
         is_new = patient.name not in self.known
         row = self._row(patient)
         changes = self._changes(row, patient, cells)
@@ -147,31 +151,31 @@ class Addition:
         return {name: text for name, text in texts.items() if text}
 
     def _check_unit(self, patient: Patient) -> None:
-        """Raise RecordError if slides have values that a study of patients would ignore."""
+        """Raise RecordError for slide values in a per-patient study."""
         own = [n for n in _OWN for slide in patient.slides if getattr(slide, n) is not None]
         if own and not self.by_slide:
             raise RecordError(
-                f"{patient.name}: {own[0]} is stated of a slide, and predictions of this study "
-                "are of patients: state it of the patient, or make a study with --unit slide"
+                f"{patient.name}: a slide has its own {own[0]}, but this study predicts per "
+                "patient. Give it to the patient, or create a study with --unit slide."
             )
 
     def _conflict(self, patient: Patient, cells: Mapping[str, str]) -> str:
         if patient.name in self.forgotten:
-            return f"{patient.name}: was forgotten, and comes back under no such name"
+            return f"{patient.name}: was erased from this study; choose another name"
         for slide in patient.slides:
             owner = self.owners.get(slide.slide, patient.name)
             if owner != patient.name:
-                return f"{patient.name}: slide {slide.slide} is already one of {owner}"
+                return f"{patient.name}: slide {slide.slide} already belongs to {owner}"
         row = self.known.get(patient.name)
-        for what, old, new in self._pairs(row, patient, cells) if row else ():
+        for title, old, new in self._pairs(row, patient, cells) if row else ():
             if old and new and old != new:
-                return f"{patient.name}: {what} is {old} in the study, {new} here"
-        return _parted(row, patient)
+                return f"{patient.name}: {title} is {old} in the study, {new} here"
+        return _split_conflict(row, patient)
 
     def _pairs(
         self, row: StoredPatient, patient: Patient, cells: Mapping[str, str]
     ) -> list[tuple[str, str, str]]:
-        """Return what is stored and what is given of a patient, as texts, empty if nothing."""
+        """Return title, stored and given text of each value."""
         own = [(n, _text(getattr(row, n)), _text(getattr(patient, n))) for n in _OWN]
         before = cells_of(row.record, self.schema) if row.record else {}
         record = [(name, before.get(name, ""), text) for name, text in cells.items()]
@@ -201,7 +205,7 @@ class Addition:
         self, row: StoredPatient, patient: Patient, cells: Mapping[str, str]
     ) -> dict[str, tuple[str, str]]:
         pairs = self._pairs(row, patient, cells)
-        return {what: (old, new) for what, old, new in pairs if new and new != old}
+        return {title: (old, new) for title, old, new in pairs if new and new != old}
 
     def _row(self, patient: Patient) -> StoredPatient:
         if patient.name not in self.known:
@@ -237,7 +241,7 @@ class Addition:
 
     def _note(self, row: StoredPatient, changes: Mapping[str, tuple[str, str]]) -> None:
         if row.record is None:
-            raise StudyError(f"patient {row.name} has lost the record: restore a backup")
+            raise StudyError(f"patient {row.name} has no record any more. Restore a backup.")
         record = held(self.schema, row.record).record
         entry = drafted(self.who, Act.IMPORTED, patient=row.name, why=self.why)
         entries = per_field(replace(entry, record=record.digest()), changes)
@@ -247,18 +251,18 @@ class Addition:
         return None if path is None else self.places[path]
 
 
-def _parted(row: StoredPatient | None, patient: Patient) -> str:
-    """Return that a patient would have slides in several parts, empty if that is not so."""
+def _split_conflict(row: StoredPatient | None, patient: Patient) -> str:
+    """Return the conflict of slides in several splits, else empty."""
     slides = {slide.name: slide.split for slide in row.slides} if row else {}
     slides |= {slide.slide: slide.split for slide in patient.slides if slide.split is not None}
-    whole = patient.split or (row.split if row else None)
-    counts = Counter(str(split or whole) for split in slides.values() if split or whole)
-    if len({*counts, *([str(whole)] if whole else [])}) < 2:
+    common = patient.split or (row.split if row else None)
+    counts = Counter(str(split or common) for split in slides.values() if split or common)
+    if len({*counts, *([str(common)] if common else [])}) < 2:
         return ""
-    found = ", ".join(f"{split} {count}" for split, count in sorted(counts.items()))
+    texts = ", ".join(f"{split} {count}" for split, count in sorted(counts.items()))
     return (
-        f"{patient.name}: slides would be in more than one split ({found}), and a test would "
-        "know the patient: give all slides of a patient one split"
+        f"{patient.name}: slides would be in more than one split ({texts}), so the patient would "
+        "be known in testing. Give all slides of a patient the same split."
     )
 
 
@@ -277,5 +281,6 @@ def _text(value: object) -> str:
 def _check_name(name: str) -> None:
     if not name.strip() or len(name) > LONGEST_NAME or not name.isprintable():
         raise RecordError(
-            f"{name[:40]!r} names no patient or slide: 1 to {LONGEST_NAME} printable characters"
+            f"names of patients and slides need 1 to {LONGEST_NAME} printable characters "
+            f"(got {name[:40]!r})"
         )

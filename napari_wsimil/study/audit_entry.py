@@ -1,9 +1,11 @@
-"""Entry: one line of a study's ledger, and how lines are chained by their hashes.
+"""Entries of the audit log, and their hash chain.
 
-The chain is made of digests: an entry's content is hashed with a salt of its own, and the
-chain goes over these digests. So a content can be erased, with its salt, for good, and the
-chain still holds. It shows that something was changed, taken out or put in between; against
-one who can rewrite the whole file, keep the last hash elsewhere.
+The content of each entry is hashed with its own random salt. The chain hashes the number, the
+previous hash and this digest, not the content itself: content and salt can therefore be erased
+for good, and the chain still verifies.
+
+The chain reveals entries that were changed, removed or inserted. It cannot reveal that the
+whole file was rewritten; to detect this, store the last hash somewhere else.
 """
 
 from __future__ import annotations
@@ -26,12 +28,12 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 
-#: Actions of earlier versions on files that left; read, but never written.
+#: Actions of earlier versions for files that left the study; read, never written.
 RETIRED = ("downloaded", "submitted", "label shown")
 
 
 class Act(StrEnum):
-    """What was done."""
+    """Action that an entry records."""
 
     CORRECTED = "corrected"
     WHAT_IF = "what-if"
@@ -49,7 +51,7 @@ class Act(StrEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> Act | None:
-        """Return a retired action, so that studies with such entries stay readable."""
+        """Return a retired action, so that older studies stay readable."""
         if value not in RETIRED:
             return None
         act = str.__new__(cls, value)
@@ -59,16 +61,16 @@ class Act(StrEnum):
 
 @dataclass(frozen=True)
 class Effect:
-    """What a change did to a model's answer and map.
+    """Change of a model's prediction and map after an edit.
 
     Attributes
     ----------
     probability
-        Change by class.
+        Change of probability by class.
     distance
-        Jensen–Shannon distance between the shares of attention before and after, 0 to 1.
+        Jensen–Shannon distance between the attention shares before and after, 0 to 1.
     overlap
-        Share of the top 1 % of patches that stayed.
+        Share of the top 1 % of patches that are top patches before and after.
     """
 
     probability: Mapping[str, float]
@@ -78,35 +80,35 @@ class Effect:
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the ledger.
+    """One entry of the audit log.
 
     Attributes
     ----------
     number
-        From 1.
+        Number of the entry, from 1.
     when, who
-        UTC, and the name of the user of the operating system.
+        Time in UTC, and the user name in the operating system.
     act
-        What was done; WHAT_IF changed nothing that is kept. REVIEWED has what the model said
-        as `old`, and the verdict as `new`.
+        Recorded action. WHAT_IF changed no stored value; REVIEWED has the prediction in words
+        as `old` and the verdict as `new`.
     patient, field, old, new
-        Whose field, and its text before and after; empty where there is none.
+        Patient and field, and the field's text before and after; empty without one.
     why
-        As the person said.
+        Reason, in the person's words.
     model, features, record
-        SHA-256 in hex of the model in view, of its features and of the record after the act.
+        SHA-256 in hex of the displayed model, its features and the record after the action.
     effect
-        What the change did to that model.
+        Change of that model's prediction and map.
     file, destination, identifying
-        Of what left the machine: SHA-256 of the file, where it went, and whether it names
+        For a file that left the study: its SHA-256, its destination, and whether it names
         patients.
     step
-        Number of the first of the entries that were written at once.
+        Number of the first entry that was written in the same transaction.
     erased
-        Numbers of the entries whose content this one erased; RESCUED lists the lost ones, and
-        `new` pins the others.
+        Numbers of the entries with content erased by this one. RESCUED lists lost entries
+        instead, and its `new` is a hash over all others.
     previous, hash
-        The link before, and this one.
+        Hash of the previous entry and of this one, in hex.
     """
 
     number: int
@@ -131,19 +133,19 @@ class Entry:
     hash: str = ""
 
     def told(self) -> dict[str, Any]:
-        """Return what the entry says, as JSON can say it, without what it leaves empty."""
-        said = asdict(self) | {
+        """Return the entry for JSON, without empty values and links."""
+        content = asdict(self) | {
             "when": self.when.isoformat(timespec="seconds"),
             "act": str(self.act),
         }
         links = ("previous", "hash", "step")
-        return {n: v for n, v in said.items() if n not in links and v not in ("", None, ())}
+        return {n: v for n, v in content.items() if n not in links and v not in ("", None, ())}
 
 
 def append(session: Session, entries: Iterable[Entry]) -> tuple[Entry, ...]:
-    """Write entries at the end of the chain, as one step, and return them as they stand there.
+    """Append entries to the chain in one step; return them.
 
-    Number, step and hashes are given here; the session holds the write lock.
+    Number, step and hashes are assigned here. The session must have the write lock.
     """
     last = session.scalar(select(StoredEntry).order_by(StoredEntry.number.desc()).limit(1))
     number, previous = (last.number, last.hash) if last else (0, "")
@@ -159,20 +161,20 @@ def append(session: Session, entries: Iterable[Entry]) -> tuple[Entry, ...]:
     return tuple(written)
 
 
-def drafted(who: str, act: Act, **said: Any) -> Entry:
-    """Return an entry of now that has no place in the chain yet."""
-    return Entry(0, datetime.now(UTC), who, act, **said)
+def drafted(who: str, act: Act, **content: Any) -> Entry:
+    """Return an entry of the present time, outside the chain."""
+    return Entry(0, datetime.now(UTC), who, act, **content)
 
 
 def per_field(entry: Entry, changes: Mapping[str, tuple[str, str]]) -> Sequence[Entry]:
-    """Return one entry per changed field, or the entry itself where none is."""
+    """Return an entry per changed field, else the entry itself."""
     return [replace(entry, field=f, old=old, new=new) for f, (old, new) in changes.items()] or [
         entry
     ]
 
 
 def entry_of(row: StoredEntry) -> Entry:
-    """Return the entry in a row whose content is there."""
+    """Return the entry in a row with content."""
     content = json.loads(row.content or "{}")
     if content["effect"] is not None:
         content["effect"] = Effect(**content["effect"])
@@ -190,36 +192,46 @@ def entry_of(row: StoredEntry) -> Entry:
 
 
 def fault(row: StoredEntry, previous: str, erased: set[int]) -> str:
-    """Return what is wrong with a link after `previous`, empty if nothing.
+    """Return the fault of an entry, else empty.
 
-    `erased` are the numbers of the entries whose content may be gone.
+    The fault is the end of a sentence that begins with the entry.
+
+    Parameters
+    ----------
+    row
+        The entry to check.
+    previous
+        Hash of the entry before it.
+    erased
+        Numbers of the entries that may have no content.
     """
     if row.previous != previous:
-        return "does not follow the one before: entries were taken out or put in"
+        return "does not follow the one before: entries were removed or inserted"
     if not is_linked(row):
-        return "has another hash than it should"
+        return "does not match its hash"
     if row.content is None:
-        return "" if row.number in erased else "was erased, and no entry says so"
+        return "" if row.number in erased else "was erased without an entry that records it"
     if not is_intact(row) or json.loads(row.content)["patient"] != row.patient:
         return "was changed after it was written"
     return ""
 
 
 def is_intact(row: StoredEntry) -> bool:
-    """Return whether a row's content is there, and as it was written."""
-    return row.content is not None and _digested(row.content, row.salt or "") == row.digest
+    """Return whether a row has content that matches its digest."""
+    return row.content is not None and _digest(row.content, row.salt or "") == row.digest
 
 
 def is_linked(row: StoredEntry) -> bool:
-    """Return whether a row's hash is that of its number, the hash before and its digest."""
-    return row.hash == _linked(row.number, row.previous, row.digest)
+    """Return whether a row's hash matches its other columns."""
+    return row.hash == _chain_hash(row.number, row.previous, row.digest)
 
 
 def _row(entry: Entry, previous: str) -> StoredEntry:
-    kept = {n: v for n, v in asdict(entry).items() if n not in ("number", "previous", "hash")}
-    content = json.dumps(kept | {"when": entry.when.isoformat()}, sort_keys=True)
+    chain = ("number", "previous", "hash")
+    values = {n: v for n, v in asdict(entry).items() if n not in chain}
+    content = json.dumps(values | {"when": entry.when.isoformat()}, sort_keys=True)
     salt = secrets.token_hex(16)
-    digest = _digested(content, salt)
+    digest = _digest(content, salt)
     return StoredEntry(
         number=entry.number,
         patient=entry.patient,
@@ -227,13 +239,13 @@ def _row(entry: Entry, previous: str) -> StoredEntry:
         salt=salt,
         digest=digest,
         previous=previous,
-        hash=_linked(entry.number, previous, digest),
+        hash=_chain_hash(entry.number, previous, digest),
     )
 
 
-def _digested(content: str, salt: str) -> str:
+def _digest(content: str, salt: str) -> str:
     return hashlib.sha256(f"{salt}\0{content}".encode()).hexdigest()
 
 
-def _linked(number: int, previous: str, digest: str) -> str:
+def _chain_hash(number: int, previous: str, digest: str) -> str:
     return hashlib.sha256(f"{number}\0{previous}\0{digest}".encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Ledger: what was done to a study and what left it, append-only."""
+"""Audit log of a study."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ if TYPE_CHECKING:
 
 
 def first_fault(rows: Sequence[StoredEntry]) -> str:
-    """Return a sentence on the first of all rows that breaks the chain, empty if it holds."""
-    told = [entry for entry in map(entry_of, filter(is_intact, rows)) if _declares(entry)]
-    erased = {number for entry in told for number in entry.erased}
-    rescues = {entry.number: entry for entry in told if entry.act is Act.RESCUED}
-    gone = {number for entry in rescues.values() for number in entry.erased}
+    """Return a sentence on the first broken entry, else empty."""
+    declarations = [entry for entry in map(entry_of, filter(is_intact, rows)) if _declares(entry)]
+    erased = {number for entry in declarations for number in entry.erased}
+    rescues = {entry.number: entry for entry in declarations if entry.act is Act.RESCUED}
+    rescued = {number for entry in rescues.values() for number in entry.erased}
     previous, before = "", 0
     for place, row in enumerate(rows):
-        lost = next((n for n in range(before + 1, row.number) if n not in gone), None)
-        if lost is not None:
-            return f"entry {lost} of the ledger is gone"
+        missing = next((n for n in range(before + 1, row.number) if n not in rescued), None)
+        if missing is not None:
+            return f"entry {missing} of the audit log is missing"
         is_cut = row.number > before + 1 and row.number not in rescues
-        if wrong := fault(row, row.previous if is_cut else previous, erased):
-            return f"entry {row.number} of the ledger {wrong}"
-        if row.number in rescues and rescues[row.number].new != _pinned(rows[:place]):
-            return f"entry {row.number} of the ledger took over other entries than stand before it"
+        if problem := fault(row, row.previous if is_cut else previous, erased):
+            return f"entry {row.number} of the audit log {problem}"
+        if row.number in rescues and rescues[row.number].new != _rescue_digest(rows[:place]):
+            return f"entry {row.number} of the audit log does not match the entries before it"
         previous, before = row.hash, row.number
     return ""
 
 
-def _pinned(rows: Iterable[StoredEntry]) -> str:
-    """Return the SHA-256 in hex of the hashes of rows, as a rescue kept them."""
+def _rescue_digest(rows: Iterable[StoredEntry]) -> str:
+    """Return the SHA-256 in hex that RESCUED entries store."""
     return hashlib.sha256("\n".join(row.hash for row in rows).encode()).hexdigest()
 
 
@@ -53,7 +53,26 @@ def _declares(entry: Entry) -> bool:
 
 
 class Ledger:
-    """The ledger of an open study; `who` is written beside every entry."""
+    """Audit log of an open study: append-only entries.
+
+    Every change of the study is one transaction that also appends its entries: corrections of
+    records, what-if edits, imports, links, exports, shared copies, reviews, erasures. An entry
+    has user, time, action, patient, field, old and new text, the reason, and the hashes of model,
+    features and record.
+
+    For example, correcting the LDH of P3 from 210 to 310 appends "corrected, P3, ldh, 210, 310,
+    misread" with user and time. Undoing it appends a second entry and removes nothing.
+
+    Entries are connected by hashes (see `audit_entry`), so `check` finds the first entry that
+    was changed, removed or inserted later. The table is named `ledger` in the database.
+
+    Parameters
+    ----------
+    database
+        Database of the study.
+    who
+        User name, written into every entry.
+    """
 
     def __init__(self, database: Database, who: str) -> None:
         self._database, self.who = database, who
@@ -73,9 +92,9 @@ class Ledger:
         destination: str = "",
         identifying: bool | None = None,
     ) -> None:
-        """Write one entry per changed field, of old and new text, or one if there is none.
+        """Append an entry per changed field, or one without changes.
 
-        What they mean is said in `Entry`.
+        Parameters are explained in `Entry`; `changes` has old and new text by field.
 
         Raises
         ------
@@ -99,18 +118,20 @@ class Ledger:
             append(session, per_field(entry, changes or {}))
 
     def left(
-        self, act: Act, file: Path | str, *, patient: str = "", identifying: bool, **said: Any
+        self, act: Act, file: Path | str, *, patient: str = "", identifying: bool, **details: Any
     ) -> None:
-        """Note a file that leaves, with its SHA-256 and where it lies as its destination.
+        """Append an entry for a file that leaves the study.
 
         Parameters
         ----------
         act
             EXPORTED or SHARED.
-        file, patient, identifying
-            What leaves, of whom, and whether it names patients.
-        **said
-            What else `note` takes, such as the `model` that made it.
+        file
+            The file; its SHA-256 and its path as destination are recorded.
+        patient, identifying
+            Patient of the file, and whether it names patients.
+        **details
+            Further parameters of `note`, such as the `model` that made the file.
 
         Raises
         ------
@@ -122,32 +143,32 @@ class Ledger:
         file = Path(file)
         with file.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
-        told = {"destination": str(file), "identifying": identifying, **said}
-        self.note(act, patient=patient, file=digest, **told)
+        details = {"destination": str(file), "identifying": identifying, **details}
+        self.note(act, patient=patient, file=digest, **details)
 
     def entries(self, patient: str | None = None, newest: int | None = None) -> tuple[Entry, ...]:
-        """Return entries, oldest first, without those that were erased or are damaged.
+        """Return entries, oldest first, without erased and damaged ones.
 
         Parameters
         ----------
         patient
-            Whose; of all and of the study itself if None.
+            Patient of the entries; if None, all patients and the study itself.
         newest
-            How many of the last ones; all if None.
+            Number of last entries to return; all if None.
         """
         with self._database.reading() as session:
             return read_entries(session, patient, newest)
 
     def check(self) -> str:
-        """Return an empty text if the chain holds, else a sentence on the first broken entry."""
+        """Return a sentence on the first broken entry, else empty."""
         with self._database.reading() as session:
             rows = session.scalars(select(StoredEntry).order_by(StoredEntry.number)).all()
             last = session.scalar(text("SELECT seq FROM sqlite_sequence WHERE name = 'ledger'"))
-        found = first_fault(rows)
+        problem = first_fault(rows)
         end = rows[-1].number if rows else 0
-        if not found and last is not None and last > end:
-            found = f"entry {end + 1} of the ledger is gone: {last} were written"
-        return found
+        if not problem and last is not None and last > end:
+            problem = f"entry {end + 1} of the audit log is missing: {last} were written"
+        return problem
 
 
 def read_entries(

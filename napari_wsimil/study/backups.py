@@ -1,9 +1,9 @@
-"""Backups: rotating copies of a study's database, in `backups/` inside its folder.
+"""Rotating backups of a study's database, in its folder `backups/`.
 
-SQLite's own backup interface makes one before the first write of a day (UTC) and before every
-import, change of the schema, erasure and migration, while the write lock is held: two programs
-never back up or rotate at once. The last five stay, and the newest of each of the last three
-days that have one. A damaged copy never takes the place of a good one.
+SQLite's backup API makes one before the first write of a day (UTC) and before every import,
+schema change, erasure and migration. This requires the write lock, so two programs never back
+up or rotate at once. The last five backups are kept, and the newest of each of the last three
+days that have one. A damaged copy never replaces a good one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 #: The folder of the backups within a study.
 BACKUPS = "backups"
 
-#: How many backups stay, and of how many days the newest.
+#: Number of newest backups kept, and of days whose newest backup is kept.
 NEWEST, DAYS = 5, 3
 
 #: Returns the present time with its time zone.
@@ -38,7 +38,7 @@ _NAME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d\.\d{6}Z)-(.+)\.db")
 
 
 class Reason(StrEnum):
-    """Event that a backup precedes; ERASED follows one."""
+    """Write that a backup precedes; ERASED follows one."""
 
     FIRST_WRITE = "first-write"
     IMPORT = "import"
@@ -50,7 +50,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True)
 class Backup:
-    """A backup file, its time in UTC and its reason."""
+    """Backup file, its time in UTC and its reason."""
 
     path: Path
     when: datetime
@@ -68,13 +68,13 @@ def utc_now() -> datetime:
 
 
 def list_backups(folder: str | Path) -> tuple[Backup, ...]:
-    """Return the backups of the study in a folder, newest first; other files are ignored."""
+    """Return a study's backups, newest first, without other files."""
     files = sorted((Path(folder) / BACKUPS).glob("*.db"), reverse=True)
     return tuple(backup for file in files if (backup := _parse_name(file)) is not None)
 
 
 class Backups:
-    """The backups of one database; its methods need the database's write lock."""
+    """Backups of a database; the methods need its write lock."""
 
     def __init__(self, database: Path | str, clock: Clock) -> None:
         database = Path(database)
@@ -84,9 +84,10 @@ class Backups:
 
     @contextmanager
     def before(self, reason: Reason | None = None) -> Iterator[None]:
-        """Back up before a write; without a reason only if today has no backup yet.
+        """Back up before a write, and rotate after it.
 
-        A write that fails leaves no backup and rotates none away.
+        Without a reason, only if today has no backup yet. A failed write leaves no backup and
+        rotates none away.
 
         Raises
         ------
@@ -94,17 +95,17 @@ class Backups:
             If the backup cannot be written, or the database is damaged.
         """
         due = reason or (None if self._has_today() else Reason.FIRST_WRITE)
-        made = self._make(due) if due else None
+        path = self._make(due) if due else None
         is_written = False
         try:
             yield
             is_written = True
         finally:
-            if made is not None:
-                self._settle(made, is_written)
+            if path is not None:
+                self._rotate(path, is_written)
 
     def renew(self) -> None:
-        """Delete all files of the folder, replaced databases too, and make one backup.
+        """Delete all backups and replaced databases; make one backup.
 
         Raises
         ------
@@ -143,9 +144,9 @@ class Backups:
             when += timedelta(microseconds=1)
         return self._folder / f"{when.strftime(_TIME)}-{reason}.db"
 
-    def _settle(self, made: Path, is_written: bool) -> None:
+    def _rotate(self, path: Path, is_written: bool) -> None:
         if not is_written:
-            made.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
             return
         backups = list_backups(self._database.parent)
         for backup in set(backups) - set(_kept(backups)):
@@ -153,7 +154,7 @@ class Backups:
 
 
 def make_private_folder(folder: Path | str, database: Path | str) -> None:
-    """Make a folder that only those can read who may write the database."""
+    """Make a folder readable only for those with write access."""
     folder = Path(folder)
     database = Path(database)
     if not folder.is_dir():
@@ -162,7 +163,7 @@ def make_private_folder(folder: Path | str, database: Path | str) -> None:
 
 
 def private_mode(database: Path | str) -> int:
-    """Return the mode of files for the owner, and the group if it may write the database."""
+    """Return the file mode for owner and writing group."""
     database = Path(database)
     return 0o660 if database.exists() and database.stat().st_mode & 0o020 else 0o600
 
@@ -183,10 +184,10 @@ def _parse_name(file: Path) -> Backup | None:
 
 
 def _write(database: Path, path: Path) -> None:
-    """Copy a database to a new file, which takes its name once it is complete and sound."""
+    """Copy a database to a new file, renamed once complete."""
     part = path.with_name(f".{path.name}.new")
-    for left in path.parent.glob(".*.new*"):  # of a program that was killed
-        left.unlink()
+    for partial in path.parent.glob(".*.new*"):  # left by a killed program
+        partial.unlink()
     os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     try:
         part.chmod(private_mode(database))
@@ -203,7 +204,7 @@ def _copy(database: Path, target: Path) -> None:
         closing(sqlite3.connect(target, isolation_level=None)) as copy,
     ):
         source.execute("BEGIN")
-        source.execute("SELECT count(*) FROM sqlite_master")  # locks: `backup` waits forever
+        source.execute("SELECT count(*) FROM sqlite_master")  # read lock: `backup` waits forever
         source.backup(copy)
         copy.execute("PRAGMA journal_mode = DELETE")
         if not is_sound(copy):

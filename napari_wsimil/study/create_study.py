@@ -1,9 +1,12 @@
-"""Study: a folder of patients, slides and clinical records, with a ledger of what was done.
+"""Creating and opening studies.
 
-`study.db` holds who and what; `features/`, `models/`, `maps/`, `exports/` and `backups/` lie
-beside it.
-The schema is kept in the database, as YAML text: a change of it is one transaction with its
-entry in the ledger, which a file beside could go past.
+A study is a folder of patients, slides and clinical records.
+
+The database `study.db` has patients, records, predictions and the audit log. Beside it are the
+folders `features/`, `models/`, `maps/`, `exports/` and `backups/`.
+
+The schema is stored in the database as YAML text, not in a file of its own: every change of it
+is thus one transaction with its audit entry.
 """
 
 from __future__ import annotations
@@ -43,25 +46,25 @@ def create_study(
     unit: Unit = Unit.PATIENT,
     who: str | None = None,
 ) -> Study:
-    """Make a study in a folder, which is made too, and return it open.
+    """Create a study in a folder; return it open.
 
     Parameters
     ----------
     folder
-        May hold other things, but no study.
+        Folder of the study, new or existing; other files in it are left alone.
     schema
-        Of the records.
+        Schema of the records.
     name
-        What it is called; the folder's name if empty.
+        Name of the study; the folder's name if empty.
     unit
-        What predictions are of.
+        Unit of prediction: patient or slide.
     who
-        Who stands in the ledger; the user of the operating system if None.
+        User name for the audit log; that of the operating system if None.
 
     Raises
     ------
     StudyError
-        If there is a study already.
+        If the folder has a study already.
     OSError
         If the folder cannot be written.
     """
@@ -75,7 +78,7 @@ def create_study(
 
     def fill(session: Session) -> None:
         session.add_all(Fact(name=fact, value=value) for fact, value in facts.items())
-        entry = drafted(who or user_name(), Act.SCHEMA, why="the study was made")
+        entry = drafted(who or user_name(), Act.SCHEMA, why="study created")
         append(session, per_field(entry, {"schema": ("", facts["schema"])}))
 
     for part in ("", *FOLDERS):
@@ -85,15 +88,15 @@ def create_study(
 
 
 def study_of_folder(slides: Path | str, folder: Path | str, *, who: str | None = None) -> Study:
-    """Make a study of the slides in a folder and below, each a case of its own; return it open.
+    """Create a study of one case per slide.
 
-    Cases are called P0001 and so on, since names of files can name patients; their records
-    have no fields yet.
+    Subfolders are included. The study is returned open. Cases are named P0001 and so on, since
+    file names may name patients. Their records have no fields yet.
 
     Raises
     ------
     RecordError
-        If there are no slides, or there is a study already.
+        If there are no slides, or the target folder has a study already.
     OSError
         If a folder cannot be read or written.
     """
@@ -101,42 +104,44 @@ def study_of_folder(slides: Path | str, folder: Path | str, *, who: str | None =
     folder = Path(folder)
     cases = cases_in(slides)
     study = create_study(folder, NO_FIELDS, who=who)
-    study.add(cases, "the folder was opened as cases")
+    study.add(cases, "cases created from a folder")
     return study
 
 
 def open_study(
     folder: str | Path, *, who: str | None = None, wait_s: float = WAIT_S, clock: Clock = utc_now
 ) -> Study:
-    """Return the study in a folder; read-only, which it then explains, where it must be.
+    """Open a study, read-only where it cannot be written.
+
+    `Study.read_only` has the reason.
 
     Parameters
     ----------
     folder
-        The study's.
+        Folder of the study.
     who
-        Who stands in the ledger; the user of the operating system if None.
+        User name for the audit log; that of the operating system if None.
     wait_s
         Seconds to wait for other programs that write.
     clock
-        Dates the backups.
+        Clock that dates the backups.
 
     Raises
     ------
     StudyError
-        If there is no study, or nothing of it can be read.
+        If there is no study, or it cannot be read at all.
     """
     folder = Path(os.path.abspath(folder))
     return Study(folder, open_database(folder / DATABASE, wait_s, clock), who or user_name())
 
 
 def is_study(path: str | Path) -> bool:
-    """Return whether a path is the folder of a study."""
+    """Return whether a folder is a study."""
     return (Path(path) / DATABASE).is_file()
 
 
 def user_name() -> str:
-    """Return the name of the user of the operating system."""
+    """Return the user name in the operating system."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a user without a name, as in some containers

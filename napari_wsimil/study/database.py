@@ -1,7 +1,7 @@
-"""Database: the SQLite file of a study, its transactions, and its troubles in words.
+"""SQLite database of a study: transactions and error messages.
 
-Every change is one transaction that takes the write lock at its beginning, so that what it
-read cannot change under it, and a process that dies in the middle leaves nothing of it.
+Every change is one transaction that takes the write lock at its beginning. Values that it read
+therefore cannot change before it writes, and a process that dies midway changes nothing.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ WAIT_S = 5.0
 
 
 class Database:
-    """A study's database, open; see `open_database`.
+    """Open database of a study; see `open_database`.
 
     Attributes
     ----------
     path
-        The file.
+        Path of the file.
     read_only
-        Why it cannot be written, in a sentence; empty if it can.
+        Sentence on the reason why it cannot be written; empty if it can.
     health
         State of the file when it was opened.
     """
@@ -58,15 +58,15 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """Give a session that sees the database as it is at its beginning.
+        """Yield a session on a consistent snapshot of the database.
 
         Raises
         ------
         StudyError
-            If the database cannot be read; says why.
+            If the database cannot be read; the message has the reason.
         """
         with (
-            _in_words(self.path),
+            _study_errors(self.path),
             Session(self._reader, expire_on_commit=False) as session,
             session.begin(),
         ):
@@ -74,28 +74,30 @@ class Database:
 
     @contextmanager
     def writing(self, before: Reason | None = None) -> Iterator[Session]:
-        """Give a session whose changes are kept together at the end, or, on an error, not at all.
+        """Yield a session; commit its changes or roll them back.
 
         Parameters
         ----------
         before
-            Reason for a backup; without one the first write of a day is backed up before.
+            Reason for a backup before the write; if None, only the first write of a day is
+            preceded by one.
 
         Raises
         ------
         StudyError
-            If the database or its backup cannot be written; says why.
+            If the database or its backup cannot be written; the message has the reason.
         """
         if self.read_only:
-            raise StudyError(f"nothing was changed: {self.read_only}")
+            raise StudyError(f"Nothing was changed: {self.read_only}")
         with self._locked() as session, self._backups.before(before):
             yield session
 
     @contextmanager
     def erasing(self) -> Iterator[Session]:
-        """Give a session as `writing` does, after a backup; nobody can read meanwhile.
+        """Yield a session as `writing`, exclusive, after a backup.
 
-        So no reader can stop the transaction after files outside of it were deleted.
+        Other programs cannot read meanwhile, so no reader can stop the transaction after files
+        were deleted.
 
         Raises
         ------
@@ -108,23 +110,23 @@ class Database:
             yield session
 
     def renew_backups(self) -> None:
-        """Replace all backups by one new one, so that nothing erased is left in any.
+        """Replace all backups by a new one, without erased values.
 
         Raises
         ------
         StudyError
-            If the database or its backup cannot be written; says why.
+            If the database or its backup cannot be written; the message has the reason.
         """
         with self._locked():
             self._backups.renew()
 
     @contextmanager
     def _locked(self, lock: str = "IMMEDIATE") -> Iterator[Session]:
-        """Give a session that has the write lock."""
+        """Yield a session with the write lock."""
         self._leave_wal()
         writer = self._reader.execution_options(lock=lock)
         with (
-            _in_words(self.path),
+            _study_errors(self.path),
             Session(writer, expire_on_commit=False) as session,
             session.begin(),
         ):
@@ -132,15 +134,16 @@ class Database:
             yield session
 
     def _leave_wal(self) -> None:
-        """Change a write-ahead log to a rollback journal, safe on network shares.
+        """Replace a write-ahead log by a rollback journal.
 
-        While another program has the study open, its journal stays until a later write.
+        A rollback journal is safe on network shares. While another program has the study open,
+        the log remains until a later write.
         """
         if self._has_rollback_journal:
             return
         self._reader.dispose()  # idle connections keep a write-ahead log open
         with (
-            _in_words(self.path),
+            _study_errors(self.path),
             closing(_connected(self.path, 0)) as connection,
             suppress(sqlite3.OperationalError),
         ):
@@ -148,14 +151,14 @@ class Database:
             self._has_rollback_journal = mode == "delete"
 
     def sweep(self) -> None:
-        """Leave nothing of what was deleted in the file, its free pages and its journal.
+        """Remove deleted content from file, free pages and journal.
 
         Raises
         ------
         StudyError
-            If another program has the study open, so that its journal must stay for now.
+            If another program has the study open, so that the journal cannot be emptied.
         """
-        with _in_words(self.path):
+        with _study_errors(self.path):
             connection = self._reader.raw_connection()
             try:
                 cursor = connection.cursor()
@@ -165,55 +168,63 @@ class Database:
                 connection.close()
         if busy:
             raise StudyError(
-                f"{self.path}: another program has the study open, so that old pages stay in its "
-                "journal: close it there and sweep again"
+                f"{self.path}: another program has the study open, so its journal still has old "
+                "pages. Close it there and erase again."
             )
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._reader.dispose()
 
 
 def create_database(path: Path | str, fill: Callable[[Session], None]) -> None:
-    """Make a database with what `fill` puts in; it takes its name when it is whole.
+    """Create a database and fill it; rename it once complete.
+
+    Parameters
+    ----------
+    path
+        Path of the new file.
+    fill
+        Adds the first rows to a session.
 
     Raises
     ------
     StudyError
-        If there is one already.
+        If the file exists.
     OSError
         If the folder cannot be written.
     """
     path = Path(path)
     if path.exists():
-        raise StudyError(f"{path.parent} is a study already: open it, or name another folder")
-    unborn = path.with_name(f".{path.name}.new")
-    unborn.unlink(missing_ok=True)
-    unborn.touch()
-    engine = _engine(lambda: _connected(unborn))
+        raise StudyError(f"{path.parent} is a study already. Open it, or choose another folder.")
+    part = path.with_name(f".{path.name}.new")
+    part.unlink(missing_ok=True)
+    part.touch()
+    engine = _engine(lambda: _connected(part))
     try:
-        with _in_words(unborn), Session(engine) as session, session.begin():
+        with _study_errors(part), Session(engine) as session, session.begin():
             Base.metadata.create_all(session.connection())
             session.connection().exec_driver_sql(f"PRAGMA application_id = {APPLICATION}")
             session.connection().exec_driver_sql(f"PRAGMA user_version = {VERSION}")
             fill(session)
         engine.dispose()
-        unborn.rename(path)
+        part.rename(path)
     finally:
         engine.dispose()
-        unborn.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
 
 
 def open_database(path: Path | str, wait_s: float = WAIT_S, clock: Clock = utc_now) -> Database:
-    """Return a study's database, read-only where it cannot be written; it then says why.
+    """Open a study's database, read-only where it cannot be written.
 
-    A damaged one is read as far as SQLite can. One of an older version gets the tables and
-    columns it lacks; where it cannot be written they are there without values.
+    `Database.read_only` has the reason. A damaged database is read as far as SQLite can. An
+    older one gets its missing tables and columns; where it cannot be written, they exist
+    without values.
 
     Parameters
     ----------
     path
-        The file.
+        Path of the file.
     wait_s
         Seconds to wait for other programs that write, here and in every transaction.
     clock
@@ -222,24 +233,26 @@ def open_database(path: Path | str, wait_s: float = WAIT_S, clock: Clock = utc_n
     Raises
     ------
     StudyError
-        If there is none, it is none of ours, or nothing of it can be read.
+        If it is missing, belongs to another program, or cannot be read at all.
     """
     path = Path(path)
-    health, why = examine(path, wait_s)
+    health, read_only = examine(path, wait_s)
     backups = Backups(path, clock)
     if health is Health.UNREACHABLE:
         memory = _completed(_copied(path))
-        return Database(path, _engine(lambda: memory, 1), why, health, backups)
+        return Database(path, _engine(lambda: memory, 1), read_only, health, backups)
     if health is Health.SOUND:
-        why = _brought_up(path, wait_s, backups)
-    if why:
+        read_only = _migrate(path, wait_s, backups)
+    if read_only:
         connect = lambda: _completed(_connected(path, wait_s, "ro"))  # noqa: E731
-        return Database(path, _engine(connect), why, health, backups)
-    return Database(path, _engine(lambda: _connected(path, wait_s)), why, health, backups)
+        return Database(path, _engine(connect), read_only, health, backups)
+    return Database(path, _engine(lambda: _connected(path, wait_s)), read_only, health, backups)
 
 
 def _copied(path: Path) -> sqlite3.Connection:
-    """Return a copy in memory of a database whose journal needs a folder to write in.
+    """Return a copy in memory of a database.
+
+    Its journal would need a writable folder.
 
     Raises
     ------
@@ -253,13 +266,13 @@ def _copied(path: Path) -> sqlite3.Connection:
             part = path.with_name(path.name + ending)
             if part.exists():
                 shutil.copyfile(part, copy.with_name(copy.name + ending))
-        with _in_words(path), closing(sqlite3.connect(copy)) as connection:
+        with _study_errors(path), closing(sqlite3.connect(copy)) as connection:
             connection.backup(memory)
     return memory
 
 
-def _brought_up(path: Path, wait_s: float, backups: Backups) -> str:
-    """Give an older study the tables and columns it lacks; return why that failed, if it did."""
+def _migrate(path: Path, wait_s: float, backups: Backups) -> str:
+    """Add missing tables and columns; return the error or ""."""
     with closing(_connected(path, wait_s)) as connection:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version >= VERSION:
@@ -267,12 +280,12 @@ def _brought_up(path: Path, wait_s: float, backups: Backups) -> str:
     engine = _engine(lambda: _connected(path, wait_s))
     try:
         with (
-            _in_words(path),
+            _study_errors(path),
             engine.execution_options(lock="IMMEDIATE").begin() as transaction,
             backups.before(Reason.MIGRATION),
         ):
             Base.metadata.create_all(transaction)
-            for table, columns in _lacking(transaction.exec_driver_sql).items():
+            for table, columns in _missing_columns(transaction.exec_driver_sql).items():
                 for column in columns:
                     text = CreateColumn(column).compile(dialect=sqlite.dialect())
                     transaction.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {text}")
@@ -285,29 +298,30 @@ def _brought_up(path: Path, wait_s: float, backups: Backups) -> str:
 
 
 def _completed(connection: sqlite3.Connection) -> sqlite3.Connection:
-    """Return a connection with what its study lacks: tables without rows, columns of NULL."""
-    there = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    """Return the connection with empty missing tables and NULL columns."""
+    existing = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
     for table in Base.metadata.sorted_tables:
-        if table.name not in there:
-            made = str(CreateTable(table).compile(dialect=sqlite.dialect()))
-            connection.execute(made.replace("CREATE TABLE", "CREATE TEMP TABLE", 1))
+        if table.name not in existing:
+            statement = str(CreateTable(table).compile(dialect=sqlite.dialect()))
+            connection.execute(statement.replace("CREATE TABLE", "CREATE TEMP TABLE", 1))
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    # what a newer version has not any more is not there, and not unknown
-    for name, columns in (_lacking(connection.execute) if version < VERSION else {}).items():
+    # columns that a newer version removed are absent, not unknown
+    missing = _missing_columns(connection.execute) if version < VERSION else {}
+    for name, columns in missing.items():
         nulls = ", ".join(f"NULL AS {column.name}" for column in columns)
         connection.execute(f"CREATE TEMP VIEW {name} AS SELECT *, {nulls} FROM main.{name}")
     return connection
 
 
-def _lacking(execute: Callable[[str], Iterable[Any]]) -> dict[str, list[Column[Any]]]:
-    """Return the columns that came later than a study, by table; others are those it has."""
-    found: dict[str, list[Column[Any]]] = {}
+def _missing_columns(execute: Callable[[str], Iterable[Any]]) -> dict[str, list[Column[Any]]]:
+    """Return the columns newer than a study, by table."""
+    columns: dict[str, list[Column[Any]]] = {}
     for table in Base.metadata.sorted_tables:
-        there = {row[1] for row in execute(f"PRAGMA table_info({table.name})")}
-        lacking = [column for column in table.columns if column.name not in there]
-        if there and lacking and all(column.nullable for column in lacking):
-            found[table.name] = lacking
-    return found
+        existing = {row[1] for row in execute(f"PRAGMA table_info({table.name})")}
+        missing = [column for column in table.columns if column.name not in existing]
+        if existing and missing and all(column.nullable for column in missing):
+            columns[table.name] = missing
+    return columns
 
 
 def _connected(path: Path, wait_s: float = WAIT_S, mode: str = "rw") -> sqlite3.Connection:
@@ -341,7 +355,8 @@ def _begin(connection: Connection) -> None:
 
 
 @contextmanager
-def _in_words(path: Path) -> Iterator[None]:
+def _study_errors(path: Path) -> Iterator[None]:
+    """Raise errors of SQLite as StudyError."""
     try:
         yield
     except DBAPIError as error:

@@ -1,4 +1,4 @@
-"""Disguise: a study's patients as they may be given away."""
+"""Deidentification of a study's patients for a shared copy."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Disguised:
-    """Patients without what names them.
+    """Deidentified patients.
 
     Attributes
     ----------
     schema
-        Days in place of dates; no headers of the tables that it came from.
+        Schema with days instead of dates, without headers of source tables.
     patients
-        In a random order, under new names, without their files.
+        Patients in random order with new names and without files.
     patients_key, slides_key
-        New names by old ones.
+        New names by old names.
     dates
-        Fields that were dates.
+        Names of the fields that were dates.
     """
 
     schema: ClinicalSchema
@@ -41,9 +41,10 @@ class Disguised:
 
 
 def disguised(manifest: Manifest) -> Disguised:
-    """Return a study's patients under new names in a random order, days in place of dates.
+    """Return patients with new names and days instead of dates.
 
-    A date becomes the days since the patient's first one; labels, splits and times stay.
+    The order is random. A date becomes the number of days since the patient's first date;
+    labels, splits and times stay.
     """
     own = manifest.schema or ClinicalSchema(name="none", fields=())
     fields = tuple(map(_dateless, own.fields))
@@ -63,7 +64,7 @@ def disguised(manifest: Manifest) -> Disguised:
 
 
 def with_features(manifest: Manifest, key: Mapping[str, str]) -> dict[str, SlideRow]:
-    """Return the slides that have features by their new names."""
+    """Return the slides with features, by new name."""
     rows = (row for patient in manifest.patients for row in patient.slides)
     return {key[row.slide]: row for row in rows if row.feature_path is not None}
 
@@ -72,8 +73,8 @@ def _dateless(field: Field) -> Field:
     plain = field.model_copy(update={"columns": ()})
     if field.kind is not Kind.DATE:
         return plain
-    said = f"{field.description} (days since the patient's first date)".strip()
-    days = {"kind": Kind.NUMBER, "unit": "days", "description": said}
+    description = f"{field.description} (days since the patient's first date)".strip()
+    days = {"kind": Kind.NUMBER, "unit": "days", "description": description}
     return plain.model_copy(update=days)
 
 
@@ -90,7 +91,7 @@ def _in_days(record: Record) -> Record:
     days = [value for value in record.values.values() if isinstance(value, date)]
     first = min(days, default=None)
 
-    def told(value: Value) -> Value:
+    def days_since_first(value: Value) -> Value:
         return float((value - first).days) if isinstance(value, date) and first else value
 
-    return Record({name: told(value) for name, value in record.values.items()})
+    return Record({name: days_since_first(value) for name, value in record.values.items()})

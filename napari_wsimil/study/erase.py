@@ -1,4 +1,4 @@
-"""Forgetting: a patient's values, files and history go, a tombstone stays."""
+"""Erasure of a patient's values, files and history."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ _LEFT = (Act.EXPORTED, Act.SHARED, *RETIRED)
 
 @dataclass(frozen=True)
 class Forgotten:
-    """What went with a patient, and what did not.
+    """Result of erasing a patient.
 
     Attributes
     ----------
     patient, slides
-        Their names.
+        Names of the patient and the slides.
     entries
-        How many entries of the ledger were erased.
+        Number of erased audit entries.
     erased
-        The study's files that were removed.
+        Deleted files of the study.
     outside
-        Files outside the study, which are left alone.
+        Files outside the study, which are not deleted.
     unsure
-        The study's maps and exports that are called after nobody and may hold the patient's,
-        and files that another patient has too.
+        Maps and exports without a patient's name, which may include this patient, and files
+        shared with another patient.
     departed
-        Where files of the patient, or of the whole study, went, as the ledger knew.
+        Destinations of exported files of the patient or the whole study, from the audit log.
     """
 
     patient: str
@@ -60,7 +60,7 @@ class Forgotten:
 
 
 def is_forgotten(session: Session, patient: str) -> bool:
-    """Return whether a study has a tombstone of this name."""
+    """Return whether a study has a tombstone for this name."""
     return any(e.act is Act.FORGOTTEN for e in read_entries(session, patient))
 
 
@@ -72,31 +72,38 @@ def erase(
     patient: str,
     tombstone: tuple[str, str],
 ) -> Forgotten:
-    """Erase a patient within a transaction, with the study's files of theirs.
+    """Erase a patient and the patient's files within a transaction.
 
     Parameters
     ----------
     session, schema, roots, folder
-        The study's.
+        Session, schema, roots and folder of the study.
     patient
-        Whom.
+        Name of the patient.
     tombstone
-        Who says so, and why.
+        User and reason for the audit log.
+
+    Raises
+    ------
+    RecordError
+        If the patient is unknown.
     """
     folder = Path(folder)
     rows = rows_of(session)
-    gone = next((row for row in rows if row.name == patient), None)
-    if gone is None:
-        raise RecordError(f"there is no patient {patient!r} in {folder}")
+    target = next((row for row in rows if row.name == patient), None)
+    if target is None:
+        raise RecordError(f"{folder} has no patient {patient!r}")
     owners = {n: row.name for row in rows for n in (row.name, *(s.name for s in row.slides))}
-    known = patient_of(gone, schema, roots)
+    known = patient_of(target, schema, roots)
     files = set(_files(folder, owners, patient))
-    others = {p for row in rows if row is not gone for p in _paths(patient_of(row, schema, roots))}
+    others = {
+        p for row in rows if row is not target for p in _paths(patient_of(row, schema, roots))
+    }
     paths = {path for path in _paths(known) if path.exists()}
     unsure = tuple(sorted({*_files(folder, owners, None), *(paths & others)}))
     inside = {path for path in paths - others if path.is_relative_to(folder) and path.is_file()}
     departed = _departed(session, patient)
-    session.delete(gone)
+    session.delete(target)
     forget_reasons(session, patient, [row.slide for row in known.slides])
     session.flush()
     numbers = _erase_entries(session, patient)
@@ -120,9 +127,9 @@ def _erase_entries(session: Session, patient: str) -> tuple[int, ...]:
 
 def _departed(session: Session, patient: str) -> tuple[str, ...]:
     entries = read_entries(session)
-    whose = ("", patient)
-    went = (e.destination for e in entries if e.act in _LEFT and e.patient in whose)
-    return tuple(dict.fromkeys(filter(None, went)))
+    names = ("", patient)
+    destinations = (e.destination for e in entries if e.act in _LEFT and e.patient in names)
+    return tuple(dict.fromkeys(filter(None, destinations)))
 
 
 def _paths(patient: Patient) -> Iterator[Path]:
@@ -131,9 +138,10 @@ def _paths(patient: Patient) -> Iterator[Path]:
 
 
 def _files(folder: Path, owners: Mapping[str, str], patient: str | None) -> Iterator[Path]:
-    """Yield files that are called after a patient or their slides, or lie in such a folder.
+    """Yield files named after a patient or one's slides.
 
-    Of None those called after nobody, but features, each of which is of one slide.
+    A folder's name counts for the files in it. For None, yield the files named after no
+    patient, except features, which always belong to one slide.
     """
     for top in _KEPT_IN if patient is not None else _KEPT_IN[1:]:
         for path in (folder / top).rglob("*"):
@@ -143,7 +151,7 @@ def _files(folder: Path, owners: Mapping[str, str], patient: str | None) -> Iter
 
 
 def _owner(parts: Sequence[str], owners: Mapping[str, str]) -> str | None:
-    """Return whose a path is: of the longest name that one of its parts begins with."""
+    """Return the patient with the longest name starting a part."""
     for part in parts:
         names = [n for n in owners if part.startswith(n) and not part[len(n) :][:1].isalnum()]
         if names:

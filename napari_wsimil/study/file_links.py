@@ -1,4 +1,4 @@
-"""Links: the files of features of a study's slides, and what is known of each."""
+"""Links to feature files, and file places relative to roots."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 
-#: Among the facts of a link, what a person confirmed: the slide's `feature_facts`.
+#: Key of the facts that a person confirmed: the slide's `feature_facts`.
 CONFIRMED = "confirmed"
 
 
 @dataclass(frozen=True)
 class Link:
-    """The features of one slide.
+    """Link from a slide to its feature file.
 
     Attributes
     ----------
     slide
         Name of the slide in the study.
     path
-        The file, which stays where it is.
+        Path of the file, which is not moved.
     encoder
-        What made them, as the file says or a person declared.
+        Encoder of the features, stated by the file or by a person.
     verified
-        Whether the file itself says so.
+        Whether the file itself states the encoder.
     facts
-        What else is known, as JSON can say it: layout, sizes, results of the checks.
+        Further facts for JSON: layout, sizes, results of checks.
     """
 
     slide: str
@@ -52,7 +52,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Linked:
-    """What came of linking, by the slides' names: linked anew, so already, or no such slide."""
+    """Slides that were newly linked, already linked, or unknown."""
 
     linked: tuple[str, ...]
     same: tuple[str, ...]
@@ -62,7 +62,7 @@ class Linked:
 def write_links(
     session: Session, links: Sequence[Link], places: Mapping[Path, Place], who: str, why: str
 ) -> Linked:
-    """Set the features of slides, with an entry in the ledger for each that changes."""
+    """Link slides to files, with an audit entry per change."""
     query = select(StoredSlide).options(
         joinedload(StoredSlide.features), joinedload(StoredSlide.patient)
     )
@@ -75,7 +75,7 @@ def write_links(
         if link.slide not in slides:
             continue
         row, place = slides[link.slide], places[link.path]
-        before, after = _said(row.features), _values(link, place)
+        before, after = _stored_values(row.features), _values(link, place)
         if before == after:
             same.append(link.slide)
             continue
@@ -91,7 +91,7 @@ def write_links(
 
 
 def read_links(session: Session, roots: Mapping[str, Path]) -> dict[str, Link]:
-    """Return the links of a study by the slides' names; StudyError if one climbs out."""
+    """Return links by slide; StudyError for paths outside the study."""
     query = select(StoredSlide).join(StoredSlide.features).order_by(StoredSlide.id)
     rows = session.scalars(query.options(joinedload(StoredSlide.features)))
     return {row.name: link_of(row.name, row.features, roots) for row in rows if row.features}
@@ -103,7 +103,7 @@ def link_of(slide: str, row: StoredFeatures, roots: Mapping[str, Path]) -> Link:
     return Link(slide, path, row.encoder, row.verified, json.loads(row.facts))
 
 
-def _said(row: StoredFeatures | None) -> dict[str, object]:
+def _stored_values(row: StoredFeatures | None) -> dict[str, object]:
     names = ("root", "path", "encoder", "verified", "facts")
     return {} if row is None else {name: getattr(row, name) for name in names}
 
@@ -118,27 +118,34 @@ def _values(link: Link, place: Place) -> dict[str, object]:
     }
 
 
-def _text(said: Mapping[str, object]) -> str:
-    if not said:
+def _text(values: Mapping[str, object]) -> str:
+    if not values:
         return ""
-    sure = "verified" if said["verified"] else "unverified"
-    return f"{said['root']}:{said['path']} ({said['encoder'] or 'encoder unknown'}, {sure})"
+    status = "verified" if values["verified"] else "unverified"
+    return f"{values['root']}:{values['path']} ({values['encoder'] or 'encoder unknown'}, {status})"
 
 
-#: Name of the root that is the study's own folder.
+#: Name of the root that is the folder of the study itself.
 OWN = "study"
 
 
 @dataclass(frozen=True)
 class Place:
-    """A file: the name of a root, and the path below it with forward slashes."""
+    """Place of a file: root and relative POSIX path.
+
+    A root is a named folder. If files move together, only the root's folder changes, not the
+    place of each file.
+    """
 
     root: str
     path: str
 
 
 def place_of(path: Path | str, roots: Mapping[str, Path]) -> Place | None:
-    """Return the place of a file below the first root that has it, None if none has."""
+    """Return a file's place in its root, or None.
+
+    The first root that contains the file counts.
+    """
     path = Path(os.path.abspath(path))
     for name, folder in roots.items():
         if path.is_relative_to(folder):
@@ -152,42 +159,45 @@ def resolved(place: Place, roots: Mapping[str, Path]) -> Path:
     Raises
     ------
     StudyError
-        If it climbs out of its root, as nothing that was written here does, by its steps or,
-        in the study itself, by a link; or there is no such root.
+        If the root is unknown, or the path leaves it through ".." or, in the study's own
+        folder, through a symbolic link. Paths written by this program never do.
     """
     below = PurePosixPath(place.path)
     if place.root not in roots:
-        raise StudyError(f"the study has no root {place.root!r}, where it has {place.path}")
+        raise StudyError(
+            f"the study has no root {place.root!r} for {place.path}. Set it with `study root`."
+        )
     root = roots[place.root]
     path = Path(root, below)
-    climbs = below.is_absolute() or ".." in below.parts or not below.parts
-    if climbs or (place.root == OWN and not path.resolve().is_relative_to(root.resolve())):
+    leaves = below.is_absolute() or ".." in below.parts or not below.parts
+    if leaves or (place.root == OWN and not path.resolve().is_relative_to(root.resolve())):
         raise StudyError(
-            f"the study has a file at {place.path!r}, which climbs out of {root}: it is not read"
+            f"the study has a file {place.path!r} outside of its folder {root}: it is not read"
         )
     return path
 
 
 def new_roots(paths: Iterable[Path | str], taken: Iterable[str], name: str) -> dict[str, Path]:
-    """Return roots for files that have none: per top folder the deepest that has them all.
+    """Return new roots for files: the deepest common folders.
 
-    They are called `name`, `name-2` and so on, passing over those that are taken.
+    Files with the same top-level folder share a root. Roots are named `name`, `name-2` and so
+    on, without the names in `taken`.
     """
     folders: dict[str, list[Path]] = {}
     for path in paths:
         folder = Path(os.path.abspath(path)).parent
         folders.setdefault("/".join(folder.parts[:2]), []).append(folder)
     used = set(taken)
-    found: dict[str, Path] = {}
-    for inside in folders.values():
-        free = next(n for n in _numbered(name) if n not in used)
-        used.add(free)
-        found[free] = Path(os.path.commonpath(inside))
-    return found
+    roots: dict[str, Path] = {}
+    for parents in folders.values():
+        root = next(n for n in _numbered(name) if n not in used)
+        used.add(root)
+        roots[root] = Path(os.path.commonpath(parents))
+    return roots
 
 
 def roots_of(session: Session, folder: Path | str) -> dict[str, Path]:
-    """Return the roots of the study in `folder`, its own first."""
+    """Return the roots of a study, its own folder first."""
     folder = Path(folder)
     outside = {root.name: Path(root.folder) for root in session.scalars(select(Root))}
     return {OWN: folder, **outside}
@@ -196,7 +206,7 @@ def roots_of(session: Session, folder: Path | str) -> dict[str, Path]:
 def placed(
     session: Session, folder: Path | str, paths: Sequence[Path | str], name: str
 ) -> dict[Path, Place]:
-    """Return the places of files; folders that are in no root yet become roots."""
+    """Return the places of files, with new roots where needed."""
     files = [Path(path) for path in paths]
     roots = roots_of(session, folder)
     lost = [path for path in files if place_of(path, roots) is None]

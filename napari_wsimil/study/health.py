@@ -1,4 +1,4 @@
-"""Condition: whether the database of a study can be written or read, or is damaged."""
+"""Health of a study's database: writable, readable or damaged."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _UNWRITABLE = ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")
 
 
 class StudyError(RecordError):
-    """A study cannot be opened, read or written; the message says why and what to do."""
+    """A study cannot be opened, read or written."""
 
 
 class DamagedStudyError(StudyError):
@@ -25,7 +25,7 @@ class DamagedStudyError(StudyError):
     Attributes
     ----------
     folder
-        The study's.
+        Folder of the study.
     """
 
     def __init__(self, path: Path | str, problem: str = "is damaged") -> None:
@@ -35,43 +35,45 @@ class DamagedStudyError(StudyError):
 
 
 class Health(Enum):
-    """What can be done with a database."""
+    """Possible use of a database."""
 
-    SOUND = auto()  # read and written
-    READABLE = auto()  # read in place
-    UNREACHABLE = auto()  # read, once it is copied: its journal needs a folder to write in
-    DAMAGED = auto()  # read as far as SQLite can
+    SOUND = auto()  # can be read and written
+    READABLE = auto()  # can be read in place
+    UNREACHABLE = auto()  # can be read as a copy: its journal needs a writable folder
+    DAMAGED = auto()  # can be read as far as SQLite manages
 
 
 def damage_message(path: Path | str, problem: str = "is damaged") -> str:
-    """Return a sentence that names a damaged database and the remedy."""
+    """Return a sentence on a damaged database, with the remedy."""
     path = Path(path)
     return f"{path} {problem}. Restore a backup: `napari-wsimil study restore {path.parent}`."
 
 
 def is_sound(connection: sqlite3.Connection) -> bool:
     """Return whether SQLite's quick check finds no fault."""
-    (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-    return bool(answer == "ok")
+    (status,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    return bool(status == "ok")
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    """Return whether an error of SQLite means that the file is damaged."""
+    """Return whether an SQLite error means a damaged file."""
     return getattr(error, "sqlite_errorname", "").startswith(_DAMAGED)
 
 
 def examine(path: Path | str, wait_s: float) -> tuple[Health, str]:
-    """Return the health of a study's database, and in a sentence why it is not sound.
+    """Return the health of a study's database, and its problem.
+
+    The problem is a sentence, empty for a sound database.
 
     Raises
     ------
     StudyError
-        If there is none, it is none of ours, or it is locked so that it cannot even be read.
+        If it is missing, belongs to another program, or is locked even for reading.
     """
     path = Path(path)
     _refuse_other(path)
     try:
-        return _probed(path, wait_s)
+        return _probe(path, wait_s)
     except sqlite3.Error as error:
         code = error.sqlite_errorname
         if is_damage(error):
@@ -82,7 +84,7 @@ def examine(path: Path | str, wait_s: float) -> tuple[Health, str]:
 
 
 def study_error(path: Path | str, error: sqlite3.Error) -> StudyError:
-    """Return the error for a user of the study that an error of SQLite stands for."""
+    """Return the user's error for an SQLite error."""
     path = Path(path)
     return DamagedStudyError(path) if is_damage(error) else StudyError(_message(path, error))
 
@@ -91,8 +93,8 @@ def _message(path: Path, error: sqlite3.Error) -> str:
     code = getattr(error, "sqlite_errorname", "")
     if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return (
-            f"{path}: another program is writing to the study, or reading it: nothing was "
-            "changed, try again"
+            f"{path}: another program is writing to the study, or reading it. Nothing was changed; "
+            "try again."
         )
     if code.startswith(_UNWRITABLE):
         return f"{path} may not be written: nothing was changed"
@@ -107,17 +109,17 @@ def _refuse_other(path: Path) -> None:
             head = file.read(72)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise StudyError(
-            f"{path.parent} is no study: it has no {path.name}; `study create` makes one"
+            f"{path.parent} is no study: it has no {path.name}. Create one with `study create`."
         ) from error
     if not head:
         raise DamagedStudyError(path, "is empty")
     if head[:16] != _MAGIC:
-        raise DamagedStudyError(path, "is no SQLite database, or its beginning is destroyed")
+        raise DamagedStudyError(path, "is no SQLite database, or its first bytes are damaged")
     if int.from_bytes(head[68:72], "big") != APPLICATION:
         raise StudyError(f"{path} is the database of another program")
 
 
-def _probed(path: Path, wait_s: float) -> tuple[Health, str]:
+def _probe(path: Path, wait_s: float) -> tuple[Health, str]:
     uri = f"{path.absolute().as_uri()}?mode=rw"
     connection = sqlite3.connect(uri, uri=True, timeout=wait_s, isolation_level=None)
     try:
@@ -127,7 +129,7 @@ def _probed(path: Path, wait_s: float) -> tuple[Health, str]:
         if version > VERSION:
             return Health.READABLE, (
                 f"{path} was made by a newer version of this program (format {version}, "
-                f"this one knows {VERSION}): it is opened read-only"
+                f"this one reads {VERSION}), so it is opened read-only"
             )
         return _writable(path, connection, wait_s)
     finally:
@@ -142,8 +144,8 @@ def _writable(path: Path, connection: sqlite3.Connection, wait_s: float) -> tupl
     except sqlite3.OperationalError as error:
         if error.sqlite_errorname.startswith("SQLITE_BUSY"):
             return Health.READABLE, (
-                f"{path} was locked by another program when it was opened (waited {wait_s:g} s): "
-                "open it again to edit"
+                f"{path} was locked by another program when it was opened (waited {wait_s:g} s). "
+                "Open it again to edit"
             )
         raise
     connection.execute("ROLLBACK")

@@ -42,15 +42,15 @@ def infer_table(
     Parameters
     ----------
     study
-        Its fields are known, its slides are matched to the table's patients.
+        Study with the known fields and the slides to match to the table's patients.
     path
-        The table.
+        Path of the table.
     schema
-        Known fields where the study has none yet, such as a schema that ships.
+        Known fields for a study without fields, such as a shipped schema.
     key
         Key of the study's pseudonyms, to recognize its patients in the table.
     sheet
-        Table of a workbook or an archive; the first if empty.
+        Sheet of a workbook or file of an archive; the first if empty.
 
     Raises
     ------
@@ -68,31 +68,30 @@ def infer_table(
 def write_plan(study: Study, plan: ImportPlan, why: str, key: Key | None = None) -> Work[Added]:
     """Write a plan's patients; yield progress, return the result.
 
-    New fields come into the study's schema with them, in one transaction. Values that are
-    there are never changed: patients that contradict them are listed. The ledger gets the
-    table's SHA-256.
+    New fields are added to the study's schema in the same transaction. Stored values are never
+    changed: patients that contradict them are listed. The audit log gets the table's SHA-256.
 
     Parameters
     ----------
     study, plan
         The study, and the plan of the import.
     why
-        For the ledger.
+        Reason for the audit log.
     key
-        Gives the table's patients and slides pseudonyms, and keeps them; without it they are
-        called as in the table.
+        Key that assigns and saves pseudonyms for patients and slides; if None, they have the
+        table's names.
 
     Raises
     ------
     RecordError
-        If a question is open, or a name or value is not valid; nothing is changed then.
+        If a question is open, or a name or value is invalid; nothing is changed then.
     StudyError
         If the study cannot be written.
     """
     patients = plan.patients(as_cases=key is None)
     if key is not None:
-        gone = {entry.patient for entry in study.ledger.entries() if entry.act is Act.FORGOTTEN}
-        patients, key = key.disguised(patients, study.manifest(), gone)
+        erased = {entry.patient for entry in study.ledger.entries() if entry.act is Act.FORGOTTEN}
+        patients, key = key.disguised(patients, study.manifest(), erased)
         key.save()
     yield Progress(30, 100)
     schema = plan.schema if plan.schema != study.schema else None
@@ -100,8 +99,8 @@ def write_plan(study: Study, plan: ImportPlan, why: str, key: Key | None = None)
     file = _sha256(plan.table.path)
     added = study.add(patients, why, schema=schema, endpoint=endpoint, file=file)
     yield Progress(100, 100)
-    taken = [patient for patient in patients if patient.name in added.taken]
-    return replace(added, outcomes=count_outcomes(taken, by_slide=plan.is_apart))
+    stored = [patient for patient in patients if patient.name in added.taken]
+    return replace(added, outcomes=count_outcomes(stored, by_slide=plan.is_apart))
 
 
 def export_table(
@@ -112,17 +111,16 @@ def export_table(
     cbioportal: bool = False,
     outcome: str = "",
 ) -> tuple[str, ...]:
-    """Write a study's cohort as a table, with a ledger entry.
+    """Write a cohort as a table, with an audit entry.
 
-    Returns notes for readers of the table, in sentences; parameters as
-    `write_cohort_table`.
+    Returns notes for readers of the table, in sentences. Parameters as `write_cohort_table`.
 
     Raises
     ------
     RecordError
         As `write_cohort_table`.
     StudyError
-        If the ledger cannot be written; nothing has been exported then.
+        If the audit log cannot be written; nothing is exported then.
     """
     path = Path(path).absolute()
     with atomic_write(path, ending=f".part{path.suffix}") as part:

@@ -1,4 +1,4 @@
-"""Opened: a study that is open, as everything else uses it."""
+"""Open study: patients, records, schema, files, runs and predictions."""
 
 from __future__ import annotations
 
@@ -49,30 +49,29 @@ if TYPE_CHECKING:
 
 
 class Unit(StrEnum):
-    """What a prediction is of: a patient with all slides, or each slide for itself."""
+    """Unit of prediction: patient with all slides, or slide."""
 
     PATIENT = "patient"
     SLIDE = "slide"
 
 
 class Study:
-    """A study that is open, a context manager; see `open_study`.
+    """Open study, also a context manager; see `open_study`.
 
     Attributes
     ----------
     folder
-        Where it lies; it may be moved while it is closed.
+        Folder of the study; it may be moved while the study is closed.
     name, unit, identity
-        What it is called, what predictions are of, and 32 hex digits that stay its own.
+        Name, unit of prediction, and 32 hex digits that never change.
     read_only
-        Why it cannot be changed, in a sentence; empty if it can.
+        Sentence on the reason why it cannot be changed; empty if it can.
     is_damaged
-        Whether its database is damaged; `restore_study` restores a backup.
+        Whether the database is damaged; `restore_study` restores a backup.
     records, ledger
-        The patients' values, and what was done.
+        Records of the patients, and the audit log.
     runs, predictions, reviews
-        The models that were trained on it, what models said last of its patients, and what
-        people hold of that.
+        Models trained on the study, their latest predictions, and people's verdicts on these.
     """
 
     def __init__(self, folder: Path | str, database: Database, who: str) -> None:
@@ -98,36 +97,36 @@ class Study:
         self.close()
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the database."""
         self._database.close()
 
     @property
     def schema(self) -> ClinicalSchema:
-        """The schema of the records, as it is now."""
+        """The present schema of the records."""
         with self._database.reading() as session:
             return self._schema(session)
 
     @property
     def endpoint(self) -> Endpoint:
-        """Which outcome the patients' times are of, and their unit, as far as known."""
+        """Endpoint and unit of the patients' times, if known."""
         with self._database.reading() as session:
             return read_outcome_facts(session).endpoint
 
     @property
     def roots(self) -> dict[str, Path]:
-        """The folders outside the study that it has files in, by their names."""
+        """Folders outside the study with its files, by name."""
         with self._database.reading() as session:
             return {
                 name: path for name, path in roots_of(session, self.folder).items() if name != OWN
             }
 
     def manifest(self) -> Manifest:
-        """Return all patients with their slides, records, labels, splits and outcomes.
+        """Return all patients with slides, records, labels, splits, outcomes.
 
         Raises
         ------
         StudyError
-            If a path climbs out of the study, or the database cannot be read.
+            If a path leaves the study's folder, or the database cannot be read.
         """
         with self._database.reading() as session:
             schema, roots = self._schema(session), roots_of(session, self.folder)
@@ -136,12 +135,12 @@ class Study:
         return Manifest(self.folder, tuple(patients), schema, facts.endpoint)
 
     def patient(self, name: str) -> Patient:
-        """Return a patient; RecordError if the study has none of that name."""
+        """Return a patient; RecordError for an unknown name."""
         with self._database.reading() as session:
             for row in rows_of(session, name):
-                known = patient_of(row, self._schema(session), roots_of(session, self.folder))
-                return read_outcome_facts(session).of(known)
-        raise RecordError(f"there is no patient {name!r} in {self.folder}")
+                patient = patient_of(row, self._schema(session), roots_of(session, self.folder))
+                return read_outcome_facts(session).of(patient)
+        raise RecordError(f"{self.folder} has no patient {name!r}")
 
     def add(
         self,
@@ -152,27 +151,28 @@ class Study:
         endpoint: Endpoint | None = None,
         file: str = "",
     ) -> Added:
-        """Take patients in and return what came of each.
+        """Add patients, or complete known ones.
 
-        Their names are kept as they are: give pseudonyms. Whoever is there already is
-        completed where the study says nothing; who contradicts it is passed over and listed.
+        Names are stored unchanged, so they should be pseudonyms. Values that the study does not
+        have yet are added to known patients; a patient that contradicts the study is skipped
+        and listed in the result.
 
         Parameters
         ----------
         patients, why
-            Whom, and the reason.
+            Patients to add, and the reason.
         schema
-            Of the study from then on, if it is to have another.
+            New schema of the study; None to keep the present one.
         endpoint
-            Which outcome the times are of; None if the source does not say.
+            Endpoint of the times; None if the source does not state it.
         file
-            SHA-256 in hex of the table they come from, which the ledger then keeps.
+            SHA-256 in hex of the source table, for the audit log.
 
         Raises
         ------
         RecordError
-            If a name or a value is not valid, or the times are of another outcome or in
-            another unit than the study's; nothing is changed then.
+            If a name or value is invalid, or the times have another endpoint or unit than the
+            study's; nothing is changed then.
         StudyError
             If the study cannot be written.
         """
@@ -193,7 +193,7 @@ class Study:
             return added
 
     def link(self, links: Sequence[Link], why: str) -> Linked:
-        """Say where the features of slides are, which stay in place; return what came of it.
+        """Link feature files, which stay in place, to slides.
 
         Raises
         ------
@@ -205,17 +205,17 @@ class Study:
             return write_links(session, links, places, self.ledger.who, why)
 
     def links(self) -> dict[str, Link]:
-        """Return the features of all slides that have some, by the slides' names."""
+        """Return the linked features by slide name."""
         with self._database.reading() as session:
             return read_links(session, roots_of(session, self.folder))
 
     def set_schema(self, schema: ClinicalSchema, why: str) -> None:
-        """Give the study another schema; values of fields it has not any more are kept unseen.
+        """Replace the schema; values of removed fields stay stored, hidden.
 
         Raises
         ------
         RecordError
-            If a record has a value that the schema refuses; nothing is changed then.
+            If a record does not fit the schema; nothing is changed then.
         StudyError
             If the study cannot be written.
         """
@@ -223,12 +223,12 @@ class Study:
             self._change_schema(session, schema, why)
 
     def set_root(self, name: str, folder: Path | str, why: str) -> None:
-        """Point a root to where its files have moved.
+        """Change the folder of a root with moved files.
 
         Raises
         ------
         RecordError
-            If the study has no such root.
+            If the root is unknown.
         StudyError
             If the study cannot be written.
         """
@@ -238,38 +238,39 @@ class Study:
             if root is None:
                 known = ", ".join(roots_of(session, self.folder).keys() - {OWN}) or "none"
                 raise RecordError(f"{self.folder} has no root {name!r}, only {known}")
-            moved = os.path.abspath(folder)
+            path = os.path.abspath(folder)
             entry = drafted(self.ledger.who, Act.LINKED, why=why)
-            append(session, per_field(entry, {f"root {name}": (root.folder, moved)}))
-            root.folder = moved
+            append(session, per_field(entry, {f"root {name}": (root.folder, path)}))
+            root.folder = path
 
     def forget(self, patient: str, why: str) -> Forgotten:
-        """Erase a patient's values, files and history, and return what went and what did not.
+        """Erase a patient's values, files and history.
 
-        A tombstone with the name stays in the ledger, whose chain still holds. All backups
-        are deleted and one new is made. Whoever was forgotten already is only swept for again.
+        The result lists the erased and the remaining files. One audit entry with the name
+        remains as a tombstone, and the hash chain still verifies. All backups are deleted and
+        a new one is made. For a patient erased before, only old pages and backups are removed.
 
         Raises
         ------
         RecordError
-            If there is no such patient, or no reason.
+            If the patient is unknown, or the reason is empty.
         StudyError
-            If the study cannot be written, or another program has it open: then the patient
-            is erased, and old pages are left until this is done again.
+            If the study cannot be written. Also if another program has it open: the patient is
+            erased then, but old pages remain until this is repeated.
         """
         if not why.strip():
-            raise RecordError(f"say why {patient} is to be forgotten")
+            raise RecordError(f"Give a reason to erase {patient}.")
         with self._database.erasing() as session:
-            found = Forgotten(patient)
+            erasure = Forgotten(patient)
             if not is_forgotten(session, patient):
                 schema, roots = self._schema(session), roots_of(session, self.folder)
-                stone = (self.ledger.who, why)
-                found = erase(session, schema, roots, self.folder, patient, stone)
+                tombstone = (self.ledger.who, why)
+                erasure = erase(session, schema, roots, self.folder, patient, tombstone)
         try:
             self._database.sweep()
         finally:
             self._database.renew_backups()
-        return found
+        return erasure
 
     def _change_schema(self, session: Session, schema: ClinicalSchema, why: str) -> None:
         for row in rows_of(session):
@@ -283,7 +284,7 @@ class Study:
     def _schema(self, session: Session) -> ClinicalSchema:
         text = session.scalar(select(Fact.value).where(Fact.name == "schema"))
         if text is None:
-            raise DamagedStudyError(self._database.path, "has lost its schema")
+            raise DamagedStudyError(self._database.path, "has no schema any more")
         if self._read is None or self._read[0] != text:
             self._read = text, _schema_in(text, self._database.path)
         return self._read[1]
@@ -302,5 +303,5 @@ def _check_fits(schema: ClinicalSchema, row: StoredPatient) -> None:
             held(schema, row.record)
     except RecordError as error:
         raise RecordError(
-            f"schema {schema.name} does not fit the record of {row.name}: {error.__cause__}"
+            f"schema {schema.name} does not fit {row.name}'s record: {error.__cause__}"
         ) from error

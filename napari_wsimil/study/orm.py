@@ -1,9 +1,9 @@
-"""Stored: the tables of a study's database.
+"""Tables of a study's database.
 
-Label, split and outcome are columns of the patient, and of the slide in a study whose
-predictions are of slides: a slide without its own has its patient's. Runs, predictions and
-reviews came with version 2, the slide's columns with version 3: an older study that may be
-written gets what it lacks when it is opened, one that may not has none of these values.
+Patients have columns for label, split and outcome. Slides have the same columns in a study that
+predicts per slide; an empty one means the patient's value. Version 2 added runs, predictions and
+reviews, version 3 the columns of slides. Opening an older study adds missing tables and columns;
+in a read-only study these values are empty.
 """
 
 from __future__ import annotations
@@ -11,17 +11,20 @@ from __future__ import annotations
 from sqlalchemy import DDL, ForeignKey, UniqueConstraint, event
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-#: Version of the tables, SQLite's `user_version`; and what marks a database as ours.
+#: Version of the tables (SQLite's `user_version`), and our `application_id`.
 VERSION = 3
 APPLICATION = 0x57534D4C  # "WSML"
 
 
 class Base(DeclarativeBase):
-    """What the tables are declared from."""
+    """Declarative base of the tables."""
 
 
 class Fact(Base):
-    """What holds for the whole study: its name, its unit, its schema as YAML, its identity."""
+    """Fact about the whole study.
+
+    Facts are its name, unit of prediction, schema as YAML, identity and outcome.
+    """
 
     __tablename__ = "facts"
 
@@ -30,7 +33,10 @@ class Fact(Base):
 
 
 class Root(Base):
-    """A folder outside the study, below which it has files; moved by changing this row."""
+    """Folder outside the study that has files of it.
+
+    If the folder moves, only this row changes.
+    """
 
     __tablename__ = "roots"
 
@@ -39,7 +45,7 @@ class Root(Base):
 
 
 class StoredPatient(Base):
-    """A patient: pseudonym, label, split and outcome."""
+    """Patient: pseudonym, label, split and outcome."""
 
     __tablename__ = "patients"
 
@@ -65,7 +71,10 @@ class StoredPatient(Base):
 
 
 class StoredRecord(Base):
-    """A patient's record: JSON of text by field, and the ledger's number of its last change."""
+    """Record of a patient: JSON of text by field.
+
+    `version` is the number of the audit entry that changed it last.
+    """
 
     __tablename__ = "records"
 
@@ -75,7 +84,7 @@ class StoredRecord(Base):
 
 
 class StoredSlide(Base):
-    """A slide; where its image is, and its own label, split and outcome, if it has them."""
+    """Slide: image file, and optional label, split and outcome."""
 
     __tablename__ = "slides"
 
@@ -94,7 +103,7 @@ class StoredSlide(Base):
 
 
 class StoredFeatures(Base):
-    """The features of a slide: where they are, and what was said and checked of them."""
+    """Features of a slide: file, encoder and results of checks."""
 
     __tablename__ = "features"
 
@@ -107,10 +116,10 @@ class StoredFeatures(Base):
 
 
 class StoredRun(Base):
-    """A model that was trained on the study: by whom and when, its file, hash and figures.
+    """Training run: time, user, model file, hash and metrics.
 
-    `patients` counts whom it was trained and selected on; of them `members` are still here.
-    Without a root the path is the name of a file that lies elsewhere.
+    `patients` counts the training and validation patients; `members` are those not erased
+    since. Without a root, the path is the name of a file elsewhere.
     """
 
     __tablename__ = "runs"
@@ -128,7 +137,7 @@ class StoredRun(Base):
 
 
 class StoredMember(Base):
-    """A patient whom a model was trained on, or selected on."""
+    """Training patient of a run; if `selected`, a validation patient."""
 
     __tablename__ = "run_patients"
 
@@ -139,9 +148,10 @@ class StoredMember(Base):
 
 
 class StoredPrediction(Base):
-    """What a model said last of a patient, or of a slide, under one record: JSON of numbers.
+    """Latest prediction of a patient or slide by one model.
 
-    `slide` is empty where it is said of the patient, `record` where the model reads none.
+    There is one per record. `answer` is JSON of numbers; `slide` is empty for a prediction of
+    the patient, `record` if the model reads none.
     """
 
     __tablename__ = "predictions"
@@ -159,7 +169,7 @@ class StoredPrediction(Base):
 
 
 class StoredReview(Base):
-    """A person's verdict on what a model said of a patient, or of a slide; it stays as it is."""
+    """Verdict of a person on a prediction; never updated."""
 
     __tablename__ = "reviews"
 
@@ -176,7 +186,7 @@ class StoredReview(Base):
 
 
 class StoredEntry(Base):
-    """A link of the ledger's chain; `content` and its salt are gone once erased."""
+    """Entry of the audit log; erasing empties `content` and `salt`."""
 
     __tablename__ = "ledger"
     __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012  # SQLAlchemy's own
@@ -198,12 +208,12 @@ _TRIGGERS = (
     "AND NEW.number = OLD.number AND NEW.digest = OLD.digest "
     f"AND NEW.previous = OLD.previous AND NEW.hash = OLD.hash) BEGIN {_REFUSED}; END",
 )
-_HELD = (
+_REVIEW_TRIGGER = (
     "CREATE TRIGGER reviews_hold BEFORE UPDATE ON reviews "
     "BEGIN SELECT RAISE(ABORT, 'reviews are only added to'); END"
 )
 for _table, _trigger in (
     *((StoredEntry.__table__, trigger) for trigger in _TRIGGERS),
-    (StoredReview.__table__, _HELD),
+    (StoredReview.__table__, _REVIEW_TRIGGER),
 ):
     event.listen(_table, "after_create", DDL(_trigger))  # type: ignore[no-untyped-call]

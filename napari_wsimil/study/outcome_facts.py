@@ -1,7 +1,7 @@
-"""Outcome facts: the endpoint of a study's times, and why patients or slides have none.
+"""Endpoint of a study's times, and reasons for missing outcomes.
 
-They are one fact of the database: kind, unit and origin of the endpoint, and the reasons by the
-names of patients, and of slides where predictions are of slides.
+The database stores both as one fact in JSON: kind, unit and origin of the endpoint; reasons by
+the name of the patient, or of the slide in a study that predicts per slide.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from napari_wsimil.cohort.manifest import Patient, SlideRow
 
-#: Name of the fact; a study that was made before it was known has none.
+#: Name of the fact; older studies do not have it.
 _FACT = "outcome"
 
 #: Time and event by (kind of row, name).
@@ -33,14 +33,14 @@ _Times = dict[tuple[str, str], tuple[float | None, bool | None]]
 
 @dataclass(frozen=True)
 class OutcomeFacts:
-    """The endpoint of a study's times, and the reasons for those without a time.
+    """Endpoint of a study's times, and reasons for missing outcomes.
 
     Attributes
     ----------
     endpoint
-        Empty where no import has stated it.
+        Endpoint; empty if no import has stated it.
     without, slides
-        Reasons by the names of patients, and of slides.
+        Reasons by patient, and by slide.
     """
 
     endpoint: Endpoint = field(default_factory=Endpoint)
@@ -48,19 +48,19 @@ class OutcomeFacts:
     slides: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, patient: Patient) -> Patient:
-        """Return a patient of the study with the reasons."""
+        """Return a patient of the study with its reasons."""
         slides = (replace(s, no_outcome=self.slides.get(s.slide, "")) for s in patient.slides)
         reason = self.without.get(patient.name, "")
         return replace(patient, slides=tuple(slides), no_outcome=reason)
 
 
 def read_outcome_facts(session: Session) -> OutcomeFacts:
-    """Return the facts of a study; keys of a later version are ignored.
+    """Return the outcome facts; keys of later versions are ignored.
 
     Raises
     ------
     StudyError
-        If they are damaged.
+        If the stored text is damaged.
     """
     text = session.scalar(select(Fact.value).where(Fact.name == _FACT))
     try:
@@ -69,33 +69,33 @@ def read_outcome_facts(session: Session) -> OutcomeFacts:
         return OutcomeFacts(Endpoint.of_dict(content), dict(without), dict(slides))
     except (ValueError, TypeError, AttributeError) as error:
         raise StudyError(
-            f"the study's facts on its outcome are damaged: take them from a backup ({error})"
+            f"the stored endpoint of the study is damaged ({error}). Restore a backup."
         ) from error
 
 
 def keep_endpoint(
     session: Session, new: Endpoint, patients: Sequence[Patient], entry: tuple[str, str]
 ) -> None:
-    """Keep the endpoint of patients who are about to be added, with an entry in the ledger.
+    """Store the endpoint of new patients, with an audit entry.
 
-    A study that has times already and does not know their endpoint learns it only from a
-    source that states all of these times.
+    If the study has times with an unknown endpoint, only a source that states all of these
+    times completes it.
 
     Parameters
     ----------
     session
-        The study's.
+        Session of the study.
     new
-        Of the patients' times, as far as it is known.
+        Endpoint of the new times, as far as known.
     patients
-        Those who come.
+        Patients to be added.
     entry
-        Who and why, for the ledger.
+        User and reason for the audit log.
 
     Raises
     ------
     RecordError
-        If new times are of another endpoint, or in another unit, than those of the study.
+        If new times have another endpoint or unit than the study's.
     """
     stored, given = _stored_times(session), _given_times(patients)
     if not given:
@@ -114,14 +114,16 @@ def keep_endpoint(
 
 
 def keep_reasons(session: Session, patients: Iterable[Patient]) -> None:
-    """Keep why patients who were added, or their slides, have no outcome; who has one needs none.
+    """Store the reasons for missing outcomes of added patients.
+
+    This includes the reasons of their slides. Patients and slides with a time have none.
 
     Parameters
     ----------
     session
-        The study's.
+        Session of the study.
     patients
-        Those who were taken in.
+        Added patients.
     """
     patients = tuple(patients)
     before, timed = read_outcome_facts(session), _stored_times(session)
@@ -141,7 +143,7 @@ def keep_reasons(session: Session, patients: Iterable[Patient]) -> None:
 
 
 def forget_reasons(session: Session, patient: str, slides: Collection[str]) -> None:
-    """Erase the reasons why a patient and the patient's slides have no outcome."""
+    """Erase the reasons of a patient and the patient's slides."""
     before = read_outcome_facts(session)
     without = {name: reason for name, reason in before.without.items() if name != patient}
     others = {name: reason for name, reason in before.slides.items() if name not in slides}

@@ -1,4 +1,4 @@
-"""Cases: the patients of a study's database as others see them, and slides that become some."""
+"""Patients of a study's database, and cases from folders."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from napari_wsimil.clinical.schema import ClinicalSchema
     from napari_wsimil.study.orm import StoredFeatures
 
-#: Endings of whole-slide images of one file.
+#: File name endings of whole-slide images.
 SLIDES = {
     *(".svs", ".tif", ".tiff", ".ndpi", ".scn", ".bif", ".mrxs"),
     *(".vms", ".vmu", ".svslide", ".qptiff", ".btf"),
@@ -37,7 +37,7 @@ def patient_of(row: StoredPatient, schema: ClinicalSchema, roots: Mapping[str, P
     Raises
     ------
     StudyError
-        If a path climbs out of the study, or the record does not fit the schema.
+        If a path leaves the study's folder, or the record does not fit the schema.
     """
     return Patient(
         name=row.name,
@@ -51,7 +51,7 @@ def patient_of(row: StoredPatient, schema: ClinicalSchema, roots: Mapping[str, P
 
 
 def rows_of(session: Session, name: str | None = None) -> Sequence[StoredPatient]:
-    """Return the rows of all patients, or of those of a name, with what belongs to them."""
+    """Return patient rows with related rows; all without a name."""
     query = select(StoredPatient).order_by(StoredPatient.id)
     if name is not None:
         query = query.where(StoredPatient.name == name)
@@ -60,20 +60,21 @@ def rows_of(session: Session, name: str | None = None) -> Sequence[StoredPatient
 
 
 def cases_in(folder: Path | str) -> tuple[Patient, ...]:
-    """Return a case of its own for each slide in a folder and below, named P0001 and so on.
+    """Return one case per slide in a folder.
 
-    Names of files can name patients, so the cases take none of theirs.
+    Subfolders are included, hidden files and folders are skipped. Cases are named P0001 and so
+    on, not after files, since file names may name patients.
 
     Raises
     ------
     RecordError
-        If there is no slide.
+        If there are no slides.
     OSError
         If the folder cannot be read.
     """
     folder = Path(os.path.abspath(folder))
-    inside = (p for p in folder.rglob("*") if not _hidden(p.relative_to(folder)))
-    files = sorted(path for path in inside if path.suffix.lower() in SLIDES and path.is_file())
+    visible = (p for p in folder.rglob("*") if not _is_hidden(p.relative_to(folder)))
+    files = sorted(path for path in visible if path.suffix.lower() in SLIDES and path.is_file())
     if not files:
         raise RecordError(f"{folder} has no slides ({', '.join(sorted(SLIDES))})")
     names = [f"P{number:04d}" for number in range(1, len(files) + 1)]
@@ -83,7 +84,7 @@ def cases_in(folder: Path | str) -> tuple[Patient, ...]:
     )
 
 
-def _hidden(path: Path) -> bool:
+def _is_hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 

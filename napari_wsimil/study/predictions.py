@@ -1,6 +1,6 @@
-"""Predictions: what models said last of a study's patients, under the patients' own records.
+"""Saved predictions of a study's patients, and their reviews.
 
-What a model says of a record that is tried on is no prediction, and is not kept here.
+Only predictions under the patient's stored record are saved; those of what-if edits are not.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ def _now() -> datetime:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model said.
+    """Prediction of a model for a patient or a slide.
 
     Attributes
     ----------
     patient, slide
-        Of whom, and of which slide; empty where it is of all slides of the patient.
+        Names of patient and slide; `slide` is empty for a prediction from all slides.
     model, features, record
-        SHA-256 in hex of the weights, of the features and of the record, as the ledger's
-        entries carry them; the last is empty where the model reads no record.
+        SHA-256 in hex of weights, features and record, as in the audit log; `record` is empty
+        if the model reads none.
     probabilities
-        Of each class, or of survival beyond each time, by name.
+        Probability by class, or of survival beyond each time, by name.
     risk
-        Of survival, higher for who has the event earlier; None of classes.
+        Risk in survival models, higher for earlier events; None for classes.
     when
-        UTC.
+        Time in UTC.
     """
 
     patient: str
@@ -61,28 +61,28 @@ class Answer:
 
     @property
     def likeliest(self) -> str:
-        """Return the name of the most probable class, empty for survival."""
+        """The most probable class, empty for survival."""
         most = max(self.probabilities.items(), key=itemgetter(1))
         return "" if self.risk is not None else most[0]
 
     @property
     def words(self) -> str:
-        """Return the likeliest class with its probability, or the risk."""
+        """The most probable class with its probability, or the risk."""
         if self.risk is not None:
             return f"risk {self.risk:.3g}"
         return f"{self.likeliest} {self.probabilities[self.likeliest]:.1%}"
 
 
 class Predictions:
-    """The predictions of an open study: one per patient, slide, model and record."""
+    """Saved predictions, one per patient, slide, model and record."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def keep(self, answers: Iterable[Answer]) -> None:
-        """Keep answers, each in place of an older one of the same model under the same record.
+    def keep(self, predictions: Iterable[Answer]) -> None:
+        """Save predictions; replace those of same model and record.
 
-        Those of patients who are not in the study any more are passed over.
+        Predictions of patients that are no longer in the study are skipped.
 
         Raises
         ------
@@ -91,35 +91,36 @@ class Predictions:
         """
         with self._database.writing() as session:
             numbers = dict(session.execute(select(StoredPatient.name, StoredPatient.id)).all())
-            for answer in answers:
-                if answer.patient in numbers:
-                    _write(session, numbers[answer.patient], answer)
+            for prediction in predictions:
+                if prediction.patient in numbers:
+                    _write(session, numbers[prediction.patient], prediction)
 
     def read(self, patient: str | None = None) -> tuple[Answer, ...]:
-        """Return the answers, oldest first, of one patient or of all if None."""
+        """Return predictions of one or all patients, oldest first."""
         query = select(StoredPrediction).join(StoredPrediction.patient)
         if patient is not None:
             query = query.where(StoredPatient.name == patient)
         query = query.order_by(StoredPrediction.at, StoredPrediction.id)
         with self._database.reading() as session:
             load = joinedload(StoredPrediction.patient)
-            return tuple(_answer(row) for row in session.scalars(query.options(load)))
+            return tuple(_prediction(row) for row in session.scalars(query.options(load)))
 
     def latest(self) -> dict[str, Answer]:
-        """Return the last answer of each patient who has one, by name."""
-        return {answer.patient: answer for answer in self.read()}
+        """Return the latest prediction by patient."""
+        return {prediction.patient: prediction for prediction in self.read()}
 
 
-def _write(session: Session, patient: int, answer: Answer) -> None:
-    key = {"slide": answer.slide, "model": answer.model, "record": answer.record}
-    found = select(StoredPrediction).filter_by(patient_id=patient, **key)
-    row = session.scalar(found) or StoredPrediction(patient_id=patient, **key)
-    row.features, row.at = answer.features, answer.when.isoformat()
-    row.answer = json.dumps({"probabilities": dict(answer.probabilities), "risk": answer.risk})
+def _write(session: Session, patient: int, prediction: Answer) -> None:
+    key = {"slide": prediction.slide, "model": prediction.model, "record": prediction.record}
+    query = select(StoredPrediction).filter_by(patient_id=patient, **key)
+    row = session.scalar(query) or StoredPrediction(patient_id=patient, **key)
+    row.features, row.at = prediction.features, prediction.when.isoformat()
+    values = {"probabilities": dict(prediction.probabilities), "risk": prediction.risk}
+    row.answer = json.dumps(values)
     session.add(row)
 
 
-def _answer(row: StoredPrediction) -> Answer:
+def _prediction(row: StoredPrediction) -> Answer:
     return Answer(
         patient=row.patient.name,
         slide=row.slide,
@@ -132,7 +133,7 @@ def _answer(row: StoredPrediction) -> Answer:
 
 
 class Verdict(StrEnum):
-    """What a person holds of an answer."""
+    """Verdict on a prediction."""
 
     AGREE = "agree"
     DISAGREE = "disagree"
@@ -141,18 +142,18 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Review:
-    """A person's verdict on an answer.
+    """Verdict of a person on a prediction.
 
     Attributes
     ----------
     patient, slide
-        Of whom it was said, and of which slide; empty where it was of all slides.
+        Names of patient and slide; `slide` is empty for a prediction from all slides.
     model, said
-        SHA-256 in hex of the weights, and the answer in words.
+        SHA-256 in hex of the weights, and the prediction in words.
     verdict, why
-        What the person holds of it, and their words, which may be empty.
+        Verdict, and its reason in the person's words, which may be empty.
     when, who
-        UTC, and the name of the user of the operating system.
+        Time in UTC, and the user name in the operating system.
     """
 
     patient: str
@@ -166,31 +167,31 @@ class Review:
 
     @property
     def words(self) -> str:
-        """Return the verdict and why."""
+        """The verdict and its reason."""
         return f"{self.verdict}: {self.why}" if self.why else self.verdict.value
 
 
 class Reviews:
-    """The reviews of an open study; `who` is written beside each."""
+    """Reviews of an open study, each with the user's name."""
 
     def __init__(self, database: Database, who: str) -> None:
         self._database, self._who = database, who
 
     def add(self, answer: Answer, verdict: Verdict, why: str = "") -> Review:
-        """Add a verdict on an answer, with its entry in the ledger, and return it.
+        """Add a review of a prediction, with an audit entry.
 
         Raises
         ------
         RecordError
-            If the study has no such patient any more.
+            If the patient is no longer in the study.
         StudyError
-            If it cannot be written.
+            If the study cannot be written.
         """
         with self._database.writing() as session:
-            known = select(StoredPatient).where(StoredPatient.name == answer.patient)
-            patient = session.scalar(known)
+            query = select(StoredPatient).where(StoredPatient.name == answer.patient)
+            patient = session.scalar(query)
             if patient is None:
-                raise RecordError(f"there is no patient {answer.patient!r} in the study")
+                raise RecordError(f"the study has no patient {answer.patient!r}")
             row = StoredReview(
                 patient=patient,
                 slide=answer.slide,
@@ -218,7 +219,7 @@ class Reviews:
             return _review(row)
 
     def read(self, patient: str | None = None) -> tuple[Review, ...]:
-        """Return the reviews, oldest first, of one patient or of all if None."""
+        """Return reviews of one or all patients, oldest first."""
         query = select(StoredReview).join(StoredReview.patient).order_by(StoredReview.id)
         if patient is not None:
             query = query.where(StoredPatient.name == patient)
@@ -227,7 +228,7 @@ class Reviews:
             return tuple(_review(row) for row in rows)
 
     def latest(self) -> dict[str, Review]:
-        """Return the last review of each patient who has one, by name."""
+        """Return the latest review by patient."""
         return {review.patient: review for review in self.read()}
 
 

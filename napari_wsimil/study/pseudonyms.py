@@ -1,7 +1,7 @@
-"""Pseudonyms: names of a study's own for patients and slides, and the key to the outside ones.
+"""Pseudonyms of patients and slides, and their key file.
 
-The key is a file of its own, outside the study, readable for its owner alone: whoever has the
-study without the key has no names.
+The key is a separate file outside the study, readable only for its owner. A study without its
+key therefore has no identifiers.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ _KIND = "napari-wsimil key of pseudonyms"
 
 
 def default_key(identity: str) -> Path:
-    """Return where the key of the study with this identity is kept, among the user's data."""
+    """Return the default path of a study's key."""
     return user_data_path("napari-wsimil") / "keys" / f"{identity}.json"
 
 
 @dataclass(frozen=True)
 class Key:
-    """Which pseudonyms stand for which identifiers; see `read_key`.
+    """Key from identifiers to pseudonyms; see `read_key`.
 
     Attributes
     ----------
     path
-        The file.
+        Path of the file.
     patients, slides
         Pseudonyms by identifier.
     """
@@ -46,12 +46,12 @@ class Key:
     slides: Mapping[str, str] = field(default_factory=dict)
 
     def identifiers(self) -> dict[str, str]:
-        """Return identifiers by pseudonym, of patients and of slides."""
+        """Return identifiers of patients and slides by pseudonym."""
         both = {**self.patients, **self.slides}
         return {pseudonym: identifier for identifier, pseudonym in both.items()}
 
     def save(self) -> None:
-        """Write the file, whole or not at all, for its owner alone.
+        """Write the file atomically, private to its owner.
 
         Raises
         ------
@@ -64,42 +64,42 @@ class Key:
             part.write_text(json.dumps(content, indent=1))
 
     def without(self, pseudonyms: Iterable[str]) -> Key:
-        """Return the key without these pseudonyms."""
-        gone = set(pseudonyms)
-        kept = (
-            {name: pseudonym for name, pseudonym in of.items() if pseudonym not in gone}
+        """Return the key without some pseudonyms."""
+        removed = set(pseudonyms)
+        remaining = (
+            {name: pseudonym for name, pseudonym in of.items() if pseudonym not in removed}
             for of in (self.patients, self.slides)
         )
-        return Key(self.path, *kept)
+        return Key(self.path, *remaining)
 
     def disguised(
         self, patients: Sequence[Patient], known: Manifest, forgotten: Iterable[str] = ()
     ) -> tuple[tuple[Patient, ...], Key]:
-        """Return patients under pseudonyms, and the key that has all of them, not saved yet.
+        """Return patients with pseudonyms, and the extended, unsaved key.
 
-        A slide that is in the study already, by the name of its file, is known again, and its
-        patient by it; who is new becomes P0001 and so on. Save the key before adding them.
+        A slide with a file name known to the study keeps its pseudonym, and so does its patient;
+        new patients are named P0001 and so on. Save the key before adding the patients.
 
         Parameters
         ----------
         patients
-            Under the identifiers of the outside.
+            Patients with identifiers.
         known
-            The study as it is.
+            Present patients of the study.
         forgotten
-            Names of its tombstones, under which nobody comes back.
+            Names of erased patients, which are not used again.
         """
-        work = _Disguise(self, known, forgotten)
-        return tuple(work.patient(patient) for patient in patients), work.key
+        names = _Pseudonyms(self, known, forgotten)
+        return tuple(names.patient(patient) for patient in patients), names.key
 
 
 def read_key(path: Path | str, study: Path | str) -> Key:
-    """Return the key in a file, empty if there is none yet.
+    """Return the key in a file, empty if missing.
 
     Raises
     ------
     RecordError
-        If the file would lie in the study's folder, or is no key.
+        If the file is in the study's folder, or is no key.
     OSError
         If it cannot be read.
     """
@@ -111,20 +111,20 @@ def read_key(path: Path | str, study: Path | str) -> Key:
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
         if content["kind"] != _KIND:
-            raise ValueError("it says that it is something else")
+            raise ValueError(f"its kind is {content['kind']!r}")
         return Key(path, dict(content["patients"]), dict(content["slides"]))
     except (ValueError, KeyError, TypeError) as error:
         raise RecordError(f"{path} is no key of pseudonyms: {error}") from error
 
 
 def refuse_inside(path: Path | str, study: Path | str) -> None:
-    """Raise RecordError if a key would lie in the folder of the study that it opens."""
+    """Raise RecordError if a key is inside its study's folder."""
     if Path(path).resolve().is_relative_to(Path(study).resolve()):
-        raise RecordError(f"{path}: a key is kept outside of the study, not in {study}")
+        raise RecordError(f"{path}: choose a path for the key outside of the study {study}.")
 
 
-class _Disguise:
-    """Pseudonyms being given out."""
+class _Pseudonyms:
+    """Pseudonyms while they are assigned."""
 
     def __init__(self, key: Key, known: Manifest, forgotten: Iterable[str]) -> None:
         self.key = Key(key.path, dict(key.patients), dict(key.slides))
@@ -143,9 +143,9 @@ class _Disguise:
         return replace(patient, name=name, slides=slides)
 
     def _by_slide(self, patient: Patient) -> str | None:
-        """Return the study's patient to whom a slide of this one belongs already."""
-        known = (self._owner.get(self._known(row) or "") for row in patient.slides)
-        return next(filter(None, known), None)
+        """Return the study's patient that has one of the slides."""
+        owners = (self._owner.get(self._known(row) or "") for row in patient.slides)
+        return next(filter(None, owners), None)
 
     def _slide(self, row: SlideRow, patient: str) -> SlideRow:
         name = self._known(row) or self._free(patient + "-{}")

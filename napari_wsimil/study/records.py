@@ -1,4 +1,4 @@
-"""Records: the patients' values, corrected with a reason, with history, undo and redo."""
+"""Patient records of a study: corrections, history, undo and redo."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
     from napari_wsimil.study.audit_log import Ledger
     from napari_wsimil.study.database import Database
 
-#: The acts that change a record.
+#: Actions that change a record.
 CHANGES = (Act.IMPORTED, Act.CORRECTED, Act.UNDONE, Act.REDONE)
 
 
 @dataclass(frozen=True)
 class Held:
-    """A record as it is kept.
+    """Stored record of a patient and its version.
 
     Attributes
     ----------
     record
-        The values.
+        Values of the record.
     version
-        Number of the ledger's entry that changed it last.
+        Number of the audit entry that changed it last.
     """
 
     record: Record
@@ -45,19 +45,25 @@ class Held:
 
 
 class Changed(RecordError):
-    """A record was changed by somebody else since it was read; `entries` say how."""
+    """A record was changed by someone else meanwhile.
+
+    Attributes
+    ----------
+    entries
+        Audit entries of the changes since then.
+    """
 
     def __init__(self, patient: str, entries: Sequence[Entry]) -> None:
         self.entries = tuple(entries)
-        said = "; ".join(_said(entry) for entry in entries) or "it was changed"
+        changes = f" ({'; '.join(map(_change_text, entries))})" if entries else ""
         super().__init__(
-            f"the record of {patient} is not the one you saw any more: {said}. Nothing was "
-            "changed: look at it again"
+            f"{patient}'s record was changed by someone else since you opened it{changes}. "
+            "Reload and try again; nothing was saved."
         )
 
 
 class Records:
-    """The records of an open study."""
+    """Records of the patients of an open study."""
 
     def __init__(
         self, database: Database, ledger: Ledger, schema: Callable[[Session], ClinicalSchema]
@@ -65,7 +71,7 @@ class Records:
         self._database, self._ledger, self._schema = database, ledger, schema
 
     def read(self, patient: str) -> Held:
-        """Return a patient's record; RecordError if there is no such patient."""
+        """Return a patient's record; RecordError for an unknown patient."""
         with self._database.reading() as session:
             return held(self._schema(session), _stored(session, patient))
 
@@ -81,34 +87,34 @@ class Records:
         features: str = "",
         effect: Effect | None = None,
     ) -> Held:
-        """Change fields of a record, with their entries in the ledger, and return it.
+        """Change fields of a record, with audit entries.
 
         Parameters
         ----------
         patient
-            Whose.
+            Name of the patient.
         changes
-            New values by field; those that are so already change nothing.
+            New values by field; values equal to the stored ones change nothing.
         why
-            The reason; must not be empty.
+            Reason; must not be empty.
         version
             Version of the record on screen; None if only the values of `seen` matter.
         seen
             Values on screen; each must still be the record's.
         model, features, effect
-            Of the model in view, if there was one; see `Entry`.
+            Displayed model, if any; see `Entry`.
 
         Raises
         ------
         Changed
-            If the record is of another version by now.
+            If the record has another version by now.
         RecordError
-            If there is no such patient or field, or a value cannot be.
+            If patient or field is unknown, or a value is invalid.
         StudyError
             If the study cannot be written.
         """
         if not why.strip():
-            raise RecordError(f"say why the record of {patient} is to be changed")
+            raise RecordError(f"Give a reason for the change of {patient}'s record.")
         with self._database.writing() as session:
             schema, row = self._schema(session), _stored(session, patient)
             if version is not None:
@@ -127,26 +133,26 @@ class Records:
             return write(session, schema, row, texts, entry)
 
     def undo(self, patient: str, *, version: int | None = None) -> Held:
-        """Take back the last correction that stands, as an entry of its own; return the record.
+        """Undo the last correction, with an audit entry.
 
         Raises
         ------
         ValueError
-            If nothing was corrected, or all of it was taken back.
+            If there is no correction, or all are undone.
         Changed
-            If `version` is given and not the record's any more.
+            If `version` is given and the record has another one.
         """
         return self._step(patient, version, Act.UNDONE)
 
     def redo(self, patient: str, *, version: int | None = None) -> Held:
-        """Do again what was undone last, as an entry of its own; return the record.
+        """Redo the last undone correction, with an audit entry.
 
         Raises
         ------
         ValueError
             If nothing was undone since the last correction.
         Changed
-            If `version` is given and not the record's any more.
+            If `version` is given and the record has another one.
         """
         return self._step(patient, version, Act.REDONE)
 
@@ -159,9 +165,9 @@ class Records:
             stack = done if act is Act.UNDONE else undone
             if not stack:
                 verb = "undo" if act is Act.UNDONE else "redo"
-                raise RecordError(f"there is nothing to {verb} in the record of {patient}")
-            back = act is Act.UNDONE
-            texts = {e.field: e.old if back else e.new for e in stack[-1]}
+                raise RecordError(f"There is nothing to {verb} in {patient}'s record.")
+            is_undo = act is Act.UNDONE
+            texts = {e.field: e.old if is_undo else e.new for e in stack[-1]}
             why = f"{act.value}: {stack[-1][0].why}"
             entry = drafted(self._ledger.who, act, patient=patient, why=why)
             return write(session, schema, row, texts, entry)
@@ -180,22 +186,22 @@ def held(schema: ClinicalSchema, row: StoredRecord) -> Held:
     try:
         return Held(schema.parse(cells_of(row, schema)), row.version)
     except RecordError as error:
-        raise StudyError(f"a record in the study does not fit its schema: {error}") from error
+        raise StudyError(f"A stored record does not fit the study's schema: {error}") from error
 
 
 def cells_of(row: StoredRecord, schema: ClinicalSchema) -> dict[str, str]:
-    """Return the texts of a row by field, one for each of the schema."""
+    """Return the texts of a row by schema field."""
     cells = json.loads(row.cells)
     return {field.name: cells.get(field.name, "") for field in schema.fields}
 
 
 def exact_texts(schema: ClinicalSchema, values: Mapping[str, Value]) -> dict[str, str]:
-    """Return texts by field that are read as exactly these values.
+    """Return texts by field that parse as exactly these values.
 
     Raises
     ------
     RecordError
-        If one is no value of its field, or there is no such field.
+        If a field is unknown, or a value is invalid for its field.
     """
     fields, markers = schema.by_name, schema.markers
     texts = {}
@@ -204,7 +210,8 @@ def exact_texts(schema: ClinicalSchema, values: Mapping[str, Value]) -> dict[str
             raise RecordError(f"no field {name!r} in schema {schema.name}")
         texts[name] = fields[name].format(value)
         if fields[name].parse(texts[name], markers) != value:
-            raise RecordError(f"field {name!r}: {value!r} is no {fields[name].kind.value}")
+            kind = fields[name].kind.value
+            raise RecordError(f"field {name!r} must be a {kind} (got {value!r})")
     return texts
 
 
@@ -215,10 +222,10 @@ def write(
     texts: Mapping[str, str],
     entry: Entry,
 ) -> Held:
-    """Set fields of a row, with an entry in the ledger for each that changes; return the record."""
+    """Set fields of a row, with an audit entry each."""
     before = cells_of(row, schema)
-    if gone := [name for name in texts if name not in before]:
-        raise RecordError(f"no field {gone[0]!r} in schema {schema.name} any more")
+    if removed := [name for name in texts if name not in before]:
+        raise RecordError(f"field {removed[0]!r} was removed from schema {schema.name}")
     changes = {n: (before[n], text) for n, text in texts.items() if before[n] != text}
     if not changes:
         return held(schema, row)
@@ -233,7 +240,7 @@ def _stored(session: Session, patient: str) -> StoredRecord:
     query = select(StoredRecord).join(StoredPatient, StoredPatient.id == StoredRecord.patient_id)
     row = session.scalar(query.where(StoredPatient.name == patient))
     if row is None:
-        raise RecordError(f"there is no patient {patient!r} in the study")
+        raise RecordError(f"the study has no patient {patient!r}")
     return row
 
 
@@ -244,7 +251,7 @@ def _check_version(session: Session, patient: str, row: StoredRecord, version: i
 
 
 def _stacks(entries: Sequence[Entry]) -> tuple[list[list[Entry]], list[list[Entry]]]:
-    """Return the corrections that stand, and those that were undone, last one last."""
+    """Return applied and undone corrections, oldest first."""
     steps: dict[int, list[Entry]] = {}
     for entry in entries:
         if entry.act in (Act.CORRECTED, Act.UNDONE, Act.REDONE):
@@ -262,7 +269,7 @@ def _stacks(entries: Sequence[Entry]) -> tuple[list[list[Entry]], list[list[Entr
     return done, undone
 
 
-def _said(entry: Entry) -> str:
+def _change_text(entry: Entry) -> str:
     old, new = (text or "missing" for text in (entry.old, entry.new))
     when = f"{entry.when:%Y-%m-%d at %H:%M} UTC"
-    return f"{entry.field or 'it'} was {entry.act} from {old} to {new} by {entry.who} on {when}"
+    return f"{entry.field or 'record'} {entry.act} from {old} to {new} by {entry.who} on {when}"

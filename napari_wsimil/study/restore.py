@@ -1,4 +1,4 @@
-"""Restore: a study's database replaced by one of its backups."""
+"""Restoring a study's database from a backup."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _ENDINGS = ("", "-wal", "-shm", "-journal")
 
 @dataclass(frozen=True)
 class Restored:
-    """A restored backup, and the copy of the replaced database, if there was one."""
+    """Restored backup, and copy of the replaced database, if any."""
 
     backup: Backup
     replaced: Path | None
@@ -54,29 +54,29 @@ def restore_study(
     wait_s: float = WAIT_S,
     clock: Clock = utc_now,
 ) -> Restored:
-    """Replace a study's database by a backup, and note this in its ledger.
+    """Replace a study's database by a backup.
 
-    The replaced database is copied to `backups/` first; what was entered since the backup is
-    in that copy alone.
+    This appends an audit entry. The replaced database is first copied to `backups/`; changes
+    since the backup are only in that copy.
 
     Parameters
     ----------
     folder
-        The study's.
+        Folder of the study.
     name
-        The backup's file name. If empty, the newest; the study must then be damaged.
+        File name of the backup. If empty, the newest; the study must then be damaged.
     who
-        Author of the entry in the ledger; the user of the operating system if None.
+        User name for the audit log; that of the operating system if None.
     wait_s
         Seconds to wait for other programs that use the study.
     clock
-        Dates the copy of the replaced database.
+        Clock that dates the copy of the replaced database.
 
     Raises
     ------
     StudyError
-        If there is no such backup, it is damaged itself, a study without damage is to be
-        restored without a name, or another program uses the study. Nothing is changed then.
+        If the backup is missing or damaged, `name` is empty for an undamaged study, or another
+        program uses the study. Nothing is changed then.
     OSError
         If the folder cannot be written.
     """
@@ -86,7 +86,7 @@ def restore_study(
         raise StudyError(f"{path} is not damaged. Name a backup to go back to it (`--from`).")
     _check_backup(backup.path)
     before = _state(path)
-    replaced = _put_aside(path, clock) if before else None
+    replaced = _copy_aside(path, clock) if before else None
     try:
         _replace(path, backup.path, wait_s, before)
     except (StudyError, OSError):
@@ -136,12 +136,12 @@ def _check_backup(backup: Path) -> None:
 
 
 def _state(path: Path) -> tuple[int, int] | None:
-    """Return size and time of a file, None if it is missing."""
+    """Return size and time of a file, None if missing."""
     return (path.stat().st_size, path.stat().st_mtime_ns) if path.exists() else None
 
 
-def _put_aside(path: Path, clock: Clock) -> Path:
-    """Copy a database and its journal to the backups' folder; return the copy."""
+def _copy_aside(path: Path, clock: Clock) -> Path:
+    """Copy a database with journal to `backups/`; return the path."""
     make_private_folder(path.parent / BACKUPS, path)
     stamp = clock().astimezone(UTC).strftime("%Y-%m-%dT%H-%M-%S.%fZ")
     target = path.parent / BACKUPS / f"replaced-{stamp}.db"
@@ -160,7 +160,7 @@ def _remove(path: Path | None, endings: Sequence[str] = _ENDINGS) -> None:
 
 
 def _replace(path: Path, backup: Path, wait_s: float, before: tuple[int, int] | None) -> None:
-    """Write a backup over a database in one transaction, which other programs see as one."""
+    """Write a backup over a database in one transaction."""
     try:
         _write_over(path, backup, wait_s, before)
     except sqlite3.DatabaseError as error:

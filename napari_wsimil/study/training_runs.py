@@ -1,4 +1,4 @@
-"""Runs: the models that were trained on a study, and which patients they learned from."""
+"""Models trained on a study, with training and validation patients."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ if TYPE_CHECKING:
     from napari_wsimil.study.database import Database
 
 
-#: Beside the figures of a run, why some are not defined.
+#: Key of the reasons for undefined metrics, beside the metrics.
 _REASONS = "reasons"
 
 
 @dataclass(frozen=True)
 class Run:
-    """A model that was trained on a study.
+    """Training run on a study.
 
     Attributes
     ----------
     when, who
-        UTC, and the name of the user of the operating system.
+        Time in UTC, and the user name in the operating system.
     method
         Name in the registry of models.
     model
-        SHA-256 of the weights in hex, as the ledger's entries carry it.
+        SHA-256 of the weights in hex, as in the audit log.
     name, path
-        The checkpoint's file, and where it lay when it was written; None if that was neither
-        in the study nor below one of its roots.
+        File name of the checkpoint, and its path when written; `path` is None outside the study
+        and its roots.
     figures
-        What training ended with, by name; None where a figure is not defined.
+        Final metrics by name; None if undefined.
     reasons
-        Why a figure is not defined, by its name.
+        Reason for each undefined metric, by name.
     patients
-        How many it was trained and selected on, those forgotten since among them.
+        Number of training and validation patients, including those erased since.
     trained, selected
-        Who of them is in the study, by name.
+        Names of the training and of the validation patients still in the study.
     """
 
     when: datetime
@@ -66,7 +66,7 @@ class Run:
 
 
 class Runs:
-    """The runs of an open study; `who` is written beside each."""
+    """Training runs of an open study."""
 
     def __init__(self, database: Database, folder: Path | str, who: str) -> None:
         self._database, self._folder, self._who = database, folder, who
@@ -81,9 +81,9 @@ class Runs:
         selected: Iterable[str],
         reasons: Mapping[str, str] | None = None,
     ) -> None:
-        """Keep a run that has ended; what the arguments are is said in `Run`.
+        """Store a finished run; parameters are explained in `Run`.
 
-        A patient who was forgotten meanwhile is counted, and not named.
+        Patients that were erased meanwhile are counted, but not named.
 
         Raises
         ------
@@ -91,7 +91,7 @@ class Runs:
             If the study cannot be written.
         """
         path = Path(path)
-        picked = dict.fromkeys(trained, False) | dict.fromkeys(selected, True)
+        is_selected = dict.fromkeys(trained, False) | dict.fromkeys(selected, True)
         with self._database.writing() as session:
             place = place_of(path, roots_of(session, self._folder))
             session.add(
@@ -105,34 +105,34 @@ class Runs:
                     figures=json.dumps(
                         {**figures, **({_REASONS: dict(reasons)} if reasons else {})}
                     ),
-                    patients=len(picked),
-                    members=_members(session, picked),
+                    patients=len(is_selected),
+                    members=_members(session, is_selected),
                 )
             )
 
     def read(self, patient: str | None = None) -> tuple[Run, ...]:
-        """Return the runs, oldest first; those that learned from one patient if one is named.
+        """Return runs, oldest first: all, or those with one patient.
 
         Raises
         ------
         StudyError
-            If a path climbs out of the study, or the database cannot be read.
+            If a path leaves the study's folder, or the database cannot be read.
         """
         query = select(StoredRun).order_by(StoredRun.id)
         if patient is not None:
-            theirs = select(StoredMember.run_id).join(StoredPatient)
-            query = query.where(StoredRun.id.in_(theirs.where(StoredPatient.name == patient)))
+            members = select(StoredMember.run_id).join(StoredPatient)
+            query = query.where(StoredRun.id.in_(members.where(StoredPatient.name == patient)))
         load = selectinload(StoredRun.members).options(joinedload(StoredMember.patient))
         with self._database.reading() as session:
             roots = roots_of(session, self._folder)
             return tuple(_run(row, roots) for row in session.scalars(query.options(load)))
 
 
-def _members(session: Session, picked: Mapping[str, bool]) -> list[StoredMember]:
+def _members(session: Session, is_selected: Mapping[str, bool]) -> list[StoredMember]:
     numbers = dict(session.execute(select(StoredPatient.name, StoredPatient.id)).all())
     return [
         StoredMember(patient_id=numbers[name], selected=selected)
-        for name, selected in picked.items()
+        for name, selected in is_selected.items()
         if name in numbers
     ]
 

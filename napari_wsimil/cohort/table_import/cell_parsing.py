@@ -201,7 +201,7 @@ def stage_of(text: str, *, named: bool = False) -> Stage | None:
 
 
 def is_unassessed(text: str) -> bool:
-    """Return whether a stage could not be assessed, such as TX."""
+    """Return whether a stage was not assessable, such as TX."""
     return bool(_UNASSESSED.fullmatch(text.strip()))
 
 

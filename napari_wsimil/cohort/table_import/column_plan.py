@@ -150,7 +150,7 @@ def _plan_new(plan: ColumnPlan, cells: ColumnCells, heading: ColumnHeading | Non
 
 
 def _parsed_outcome(cells: ColumnCells) -> Parsed:
-    """Return the values of a column that is the answered outcome."""
+    """Return the values of the column answered as outcome."""
     answers, header = cells.answers, cells.header
     if answers.column(EVENT_COLUMN) == header:
         return infer_event(cells)
@@ -162,7 +162,7 @@ def _parsed_outcome(cells: ColumnCells) -> Parsed:
 
 
 def _with_flags(plan: ColumnPlan, kind: Kind) -> ColumnPlan:
-    """Return the plan; a flag keeps the values of its cells."""
+    """Return the plan; flags keep their cells' values."""
     if kind is not Kind.BOOLEAN or not plan.events:
         return plan
     return replace(plan, values={**plan.values, **stated_flags(plan.header, plan.events)})
@@ -184,12 +184,12 @@ def _with_outcome(plan: ColumnPlan, parsed: ParsedColumn, cells: ColumnCells) ->
 
 
 def na_question(counts: Counter[str]) -> Questions:
-    """Return the question on "NA", if the whole table has it."""
+    """Return the question on "NA", if any cell has it."""
     words = {cell: n for cell, n in counts.items() if cell.casefold() in AMBIGUOUS}
     if not words:
         return ()
     spelled = ", ".join(sorted(words))
-    text = f"What does {spelled} mean: not available (missing), unknown, or not applicable?"
+    text = f"What does {spelled} mean: missing (not available), unknown, or not applicable?"
     return (ImportQuestion("NA", text, tuple(kind.value for kind in Absent), "", words),)
 
 
@@ -212,11 +212,11 @@ def _with_values(plan: ColumnPlan, parsed: ParsedColumn, cells: ColumnCells) -> 
     if not others:
         return plan
     words = ", ".join(list(others)[:5])
-    text = f"{plan.header!r} is a {parsed.kind.value}, which {words} is not: what are such cells?"
+    text = f"{plan.header!r} is a {parsed.kind.value}. How should other cells be read ({words})?"
     options = (Absent.MISSING.value, Absent.UNKNOWN.value)
     question = cells.question("others", text, options, "", others)
     kind = Absent(cells.answers.to(question) or Absent.UNKNOWN.value)
-    remark = f"{sum(others.values())} cells are none: {words}"
+    remark = f"{sum(others.values())} cells are no {parsed.kind.value}: {words}"
     values |= dict.fromkeys(others, kind)
     return replace(plan._with(question), values=values, remarks=(*plan.remarks, remark))
 
@@ -244,7 +244,7 @@ def _used(plan: ColumnPlan, field: Field, cells: ColumnCells) -> ColumnPlan:
         why = f"the same in every row: {next(iter(cells.counts))!r}"
     elif names_identifier(plan.header):
         why = "an identifier"
-    text = f"What does {plan.header!r} become?"
+    text = f"Import {plan.header!r} as a clinical field?"
     question = cells.question("use", text, (FIELD, NOTHING), NOTHING if why else FIELD)
     plan = plan._with(question)
     if cells.answers.to(question) == NOTHING:
@@ -267,7 +267,7 @@ def _plan_known(plan: ColumnPlan, known_field: Field, cells: ColumnCells) -> Col
 
 
 def _event_beside(parsed: ParsedColumn, cells: ColumnCells) -> tuple[ParsedColumn, Questions]:
-    """Return the event in a column of categories, else its values."""
+    """Return the events in a column of categories, else values."""
     if parsed.kind not in (Kind.CATEGORY, Kind.ORDINAL):
         return parsed, ()
     event, questions = infer_event(cells)
@@ -305,14 +305,14 @@ def _is_spelled(cells: ColumnCells) -> bool:
 
 
 def _is_exported(cells: ColumnCells) -> bool:
-    """Return whether a study exported a flag: 1 is the event."""
+    """Return whether a study exported flags: 1 means event."""
     header, known = cells.header, cells.counts
     is_named = header.isupper() and header.endswith("_STATUS") and not names_censoring(header)
     return is_named and "1" in known and set(known) <= {"0", "1"}
 
 
 def _word(known_field: Field, cell: str) -> Value | None:
-    """Return the value of a field for a cell, if any."""
+    """Return a field's value for a cell, if any."""
     try:
         return known_field.parse(cell)
     except RecordError:

@@ -92,9 +92,9 @@ def _event_question(cells: ColumnCells, states: Mapping[str, str], default: str)
     header, known = cells.header, cells.counts
     spelled = [cell for cell in known if states[_state(cell)] == cell]
     counts = {cell: sum(known[c] for c in known if _state(c) == _state(cell)) for cell in spelled}
-    text = f"In which value of {header!r} did the event happen? (Else the patient is censored.)"
+    text = f"Which value of {header!r} means that the event happened? Others are censored."
     if names_censoring(header):
-        text += f" Where 1 is censored, event = 1 - {header}: answer 0."
+        text += f" If 1 means censored, answer 0 (event = 1 - {header})."
     never = (IN_NONE,) if len(spelled) == 1 else ()
     none = () if cells.answers.column(EVENT_COLUMN) == header else (NO_EVENT,)
     return cells.question("event", text, (*spelled, *never, *none), default, counts)
@@ -108,16 +108,16 @@ def _events(cells: ColumnCells, question: ImportQuestion, answer: str) -> Parsed
     meanings = {_state(c): _meaning(cells, one) for c, one in meaning_of.items()}
     meanings[_state(answer)] = True
     values: dict[str, Value] = {cell: meanings.get(_state(cell), False) for cell in known}
-    remark = f"happened where {answer!r} ({counts.get(answer, 0)} of {known.total()})"
+    remark = f"event = {answer!r} ({counts.get(answer, 0)} of {known.total()})"
     words = [f"{cell} is {_WORDS_OF[meanings[_state(cell)]]}" for cell in others]
-    remarks = (", ".join((remark, *(words or ["else censored"]))),)
+    remarks = (", ".join((remark, *(words or ["other values censored"]))),)
     parsed = ParsedColumn(Kind.BOOLEAN, values, remarks=remarks)
     return parsed, (question, *meaning_of.values())
 
 
 def _meaning_question(cells: ColumnCells, cell: str, count: int) -> ImportQuestion:
     is_plain = _CENSORED.fullmatch(cell) or _STATUS_CODE.fullmatch(cell)
-    text = f"What does {cell!r} of {cells.header!r} mean?"
+    text = f"What does {cell!r} in {cells.header!r} mean?"
     default = "censored" if is_plain else ""
     return cells.question(cell, text, tuple(_MEANINGS), default, {cell: count})
 

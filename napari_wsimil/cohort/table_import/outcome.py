@@ -98,7 +98,7 @@ class OutcomeColumns:
 
     @property
     def stated_columns(self) -> tuple[ColumnPlan, ...]:
-        """All columns of the outcome, with further ones of the event."""
+        """All columns of the outcome, further event columns included."""
         return (*self.columns, *self.statuses, *self.deaths)
 
     @property
@@ -130,7 +130,7 @@ def find_outcome(
     default = NO_COLUMN if not candidates else options[0] if len(candidates) == 1 else ""
     if TIME_COLUMN in answers.by_key or EVENT_COLUMN in answers.by_key:
         default = OTHER_COLUMNS
-    text = "Which time and event are the study's outcome?"
+    text = "Which time and event are the outcome?"
     questions: Questions = (ImportQuestion("outcome", text, options, default),)
     answer = answers.to(questions[0])
     outcome = candidates.get(answer)
@@ -161,10 +161,10 @@ def _named_outcome(
         more = (header,) if header in by_header and header not in headers else ()
         return ImportQuestion(key, text, (*headers, *more), default)
 
-    text = "Which column has the time of patients without the event, if it is another one?"
+    text = "Which column has the time of censored patients, if it is a separate one?"
     questions: Questions = (
-        question(TIME_COLUMN, "Which column has the time?", times),
-        question(EVENT_COLUMN, "Which column says whether the event happened?", few),
+        question(TIME_COLUMN, "Which column has the time to the event?", times),
+        question(EVENT_COLUMN, "Which column has the event status?", few),
         question(CENSORED_TIME_COLUMN, text, (NO_COLUMN, *times), NO_COLUMN),
     )
     time, event, other = (by_header.get(answers.to(one)) for one in questions)
@@ -173,7 +173,7 @@ def _named_outcome(
     outcome = OutcomeColumns(event, (time,) if other else (), (other or time,))
     if time.header not in dates:
         return outcome, questions
-    origin = question(ORIGIN_COLUMN, "Which column has the date that times begin at?", dates)
+    origin = question(ORIGIN_COLUMN, "Which column has the start date of the times?", dates)
     start = by_header.get(answers.to(origin))
     return replace(outcome, start=start), (*questions, origin)
 
@@ -189,10 +189,10 @@ def _with_endpoint(
     if outcome.start is not None:
         stated = {"unit": "days", "origin": outcome.start.header}
     elif not outcome.unit:
-        text = "In what unit are the outcome's times?"
+        text = "What is the unit of the outcome's times?"
         questions["unit"] = _choice("outcome: unit", text, UNITS)
     if outcome.start is None and not is_dated:
-        text = "From where do the outcome's times count?"
+        text = "What is the start of the outcome's times?"
         questions["origin"] = _choice(ORIGIN_COLUMN, text, ORIGINS)
     chosen = {part: answers.to(question) for part, question in questions.items()}
     parts = stated | {part: "" if text == NOT_STATED else text for part, text in chosen.items()}
@@ -275,7 +275,7 @@ def _same(one: ColumnPlan, other: ColumnPlan) -> bool:
 
 
 def time_to_event(outcome: OutcomeColumns, rows: Sequence[TableRow]) -> TimeToEvent:
-    """Return time and event in rows, or the reason for none."""
+    """Return time and event in rows, or the reason against."""
     states = {s for column in outcome.statuses for s in _states(column, rows)}
     own = _states(outcome.event, rows)
     if not own:

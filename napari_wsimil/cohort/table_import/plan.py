@@ -142,7 +142,7 @@ class ImportPlan:
         """
         if self.open:
             keys = ", ".join(repr(question.key) for question in self.open)
-            raise RecordError(f"{self.table.path.name}: first answer {keys}")
+            raise RecordError(f"{self.table.path.name}: answer {keys} first")
         case_names = self.matches.cases if as_cases else {}
         patients = map(self._patient, self._included)
         return tuple(replace(one, name=case_names.get(one.name, one.name)) for one in patients)
@@ -201,10 +201,10 @@ def summary_lines(plan: ImportPlan) -> Iterator[str]:
     yield from (f"note: {note}" for note in plan.notes)
     yield from who_lines(plan)
     yield from disagreement_lines(plan)
-    yield f"{len(plan.fields)} columns become fields"
+    yield f"{len(plan.fields)} columns become clinical fields"
     yield from (f"  {column_line(column)}" for column in plan.fields)
     others = [column for column in plan.columns if column.field is None]
-    yield f"{len(others)} columns become none"
+    yield f"{len(others)} columns are not clinical fields"
     for why in dict.fromkeys(column.why for column in others):
         yield f"  {why}: {', '.join(c.header for c in others if c.why == why)}"
     yield from _questions(plan)
@@ -228,14 +228,14 @@ def field_words(field: Field) -> str:
         parts.append(sign.join(field.values[:_SHOWN]) + (" …" if field.values[_SHOWN:] else ""))
     parts.append(f"group {field.group}")
     if field.outcome:
-        parts.append("follows the outcome: no input unless forced")
+        parts.append("known only after the outcome: no model input unless forced")
     return "; ".join(parts)
 
 
 def understood(column: ColumnPlan) -> tuple[str, ...]:
     """Return the interpretation of a column's absences and odd cells."""
     words = (
-        f"{cell!r} is {kind.value} ({n} rows)"
+        f"{cell!r} is read as {kind.value} ({n} rows)"
         for cell, n in column.absences.items()
         if cell and isinstance(kind := column.values[cell], Absent)
     )
@@ -247,14 +247,14 @@ def who_lines(plan: ImportPlan) -> Iterator[str]:
     """Yield patients and slides, matched and unmatched."""
     matches = plan.matches
     linked = sum(len(slides) for slides in matches.slides.values())
-    yield f"{len(plan.merged.rows)} patients, {linked} slides of {len(matches.slides)} of them"
-    called = tuple(f"{name} is {case}" for name, case in matches.cases.items())
-    yield from _list("patients that are cases of the study", called)
-    several = tuple(f"{name}: {', '.join(cases)}" for name, cases in matches.scattered.items())
-    yield from _list("patients who are several cases of the study, passed over", several, "; ")
+    yield f"{len(plan.merged.rows)} patients, {len(matches.slides)} of them with {linked} slides"
+    cases = tuple(f"{name} is {case}" for name, case in matches.cases.items())
+    yield from _list("patients with another name in the study", cases)
+    several = tuple(f"{name}: {', '.join(names)}" for name, names in matches.scattered.items())
+    yield from _list("patients that match several cases of the study, skipped", several, "; ")
     yield from _list("patients without a slide", matches.without)
-    yield from _list("slides of the study that are of nobody in the table", matches.of_nobody)
-    yield from _list("slides that several patients claim, left out", matches.contested)
+    yield from _list("slides of the study without a patient in the table", matches.of_nobody)
+    yield from _list("slides claimed by several patients, skipped", matches.contested)
     if plan.is_apart:
         yield _classes_of_slides(plan)
     yield from barcode_lines(plan)
@@ -266,7 +266,7 @@ def _classes_of_slides(plan: ImportPlan) -> str:
     counts = Counter(slide.label for slide in rows if slide.label is not None)
     classes = ", ".join(f"{label} {count}" for label, count in sorted(counts.items()))
     without = len(rows) - counts.total()
-    return f"classes of slides: {classes or 'none'}; {without} slides without one of their own"
+    return f"classes of slides: {classes or 'none'}; {without} slides without their own class"
 
 
 def outcome_lines(plan: ImportPlan) -> Iterator[str]:
@@ -277,8 +277,8 @@ def outcome_lines(plan: ImportPlan) -> Iterator[str]:
         return
     if outcome is None:
         yield (
-            f"no outcome is imported: name its columns as {TIME_COLUMN!r} and {EVENT_COLUMN!r} "
-            "if the table has one"
+            f"no outcome is imported; if the table has one, answer {TIME_COLUMN!r} and "
+            f"{EVENT_COLUMN!r}"
         )
         return
     times = " / ".join(column.header for column in outcome.times)
@@ -317,7 +317,7 @@ def barcode_lines(plan: ImportPlan) -> Iterator[str]:
     same = set(plan.matches.cases.values())
     names = [*plan.merged.rows, *(name for name in known if name not in same)]
     twice = shared_barcodes(names, {**known, **plan.matches.slides})
-    title = "patients who share a TCGA barcode, one patient under several names?"
+    title = "patients that share a TCGA barcode, possibly one patient under several names"
     yield from _list(title, twice, "; ")
 
 
@@ -325,7 +325,7 @@ def disagreement_lines(plan: ImportPlan) -> Iterator[str]:
     """Yield repeated rows, and rows of one patient that disagree."""
     merged = plan.merged
     if merged.identical:
-        yield f"{merged.identical} rows repeat another one and are taken once"
+        yield f"{merged.identical} duplicate rows are imported once"
     lines = (f"{c.patient}, {c.column}: {' | '.join(c.stated)}" for c in merged.conflicts)
     yield from _list("rows of one patient disagree", tuple(lines), "; ")
 
@@ -333,12 +333,12 @@ def disagreement_lines(plan: ImportPlan) -> Iterator[str]:
 def _questions(plan: ImportPlan) -> Iterator[str]:
     others = [q for q in plan.questions if not q.is_use and q not in plan.open]
     if others:
-        yield "answered, or taken for granted; change what is wrong:"
+        yield "answered or assumed; correct them if needed:"
     yield from (f"  {q.key}={q.answer(plan.answers)}" for q in others)
     if not plan.open:
-        yield "nothing is open"
+        yield "no open questions"
         return
-    yield f"{len(plan.open)} questions must be answered:"
+    yield f"{len(plan.open)} open questions:"
     yield from (f"  {question.line}" for question in plan.open)
 
 

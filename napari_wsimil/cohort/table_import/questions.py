@@ -89,7 +89,9 @@ class ImportQuestion:
         given = answers.get(self.key, self.default)
         if given and given not in self.options:
             shown = ", ".join(self.options[:_SHOWN])
-            raise RecordError(f"{self.key!r}: {given!r} is no answer; it is one of {shown}")
+            raise RecordError(
+                f"{self.key!r}: {given!r} is no possible answer. Choose one of {shown}."
+            )
         return given
 
 
@@ -139,7 +141,9 @@ class ImportAnswers:
         unknown = [key for key in self.by_key if key not in keys]
         if unknown and self.strict:
             known = ", ".join(repr(key) for key in keys[:8]) or "nothing"
-            raise RecordError(f"{unknown[0]!r} was not asked: the table asks for {known}")
+            raise RecordError(
+                f"{unknown[0]!r} is no question of this table. Its questions are {known}."
+            )
 
     def _ignores(self, question: ImportQuestion) -> bool:
         return not self.strict and self.by_key.get(question.key) not in question.options

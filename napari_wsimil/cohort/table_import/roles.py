@@ -42,11 +42,11 @@ _WORDS = {
 
 #: Columns of a manifest that are read as they are.
 OWN = {
-    "slide_path": "where slides are",
-    "feature_path": "where features are",
-    "mpp_override": "µm per pixel, as stated",
-    "feature_facts": "what was confirmed of features",
-    "split": "the parts of the cohort",
+    "slide_path": "slide files",
+    "feature_path": "feature files",
+    "mpp_override": "µm per pixel",
+    "feature_facts": "confirmed facts on features",
+    "split": "the split",
 }
 
 #: Answers on doubtful identifiers.
@@ -155,7 +155,7 @@ def _split_question(
         cells = {c: _TRUTH.get(c.casefold(), c.casefold()) for c in counts[header] if has_value(c)}
         options = _split_options(header, set(cells.values()))
         if options:
-            text = f"Does {header!r} part the cohort for training?"
+            text = f"Is {header!r} the split into training, validation and test set?"
             rows = {cell: counts[header][cell] for cell in cells}
             question = ImportQuestion("split", text, (*options, NO_COLUMN), "", rows, header)
             by_cell = {
@@ -167,7 +167,7 @@ def _split_question(
 
 
 def _split_options(header: str, words: set[str]) -> _SplitOptions:
-    """Return the possible splits of a column, by answer and word."""
+    """Return a column's possible splits, by answer and word."""
     if len(words) < 2:
         return {}
     if plain(header) in _TRAIN and words == {"0", "1"}:
@@ -238,11 +238,9 @@ def _identifiers(
 def _text_of_row(row: TableRow, header: str) -> CellText:
     text = row.cells[header]
     if _SCIENTIFIC.fullmatch(text):
-        return CellText(
-            f"row {row.line}", text, f"is {text}, perhaps a number that lost its digits"
-        )
+        return CellText(f"row {row.line}", text, f"is {text}, possibly a number with lost digits")
     if _DAY.fullmatch(text):
-        return CellText(f"row {row.line}", text, f"is {text}, perhaps a name that became a date")
+        return CellText(f"row {row.line}", text, f"is {text}, possibly a name turned into a date")
     return text_of_error(f"row {row.line}", text) or CellText(f"row {row.line}", text)
 
 
@@ -256,7 +254,7 @@ def _doubt_question(
     more = ", …" if len(others) > _PLACES else ""
     text = (
         f"{len(cells)} identifiers in {header!r} are {kind}: {first.place} {first.doubt}{also}"
-        f"{more}. Format the column as text, enter them again and import that, or choose:"
+        f"{more}. Format the column as text and correct them, or choose:"
     )
     counts = dict(Counter(cell.text for cell in cells.values() if cell.text))
     key = f"{header}: {kind} identifiers"
@@ -268,7 +266,7 @@ def _nobody_question(header: str, cells: Mapping[int, str]) -> Questions:
     words = Counter(c for c in cells.values() if may_be_nobody(c) and c.casefold() not in MARKERS)
     if not words:
         return ()
-    text = f"{header!r} has {', '.join(words)}: is that a name, or does such a row name none?"
+    text = f"{header!r} has {', '.join(words)}. Is this a name, or does the row have no name?"
     can_be_names = not any("/" in word or not word.strip(".") for word in words)
     options = (NOBODY, NAME) if can_be_names else (NOBODY,)
     return (ImportQuestion(f"{header}: NA", text, options, "", dict(words), header),)
@@ -280,7 +278,7 @@ def _decimals_question(header: str, cells: Mapping[int, str]) -> Questions:
     if not decimals:
         return ()
     first = next(iter(decimals))
-    text = f"{header!r} has identifiers such as {first}: are the decimals part of them?"
+    text = f"{header!r} has identifiers such as {first}. Are the decimals part of them?"
     options = (WITHOUT_DECIMALS, AS_STORED)
     return (ImportQuestion(f"{header}: decimals", text, options, "", dict(decimals), header),)
 

@@ -125,7 +125,7 @@ def _stated(column: ColumnPlan, rows: Sequence[TableRow]) -> tuple[str, ...]:
 
 
 def value_of(column: ColumnPlan, rows: Sequence[TableRow]) -> Value:
-    """Return a patient's value in a column, the first of several."""
+    """Return a patient's first value in a column."""
     cells = _stated(column, rows)
     return column.values[cells[0]] if cells else Absent.MISSING
 
@@ -150,7 +150,9 @@ def rows_by_patient(
     for row in table.rows if roles.patient else ():
         for header in filter(None, (roles.patient, roles.slide)):
             if _UNSAFE.search(row.cells[header]):
-                raise row.error(header, "is no name: it has a slash, a control sign, or is dots")
+                raise row.error(
+                    header, "is no valid name: it has a slash or control sign, or only dots"
+                )
         name = row.cells[roles.patient or ""]
         if name.casefold() in MARKERS:
             nameless.append(row.line)
@@ -200,9 +202,9 @@ def notes_on(rows: Mapping[str, Sequence[TableRow]], nameless: Sequence[int]) ->
     notes = []
     if nameless:
         lines = ", ".join(map(str, nameless[:8]))
-        notes.append(f"{len(nameless)} rows name no patient and are passed over: {lines}")
+        notes.append(f"{len(nameless)} rows without a patient are skipped: {lines}")
     notes += [
-        f"{' and '.join(map(repr, alike))} are taken for different patients"
+        f"{' and '.join(map(repr, alike))} are read as different patients"
         for alike in lookalikes(tuple(rows))[:8]
     ]
     return notes
@@ -231,7 +233,7 @@ def slide_name(row: TableRow, roles: ColumnRoles) -> str:
 
 
 def _by_slide(rows: Sequence[TableRow], roles: ColumnRoles) -> dict[str, list[TableRow]]:
-    """Return the rows of one patient by slide, "" for none."""
+    """Return rows of one patient by slide, or ""."""
     named: dict[str, list[TableRow]] = {}
     for row in rows:
         named.setdefault(slide_name(row, roles), []).append(row)
@@ -285,7 +287,7 @@ def without_varying(
     rows: Mapping[str, Sequence[TableRow]],
     outcome: OutcomeColumns | None,
 ) -> tuple[ColumnPlan, ...]:
-    """Return the columns; outcomes that differ between slides are no fields."""
+    """Return the columns without outcome fields that vary between slides."""
     headers = {column.header for column in outcome.stated_columns} if outcome else set()
     own = [column for column in columns if column.header in headers]
     varying = {conflict.column for conflict in _merge(rows, own, ()).conflicts}

@@ -1,4 +1,4 @@
-"""Slide matching: patients of a table and slides of a study."""
+"""Matching of a table's patients to a study's slides."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def _in_case(names: Sequence[str] | None, text: str) -> str | None:
 
 
 def _assign(claims: _Claims, names: _Names, case: str, slide: SlideRow) -> bool:
-    """Assign a slide of the study; return whether a patient matches."""
+    """Assign a study's slide; return whether a patient matches."""
     name, owner = names.of(case, slide)
     if owner is None:
         return False
@@ -183,7 +183,7 @@ def _matches(
 
 
 def _cases(by_patient: Mapping[str, set[str]]) -> dict[str, str]:
-    """Return the cases of patients with another name in the study."""
+    """Return cases of patients named otherwise in the study."""
     taken = Counter(case for cases in by_patient.values() for case in cases)
     return {
         patient: case

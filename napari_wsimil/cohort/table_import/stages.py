@@ -180,7 +180,7 @@ def _plan(inferred: InferredTable, answers: ImportAnswers) -> ImportPlan:
 
 
 def _known_fields(table: TextTable, schema: ClinicalSchema | None) -> dict[str, Field]:
-    """Return the fields of a schema by header; own names first."""
+    """Return a schema's fields by header; own names first."""
     headers = {header.casefold(): header for header in reversed(table.columns)}
     fields: dict[str, Field] = {}
     for field in schema.fields if schema else ():
@@ -207,7 +207,7 @@ def _conflict_question(merged: PatientRows) -> Questions:
         return ()
     by_column = Counter(conflict.column for conflict in merged.conflicts)
     patients = len({conflict.patient for conflict in merged.conflicts})
-    text = f"Rows of {patients} patients disagree in {len(by_column)} columns: what counts?"
+    text = f"Rows of {patients} patients disagree in {len(by_column)} columns. Which are used?"
     options = (FIRST_ROW, NO_COLUMNS, NO_PATIENTS)
     return (ImportQuestion("conflicts", text, options, "", dict(by_column)),)
 
@@ -266,13 +266,13 @@ def _mark_leak(column: ColumnPlan, rows: Sequence[TableRow], label: str) -> Colu
     repeats = len(classes) * _REPEATED <= len(rows)
     if not repeats or len(named) < 2 or any(len(names) > 1 for names in classes.values()):
         return column
-    remark = f"each of its values goes with one class of {label!r}: it gives the label away"
+    remark = f"each of its values occurs in one class of {label!r} only: it gives the label away"
     given_away = known.model_copy(update={"outcome": True})
     return replace(column, field=given_away, remarks=(*column.remarks, remark))
 
 
 def _mark_outcome(column: ColumnPlan, outcome: OutcomeColumns | None) -> ColumnPlan:
-    """Return the column, its field marked if the outcome uses it."""
+    """Return the column, marked if the outcome uses it."""
     headers = {c.header for c in outcome.columns} if outcome else set()
     if column.field is None or column.header not in headers or column.field.outcome:
         return column

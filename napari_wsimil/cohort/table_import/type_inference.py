@@ -97,12 +97,12 @@ def infer_days(cells: ColumnCells) -> Parsed:
     days = {cell: parse_day(cell, first=is_first) for cell in cells.counts}
     values: dict[str, Value] = {cell: day for cell, day in days.items() if day is not None}
     order = "day" if is_first else "month"
-    remarks = (f"days are read with the {order} first",) if written else ()
+    remarks = (f"dates are read with the {order} first",) if written else ()
     return ParsedColumn(Kind.DATE, values, remarks=remarks), questions
 
 
 def _order_question(cells: ColumnCells, example: str) -> ImportQuestion:
-    text = f"{cells.header!r} has days such as {example}: what comes first?"
+    text = f"{cells.header!r} has dates such as {example}. Is day or month first?"
     return cells.question("order", text, ("day first", "month first"))
 
 
@@ -159,7 +159,7 @@ def _infer_numbers_or_brackets(cells: ColumnCells) -> Parsed:
 
 def _brackets_question(cells: ColumnCells, *, has_numbers: bool) -> ImportQuestion:
     brackets = {cell: n for cell, n in cells.counts.items() if parse_bracket(cell) is not None}
-    text = f"{cells.header!r} has brackets such as {next(iter(brackets))}: what are they?"
+    text = f"{cells.header!r} has intervals such as {next(iter(brackets))}. Read them as numbers?"
     is_numeric = has_numbers and not all(is_score(cell) for cell in brackets)
     options = ("numbers", "ordered categories")
     default = "numbers" if is_numeric else "ordered categories"
@@ -181,7 +181,7 @@ def _infer_categories(cells: ColumnCells) -> Parsed:
     if len(spelled) > min(MOST_CATEGORIES, max(2, known.total() // 2)):
         return None, ()
     merged = len(known) - len(spelled)
-    remarks = (f"{merged} spellings differ from others in case alone",) if merged else ()
+    remarks = (f"{merged} spellings differ only in upper and lower case",) if merged else ()
     values = {cell: spelled[cell.casefold()] for cell in known}
     levels = tuple(sorted(spelled.values()))
     return ParsedColumn(Kind.CATEGORY, values, levels, remarks=remarks), ()
@@ -215,8 +215,8 @@ def _number_remarks(
     commas = sum(cells.counts[cell] for cell in values if points[cell] != cell)
     brackets = sum(cells.counts[cell] for cell in values if parse_number(points[cell]) is None)
     remarks = (
-        f"{commas} numbers are written with commas" if commas else "",
-        f"{brackets} brackets became their middle, or known end" if brackets else "",
+        f"{commas} numbers have commas" if commas else "",
+        f"{brackets} intervals were replaced by their middle or known end" if brackets else "",
     )
     return tuple(filter(None, remarks))
 
@@ -240,7 +240,7 @@ def _with_points(cells: ColumnCells) -> tuple[dict[str, str], Questions]:
     questions: Questions = ()
     is_decimal = commas_are_decimal(commas)
     if is_decimal is None:
-        text = f"{cells.header!r} has numbers such as {next(iter(commas))}: what are the commas?"
+        text = f"{cells.header!r} has numbers such as {next(iter(commas))}. How are commas used?"
         question = cells.question("commas", text, ("decimal", "thousands"), "", commas)
         is_decimal, questions = cells.answers.to(question) != "thousands", (question,)
     points = {c: with_point(c, decimal=is_decimal) if c in commas else c for c in cells.counts}
@@ -253,7 +253,7 @@ def _without_thousands(cells: ColumnCells) -> tuple[dict[str, str], Questions]:
         return {cell: cell for cell in cells.counts}, ()
     pointed = {cell: n for cell, n in cells.counts.items() if "." in cell}
     example = next(iter(pointed))
-    text = f"{cells.header!r} has whole numbers and some such as {example}: what is the point?"
+    text = f"{cells.header!r} has whole numbers and others such as {example}. How are points used?"
     question = cells.question("points", text, ("decimal", "thousands"), "", pointed)
     if cells.answers.to(question) != "thousands":
         return {cell: cell for cell in cells.counts}, (question,)
@@ -266,12 +266,12 @@ def _aged(header: str, parsed: ParsedColumn) -> ParsedColumn:
     high = bool(numbers) and numbers[len(numbers) // 2] > _OLDEST
     if not (names_age(header) and parsed.unit == "years" and high):
         return parsed
-    remarks = (*parsed.remarks, "ages this high are taken for days")
+    remarks = (*parsed.remarks, "ages this high are read as days")
     return replace(parsed, unit="days", remarks=remarks)
 
 
 def _unit_question(cells: ColumnCells, unit: str) -> ImportQuestion:
-    text = f"{cells.header!r} is in {unit}: in what shall it be kept?"
+    text = f"{cells.header!r} is in {unit}. In which unit should it be stored?"
     return cells.question("unit", text, tuple(DAYS), unit)
 
 
@@ -280,7 +280,7 @@ def _converted(parsed: ParsedColumn, unit: str) -> ParsedColumn:
         return parsed
     factor = DAYS[parsed.unit] / DAYS[unit]
     values = {c: v * factor for c, v in parsed.values.items() if isinstance(v, float)}
-    remark = f"{parsed.unit} became {unit} (a month has {DAYS['months']:g} days)"
+    remark = f"converted from {parsed.unit} to {unit} (a month has {DAYS['months']:g} days)"
     return replace(parsed, values=values, unit=unit, remarks=(*parsed.remarks, remark))
 
 
