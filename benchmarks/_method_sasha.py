@@ -39,7 +39,8 @@ from napari_wsimil.synthetic.bags_zoom import Zoom, plant_zoom
 from napari_wsimil.training.config import recipe
 from napari_wsimil.training.evaluation import Scores, evaluate
 from napari_wsimil.training.fit import Epoch, fit
-from napari_wsimil.training.ppo import PolicyConfig, fit_policy
+from napari_wsimil.training.policy import PolicyConfig
+from napari_wsimil.training.ppo import fit_policy
 from napari_wsimil.training.sasha import distill, fit_updater, warm_up
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from napari_wsimil.training.ppo import Reading
+    from napari_wsimil.training.policy import Reading
 
     Choose = Callable[[Tensor, int], int]
 

@@ -22,8 +22,8 @@ from napari_wsimil.slides.patch_grid import make_grid
 from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.slides.tissue import find_tissue
 from napari_wsimil.synthetic import SlideRecipe, write_phantom
+from napari_wsimil.training.bag_files import BagFiles
 from napari_wsimil.training.config import RunConfig
-from napari_wsimil.training.dataset import BagFiles
 from napari_wsimil.training.subpatch_provider import SIDE, CloserLook, closer_for, cost_of
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from napari_wsimil.progress import finish
 from napari_wsimil.study.audit_entry import Act
 from napari_wsimil.study.create_study import create_study, open_study
 from napari_wsimil.study.pseudonyms import Key
-from napari_wsimil.training.dataset import bag_of_slide
+from napari_wsimil.training.bag_files import bag_of_slide
 from napari_wsimil.workflows.link_features import links_of, survey_study
 
 if TYPE_CHECKING:

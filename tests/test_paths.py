@@ -33,9 +33,10 @@ from napari_wsimil.progress import finish
 from napari_wsimil.slides.readers.open_reader import open_reader
 from napari_wsimil.study.create_study import create_study, open_study, study_of_folder
 from napari_wsimil.study.pseudonyms import read_key
+from napari_wsimil.training.bag_files import bag_of_slide, feature_path
 from napari_wsimil.training.checkpoint import check_target, load_checkpoint, save_checkpoint
 from napari_wsimil.training.config import RunConfig, checked_run, read_run, write_run
-from napari_wsimil.training.dataset import bag_of_slide, feature_path, open_cohort, read_cohort
+from napari_wsimil.training.dataset import open_cohort, read_cohort
 from napari_wsimil.training.fit import FitConfig
 from napari_wsimil.training.identity import encoder_of
 from napari_wsimil.training.import_weights import read_release

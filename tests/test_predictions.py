@@ -17,8 +17,8 @@ from napari_wsimil.explain.predict import predict, predict_patient
 from napari_wsimil.features.store import save_bag
 from napari_wsimil.study.create_study import StudyError, Unit, open_study
 from napari_wsimil.study.predictions import Answer
+from napari_wsimil.training.bag_files import bag_of_slide
 from napari_wsimil.training.checkpoint import load_checkpoint
-from napari_wsimil.training.dataset import bag_of_slide
 from napari_wsimil.workflows.save_predictions import Subject, keep_answer
 
 if TYPE_CHECKING:

@@ -27,10 +27,11 @@ from napari_wsimil.models.card import Card
 from napari_wsimil.models.record_encoder import RecordFormat
 from napari_wsimil.progress import finish
 from napari_wsimil.slides.patch_grid import PatchGrid
+from napari_wsimil.training.bag_files import BagFiles
 from napari_wsimil.training.cases import loss_of
 from napari_wsimil.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from napari_wsimil.training.config import RunConfig
-from napari_wsimil.training.dataset import BagFiles, read_cohort
+from napari_wsimil.training.dataset import read_cohort
 from napari_wsimil.training.evaluate import assess
 from napari_wsimil.training.options import options_of, parsed_options
 from napari_wsimil.training.train import train_run

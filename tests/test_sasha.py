@@ -24,14 +24,8 @@ from napari_wsimil.synthetic.bags import map_auroc, probe
 from napari_wsimil.synthetic.bags_zoom import Zoom, plant_zoom
 from napari_wsimil.training.evaluation import evaluate
 from napari_wsimil.training.fit import Epoch, FitConfig, TrainingError, fit
-from napari_wsimil.training.ppo import (
-    Critic,
-    PolicyConfig,
-    PolicyTraining,
-    Reading,
-    advantages,
-    fit_policy,
-)
+from napari_wsimil.training.policy import Critic, PolicyConfig, Reading
+from napari_wsimil.training.ppo import PolicyTraining, advantages, fit_policy
 from napari_wsimil.training.sasha import (
     UPDATER_EPOCHS,
     WARM_UP,

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 from napari_wsimil.clinical.schema import NO_FIELDS, schema_text
 from napari_wsimil.study.audit_entry import Act, append, drafted, per_field
 from napari_wsimil.study.backups import utc_now
-from napari_wsimil.study.database import WAIT_S, create_database, open_database
+from napari_wsimil.study.connection import WAIT_S
+from napari_wsimil.study.database import create_database, open_database
 from napari_wsimil.study.health import StudyError as StudyError
 from napari_wsimil.study.open_study import Study as Study
 from napari_wsimil.study.open_study import Unit as Unit

@@ -11,28 +11,30 @@ import sqlite3
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sqlalchemy import create_engine, event
 from sqlalchemy.dialects import sqlite
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
-from sqlalchemy.pool import QueuePool
-from sqlalchemy.schema import CreateColumn, CreateTable
+from sqlalchemy.schema import CreateColumn
 
 from napari_wsimil.study.backups import Backups, Reason, utc_now
-from napari_wsimil.study.health import Health, StudyError, examine, study_error
+from napari_wsimil.study.connection import (
+    WAIT_S,
+    _missing_columns,
+    add_missing_columns,
+    connect,
+    make_engine,
+    study_errors,
+)
+from napari_wsimil.study.health import Health, StudyError, examine
 from napari_wsimil.study.orm import APPLICATION, VERSION, Base
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
-    from sqlalchemy import Column, Connection, Engine
+    from sqlalchemy import Engine
 
     from napari_wsimil.study.backups import Clock
-
-#: Seconds to wait for another program that writes.
-WAIT_S = 5.0
 
 
 class Database:
@@ -66,7 +68,7 @@ class Database:
             If the database cannot be read; the message has the reason.
         """
         with (
-            _study_errors(self.path),
+            study_errors(self.path),
             Session(self._reader, expire_on_commit=False) as session,
             session.begin(),
         ):
@@ -126,7 +128,7 @@ class Database:
         self._leave_wal()
         writer = self._reader.execution_options(lock=lock)
         with (
-            _study_errors(self.path),
+            study_errors(self.path),
             Session(writer, expire_on_commit=False) as session,
             session.begin(),
         ):
@@ -143,8 +145,8 @@ class Database:
             return
         self._reader.dispose()  # idle connections keep a write-ahead log open
         with (
-            _study_errors(self.path),
-            closing(_connected(self.path, 0)) as connection,
+            study_errors(self.path),
+            closing(connect(self.path, 0)) as connection,
             suppress(sqlite3.OperationalError),
         ):
             (mode,) = connection.execute("PRAGMA journal_mode = DELETE").fetchone()
@@ -158,7 +160,7 @@ class Database:
         StudyError
             If another program has the study open, so that the journal cannot be emptied.
         """
-        with _study_errors(self.path):
+        with study_errors(self.path):
             connection = self._reader.raw_connection()
             try:
                 cursor = connection.cursor()
@@ -200,9 +202,9 @@ def create_database(path: Path | str, fill: Callable[[Session], None]) -> None:
     part = path.with_name(f".{path.name}.new")
     part.unlink(missing_ok=True)
     part.touch()
-    engine = _engine(lambda: _connected(part))
+    engine = make_engine(lambda: connect(part))
     try:
-        with _study_errors(part), Session(engine) as session, session.begin():
+        with study_errors(part), Session(engine) as session, session.begin():
             Base.metadata.create_all(session.connection())
             session.connection().exec_driver_sql(f"PRAGMA application_id = {APPLICATION}")
             session.connection().exec_driver_sql(f"PRAGMA user_version = {VERSION}")
@@ -239,14 +241,14 @@ def open_database(path: Path | str, wait_s: float = WAIT_S, clock: Clock = utc_n
     health, read_only = examine(path, wait_s)
     backups = Backups(path, clock)
     if health is Health.UNREACHABLE:
-        memory = _completed(_copied(path))
-        return Database(path, _engine(lambda: memory, 1), read_only, health, backups)
+        memory = add_missing_columns(_copied(path))
+        return Database(path, make_engine(lambda: memory, 1), read_only, health, backups)
     if health is Health.SOUND:
         read_only = _migrate(path, wait_s, backups)
     if read_only:
-        connect = lambda: _completed(_connected(path, wait_s, "ro"))  # noqa: E731
-        return Database(path, _engine(connect), read_only, health, backups)
-    return Database(path, _engine(lambda: _connected(path, wait_s)), read_only, health, backups)
+        engine = make_engine(lambda: add_missing_columns(connect(path, wait_s, "ro")))
+        return Database(path, engine, read_only, health, backups)
+    return Database(path, make_engine(lambda: connect(path, wait_s)), read_only, health, backups)
 
 
 def _copied(path: Path) -> sqlite3.Connection:
@@ -266,21 +268,21 @@ def _copied(path: Path) -> sqlite3.Connection:
             part = path.with_name(path.name + ending)
             if part.exists():
                 shutil.copyfile(part, copy.with_name(copy.name + ending))
-        with _study_errors(path), closing(sqlite3.connect(copy)) as connection:
+        with study_errors(path), closing(sqlite3.connect(copy)) as connection:
             connection.backup(memory)
     return memory
 
 
 def _migrate(path: Path, wait_s: float, backups: Backups) -> str:
     """Add missing tables and columns; return the error or ""."""
-    with closing(_connected(path, wait_s)) as connection:
+    with closing(connect(path, wait_s)) as connection:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version >= VERSION:
         return ""
-    engine = _engine(lambda: _connected(path, wait_s))
+    engine = make_engine(lambda: connect(path, wait_s))
     try:
         with (
-            _study_errors(path),
+            study_errors(path),
             engine.execution_options(lock="IMMEDIATE").begin() as transaction,
             backups.before(Reason.MIGRATION),
         ):
@@ -295,73 +297,3 @@ def _migrate(path: Path, wait_s: float, backups: Backups) -> str:
     finally:
         engine.dispose()
     return ""
-
-
-def _completed(connection: sqlite3.Connection) -> sqlite3.Connection:
-    """Return the connection with empty missing tables and NULL columns."""
-    existing = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-    for table in Base.metadata.sorted_tables:
-        if table.name not in existing:
-            statement = str(CreateTable(table).compile(dialect=sqlite.dialect()))
-            connection.execute(statement.replace("CREATE TABLE", "CREATE TEMP TABLE", 1))
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    # columns that a newer version removed are absent, not unknown
-    missing = _missing_columns(connection.execute) if version < VERSION else {}
-    for name, columns in missing.items():
-        nulls = ", ".join(f"NULL AS {column.name}" for column in columns)
-        connection.execute(f"CREATE TEMP VIEW {name} AS SELECT *, {nulls} FROM main.{name}")
-    return connection
-
-
-def _missing_columns(execute: Callable[[str], Iterable[Any]]) -> dict[str, list[Column[Any]]]:
-    """Return the columns newer than a study, by table."""
-    columns: dict[str, list[Column[Any]]] = {}
-    for table in Base.metadata.sorted_tables:
-        existing = {row[1] for row in execute(f"PRAGMA table_info({table.name})")}
-        missing = [column for column in table.columns if column.name not in existing]
-        if existing and missing and all(column.nullable for column in missing):
-            columns[table.name] = missing
-    return columns
-
-
-def _connected(path: Path, wait_s: float = WAIT_S, mode: str = "rw") -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode={mode}",
-        uri=True,
-        timeout=wait_s,
-        isolation_level=None,
-        check_same_thread=False,
-    )
-    for pragma in ("foreign_keys = ON", "synchronous = FULL", "secure_delete = ON"):
-        connection.execute(f"PRAGMA {pragma}")
-    return connection
-
-
-def _engine(connect: Callable[[], sqlite3.Connection], connections: int = 5) -> Engine:
-    engine = create_engine(
-        "sqlite://",
-        creator=connect,
-        poolclass=QueuePool,
-        pool_size=connections,
-        max_overflow=-1 if connections > 1 else 0,
-    )
-    event.listen(engine, "begin", _begin)
-    return engine
-
-
-def _begin(connection: Connection) -> None:
-    lock = connection.get_execution_options().get("lock", "DEFERRED")
-    connection.exec_driver_sql(f"BEGIN {lock}")
-
-
-@contextmanager
-def _study_errors(path: Path) -> Iterator[None]:
-    """Raise errors of SQLite as StudyError."""
-    try:
-        yield
-    except DBAPIError as error:
-        if not isinstance(error.orig, sqlite3.Error):
-            raise
-        raise study_error(path, error.orig) from error
-    except sqlite3.Error as error:
-        raise study_error(path, error) from error

@@ -19,8 +19,8 @@ from napari_wsimil.study.backups import (
     private_mode,
     utc_now,
 )
+from napari_wsimil.study.connection import WAIT_S
 from napari_wsimil.study.create_study import DATABASE, open_study
-from napari_wsimil.study.database import WAIT_S
 from napari_wsimil.study.health import (
     DamagedStudyError,
     StudyError,

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, overload
+from typing import TYPE_CHECKING
 
 from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.clinical.schema import read_schema
@@ -15,122 +13,28 @@ from napari_wsimil.cohort.manifest_file import read_manifest
 from napari_wsimil.cohort.table import read_table
 from napari_wsimil.features.bag_facts import facts_of
 from napari_wsimil.features.case import Case
-from napari_wsimil.features.importers.base import Confirmed
-from napari_wsimil.features.importers.open import open_confirmed
 from napari_wsimil.models.record_encoder import RecordFormat
 from napari_wsimil.progress import Progress
-from napari_wsimil.slides.reading import READER_VERSION
-from napari_wsimil.slides.slide import SlideError, open_slide
 from napari_wsimil.study.create_study import is_study, open_study
 from napari_wsimil.study.open_study import Unit
+from napari_wsimil.training.bag_files import BagFiles, Closer, feature_path, require_file
 from napari_wsimil.training.feature_check import report_features, slide_features
 from napari_wsimil.training.options import reads_records
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
     from napari_wsimil.clinical.schema import ClinicalSchema
     from napari_wsimil.cohort.manifest import Manifest, Patient, SlideRow
     from napari_wsimil.features.bag import Bag, ClinicalTokens
     from napari_wsimil.features.bag_facts import BagFacts
     from napari_wsimil.progress import Work
-    from napari_wsimil.slides.reading import Reading
     from napari_wsimil.training.config import RunConfig
     from napari_wsimil.training.feature_check import FeatureReport, SlideFeatures
     from napari_wsimil.training.tasks import Outcome, Task
 
-#: Returns the bag of a slide with the features of its sub-patches.
-Closer: TypeAlias = "Callable[[SlideRow, Bag], Bag]"
-
 #: Largest cohort in bytes that stays in memory; a larger one is read again for every use.
 IN_MEMORY = 4 * 2**30
-
-
-@dataclass(frozen=True)
-class BagFiles(Sequence["Bag"]):
-    """Bags of one patient, read from files at every access.
-
-    Attributes
-    ----------
-    slides, folder
-        Rows of the slides and the default folder of features, see `feature_path`.
-    clinical
-        Tokens of the patient's record, attached to every bag.
-    closer
-        Adds sub-patch features to the bag of a slide, for models that need them.
-    """
-
-    slides: tuple[SlideRow, ...]
-    folder: Path | None = None
-    clinical: ClinicalTokens | None = None
-    closer: Closer | None = None
-
-    def __len__(self) -> int:
-        return len(self.slides)
-
-    @overload
-    def __getitem__(self, index: int) -> Bag: ...
-    @overload
-    def __getitem__(self, index: slice) -> BagFiles: ...
-    def __getitem__(self, index: int | slice) -> Bag | BagFiles:
-        if isinstance(index, slice):
-            return replace(self, slides=self.slides[index])
-        slide = self.slides[index]
-        bag = replace(bag_of_slide(slide, self.folder), clinical=self.clinical)
-        return bag if self.closer is None else self.closer(slide, bag)
-
-
-def bag_of_slide(slide: SlideRow, folder: Path | str | None) -> Bag:
-    """Return the bag of a slide of a cohort.
-
-    Values that the user confirmed for the features file, and the µm per pixel of the slide,
-    override the values in the file.
-
-    Raises
-    ------
-    RecordError, ValueError
-        As `feature_path` and `open_bag`.
-    """
-    folder = None if folder is None else Path(folder)
-    overrides = Confirmed.parse(slide.feature_facts)
-    if overrides.mpp is None and slide.mpp is not None:
-        overrides = replace(overrides, mpp=slide.mpp)
-    bag = open_confirmed(feature_path(slide, folder), overrides)
-    unsure = bag.reading.changed(READER_VERSION) is None
-    if not unsure or slide.slide_path is None:
-        return bag
-    return replace(bag, reading=_with_changes(bag.reading, slide.slide_path))
-
-
-@lru_cache(maxsize=4096)
-def _with_changes(reading: Reading, slide: Path) -> Reading:
-    """Return `reading` with the reader changes of its slide.
-
-    If the slide does not open, return `reading` unchanged.
-    """
-    try:
-        with open_slide(slide) as opened:
-            return reading.of(opened.reading)
-    except SlideError:
-        return reading  # its caveat states that this is unknown
-
-
-def feature_path(slide: SlideRow, folder: Path | str | None) -> Path:
-    """Return the path of a slide's features.
-
-    It is the path in the manifest, or else `<slide>.h5` in `folder`.
-
-    Raises
-    ------
-    RecordError
-        If the manifest has no path and no folder is given.
-    """
-    folder = None if folder is None else Path(folder)
-    if slide.feature_path is not None:
-        return slide.feature_path
-    if folder is None:
-        raise RecordError(f"slide {slide.slide!r} has no feature_path: give the folder of features")
-    return folder / f"{slide.slide}.h5"
 
 
 def open_cohort(path: Path | str, schema: ClinicalSchema | Path | str | None = None) -> Manifest:
@@ -308,7 +212,7 @@ def read_bags(
     errors: list[Exception] = []
     for number in range(len(files)):
         try:
-            _require(feature_path(files.slides[number], files.folder))
+            require_file(feature_path(files.slides[number], files.folder))
             bag = files[number]
         except (ValueError, OSError) as error:
             errors.append(error)
@@ -353,11 +257,6 @@ def refuse_unread(reasons: Sequence[str]) -> None:
 
 def _tokens(patient: Patient, record: RecordFormat | None) -> ClinicalTokens | None:
     return None if record is None else record.tokens(patient.record)
-
-
-def _require(path: Path) -> None:
-    if not path.exists():
-        raise RecordError(f"no features at {path}: extract them first")
 
 
 def _size(slide: SlideRow, folder: Path | None) -> int:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from napari_wsimil.models.card import Card
     from napari_wsimil.models.record_encoder import RecordFormat
     from napari_wsimil.progress import Work
-    from napari_wsimil.training.dataset import Closer
+    from napari_wsimil.training.bag_files import Closer
     from napari_wsimil.training.evaluation import Scores
     from napari_wsimil.training.metrics import Interval
 

@@ -20,8 +20,8 @@ from napari_wsimil.clinical.errors import RecordError
 from napari_wsimil.cohort.class_folder import SUFFIXES
 from napari_wsimil.features.hdf5 import open_h5, read_attrs
 from napari_wsimil.slides.slide import open_slide
+from napari_wsimil.training.bag_files import bag_of_slide, feature_path
 from napari_wsimil.training.config import FoldRule
-from napari_wsimil.training.dataset import bag_of_slide, feature_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

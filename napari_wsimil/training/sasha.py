@@ -18,7 +18,8 @@ from napari_wsimil.models.sasha.environment import looks
 from napari_wsimil.models.sasha.hafed import fine_of, fine_parts
 from napari_wsimil.progress import Progress
 from napari_wsimil.training.fit import Epoch, FitConfig, fit
-from napari_wsimil.training.ppo import Reading, descend, fit_policy
+from napari_wsimil.training.policy import Reading
+from napari_wsimil.training.ppo import descend, fit_policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -16,7 +16,7 @@ from napari_wsimil.features.extraction import estimate
 from napari_wsimil.features.subpatches import with_finer
 from napari_wsimil.models.base import Need
 from napari_wsimil.slides.slide import open_slide
-from napari_wsimil.training.dataset import BagFiles
+from napari_wsimil.training.bag_files import BagFiles
 from napari_wsimil.training.options import options_of
 from napari_wsimil.training.sasha import training_cost
 

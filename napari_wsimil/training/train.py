@@ -103,10 +103,9 @@ class Trained:
 def train_run(config: RunConfig, cohort: Manifest | None = None) -> Work[Trained]:
     """Train the model of a run and write its checkpoint.
 
-    The same run gives the same numbers on the same machine, in the window and on the command
-    line. One thread must consume the whole generator; its number of torch threads is restored
-    at the end. If the cohort is a study, the run is added to it; if that fails,
-    `Trained.unnoted` is the reason.
+    The same run gives the same numbers on the same machine. One thread must consume the whole
+    generator; its number of torch threads is restored at the end. If the cohort is a study, the
+    run is added to it; if that fails, `Trained.unnoted` is the reason.
 
     Yields a `Prepared` before the first epoch and an `Epoch` after each. Models that read
     records take their statistics from the training patients alone. During training the best

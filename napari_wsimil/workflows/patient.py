@@ -13,7 +13,8 @@ from napari_wsimil.explain.predict import predict_patient
 from napari_wsimil.progress import Progress
 from napari_wsimil.study.create_study import open_study
 from napari_wsimil.study.open_study import Unit
-from napari_wsimil.training.dataset import BagFiles, read_cohort
+from napari_wsimil.training.bag_files import BagFiles
+from napari_wsimil.training.dataset import read_cohort
 from napari_wsimil.training.subpatch_provider import closer_for
 from napari_wsimil.workflows.load_features import blank_job, features_job
 from napari_wsimil.workflows.progress import sentence

@@ -22,7 +22,7 @@ from napari_wsimil.study.create_study import DATABASE, create_study
 from napari_wsimil.study.deidentify import disguised, with_features
 from napari_wsimil.study.file_links import Link
 from napari_wsimil.study.pseudonyms import Key, default_key, refuse_inside
-from napari_wsimil.training.dataset import bag_of_slide, feature_path
+from napari_wsimil.training.bag_files import bag_of_slide, feature_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -16,8 +16,9 @@ from napari_wsimil.explain.trajectory import after_looks
 from napari_wsimil.progress import Progress
 from napari_wsimil.slides.slide import open_slide
 from napari_wsimil.study.create_study import is_study
+from napari_wsimil.training.bag_files import feature_path
 from napari_wsimil.training.checkpoint import load_checkpoint
-from napari_wsimil.training.dataset import feature_path, read_cohort
+from napari_wsimil.training.dataset import read_cohort
 from napari_wsimil.training.tasks import Task
 from napari_wsimil.workflows.pipeline import (
     NO_OPTIONS,

@@ -12,8 +12,9 @@ from napari_wsimil.explain.counterfactual_cohort import rerun
 from napari_wsimil.explain.export import export_map
 from napari_wsimil.explain.map_shift import ABSOLUTE, MOVABLE, level_difference, share_difference
 from napari_wsimil.progress import relabel
+from napari_wsimil.training.bag_files import BagFiles
 from napari_wsimil.training.checkpoint import load_checkpoint
-from napari_wsimil.training.dataset import BagFiles, read_cohort
+from napari_wsimil.training.dataset import read_cohort
 from napari_wsimil.workflows.pipeline import bag_of
 from napari_wsimil.workflows.progress import Remark
 from napari_wsimil.workflows.record_edits import whatif_edit, whatif_row
