@@ -244,7 +244,7 @@ class MILModel(nn.Module, ABC):
         if bag.features.shape[1] != self.feature_dim:
             raise ValueError(
                 f"the bag's features have {bag.features.shape[1]} numbers each, "
-                f"this model takes {self.feature_dim}: use the model's encoder"
+                f"this model takes {self.feature_dim}: from another encoder, use the model's"
             )
         available = {
             Need.PLACES: bag.grid is not None and not bag.grid.made_up,
