@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 RECIPE = SlideRecipe(
     width=2100, height=1500, seed=5, pieces=1, lesions={"A": 0.12, "B": 0.1, "C": 0.1}
 )
-DEMO = Path(__file__).parents[1] / "resources" / "demo_recipe.toml"
+DEMO = Path(__file__).parents[2] / "resources" / "demo_recipe.toml"
 
 
 def result_of(work: Work[Result]) -> tuple[list[float], Result]:
