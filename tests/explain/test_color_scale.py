@@ -5,38 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from builders import prediction
 
 from napari_wsimil.explain.color_scale import DEFAULT_TOP, Stretch, scaled
-from napari_wsimil.explain.predict import Prediction
-from napari_wsimil.features.bag import Bag
 from napari_wsimil.models.base import Explanation, ExplanationKind
-from napari_wsimil.models.card import Card
-
-
-def prediction(kind: ExplanationKind, scores: list[float], **metrics: float) -> Prediction:
-    card = Card(
-        model="abmil",
-        config={"feature_dim": 3, "classes": 2},
-        encoder="e@1",
-        encoder_dim=3,
-        classes=("normal", "tumor"),
-        data="made for this test",
-        synthetic=False,
-        seed=0,
-        threads=1,
-        versions={},
-        created="2026-01-01",
-        metrics=metrics,
-    )
-    return Prediction(
-        bag=Bag(torch.zeros(len(scores), 3)),
-        card=card,
-        logits=torch.zeros(2),
-        probabilities=torch.full((2,), 0.5),
-        explanations=(Explanation("map", kind, torch.tensor(scores)),),
-        scalars={},
-        warnings=(),
-    )
 
 
 def test_attention_is_shown_in_times_of_uniform_attention() -> None:

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from test_scale import prediction
+from builders import prediction
 
 from napari_wsimil.explain.color_scale import Stretch, scaled
 from napari_wsimil.explain.map_shift import (

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import torch
+from builders import COORDS, RAW, predicted, prediction
 from hypothesis import given
 from hypothesis import strategies as st
 from napari.layers import Image, Layer, Vectors
-from test_scale import prediction
 
 from napari_wsimil.explain.color_scale import Stretch, scaled
-from napari_wsimil.features.bag import Bag
 from napari_wsimil.gui.view_state import Display
 from napari_wsimil.gui.viewer import outline_layers, overlays
 from napari_wsimil.gui.viewer.outline_layers import outline_layer
@@ -29,25 +27,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from napari_wsimil.explain.predict import Prediction
-
-COORDS = np.array([[0, 0], [64, 0], [64, 64], [320, 192], [936, 636]], np.int64)
-RAW = Display(stretch=Stretch.RAW)
-
 
 @pytest.fixture
 def slide(coded_slide: Path) -> Iterator[Slide]:
     with open_slide(coded_slide) as opened:
         yield opened
-
-
-def predicted(slide: Slide, coords: np.ndarray[Any, Any] = COORDS, size: int = 64) -> Prediction:
-    scores = [float(number + 1) for number in range(len(coords))]
-    found = prediction(ExplanationKind.SCORE, scores)
-    grid = PatchGrid(coords, size, size, 64, mpp=0.5, slide_size=slide.dimensions)
-    bag = Bag(torch.zeros(len(coords), 3), encoder="e@1", grid=grid, slide=slide.fingerprint)
-    object.__setattr__(found, "bag", bag)
-    return found
 
 
 def value_at(layer: Image, x: float, y: float, mpp: float = 0.5) -> float:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
+from builders import COORDS, RAW, predicted
 from napari.layers import Layer
-from test_overlays import COORDS, RAW, predicted
 from windows import Docks, save_untrained
 
 from napari_wsimil.explain.color_scale import Stretch

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from builders import prediction
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from marked import Marked, elongated, middle, middle_of, write_svs
 from napari.layers import Image, Layer
-from test_scale import prediction
 from typer.testing import CliRunner
 
 from napari_wsimil.cli.main import app
