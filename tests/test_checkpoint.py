@@ -242,7 +242,7 @@ def test_weights_of_another_program_are_refused(path: Path, model: MILModel) -> 
         ("attention_dim", 10**12, "the card's model needs"),
         ("width", 10**18, "overflow"),
         ("attention_dim", -1, "negative"),
-        ("branches", 10**400, "is more than its weights can be of"),
+        ("branches", 10**400, "exceeds the number of its weights"),
         ("branches", "many", "cannot be made"),
     ],
 )

@@ -489,10 +489,10 @@ def test_only_models_whose_release_is_whole_are_offered(features: Path, name: st
 @pytest.mark.parametrize(
     ("release", "classes", "sentence"),
     [
-        (sized(first=(H, 10**6)), "a,b,c", "take features of 1000000 numbers"),
-        (sized(first=(10**6, D), tanh=(10**6, 1)), "a,b,c", "this model takes"),
-        (sized(first=(H * D,)), "a,b,c", "no matrix of weights"),
-        (acmil(), "a,b", f"know {C} classes; given are features of {D} and 2 classes"),
+        (sized(first=(H, 10**6)), "a,b,c", "need 1000000 features per patch"),
+        (sized(first=(10**6, D), tanh=(10**6, 1)), "a,b,c", "this model needs"),
+        (sized(first=(H * D,)), "a,b,c", "not a matrix of weights"),
+        (acmil(), "a,b", f"{C} classes, not {D} features and 2 classes"),
         (
             {k: v for k, v in acmil().items() if k != "attention.attention_V.0.bias"},
             "a,b,c",
