@@ -227,7 +227,9 @@ def test_the_first_loss_that_is_no_number_stops_it_and_the_last_good_weights_sta
 def test_a_gradient_that_is_not_finite_stops_it(train: list[Case]) -> None:
     model = make_model()
     model.head.weight.register_hook(lambda g: g * float("inf"))
-    with pytest.raises(TrainingError, match="gradient became.*no earlier epoch could be kept") as stopped:
+    with pytest.raises(
+        TrainingError, match="gradient became.*no earlier epoch could be kept"
+    ) as stopped:
         finish(fit(model, train, [], QUICK))
     assert not stopped.value.kept
     assert all(torch.isfinite(value).all() for value in model.state_dict().values())
@@ -314,7 +316,7 @@ def test_a_patient_in_both_sets_is_refused(train: list[Case]) -> None:
 
 
 def test_a_class_the_model_does_not_know_is_refused(train: list[Case]) -> None:
-    with pytest.raises(ValueError, match="class 2.*knows 0 to 1"):
+    with pytest.raises(ValueError, match="class 2.*has 0 to 1"):
         check_cases([replace(train[0], target=2)], 2)
 
 
