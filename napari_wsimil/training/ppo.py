@@ -98,12 +98,12 @@ class PolicyConfig:
 
 
 class Critic(nn.Module):
-    """V(S) = w·Σ aₙ sₙ + c, a = softmax of gated attention.
+    """V(S) = w·Σ aₙ sₙ + c, a = softmax(attention).
 
     Parameters
     ----------
     feature_dim, attention_dim
-        D and L; no weights are shared with the actor.
+        D and L of the gated attention; no weights are shared with the actor.
     """
 
     def __init__(self, feature_dim: int, attention_dim: int) -> None:
