@@ -44,7 +44,7 @@ class Plain(PatchEncoder):
 
 def test_a_split_is_named_by_its_word() -> None:
     cohort = Manifest(Path("cohort.csv"), ())
-    with pytest.raises(ValueError, match="with a label of the split 'test'$"):
+    with pytest.raises(ValueError, match="with a label in the split 'test'$"):
         chosen_patients(make_reader()[1], cohort, Split.TEST)
 
 
@@ -62,7 +62,7 @@ def test_bags_of_a_named_and_an_unnamed_encoder_are_told_apart() -> None:
         Case(name, (replace(make_bag(0), encoder=name, slide=name),), 0) for name in ("", "uni")
     ]
     model = create_model("abmil", feature_dim=make_bag(0).features.shape[1], classes=2)
-    with pytest.raises(ValueError, match="one encoder, not of uni, unnamed$"):
+    with pytest.raises(ValueError, match="one encoder, not uni, unnamed$"):
         describe(model, cases, classes="ab", data="", seed=0, salt="", created="")
 
 

@@ -61,8 +61,7 @@ class BagFiles(Sequence["Bag"]):
 def bag_of_slide(slide: SlideRow, folder: Path | str | None) -> Bag:
     """Return the bag of a slide of a cohort.
 
-    Values that the user confirmed for the features file, and the µm per pixel of the slide,
-    override the values in the file.
+    Values confirmed by the user and the slide's µm per pixel override those in the file.
 
     Raises
     ------
@@ -82,10 +81,7 @@ def bag_of_slide(slide: SlideRow, folder: Path | str | None) -> Bag:
 
 @lru_cache(maxsize=4096)
 def _with_changes(reading: Reading, slide: Path) -> Reading:
-    """Return `reading` with the reader changes of its slide.
-
-    If the slide does not open, return `reading` unchanged.
-    """
+    """Return `reading` with its slide's changes if the slide opens."""
     try:
         with open_slide(slide) as opened:
             return reading.of(opened.reading)
@@ -94,9 +90,7 @@ def _with_changes(reading: Reading, slide: Path) -> Reading:
 
 
 def feature_path(slide: SlideRow, folder: Path | str | None) -> Path:
-    """Return the path of a slide's features.
-
-    It is the path in the manifest, or else `<slide>.h5` in `folder`.
+    """Return the manifest's path of features, else `<slide>.h5` in `folder`.
 
     Raises
     ------

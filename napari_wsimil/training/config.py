@@ -221,9 +221,7 @@ class RunConfig(BaseModel):
         if self.fold >= self.folds:
             raise ValueError(f"fold must be 0 to {self.folds - 1}, not {self.fold}")
         if self.task is Task.CLASSIFICATION and self.time_unit:
-            raise ValueError(
-                f"time_unit {self.time_unit!r} is for survival, not for {self.task.value}"
-            )
+            raise ValueError(f"time_unit {self.time_unit!r} is for survival, not {self.task.value}")
         if self.cohort.suffix.lower() != ".csv" and self.record_schema is not None:
             raise ValueError(
                 "record_schema is for a manifest (.csv): a study has its own schema, "

@@ -42,8 +42,7 @@ def open_cohort(path: Path | str, schema: ClinicalSchema | Path | str | None = N
 
     A case is the unit of prediction: a patient, or a slide if the study's unit is the slide.
     A slide case has the record of its patient, and `of` is the patient's name; a label, split
-    or outcome that the slide lacks is taken from the patient. Such a study has no case for a
-    patient without slides.
+    or outcome that the slide lacks is the patient's. Patients without slides are no cases then.
 
     Parameters
     ----------
@@ -72,10 +71,7 @@ def open_cohort(path: Path | str, schema: ClinicalSchema | Path | str | None = N
 
 
 def as_read(config: RunConfig, cohort: Manifest) -> Manifest:
-    """Return the cohort of a run without unused records.
-
-    The cohort of a study loses its schema if the model reads no records.
-    """
+    """Return a run's cohort without records unused by its model."""
     needless = is_study(config.cohort) and not reads_records(config.model)
     return replace(cohort, schema=None) if needless else cohort
 
@@ -121,10 +117,7 @@ def read_cohort(path: Path | str, schema: ClinicalSchema | None) -> Manifest:
 
 
 def _of_study(folder: Path, schema: ClinicalSchema | None) -> tuple[Manifest, Unit]:
-    """Return the cohort and the unit of a study.
-
-    The records are converted to `schema` if it is given.
-    """
+    """Return a study's cohort, records under `schema`, and its unit."""
     with open_study(folder) as study:
         cohort, own, unit = study.manifest(), study.schema, study.unit
     if schema is None:
@@ -153,8 +146,7 @@ def read_cases(
 ) -> Work[tuple[Case, ...]]:
     """Read one case per patient; yield after every patient.
 
-    Every file is read once, independent of its size, so that damaged files are reported
-    before training.
+    Every file is read once, independent of its size, to report damaged ones before training.
 
     Parameters
     ----------
@@ -176,8 +168,7 @@ def read_cases(
     RecordError
         If a label is not one of the classes, or a slide has no features.
     ValueError
-        If feature files are invalid; the message names all of them. Not raised if `unread`
-        is given.
+        If feature files are invalid; names all of them. Not raised if `unread` is given.
     """
     folder = None if folder is None else Path(folder)
     targets = [outcome.target(patient) for patient in patients]
@@ -202,11 +193,7 @@ def read_cases(
 def read_bags(
     files: BagFiles, keep: bool
 ) -> tuple[tuple[Bag, ...], list[BagFacts], list[Exception]]:
-    """Read the bags of a patient.
-
-    Returns the bags, their facts and the errors of unreadable files. The bags are returned
-    only if `keep` is set.
-    """
+    """Return bags (only if `keep`), facts and errors of a patient."""
     bags: list[Bag] = []
     facts: list[BagFacts] = []
     errors: list[Exception] = []
@@ -226,8 +213,7 @@ def read_bags(
 def survey_cohort(manifest: Manifest, folder: Path | str | None, task: Task) -> Work[FeatureReport]:
     """Check the features of a cohort; yield after every patient.
 
-    Only patients with an outcome for the task are checked. Every file is read once; no bag
-    stays in memory.
+    Only patients with an outcome are checked. Files are read once; no bag stays in memory.
     """
     folder = None if folder is None else Path(folder)
     patients = [patient for patient in manifest.patients if task.known_of(patient)]
@@ -260,10 +246,7 @@ def _tokens(patient: Patient, record: RecordFormat | None) -> ClinicalTokens | N
 
 
 def _size(slide: SlideRow, folder: Path | None) -> int:
-    """Return the size of a slide's features in bytes.
-
-    It is 0 if there are none.
-    """
+    """Return the bytes of a slide's features, 0 if absent."""
     if slide.feature_path is None and folder is None:
         return 0
     path = feature_path(slide, folder)

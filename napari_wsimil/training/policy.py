@@ -31,10 +31,7 @@ class Reading:
     target: int
 
     def read(self, patch: int) -> tuple[Tensor, Tensor]:
-        """Return v of a patch and an empty attention.
-
-        `Episode` requires this signature.
-        """
+        """Return v of a patch and an empty attention, for `Episode`."""
         return self.v[patch], self.v.new_empty(0)
 
 
@@ -51,8 +48,8 @@ class PolicyConfig:
     updates
         Optimizer steps in a round.
     replayed
-        Largest number of steps of an episode, drawn at random, in a round of updates. Their
-        states are recomputed by replay, since storing all takes T · N · D numbers.
+        Most steps of an episode, drawn at random, in a round of updates. Their states are
+        recomputed by replay, since storing all takes T · N · D numbers.
     lr, critic_lr, weight_decay
         Constant settings of AdamW.
     clip
@@ -80,14 +77,12 @@ class PolicyConfig:
 
 
 class Critic(nn.Module):
-    """Value function V(S) = w·Σ aₙ sₙ + c.
-
-    a is the softmax of a gated attention. The critic shares no weights with the actor.
+    """V(S) = w·Σ aₙ sₙ + c, a = softmax(attention).
 
     Parameters
     ----------
     feature_dim, attention_dim
-        D and L.
+        D and L of the gated attention; no weights are shared with the actor.
     """
 
     def __init__(self, feature_dim: int, attention_dim: int) -> None:
@@ -102,8 +97,5 @@ class Critic(nn.Module):
         return value
 
     def per_row(self, s: Tensor) -> Tensor:
-        """Return (n, 2), attention score and value of each patch.
-
-        The value does not include c.
-        """
+        """Return (n, 2), attention score and value without c."""
         return torch.cat([self.attention(s), s @ self.value.weight.T], dim=1)

@@ -91,12 +91,11 @@ def fit_policy(
 ) -> Work[Epoch]:
     """Train the actor by PPO; return the kept Epoch.
 
-    Yields progress and Epochs. The reward of a step is -CE(y, slide after it) / T. Epoch 0
-    evaluates the initial actor. The kept epoch has the smallest validation loss of greedy
-    episodes that select no patch twice, or is the last if there are no validation cases. The
-    actor also has these weights if closed or failed, as with a TrainingError at the first
-    loss or gradient that is not finite. An epoch's "reward" is the mean total reward of an
-    episode, and "loss" is its negative.
+    Yields progress and Epochs; epoch 0 is the initial actor. The reward of a step is
+    -CE(y, slide after it) / T. The kept epoch has the smallest validation loss of greedy
+    episodes without repeated patches, or is the last without validation cases. The actor has
+    these weights also if closed or failed, such as by a TrainingError at the first loss or
+    gradient that is not finite. "reward" is an episode's mean total, "loss" its negative.
     """
     model.eval()
     training = PolicyTraining(model, config or PolicyConfig(), seed)
@@ -143,10 +142,7 @@ class PolicyTraining:
         self._critics = AdamW(self.critic.parameters(), lr=config.critic_lr, weight_decay=decay)
 
     def epoch(self, readings: Sequence[Reading], number: int) -> Work[dict[str, float]]:
-        """Run an epoch; return loss and mean reward.
-
-        Epoch 0 only samples episodes; later ones update actor and critic too.
-        """
+        """Sample and, except in epoch 0, learn; return the mean reward."""
         total = 0.0
         order = torch.randperm(len(readings), generator=self._random).tolist()
         for done, index in enumerate(order, 1):
@@ -173,10 +169,7 @@ class PolicyTraining:
         return RollOut(episode.looks, torch.stack(rewards) / episode.steps, torch.cat(values))
 
     def learn(self, reading: Reading, roll_outs: Sequence[RollOut]) -> None:
-        """Update actor and critic on roll-outs of one slide.
-
-        Each round uses random steps of the roll-outs.
-        """
+        """Update actor and critic on steps of a slide's roll-outs."""
         choices = self.choices(reading, roll_outs)
         with torch.no_grad():
             before = choices.log_chosen(self._model.actor)
@@ -187,10 +180,7 @@ class PolicyTraining:
             descend("policy", self._critics, error, self.config.norm)
 
     def actor_loss(self, choices: Choices, before: Tensor) -> Tensor:
-        """Return the loss: negative clipped surrogate minus entropy bonus.
-
-        The ratio is 1 before the first update.
-        """
+        """Return -surrogate - entropy bonus; the first ratio is 1."""
         policy = choices.log_policy(self._model.actor)
         chosen = policy.gather(1, choices.chosen[:, None])[:, 0]
         ratio = (chosen - before).exp()

@@ -83,7 +83,7 @@ def train_hafed(
     validation: Sequence[Case],
     config: FitConfig | None = None,
 ) -> Work[Epoch]:
-    """Train a `HAFED` in place by `fit`; return the kept Epoch.
+    """Train a `HAFED` by `fit`; return the kept Epoch.
 
     Sub-patch features that are not stored are computed once, before the first epoch, and
     stay in memory until the end: 4 k D bytes per patch, such as 16 KB with 16 sub-patches of

@@ -258,20 +258,14 @@ def _new_model(config: RunConfig, cohort: _Cohort) -> MILModel:
 
 
 def trainer(name: str) -> Trainer:
-    """Return the training function of a registered model.
-
-    It is `fit` by default.
-    """
+    """Return a model's training function, `fit` by default."""
     return _TRAINERS.get(name, fit)
 
 
 def _fit(
     config: RunConfig, model: MILModel, cohort: _Cohort, unfinished: Unfinished
 ) -> Work[TrainingError | None]:
-    """Train the model; return the error that stopped it.
-
-    Errors without kept weights are raised.
-    """
+    """Train the model; return the error if weights were kept."""
     train = trainer(config.model)
     try:
         with closing(train(model, cohort.train, cohort.validation, config.fit)) as work:

@@ -116,7 +116,7 @@ def test_evaluation_is_of_patients_the_model_was_not_trained_on(study: Path, run
     auc = facts["metrics"]["auc"]
     assert 0 <= auc["value"] <= 1
     assert (auc["low"], auc["high"]) == (None, None)
-    assert auc["reason"] == "no interval of fewer than 10 patients (2)"
+    assert auc["reason"] == "no interval for fewer than 10 patients (2)"
     assert "Jane" not in out
     _, out, err = run("evaluate", *where, "--split", "train", "--json", "--identifying")
     assert set(read_json(out)["probabilities"]) == {f"Jane Doe {n}" for n in range(4)}

@@ -137,7 +137,7 @@ def test_the_button_says_what_is_missing_until_all_is_there(dock: Dock, tmp_path
     dock.train.out.choose(tmp_path / "m.safetensors")
     assert dock.train.start_button.isEnabled()
     dock.train.model.model.setCurrentText("persam")
-    assert "reads clinical records: name the schema" in dock.tip
+    assert "reads clinical records: give the schema" in dock.tip
     dock.train.model.model.setCurrentText("sasha")
     assert not dock.train.pin.isEnabled()
     assert "looks closer" in dock.train.pin.toolTip()
@@ -277,7 +277,7 @@ def test_a_finished_training_is_judged_on_the_test_patients(ready: Dock) -> None
     said = ready.train.results.said.text()
     assert "4 test patients" in said
     assert "AUC <b>" in said
-    assert "no interval of fewer than 10 patients (4)" in said
+    assert "no interval for fewer than 10 patients (4)" in said
     table = ready.train.results.table
     assert [table.item(row, 0).text() for row in range(4)] == [f"patient {k}" for k in (1, 2, 3, 4)]
     ready.train.results.names.setChecked(True)
@@ -430,7 +430,7 @@ def test_survival_asks_for_a_unit_and_has_risks_in_place_of_classes(
     ready.open(tmp_path / "times.csv")
     assert not ready.train.cohort.unit.isVisibleTo(ready.train)
     ready.train.cohort.task.setCurrentIndex(2)
-    assert "say the unit of its times" in ready.tip
+    assert "give the unit of its times" in ready.tip
     assert ready.train.model.values["fit"]["accumulate"] == 16
     ready.train.cohort.unit.setText("months")
     assert "no event" in ready.train.cohort.split.text()
@@ -626,7 +626,7 @@ def test_features_that_are_not_there_are_told_before_the_start(dock: Dock, tmp_p
     manifest = write_manifest(tmp_path, SPLITS)
     (tmp_path / "p0.h5").unlink()
     dock.set_up(manifest, tmp_path / "m.safetensors")
-    assert "there are no features at" in dock.tip
+    assert "no features at" in dock.tip
 
 
 def test_mixed_scales_are_told_before_the_start_and_can_be_accepted(
@@ -660,7 +660,7 @@ def test_equal_features_of_two_patients_cannot_be_started(
     dock.wait(lambda: dock.train.cohort.feature_note.report is not None)
     assert not dock.train.start_button.isEnabled()
     assert "2 patients have the same features (p1 and the file)" in dock.tip
-    assert "features that cannot be read (1): the file" in dock.tip
+    assert "unreadable features (1): the file" in dock.tip
     assert "p3.h5" not in dock.tip + dock.train.why.text()
     monkeypatch.setattr(NAMES, "shown", True)
     assert "2 patients have the same features (p1 and p11)" in dock.tip
@@ -703,7 +703,7 @@ def test_a_loss_that_becomes_nan_is_told_and_nothing_false_is_shown(ready: Dock)
     ready.idle()
     assert ready.train.status.text().startswith("Training stopped: the ")
     assert "in epoch 1" in ready.train.status.text()
-    assert "no good epoch before it to keep" in ready.train.status.text()
+    assert "no earlier epoch could be kept" in ready.train.status.text()
     assert ready.train.results.said.text() == "Nothing is trained yet."
     assert not ready.train.results.use_button.isVisibleTo(ready.train)
     assert ready.train.start_button.isEnabled()
@@ -773,5 +773,5 @@ def test_a_study_keeps_what_the_dock_has_trained_or_the_dock_says_why_not(
     of_a_later_version(folder)
     dock.train.start_button.click()
     dock.idle()
-    said = "Trained and saved as one.safetensors. Warning: the study does not know of this model"
+    said = "Trained and saved as one.safetensors. Warning: the run was not added to the study"
     assert dock.train.status.text().startswith(said)

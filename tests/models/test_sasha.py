@@ -554,7 +554,7 @@ def test_slides_of_all_classes_but_the_negative_one_teach_the_actor(
         shown.add(reading.target)
         return torch.zeros(len(reading.z))
 
-    monkeypatch.setattr("napari_wsimil.training.sasha._worth", spy)
+    monkeypatch.setattr("napari_wsimil.training.sasha._target_patches", spy)
     readings = [Reading(r.z, r.v, k % C) for k, r in enumerate(make_readings())]
     finish(warm_up(make_model(negative=negative), readings, 0, epochs=1))
     assert shown == taught

@@ -95,7 +95,7 @@ def test_training_on_a_study_that_cannot_be_written_succeeds_and_says_so(
     code, told, err = command("train", folder, "-o", out, "--model", "abmil", "--epochs", 1)
     assert (code, told["checkpoint"]) == (0, str(out))
     assert out.exists()
-    assert "warning: the study does not know of this model: " in err
+    assert "warning: the run was not added to the study: " in err
     assert "newer version" in err
 
 

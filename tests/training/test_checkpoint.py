@@ -112,7 +112,7 @@ def test_bags_without_places_leave_the_scale_open(model: MILModel) -> None:
 
 def test_bags_of_two_encoders_have_no_card(model: MILModel) -> None:
     other = Case("eve", (Bag(torch.zeros(2, D), encoder="oil-2"),), 0)
-    with pytest.raises(ValueError, match="one encoder, not of ink-1, oil-2"):
+    with pytest.raises(ValueError, match="one encoder, not ink-1, oil-2"):
         make_card(model, make_case("ann"), other)
 
 
@@ -242,7 +242,7 @@ def test_weights_of_another_program_are_refused(path: Path, model: MILModel) -> 
         ("attention_dim", 10**12, "the card's model needs"),
         ("width", 10**18, "overflow"),
         ("attention_dim", -1, "negative"),
-        ("branches", 10**400, "is more than its weights can be of"),
+        ("branches", 10**400, "exceeds the number of its weights"),
         ("branches", "many", "cannot create"),
     ],
 )
@@ -263,7 +263,7 @@ def test_a_card_cannot_ask_for_more_modules_than_its_file_has_weights(
     save_checkpoint(path, model, make_card(model))
     counted = "depth" if name == "persam" else "branches"
     rewrite(path, model.state_dict(), config=model.config | {counted: 10**5})
-    with pytest.raises(CheckpointError, match=f"{counted} 100000 is more"):
+    with pytest.raises(CheckpointError, match=f"{counted} 100000 exceeds"):
         load_checkpoint(path)
 
 
@@ -297,5 +297,5 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(
 
 
 def test_a_name_that_could_not_be_loaded_is_not_saved(tmp_path: Path, model: MILModel) -> None:
-    with pytest.raises(CheckpointError, match="ends in .safetensors"):
+    with pytest.raises(CheckpointError, match="end in .safetensors"):
         save_checkpoint(tmp_path / "model.pt", model, make_card(model))

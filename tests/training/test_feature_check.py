@@ -213,7 +213,7 @@ def test_where_everybody_trained_under_another_name_nobody_is_left(run: Run, coh
     cohort.write_text("\n".join([lines[0], *(f"X{line}" for line in lines[1:7])]))
     code, _, err = evaluate(run, cohort)
     assert code == 2
-    assert "nobody else is left to ask about" in err
+    assert "no other patient is left" in err
 
 
 def test_a_card_of_an_earlier_version_is_read_and_compared(run: Run, cohort: Path) -> None:

@@ -150,7 +150,7 @@ def test_a_part_that_is_not_there_is_refused_with_those_that_are(
 def test_settings_that_are_for_features_are_refused(
     slides: tuple[PlantedPixels, ...], model: EndToEnd, wrong: dict[str, float]
 ) -> None:
-    with pytest.raises(ValueError, match="for features"):
+    with pytest.raises(ValueError, match="bags are pixels"):
         finish(finetune(model, cases(slides), config=replace(CONFIG, **wrong)))
 
 

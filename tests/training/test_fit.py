@@ -227,7 +227,9 @@ def test_the_first_loss_that_is_no_number_stops_it_and_the_last_good_weights_sta
 def test_a_gradient_that_is_not_finite_stops_it(train: list[Case]) -> None:
     model = make_model()
     model.head.weight.register_hook(lambda g: g * float("inf"))
-    with pytest.raises(TrainingError, match="gradient became.*no good epoch.*to keep") as stopped:
+    with pytest.raises(
+        TrainingError, match="gradient became.*no earlier epoch could be kept"
+    ) as stopped:
         finish(fit(model, train, [], QUICK))
     assert not stopped.value.kept
     assert all(torch.isfinite(value).all() for value in model.state_dict().values())
@@ -309,12 +311,12 @@ def test_taken_patches_bring_their_places_and_their_sub_patches() -> None:
 
 
 def test_a_patient_in_both_sets_is_refused(train: list[Case]) -> None:
-    with pytest.raises(ValueError, match='"patient 3" comes twice'):
+    with pytest.raises(ValueError, match='"patient 3" occurs twice'):
         finish(fit(make_model(), train, [train[3]], QUICK))
 
 
 def test_a_class_the_model_does_not_know_is_refused(train: list[Case]) -> None:
-    with pytest.raises(ValueError, match="class 2.*knows 0 to 1"):
+    with pytest.raises(ValueError, match="class 2.*has 0 to 1"):
         check_cases([replace(train[0], target=2)], 2)
 
 
@@ -324,7 +326,7 @@ def test_a_patient_without_slides_is_refused() -> None:
 
 
 def test_nobody_to_train_on_is_refused() -> None:
-    with pytest.raises(ValueError, match="no patient to train"):
+    with pytest.raises(ValueError, match="no training case"):
         finish(fit(make_model(), [], [], QUICK))
 
 

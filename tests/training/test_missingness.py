@@ -19,7 +19,7 @@ def test_missingness_that_follows_the_class_is_warned_of() -> None:
     table = missingness("blood", has, labels)
     assert table.auc == pytest.approx(0.8)  # (27 / 30 + 21 / 30) / 2
     assert table.p == 0.001
-    assert "blood is missing tells the class" in table.warning
+    assert "blood is missing predicts the class" in table.warning
     assert "site" not in table.warning  # sites are unknown here
 
 
@@ -56,7 +56,7 @@ def absent(number: int, target: int, present: tuple[bool, bool] | None) -> Case:
 def test_a_group_that_only_one_class_lacks_is_told_by_its_name() -> None:
     cases = [absent(i, i % 2, (i % 3 > 0, i % 2 > 0)) for i in range(60)]
     (sentence,) = telling(("interview", "blood"), cases)
-    assert "whether blood is missing tells the class" in sentence
+    assert "whether blood is missing predicts the class" in sentence
 
 
 def test_a_patient_without_tokens_lacks_every_group() -> None:

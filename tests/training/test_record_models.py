@@ -190,7 +190,7 @@ def test_the_card_says_how_records_are_read(study: Path) -> None:
     assert "values" in card.config
     assert card.record is not None
     assert card.record.clinical == ward(study)
-    assert "of the former 8 have interview, 7 have blood; " in card.data
+    assert "of the training patients 8 have interview, 7 have blood; " in card.data
     assert card.data.endswith("a deviation from the paper")
 
 
@@ -221,7 +221,7 @@ def test_other_models_that_read_records_are_trained_alike(
     code, said, err = run("evaluate", out, study / "cohort.csv", "--draws", 100, "--json")
     assert code == 0
     assert read_json(said)["patients"] == 5
-    assert "1 of 5 patients have no record at all" in err
+    assert "1 of 5 patients have no record" in err
 
 
 def test_bags_of_a_patient_have_the_tokens_whenever_they_are_read(study: Path) -> None:
@@ -237,7 +237,7 @@ def test_bags_of_a_patient_have_the_tokens_whenever_they_are_read(study: Path) -
 @pytest.mark.parametrize(
     ("model", "schema", "names"),
     [
-        ("persam-live", False, "name the schema"),
+        ("persam-live", False, "give the schema"),
         ("abmil", True, "does not use clinical records. Drop the schema, or choose bd, persam"),
     ],
 )
@@ -257,7 +257,7 @@ def test_a_table_without_an_inputs_column_is_refused_but_an_empty_one_is_missing
     other = changed(study, tmp_path / "other.csv", **{"LDH (U/L)": "lactate", "age": "years"})
     code, _, err = run("evaluate", model, other)
     assert code == 2
-    assert "no column for age, ldh, which the model reads" in err.splitlines()[-1]
+    assert "no column for age, ldh, required by the model" in err.splitlines()[-1]
     with pytest.raises(RecordError, match="no column for age, ldh"):
         read_cohort(other, ward(study))
     empty = changed(study, tmp_path / "empty.csv", age=None)
@@ -391,7 +391,7 @@ def test_nothing_is_saved_nor_said_to_be_where_the_first_epoch_diverged(
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("model.pt", "ends in .safetensors"),
+        ("model.pt", "end in .safetensors"),
         ("missing/model.safetensors", "No such file"),
         ("folder.safetensors", "is a folder"),
     ],

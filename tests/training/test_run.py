@@ -94,8 +94,8 @@ def test_paths_in_a_run_are_relative_to_its_file(tmp_path: Path) -> None:
         ({"folds": 2}, "folds: "),
         ({"model": "resnet"}, 'unknown model "resnet"'),
         ({"options": {"depth": 8}}, "abmil has no option 'depth': it takes width=256"),
-        ({"options": {"width": 0.5}}, "width is such as 256, not 0.5"),
-        ({"options": {"width": "8"}}, "width is such as 256, not '8'"),
+        ({"options": {"width": 0.5}}, "width must be of the type of 256, not 0.5"),
+        ({"options": {"width": "8"}}, "width must be of the type of 256, not '8'"),
         ({"fit": {"epochs": 0}}, "fit: epochs must be at least 1, not 0"),
         ({"fit": {"epoch": 2}}, "fit.epoch: "),
         ({"task": "regression"}, "task: "),
@@ -115,7 +115,7 @@ def test_a_field_that_is_wrong_is_named_in_one_line(
     assert "\n" not in str(found.value)
 
 
-@pytest.mark.parametrize(("text", "said"), [("{", "is no JSON"), ("[]", "must be a JSON object")])
+@pytest.mark.parametrize(("text", "said"), [("{", "is not JSON"), ("[]", "must be a JSON object")])
 def test_what_is_no_run_is_refused(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(ValueError, match=said):
@@ -149,7 +149,7 @@ def test_choices_and_ranges_are_read_off_the_docstring() -> None:
 def test_options_are_refused_in_the_words_of_the_model() -> None:
     with pytest.raises(ValueError, match=r"mask_rate 1.0 in \[0, 1\)"):
         check_options("acmil", {"mask_rate": 1.0})
-    with pytest.raises(ValueError, match="attention cannot be made with"):
+    with pytest.raises(ValueError, match="attention cannot be created with"):
         check_options("attention", {"width": -4})
 
 
@@ -373,7 +373,7 @@ def test_features_that_vanish_in_mid_run_leave_what_was_kept(
 
 def test_a_loss_that_diverges_at_once_keeps_nothing(config: RunConfig) -> None:
     config = changed(config, fit=replace(QUICK, lr=1e38, accumulate=1))
-    with pytest.raises(TrainingError, match="in epoch 1: .*no good epoch before it to keep"):
+    with pytest.raises(TrainingError, match="in epoch 1: .*no earlier epoch could be kept"):
         list(train_run(config))
     assert not bytes_of(config.out.parent)
 
@@ -409,7 +409,7 @@ def test_results_are_of_the_test_patients_and_say_what_the_card_says(config: Run
     assert results.of == "test"
     for name, interval in results.metrics.items():
         assert trained.card.metrics[f"test {name}"] == interval.value
-        assert interval.reason == "no interval of fewer than 10 patients (4)"
+        assert interval.reason == "no interval for fewer than 10 patients (4)"
     assert [one.patient for one in results.patients] == [f"Jane Doe {k}" for k in range(8, 12)]
     assert [one.truth for one in results.patients] == ["normal", "tumor"] * 2
     table = np.zeros((2, 2), dtype=int)

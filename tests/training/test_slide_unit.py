@@ -122,7 +122,7 @@ def test_training_counts_slides_and_the_card_knows_patients(study: Path, tmp_pat
     assert trained.results.unit == "slides"
     assert {one.patient for one in trained.results.patients} == set(fold.test)
     persons = {name.partition("-")[0] for name in fold.train}
-    said = f"{len(fold.train)} slides of {len(persons)} patients trained"
+    said = f"{len(fold.train)} slides of {len(persons)} patients for training"
     assert said in trained.card.data
     taught = persons | {name.partition("-")[0] for name in fold.validation}
     assert {f"p{k}" for k in range(COUNT) if trained.card.trained_on(f"p{k}")} == taught

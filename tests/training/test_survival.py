@@ -178,9 +178,9 @@ def test_time_bins_end_at_quantiles_of_the_events_and_the_longest_time() -> None
 
 
 def test_too_few_events_for_the_bins_are_refused() -> None:
-    with pytest.raises(ValueError, match="3 different times of events.*4 time bins"):
+    with pytest.raises(ValueError, match="3 different event times.*4 time bins"):
         time_bins(patients([1.0, 1.0, 2.0, 3.0, 9.0], [True] * 4 + [False]))
-    with pytest.raises(ValueError, match="too alike"):
+    with pytest.raises(ValueError, match="too similar"):
         time_bins(patients([1.0] * 20 + [2.0, 3.0, 4.0], [True] * 23))
 
 
@@ -316,7 +316,7 @@ def test_cox_is_refused_where_it_has_nobody_to_compare() -> None:
 
 def test_a_time_bin_that_the_model_does_not_have_is_refused() -> None:
     case = Case("ann", (make_bag(0),), FollowUp(3, True, 2))
-    with pytest.raises(ValueError, match='"ann" is of time bin 2, this model knows 0 to 1'):
+    with pytest.raises(ValueError, match='"ann" has time bin 2, but this model has 0 to 1'):
         finish(fit(new_model("abmil", 2), [case], []))
 
 

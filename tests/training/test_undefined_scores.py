@@ -130,7 +130,7 @@ def test_training_without_anything_to_learn_is_refused_with_counts(
     if timed:
         assert "no event among the 6 training patients" in err
     else:
-        assert "all 6 training patients are of class 'a', and training needs two classes" in err
+        assert "all 6 training patients are of class 'a', but training needs two classes" in err
         assert "b: 0 training, 1 validation, 0 test" in err
     assert not out.exists()
 
@@ -187,8 +187,8 @@ def test_cards_of_earlier_versions_with_nan_open(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("counts", "reason"),
     [
-        ((5, 4), "no interval of fewer than 10 patients (9)"),
-        ((9, 1), "no interval of fewer than 2 patients of class b (1)"),
+        ((5, 4), "no interval for fewer than 10 patients (9)"),
+        ((9, 1), "no interval for fewer than 2 patients of class b (1)"),
         ((5, 5), ""),
     ],
 )
