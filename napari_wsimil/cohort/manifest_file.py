@@ -167,9 +167,9 @@ def _check_agreement(row: TableRow, one: Patient, other: Patient) -> None:
     earlier, later = _stated(one), _stated(other)
     for column in earlier:
         if earlier[column] != later[column]:
-            whose = f"differs from {earlier[column]!r} in an earlier row of patient {one.name!r}"
+            conflict = f"differs from {earlier[column]!r} in an earlier row of patient {one.name!r}"
             slides = ": where it belongs to slides, import the table into a study of --unit slide"
-            raise row.error(column, whose + slides * (column in _OF_SLIDES))
+            raise row.error(column, conflict + slides * (column in _OF_SLIDES))
 
 
 def _stated(patient: Patient) -> dict[str, object]:

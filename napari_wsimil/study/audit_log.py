@@ -64,14 +64,8 @@ class Ledger:
     misread" with user and time. Undoing it appends a second entry and removes nothing.
 
     Entries are connected by hashes (see `audit_entry`), so `check` finds the first entry that
-    was changed, removed or inserted later. The table is named `ledger` in the database.
-
-    Parameters
-    ----------
-    database
-        Database of the study.
-    who
-        User name, written into every entry.
+    was changed, removed or inserted later. The table is named `ledger` in the database. The given
+    user name is written into every entry.
     """
 
     def __init__(self, database: Database, who: str) -> None:

@@ -232,12 +232,12 @@ def _schema(
 ) -> ClinicalSchema:
     known = given.fields if given else ()
     names = {field.name for field in known}
-    drafted = tuple(c.field for c in columns if c.field and c.field.name not in names)
+    new_fields = tuple(c.field for c in columns if c.field and c.field.name not in names)
     if given is not None and known:
-        return given.model_copy(update={"fields": (*known, *drafted)})
+        return given.model_copy(update={"fields": (*known, *new_fields)})
     # Not the file's name, which can name a patient: the schema goes wherever the study goes.
     text = f"drafted from a table of {len(table.rows)} rows and {len(table.columns)} columns"
-    return ClinicalSchema(name="drafted", description=text, fields=drafted, inferred=True)
+    return ClinicalSchema(name="drafted", description=text, fields=new_fields, inferred=True)
 
 
 def _mark_leaks(
