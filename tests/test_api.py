@@ -204,7 +204,7 @@ def test_evaluation_finds_features_and_checks_their_scale(tmp_path: Path) -> Non
         wsi.evaluate(trained.model, card, cohort, split="test", draws=10)
     wsi.evaluate(trained.model, card, cohort, split="test", draws=10, mixed_scales=True)
     (tmp_path / "features").mkdir()
-    save_bag(tmp_path / "features" / "q.h5", make_bag(99))
+    save_bag(tmp_path / "features" / "q.h5", make_bag(101))
     cohort.write_text("patient_id,slide_id,label\nnew,q,tumor\n")
     result = wsi.evaluate(trained.model, trained.card, cohort, f"{tmp_path}/features", draws=10)
     assert [*result.patients] == ["new"]
