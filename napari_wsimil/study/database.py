@@ -53,8 +53,7 @@ class Database:
     def __init__(
         self, path: Path | str, engine: Engine, read_only: str, health: Health, backups: Backups
     ) -> None:
-        path = Path(path)
-        self.path, self.read_only, self.health = path, read_only, health
+        self.path, self.read_only, self.health = Path(path), read_only, health
         self._reader = engine
         self._backups, self._has_rollback_journal = backups, False
 

@@ -154,10 +154,9 @@ class SlideJob:
 
 def model_job(path: Path | str) -> Work[LoadedModel]:
     """Load the model of a checkpoint."""
-    path = Path(path)
     yield Progress(text="loading the model")
     model, card = load_checkpoint(path)
-    return LoadedModel(model, card, path.stem)
+    return LoadedModel(model, card, Path(path).stem)
 
 
 def tissue_job(slide: Slide) -> Work[Tissue]:
