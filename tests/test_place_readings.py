@@ -139,7 +139,7 @@ def test_places_beyond_the_edge_name_the_reading_that_fits(
     with open_slide(small_slide) as slide:
         assert read(write(tmp_path / "fine.h5", lattice), slide).verdict is Verdict.PASSED
         found = read(write(tmp_path / "centers.h5", lattice + 112), slide)
-        assert "57 px over the edge" in asked(found)
+        assert "57 px beyond the slide" in asked(found)
         assert "they fit if read as centers of patches" in asked(found)
         assert read(tmp_path / "centers.h5", slide, "centers").verdict is Verdict.PASSED
         found = read(write(tmp_path / "exchanged.h5", lattice[:, ::-1]), slide)
