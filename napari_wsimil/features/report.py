@@ -176,7 +176,6 @@ def passport(
     checks = _checks(stated, layout, mpp, slide, look, confirmed.reading)
     values, content, norm = _values(stated, features)
     reading = () if confirmed.reading else _reading_question(checks, layout, stated.centered)
-
     encoder, encoder_source = _encoder(stated, confirmed)
     return Passport(
         tool=stated.tool,
