@@ -57,7 +57,7 @@ class Check:
 
 
 def check_edges(
-    where: Located, size: tuple[int, int] | None, others: Mapping[str, Located]
+    layout: Located, size: tuple[int, int] | None, others: Mapping[str, Located]
 ) -> Check:
     """Check that all patches are inside the slide (a).
 
@@ -73,8 +73,8 @@ def check_edges(
         return Check(
             "edges", None, None, Verdict.UNTESTED, "no slide to compare the coordinates with"
         )
-    over = overreach(where, size)
-    reach = float((where.corners + where.patch_size).max())
+    over = overreach(layout, size)
+    reach = float((layout.corners + layout.patch_size).max())
     limit = float(max(size))
     if over <= _EDGE_TOLERANCE:
         text = f"all patches are inside the slide of {size[0]} × {size[1]} level-0 px"
@@ -91,13 +91,13 @@ def check_edges(
     return Check("edges", reach, limit, Verdict.REFUSED, text)
 
 
-def overreach(where: Located, size: tuple[int, int]) -> float:
+def overreach(layout: Located, size: tuple[int, int]) -> float:
     """Return the overhang of patches in level-0 pixels, or 0."""
-    low, high = where.corners.min(axis=0), where.corners.max(axis=0) + where.patch_size
+    low, high = layout.corners.min(axis=0), layout.corners.max(axis=0) + layout.patch_size
     return float(max(0.0, np.maximum(high - size, -low).max()))
 
 
-def check_stride(where: Located, stride: int | None) -> Check:
+def check_stride(layout: Located, stride: int | None) -> Check:
     """Check the patch stride against extent and overlap (b).
 
     Parameters
@@ -107,25 +107,25 @@ def check_stride(where: Located, stride: int | None) -> Check:
     """
     if stride is None:
         text = "too few adjacent patches to measure the stride"
-        return Check("stride", None, where.step, Verdict.UNTESTED, text)
-    if abs(stride - where.step) <= STEP_TOLERANCE:
+        return Check("stride", None, layout.step, Verdict.UNTESTED, text)
+    if abs(stride - layout.step) <= STEP_TOLERANCE:
         text = f"patches are {stride} level-0 px apart, equal to extent minus overlap"
-        return Check("stride", stride, where.step, Verdict.PASSED, text)
-    verdict = Verdict.WARNED if where.sizes_confirmed else Verdict.REFUSED
+        return Check("stride", stride, layout.step, Verdict.PASSED, text)
+    verdict = Verdict.WARNED if layout.sizes_confirmed else Verdict.REFUSED
     text = (
         f"patches are mostly {stride} level-0 px apart, but extent minus overlap is "
-        f"{where.step:.6g}: is a patch {stride} px wide, or are there gaps or overlaps?"
+        f"{layout.step:.6g}: is a patch {stride} px wide, or are there gaps or overlaps?"
     )
-    return Check("stride", stride, where.step, verdict, text)
+    return Check("stride", stride, layout.step, verdict, text)
 
 
-def check_tissue(where: Located, tissue: Tissue | None, others: Mapping[str, Located]) -> Check:
+def check_tissue(layout: Located, tissue: Tissue | None, others: Mapping[str, Located]) -> Check:
     """Check that patches are on tissue of the thumbnail (c)."""
     good, bad = TISSUE_SHARES
     if tissue is None or not tissue.mask.any():
         why = "no slide to detect tissue on" if tissue is None else "no tissue detected"
         return Check("tissue", None, good, Verdict.UNTESTED, why)
-    share = tissue_share(where, tissue)
+    share = tissue_share(layout, tissue)
     better = {name: tissue_share(at, tissue) for name, at in others.items()}
     fits = [f"{n}: {s:.0%}" for n, s in better.items() if s >= max(good, share + BETTER)]
     text = f"{share:.0%} of patches are on tissue"
@@ -137,32 +137,32 @@ def check_tissue(where: Located, tissue: Tissue | None, others: Mapping[str, Loc
     return Check("tissue", share, good, verdict, f"{text}{limit}; {why}")
 
 
-def tissue_share(where: Located, tissue: Tissue) -> float:
+def tissue_share(layout: Located, tissue: Tissue) -> float:
     """Return the share of patches on tissue, 0 to 1.
 
     At least `ON_TISSUE` of a patch's area must be tissue.
     """
-    coords = np.round(where.corners).astype(np.int64)
-    return float((tissue.share(coords, max(1, round(where.patch_size))) >= ON_TISSUE).mean())
+    coords = np.round(layout.corners).astype(np.int64)
+    return float((tissue.share(coords, max(1, round(layout.patch_size))) >= ON_TISSUE).mean())
 
 
-def check_number(features: int, places: int | None) -> Check:
+def check_number(features: int, coordinates: int | None) -> Check:
     """Check that there are as many features as coordinates (d)."""
-    if places is None:
+    if coordinates is None:
         text = f"{features} features have no coordinates: maps use a placeholder grid"
         return Check("number", features, None, Verdict.WARNED, text)
-    if features == places:
+    if features == coordinates:
         text = f"{features} features, as many coordinates"
-        return Check("number", features, places, Verdict.PASSED, text)
-    text = f"{features} features for {places} coordinates: different slides or runs"
-    return Check("number", features, places, Verdict.REFUSED, text)
+        return Check("number", features, coordinates, Verdict.PASSED, text)
+    text = f"{features} features for {coordinates} coordinates: different slides or runs"
+    return Check("number", features, coordinates, Verdict.REFUSED, text)
 
 
-def check_repeats(where: Located) -> Check:
+def check_repeats(layout: Located) -> Check:
     """Check that no two patches have the same coordinates."""
-    _, counts = np.unique(np.round(where.corners), axis=0, return_counts=True)
+    _, counts = np.unique(np.round(layout.corners), axis=0, return_counts=True)
     shared = int((counts - 1).sum())
-    n = len(where.corners)
+    n = len(layout.corners)
     if not shared:
         return Check("places", 0, 0, Verdict.PASSED, f"{n} patches have {n} different coordinates")
     text = f"{shared} of {n} patches repeat the coordinates of another: were files joined twice?"

@@ -89,8 +89,8 @@ def damage_named(path: Path | str) -> Iterator[None]:
     except H5Error:
         raise
     except _DAMAGE as error:
-        near = str(path.parent) if path.parent.name else str(path)
-        named = str(path) in str(error) or near in str(error)
+        parent = str(path.parent) if path.parent.name else str(path)
+        named = str(path) in str(error) or parent in str(error)
         if named and isinstance(error, OSError):
             raise
         # errors in h5py's own code describe the program, not the file
@@ -199,12 +199,12 @@ def read_numbers(path: Path | str, dataset: Any) -> NDArray[Any]:
         raise ValueError(f"{path}: {dataset.name[1:]} is not an array of numbers")
     if dataset.is_virtual or dataset.external:
         raise ValueError(f"{path}: the data of {dataset.name[1:]} are in other files: not followed")
-    stored = dataset.id.get_storage_size()
-    packed = dataset.id.get_create_plist().get_nfilters() > 0
-    if dataset.nbytes > stored * (_TIGHTEST if packed else 1):
+    stored_bytes = dataset.id.get_storage_size()
+    compressed = dataset.id.get_create_plist().get_nfilters() > 0
+    if dataset.nbytes > stored_bytes * (_TIGHTEST if compressed else 1):
         raise ValueError(
             f"{path}: {dataset.name[1:]} is declared as {dataset.shape}, "
-            f"{dataset.nbytes / 1e6:.3g} MB, but only {stored / 1e6:.3g} MB are stored: damaged"
+            f"{dataset.nbytes / 1e6:.3g} MB, but only {stored_bytes / 1e6:.3g} MB stored: damaged"
         )
     try:
         return np.asarray(dataset)

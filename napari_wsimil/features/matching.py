@@ -163,17 +163,17 @@ def _compared(matches: Sequence[Match], linked: Sequence[LinkedFeatures]) -> lis
     """Compare matches with each other and with linked features."""
     own = [LinkedFeatures.of(match) for match in matches]
     new = {one.slide for one in own}
-    every = [*own, *(one for one in linked if one.slide not in new)]
-    notes = dict(zip((one.slide for one in every), _odd_norms(every), strict=True))
-    return [_with_notes(match, every, notes[match.slide]) for match in matches]
+    candidates = [*own, *(one for one in linked if one.slide not in new)]
+    notes = dict(zip((one.slide for one in candidates), _odd_norms(candidates), strict=True))
+    return [_with_notes(match, candidates, notes[match.slide]) for match in matches]
 
 
-def _with_notes(match: Match, every: Sequence[LinkedFeatures], note: str) -> Match:
+def _with_notes(match: Match, candidates: Sequence[LinkedFeatures], note: str) -> Match:
     """Add equal features or unusual values to a report."""
     report = match.passport
     equal = [
         one.slide
-        for one in every
+        for one in candidates
         if report.content and one.content == report.content and one.slide != match.slide
     ]
     values = next(check for check in report.checks if check.name == "values")
@@ -188,13 +188,13 @@ def _with_notes(match: Match, every: Sequence[LinkedFeatures], note: str) -> Mat
     return replace(match, passport=replace(report, checks=checks))
 
 
-def _odd_norms(every: Sequence[LinkedFeatures]) -> list[str]:
+def _odd_norms(candidates: Sequence[LinkedFeatures]) -> list[str]:
     """Return a warning per file, empty for usual feature lengths."""
-    notes = [""] * len(every)
-    for kind in {(one.encoder, one.dim) for one in every}:
-        places = [i for i, one in enumerate(every) if (one.encoder, one.dim) == kind]
-        places = [i for i in places if every[i].norm]
-        for i, note in zip(places, odd_norms([every[i].norm for i in places]), strict=True):
+    notes = [""] * len(candidates)
+    for kind in {(one.encoder, one.dim) for one in candidates}:
+        indices = [i for i, one in enumerate(candidates) if (one.encoder, one.dim) == kind]
+        indices = [i for i in indices if candidates[i].norm]
+        for i, note in zip(indices, odd_norms([candidates[i].norm for i in indices]), strict=True):
             notes[i] = note
     return notes
 

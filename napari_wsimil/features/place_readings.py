@@ -29,21 +29,19 @@ MARGIN = (0.02, 0.5)
 _EDGE = 1.0
 
 
-def other_places(where: Located, centered: bool) -> Mapping[str, Located]:
+def other_places(layout: Located, centered: bool) -> Mapping[str, Located]:
     """Return the layout in every other interpretation, by name.
 
     `centered` is True if the file's layout states patch centers.
     """
     names = [name for name in READINGS if name not in ("stated", "corners", "centers")]
     names.append("corners" if centered else "centers")
-    return {
-        name: replace(where, corners=read_places(where.corners, where.patch_size, where.step, name))
-        for name in names
-    }
+    corners, side, step = layout.corners, layout.patch_size, layout.step
+    return {name: replace(layout, corners=read_places(corners, side, step, name)) for name in names}
 
 
 def check_reading(
-    where: Located,
+    layout: Located,
     tissue: Tissue | None,
     size: tuple[int, int] | None,
     centered: bool,
@@ -56,29 +54,29 @@ def check_reading(
     if tissue is None or size is None or not tissue.mask.any():
         text = "no tissue to compare other interpretations of the coordinates on"
         return Check("reading", None, None, Verdict.UNTESTED, text)
-    own = coverage(where, tissue)
+    own = coverage(layout, tissue)
     scores = {
         name: coverage(at, tissue)
-        for name, at in other_places(where, centered).items()
+        for name, at in other_places(layout, centered).items()
         if overreach(at, size) <= _EDGE
     }
     best = max(scores, key=lambda name: scores[name], default="")
     least, chance = MARGIN
-    doubt = bool(best) and scores[best] > own + max(least, chance / len(where.corners) ** 0.5)
+    doubtful = bool(best) and scores[best] > own + max(least, chance / len(layout.corners) ** 0.5)
     others = ", ".join(
         f"{READINGS[name]} {score:.2f}"
         for name, score in sorted(scores.items(), key=lambda pair: -pair[1])[:2]
     )
     text = f"overlap of patches and tissue: as stated {own:.2f}" + (f", {others}" if others else "")
-    verdict = Verdict.WARNED if doubt else Verdict.PASSED
+    verdict = Verdict.WARNED if doubtful else Verdict.PASSED
     return Check("reading", own, scores.get(best), verdict, text)
 
 
-def coverage(where: Located, tissue: Tissue) -> float:
+def coverage(layout: Located, tissue: Tissue) -> float:
     """Return the intersection over union of patches and tissue."""
     height, width = tissue.mask.shape
-    low = np.round(where.corners / tissue.downsample).astype(np.int64)
-    high = np.round((where.corners + where.patch_size) / tissue.downsample).astype(np.int64)
+    low = np.round(layout.corners / tissue.downsample).astype(np.int64)
+    high = np.round((layout.corners + layout.patch_size) / tissue.downsample).astype(np.int64)
     (left, top), (right, bottom) = (np.clip(one, 0, (width, height)).T for one in (low, high))
     steps = np.zeros((height + 1, width + 1), dtype=np.int64)
     for rows, columns, sign in (

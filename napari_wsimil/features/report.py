@@ -171,31 +171,31 @@ def passport(
     resolution = None if slide is None else slide.resolution
     open_questions = questions(stated, confirmed, resolution)
     blocked = any(question.needed for question in open_questions)
-    where = None if blocked else locate(stated, confirmed, resolution)
+    layout = None if blocked else locate(stated, confirmed, resolution)
     mpp, source = level0_mpp(stated, confirmed, resolution)
-    checks = _checks(stated, where, mpp, slide, look, confirmed.reading)
+    checks = _checks(stated, layout, mpp, slide, look, confirmed.reading)
     values, content, norm = _values(stated, features)
-    doubt = () if confirmed.reading else _doubt(checks, where, stated.centered)
+    reading = () if confirmed.reading else _reading_question(checks, layout, stated.centered)
     encoder, encoder_source = _encoder(stated, confirmed)
     return Passport(
         tool=stated.tool,
         unit=stated.unit,
         patches=stated.shape[0],
         dim=stated.shape[1],
-        origin=None if where is None or not len(where.corners) else _first(where.corners),
+        origin=None if layout is None or not len(layout.corners) else _first(layout.corners),
         bounds=stated.bounds or _bounds(slide),
-        patch_size=None if where is None else where.patch_size,
-        patch_um=None if where is None or mpp is None else where.patch_size * mpp,
-        step=None if where is None else where.step,
-        pixels=None if where is None else where.pixels,
+        patch_size=None if layout is None else layout.patch_size,
+        patch_um=None if layout is None or mpp is None else layout.patch_size * mpp,
+        step=None if layout is None else layout.step,
+        pixels=None if layout is None else layout.pixels,
         encoder=encoder,
         encoder_source=encoder_source,
         verified=stated.verified and not confirmed.encoder,
         mpp=mpp,
         mpp_source=source,
         checks=(*checks[:-1], values, checks[-1]),
-        questions=(*open_questions, *doubt),
-        notes=stated.notes + _remarks(stated, where, slide),
+        questions=(*open_questions, *reading),
+        notes=stated.notes + _remarks(stated, layout, slide),
         content=content,
         norm=norm,
     )
@@ -214,15 +214,15 @@ def _values(
     return check_values(values), content, values.norm
 
 
-def _doubt(
-    checks: tuple[Check, ...], where: Located | None, centered: bool
+def _reading_question(
+    checks: tuple[Check, ...], layout: Located | None, centered: bool
 ) -> tuple[Question, ...]:
     """Return the question of interpretation if another one fits better."""
     by_name = {check.name: check for check in checks}
     why = by_name["reading"].sentence if by_name["reading"].verdict is Verdict.WARNED else ""
-    if where is not None and by_name["edges"].verdict is Verdict.REFUSED and not why:
-        meant = other_places(where, centered)
-        names = [READINGS[name] for name in _NAMED if name in meant]
+    if layout is not None and by_name["edges"].verdict is Verdict.REFUSED and not why:
+        layouts = other_places(layout, centered)
+        names = [READINGS[name] for name in _NAMED if name in layouts]
         why = by_name["edges"].sentence
         if not any(name in why for name in names):
             return ()
@@ -248,33 +248,33 @@ def _encoder(stated: Stated, confirmed: Confirmed) -> tuple[str, str]:
 
 def _checks(
     stated: Stated,
-    where: Located | None,
+    layout: Located | None,
     mpp: float | None,
     slide: Slide | None,
     look: bool,
     reading: str,
 ) -> tuple[Check, ...]:
     number = check_number(stated.shape[0], None if stated.corners is None else len(stated.corners))
-    if where is None or not len(where.corners):
+    if layout is None or not len(layout.corners):
         why = "a required answer is missing"
         if stated.corners is None:
             why = "features have no coordinates"
         before, after = ("edges", "stride", "tissue"), ("places", "reading")
         return (*_untested(before, why), number, *_untested(after, why))
-    others = _other_readings(where, stated.unit, mpp, stated.bounds or _bounds(slide))
+    others = _other_readings(layout, stated.unit, mpp, stated.bounds or _bounds(slide))
     size = stated.slide_size if slide is None else slide.dimensions
-    stride = modal_stride(np.round(where.corners).astype(np.int64))
+    stride = modal_stride(np.round(layout.corners).astype(np.int64))
     tissue = None if slide is None or not look else find_tissue(slide, _THUMBNAIL)
-    meant = {} if reading else other_places(where, stated.centered)
-    named = {READINGS[name]: at for name, at in meant.items() if name in _NAMED}
-    edges = check_edges(where, size, {**others, **named})
+    layouts = {} if reading else other_places(layout, stated.centered)
+    named = {READINGS[name]: at for name, at in layouts.items() if name in _NAMED}
+    edges = check_edges(layout, size, {**others, **named})
     return (
         _same_size(edges, stated, slide),
-        check_stride(where, stride),
-        check_tissue(where, tissue, others) if look else _SAME_SLIDE,
+        check_stride(layout, stride),
+        check_tissue(layout, tissue, others) if look else _SAME_SLIDE,
         number,
-        check_repeats(where),
-        check_reading(where, tissue, size, stated.centered, reading) if look else _SAME_READING,
+        check_repeats(layout),
+        check_reading(layout, tissue, size, stated.centered, reading) if look else _SAME_READING,
     )
 
 
@@ -292,25 +292,25 @@ def _same_size(edges: Check, stated: Stated, slide: Slide | None) -> Check:
 
 
 def _other_readings(
-    where: Located, unit: Unit, mpp: float | None, bounds: tuple[int, int, int, int] | None
+    layout: Located, unit: Unit, mpp: float | None, bounds: tuple[int, int, int, int] | None
 ) -> Mapping[str, Located]:
     """Return the layout in other tools' frames and units."""
     layouts = {}
     if bounds is not None and bounds[:2] != (0, 0):
         offset = np.array(bounds[:2], dtype=np.float64)
-        layouts["with the bounds offset added"] = _at(where, where.corners + offset)
-        layouts["with the bounds offset subtracted"] = _at(where, where.corners - offset)
+        layouts["with the bounds offset added"] = _at(layout, layout.corners + offset)
+        layouts["with the bounds offset subtracted"] = _at(layout, layout.corners - offset)
     if mpp is not None and unit is Unit.PIXELS:
-        layouts["as µm"] = _at(where, where.corners / mpp)
+        layouts["as µm"] = _at(layout, layout.corners / mpp)
     elif mpp is not None:
-        side = where.patch_size * mpp
+        side = layout.patch_size * mpp
         name = "as pixels instead of µm"
-        layouts[name] = _at(replace(where, patch_size=side), where.corners * mpp)
+        layouts[name] = _at(replace(layout, patch_size=side), layout.corners * mpp)
     return layouts
 
 
-def _at(where: Located, corners: NDArray[np.float64]) -> Located:
-    return replace(where, corners=corners)
+def _at(layout: Located, corners: NDArray[np.float64]) -> Located:
+    return replace(layout, corners=corners)
 
 
 def _bounds(slide: Slide | None) -> tuple[int, int, int, int] | None:
@@ -323,13 +323,13 @@ def _bounds(slide: Slide | None) -> tuple[int, int, int, int] | None:
     return x, y, width, height
 
 
-def _remarks(stated: Stated, where: Located | None, slide: Slide | None) -> tuple[str, ...]:
+def _remarks(stated: Stated, layout: Located | None, slide: Slide | None) -> tuple[str, ...]:
     notes = [] if slide is None else list(slide.notes())
     mpp = None if slide is None else slide.resolution.mpp
     if mpp and stated.mpp and abs(stated.mpp / mpp - 1) > _MPP_TOLERANCE:
         notes.append(f"the file states {stated.mpp:g} µm per level-0 px, the slide {mpp:g}")
-    if where is not None and len(where.corners):
-        off = float(np.abs(where.corners - np.round(where.corners)).max())
+    if layout is not None and len(layout.corners):
+        off = float(np.abs(layout.corners - np.round(layout.corners)).max())
         if off > 0:
             notes.append(f"coordinates are rounded to whole level-0 px, by at most {off:.2f} px")
     reading = stated.reading if slide is None else stated.reading.of(slide.reading)

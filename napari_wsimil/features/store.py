@@ -301,7 +301,7 @@ def _coords_attrs(grid: PatchGrid, provenance: Provenance) -> dict[str, Any]:
 
 def _facts(grid: PatchGrid, dim: int, provenance: Provenance) -> dict[str, Any]:
     """Return the attributes that must match to resume a run."""
-    places = hashlib.sha256(np.ascontiguousarray(grid.coords).tobytes()).hexdigest()
+    coords_hash = hashlib.sha256(np.ascontiguousarray(grid.coords).tobytes()).hexdigest()
     return {
         "encoder": provenance.encoder,
         "slide": provenance.slide,
@@ -310,7 +310,7 @@ def _facts(grid: PatchGrid, dim: int, provenance: Provenance) -> dict[str, Any]:
         "patches": len(grid),
         "pixels": grid.pixels,
         "patch_size_level0": grid.patch_size,
-        "places": places[:16],
+        "places": coords_hash[:16],
     }
 
 

@@ -169,7 +169,7 @@ KNOWN: dict[str, KnownEncoder] = {
         "vinid/plip",
         "vit_base_patch32_clip_quickgelu_224",
         512,
-        "none stated on the model's page: ask its authors",
+        "none stated on the model's page: contact its authors",
         gated=False,
         options={"num_classes": 512},
         mean=CLIP_MEAN,

@@ -197,24 +197,24 @@ class ZarrTree:
 
     def attrs(self, *names: str) -> dict[str, Any]:
         """Return the attributes of a group, possibly empty."""
-        place = self.place(*names)
-        if (place / "zarr.json").is_file():
-            return dict(self._json(place / "zarr.json").get("attributes") or {})
-        return self._json(place / ".zattrs") if (place / ".zattrs").is_file() else {}
+        folder = self.place(*names)
+        if (folder / "zarr.json").is_file():
+            return dict(self._json(folder / "zarr.json").get("attributes") or {})
+        return self._json(folder / ".zattrs") if (folder / ".zattrs").is_file() else {}
 
     def members(self, *names: str) -> tuple[str, ...]:
         """Return the sorted names in a group, if any."""
-        place = self.place(*names)
-        if not place.is_dir():
+        folder = self.place(*names)
+        if not folder.is_dir():
             return ()
-        return tuple(sorted(entry.name for entry in place.iterdir() if entry.is_dir()))
+        return tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir()))
 
     def has_array(self, *names: str) -> bool:
         """Return whether the name is an array, not a group."""
-        place = self.place(*names)
-        if (place / "zarr.json").is_file():
-            return bool(self._json(place / "zarr.json").get("node_type") == "array")
-        return (place / ".zarray").is_file()
+        folder = self.place(*names)
+        if (folder / "zarr.json").is_file():
+            return bool(self._json(folder / "zarr.json").get("node_type") == "array")
+        return (folder / ".zarray").is_file()
 
     def shape(self, *names: str) -> tuple[int, ...]:
         """Return the shape of an array after validation."""
@@ -230,11 +230,11 @@ class ZarrTree:
             declares more data than are stored.
         """
         self._checked(*names)
-        place = self.place(*names)
+        folder = self.place(*names)
         try:
-            return np.asarray(zarr.open_array(place, mode="r")[...])
+            return np.asarray(zarr.open_array(folder, mode="r")[...])
         except (OSError, RuntimeError, TypeError, ValueError) as error:
-            raise ValueError(f"{place}: cannot be read ({error})") from error
+            raise ValueError(f"{folder}: cannot be read ({error})") from error
 
     def place(self, *names: str) -> Path:
         """Return the folder of a group or array.
@@ -244,51 +244,51 @@ class ZarrTree:
         ValueError
             If it would be outside the zarr folder.
         """
-        place = self.path
+        folder = self.path
         for name in names:
             if not name or name in {".", ".."} or "/" in name or "\\" in name:
                 raise ValueError(f"{self.path}: {name!r} is not a valid group name")
-            place = place / name
-        if not place.resolve().is_relative_to(self.path.resolve()):
-            raise ValueError(f"{place}: a link out of {self.path.name}: links are not followed")
-        return place
+            folder = folder / name
+        if not folder.resolve().is_relative_to(self.path.resolve()):
+            raise ValueError(f"{folder}: a link out of {self.path.name}: links are not followed")
+        return folder
 
     def _checked(self, *names: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-        place = self.place(*names)
+        folder = self.place(*names)
         if not self.has_array(*names):
-            raise ValueError(f"{place}: there is no such array")
-        shape, dtype, codecs = self._described(place)
+            raise ValueError(f"{folder}: there is no such array")
+        shape, dtype, codecs = self._described(folder)
         unsupported = sorted(codecs - CODECS)
         if unsupported or dtype.kind not in "iufbU":
             kind = f"codec {unsupported[0]!r}" if unsupported else f"data of type {dtype}"
-            raise ValueError(f"{place}: {kind} is not supported: only plain numbers and texts are")
+            raise ValueError(f"{folder}: {kind} is not supported: only plain numbers and texts are")
         stored = 0
-        for file in place.rglob("*"):
+        for file in folder.rglob("*"):
             if file.is_symlink():
                 raise ValueError(f"{file}: a link in place of data: links are not followed")
             stored += file.stat().st_size
         size = math.prod(shape) * dtype.itemsize
         if min(shape, default=0) < 0 or size > max(stored, 1) * _TIGHTEST:
             raise ValueError(
-                f"{place}: is declared as {shape}, {size / 1e6:.3g} MB, but only "
+                f"{folder}: is declared as {shape}, {size / 1e6:.3g} MB, but only "
                 f"{stored / 1e6:.3g} MB are stored: damaged"
             )
         return shape, dtype
 
-    def _described(self, place: Path) -> tuple[tuple[int, ...], np.dtype[Any], frozenset[str]]:
+    def _described(self, folder: Path) -> tuple[tuple[int, ...], np.dtype[Any], frozenset[str]]:
         """Return shape, type and codecs from an array's metadata."""
-        third = (place / "zarr.json").is_file()
-        metadata = self._json(place / ("zarr.json" if third else ".zarray"))
+        is_v3 = (folder / "zarr.json").is_file()
+        metadata = self._json(folder / ("zarr.json" if is_v3 else ".zarray"))
         try:
             shape = tuple(int(side) for side in metadata["shape"])
-            dtype = np.dtype(metadata["data_type"] if third else metadata["dtype"])
-            if third:
+            dtype = np.dtype(metadata["data_type"] if is_v3 else metadata["dtype"])
+            if is_v3:
                 codecs = frozenset(str(codec["name"]) for codec in metadata["codecs"])
             else:
                 steps = [metadata.get("compressor"), *(metadata.get("filters") or [])]
                 codecs = frozenset(str(step["id"]) for step in steps if step)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ValueError(f"{place}: its metadata do not describe an array") from error
+            raise ValueError(f"{folder}: its metadata do not describe an array") from error
         return shape, dtype, codecs
 
     def _json(self, path: Path) -> dict[str, Any]:

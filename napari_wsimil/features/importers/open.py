@@ -152,11 +152,11 @@ def bag_as(stated: Stated, confirmed: Confirmed, slide: Resolution | None = None
         finite.
     """
     encoder = f"{confirmed.encoder}{UNVERIFIED}" if confirmed.encoder else stated.encoder
-    where = locate(stated, confirmed, slide)
+    layout = locate(stated, confirmed, slide)
     own = stated.tool in (Tool.OWN, Tool.TRIDENT) and confirmed.reading in ("", "stated")
-    if where is not None and own and not where.sizes_confirmed:
-        return _as_stated(stated.path, encoder, where)
-    grid = None if where is None else where.grid(stated.slide_size)
+    if layout is not None and own and not layout.sizes_confirmed:
+        return _as_stated(stated.path, encoder, layout)
+    grid = None if layout is None else layout.grid(stated.slide_size)
     if grid is not None and confirmed.stride is not None:
         grid = replace(grid, stride=confirmed.stride)
     return bag_of(
@@ -170,13 +170,13 @@ def bag_as(stated: Stated, confirmed: Confirmed, slide: Resolution | None = None
     )
 
 
-def _as_stated(path: Path, encoder: str, where: Located) -> Bag:
+def _as_stated(path: Path, encoder: str, layout: Located) -> Bag:
     """Load a file with its own grid.
 
     Missing µm per pixel are added from the layout.
     """
     bag = load_bag(path)
     grid = bag.grid
-    if grid is not None and grid.mpp is None and where.mpp is not None:
-        grid = replace(grid, mpp=where.mpp * grid.patch_size / grid.pixels)
+    if grid is not None and grid.mpp is None and layout.mpp is not None:
+        grid = replace(grid, mpp=layout.mpp * grid.patch_size / grid.pixels)
     return replace(bag, encoder=encoder, grid=grid)

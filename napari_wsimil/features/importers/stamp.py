@@ -36,7 +36,7 @@ def state_stamp(path: Path | str, file: h5py.File) -> Stated:
     encoder = str(root.get("extractor") or root.get("encoder") or "")
     if "coords" not in file:
         return Stated(path, Tool.STAMP, shape, lambda: _features(path, name), encoder=encoder)
-    stored = _places(path, file)
+    stored = _coords(path, file)
     corners, side, pixels, notes = _microns(path, stored, root)
     return Stated(
         path=path,
@@ -53,7 +53,7 @@ def state_stamp(path: Path | str, file: h5py.File) -> Stated:
     )
 
 
-def _places(path: Path, file: h5py.File) -> NDArray[np.float64]:
+def _coords(path: Path, file: h5py.File) -> NDArray[np.float64]:
     stored = read_numbers(path, file["coords"]).astype(np.float64)
     if stored.ndim != 2 or stored.shape[1] != 2 or not np.isfinite(stored).all():
         raise ValueError(f"{path}: coords must be finite and (N, 2), not {stored.shape}")
@@ -84,12 +84,12 @@ def _microns(
     )
 
 
-def _least_step(places: NDArray[np.float64]) -> float | None:
+def _least_step(coords: NDArray[np.float64]) -> float | None:
     """Return the least step between patch columns or rows.
 
     STAMP infers its stride in the same way.
     """
-    steps = np.concatenate([np.diff(np.unique(places[:, axis])) for axis in (0, 1)])
+    steps = np.concatenate([np.diff(np.unique(coords[:, axis])) for axis in (0, 1)])
     return float(steps.min()) if len(steps) else None
 
 
