@@ -822,7 +822,7 @@ def test_a_text_that_is_no_value_is_held_too_and_not_saved(
     def look(dialog: UnsavedDialog) -> int:
         dialog.why.setText("misread")
         assert not dialog.save_button.isEnabled()
-        assert "none of its values" in dialog.problem.text()
+        assert "invalid value" in dialog.problem.text()
         return QDialog.DialogCode.Rejected
 
     correct(ward, "age", "abc")

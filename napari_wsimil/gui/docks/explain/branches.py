@@ -60,7 +60,7 @@ class BranchesTab(Tab):
         for label in (self.routed, self.gap, attention):
             label.setWordWrap(True)
         self.table = Table(_TIP)
-        self.beside = QPushButton("Both beside")
+        self.beside = QPushButton("Side by side")
         self.differ = QPushButton("Difference")
         self.blind = QPushButton("Record alone")
         row = QHBoxLayout()

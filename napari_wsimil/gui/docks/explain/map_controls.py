@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from napari_wsimil.gui.widgets.job_row import JobRow
 
 _STRETCHES = {
-    Stretch.NATURAL: "as the model gives it (× uniform)",
+    Stretch.NATURAL: "× average",
     Stretch.RAW: "raw numbers",
     Stretch.RANKS: "percentile (ranks only)",
 }
@@ -88,7 +88,7 @@ class MapBox(QGroupBox):
         form = QFormLayout(self)
         form.addRow("Show", self.maps)
         form.addRow("Scale", self.stretch)
-        form.addRow("Beside", self.beside)
+        form.addRow("Compare", self.beside)
         shades = QHBoxLayout()
         shades.addWidget(self.opacity)
         shades.addWidget(QLabel("Threshold"))

@@ -49,9 +49,9 @@ class ChangeBox(QGroupBox):
             label.setWordWrap(True)
         self.change_button = QPushButton("Show change")
         self.change_button.setCheckable(True)
-        self.beside_button = QPushButton("Before beside")
+        self.beside_button = QPushButton("Compare with baseline")
         self.pin_button = QPushButton("Pin as baseline")
-        self.noise_button = QPushButton("Beside its noise")
+        self.noise_button = QPushButton("Compare with variability")
         buttons = QGridLayout()
         buttons.addWidget(self.change_button, 0, 0)
         buttons.addWidget(self.beside_button, 0, 1)
@@ -121,9 +121,9 @@ class ChangeBox(QGroupBox):
             return
         why = "Edit a field first"
         allow(self.pin_button, prediction is not baseline, why, "Compare further edits with this")
-        edited, does = baseline is not None, "The baseline's map in a second canvas"
+        edited, does = baseline is not None, "Show the baseline map in a second canvas"
         allow(self.beside_button, edited, why, does)
-        does = "How far the map moves for no reason, beside how far this edit moves it"
+        does = "Compare the map shift with the shift that occurs without any edit"
         allow(self.noise_button, edited, why, does)
         self._show_button()
 
@@ -134,7 +134,7 @@ class ChangeBox(QGroupBox):
             self.change_button,
             bool(changes),
             "Edit a field first",
-            "Where attention moved, zero in the middle, the same scale for every edit",
+            "Attention change (after − before), in × average; one scale for all edits",
         )
         index = self._pane.display.map_index
         current = shown is not None and index < len(shown.explanations)
