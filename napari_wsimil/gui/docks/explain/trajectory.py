@@ -185,7 +185,9 @@ class StepsTab(Tab):
         self.follow = QCheckBox("Follow")
         self.follow.setToolTip("Center the canvas on the patch of each step")
         self.fine = QCheckBox("Sub-patches")
-        self.fine.setToolTip("Attention inside the patches read at high resolution, × average within each")
+        self.fine.setToolTip(
+            "Attention inside the patches read at high resolution, × average within each"
+        )
         self.strip = Strip(pane)
         self.plot = LooksPlot()
         boxes = QHBoxLayout()
