@@ -204,7 +204,7 @@ def test_what_is_older_than_the_record_is_marked_until_all_has_landed(ward: Ward
     told: list[str] = []
     ward.dock.follower.started.connect(lambda: told.append(ward.dock.bars.latency.text()))
     ward.edit("age", "30")
-    assert "older than the record" in told[0]
+    assert "outdated" in told[0]
     ward.dock.follower._mark()  # the edit takes long
     assert ward.pane.prediction_state.stale == BEHIND
     ward.land()
