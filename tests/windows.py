@@ -61,7 +61,7 @@ class Docks:
         viewer.window.add_dock_widget(self.explain, name="Explain")
         if beside:
             self.beside: BesideDock = BesideDock(viewer)
-            viewer.window.add_dock_widget(self.beside, name="Beside", area="bottom").hide()
+            viewer.window.add_dock_widget(self.beside, name="Compare", area="bottom").hide()
         self.presenter = presenter_of(viewer)
         self.session = session_of(viewer)
         self.pane = self.presenter.pane

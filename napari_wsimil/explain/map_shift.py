@@ -124,8 +124,8 @@ def share_difference(before: Explanation, after: Explanation) -> Explanation:
     """
     p, q = _shares(before, after)
     gained = torch.from_numpy((q - p) * len(p)).float()
-    unit = "signed even shares" if before.kind in SIGNED else "even shares"
-    return _difference(after, "moved", gained, f"{unit}: after less before", SHARE_LIMIT)
+    unit = "signed × average" if before.kind in SIGNED else "× average"
+    return _difference(after, "moved", gained, f"{unit} (after − before)", SHARE_LIMIT)
 
 
 def level_difference(before: Explanation, after: Explanation) -> Explanation:
@@ -143,7 +143,7 @@ def level_difference(before: Explanation, after: Explanation) -> Explanation:
     """
     _check(before, after, ABSOLUTE)
     gained = after.per_patch() - before.per_patch()
-    return _difference(after, "brighter", gained, "0 to 1: after less before", LEVEL_LIMIT)
+    return _difference(after, "brighter", gained, "0 to 1 (after − before)", LEVEL_LIMIT)
 
 
 def _difference(

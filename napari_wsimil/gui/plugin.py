@@ -61,7 +61,7 @@ class _Desk:
         """Open the canvas beside the main one at its first use, where no dock has it yet."""
         if wanted and not self.has_beside:
             dock = BesideDock(self._viewer)
-            self._viewer.window.add_dock_widget(dock, name="Beside", area="bottom")
+            self._viewer.window.add_dock_widget(dock, name="Compare", area="bottom")
 
     def furnish(self, window: QWidget) -> None:
         """Add overview and read-out to a window, once a dock is shown in it."""

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 #: Letters in a line of the words on the canvas, to leave room for the color bar.
 _LINE = 46
 
+#: End of the unit of a map's change over an edit.
+_CHANGE = " (after − before)"
+
 _NO_SLIDE = "NO SLIDE: patches on a blank grid"
 
 _MADE_UP = "NOT PLACES: the features have none; patches lie row by row, in the order of their file"
@@ -47,9 +50,18 @@ def caption(
         scale = scaled(prediction, display.map_index, display.stretch)
         smooth = ", smoothed for the eye" if display.smooth else ""
         words += [f"OUT OF DATE: {stale}"] if stale else []
-        words += [f"{scale.title}, {scale.unit}{smooth}", scale.caveat]
+        words += [f"{_heading(scale)}{smooth}", scale.caveat]
         words += [*_clear(scale, display), *_piled(prediction), *prediction.warnings]
     return "\n".join(line for word in words for line in textwrap.wrap(word, _LINE))
+
+
+def _heading(scale: Scale) -> str:
+    """Return a map's title and unit; of a difference over an edit, its quantity first."""
+    unit = scale.unit.removesuffix(_CHANGE)
+    if unit == scale.unit or ", moved" not in scale.title:
+        return f"{scale.title}, {scale.unit}"
+    quantity = "Change" if unit.startswith("signed") else "Attention change"
+    return f"{quantity}{_CHANGE}, {unit}: {scale.title.replace(', moved', '', 1)}"
 
 
 def _clear(scale: Scale, display: Display) -> list[str]:

@@ -98,7 +98,7 @@ def open_window(show: bool = True) -> Window:
     viewer.window.add_dock_widget(record_dock, name="Record", area="right", tabify=True)
     viewer.window.add_dock_widget(train_dock, name="Train", area="right", tabify=True)
     beside_dock = BesideDock(viewer)
-    viewer.window.add_dock_widget(beside_dock, name="Beside", area="bottom").hide()
+    viewer.window.add_dock_widget(beside_dock, name="Compare", area="bottom").hide()
     viewer.window.resize(*SIZE)
     wait_until(lambda: True)
     slide_dock.come_forward()

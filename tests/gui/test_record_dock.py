@@ -204,7 +204,7 @@ def test_what_is_older_than_the_record_is_marked_until_all_has_landed(ward: Ward
     told: list[str] = []
     ward.dock.follower.started.connect(lambda: told.append(ward.dock.bars.latency.text()))
     ward.edit("age", "30")
-    assert "older than the record" in told[0]
+    assert "outdated" in told[0]
     ward.dock.follower._mark()  # the edit takes long
     assert ward.pane.prediction_state.stale == BEHIND
     ward.land()
@@ -412,6 +412,8 @@ def test_the_change_is_a_map_of_its_own_on_a_fixed_scale(ward: Ward) -> None:
     ward.dock.change.change_button.click()
     layer = ward.docks.presenter._layers.get("map")
     assert layer.name == "explanatory, moved"
+    overlay = " ".join(ward.docks.viewer.canvas.overlays.text.text.split())
+    assert "Attention change (after − before), × average: explanatory" in overlay
     assert layer.contrast_limits == [-10, 10]
     np.testing.assert_allclose(layer.colormap.colors[-1], colormaps["PuOr_r"](1.0), atol=1e-6)
     ward.edit("ldh", "95")
@@ -425,7 +427,7 @@ def test_the_change_is_a_map_of_its_own_on_a_fixed_scale(ward: Ward) -> None:
     p, q = (one.scores / one.scores.sum() for one in (before, after))
     shown = ward.pane.shown.explanations[ward.pane.display.map_index].scores
     torch.testing.assert_close(shown, (q - p) * len(p), atol=1e-4, rtol=0)
-    assert "lies elsewhere" in ward.dock.change.words.text()
+    assert "of the attention moved" in ward.dock.change.words.text()
     ward.dock.change.change_button.click()
     assert layer.name == "explanatory"
     np.testing.assert_allclose(layer.colormap.colors[-1], colormaps["viridis"](1.0), atol=1e-6)
@@ -449,7 +451,7 @@ def test_movement_is_told_beside_its_noise(ward: Ward) -> None:
     ward.dock.change.noise_button.click()
     ward.docks.wait(lambda: not ward.dock.noise_job.busy)
     assert "patches drawn" in ward.dock.change.noise.text()
-    assert "within noise" in ward.dock.change.noise.text()
+    assert "within variability" in ward.dock.change.noise.text()
 
 
 def test_a_sweep_ranks_fields_and_its_values_can_be_tried_on(ward: Ward) -> None:
@@ -822,7 +824,7 @@ def test_a_text_that_is_no_value_is_held_too_and_not_saved(
     def look(dialog: UnsavedDialog) -> int:
         dialog.why.setText("misread")
         assert not dialog.save_button.isEnabled()
-        assert "none of its values" in dialog.problem.text()
+        assert "invalid value" in dialog.problem.text()
         return QDialog.DialogCode.Rejected
 
     correct(ward, "age", "abc")

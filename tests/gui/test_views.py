@@ -351,9 +351,9 @@ def test_the_canvas_beside_opens_by_itself_where_no_dock_has_it(
     """As in napari, where somebody opened our other docks from the menu."""
     docks = Docks(make_napari_viewer(), qtbot, beside=False)
     docks.ask(small_slide, features, checkpoint)
-    assert "Beside" not in docks.viewer.window.dock_widgets
+    assert "Compare" not in docks.viewer.window.dock_widgets
     docks.explain.map.beside.choose("all of: branch")
-    beside = docks.viewer.window.dock_widgets["Beside"]
+    beside = docks.viewer.window.dock_widgets["Compare"]
     assert len(beside.model.layers) == 10
     docks.explain.map.beside.choose("nothing")
     docks.explain.map.beside.choose("branch 1")

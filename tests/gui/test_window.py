@@ -336,7 +336,7 @@ def test_a_copied_slide_layer_shows_the_same_slide(asked: Docks) -> None:
 def test_features_are_made_saved_and_taken_up_again(
     docks: Docks, small_slide: Path, tmp_path: Path
 ) -> None:
-    assert docks.slide.features.extract_button.toolTip() == "Lay patches first"
+    assert docks.slide.features.extract_button.toolTip() == "Create patches first"
     docks.slide.open(small_slide)
     docks.idle()
     docks.slide.grid_button.click()

@@ -128,7 +128,7 @@ class BesideBox(QWidget):
         """Return why there is no difference to show; empty if there is."""
         shown, pair = self._pane.prediction, self._pair()
         if shown is None or pair is None:
-            return "Choose one map to lie beside first"
+            return "Choose one map to compare with first"
         if self._pane.display.map_index >= len(shown.explanations):
             return "Show a map of the slide first"
         try:
@@ -152,7 +152,7 @@ class BesideBox(QWidget):
             self.difference.setChecked(subtracted)
         why = "" if subtracted else self._why_not()
         self.difference.setEnabled(not why)
-        self.difference.setToolTip(why or "Shows the map less the one beside it")
+        self.difference.setToolTip(why or "Show this map minus the compared map")
 
     def _list(self, choices: list[tuple[str, tuple[str, ...]]]) -> None:
         """Offer what may lie beside; what is no longer among it does not."""

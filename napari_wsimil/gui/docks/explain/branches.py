@@ -60,7 +60,7 @@ class BranchesTab(Tab):
         for label in (self.routed, self.gap, attention):
             label.setWordWrap(True)
         self.table = Table(_TIP)
-        self.beside = QPushButton("Both beside")
+        self.beside = QPushButton("Side by side")
         self.differ = QPushButton("Difference")
         self.blind = QPushButton("Record alone")
         row = QHBoxLayout()
@@ -73,7 +73,9 @@ class BranchesTab(Tab):
             self.column.addWidget(part)
         self.column.addStretch(1)
         self.beside.setToolTip("Attention of both branches in a second canvas")
-        self.differ.setToolTip("Where the branch with records looks more, and where less")
+        self.differ.setToolTip(
+            "Attention of the branch with records minus that of the other branch"
+        )
         self.beside.clicked.connect(self._lay_beside)
         self.differ.clicked.connect(lambda: pane.show_map(_DIFFERENCE))
         self.blind.clicked.connect(self.ask)

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 class FactsTab(Tab):
     """Lists the scalars of a pane's prediction."""
 
-    name = "Facts"
+    name = "Details"
 
     def __init__(self, pane: Pane, parent: QWidget | None = None) -> None:
         super().__init__(pane, parent)
-        self.table = Table("Numbers that the model gives beside its maps")
+        self.table = Table("Numbers that the model reports in addition to its maps")
         self.column.addWidget(self.table)
         self.column.addStretch(1)
         listen(self, self._show, pane.prediction_state.events.prediction)

@@ -235,7 +235,12 @@ class ExplainWidget(DockedWidget):
         missing = "Open a slide first" if slide is None else "Open a model first"
         ready = slide is not None and model is not None
         why = "Something is running" if busy else missing
-        allow(self.run_button, ready and not busy, why, "Cut, encode and ask the model")
+        allow(
+            self.run_button,
+            ready and not busy,
+            why,
+            "Cut patches, extract features and run the model",
+        )
         allow(self.model_button, not busy, why, "A checkpoint with its card (.safetensors)")
         self.model_facts.setText("No model is open." if model is None else _model_facts(model))
         self.model_facts.setToolTip("" if model is None else f"Learned from: {model.card.data}")

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from napari_wsimil.gui.widgets.job_row import JobRow
 
 _STRETCHES = {
-    Stretch.NATURAL: "as the model gives it (× uniform)",
+    Stretch.NATURAL: "× average",
     Stretch.RAW: "raw numbers",
     Stretch.RANKS: "percentile (ranks only)",
 }
@@ -64,20 +64,26 @@ class MapBox(QGroupBox):
     def _build(self) -> None:
         self.maps = QComboBox()
         narrow(self.maps)
-        self.maps.setToolTip("The maps of the slide, then those of what was asked about it")
+        self.maps.setToolTip("Maps of the slide, then maps of queries, edits and differences")
         self.stretch = QComboBox()
         narrow(self.stretch)
         for stretch, text in _STRETCHES.items():
             self.stretch.addItem(text, stretch)
-        self.opacity = _slider(60, "How much the map covers the tissue, in %; hold H to hide it")
-        self.threshold = _slider(0, "Patches below this share of the color bar are left clear")
+        tip = "Times the attention of the average patch, that is × uniform"
+        natural = self.stretch.findData(Stretch.NATURAL)
+        self.stretch.setItemData(natural, tip, Qt.ItemDataRole.ToolTipRole)
+        self.stretch.setToolTip(f"× average: {tip[0].lower()}{tip[1:]}")
+        self.opacity = _slider(60, "Opacity of the map in %; hold H to hide the map")
+        self.threshold = _slider(
+            0, "Patches below this share of the color bar, in %, are transparent"
+        )
         self.smooth = QCheckBox("Smooth")
         self.smooth.setToolTip(
-            "Colors run from patch to patch: for the eye alone, and said beside the map"
+            "Interpolate colors between patches, for display only; the map is labeled as smoothed"
         )
         self.outlined = QCheckBox("Outline choices")
         self.outlined.setChecked(True)
-        self.outlined.setToolTip("A line around the patches or regions that the model chose")
+        self.outlined.setToolTip("Outline the patches or regions that the model chose")
         self.export_button = QPushButton("Export…")
         self.export_button.setToolTip("Tiles for QuPath, a table or a picture; names no patient")
         row = QHBoxLayout()
@@ -88,7 +94,7 @@ class MapBox(QGroupBox):
         form = QFormLayout(self)
         form.addRow("Show", self.maps)
         form.addRow("Scale", self.stretch)
-        form.addRow("Beside", self.beside)
+        form.addRow("Compare", self.beside)
         shades = QHBoxLayout()
         shades.addWidget(self.opacity)
         shades.addWidget(QLabel("Threshold"))

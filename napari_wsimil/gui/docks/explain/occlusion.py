@@ -55,8 +55,8 @@ class EffectPlot(Plot):
         found, ink = self._curves, self.theme["text"]
         axes = self.axes(_LEFT, 6, self.width() - _LEFT - 8, _HEIGHT - _BELOW - 8)
         n = len(found.prediction.bag)
-        _draw(axes, found.deletion, n, _DELETED, "without the first")
-        _draw(axes, found.insertion, n, _INSERTED, "the first alone")
+        _draw(axes, found.deletion, n, _DELETED, "top patches removed")
+        _draw(axes, found.insertion, n, _INSERTED, "top patches only")
         axes.set_xscale("symlog", linthresh=0.1)
         axes.set_xticks([0, 0.1, 1, 10, 100], labels=["0", "0.1", "1", "10", "100"])
         axes.set_ylim(-0.02, 1.02)
@@ -87,7 +87,7 @@ _SOURCE = "removed"
 class EffectTab(Tab):
     """Asks a pane's model again without the first patches of the shown map, or an area."""
 
-    name = "Effect"
+    name = "Occlusion"
 
     def __init__(self, pane: Pane, parent: QWidget | None = None) -> None:
         super().__init__(pane, parent)
@@ -115,15 +115,15 @@ class EffectTab(Tab):
         self.share.setRange(1, 50)
         self.share.setValue(2)
         self.share.setSuffix(" %")
-        self.share.setToolTip("How many of the patches that the shown map ranks first")
-        self.top = QPushButton("Without the first")
-        self.area = QPushButton("Without the frame")
+        self.share.setToolTip("Share of patches to remove, highest values of the shown map first")
+        self.top = QPushButton("Remove top patches")
+        self.area = QPushButton("Remove selected area")
         self.words = QLabel()
         self.words.setWordWrap(True)
-        self.back = QPushButton("Put them back")
+        self.back = QPushButton("Restore")
         self.back.hide()
         self.outcome = QComboBox()
-        self.outcome.setToolTip("What the curves are the probability of")
+        self.outcome.setToolTip("Outcome whose probability the curves show")
         narrow(self.outcome)
         self.draw = QPushButton("Deletion and insertion")
         self.plot = EffectPlot()
@@ -221,9 +221,9 @@ class EffectTab(Tab):
 
     def _refresh(self, _: object = None) -> None:
         idle, asked = not self.job.busy, self._pane.view_state.area is not None
-        busy = "The model is being asked"
-        allow(self.top, idle, busy, "Ask again without these patches")
+        busy = "The model is running"
+        allow(self.top, idle, busy, "Predict again without the top patches")
         why = busy if asked else "Click a patch, or drag with Shift to draw an area, first"
-        allow(self.area, idle and asked, why, "Ask again without it")
-        tip = "Ask again and again, without ever more patches and with ever more of them alone"
+        allow(self.area, idle and asked, why, "Predict again without the selected area")
+        tip = "Predict again with more and more top patches removed, then with only those"
         allow(self.draw, idle, busy, tip)

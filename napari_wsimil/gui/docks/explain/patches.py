@@ -139,7 +139,7 @@ class TopPatches(QListWidget):
         self.setResizeMode(QListView.ResizeMode.Adjust)
         self.setMovement(QListView.Movement.Static)
         self.setMinimumHeight(2 * (_SIDE + 24))
-        self.setToolTip("Patches that the map ranks first; click one to go there")
+        self.setToolTip("Top patches of the map; click one to go there")
         self.itemClicked.connect(self._choose)
 
     def show_pictures(self, pictures: list[Picture]) -> None:
@@ -176,7 +176,7 @@ class PatchesTab(Tab):
         self.pictures = JobRow(self, quiet=True)
         self.first = TopPatches()
         self.column.addWidget(self.card)
-        self.column.addWidget(QLabel("First patches of this map"))
+        self.column.addWidget(QLabel("Top patches of this map"))
         self.column.addWidget(self.first, 1)
         self.first.chosen.connect(self._go)
         prediction, view = pane.prediction_state.events, pane.view_state.events

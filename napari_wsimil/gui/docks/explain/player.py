@@ -28,14 +28,14 @@ class Player(QWidget):
         super().__init__(parent)
         self.waits = False
         self.slider = QSlider(Qt.Orientation.Horizontal)
-        self.slider.setToolTip("Which look is shown; drag, or use the arrow keys")
+        self.slider.setToolTip("Step shown; drag, or use the arrow keys")
         self.back, self.play, self.forth = (_button(*one) for one in _BUTTONS)
         self.play.setCheckable(True)
         self.speed = QComboBox()
         for speed in _SPEEDS:
             self.speed.addItem(f"{speed} per second", speed)
         self.speed.setCurrentIndex(2)
-        self.speed.setToolTip("How fast it plays")
+        self.speed.setToolTip("Playback speed")
         row = QHBoxLayout()
         for part in (self.back, self.play, self.forth):
             row.addWidget(part)
@@ -95,7 +95,7 @@ class Player(QWidget):
 _BUTTONS = (
     ("◀❙", "One step back"),
     ("▶", "Play or pause"),
-    ("❙▶", "One step forth"),
+    ("❙▶", "One step forward"),
 )
 
 

@@ -29,18 +29,18 @@ _SOURCE = "query"
 class AskTab(Tab):
     """Asks a pane's model about its `area`, and shows what it answers."""
 
-    name = "Ask"
+    name = "Query"
 
     def __init__(self, pane: Pane, parent: QWidget | None = None) -> None:
         super().__init__(pane, parent)
         self.asking = LatestTask(self)
-        self.clicks = QCheckBox("Every click asks")
+        self.clicks = QCheckBox("Query on click")
         self.clicks.setChecked(True)
-        self.clicks.setToolTip("Off, a click only tells the patch's picture and values")
+        self.clicks.setToolTip("If off, a click only shows the patch's picture and values")
         self.words = QLabel(_HINT)
         self.words.setWordWrap(True)
         self.maps = QListWidget()
-        self.maps.setToolTip("What the model answers; choose one to see it on the slide")
+        self.maps.setToolTip("Maps of this query; choose one to show it on the slide")
         self.table = Table(
             "The regions that were chosen, by what they were thought to be worth; click to go"
         )

@@ -173,7 +173,7 @@ _SOURCE = "step"
 class StepsTab(Tab):
     """Sets how many `looks` a pane shows, and its maps of that step."""
 
-    name = "Steps"
+    name = "Trajectory"
 
     def __init__(self, pane: Pane, parent: QWidget | None = None) -> None:
         super().__init__(pane, parent)
@@ -183,9 +183,11 @@ class StepsTab(Tab):
         self.words = QLabel()
         self.words.setWordWrap(True)
         self.follow = QCheckBox("Follow")
-        self.follow.setToolTip("The canvas goes where the look is")
+        self.follow.setToolTip("Center the canvas on the patch of each step")
         self.fine = QCheckBox("Sub-patches")
-        self.fine.setToolTip("Attention inside the patches looked at, × uniform within each")
+        self.fine.setToolTip(
+            "Attention inside the patches read at high resolution, × average within each"
+        )
         self.strip = Strip(pane)
         self.plot = LooksPlot()
         boxes = QHBoxLayout()

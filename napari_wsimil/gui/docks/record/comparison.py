@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from napari_wsimil.gui.pane import Pane
     from napari_wsimil.gui.session import Session
 
-_HINT = "Edit a field: what changes is told here, and moves on the slide."
+_HINT = "Edit a field to see the change of the prediction and of the map."
 
 
 class ChangeBox(QGroupBox):
@@ -39,7 +39,7 @@ class ChangeBox(QGroupBox):
     """
 
     def __init__(self, session: Session, parent: QWidget | None = None) -> None:
-        super().__init__("What the edit changes", parent)
+        super().__init__("Effect of the edit", parent)
         self._session, self._pane = session, session.pane
         self.compared = ""
         self._movement: Movement | None = None
@@ -49,9 +49,9 @@ class ChangeBox(QGroupBox):
             label.setWordWrap(True)
         self.change_button = QPushButton("Show change")
         self.change_button.setCheckable(True)
-        self.beside_button = QPushButton("Before beside")
+        self.beside_button = QPushButton("Compare with baseline")
         self.pin_button = QPushButton("Pin as baseline")
-        self.noise_button = QPushButton("Beside its noise")
+        self.noise_button = QPushButton("Compare with variability")
         buttons = QGridLayout()
         buttons.addWidget(self.change_button, 0, 0)
         buttons.addWidget(self.beside_button, 0, 1)
@@ -80,11 +80,13 @@ class ChangeBox(QGroupBox):
         """Tell how far the map moves for no reason, and whether this edit moves it farther."""
         bounds = noise.bounds(compared)
         said = [f"{source}: {bound.moved:.1%}" for source, bound in bounds.items()]
-        words = f"Noise, at most: {', '.join(said)}." if said else "This map has no shares."
+        words = f"Variability, at most: {', '.join(said)}." if said else "This map has no shares."
         if said and self._movement is not None:
             within = noise.within(self._movement, compared)
             words += (
-                " The edit is <b>within noise</b>." if within else " The edit moves it farther."
+                " The edit is <b>within variability</b>."
+                if within
+                else " The edit exceeds the variability."
             )
         self.noise.setText(words)
         self.noise.show()
@@ -121,9 +123,9 @@ class ChangeBox(QGroupBox):
             return
         why = "Edit a field first"
         allow(self.pin_button, prediction is not baseline, why, "Compare further edits with this")
-        edited, does = baseline is not None, "The baseline's map in a second canvas"
+        edited, does = baseline is not None, "Show the baseline map in a second canvas"
         allow(self.beside_button, edited, why, does)
-        does = "How far the map moves for no reason, beside how far this edit moves it"
+        does = "Compare the map shift with the shift that occurs without any edit"
         allow(self.noise_button, edited, why, does)
         self._show_button()
 
@@ -134,7 +136,7 @@ class ChangeBox(QGroupBox):
             self.change_button,
             bool(changes),
             "Edit a field first",
-            "Where attention moved, zero in the middle, the same scale for every edit",
+            "Attention change (after − before), in × average; one scale for all edits",
         )
         index = self._pane.display.map_index
         current = shown is not None and index < len(shown.explanations)
@@ -145,19 +147,19 @@ class ChangeBox(QGroupBox):
 def moved_words(name: str, found: Movement) -> str:
     """Return what a movement says, in a sentence."""
     if math.isnan(found.moved):
-        return f"{name}: nothing is left of this map, so it lies nowhere."
-    more, less = ("stronger", "weaker") if found.signed else ("brighter", "darker")
-    level = f"{abs(found.brighter):.0%} {more if found.brighter >= 0 else less} overall"
-    turned = " or has turned its sign" if found.signed else ""
-    both = " over what is for and against together" if found.signed else ""
+        return f"{name}: the map is 0 everywhere, so no shift can be measured."
+    change = "stronger" if found.brighter >= 0 else "weaker"
+    level = f"{100 * abs(found.brighter):.0f} % {change} overall"
+    shift = "map moved or changed sign" if found.signed else "attention moved"
+    both = ", positive and negative shares together," if found.signed else ""
     return (
-        f"{name}: <b>{found.moved:.0%} of it lies elsewhere{turned}</b>, {level}; of its first 1 % "
-        f"of patches {found.overlap:.0%} stayed (Jensen–Shannon distance{both} "
-        f"{found.distance:.2f})."
+        f"{name}: <b>{100 * found.moved:.0f} % of the {shift}</b>; {level}. Overlap of the top "
+        f"1 % of patches: {100 * found.overlap:.0f} %; Jensen–Shannon distance{both} "
+        f"{found.distance:.2f}."
     )
 
 
-_BEHIND = "<span style='color: #e69f00'>● The map is older than the record</span>"
+_BEHIND = "<span style='color: #e69f00'>● Map outdated: the record has changed</span>"
 
 
 class AnswerBars(QWidget):

@@ -84,7 +84,7 @@ class RecordWidget(DockedWidget):
     def _build_trail(self) -> QHBoxLayout:
         self.undo_button = QPushButton("Undo")
         self.redo_button = QPushButton("Redo")
-        self.own_button = QPushButton("As recorded")
+        self.own_button = QPushButton("Reset to record")
         row = QHBoxLayout()
         for button in (self.undo_button, self.redo_button, self.own_button, self.scenarios):
             row.addWidget(button)
@@ -252,7 +252,7 @@ class RecordWidget(DockedWidget):
     def _tell(self, revised: Revised) -> None:
         self.saver.log_pending()
         self.change.tell(revised.movement, self.follower.compared)
-        self.bars.tell(f"The last edit was on the slide after {self.follower.milliseconds:.0f} ms")
+        self.bars.tell(f"Map updated in {self.follower.milliseconds:.0f} ms")
 
     def _tell_preparing(self, done: int, total: int) -> None:
         self.bars.tell(f"Preparing the slide for edits, once: {done / total:.0%}")
@@ -300,6 +300,6 @@ class RecordWidget(DockedWidget):
         allow(self.undo_button, saved or not self._trail.first, "Nothing was edited", back)
         again = "Do again what was undone"
         allow(self.redo_button, saved or not self._trail.last, "Nothing was undone", again)
-        own = "Back to the patient's own record"
+        own = "Restore the patient's stored values"
         edited = bool(self._pane.record_state.edits)
-        allow(self.own_button, edited, "This is the patient's own record", own)
+        allow(self.own_button, edited, "No value differs from the stored record", own)

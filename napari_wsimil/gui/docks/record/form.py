@@ -48,8 +48,8 @@ class RecordForm(QWidget):
         self.search = QLineEdit()
         self.search.setPlaceholderText("Find a field…")
         self.search.setClearButtonEnabled(True)
-        self.read_only = QCheckBox("Model's")
-        self.read_only.setToolTip("Show only the fields that the model reads")
+        self.read_only = QCheckBox("Only model inputs")
+        self.read_only.setToolTip("Hide the fields that the model does not use")
         self.read_only.setChecked(True)
         row = QHBoxLayout()
         row.addWidget(self.search, 1)
@@ -113,8 +113,8 @@ class RecordForm(QWidget):
         line = QHBoxLayout()
         line.addStretch(1)
         for words, tip, act in (
-            ("All missing", "Take the whole group away from the record", self._take_away),
-            ("As recorded", "The patient's own values of this group", self._give_back),
+            ("All missing", "Mark every field of this group as missing", self._take_away),
+            ("Reset to record", "Restore the stored values of this group", self._give_back),
         ):
             button = QToolButton()
             button.setText(words)

@@ -72,7 +72,7 @@ class UnsavedDialog(QDialog):
         self.why = QLineEdit(why)
         self.why.setPlaceholderText("Why? (kept in the ledger)")
         self.save_button, self.discard_button = QPushButton("Save"), QPushButton("Discard")
-        self.stay_button = QPushButton("Stay")
+        self.stay_button = QPushButton("Keep editing")
         self.stay_button.setDefault(True)
         self._lay_out()
         self.why.textChanged.connect(self._allow)
@@ -220,7 +220,7 @@ class RecordMode(QFrame):
         allow(self.trying, not typed, "Save the correction first, or discard it", _TRY)
 
 
-_WRONG = "A field has a text that is none of its values: stay and mend it, or discard."
+_WRONG = "A field contains an invalid value. Fix it or discard the correction."
 
 
 class Unsaved(QObject):

@@ -83,8 +83,8 @@ class SweepBox(QWidget):
         self.compared = ""
         self.job = JobRow()
         self.run_button = QPushButton("Try all")
-        self.movement = QCheckBox("By movement")
-        self.movement.setToolTip("Rank by how far the map moves, not by the change of probability")
+        self.movement = QCheckBox("By map shift")
+        self.movement.setToolTip("Rank by map shift instead of change of probability")
         self.values_button = QPushButton("Its maps")
         self.words = QLabel(_HINT)
         self.words.setWordWrap(True)

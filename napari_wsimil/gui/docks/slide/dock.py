@@ -112,7 +112,7 @@ class SlideWidget(DockedWidget):
         self.overlap.setRange(0, 75)
         self.overlap.setSuffix(" %")
         self.overlap.setToolTip("Share of a patch that its neighbor covers again")
-        self.grid_button = QPushButton("Lay patches")
+        self.grid_button = QPushButton("Create patches")
         self.patch_facts = QLabel()
         self.patch_facts.setWordWrap(True)
         box = QGroupBox("Tissue and patches")

@@ -154,7 +154,7 @@ class FeatureBox(QGroupBox):
     def _refresh(self, _: object = None) -> None:
         busy, pane = self._job.busy, self._pane
         blank = pane.slide is not None and is_blank(pane.slide)
-        why = "There is no slide to encode" if blank else "Lay patches first"
+        why = "There is no slide to encode" if blank else "Create patches first"
         why = "Something is running" if busy else why
         allow(self.extract_button, pane.grid is not None and not busy and not blank, why)
         tip = "Without a slide they are shown on a blank grid"

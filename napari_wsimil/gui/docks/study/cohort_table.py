@@ -59,7 +59,10 @@ class ColumnsDialog(QDialog):
         return tuple(item.data(Qt.ItemDataRole.UserRole) for item in checked)
 
     def _build(self) -> None:
-        self.all_button, self.none_button = QPushButton("Check found"), QPushButton("Uncheck found")
+        self.all_button, self.none_button = (
+            QPushButton("Select matches"),
+            QPushButton("Deselect matches"),
+        )
         row = QHBoxLayout()
         row.addWidget(self.all_button)
         row.addWidget(self.none_button)
