@@ -52,9 +52,9 @@ def test_what_was_not_attended_to_does_not_count_and_regions_count_as_regions() 
 
 
 def test_only_attention_can_be_concentrated() -> None:
-    with pytest.raises(ValueError, match='"logit" is of score, not of attention'):
+    with pytest.raises(ValueError, match='"logit" is of kind score, not attention'):
         concentration(Explanation("logit", SCORE, torch.zeros(3)))
-    with pytest.raises(ValueError, match="says nothing of any unit"):
+    with pytest.raises(ValueError, match="has no value for any unit"):
         concentration(attention([NAN, NAN]))
 
 

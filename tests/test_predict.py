@@ -113,7 +113,7 @@ def test_a_diverged_model_is_refused(model: MILModel, card: Card) -> None:
 
 @pytest.mark.parametrize(
     ("trained", "seen", "said"),
-    [(True, False, "this slide is real"), (False, True, "this slide is synthetic")],
+    [(True, False, "on real slides"), (False, True, "on synthetic slides")],
 )
 def test_synthetic_and_real_do_not_mix_unnoticed(
     model: MILModel, card: Card, trained: bool, seen: bool, said: str
