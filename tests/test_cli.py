@@ -355,7 +355,7 @@ def test_training_names_what_it_cannot_use(
 @pytest.mark.parametrize(
     ("option", "value", "sentence"),
     [
-        ("--weights", "w.pth", "--weights w.pth is for models that look closer, not acmil"),
+        ("--weights", "w.pth", "--weights w.pth is for models that read sub-patches, not acmil"),
         ("--time-unit", "months", "--time-unit months is for survival, not classification"),
         ("--folds", 5, "--folds 5 is for a manifest without a split, not "),
         ("--fold", 0, "--fold 0 is for a manifest without a split, not "),
@@ -389,7 +389,7 @@ def test_weights_of_an_encoder_are_refused_where_nothing_is_encoded(study: Path,
     where = (study / MODEL, study / "cohort.csv", "--features", study / "features")
     code, _, err = run("evaluate", *where, "--weights", "w.pth")
     assert (code, len(err.splitlines())) == (2, 1)
-    assert "--weights w.pth is for models that look closer, not abmil" in err
+    assert "--weights w.pth is for models that read sub-patches, not abmil" in err
     features = study / "features" / "s7.h5"
     for option, value in (("--weights", "w.pth"), ("--slide-mpp", 0.5)):
         code, _, err = run("predict", study / MODEL, features, option, value)

@@ -112,9 +112,9 @@ def test_each_map_is_measured_by_its_own_number_of_units() -> None:
 
 def test_maps_that_cannot_be_compared_are_refused() -> None:
     one, score = attention([1.0]), Explanation("logit", SCORE, torch.zeros(1))
-    with pytest.raises(ValueError, match="two at least: here is 1"):
+    with pytest.raises(ValueError, match="at least two maps, not 1"):
         disagreement([one])
-    with pytest.raises(ValueError, match='"logit" is of score'):
+    with pytest.raises(ValueError, match='"logit" is of kind score'):
         disagreement([one, score])
     with pytest.raises(ValueError, match=r"not of \[1, 2\]"):
         disagreement([one, attention([0.5, 0.5])])

@@ -264,14 +264,14 @@ def test_curves_refuse_what_they_cannot_mean() -> None:
     short = Explanation("short", ExplanationKind.SCORE, torch.zeros(3))
     with pytest.raises(ValueError, match="has no value for any patch"):
         next(curves(model, found, nothing))
-    with pytest.raises(ValueError, match="the map is of 3 patches, the slide has 36"):
+    with pytest.raises(ValueError, match="the map has 3 patches and the slide 36"):
         next(curves(model, found, short))
     with pytest.raises(ValueError, match="target 2 is no index of the outcomes normal, tumor"):
         next(curves(model, found, share, target=2))
-    with pytest.raises(ValueError, match="draws 0 must be at least 1"):
+    with pytest.raises(ValueError, match="got 12 and 0"):
         next(curves(model, found, share, draws=0))
     one, single = summing(make_bag(1))
-    with pytest.raises(ValueError, match="single patch"):
+    with pytest.raises(ValueError, match="at least two patches"):
         next(curves(one, single, single.explanations[0]))
 
 
@@ -351,8 +351,8 @@ def test_the_verb_tells_what_an_area_does(
         (["--class", "benign"], "--class 'benign' is none of normal, tumor"),
         (["--map", "nothing"], "there is no map 'nothing'"),
         (["--out", "curves.svg"], "cannot write curves to curves.svg: use one of .csv, .png"),
-        (["--area", "0,0,9,9", "--out", "c.csv"], "--out c.csv is for curves by a map"),
-        (["--area", "0,0,9,9", "--map", "attention"], "--map attention is for curves by a map"),
+        (["--area", "0,0,9,9", "--out", "c.csv"], "--out c.csv is for the curves of a map"),
+        (["--area", "0,0,9,9", "--map", "attention"], "--map attention is for the curves of a map"),
         (["--area", "0,0,600,600"], "removing all 36 patches"),
         (["--area", "0,0"], "is not --area X,Y,WIDTH,HEIGHT"),
     ],

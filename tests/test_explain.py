@@ -92,7 +92,7 @@ def test_an_area_asks_about_every_patch_it_touches() -> None:
 
 @pytest.mark.parametrize("x", [999, 1000 + SIDE * STRIDE])
 def test_a_place_without_patches_is_refused_and_told_where_they_are(x: int) -> None:
-    with pytest.raises(ValueError, match=r"no patch.*between \(1000, 500\) and \(1600, 1100\)"):
+    with pytest.raises(ValueError, match=r"no patch.*from \(1000, 500\) to \(1600, 1100\)"):
         patches_in(make_grid(), Region(x, 500, 1, 1))
 
 

@@ -19,8 +19,7 @@ from napari_wsimil.models import create_model
 from napari_wsimil.models.card import Card
 from napari_wsimil.models.protocols import SequentialModel
 from napari_wsimil.models.sasha import SASHA
-from napari_wsimil.models.sasha.model import policy_map
-from napari_wsimil.models.trajectory import Look, Trajectory
+from napari_wsimil.models.trajectory import Look, Trajectory, policy_map
 from napari_wsimil.progress import Progress, finish
 from napari_wsimil.slides.patch_grid import PatchGrid
 
@@ -189,7 +188,7 @@ def test_before_the_first_look_there_is_nothing_to_replay_but_the_coarse_state(
 
 
 def test_looks_at_another_slide_are_refused(model: SASHA, trajectory: Trajectory) -> None:
-    with pytest.raises(ValueError, match="the looks are of 60 patches, the bag has 59"):
+    with pytest.raises(ValueError, match="the trajectory has 60 patches and the bag 59"):
         Replay(model, make_bag(59), trajectory)
 
 
@@ -305,9 +304,9 @@ def test_sub_patches_that_make_no_square_are_refused() -> None:
     assert len(sub_patches(make_grid(), nine, 1, side=3)[0]) == 9
     with pytest.raises(ValueError, match="the 9 sub-patches of a patch are not 2 by 2"):
         sub_patches(make_grid(), nine, 1, side=2)
-    with pytest.raises(ValueError, match="patches of 2 level-0 pixels have no 3 parts a side"):
+    with pytest.raises(ValueError, match="patches of 2 level-0 pixels have no 3 parts per side"):
         sub_patches(make_grid(size=2), nine, 1)
-    with pytest.raises(ValueError, match="the looks are of 60 patches, the grid has 59"):
+    with pytest.raises(ValueError, match="the trajectory has 60 patches, the grid 59"):
         sub_patches(make_grid(59), nine, 1)
     with pytest.raises(ValueError, match="step 2 must be from 0 to 1"):
         sub_patches(make_grid(), nine, 2)

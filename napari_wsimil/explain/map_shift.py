@@ -62,8 +62,8 @@ _ABSENT = "one of the two maps has no value here"
 _SHARE_NOUNS = {
     ExplanationKind.ATTENTION: "Attention",
     ExplanationKind.SIGMOID: "Attention",
-    ExplanationKind.EVIDENCE: "Evidence",
-    ExplanationKind.SCORE: "Signed share",
+    ExplanationKind.EVIDENCE: "Signed evidence",
+    ExplanationKind.SCORE: "Signed score",
 }
 
 
