@@ -410,8 +410,8 @@ def test_help_tells_what_is_special_to_the_models_that_look_closer(run: Run) -> 
     told = [
         " ".join(run(verb, "--help")[1].replace("│", " ").split()) for verb in ("train", "predict")
     ]
-    assert told[0].count("for sasha th") == 2
-    assert "sasha and hafed need the slide" in told[1]
+    assert told[0].count("sasha: of its first") == 2
+    assert "sasha and hafed require the slide" in told[1]
 
 
 def test_debug_shows_where_an_error_came_from() -> None:
