@@ -1,4 +1,7 @@
-"""What the command line says: results on stdout, progress and remarks on stderr."""
+"""Output of the command line, and checks of its options.
+
+Results go to stdout, progress and remarks to stderr.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,10 @@ SOME_FAILED = 3
 
 
 class Verbs(TyperGroup):
-    """Turns what the library refuses into one line, unless --debug asks for all of it."""
+    """Group of verbs that prints library errors in one line.
+
+    With --debug the traceback is printed instead.
+    """
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -50,12 +56,12 @@ class Verbs(TyperGroup):
 
 
 def follow(work: Generator[object, None, Result], title: str) -> Result:
-    """Run long work and return its result; its progress and remarks go to stderr.
+    """Run long work with a progress bar; return its result.
 
-    A bar appears at the first progress with a known total. Steps that are no `Progress` are
-    skipped.
+    Progress and remarks go to stderr. A bar appears at the first progress with a known total.
+    Yielded values of other types are skipped.
     """
-    with closing(work), ExitStack() as drawn:
+    with closing(work), ExitStack() as stack:
         bar = _bar()
         task = bar.add_task(title, total=1.0)
         while True:
@@ -69,7 +75,7 @@ def follow(work: Generator[object, None, Result], title: str) -> Result:
                 warn([step.remark]) if step.warning else remark(step.remark)
             elif isinstance(step, Progress) and step.total:
                 if not bar.live.is_started:
-                    drawn.enter_context(bar)
+                    stack.enter_context(bar)
                 text = f"{title}: {step.text}" if step.text else title
                 bar.update(task, completed=step.share, description=text)
 
@@ -90,13 +96,13 @@ def remark(text: str) -> None:
 
 
 def warn(warnings: Sequence[str]) -> None:
-    """Print what whoever reads a result must know."""
+    """Print warnings on stderr, one line each."""
     for warning in warnings:
         remark(f"warning: {warning}")
 
 
 def report(facts: Mapping[str, Any], as_json: bool) -> None:
-    """Print a command's result on stdout: as one JSON object, or as lines for people."""
+    """Print a result on stdout, as JSON or as lines."""
     if as_json:
         typer.echo(json.dumps(_plain(facts), indent=2))
     else:
@@ -105,7 +111,7 @@ def report(facts: Mapping[str, Any], as_json: bool) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Return the value with NaN and infinity, which JSON has not, as null."""
+    """Replace NaN and infinity, which JSON lacks, by null."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
@@ -139,16 +145,16 @@ def _text(value: Any) -> str:
 
 
 def check_weights(model: str, weights: Path | None) -> None:
-    """Raise ValueError if an encoder's weights are given for a model that encodes nothing."""
+    """Raise ValueError if a model needs no encoder weights."""
     from napari_wsimil.models import model_class
     from napari_wsimil.models.base import Need
 
     if weights is not None and Need.FINER not in model_class(model).needs:
-        raise ValueError(f"--weights {weights} is for models that look closer, not {model}")
+        raise ValueError(f"--weights {weights} is for models that read sub-patches, not {model}")
 
 
 def check_time_unit(task: Task, unit: str | None) -> None:
-    """Raise ValueError if a unit of time is given for a task without times."""
+    """Raise ValueError if a task without times has a unit."""
     from napari_wsimil.training.tasks import Task
 
     if unit is not None and task is Task.CLASSIFICATION:
@@ -156,7 +162,7 @@ def check_time_unit(task: Task, unit: str | None) -> None:
 
 
 def check_folds(manifest: Manifest, task: Task, **given: int | None) -> None:
-    """Raise ValueError if folds, or one of them, are given for a manifest with a split."""
+    """Raise ValueError if folds are given despite a split."""
     split = any(p.split is not None for p in manifest.patients if task.known_of(p))
     for name, value in given.items():
         if split and value is not None:
@@ -166,7 +172,7 @@ def check_folds(manifest: Manifest, task: Task, **given: int | None) -> None:
 
 
 def check_map(name: str | None, out: Path | None) -> None:
-    """Raise ValueError if a map is named where no picture is written."""
+    """Raise ValueError if a map is named without a picture."""
     if name is None or (out is not None and out.suffix.lower() == ".png"):
         return
     instead = ": write one with --out" if out is None else f", not {out}"
@@ -174,61 +180,66 @@ def check_map(name: str | None, out: Path | None) -> None:
 
 
 def check_effect(area: str | None, name: str | None, out: Path | None) -> None:
-    """Raise ValueError if a map or a file of curves is named where an area is taken away."""
+    """Raise ValueError if options for curves come with --area."""
     for option, given in (("--map", name), ("--out", out)):
         if area is not None and given is not None:
-            raise ValueError(f"{option} {given} is for curves by a map, not for --area {area}")
+            raise ValueError(f"{option} {given} is for the curves of a map, not for --area {area}")
 
 
 def asked_area(query: str | None, area: str | None) -> Region | None:
-    """Return the level-0 pixels that --query or --area names; None if neither is given.
+    """Return the area of --query or --area; None without both.
+
+    The area is in level-0 pixels.
 
     Raises
     ------
     ValueError
-        If both are given, or what is given is no place or has no pixels.
+        If both are given, or the text is no position or has no pixels.
     """
     if query is None and area is None:
         return None
     if query is not None and area is not None:
-        raise ValueError("--query asks about a patch and --area about an area: give one of them")
+        raise ValueError("--query is for one patch and --area for an area: give one of them")
     text, size = (query, (1, 1)) if query is not None else (area, ())
     try:
-        asked = Region(*(int(part) for part in str(text).split(",")), *size)
+        region = Region(*(int(part) for part in str(text).split(",")), *size)
     except (TypeError, ValueError) as error:
-        wanted = "--query X,Y" if size else "--area X,Y,WIDTH,HEIGHT"
-        raise ValueError(f"{text!r} is not {wanted}, whole numbers of level-0 pixels") from error
-    if min(asked.width, asked.height) < 1:
+        pattern = "--query X,Y" if size else "--area X,Y,WIDTH,HEIGHT"
+        raise ValueError(f"{text!r} is not {pattern}, whole numbers of level-0 pixels") from error
+    if min(region.width, region.height) < 1:
         raise ValueError(f"--area {text!r} has no pixels")
-    return asked
+    return region
 
 
 def class_names(text: str) -> list[str]:
-    """Return the names in a text such as "normal, tumor".
+    """Return the class names in a text ("normal, tumor").
 
     Raises
     ------
     ValueError
-        If one is empty or there twice.
+        If a name is empty or repeated.
     """
     names = [name.strip() for name in text.split(",")]
     if "" in names or len(set(names)) < len(names):
-        raise ValueError(f"--classes {text!r}: each class needs a name of its own")
+        raise ValueError(f"--classes {text!r}: each class needs a distinct name")
     return names
 
 
 def check_one_slide(path: Path, given: Mapping[str, object]) -> None:
-    """Raise ValueError if an option for one slide is given for patients of a cohort."""
+    """Raise ValueError if a cohort has a slide's option."""
     for option, value in given.items():
         if value is not None:
-            raise ValueError(f"{option} {value} is for one slide, not for patients of {path}")
+            raise ValueError(f"{option} {value} is for one slide, not for the patients of {path}")
 
 
 def check_one_or_many(
     path: Path | None, one: Mapping[str, object], many: Mapping[str, object]
 ) -> None:
-    """Raise ValueError if what is for one slide is given for all cases, or the other way round."""
-    wrong, what = (one, "one slide, and none is named") if path is None else (many, "many cases")
+    """Raise ValueError if options do not suit the cases.
+
+    Options in `one` are for one slide (`path` is given), those in `many` for all cases.
+    """
+    wrong, use = (one, "one slide, but no slide is given") if path is None else (many, "many cases")
     for option, given in wrong.items():
         if given:
-            raise ValueError(f"{option} is for {what}")
+            raise ValueError(f"{option} is for {use}")

@@ -1,4 +1,4 @@
-"""Verbs of predictions: maps, queries, what-if, occlusion."""
+"""Verbs for predictions: predict, explain, whatif, effect, export-map."""
 
 from __future__ import annotations
 
@@ -28,13 +28,14 @@ def predict(
     features: opt.Features = None,
     as_json: opt.Json = False,
 ) -> None:
-    """Tell the probability of each class, or of survival and the risk, for one slide.
+    """Predict the class probabilities, or survival and risk, of slides.
 
-    A slide is encoded first, at the µm per pixel and patch size the model learned with.
-    With --patient the path is a manifest or a study: the patient's slides are pooled, and it
-    is told what each says alone and changes, and which drove the answer. Of a manifest or a
-    study without --patient all patients are asked about; where slides or patients cannot be
-    read these are named, the others go on, and the exit code is 3.
+    A slide is encoded first, at the µm per pixel and patch size of the model's training. With
+    --patient, the path is a manifest or a study: the patient's slides are pooled. The result also
+    lists each slide's own prediction, the change it causes, and the slide with the largest change.
+
+    For a manifest or a study without --patient, all patients are predicted. Slides and patients
+    that cannot be read are listed, the others continue, and the exit code is 3.
     """
     from napari_wsimil.cli.console import check_one_slide
     from napari_wsimil.workflows.slides import is_cohort
@@ -45,25 +46,29 @@ def predict(
     if patient is not None:
         from napari_wsimil.cli.patient import patient_facts, some_failed
 
-        told = patient_facts(checkpoint, path, patient, features, weights)
-        report(told, as_json)
-        raise typer.Exit(SOME_FAILED if some_failed(told) else 0)
+        facts = patient_facts(checkpoint, path, patient, features, weights)
+        report(facts, as_json)
+        raise typer.Exit(SOME_FAILED if some_failed(facts) else 0)
     if is_cohort(path):
         from napari_wsimil.cli.patient import cohort_facts, some_failed
 
-        told = cohort_facts(checkpoint, path, features, weights)
-        report(told, as_json)
-        raise typer.Exit(SOME_FAILED if some_failed(told) else 0)
+        facts = cohort_facts(checkpoint, path, features, weights)
+        report(facts, as_json)
+        raise typer.Exit(SOME_FAILED if some_failed(facts) else 0)
     from napari_wsimil.workflows.pipeline import BagOptions
     from napari_wsimil.workflows.slides import SlideQuery, predict_path
 
     options = BagOptions(weights, slide_mpp, patch_size)
-    asked = SlideQuery(checkpoint, path, options, manifest)
-    _, found = follow(predict_path(asked), "encoding")
-    warn(found.warnings)
-    chances = dict(zip(found.card.outcomes, found.probabilities.tolist(), strict=True))
-    facts = {"probabilities": chances, **found.scalars, "patches": len(found.bag)}
-    report({**facts, "synthetic": found.bag.synthetic, "warnings": found.warnings}, as_json)
+    query = SlideQuery(checkpoint, path, options, manifest)
+    _, prediction = follow(predict_path(query), "encoding")
+    warn(prediction.warnings)
+    probabilities = dict(
+        zip(prediction.card.outcomes, prediction.probabilities.tolist(), strict=True)
+    )
+    facts = {"probabilities": probabilities, **prediction.scalars, "patches": len(prediction.bag)}
+    report(
+        {**facts, "synthetic": prediction.bag.synthetic, "warnings": prediction.warnings}, as_json
+    )
 
 
 @verbs.command(
@@ -89,12 +94,15 @@ def explain(
     study: opt.NotedIn = None,
     as_json: opt.Json = False,
 ) -> None:
-    """Tell a model's maps: of the slide, as its answer about a place, or after some looks.
+    """List a model's maps of a slide; write them with --out.
 
-    Of each map its kind, its limits and the patch where it is highest; of attention also on
-    how many patches it lies, by its entropy. With --out the maps are written and noted too, as
-    export-map does. A model that answers no queries, or looks at all at once, says so. A study
-    given as the manifest keeps what is said of its patient, unless that is after some looks.
+    Each map is listed with its kind, its limits and its highest patch; attention also with its
+    effective number of patches (from its entropy). --query and --area give maps for a patch or an
+    area, for models that support queries. --looks gives maps after a number of steps, for
+    sequential models such as sasha.
+
+    With --out the maps are written, as by export-map. If --manifest is a study, it stores the
+    prediction for its patient, except with --looks.
     """
     from napari_wsimil.cli.console import asked_area, check_map
     from napari_wsimil.cli.predictions import keep_explained, subject_of
@@ -108,15 +116,19 @@ def explain(
     region, subject = asked_area(query, area), subject_of(manifest, path)
     noted, patient = owner_of(study, manifest, path, out)
     options = BagOptions(weights, slide_mpp, patch_size)
-    asked = SlideQuery(checkpoint, path, options, manifest)
-    found = follow(explain_path(asked, area=region, looks=looks), "encoding")
-    warn(found.warnings)
+    request = SlideQuery(checkpoint, path, options, manifest)
+    prediction = follow(explain_path(request, area=region, looks=looks), "encoding")
+    warn(prediction.warnings)
     if subject is not None and manifest is not None and looks is None:
-        keep_explained(manifest, found, subject)
-    written = None if out is None else export.export_map(found, out, map_name)
+        keep_explained(manifest, prediction, subject)
+    written = None if out is None else export.export_map(prediction, out, map_name)
     if noted is not None and written is not None:
-        note_export(noted, written, patient, found.card.weights)
-    facts = {"maps": summaries(found), "patches": len(found.bag), "synthetic": found.bag.synthetic}
+        note_export(noted, written, patient, prediction.card.weights)
+    facts = {
+        "maps": summaries(prediction),
+        "patches": len(prediction.bag),
+        "synthetic": prediction.bag.synthetic,
+    }
     report(facts | ({} if written is None else {"file": written}), as_json)
 
 
@@ -145,12 +157,15 @@ def whatif(
     patch_size: opt.PatchSize = None,
     as_json: opt.Json = False,
 ) -> None:
-    """Tell what a model would say of a slide if the patient's record were otherwise.
+    """Rerun a model on an edited clinical record.
 
-    Probabilities before and after, and for each map how much brighter it is overall apart from
-    how far it moved, beside how far it moves when nothing changes. The record itself stays as
-    it is. Without a slide all cases are asked about; one that fails is named, the others go on,
-    and the exit code is 1. A study notes in its ledger what was tried, and files that leave it.
+    Prints the probabilities before and after the edit. For each map it prints the mean change
+    ("brighter": how much brighter the map is overall), the total variation ("moved": the share
+    of the map that moved to other patches) and two more measures of the map shift, beside the
+    baseline variability ("noise": the shift without any edit). The stored record stays unchanged.
+
+    Without a slide, all cases are predicted; a failed case is listed, the others continue, and
+    the exit code is 1. A study records the edits and the written files in its audit log.
     """
     from napari_wsimil.cli.console import check_one_or_many
     from napari_wsimil.cli.whatif import cohort_facts, scenario_of, slide_facts
@@ -165,31 +180,35 @@ def whatif(
     check_one_or_many(path, {**options, "--fold-model": fold_models}, many)
     loaded = load_checkpoint(checkpoint)
     card = loaded[1]
-    asked = scenario_of(card, changes or (), missing or (), scenario)
+    scenario_ = scenario_of(card, changes or (), missing or (), scenario)
     if save_scenario is not None:
-        write_scenario(asked, save_scenario)
+        write_scenario(scenario_, save_scenario)
     study = noting(manifest, out)
     if path is None:
         cohort = follow(
-            what_if_cohort(loaded, manifest, asked, features=features, split=split, noisy=noise),
-            "asking",
+            what_if_cohort(
+                loaded, manifest, scenario_, features=features, split=split, noisy=noise
+            ),
+            "predicting",
         )
-        told, edits = cohort_facts(card, asked, cohort, out), cohort.edits
+        facts, edits = cohort_facts(card, scenario_, cohort, out), cohort.edits
     else:
-        given, folds = BagOptions(weights, slide_mpp, patch_size), fold_models or ()
+        bag_options, folds = BagOptions(weights, slide_mpp, patch_size), fold_models or ()
         slide = follow(
-            what_if_slide(loaded, path, manifest, asked, given, fold_models=folds, noisy=noise),
+            what_if_slide(
+                loaded, path, manifest, scenario_, bag_options, fold_models=folds, noisy=noise
+            ),
             "what-if",
         )
-        told, edits = slide_facts(card, slide, out), (slide.edit,)
+        facts, edits = slide_facts(card, slide, out), (slide.edit,)
     if study is not None:
-        files = told.get("files", [told["file"]] if "file" in told else [])
+        files = facts.get("files", [facts["file"]] if "file" in facts else [])
         patient = "" if path is None else edits[0].patient
-        why = asked.name if scenario is None else f"scenario {asked.name}"
-        if not_noted := note_whatif(study, edits, files, card.weights, why, patient):
-            warn([not_noted])
-    report(told, as_json)
-    raise typer.Exit(1 if told.get("failed") else 0)
+        why = scenario_.name if scenario is None else f"scenario {scenario_.name}"
+        if problem := note_whatif(study, edits, files, card.weights, why, patient):
+            warn([problem])
+    report(facts, as_json)
+    raise typer.Exit(1 if facts.get("failed") else 0)
 
 
 @verbs.command(
@@ -214,11 +233,12 @@ def effect(
     study: opt.NotedIn = None,
     as_json: opt.Json = False,
 ) -> None:
-    """Tell what the patches that a map ranks first do to the answer, or those of an area.
+    """Measure how removing top-ranked patches, or an area, changes the prediction.
 
-    The model is asked again: as more and more of them are taken away, and of them alone,
-    beside as many at random; for an area once, without it. A hundred and more passes. With
-    --study its ledger keeps where the curves went.
+    The patches are ranked by a map. The model runs again while more and more of the top patches
+    are removed (deletion), and with only those (insertion), and the same with random patches: 100
+    or more passes. With --area it runs once without the patches in this area. With --study the
+    written curves are added to its audit log.
     """
     from napari_wsimil.cli.console import asked_area, check_effect
     from napari_wsimil.cli.occlusion import curve_facts, removal_facts
@@ -230,16 +250,16 @@ def effect(
     region = asked_area(None, area)
     noted, patient = owner_of(study, manifest, path, out)
     options = BagOptions(weights, slide_mpp, patch_size)
-    asked = SlideQuery(checkpoint, path, options, manifest)
-    model, found = follow(predict_path(asked), "encoding")
-    warn(found.warnings)
+    request = SlideQuery(checkpoint, path, options, manifest)
+    model, prediction = follow(predict_path(request), "encoding")
+    warn(prediction.warnings)
     if region is not None:
-        report(removal_facts(model, found, region, outcome), as_json)
+        report(removal_facts(model, prediction, region, outcome), as_json)
         return
-    told = curve_facts(model, found, map_name, outcome, out, seed)
+    facts = curve_facts(model, prediction, map_name, outcome, out, seed)
     if noted is not None and out is not None:
-        note_export(noted, out, patient, found.card.weights)
-    report(told, as_json)
+        note_export(noted, out, patient, prediction.card.weights)
+    report(facts, as_json)
 
 
 @verbs.command(
@@ -261,10 +281,10 @@ def export_map(
     study: opt.NotedIn = None,
     as_json: opt.Json = False,
 ) -> None:
-    """Write where a model looked: a table, tiles for QuPath, or a picture.
+    """Write maps as a table, QuPath tiles or a picture.
 
-    Squares are in level-0 pixels. The export names no slide and no patient. With --study its
-    ledger keeps which patient's map went where, by which model.
+    Positions are in level-0 pixels. The export contains no name of a slide or patient. With --study
+    its audit log records the patient, the file and the model of the map.
     """
     from napari_wsimil.cli.console import check_map
     from napari_wsimil.explain import export
@@ -275,10 +295,13 @@ def export_map(
     check_map(map_name, out)
     noted, patient = owner_of(study, manifest, path, out)
     options = BagOptions(weights, slide_mpp, patch_size)
-    asked = SlideQuery(checkpoint, path, options, manifest)
-    _, found = follow(predict_path(asked), "encoding")
-    warn(found.warnings)
-    written = export.export_map(found, out, map_name)
+    request = SlideQuery(checkpoint, path, options, manifest)
+    _, prediction = follow(predict_path(request), "encoding")
+    warn(prediction.warnings)
+    written = export.export_map(prediction, out, map_name)
     if noted is not None:
-        note_export(noted, written, patient, found.card.weights)
-    report({"file": written, "patches": len(found.bag), "synthetic": found.bag.synthetic}, as_json)
+        note_export(noted, written, patient, prediction.card.weights)
+    report(
+        {"file": written, "patches": len(prediction.bag), "synthetic": prediction.bag.synthetic},
+        as_json,
+    )

@@ -1,4 +1,4 @@
-"""Verbs of files: facts, synthetic slides, features."""
+"""Verbs for files: info, phantom, extract."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ def info(
     identifying: opt.Identifying = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Tell the facts of a slide, a features file (.h5), a checkpoint (.safetensors) or a
-    manifest (.csv).
+    """Print facts of a slide, features, checkpoint or manifest.
 
-    Header text, label and macro pictures and patients' ids are left out unless asked for.
+    Feature files are .h5, checkpoints .safetensors and manifests .csv; any other file is read as
+    a slide. Header text, label and macro images and patient ids are omitted; add --identifying to
+    print them.
     """
     from napari_wsimil.cli.info import facts_of, metric_facts
 
@@ -51,9 +52,10 @@ def phantom(
     seed: opt.Seed = 0,
     as_json: opt.Json = False,
 ) -> None:
-    """Write a synthetic H&E-like slide and the outlines of its lesions, or a cohort of them.
+    """Write a synthetic H&E-like slide with lesions, or a cohort.
 
-    Everything made from it says "synthetic". A recipe states sizes and lesions itself.
+    The outlines of the lesions are written beside the slide. All results on synthetic slides are
+    labeled "synthetic". A recipe defines sizes and lesions of a cohort.
     """
     from napari_wsimil.synthetic import SlideRecipe, write_phantom
     from napari_wsimil.synthetic.cohort import load_recipe, write_cohort
@@ -63,9 +65,9 @@ def phantom(
         report({"manifest": manifest, "synthetic": True}, as_json)
         return
     lesions = {"A": 0.06} if lesion is None else dict(map(_lesion, lesion))
-    wanted = SlideRecipe(width=size, height=size, mpp=mpp, seed=seed, lesions=lesions)
-    made = follow(write_phantom(path, wanted), "painting")
-    report({"slide": made.path, "truth": made.truth_path, "synthetic": True}, as_json)
+    slide_recipe = SlideRecipe(width=size, height=size, mpp=mpp, seed=seed, lesions=lesions)
+    slide = follow(write_phantom(path, slide_recipe), "painting")
+    report({"slide": slide.path, "truth": slide.truth_path, "synthetic": True}, as_json)
 
 
 def _lesion(text: str) -> tuple[str, float]:
@@ -97,14 +99,16 @@ def extract(
     patch_size: opt.PatchSize = None,
     as_json: opt.Json = False,
 ) -> None:
-    """Find tissue, lay patches and encode each: one HDF5 file per slide, in TRIDENT's layout.
+    """Find tissue, create patches, and encode them as features.
 
-    The hours and gigabytes it takes on this machine are told first. A run that was stopped
-    goes on where it ended. With --check nothing is written: it tells how alike the encoder's
-    features are to those that a file has of the same patches, before both are mixed.
+    The result is one HDF5 file per slide, in TRIDENT's layout. The expected hours and gigabytes on
+    this machine are printed first. An interrupted run continues with the same command.
 
-    Of a cohort each slide has its own outcome: done, skipped or failed, with the reason. The
-    others go on where one fails, and the exit code is 3.
+    With --check nothing is written. The features of the encoder are compared with those in a file
+    of the same patches: check that they agree before you mix both.
+
+    For a cohort, each slide is listed as done, skipped or failed, with the reason. A failed slide
+    does not stop the others; the exit code is then 3.
     """
     from napari_wsimil.workflows.pipeline import BagOptions, PatchSettings, SlideJob
     from napari_wsimil.workflows.slides import encode_cohort, encode_one, is_cohort, jobs_of
@@ -117,9 +121,7 @@ def extract(
         report(checked(path, check, settings, options), as_json)
         return
     if out is None:
-        raise ValueError(
-            "extract needs --out, a folder for the features, or --check a file of some"
-        )
+        raise ValueError("extract needs --out FOLDER for the features, or --check FILE to compare")
     if not is_cohort(path):
         job = SlideJob(path, out / f"{path.stem}.h5", slide_mpp)
         bag = follow(encode_one(job, settings), "encoding")

@@ -1,7 +1,7 @@
-"""What `info` says of a file: a slide, features, a checkpoint or a manifest.
+"""Facts of a slide, features, checkpoint or manifest, for `info`.
 
-What may name a patient (header text, names of attached pictures, ids) is told only when
-asked for.
+Values that may identify a patient (header text, names of attached images, ids) are included
+only on request.
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ Facts = dict[str, Any]
 
 
 def facts_of(path: Path, mpp: float | None, identifying: bool) -> Facts:
-    """Return the facts of a file, by its ending; what is nothing else is a slide.
+    """Return the facts of a file by its ending.
+
+    Files with other endings are opened as slides.
 
     Parameters
     ----------
     mpp
-        µm per level-0 pixel of a slide, against its header.
+        µm per level-0 pixel of a slide, replaces its header.
     identifying
-        Whether to tell what may name a patient.
+        Whether to include values that may identify a patient.
     """
     suffix = path.suffix.lower()
     if suffix == ".safetensors":
@@ -164,7 +166,10 @@ def _manifest(path: Path, identifying: bool) -> Facts:
 def metric_facts(
     metrics: Mapping[str, float | None], reasons: Mapping[str, str], as_json: bool
 ) -> dict[str, Any]:
-    """Return metrics to print; for people the reason stands in place of a missing one."""
+    """Return metrics to print, with reasons for missing ones.
+
+    In lines for people a reason replaces the missing value.
+    """
     if as_json:
         return {"metrics": dict(metrics)} | ({"reasons": dict(reasons)} if reasons else {})
     return {"metrics": {n: reasons.get(n, value) for n, value in metrics.items()}}
@@ -173,7 +178,10 @@ def metric_facts(
 def interval_facts(
     metrics: Mapping[str, Mapping[str, float | str | None]], as_json: bool
 ) -> dict[str, Any]:
-    """Return metrics with intervals to print; for people without what is not defined."""
+    """Return metrics with intervals to print.
+
+    In lines for people undefined values are omitted.
+    """
     if as_json:
         return dict(metrics)
     return {name: _readable(one) for name, one in metrics.items()}

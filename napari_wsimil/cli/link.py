@@ -1,4 +1,4 @@
-"""How the command line takes in features that people have."""
+"""Results of linking existing features to a study's slides."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from napari_wsimil.features.report import Passport
     from napari_wsimil.workflows.pipeline import BagOptions, PatchSettings
 
-#: Which option answers a question.
+#: Option that provides a missing fact.
 _OPTIONS = {
     "mpp": "--slide-mpp",
     "patch_size": "--patch-size",
@@ -27,27 +27,31 @@ _OPTIONS = {
 def checked(
     path: Path, reference: Path, settings: PatchSettings, options: BagOptions
 ) -> dict[str, Any]:
-    """Return how alike an encoder's features are to those of a file; errors as of the workflow."""
+    """Compare an encoder's features with those of a file.
+
+    Errors as of the workflow.
+    """
     encoder = settings.create_encoder()
     check = follow(check_encoder_job(path, reference, encoder, options), "encoding")
-    found = check.agreement
+    agreement = check.agreement
     return {
         "encoder": encoder.card.identity,
         "file_encoder": check.file_encoder,
-        "patches": found.patches,
-        "cosine_median": found.median,
-        "cosine_5th_percentile": found.fifth,
-        "cosine_of_different_patches": found.chance,
+        "patches": agreement.patches,
+        "cosine_median": agreement.median,
+        "cosine_5th_percentile": agreement.fifth,
+        "cosine_of_different_patches": agreement.chance,
     }
 
 
 def link_features(
     folder: Path, features: Path, confirmed: Confirmed, why: str, key: Path | None, dry_run: bool
 ) -> dict[str, Any]:
-    """Return what a folder of features has for a study, once it is linked to its slides.
+    """Link a folder of features to a study's slides.
 
-    Files that a check refuses, or that lack an answer, are not linked. With `dry_run` nothing
-    is written.
+    Returns the facts to print. Files that a check refuses, or that lack a required fact, are
+    not linked. With `dry_run`
+    nothing is written.
 
     Raises
     ------
@@ -61,17 +65,17 @@ def link_features(
             "passports": {match.slide: match.passport.facts for match in survey.matches}
         }
         if not dry_run:
-            found = study.link(links_of(survey), why or f"features in {features.name}")
-            facts["linked"] = list(found.linked)
-            facts["linked already"] = list(found.same)
+            links = study.link(links_of(survey), why or f"features in {features.name}")
+            facts["linked"] = list(links.linked)
+            facts["linked already"] = list(links.same)
         refused = [match for match in survey.matches if match.passport.verdict == "refused"]
         facts["refused"] = {match.slide: _reason(match.passport) for match in refused}
         facts["failed"] = {one.what: one.why for one in survey.mismatches if one.failed}
         return facts | {"mismatches": {one.what: one.why for one in survey.mismatches}}
 
 
-def _reason(shown: Passport) -> str:
-    asked = [f"{_OPTIONS[q.fact]}: {q.text}" for q in shown.questions if q.needed]
-    failed = [f"{check.name}: {check.sentence}" for check in shown.checks]
-    refused = [text for text, c in zip(failed, shown.checks, strict=True) if c.verdict == "refused"]
-    return "; ".join([*asked, *refused])
+def _reason(report: Passport) -> str:
+    missing = [f"{_OPTIONS[q.fact]}: {q.text}" for q in report.questions if q.needed]
+    texts = [f"{check.name}: {check.sentence}" for check in report.checks]
+    refused = [text for text, c in zip(texts, report.checks, strict=True) if c.verdict == "refused"]
+    return "; ".join([*missing, *refused])

@@ -1,4 +1,4 @@
-"""Command line: assembles the groups of verbs."""
+"""Command line: assembly of all verbs."""
 
 from __future__ import annotations
 
@@ -32,20 +32,21 @@ app.add_typer(study_verbs, name="study")
 def _root(
     debug: opt.Debug = False,
 ) -> None:
-    """Whole-slide images, and where multiple-instance-learning models looked in them.
+    """View whole-slide images and predict with multiple-instance-learning models.
 
-    Results go to stdout, progress to stderr; an error is one line and exit code 2. Where some
-    slides or patients of many failed, each is named with the reason, the others are done, and
-    the exit code is 3 (1 of `whatif`). Positions
-    and sizes are level-0 pixels unless a name says otherwise. Nothing touches the network.
+    Results go to stdout, progress and warnings to stderr. An error is one line with exit code 2.
+    If some slides or patients of a cohort fail, each is listed with its reason, the others
+    continue, and the exit code is 3 (1 for `whatif`). Positions and sizes are level-0 pixels
+    unless an option names another unit. Nothing uses the network unless you request a download.
     """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Return the exit code of a command line: 0, or 2 after an error told in one line.
+    """Run a command line; return its exit code.
 
-    Where the reader of stdout is gone, as `head` is after its lines, Typer ends the program
-    with exit code 1 and without a word.
+    It is 0, the verb's own code, 2 after an error (printed in one line), or 130 after an
+    interruption. If the reader of stdout is gone, as `head` is after its lines, Typer ends the
+    program with exit code 1 and prints nothing.
     """
     try:
         code = app(arguments, prog_name="napari-wsimil", standalone_mode=False)

@@ -1,4 +1,4 @@
-"""Verbs of models: train, evaluate, list, import."""
+"""Verbs for models: train, evaluate, models, import-weights."""
 
 from __future__ import annotations
 
@@ -44,13 +44,15 @@ def train(
     save_config: opt.SaveRun = None,
     as_json: opt.Json = False,
 ) -> None:
-    """Train a model on a cohort and save it with its card.
+    """Train a model on a cohort and save a checkpoint.
 
-    Patients train, choose the weights and test as the manifest's split says, or by a fold of
-    patients stratified by label or event. Slides of a patient are pooled. Features are read
-    from the manifest's feature_path or --features; those not there are made first, with the
-    built-in encoder at 0.5 µm per pixel and 224 pixels. A run that was saved, here or in the
-    window's Train dock, gives the same numbers again with --config.
+    The split column of the manifest defines training, validation and test set. Without it,
+    cross-validation folds are made by patient, stratified by label or event. The validation set
+    selects the best weights. All slides of a patient are pooled.
+
+    Features are read from the manifest's feature_path or from --features. Missing features are
+    extracted first, with the built-in encoder at 0.5 µm per pixel and 224 pixels. A saved run,
+    from --save-config or from the Train dock, gives the same numbers again with --config.
     """
     from napari_wsimil.cli.info import metric_facts
     from napari_wsimil.cli.train import prepare, run_of
@@ -97,7 +99,7 @@ def models(
     name: opt.MaybeModel = None,
     as_json: opt.Json = False,
 ) -> None:
-    """Tell which models there are, what they need, and the options that train takes."""
+    """List the models, their requirements and their training options."""
     from napari_wsimil.cli.model_facts import model_facts
 
     report(model_facts(name), as_json)
@@ -120,12 +122,12 @@ def evaluate(
     identifying: opt.Identifying = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Tell how well a model does on patients, with 95 % bootstrap intervals over patients.
+    """Evaluate a model on patients, with 95 % bootstrap intervals.
 
-    Of a study whose predictions are of slides each slide is a case of its own.
-    Classes are judged by AUC, balanced accuracy and macro-F1, survival by Harrell's c-index.
-    Records are read with the schema the model learned with. A study keeps what is said of its
-    patients as their predictions.
+    Metrics are AUC, balanced accuracy and macro-F1 for classes, and Harrell's c-index for survival;
+    intervals are over patients. In a study with predictions per slide, each slide is a case.
+    Clinical records are read with the schema of the checkpoint. If the cohort is a study, it
+    stores the predictions for its patients.
     """
     from napari_wsimil.cli.console import check_weights
     from napari_wsimil.cli.info import interval_facts
@@ -141,17 +143,17 @@ def evaluate(
     cohort = open_cohort(manifest, card.record.clinical if card.record else None)
     closer = closer_for(type(model), weights)
     work = assess(model, card, cohort, features, split, draws, closer, mixed_scales)
-    found = follow(work, "evaluating")
-    warn([*found.warnings, *(f"{name}: {why}" for name, why in found.failed.items())])
-    keep_evaluated(manifest, card, found, records)
-    counts = {"patients": found.persons, found.unit: len(found.patients)}
-    facts: dict[str, Any] = counts | {"metrics": interval_facts(found.metrics, as_json)}
-    if found.failed:
-        facts["failed"] = len(found.failed)
+    assessment = follow(work, "evaluating")
+    warn([*assessment.warnings, *(f"{name}: {why}" for name, why in assessment.failed.items())])
+    keep_evaluated(manifest, card, assessment, records)
+    counts = {"patients": assessment.persons, assessment.unit: len(assessment.patients)}
+    facts: dict[str, Any] = counts | {"metrics": interval_facts(assessment.metrics, as_json)}
+    if assessment.failed:
+        facts["failed"] = len(assessment.failed)
     if identifying:
-        facts["probabilities"] = found.patients
+        facts["probabilities"] = assessment.patients
     report(facts, as_json)
-    raise typer.Exit(SOME_FAILED if found.failed else 0)
+    raise typer.Exit(SOME_FAILED if assessment.failed else 0)
 
 
 @verbs.command(
@@ -170,10 +172,10 @@ def import_weights(
     patch_size: opt.PatchSize = None,
     as_json: opt.Json = False,
 ) -> None:
-    """Make a checkpoint of weights in the naming of a paper's own program.
+    """Convert weights of the authors' program to a checkpoint.
 
-    No code of the file is run. Weights that our model has no place for are told; if one of
-    ours is missing, nothing is written.
+    No code in the file is executed. Weights without a counterpart in our model are listed. If a
+    weight of our model is missing, nothing is written.
     """
     from datetime import date
 

@@ -1,4 +1,4 @@
-"""Results of `effect` for the command line: curves, and a slide without an area."""
+"""Results of `effect`: curves, or a removed area."""
 
 from __future__ import annotations
 
@@ -20,64 +20,67 @@ if TYPE_CHECKING:
 
 
 def removal_facts(
-    model: MILModel, found: Prediction, area: Region, outcome: str | None
+    model: MILModel, prediction: Prediction, area: Region, outcome: str | None
 ) -> dict[str, Any]:
-    """Return what a slide's probability is with and without the patches of an area."""
-    target = _target(found, outcome)
-    patches = patches_of(found, area)
-    without = removed(model, found, patches)
-    before, after = (p.probabilities[target].item() for p in (found, without))
+    """Return the probability with and without an area's patches."""
+    target = _target(prediction, outcome)
+    patches = patches_of(prediction, area)
+    without = removed(model, prediction, patches)
+    before, after = (p.probabilities[target].item() for p in (prediction, without))
     return {
-        "probability of": found.card.outcomes[target],
+        "probability of": prediction.card.outcomes[target],
         "whole slide": before,
         "without the area": after,
         "change": after - before,
         "patches taken away": len(patches),
-        **_shared(found),
+        **_shared(prediction),
     }
 
 
 def curve_facts(
     model: MILModel,
-    found: Prediction,
+    prediction: Prediction,
     map_name: str | None,
     outcome: str | None,
     out: Path | None,
     seed: int,
 ) -> dict[str, Any]:
-    """Return the areas under deletion and insertion curves, which are written to `out`."""
+    """Return the areas under the deletion and insertion curves.
+
+    The curves are written to `out` if given.
+    """
     if out is not None:
         check_ending(out)
-    ranking = found.explanations[find_map(found, map_name)]
-    work = curves_job(model, found, ranking, _target(found, outcome), seed)
-    made = follow(work, "occlusion")
+    ranking = prediction.explanations[find_map(prediction, map_name)]
+    work = curves_job(model, prediction, ranking, _target(prediction, outcome), seed)
+    result = follow(work, "occlusion")
     facts: dict[str, Any] = {
-        "probability of": made.outcome,
-        "ranked by": made.title,
-        "whole slide": made.deletion.probability[0].item(),
-        "deletion": _areas(made.deletion),
-        "insertion": _areas(made.insertion),
-        **_shared(found),
+        "probability of": result.outcome,
+        "ranked by": result.title,
+        "whole slide": result.deletion.probability[0].item(),
+        "deletion": _areas(result.deletion),
+        "insertion": _areas(result.insertion),
+        **_shared(prediction),
     }
-    return facts if out is None else facts | {"file": export_curves(made, out)}
+    return facts if out is None else facts | {"file": export_curves(result, out)}
 
 
 def _areas(series: Series) -> dict[str, float]:
     return {"area": series.area, "area, random order": series.random_area}
 
 
-def _shared(found: Prediction) -> dict[str, Any]:
+def _shared(prediction: Prediction) -> dict[str, Any]:
     return {
-        "patches": len(found.bag),
-        "synthetic": found.bag.synthetic,
-        "warnings": found.warnings,
+        "patches": len(prediction.bag),
+        "synthetic": prediction.bag.synthetic,
+        "warnings": prediction.warnings,
     }
 
 
-def _target(found: Prediction, outcome: str | None) -> int:
-    names = found.card.outcomes
+def _target(prediction: Prediction, outcome: str | None) -> int:
+    names = prediction.card.outcomes
     if outcome is None:
-        return int(found.probabilities.argmax())
+        return int(prediction.probabilities.argmax())
     if outcome not in names:
         raise ValueError(f"--class {outcome!r} is none of {', '.join(names)}")
     return names.index(outcome)

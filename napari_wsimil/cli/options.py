@@ -1,4 +1,4 @@
-"""What the verbs of the command line take, each with its unit and help."""
+"""Arguments and options of the verbs, with their units and help texts."""
 
 from __future__ import annotations
 
@@ -9,228 +9,301 @@ import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 Identifying = Annotated[
-    bool, typer.Option("--identifying", help="Also tell what may name a patient.")
+    bool, typer.Option("--identifying", help="Also print values that may identify a patient.")
 ]
 Features = Annotated[
     Path | None,
     typer.Option(
-        "--features", help="Folder of <slide_id>.h5 where the manifest has no feature_path."
+        "--features",
+        help="Folder of feature files <slide_id>.h5, for slides without feature_path.",
     ),
 ]
 SlideMpp = Annotated[
     float | None,
-    typer.Option("--slide-mpp", help="µm per level-0 pixel, against the slide's header."),
+    typer.Option("--slide-mpp", help="µm per level-0 pixel; replaces the slide's header."),
 ]
-Weights = Annotated[Path | None, typer.Option(help="Local weights of the encoder.")]
+Weights = Annotated[Path | None, typer.Option(help="File with the weights of the encoder.")]
 Download = Annotated[
     bool,
-    typer.Option("--download", help="Fetch weights from Hugging Face; nothing is without this."),
+    typer.Option(
+        "--download", help="Download weights from Hugging Face; never done without this option."
+    ),
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Same seed and threads, same numbers.")]
+Seed = Annotated[
+    int,
+    typer.Option(min=0, help="Seed; equal seeds and threads give equal results."),
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 AnyFile = Annotated[Path, typer.Argument(help="Slide, features, checkpoint or manifest.")]
-NewSlide = Annotated[Path, typer.Argument(help="Slide to write (.tiff, .svs), or folder.")]
+NewSlide = Annotated[Path, typer.Argument(help="Slide to write (.tiff, .svs), or a folder.")]
 Recipe = Annotated[
     Path | None,
-    typer.Option(help="Recipe of a cohort (.toml), written to the folder with a manifest."),
+    typer.Option(help="Recipe (.toml) of a cohort: writes a folder of slides with a manifest."),
 ]
 Size = Annotated[int, typer.Option(help="Width and height in pixels, 64 to 200,000.")]
 PhantomMpp = Annotated[float, typer.Option(help="µm per pixel, 0.2 to 4.")]
 Lesion = Annotated[
     list[str] | None,
-    typer.Option(help="KIND=SHARE: kind A, B or C and its share of the tissue; may repeat."),
+    typer.Option(
+        help="KIND=SHARE: lesions of kind A, B or C on this share of the tissue; may repeat."
+    ),
 ]
-SlideOrCohort = Annotated[Path, typer.Argument(help="Slide, or manifest (.csv) or study of many.")]
-FeatureFolder = Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the .h5 files.")]
+SlideOrCohort = Annotated[
+    Path, typer.Argument(help="Slide, or the manifest (.csv) or study of a cohort.")
+]
+FeatureFolder = Annotated[
+    Path | None, typer.Option("--out", "-o", help="Folder for the feature files (.h5).")
+]
 Reference = Annotated[
     Path | None,
-    typer.Option("--check", help="Features of the slide by any tool, to compare with; no writing."),
+    typer.Option(
+        "--check", help="Features of this slide by another tool: compare them, write nothing."
+    ),
 ]
 Encoder = Annotated[str, typer.Option(help="Name of the patch encoder.")]
-PatchMpp = Annotated[float, typer.Option(help="µm per pixel at which patches are seen.")]
-Pixels = Annotated[int, typer.Option(help="Side of a patch in pixels of that size.")]
-Overlap = Annotated[float, typer.Option(help="Share of its side a neighbor repeats.")]
-Manifest = Annotated[Path, typer.Argument(help="Cohort: a CSV with a row per slide, or a study.")]
-NewCheckpoint = Annotated[Path, typer.Option("--out", "-o", help="Checkpoint, .safetensors.")]
+PatchMpp = Annotated[float, typer.Option(help="µm per pixel of the patches.")]
+Pixels = Annotated[int, typer.Option(help="Side of a patch in pixels of --mpp.")]
+Overlap = Annotated[
+    float, typer.Option(help="Overlap of neighboring patches, as a share of their side.")
+]
+Manifest = Annotated[
+    Path, typer.Argument(help="Cohort: a manifest (.csv, one row per slide) or a study.")
+]
+NewCheckpoint = Annotated[
+    Path, typer.Option("--out", "-o", help="Checkpoint to write (.safetensors).")
+]
 MaybeCohort = Annotated[
     Path | None,
     typer.Argument(
-        help="Cohort: a CSV with a row per slide, a study, or a folder of classes with features."
+        help="Cohort: a manifest (.csv, one row per slide), a study, or a folder of features "
+        "with a subfolder per class."
     ),
 ]
 MaybeNewCheckpoint = Annotated[
-    Path | None, typer.Option("--out", "-o", help="Checkpoint, .safetensors.")
+    Path | None, typer.Option("--out", "-o", help="Checkpoint to write (.safetensors).")
 ]
 MaybeModelToTrain = Annotated[
     str | None,
-    typer.Option("--model", help="Its name; `napari-wsimil models` tells them all; acmil if none."),
+    typer.Option(
+        "--model", help="Name of the model; `napari-wsimil models` lists them. Default: acmil."
+    ),
 ]
-MaybeModel = Annotated[str | None, typer.Argument(help="Its name; all in short if none.")]
+MaybeModel = Annotated[
+    str | None, typer.Argument(help="Name of a model. Default: a summary of all.")
+]
 ModelOption = Annotated[
     list[str] | None,
-    typer.Option("--option", help="NAME=VALUE of the model, such as branches=3; may repeat."),
+    typer.Option(
+        "--option", help="NAME=VALUE: an option of the model, such as branches=3; may repeat."
+    ),
 ]
 MaybeTask = Annotated[
     Literal["classification", "survival", "cox"] | None,
-    typer.Option(help="Of the manifest's label, as if none, or of its time and event."),
+    typer.Option(
+        help="Predict the label (classification) or time and event. Default: classification."
+    ),
 ]
-TimeUnit = Annotated[str | None, typer.Option(help="Unit of the manifest's times, for survival.")]
+TimeUnit = Annotated[
+    str | None, typer.Option(help="Unit of the times in the manifest, for survival.")
+]
 Schema = Annotated[
     Path | None,
-    typer.Option(help="Schema of the manifest's records (.yaml), for models that read them."),
+    typer.Option(help="Schema (.yaml) of the clinical records, for models that use records."),
 ]
 Epochs = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Passes over the patients, for sasha those of its first stage; "
-        "the model's own if none.",
+        help="Passes over the training patients; sasha: of its first stage. "
+        "Default: set by the model.",
     ),
 ]
 Lr = Annotated[
     float | None,
     typer.Option(
-        help="Learning rate of AdamW, for sasha that of its first stage; the model's own if none."
+        help="Learning rate of AdamW; sasha: of its first stage. Default: set by the model."
     ),
 ]
 Accumulate = Annotated[
     int | None,
-    typer.Option(min=1, help="Patients of a step, which Cox compares; the model's own, or 16."),
+    typer.Option(
+        min=1,
+        help="Patients per optimizer step; Cox compares these. Default: set by the model, or 16.",
+    ),
 ]
 Folds = Annotated[
-    int | None, typer.Option(help="Folds where the manifest has no split; 5 if none.")
+    int | None, typer.Option(help="Number of folds, if the manifest has no split. Default: 5.")
 ]
-Fold = Annotated[int | None, typer.Option(help="Which fold tests, from 0; the first if none.")]
+Fold = Annotated[int | None, typer.Option(help="Fold of the test set, counted from 0. Default: 0.")]
 MaybeSeed = Annotated[
-    int | None, typer.Option(min=0, help="Same seed and threads, same numbers; 0 if none.")
+    int | None,
+    typer.Option(min=0, help="Seed; equal seeds and threads give equal results. Default: 0."),
 ]
 Threads = Annotated[
-    int | None, typer.Option(min=1, help="Threads of torch; as many as it finds if none.")
+    int | None,
+    typer.Option(min=1, help="CPU threads of PyTorch. Default: chosen by PyTorch."),
 ]
 MixedScales = Annotated[
     bool,
     typer.Option(
         "--mixed-scales",
-        help="Accept features of several µm per pixel or patch sizes; the card states the range.",
+        help="Accept features with several µm per pixel or patch sizes; the checkpoint card "
+        "states their range.",
     ),
 ]
 RunFile = Annotated[
-    Path | None, typer.Option("--config", help="A saved run (.json), in place of all options.")
+    Path | None,
+    typer.Option("--config", help="Saved run (.json); replaces all other training options."),
 ]
-SaveRun = Annotated[Path | None, typer.Option(help="Also save what is run, as JSON.")]
-Checkpoint = Annotated[Path, typer.Argument(help="Trained model, .safetensors.")]
+SaveRun = Annotated[Path | None, typer.Option(help="Also save this run as JSON.")]
+Checkpoint = Annotated[Path, typer.Argument(help="Checkpoint of a trained model (.safetensors).")]
 Split = Annotated[
     str | None,
-    typer.Option(help="train, validation or test; by default all it was not trained on."),
+    typer.Option(help="train, validation or test. Default: all patients not used in training."),
 ]
-Draws = Annotated[int, typer.Option(min=100, help="Bootstrap draws of patients.")]
+Draws = Annotated[int, typer.Option(min=100, help="Number of bootstrap samples of patients.")]
 SlideOrFeatures = Annotated[
-    Path, typer.Argument(help="Slide, or its features (.h5); sasha and hafed need the slide.")
+    Path,
+    typer.Argument(help="Slide, or its features (.h5); sasha and hafed require the slide."),
 ]
 OnePatient = Annotated[
     str | None,
-    typer.Option("--patient", help="All slides of this patient of a manifest or a study."),
+    typer.Option("--patient", help="Pool all slides of this patient of the manifest or study."),
 ]
 PatchSize = Annotated[
     int | None,
-    typer.Option(min=1, help="Side in level-0 pixels, where a features file does not state it."),
+    typer.Option(min=1, help="Side of a patch in level-0 pixels, if the feature file lacks it."),
 ]
-NewMap = Annotated[Path, typer.Argument(help=".csv, .geojson, .geojson.gz or .png.")]
+NewMap = Annotated[Path, typer.Argument(help="File to write: .csv, .geojson, .geojson.gz or .png.")]
 MapName = Annotated[
-    str | None, typer.Option("--map", help="Which map a .png shows; the main one if none.")
+    str | None, typer.Option("--map", help="Map in the .png. Default: the main map.")
 ]
 Records = Annotated[
     Path | None,
     typer.Option(
-        "--manifest", help="Manifest that has the patient's record, for models that read it."
+        "--manifest", help="Manifest or study with the patient's record, for models that use it."
     ),
 ]
 NotedIn = Annotated[
-    Path | None, typer.Option("--study", help="Study of the slide, whose ledger notes the export.")
+    Path | None,
+    typer.Option("--study", help="Study of the slide; the export is added to its audit log."),
 ]
 ReleaseFiles = Annotated[
-    list[Path], typer.Argument(help="Weights of a paper's own program: .safetensors or state dict.")
+    list[Path],
+    typer.Argument(help="Weights from the authors' program: .safetensors or a plain state dict."),
 ]
-ReleaseModel = Annotated[str, typer.Option("--model", help="acmil, hafed, longmil or vib.")]
+ReleaseModel = Annotated[
+    str, typer.Option("--model", help="Name of the model: acmil, hafed, longmil or vib.")
+]
 LikeFeatures = Annotated[
     Path,
-    typer.Option(help="Features (.h5) by the encoder of the weights, of any slide, for the card."),
+    typer.Option(
+        help="Features (.h5) of any slide, made by the encoder of these weights; for the card."
+    ),
 ]
 ClassNames = Annotated[
-    str, typer.Option(help="Names of the classes, in the order of the weights: normal,tumor.")
+    str, typer.Option(help="Class names in the order of the weights, such as normal,tumor.")
 ]
 Query = Annotated[
-    str | None, typer.Option(help="X,Y in level-0 pixels: ask about the patch there.")
+    str | None,
+    typer.Option(help="X,Y in level-0 pixels: maps for the patch at this position."),
 ]
 Area = Annotated[
-    str | None, typer.Option(help="X,Y,WIDTH,HEIGHT in level-0 pixels: ask about its patches.")
+    str | None,
+    typer.Option(help="X,Y,WIDTH,HEIGHT in level-0 pixels: maps for the patches in this area."),
 ]
 RankingName = Annotated[
-    str | None, typer.Option("--map", help="Which map ranks the patches; the main one if none.")
+    str | None,
+    typer.Option("--map", help="Map that ranks the patches. Default: the main map."),
 ]
 RemovedArea = Annotated[
-    str | None, typer.Option(help="X,Y,WIDTH,HEIGHT in level-0 pixels: take its patches away.")
+    str | None,
+    typer.Option(help="X,Y,WIDTH,HEIGHT in level-0 pixels: remove the patches in this area."),
 ]
 Outcome = Annotated[
     str | None,
-    typer.Option("--class", help="Whose probability is followed; the most probable if none."),
+    typer.Option(
+        "--class", help="Class, or survival outcome, to measure. Default: the most probable one."
+    ),
 ]
-CurvesOut = Annotated[Path | None, typer.Option("--out", "-o", help="Curves, .csv or .png.")]
+CurvesOut = Annotated[
+    Path | None, typer.Option("--out", "-o", help="Write the curves to this .csv or .png.")
+]
 MapsOut = Annotated[
-    Path | None, typer.Option("--out", "-o", help=".csv, .geojson, .geojson.gz or .png.")
+    Path | None,
+    typer.Option("--out", "-o", help="Write the maps to this .csv, .geojson, .geojson.gz or .png."),
 ]
-MaybeSlide = Annotated[Path | None, typer.Argument(help="Slide, or the folder of a study.")]
-ShownPatient = Annotated[str | None, typer.Option("--patient", help="Patient of the study.")]
-MaybeCheckpoint = Annotated[Path | None, typer.Option(help="Trained model.")]
-SlideFeatures = Annotated[Path | None, typer.Option(help="The slide's features, .h5.")]
-Screenshot = Annotated[Path | None, typer.Option(help="Write the window to this .png and leave.")]
+MaybeSlide = Annotated[Path | None, typer.Argument(help="Slide, or folder of a study.")]
+ShownPatient = Annotated[
+    str | None, typer.Option("--patient", help="Patient of the study to show.")
+]
+MaybeCheckpoint = Annotated[
+    Path | None, typer.Option(help="Checkpoint of a trained model (.safetensors).")
+]
+SlideFeatures = Annotated[Path | None, typer.Option(help="Features of the slide (.h5).")]
+Screenshot = Annotated[
+    Path | None, typer.Option(help="Write the window to this .png, then close it.")
+]
 PrepareOnly = Annotated[
-    bool, typer.Option("--prepare-only", help="Make the study, open no window.")
+    bool, typer.Option("--prepare-only", help="Create the study; open no window.")
 ]
 Folder = Annotated[
-    Path | None, typer.Option(help="Where the study is kept; the user's cache if none.")
+    Path | None, typer.Option(help="Folder of the demo study. Default: in the user's cache.")
 ]
 
 
 def examples(*lines: str) -> str:
-    """Return the end of a verb's help: command lines to try."""
+    """Return the examples at the end of a verb's help."""
     return "\n".join(["Examples:", "", *(f"- `{line}`" for line in lines)])
 
 
-PictureFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder of the pictures.")]
-Theme = Annotated[Literal["dark", "light"], typer.Option(help="Of the window.")]
+PictureFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures.")]
+Theme = Annotated[Literal["dark", "light"], typer.Option(help="Theme of the window.")]
 LooksMade = Annotated[
     int | None,
-    typer.Option("--looks", min=0, help="Maps after so many looks, of sasha."),
+    typer.Option("--looks", min=0, help="Maps after this number of steps, for sasha."),
 ]
 Cases = Annotated[
     Path,
-    typer.Option("--manifest", help="Manifest (.csv) or study folder that has the records."),
+    typer.Option("--manifest", help="Manifest (.csv) or study with the clinical records."),
 ]
 MaybeSlideOrFeatures = Annotated[
     Path | None,
-    typer.Argument(help="Slide, or its features (.h5); all cases of the manifest if none."),
+    typer.Argument(help="Slide, or its features (.h5). Default: all cases of the manifest."),
 ]
 Changes = Annotated[
     list[str] | None,
-    typer.Option("--set", help="FIELD=VALUE, such as ldh=210 or age=missing; may repeat."),
+    typer.Option(
+        "--set", help="FIELD=VALUE: edit a field, such as ldh=210 or age=missing; may repeat."
+    ),
 ]
 GroupsMissing = Annotated[
     list[str] | None,
-    typer.Option("--missing", help="A group of fields to take away, or all; may repeat."),
+    typer.Option("--missing", help="Set a group of fields, or all fields, to missing; may repeat."),
 ]
 ScenarioFile = Annotated[
-    Path | None, typer.Option("--scenario", help="Changes in a file (.yaml), in place of --set.")
+    Path | None,
+    typer.Option("--scenario", help="Saved edits (.yaml); replaces --set and --missing."),
 ]
-SaveScenario = Annotated[Path | None, typer.Option(help="Also save what is changed, as YAML.")]
+SaveScenario = Annotated[Path | None, typer.Option(help="Also save the edits as YAML.")]
 FoldModels = Annotated[
     list[Path] | None,
-    typer.Option("--fold-model", help="Trained on another fold, for the noise; may repeat."),
+    typer.Option(
+        "--fold-model",
+        help="Checkpoint trained on another fold, for the baseline variability; may repeat.",
+    ),
 ]
 Noisy = Annotated[
-    bool, typer.Option("--noise/--no-noise", help="Measure how far maps move for nothing.")
+    bool,
+    typer.Option(
+        "--noise/--no-noise", help="Measure the baseline variability: map shifts without an edit."
+    ),
 ]
 WhatIfFolder = Annotated[
-    Path | None, typer.Option("--out", "-o", help="Folder for maps, or for the table of cases.")
+    Path | None,
+    typer.Option("--out", "-o", help="Folder for the maps, or for the table of cases."),
 ]
-MaybeSplit = Annotated[str | None, typer.Option(help="Only cases of train, validation or test.")]
+MaybeSplit = Annotated[
+    str | None,
+    typer.Option(help="Only cases of this set: train, validation or test. Default: all."),
+]

@@ -1,4 +1,4 @@
-"""Results of `predict` for all slides of a patient, or of a cohort."""
+"""Results of `predict` for a patient, or for a cohort."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 def patient_facts(
     checkpoint: Path, cohort: Path, name: str, features: Path | None, weights: Path | None
 ) -> dict[str, Any]:
-    """Return the predictions for a patient, and for each slide, pooled as the study declares.
+    """Return the predictions for a patient and each slide.
+
+    Slides are pooled as the study declares.
 
     Parameters
     ----------
@@ -37,12 +39,12 @@ def patient_facts(
     Raises
     ------
     ValueError
-        If there is no such patient, the study's records are not those the model reads, or no
-        slide can be read.
+        If there is no such patient, the study's schema is not the model's, or no slide can be
+        read.
     """
     loaded = _loaded(checkpoint)
     patient, unit = patient_named(cohort, name, loaded.card)
-    facts = _asked(loaded, patient, unit, features, weights)
+    facts = _predict(loaded, patient, unit, features, weights)
     warn(facts["warnings"])
     return facts
 
@@ -50,30 +52,30 @@ def patient_facts(
 def cohort_facts(
     checkpoint: Path, cohort: Path, features: Path | None, weights: Path | None
 ) -> dict[str, Any]:
-    """Return the predictions for every patient of a cohort with slides.
+    """Return the predictions for every patient with slides.
 
     A patient without a prediction has the reason under "failed".
 
     Raises
     ------
     ValueError
-        If the cohort has no patient with slides, or its records are not those the model reads.
+        If the cohort has no patient with slides, or its schema is not the model's.
     """
     loaded = _loaded(checkpoint)
     patients, unit = patients_with_slides(cohort, loaded.card)
-    answers: dict[str, Any] = {}
+    predictions: dict[str, Any] = {}
     for patient in patients:
         try:
-            answers[patient.name] = _asked(loaded, patient, unit, features, weights)
+            predictions[patient.name] = _predict(loaded, patient, unit, features, weights)
         except (ValueError, OSError) as error:
-            answers[patient.name] = {"failed": sentence(error)}
-    if not answers:
+            predictions[patient.name] = {"failed": sentence(error)}
+    if not predictions:
         raise ValueError(f"{cohort} has no patient with slides")
-    return {"patients": answers}
+    return {"patients": predictions}
 
 
 def some_failed(facts: Mapping[str, Any]) -> bool:
-    """Return whether a slide or a patient among the facts of some failed."""
+    """Return whether a slide or patient failed."""
     several = facts.get("patients", {"": facts}).values()
     return any("failed" in one or one.get("failed slides") for one in several)
 
@@ -82,27 +84,32 @@ def _loaded(checkpoint: Path) -> LoadedModel:
     return finish(model_job(checkpoint))
 
 
-def _asked(
+def _predict(
     loaded: LoadedModel,
     patient: Patient,
     unit: Unit,
     features: Path | None,
     weights: Path | None,
 ) -> dict[str, Any]:
-    """Return the predictions for a patient's slides; unreadable ones are listed apart."""
+    """Return the predictions for a patient's slides.
+
+    Unreadable slides are listed separately.
+    """
     record = patient.record if loaded.card.record else None
     work = patient_job(patient, loaded, record, features, weights, skip_unreadable=True)
-    made = finish(work)
-    facts = _facts(loaded.card, made.patient, unit, made.prediction)
-    if made.failed:
-        count = f"{len(made.failed)} of {len(patient.slides)} slides"
-        left = f"{count} could not be read: not part of the answer"
-        facts |= {"failed slides": made.failed, "warnings": (*made.prediction.warnings, left)}
+    outcome = finish(work)
+    facts = _facts(loaded.card, outcome.patient, unit, outcome.prediction)
+    if outcome.failed:
+        count = f"{len(outcome.failed)} of {len(patient.slides)} slides"
+        note = f"{count} could not be read: not part of the prediction"
+        facts |= {"failed slides": outcome.failed, "warnings": (*outcome.prediction.warnings, note)}
     return facts
 
 
-def _facts(card: Card, patient: Patient, unit: Unit, found: PatientPrediction) -> dict[str, Any]:
-    shares = zip(patient.slides, slide_shares(found), strict=True)
+def _facts(
+    card: Card, patient: Patient, unit: Unit, prediction: PatientPrediction
+) -> dict[str, Any]:
+    shares = zip(patient.slides, slide_shares(prediction), strict=True)
     slides = {
         row.slide: {"probabilities": _named(card, share.own)}
         | ({} if share.change is None else {"change_by_it": _named(card, share.change)})
@@ -110,17 +117,17 @@ def _facts(card: Card, patient: Patient, unit: Unit, found: PatientPrediction) -
     }
     facts: dict[str, Any] = {"patient": patient.name, "unit": unit.value, "slides": slides}
     if unit is Unit.SLIDE:
-        for said in slides.values():
-            said.pop("change_by_it", None)
-        return facts | {"warnings": found.warnings}
-    most = driver(found)
+        for slide in slides.values():
+            slide.pop("change_by_it", None)
+        return facts | {"warnings": prediction.warnings}
+    most = driver(prediction)
     return facts | {
-        "probabilities": _named(card, found.probabilities),
-        **found.scalars,
+        "probabilities": _named(card, prediction.probabilities),
+        **prediction.scalars,
         "driven_by": None if most is None else patient.slides[most].slide,
-        "warnings": found.warnings,
+        "warnings": prediction.warnings,
     }
 
 
-def _named(card: Card, chances: Tensor) -> dict[str, float]:
-    return dict(zip(card.outcomes, chances.tolist(), strict=True))
+def _named(card: Card, probabilities: Tensor) -> dict[str, float]:
+    return dict(zip(card.outcomes, probabilities.tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""How the command line keeps in a study what a model says of its patients."""
+"""Storage of predictions in a study, for `evaluate` and `explain`."""
 
 from __future__ import annotations
 
@@ -24,17 +24,25 @@ if TYPE_CHECKING:
 
 
 def records_of(cohort: Path) -> dict[str, str]:
-    """Return the hashes of the records as they are now, by patient; none but of a study."""
+    """Return current record hashes by patient; empty without a study."""
     return records_in(cohort) if is_study(cohort) else {}
 
 
 def subject_of(cohort: Path | None, source: Path) -> Subject | None:
-    """Return whose slide or features lie at a path, None where the cohort is no study."""
+    """Return the study's slide at a path, or None.
+
+    None if the cohort is no study.
+    """
     return subject_in(cohort, source) if cohort is not None and is_study(cohort) else None
 
 
-def keep_evaluated(cohort: Path, card: Card, found: Assessment, records: Mapping[str, str]) -> None:
-    """Keep what a model says of the patients of a cohort that is a study, or warn why not."""
+def keep_evaluated(
+    cohort: Path, card: Card, assessment: Assessment, records: Mapping[str, str]
+) -> None:
+    """Store a model's predictions if the cohort is a study.
+
+    If they cannot be stored, a warning is printed.
+    """
     if not is_study(cohort):
         return
     with open_study(cohort) as study:
@@ -42,25 +50,28 @@ def keep_evaluated(cohort: Path, card: Card, found: Assessment, records: Mapping
             _warn(study.read_only)
             return
         try:
-            follow(keep_assessed(study, card, found, records), "keeping predictions")
+            follow(keep_assessed(study, card, assessment, records), "storing predictions")
         except StudyError as error:
             _warn(str(error))
 
 
-def keep_explained(folder: Path, found: Prediction, subject: Subject) -> None:
-    """Keep what a model says of a slide of a study, or tell why not."""
+def keep_explained(folder: Path, prediction: Prediction, subject: Subject) -> None:
+    """Store a prediction for a slide of a study.
+
+    If it cannot be stored, a message is printed.
+    """
     with open_study(folder) as study:
         try:
-            kept = keep_answer(study, found, subject)
+            stored = keep_answer(study, prediction, subject)
         except StudyError as error:
             _warn(str(error))
             return
-    if not kept:
+    if not stored:
         remark(
-            f"not kept as a prediction: the study's are of patients, and {subject.patient} has "
-            "several slides; `evaluate` pools them"
+            f"prediction not stored: the study stores one per patient, and {subject.patient} has "
+            "several slides. `evaluate` pools them"
         )
 
 
 def _warn(why: str) -> None:
-    warn([f"the study does not keep these predictions: {why}"])
+    warn([f"predictions not stored in the study: {why}"])

@@ -1,4 +1,4 @@
-"""Verbs of a study that keep names where they belong: a copy to share, a patient forgotten."""
+"""Verbs for privacy: share a copy, erase a patient."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from napari_wsimil.cli.study import Folder, KeyFile, Patient, Why
 from napari_wsimil.cli.study import verbs as verbs
 from napari_wsimil.cli.study_report import run_words
 
-NewFolder = Annotated[Path, typer.Argument(help="Folder of the copy; must not be there.")]
+NewFolder = Annotated[Path, typer.Argument(help="Folder of the copy; must not exist.")]
 Models = Annotated[
-    list[Path] | None, typer.Option(help="Folder of checkpoints besides the study's; may repeat.")
+    list[Path] | None, typer.Option(help="Another folder of checkpoints to search; may repeat.")
 ]
 
 
@@ -26,18 +26,18 @@ def share(
     key: KeyFile = None,
     as_json: opt.Json = False,
 ) -> None:
-    """Write a copy of a study that names nobody, and tell what was taken out.
+    """Write a pseudonymized copy of a study; list removed data.
 
-    Patients and slides get new names in a random order, dates become days since the
-    patient's first one, features are written anew. The key to the names stays outside.
+    Patients and slides get new names in random order, dates become days since the patient's first
+    date, and features are written again. The key to the names is stored outside the copy.
     """
     from napari_wsimil.study.create_study import open_study
-    from napari_wsimil.workflows.share import share as copied
+    from napari_wsimil.workflows.share import share as write_copy
 
     with open_study(folder) as study:
-        made = follow(copied(study, out, key), "sharing")
-    facts = {"copy": made.folder, "key": made.key, "patients": made.patients}
-    report(facts | {"features": made.features, "removed": list(made.removed)}, as_json)
+        shared = follow(write_copy(study, out, key), "sharing")
+    facts = {"copy": shared.folder, "key": shared.key, "patients": shared.patients}
+    report(facts | {"features": shared.features, "removed": list(shared.removed)}, as_json)
 
 
 @verbs.command(
@@ -51,27 +51,28 @@ def forget(
     models: Models = None,
     as_json: opt.Json = False,
 ) -> None:
-    """Erase a patient's values, features, maps and history, and name the models trained on them.
+    """Erase a patient from a study.
 
-    A tombstone with the patient's name in the study stays in the ledger. Files outside the
-    study, exports of several patients, and what was given away are told and left to you.
+    Values, features, maps and history are erased, and models trained on the patient are listed.
+    The audit log keeps one entry with the patient's name in the study. Files outside the study,
+    exports of several patients and shared copies are listed; remove those yourself.
     """
     from napari_wsimil.study.create_study import open_study
-    from napari_wsimil.workflows.erase_patient import forget as erased
+    from napari_wsimil.workflows.erase_patient import forget as erase
 
     with open_study(folder) as study:
-        gone = erased(study, patient, why, key, models or ())
-    found = gone.found
+        erasure = erase(study, patient, why, key, models or ())
+    patient_data = erasure.found
     facts = {
-        "forgotten": found.patient,
-        "ledger_entries_erased": found.entries,
-        "files_erased": found.erased,
-        "key_without_them": gone.key or "none found: name one with --key if you keep it",
-        "models_trained_on_them": gone.models,
-        "models_not_where_they_were": [run_words(run) for run in gone.moved],
-        "models_not_readable": gone.unread,
-        "left_outside_the_study": found.outside,
-        "look_for_them_in": found.unsure,
-        "given_away": found.departed,
+        "forgotten": patient_data.patient,
+        "ledger_entries_erased": patient_data.entries,
+        "files_erased": patient_data.erased,
+        "key_without_them": erasure.key or "no key file found: if you have one, give it with --key",
+        "models_trained_on_them": erasure.models,
+        "models_not_where_they_were": [run_words(run) for run in erasure.moved],
+        "models_not_readable": erasure.unread,
+        "left_outside_the_study": patient_data.outside,
+        "look_for_them_in": patient_data.unsure,
+        "given_away": patient_data.departed,
     }
     report(facts, as_json)

@@ -1,4 +1,4 @@
-"""Verbs of a study: a folder of patients, slides, records, and a ledger of what was done."""
+"""Verbs for studies: create, show, edit, review, ledger and others."""
 
 from __future__ import annotations
 
@@ -27,46 +27,60 @@ if TYPE_CHECKING:
 verbs = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
-    help="Keep patients, slides and clinical records in a folder, with a ledger.",
+    help="Manage studies: folders of patients, slides and clinical records, with an audit log.",
 )
 
 Folder = Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of the study.")]
-Patient = Annotated[str, typer.Argument(help="The patient's name in the study.")]
-MaybePatient = Annotated[str | None, typer.Argument(help="One patient; the study if none.")]
+Patient = Annotated[str, typer.Argument(help="Name of the patient in the study.")]
+MaybePatient = Annotated[
+    str | None, typer.Argument(help="Name of a patient. Default: the whole study.")
+]
 SchemaName = Annotated[
     str | None,
-    typer.Option("--schema", help="A file (.yaml), or breast_biopsy, lymphoma, phantom, tcga."),
+    typer.Option(
+        "--schema", help="Schema: a file (.yaml), or breast_biopsy, lymphoma, phantom, tcga."
+    ),
 ]
-Name = Annotated[str, typer.Option(help="What it is called; as its folder if none.")]
-UnitName = Annotated[str, typer.Option("--unit", help="Predictions are of a patient or a slide.")]
+Name = Annotated[str, typer.Option(help="Name of the study. Default: name of its folder.")]
+UnitName = Annotated[str, typer.Option("--unit", help="Unit of prediction: patient or slide.")]
 Slides = Annotated[
-    Path | None, typer.Option(help="Folder of slides, each of which becomes a case.")
+    Path | None, typer.Option(help="Folder of slides; each slide becomes a patient.")
 ]
 Changes = Annotated[
     list[str] | None,
-    typer.Option("--set", help="FIELD=VALUE; may repeat. Also missing, unknown, not applicable."),
+    typer.Option(
+        "--set",
+        help="FIELD=VALUE; the value may be missing, unknown or not applicable; may repeat.",
+    ),
 ]
-Why = Annotated[str, typer.Option(help="The reason, which the ledger keeps.")]
-VerdictName = Annotated[str, typer.Option("--verdict", help="agree, disagree or unsure.")]
-Words = Annotated[str, typer.Option("--why", help="In words, which the ledger keeps.")]
-Undo = Annotated[bool, typer.Option("--undo", help="Take the last correction back.")]
-Redo = Annotated[bool, typer.Option("--redo", help="Do again what was undone last.")]
-Runs = Annotated[bool, typer.Option("--runs", help="Also the models that were trained on it.")]
+Why = Annotated[str, typer.Option(help="Reason, stored in the audit log.")]
+VerdictName = Annotated[
+    str, typer.Option("--verdict", help="Your verdict: agree, disagree or unsure.")
+]
+Words = Annotated[str, typer.Option("--why", help="Comment, stored in the audit log.")]
+Undo = Annotated[bool, typer.Option("--undo", help="Undo the last correction.")]
+Redo = Annotated[bool, typer.Option("--redo", help="Redo the correction that was undone last.")]
+Runs = Annotated[bool, typer.Option("--runs", help="Also print the models trained on it.")]
 PredictionsToo = Annotated[
-    bool, typer.Option("--predictions", help="Also what models said last of the patients.")
+    bool, typer.Option("--predictions", help="Also print the latest predictions for the patients.")
 ]
-Newest = Annotated[int | None, typer.Option(min=1, help="How many of the last; all if none.")]
-RootName = Annotated[str, typer.Argument(help="Name of the root, as show tells it.")]
-RootFolder = Annotated[Path, typer.Argument(help="Where its files are now.")]
+Newest = Annotated[int | None, typer.Option(min=1, help="Number of newest entries. Default: all.")]
+RootName = Annotated[
+    str, typer.Argument(help="Name of the root; `study show STUDY --identifying` lists them.")
+]
+RootFolder = Annotated[Path, typer.Argument(help="New folder of its files.")]
 BackupName = Annotated[
-    str, typer.Option("--from", metavar="BACKUP", help="File name in backups/; else the newest.")
+    str,
+    typer.Option("--from", metavar="BACKUP", help="File name in backups/. Default: the newest."),
 ]
 ListBackups = Annotated[bool, typer.Option("--list", help="List the backups; restore nothing.")]
 KeyFile = Annotated[
     Path | None,
-    typer.Option("--key", help="File of names, outside the study; among your data if none."),
+    typer.Option(
+        "--key", help="Key file with the names, outside the study. Default: in your data folder."
+    ),
 ]
-SchemaFile = Annotated[Path, typer.Argument(help="The schema, .yaml.")]
+SchemaFile = Annotated[Path, typer.Argument(help="File of the schema (.yaml).")]
 
 
 @verbs.command(
@@ -83,17 +97,17 @@ def create(
     unit: UnitName = "patient",
     as_json: opt.Json = False,
 ) -> None:
-    """Make a study; of the slides in a folder, if one is given.
+    """Create a study, optionally with the slides in a folder.
 
-    Cases of slides are called P0001 and so on, since names of files can name patients.
+    Patients are named P0001 and so on, because file names can identify patients.
     """
     from napari_wsimil.clinical.schema import NO_FIELDS, named_schema
     from napari_wsimil.study.create_study import create_study
     from napari_wsimil.study.patients import cases_in
 
     cases = () if slides is None else cases_in(slides)
-    wanted = NO_FIELDS if schema is None else named_schema(schema)
-    with create_study(folder, wanted, name=name, unit=_unit(unit)) as study:
+    schema_ = NO_FIELDS if schema is None else named_schema(schema)
+    with create_study(folder, schema_, name=name, unit=_unit(unit)) as study:
         study.add(cases, "the folder was opened as cases")
         report(study_facts(study), as_json)
 
@@ -114,19 +128,19 @@ def show(
     key: KeyFile = None,
     as_json: opt.Json = False,
 ) -> None:
-    """Tell what is in a study, or what is known of a patient.
+    """Print the content of a study, or of a patient.
 
-    Paths of files, which can name patients, and the names that the key has are left out
-    unless asked for.
+    File paths, which can identify patients, and the names in the key are omitted; add
+    --identifying to print them.
     """
     from napari_wsimil.study.create_study import open_study
 
     with open_study(folder) as study:
         _warn(study)
-        known = study_facts(study) if patient is None else patient_facts(study, patient)
-        known |= {"runs": run_facts(study)} if runs else {}
-        known |= {"predictions": prediction_facts(study, patient)} if predictions else {}
-        report(known | (naming_facts(study, patient, key) if identifying else {}), as_json)
+        facts = study_facts(study) if patient is None else patient_facts(study, patient)
+        facts |= {"runs": run_facts(study)} if runs else {}
+        facts |= {"predictions": prediction_facts(study, patient)} if predictions else {}
+        report(facts | (naming_facts(study, patient, key) if identifying else {}), as_json)
 
 
 @verbs.command(
@@ -144,22 +158,25 @@ def edit(
     redo: Redo = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Correct a patient's record, or undo or redo a correction; the ledger keeps who and why."""
+    """Correct a patient's record, or undo or redo a correction.
+
+    The audit log records the user and the reason.
+    """
     from napari_wsimil.study.create_study import open_study
 
     if bool(changes) + undo + redo != 1:
-        raise ValueError("say what to do: --set FIELD=VALUE, --undo or --redo")
+        raise ValueError("give one of --set FIELD=VALUE, --undo and --redo")
     with open_study(folder) as study:
         if undo or redo:
-            held = study.records.undo(patient) if undo else study.records.redo(patient)
+            updated = study.records.undo(patient) if undo else study.records.redo(patient)
         else:
             before = study.records.read(patient)
             after = study.schema.apply(before.record, dict(map(_change, changes or ())))
             new = {name: value for name, (_, value) in before.record.changes(after).items()}
-            held = study.records.correct(patient, new, why, version=before.version)
-        odd = (f.remark(held.record[f.name]) for f in study.schema.fields)
-        warn([*filter(None, odd), *study.schema.broken(held.record)])
-        report(texts_of(study.schema, held.record), as_json)
+            updated = study.records.correct(patient, new, why, version=before.version)
+        remarks = (f.remark(updated.record[f.name]) for f in study.schema.fields)
+        warn([*filter(None, remarks), *study.schema.broken(updated.record)])
+        report(texts_of(study.schema, updated.record), as_json)
 
 
 @verbs.command(
@@ -175,20 +192,21 @@ def review(
     why: Words = "",
     as_json: opt.Json = False,
 ) -> None:
-    """Add a verdict on what a model said last of a patient; the ledger keeps who and why.
+    """Add your verdict on the latest prediction for a patient.
 
-    Reviews are only added to: who thinks otherwise later adds another.
+    The audit log records the user and the comment. Reviews are never changed: if you change
+    your mind, add another one.
     """
     from napari_wsimil.study.create_study import open_study
 
     with open_study(folder) as study:
-        known = study.patient(patient).name
-        answer = study.predictions.latest().get(known)
-        if answer is None:
+        name = study.patient(patient).name
+        prediction = study.predictions.latest().get(name)
+        if prediction is None:
             raise ValueError(
-                f"no model has said anything of {patient} yet: `evaluate` or `explain` on the study"
+                f"no prediction for {patient} yet: run `evaluate` or `explain` on the study"
             )
-        report(review_facts(study.reviews.add(answer, _verdict(verdict), why)), as_json)
+        report(review_facts(study.reviews.add(prediction, _verdict(verdict), why)), as_json)
 
 
 @verbs.command(
@@ -200,18 +218,21 @@ def ledger(
     newest: Newest = None,
     as_json: opt.Json = False,
 ) -> None:
-    """Tell what was done to a study and what left it, oldest first, and whether its chain holds."""
+    """Print the audit log of a study; check its chain.
+
+    It lists changes and exports, oldest first.
+    """
     from napari_wsimil.study.create_study import open_study
 
     with open_study(folder) as study:
         broken, chain = study.ledger.check(), chain_facts(study.ledger)
         warn([broken] if broken else [])
         entries = study.ledger.entries(patient, newest)
-    told = [entry.told() for entry in entries]
+    facts = [entry.told() for entry in entries]
     if as_json:
-        report({"chain": broken or "holds", "entries": told}, as_json)
+        report({"chain": broken or "holds", "entries": facts}, as_json)
     else:
-        report({str(said.pop("number")): said for said in told} | chain, as_json)
+        report({str(entry.pop("number")): entry for entry in facts} | chain, as_json)
 
 
 @verbs.command(epilog=opt.examples("napari-wsimil study schema lymphoma changed.yaml --why units"))
@@ -221,7 +242,10 @@ def schema(
     why: Why = "",
     as_json: opt.Json = False,
 ) -> None:
-    """Give a study another schema, or write the one it has to a new file."""
+    """Set a study's schema, or write it to a file.
+
+    An existing file is read as the new schema; otherwise the study's schema is written to it.
+    """
     from napari_wsimil.clinical.schema import read_schema, write_schema
     from napari_wsimil.study.create_study import open_study
 
@@ -241,7 +265,7 @@ def root(
     why: Why = "moved",
     as_json: opt.Json = False,
 ) -> None:
-    """Point a study to slides or features that have moved."""
+    """Set the new folder of slides or features that moved."""
     from napari_wsimil.study.create_study import open_study
 
     with open_study(folder) as study:
@@ -258,8 +282,8 @@ def restore(
 ) -> None:
     """Restore a study from a backup.
 
-    A damaged study gets its newest backup; one without damage goes back to the backup that you
-    name. The replaced database is kept in backups/.
+    A damaged study gets its newest backup. An undamaged study gets the backup that you
+    name. The replaced database stays in backups/.
     """
     from napari_wsimil.study.create_study import open_study
     from napari_wsimil.study.restore import restore_study
@@ -274,8 +298,10 @@ def restore(
 
 
 @verbs.command(hidden=True)
-def rescue(folder: Folder, new: Annotated[str, typer.Argument()] = "") -> None:
-    """Name the verb that replaced this one."""
+def rescue(
+    folder: Folder, new: Annotated[str, typer.Argument()] = "", as_json: opt.Json = False
+) -> None:
+    """Print the verb that replaced this one."""
     raise ValueError(
         f"`study rescue` was removed. Restore a backup: `napari-wsimil study restore {folder}`."
     )

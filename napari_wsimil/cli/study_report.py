@@ -1,4 +1,4 @@
-"""What the verbs of a study say of it."""
+"""Facts of a study, for the verbs that print them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def study_facts(study: Study) -> dict[str, Any]:
-    """Return what is in a study, without what can name patients."""
+    """Return the content of a study, without identifying values."""
     manifest = study.manifest()
     slides = [slide for patient in manifest.patients for slide in patient.slides]
     images = [slide.slide_path for slide in slides if slide.slide_path is not None]
@@ -69,14 +69,17 @@ def backup_facts(folder: Path) -> dict[str, Any]:
 
 
 def endpoint_facts(endpoint: Endpoint) -> dict[str, str]:
-    """Return kind, unit and origin of a study's times, or "not stated"."""
+    """Return kind, unit and origin of survival times.
+
+    Each is "not stated" if unknown.
+    """
     return {part: text or NOT_STATED for part, text in asdict(endpoint).items()}
 
 
 def patient_facts(study: Study, name: str) -> dict[str, Any]:
-    """Return what is known of a patient, without what can name them."""
+    """Return the facts of a patient, without identifying values."""
     patient, links = study.patient(name), study.links()
-    known: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "patient": patient.name,
         "label": patient.label or "",
         "split": patient.split.value if patient.split else "",
@@ -91,23 +94,26 @@ def patient_facts(study: Study, name: str) -> dict[str, Any]:
         link = links.get(slide.slide)
         encoder = {"encoder": link.encoder or None, "verified": link.verified} if link else {}
         own = _own_facts(slide, case) if study.unit == "slide" else {}
-        known["slides"][slide.slide] = own | encoder
-    return known
+        facts["slides"][slide.slide] = own | encoder
+    return facts
 
 
 def _by_slide_facts(manifest: Manifest) -> dict[str, Any]:
-    """Return how many labels are the slides' own, and how many their patients'."""
+    """Return the numbers of slide labels and of patient labels."""
     slides = [(slide, p) for p in manifest.patients for slide in p.slides]
     own = sum(slide.label is not None for slide, _ in slides)
-    taken = sum(slide.label is None and p.label is not None for slide, p in slides)
-    return {"labels_of": {"slides": own, "patients, for slides without their own": taken}}
+    inherited = sum(slide.label is None and p.label is not None for slide, p in slides)
+    return {"labels_of": {"slides": own, "patients, for slides without their own": inherited}}
 
 
 def _own_facts(slide: SlideRow, case: Patient) -> dict[str, Any]:
-    """Return label, split and outcome of a slide, and whether the label is its patient's."""
-    taken = slide.label is None and case.label is not None
+    """Return label, split and outcome of a slide.
+
+    A label inherited from the patient is marked.
+    """
+    inherited = slide.label is None and case.label is not None
     return {
-        "label": f"{case.label} (of the patient)" if taken else case.label or "",
+        "label": f"{case.label} (of the patient)" if inherited else case.label or "",
         "split": case.split.value if case.split else "",
         "time": case.time,
         "event": case.event,
@@ -116,7 +122,10 @@ def _own_facts(slide: SlideRow, case: Patient) -> dict[str, Any]:
 
 
 def naming_facts(study: Study, name: str | None, key: Path | None) -> dict[str, Any]:
-    """Return what can name patients: of one, the outside name and files; else the roots."""
+    """Return identifying values of a study, or of a patient.
+
+    For a patient these are the outside name and the files, for a study the roots.
+    """
     from napari_wsimil.study.pseudonyms import default_key, read_key
 
     if name is None:
@@ -132,7 +141,10 @@ def naming_facts(study: Study, name: str | None, key: Path | None) -> dict[str, 
 
 
 def run_facts(study: Study) -> dict[str, Any]:
-    """Return the models that were trained on a study, by their number, without their folders."""
+    """Return the models trained on a study, by number.
+
+    Their folders are omitted.
+    """
     return {str(number): _run_facts(run) for number, run in enumerate(study.runs.read(), 1)}
 
 
@@ -150,33 +162,38 @@ def _run_facts(run: Run) -> dict[str, Any]:
 
 
 def run_words(run: Run) -> str:
-    """Return which model a run made, in a few words."""
+    """Return a short description of a run's model."""
     return f"{run.name} ({run.method} of {run.when:%Y-%m-%d}, SHA-256 {run.model})"
 
 
 def prediction_facts(study: Study, patient: str | None) -> dict[str, Any]:
-    """Return what models said last of a patient, or of all, by number, oldest first."""
-    return {str(n): _answer_facts(one) for n, one in enumerate(study.predictions.read(patient), 1)}
+    """Return the latest predictions by number, oldest first.
 
-
-def _answer_facts(answer: Answer) -> dict[str, Any]:
-    slide = {"slide": answer.slide} if answer.slide else {}
-    risk = {} if answer.risk is None else {"risk": answer.risk}
+    They are of one patient, or of all.
+    """
     return {
-        "patient": answer.patient,
+        str(n): _prediction_facts(one) for n, one in enumerate(study.predictions.read(patient), 1)
+    }
+
+
+def _prediction_facts(prediction: Answer) -> dict[str, Any]:
+    slide = {"slide": prediction.slide} if prediction.slide else {}
+    risk = {} if prediction.risk is None else {"risk": prediction.risk}
+    return {
+        "patient": prediction.patient,
         **slide,
-        "said": answer.words,
-        "probabilities": dict(answer.probabilities),
+        "said": prediction.words,
+        "probabilities": dict(prediction.probabilities),
         **risk,
-        "when": f"{answer.when:%Y-%m-%d %H:%M} UTC",
-        "model": answer.model,
-        "features": answer.features,
-        "record": answer.record,
+        "when": f"{prediction.when:%Y-%m-%d %H:%M} UTC",
+        "model": prediction.model,
+        "features": prediction.features,
+        "record": prediction.record,
     }
 
 
 def review_facts(review: Review) -> dict[str, Any]:
-    """Return what a person holds of an answer."""
+    """Return the facts of a review of a prediction."""
     slide = {"slide": review.slide} if review.slide else {}
     return {
         "patient": review.patient,
@@ -191,7 +208,7 @@ def review_facts(review: Review) -> dict[str, Any]:
 
 
 def texts_of(schema: ClinicalSchema, record: Record) -> dict[str, str]:
-    """Return the texts of a record by field, with a word for what is missing."""
+    """Return a record as text by field, with "missing"."""
     return {name: text or Absent.MISSING.value for name, text in schema.format(record).items()}
 
 
@@ -200,5 +217,5 @@ def _counted(words: Sequence[str]) -> dict[str, int]:
 
 
 def chain_facts(ledger: Ledger) -> dict[str, str]:
-    """Return whether the chain of a ledger holds."""
+    """Return the state of the audit log's chain."""
     return {"ledger": ledger.check() or "its chain holds"}

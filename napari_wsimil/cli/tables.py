@@ -22,54 +22,55 @@ if TYPE_CHECKING:
     from napari_wsimil.study.open_study import Study
     from napari_wsimil.study.pseudonyms import Key
 
-#: The verbs of a study, those for tables and for privacy among them.
+#: The verbs for studies, including those for tables and privacy.
 study_verbs = _cli_privacy.verbs
 
 Table = Annotated[
     Path | None,
     typer.Option(
         "--table",
-        help="The table: .csv, .tsv, .xlsx, .parquet, cBioPortal's .txt, or its study packed.",
+        help="Table: .csv, .tsv, .xlsx, .parquet, .txt of cBioPortal, or its packed study.",
     ),
 ]
-Sheet = Annotated[str, typer.Option(help="Which sheet of a workbook, or table of an archive.")]
+Sheet = Annotated[str, typer.Option(help="Sheet of a workbook, or table in an archive.")]
 Features = Annotated[
     Path | None,
-    typer.Option(help="Folder of features by TRIDENT, CLAM, STAMP, LazySlide or Slideflow."),
+    typer.Option(help="Folder of features from TRIDENT, CLAM, STAMP, LazySlide or Slideflow."),
 ]
 DeclaredEncoder = Annotated[
     str, typer.Option("--encoder", help="Encoder of the features; stored as unverified.")
 ]
-FeatureTable = Annotated[
-    str, typer.Option(help="Which of LazySlide's tables of features, such as uni_tiles.")
-]
+FeatureTable = Annotated[str, typer.Option(help="Feature table of LazySlide, such as uni_tiles.")]
 Reading = Annotated[
     str,
     typer.Option(
-        help="How places are meant: stated, exchanged (x and y), centers, corners, "
-        "or a patch to the left, right, up, down."
+        help="Meaning of patch coordinates: stated, exchanged (x and y), centers, corners, "
+        "or shifted by one patch: left, right, up, down."
     ),
 ]
 Answers = Annotated[
     list[str] | None,
-    typer.Option("--answer", help="KEY=ANSWER to a question of the plan; may repeat."),
+    typer.Option("--answer", help="KEY=ANSWER: answer a question of the plan; may repeat."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and write nothing.")]
 KeepNames = Annotated[
-    bool, typer.Option("--keep-names", help="The table's names are pseudonyms: take them.")
+    bool, typer.Option("--keep-names", help="Keep the table's names: they are pseudonyms already.")
 ]
 KeyFile = Annotated[
-    Path | None, typer.Option("--key", help="Key of the pseudonyms; among the user's data if none.")
+    Path | None,
+    typer.Option("--key", help="Key file of the pseudonyms. Default: in your data folder."),
 ]
 Out = Annotated[Path, typer.Argument(help="File to write: .csv, .tsv, .xlsx, .parquet, .txt.")]
 TimeUnit = Annotated[
     str,
-    typer.Option(help="Unit of the times where the study does not state it: days, months, years."),
+    typer.Option(help="Unit of the times, if the study does not state it: days, months or years."),
 ]
 Outcome = Annotated[
-    str, typer.Option(help="Kind of the outcome where the study does not state it, such as PFS.")
+    str, typer.Option(help="Kind of the outcome, if the study does not state it, such as PFS.")
 ]
-CBioPortal = Annotated[bool, typer.Option("--cbioportal", help="Write cBioPortal's file.")]
+CBioPortal = Annotated[
+    bool, typer.Option("--cbioportal", help="Write the file format of cBioPortal.")
+]
 
 
 @verbs.command(
@@ -100,24 +101,24 @@ def import_(
     dry_run: DryRun = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Import patients from a table, or link existing features to the slides.
+    """Import patients from a table, or link existing features.
 
     Open questions on a table (is NA missing? which value is the event?) need an answer: give
     it with --answer. Patients and slides get pseudonyms; their key stays outside the study.
 
-    Feature files stay in place. Each gets a validation report on its patch positions and
-    values. Facts that a file lacks are requested: give --encoder, --patch-size, --slide-mpp or
-    --reading. Unreadable and refused files are listed, the others are linked, and the exit
-    code is 3.
+    Feature files stay in place and are linked to the slides. Each gets a validation report on its
+    patch positions and values. Facts that a file lacks are requested: give --encoder, --patch-size,
+    --slide-mpp or --reading. Unreadable and refused files are listed, the others are linked, and
+    the exit code is 3.
     """
     if table is not None and features is None:
         with _opened(folder) as study:
-            named = None if keep_names else _key(study, key)
-            plan = _planned(study, table, sheet, answers or (), schema, named)
+            key_file = None if keep_names else _key(study, key)
+            plan = _planned(study, table, sheet, answers or (), schema, key_file)
             _check(plan, dry_run, as_json)
             if not dry_run:
                 reason = why or f"a table of {len(plan.table.rows)} rows"
-                report(_imported(study, plan, reason, named), as_json)
+                report(_imported(study, plan, reason, key_file), as_json)
     elif features is not None and table is None:
         from napari_wsimil.cli.link import link_features
         from napari_wsimil.features.importers.base import Confirmed, checked_reading
@@ -140,7 +141,7 @@ def export(
     cbioportal: CBioPortal = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Write the patients of a study as a table, under their pseudonyms."""
+    """Write a study's patients as a table, with their pseudonyms."""
     from napari_wsimil.study.import_table import export_table
 
     with _opened(folder) as study:
@@ -178,7 +179,7 @@ def _planned(
 
 
 def _check(plan: ImportPlan, dry_run: bool, as_json: bool) -> None:
-    """Show the plan if requested or incomplete; refuse open questions."""
+    """Print the plan if requested or incomplete; refuse open questions."""
     if dry_run or plan.open:
         _show(plan, as_json)
     if plan.open and not dry_run:

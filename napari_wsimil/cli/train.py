@@ -1,4 +1,4 @@
-"""What the command line makes of the options for training."""
+"""Training runs from the options of `train`."""
 
 from __future__ import annotations
 
@@ -34,18 +34,20 @@ _PLACES = ("cohort", "out")
 
 
 def run_of(config: Path | None, given: Mapping[str, Any]) -> RunConfig:
-    """Return the run in a file, or of the options that are given and not None.
+    """Return the run of a file, or of given options.
+
+    Options that are None are not given.
 
     Raises
     ------
     ValueError
-        If both are given, or neither; or an option would do nothing.
+        If both are given, or neither; or an option would have no effect.
     """
     chosen = {name: value for name, value in given.items() if value is not None}
     if config is not None:
         if chosen:
             name = next(iter(chosen))
-            raise ValueError(f"{_spelled(name)} is said in {config} already: change it there")
+            raise ValueError(f"{_spelled(name)} conflicts with --config: change it in {config}")
         return read_run(config)
     for name in _PLACES:
         if name not in chosen:
@@ -63,7 +65,7 @@ def _run(chosen: dict[str, Any]) -> RunConfig:
 
 
 def prepare(run: RunConfig, given: Mapping[str, Any]) -> Manifest:
-    """Extract missing features of a run's cohort, print what training costs; return the cohort.
+    """Extract missing features and print costs; return the cohort.
 
     Raises
     ------
@@ -75,8 +77,8 @@ def prepare(run: RunConfig, given: Mapping[str, Any]) -> Manifest:
     check_folds(cohort, run.task, folds=given["folds"], fold=given["fold"])
     fold = split_of(run, cohort)
     warn(gaps_of(run, cohort, fold))
-    if lacking := lacking_outcome(run.task, cohort):
-        remark(lacking)
+    if note := lacking_outcome(run.task, cohort):
+        remark(note)
     follow(encode_missing(cohort, run.features, PatchSettings(), run.task), "encoding")
     closer = closer_for(model_class(run.model), run.encoder_weights)
     if closer is not None:

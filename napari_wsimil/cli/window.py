@@ -1,4 +1,4 @@
-"""Verbs that open the window."""
+"""Verbs that open the window: view, demo, tour."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ def view(
     patient: opt.ShownPatient = None,
     screenshot: opt.Screenshot = None,
 ) -> None:
-    """Open a slide, or a study with a patient, in napari with our docks, and a model's map over
-    it if one is given.
+    """Open a slide or a study in napari.
+
+    A checkpoint adds the map of its model.
     """
     _check_window()
     from napari_wsimil.gui.startup import opening_of
@@ -46,32 +47,33 @@ def demo(
     folder: opt.Folder = None,
     as_json: opt.Json = False,
 ) -> None:
-    """Open a synthetic study, built so that the record decides: with one value of a patient's
-    record tried on, the map tells where attention moved.
+    """Open a synthetic study with an edited clinical record.
 
-    The study is made the first time and kept afterwards.
+    In this study the clinical record determines the class. One value of a patient's record is
+    edited, and the map shows the shift of the attention. The study is created at the first start
+    and reused later.
     """
     from napari_wsimil.gui.startup import Opening
     from napari_wsimil.workflows.demo import LIVE, TRIED, demo_folder, prepare_cases
 
     if not prepare_only:
         _check_window()
-    made = follow(prepare_cases(folder or demo_folder()), "preparing")
-    case, checkpoint = made.cases[-1], made.checkpoints[LIVE]
+    study = follow(prepare_cases(folder or demo_folder()), "preparing")
+    case, checkpoint = study.cases[-1], study.checkpoints[LIVE]
     if prepare_only:
-        facts = {"study": made.study, "slide": case.slide, "features": case.features}
+        facts = {"study": study.study, "slide": case.slide, "features": case.features}
         report({**facts, "checkpoint": checkpoint, "synthetic": True}, as_json)
         return
     from napari_wsimil.gui.window import run
 
-    shown = Opening(
-        study=made.study,
+    opening = Opening(
+        study=study.study,
         patient=case.patient,
         checkpoint=checkpoint,
         map_name="explanatory",
         tried=TRIED,
     )
-    run(shown, screenshot)
+    run(opening, screenshot)
 
 
 @verbs.command(
@@ -86,9 +88,9 @@ def tour(
     folder: opt.Folder = None,
     as_json: opt.Json = False,
 ) -> None:
-    """Write a picture of every view of the window on the demo study, and captions.md.
+    """Write pictures of every view of the window, and captions.md.
 
-    The study is made the first time and kept afterwards.
+    The views show the demo study. It is created at the first start and reused later.
     """
     _check_window()
     from napari_wsimil.cli.tour import take_tour

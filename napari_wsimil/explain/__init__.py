@@ -1,1 +1,1 @@
-"""Prediction and the questions asked of one."""
+"""Predictions and their analysis: maps, queries, what-if edits and occlusion."""

@@ -1,11 +1,17 @@
-"""Noise: how far a map moves when nothing of the patient has changed.
+"""Baseline variability: map shift without any change of the record.
 
-Beside what an edit of the record moves stands what moves without one:
+A map changes a little even if the patient's record stays the same. A map shift after an edit
+of the record is meaningful only if it is larger than this baseline variability. It is
+measured from up to three sources:
 
-- *partition*: PersAM's bags of 100 patches, parted by other seeds;
-- *patches drawn*, of models without bags: 90 % of the patches drawn anew, and the maps
+- *partition*: models that split a slide into random parts, such as PersAM with its bags of
+  100 patches, split it with other seeds;
+- *patches drawn*: other models see 90 % of the patches, drawn at random, and the maps are
   compared on those;
-- *fold models*: what others, trained on other patients of the cohort, see on the same slide.
+- *fold models*: models trained on other patients of the cohort see the same slide.
+
+For example, if an edit moves 12 % of the attention and another partition alone moves 20 %,
+then the shift cannot be attributed to the edit.
 """
 
 from __future__ import annotations
@@ -33,31 +39,33 @@ if TYPE_CHECKING:
     from napari_wsimil.progress import Work
 
 PARTITION, DRAWN, FOLDS = "partition", "patches drawn", "fold models"
-#: How often partitions, or patches, are drawn, and what share of the patches.
+#: Number of random partitions, or draws of patches, and the share of the patches drawn.
 DRAWS, SHARE = 5, 0.9
-#: A total variation of shares that rounding alone can make.
+#: Total variation that rounding alone can cause.
 ROUNDING = 1e-5
 
 
 @dataclass(frozen=True)
 class Noise:
-    """The movements that come of nothing.
+    """Map shifts without any change of the record.
 
     Attributes
     ----------
     sources
-        By source, by the map's name: one movement per draw, or per other model.
+        By source, then by map name: one map shift per draw, or per other model.
     """
 
     sources: Mapping[str, Mapping[str, tuple[Movement, ...]]]
 
     def bounds(self, map_name: str = "") -> dict[str, Movement]:
-        """Return by source how far nothing moves a map, of all draws the farthest in each figure.
+        """Return the largest shift of a map by source.
+
+        Each measure has its own maximum over the draws (minimum for the overlap).
 
         Parameters
         ----------
         map_name
-            The main map if empty. A source that does not have the map is left out.
+            The main map if empty. Sources without this map are left out.
         """
         name = map_name or self._main
         return {
@@ -65,19 +73,20 @@ class Noise:
         }
 
     def within(self, movement: Movement, map_name: str = "") -> bool:
-        """Return whether a map moved no farther, by its shares, than some source moves it.
+        """Return whether a map shift is within the baseline variability.
 
-        A map that lies nowhere, before or after, did not stay within anything.
+        It is if its total variation is at most that of some source. A shift of NaN (a map that is 0
+        everywhere, before or after) is never within it.
 
         Raises
         ------
         ValueError
             If there is no such map.
         """
-        found = [bound.moved for bound in self.bounds(map_name).values()]
-        if not found:
-            raise ValueError(f"there is no noise of a map {map_name!r}: it has no shares")
-        return movement.moved <= max(*found, ROUNDING)
+        limits = [bound.moved for bound in self.bounds(map_name).values()]
+        if not limits:
+            raise ValueError(f"no baseline variability for map {map_name!r}: it has no shares")
+        return movement.moved <= max(*limits, ROUNDING)
 
     @property
     def _main(self) -> str:
@@ -91,7 +100,7 @@ def noise(
     record: Record | None,
     others: Sequence[tuple[MILModel, Card]] = (),
 ) -> Work[Noise]:
-    """Yield after every pass; return the movements that come of nothing.
+    """Measure the baseline variability; yield progress after every pass.
 
     Parameters
     ----------
@@ -103,15 +112,15 @@ def noise(
     Raises
     ------
     ValueError
-        As `predict`, of any of the models.
+        As `predict`, for any of the models.
     """
     passes = _passes(model, card, bag, record, others)
     total = 1 + DRAWS + len(others)
-    found = []
-    for done, moved in enumerate(passes, 1):
-        found.append(moved)
+    shifts = []
+    for done, shift in enumerate(passes, 1):
+        shifts.append(shift)
         yield Progress(done, total)
-    return _noise(found)
+    return _noise(shifts)
 
 
 def noise_at_once(
@@ -121,16 +130,16 @@ def noise_at_once(
     record: Record | None,
     others: Sequence[tuple[MILModel, Card]] = (),
 ) -> Noise:
-    """Return what `noise` does, without telling how far it is."""
+    """Return the result of `noise` without yielding progress."""
     return _noise(list(_passes(model, card, bag, record, others)))
 
 
 def _noise(passes: Sequence[tuple[str, dict[str, Movement]]]) -> Noise:
-    found: dict[str, list[dict[str, Movement]]] = {}
-    for source, moved in passes:
+    by_source: dict[str, list[dict[str, Movement]]] = {}
+    for source, shift in passes:
         if source:
-            found.setdefault(source, []).append(moved)
-    return Noise({source: _by_map(draws) for source, draws in found.items()})
+            by_source.setdefault(source, []).append(shift)
+    return Noise({source: _by_map(draws) for source, draws in by_source.items()})
 
 
 def _passes(
@@ -140,7 +149,10 @@ def _passes(
     record: Record | None,
     others: Sequence[tuple[MILModel, Card]],
 ) -> Iterator[tuple[str, dict[str, Movement]]]:
-    """Yield the source of each pass and what it moved; of the first, which moves nothing, none."""
+    """Yield source and map shifts of each pass.
+
+    The first pass, the prediction itself, has no source and no shifts.
+    """
     whole = predict(model, card, bag, record)
     yield "", {}
     for draw in range(1, DRAWS + 1):
@@ -159,12 +171,13 @@ def _repartitioned(model: Repartitionable, whole: Prediction, draw: int) -> dict
 
 
 def _redrawn(model: MILModel, whole: Prediction, draw: int) -> dict[str, Movement]:
+    """Compare the maps of random patches with those of all."""
     n = len(whole.bag)
     order = torch.randperm(n, generator=torch.Generator().manual_seed(draw))
-    kept = order[: max(1, round(SHARE * n))].sort().values
-    part = predict(model, whole.card, take_patches(whole.bag, kept), whole.record)
+    sample = order[: max(1, round(SHARE * n))].sort().values
+    part = predict(model, whole.card, take_patches(whole.bag, sample), whole.record)
     common = tuple(
-        replace(map_, scores=map_.per_patch()[kept], index=None) for map_ in whole.explanations
+        replace(map_, scores=map_.per_patch()[sample], index=None) for map_ in whole.explanations
     )
     return movements(replace(whole, explanations=common), part)
 
@@ -174,6 +187,7 @@ def _by_map(draws: Sequence[dict[str, Movement]]) -> dict[str, tuple[Movement, .
 
 
 def _farthest(draws: Sequence[Movement]) -> Movement:
+    """Return the largest shift of several draws, per measure."""
     return Movement(
         brighter=max((draw.brighter for draw in draws), key=abs),
         moved=max(draw.moved for draw in draws),

@@ -1,10 +1,12 @@
-"""Branches: what a model that is taught with and without records says in either way.
+"""Comparison of branches with and without the clinical record.
 
-BD has a multi-modal branch M that reads the record and a single-modal S that does not (arXiv
-2401.01553); a router takes M where a patient has any group. M less S is what the record
-changes, but for what two networks differ by anyway: so M is also asked of a record without
-any group, with its prompts in place of all. Of survival they say what the card makes of their
-logits: chances to be without event, or of one earlier than the median patient's, and the risk.
+BD has a multi-modal branch M that reads the record and a single-modal branch S that does not
+(arXiv 2401.01553). A router takes M if the patient has any group of the record. The
+difference M − S is the effect of the record, plus the difference between two networks. To
+separate them, M also runs on a record without any group, with its prompts in place of all.
+
+For survival models the values are those that the card derives from the logits: probabilities
+to be without event, or of an event earlier than the median patient's, and the risk.
 """
 
 from __future__ import annotations
@@ -30,14 +32,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Route:
-    """Which branch gave the answer, and of which record.
+    """Branch behind a prediction, and the record's groups.
 
     Attributes
     ----------
     branch
         "multi-modal" or "single-modal".
     present, missing
-        Names of the record's groups; for one that is missing its prompt stands in.
+        Names of the record's groups; a prompt replaces each missing group.
     """
 
     branch: str
@@ -47,20 +49,20 @@ class Route:
 
 @dataclass(frozen=True, eq=False)
 class Branches:
-    """What both branches say of a slide, as (C,) probabilities of the card's outcomes.
+    """Predictions of both branches for a slide.
 
     Attributes
     ----------
     multi, single
-        With the record, and without one.
+        (C,) probabilities of the card's outcomes, with the record and without one.
     blind
-        Of the multi-modal branch with all groups missing.
+        (C,) of the multi-modal branch with all groups missing.
     gap
         KL(multi ‖ single) in nats, the paper's distillation gap; see `divergence_of`.
     own
-        KL(multi ‖ blind) in nats: what the record changes within one network.
+        KL(multi ‖ blind) in nats: the effect of the record within one network.
     own_risk
-        Risk of multi less that of blind; None where the model is not of survival.
+        Risk of multi minus that of blind; None for models without survival.
     """
 
     multi: Tensor
@@ -72,44 +74,48 @@ class Branches:
 
     @property
     def change(self) -> Tensor:
-        """Return (C,) multi less single."""
+        """(C,) multi minus single."""
         return self.multi - self.single
 
     @property
     def own_change(self) -> Tensor:
-        """Return (C,) multi less blind."""
+        """(C,) multi minus blind."""
         return self.multi - self.blind
 
 
 def route(prediction: Prediction) -> Route | None:
-    """Return which branch a prediction came of; None if its model has no such branches."""
-    tokens, read = prediction.bag.clinical, prediction.card.record
-    if SINGLE not in prediction.branches or tokens is None or read is None:
+    """Return the branch behind a prediction; None without branches."""
+    tokens, format_ = prediction.bag.clinical, prediction.card.record
+    if SINGLE not in prediction.branches or tokens is None or format_ is None:
         return None
-    groups = zip(read.clinical.groups, tokens.present.tolist(), strict=True)
-    here = dict(groups)
-    present = tuple(name for name, there in here.items() if there)
-    missing = tuple(name for name, there in here.items() if not there)
+    groups = zip(format_.clinical.groups, tokens.present.tolist(), strict=True)
+    is_present = dict(groups)
+    present = tuple(name for name, known in is_present.items() if known)
+    missing = tuple(name for name, known in is_present.items() if not known)
     return Route(MULTI if present else SINGLE, present, missing)
 
 
 def said_by(prediction: Prediction, branch: str) -> Tensor | None:
-    """Return (C,) probabilities of the card's outcomes as a branch has them; None if it has none.
+    """Return (C,) probabilities of a branch; None without the branch.
 
-    Of a patient without a record the multi-modal branch says nothing.
+    They are of the card's outcomes. The multi-modal branch has none for a patient without a
+    record.
     """
     logits = _logits(prediction, branch)
     return None if logits is None else prediction.card.chances(logits)
 
 
 def risk_by(prediction: Prediction, branch: str) -> float | None:
-    """Return the risk as a branch has it, see `Survival.risk`; None where it has none."""
+    """Return the risk of a branch, or None; see `Survival.risk`."""
     logits, survival = _logits(prediction, branch), prediction.card.survival
     return None if logits is None or survival is None else survival.risk(logits).item()
 
 
 def gap_of(prediction: Prediction) -> float | None:
-    """Return KL(multi ‖ single) in nats, see `divergence_of`; None without a record."""
+    """Return KL(multi ‖ single) in nats; None without a record.
+
+    See `divergence_of`.
+    """
     multi, single = (_logits(prediction, name) for name in (MULTI, SINGLE))
     if multi is None or single is None:
         return None
@@ -117,25 +123,25 @@ def gap_of(prediction: Prediction) -> float | None:
 
 
 def divergence_of(card: Card, teacher: Tensor, student: Tensor) -> float:
-    """Return KL(teacher ‖ student) in nats, of (C,) logits each, as the card reads them.
+    """Return KL(teacher ‖ student) in nats, of (C,) logits each.
 
-    It is of classes; for Cox of an event earlier or later than the median patient's; for
-    discrete hazards h of when the event comes, in bin t with the probability
-    h_t Π_{s<t} (1 - h_s), or in none.
+    The card defines the distribution: over the classes; for Cox, over an event earlier or later
+    than the median patient's; for discrete hazards h, over the time of the event, which comes in
+    bin t with the probability h_t Π_{s<t} (1 - h_s), or in none.
     """
-    p, q = (_log_chances(card, logits) for logits in (teacher, student))
+    p, q = (_log_probabilities(card, logits) for logits in (teacher, student))
     return F.kl_div(q, p, log_target=True, reduction="sum").item()
 
 
-def _log_chances(card: Card, logits: Tensor) -> Tensor:
-    """Return the logarithms of the probabilities of what cannot come together."""
+def _log_probabilities(card: Card, logits: Tensor) -> Tensor:
+    """Return log-probabilities of mutually exclusive outcomes."""
     if card.survival is None:
         return logits.log_softmax(dim=-1)
     if card.survival.loss == "cox":
         return card.chances(logits).log()
-    lived = F.logsigmoid(-logits).cumsum(dim=-1)  # (C,)
-    before = torch.cat([lived.new_zeros(1), lived[:-1]])
-    return torch.cat([before + F.logsigmoid(logits), lived[-1:]])
+    survived = F.logsigmoid(-logits).cumsum(dim=-1)  # (C,)
+    before = torch.cat([survived.new_zeros(1), survived[:-1]])
+    return torch.cat([before + F.logsigmoid(logits), survived[-1:]])
 
 
 def _logits(prediction: Prediction, branch: str) -> Tensor | None:
@@ -146,7 +152,7 @@ def _logits(prediction: Prediction, branch: str) -> Tensor | None:
 
 @torch.inference_mode()
 def branches(model: MILModel, card: Card, bag: Bag, record: Record | None) -> Branches:
-    """Return what both branches say of a bag under a record; two passes.
+    """Run both branches on a bag, in two passes.
 
     Raises
     ------
@@ -157,10 +163,10 @@ def branches(model: MILModel, card: Card, bag: Bag, record: Record | None) -> Br
         raise ValueError(f"{card.model} has no branches with and without a record")
     check_encoder(card, bag)
     model.eval()
-    said = model(with_record(card, bag, record)).branches
+    outputs = model(with_record(card, bag, record)).branches
     assert card.record is not None  # a branched model reads records
     none = replace(bag, clinical=card.record.tokens(None))
-    multi, single, blind = said[MULTI], said[SINGLE], model(none).branches[MULTI]
+    multi, single, blind = outputs[MULTI], outputs[SINGLE], model(none).branches[MULTI]
     risk = None if card.survival is None else card.survival.risk
     return Branches(
         multi=card.chances(multi),

@@ -1,4 +1,10 @@
-"""Scale: the numbers of a map as they are shown, with a name, limits and colors."""
+"""Color scale of a map: values, unit, limits and colors.
+
+Raw attention sums to 1, so 0.001 is high on a slide of 10,000 patches and low on one of 200.
+By default it is shown in × average: times the attention of the average patch, 1/N. A value of
+10 is ten times the average. The limits are the same on every slide, so that slides can be
+compared. Other kinds of maps keep their own numbers.
+"""
 
 from __future__ import annotations
 
@@ -19,36 +25,36 @@ if TYPE_CHECKING:
     from napari_wsimil.explain.predict import Prediction
     from napari_wsimil.models.base import Explanation
 
-#: Attention is shown up to this many times that of equal attention to every patch, unless
-#: the model's card states another limit; the same on every slide, so slides compare.
+#: Upper limit of the color bar of attention, in times of the average patch's attention, unless
+#: the model's card states another limit. Equal on every slide, so that slides can be compared.
 DEFAULT_TOP = 10.0
 _SEQUENTIAL, _DIVERGING = "viridis", "PuOr_r"
-#: Opacity of what says nothing, and the share of the color bar from which color is full.
+#: Opacity at the neutral end of the color bar, and the share of the bar at full opacity.
 _FAINT, _FULL = 0.3, 0.35
 _CAVEAT = {
-    ExplanationKind.ATTENTION: "where the model looked, not tumor probability",
-    ExplanationKind.EVIDENCE: "what counted for (+) or against (−) the class",
+    ExplanationKind.ATTENTION: "attention of the model, not tumor probability",
+    ExplanationKind.EVIDENCE: "evidence for (+) or against (−) the class",
 }
 
 
 class Stretch(StrEnum):
-    """How a map's numbers are stretched for the eye; always named on screen."""
+    """How values are scaled for display; always named on screen."""
 
-    NATURAL = "natural"  # attention: × uniform; other kinds: as they are
+    NATURAL = "natural"  # attention: × average; other kinds: unchanged
     RAW = "raw"
     RANKS = "ranks"
 
 
 @dataclass(frozen=True)
 class Scale:
-    """A map ready for the eye.
+    """Values, limits and colors of a map for display.
 
     Attributes
     ----------
     title
         Name of the map.
     unit
-        What the numbers are, for the color bar, e.g. "× uniform".
+        Unit of the values, for the color bar, e.g. "× average".
     values
         (N,) float32 in that unit.
     limits
@@ -56,9 +62,9 @@ class Scale:
     colormap
         Name of a matplotlib colormap; perceptually uniform, safe for color-blind readers.
     caveat
-        What a reader must not forget; may be empty.
+        Note that must be shown with the map; may be empty.
     absent
-        What is said of a patch without a value.
+        Text for a patch without a value.
     """
 
     title: str
@@ -67,13 +73,13 @@ class Scale:
     limits: tuple[float, float]
     colormap: str
     caveat: str = ""
-    absent: str = "not looked at"
+    absent: str = "not examined"
 
     def shown(self, threshold: float) -> NDArray[np.float32]:
-        """Return the values, NaN below the share `threshold` of the color bar.
+        """Return the values, NaN below a threshold.
 
-        On a scale with signs it is the share of either half, so that what counts against
-        stays as visible as what counts for.
+        `threshold` is a share of the color bar. On a scale with signs it is the share of either
+        half, so that evidence against a class stays as visible as evidence for it.
         """
         low, high = self.limits
         if threshold <= 0:
@@ -83,7 +89,10 @@ class Scale:
         return out
 
     def colors(self) -> NDArray[np.float64]:
-        """Return (256, 4) RGBA of the color bar; faint where little is said, to show the tissue."""
+        """Return (256, 4) RGBA of the color bar.
+
+        Neutral values are transparent, so that the tissue shows.
+        """
         share = np.linspace(0, 1, 256)
         rgba: NDArray[np.float64] = colormaps[self.colormap](share)
         strength = np.abs(2 * share - 1) if self.limits[0] < 0 else share
@@ -98,13 +107,23 @@ class Scale:
 
 
 def scaled(prediction: Prediction, map_index: int = 0, stretch: Stretch = Stretch.NATURAL) -> Scale:
-    """Return one of a prediction's maps, by its number, ready for the eye."""
+    """Return the color scale of one map of a prediction.
+
+    Parameters
+    ----------
+    prediction
+        Prediction with the map.
+    map_index
+        Number of the map, from 0.
+    stretch
+        How attention and scores are scaled.
+    """
     explanation = prediction.explanations[map_index]
     values = explanation.per_patch().numpy().astype(np.float32)
     if stretch is Stretch.RANKS and not _fixed(explanation):
         unit, values, limits = "percentile (ranks only)", _ranks(values), (0.0, 100.0)
     elif explanation.kind is ExplanationKind.ATTENTION and stretch is Stretch.NATURAL:
-        unit, values = "× uniform", explanation.times_uniform().numpy()
+        unit, values = "× average", explanation.times_uniform().numpy()
         limits = (0.0, prediction.card.metrics.get("attention_top") or DEFAULT_TOP)
     else:
         unit, limits = _as_it_is(explanation, explanation.limit or nice(_top(values)))
@@ -120,12 +139,15 @@ def scaled(prediction: Prediction, map_index: int = 0, stretch: Stretch = Stretc
 
 
 def _fixed(explanation: Explanation) -> bool:
-    """Return whether a map is never stretched, so that maps of several slides compare."""
+    """Return whether a map is never stretched.
+
+    Its limits are equal on every slide, so that slides can be compared.
+    """
     return explanation.kind is ExplanationKind.SIGMOID or explanation.limit is not None
 
 
 def _as_it_is(explanation: Explanation, top: float) -> tuple[str, tuple[float, float]]:
-    """Return unit and limits of numbers that are not stretched, none of them above `top`."""
+    """Return unit and limits of unstretched values, up to `top`."""
     match explanation.kind:
         case ExplanationKind.ATTENTION:
             return "raw, sums to 1", (0.0, top)
@@ -142,18 +164,24 @@ def _as_it_is(explanation: Explanation, top: float) -> tuple[str, tuple[float, f
 
 
 def nice(top: float) -> float:
-    """Return the next of 1, 2, 5, 10, … times a power of ten, at which a color bar ends."""
+    """Round up to a round number, where color bars end.
+
+    Round numbers are 1, 2 and 5 times powers of ten.
+    """
     power = 10.0 ** math.floor(math.log10(top))
     return next(step * power for step in (1, 2, 5, 10) if step * power >= top * (1 - 1e-6))
 
 
 def _top(values: NDArray[np.float32]) -> float:
-    """Return the largest size of a finite value; 1 if there is none but 0."""
+    """Return the largest finite magnitude; 1 if all are 0."""
     return float(np.abs(values[np.isfinite(values)]).max(initial=0)) or 1.0
 
 
 def _ranks(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return 0–100, the share of patches that score less; ties share a rank, NaN has none."""
+    """Return percentiles 0–100: the share of patches with lower scores.
+
+    Ties share a rank; NaN stays NaN.
+    """
     known = np.count_nonzero(~np.isnan(values))
     if known == 1:
         return np.where(np.isnan(values), values, np.float32(100))

@@ -1,4 +1,11 @@
-"""WhatIf: what a model says of a slide under the patient's record, and under another one."""
+"""What-if: predictions for one slide under two clinical records.
+
+A what-if edit changes the input of the model, not the study: the patient's record stays as it
+is. The model runs once with the patient's record and once with the edited one; the result
+shows how probabilities and maps differ. For example, `what_if(model, card, bag, record,
+edited)` with an LDH of 210 instead of 600 U/L returns the change of each class's probability
+and the shift of each map.
+"""
 
 from __future__ import annotations
 
@@ -26,14 +33,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class WhatIf:
-    """Two answers about the same slide, and which fields of the record differ.
+    """Predictions for one slide under two records.
 
     Attributes
     ----------
     before, after
-        Under the patient's record, and under the other.
+        Under the patient's record, and under the edited one.
     changes
-        Old and new value by the field's name.
+        Old and new value by field name.
     """
 
     before: Prediction
@@ -42,37 +49,42 @@ class WhatIf:
 
     @property
     def probability(self) -> dict[str, float]:
-        """Return by how much each outcome's probability rose."""
+        """Increase of each outcome's probability."""
         rise = (self.after.probabilities - self.before.probabilities).tolist()
         return dict(zip(self.before.card.outcomes, rise, strict=True))
 
     @property
     def movements(self) -> dict[str, Movement]:
-        """Return how far each map moved, by its name, but orders of looks, which lie nowhere."""
+        """Shift of each map by name, without orders of steps."""
         return movements(self.before, self.after)
 
 
 def what_if(model: MILModel, card: Card, bag: Bag, before: Record, after: Record) -> WhatIf:
-    """Return what a model says of a slide under two records.
+    """Run a model on a slide under two records.
 
     Raises
     ------
     ValueError
-        If the model reads no records, and as `predict`.
+        If the model uses no records, and as `predict`.
     """
     check_reads(card)
-    one, other = (predict(model, card, bag, record) for record in (before, after))
-    return WhatIf(one, other, before.changes(after))
+    prediction, edited = (predict(model, card, bag, record) for record in (before, after))
+    return WhatIf(prediction, edited, before.changes(after))
 
 
 def check_reads(card: Card) -> None:
-    """Raise ValueError if a model reads no records, so that no edit can tell it anything."""
+    """Raise ValueError if a model uses no clinical records."""
     if card.record is None:
-        raise ValueError(f"{card.model} reads no clinical record: an edit changes nothing it says")
+        raise ValueError(
+            f"{card.model} reads no clinical record: edits cannot change its prediction"
+        )
 
 
 def broken_by(card: Card, before: Record, after: Record) -> tuple[str, ...]:
-    """Return a sentence per rule of the model's schema that only the record after breaks."""
+    """Return the schema rules that only the edited record breaks.
+
+    One sentence per rule of the model's schema.
+    """
     if card.record is None:
         return ()
     already = card.record.clinical.broken(before)
@@ -80,9 +92,9 @@ def broken_by(card: Card, before: Record, after: Record) -> tuple[str, ...]:
 
 
 def movements(before: Prediction, after: Prediction) -> dict[str, Movement]:
-    """Return how far each map moved between two answers, by its name.
+    """Return the shift of each map between two predictions.
 
-    Maps are paired by name. Orders of looks lie nowhere and are left out.
+    Maps are paired by name. Orders of steps have no shares and are left out.
     """
     others = {map_.name: map_ for map_ in after.explanations}
     return {
@@ -93,16 +105,18 @@ def movements(before: Prediction, after: Prediction) -> dict[str, Movement]:
 
 
 def main_movement(before: Prediction, after: Prediction) -> Movement:
-    """Return how far the main map of the answer before moved: the first that lies somewhere.
+    """Return the shift of the main map between two predictions.
+
+    The main map is the first one with shares.
 
     Raises
     ------
     ValueError
-        If the model has no such map, or the answer after lacks it.
+        If the model has no such map, or the second prediction lacks it.
     """
     main = next((map_ for map_ in before.explanations if map_.kind in PLACED), None)
     if main is None:
-        raise ValueError(f"{before.card.model} has no map with shares, so none can move")
+        raise ValueError(f"{before.card.model} has no map with shares, so no map shift is defined")
     return movement(main, _named(after, main.name))
 
 
@@ -110,41 +124,41 @@ def _named(prediction: Prediction, name: str) -> Explanation:
     for map_ in prediction.explanations:
         if map_.name == name:
             return map_
-    raise ValueError(f"the answer after has no map {name!r}: it is of another model")
+    raise ValueError(f"the second prediction has no map {name!r}: it is of another model")
 
 
 class Revisable(Protocol):
-    """A model that is ready to be asked about the same patches again and again."""
+    """A slide and model prepared for edits of the record."""
 
     def revise(self, record: Record, seen: Prediction, first: Tensor) -> Iterator[Prediction]:
-        """Yield what the model says of another record; the last is what `predict` would return.
+        """Yield predictions under another record; the last equals `predict`'s.
 
         Parameters
         ----------
         seen
-            What it said before, of the same bag.
+            Previous prediction for the same bag.
         first
-            (Q,) indices of patches whose maps may come first, in a prediction that has the
-            others' as in `seen`, and its probabilities; none if there are no such patches.
+            (Q,) indices of patches with priority: their maps may come first, in a prediction with
+            the other patches' maps and the probabilities of `seen`; empty for no priority.
         """
         ...
 
 
 def prepare_revisions(model: MILModel, card: Card, bag: Bag) -> Work[Revisable]:
-    """Return what answers edits of the record of `bag`; yields how much of how much is done.
+    """Prepare a slide for edits of its record; yields progress.
 
     An `IncrementalModel` is prepared once, in the time of one pass, and then updated exactly.
-    Any other model predicts anew each time.
+    Any other model predicts from the start each time.
     """
     if isinstance(model, IncrementalModel):
         model.eval()
         live = yield from model.prepare(with_record(card, bag, None))
-        return _Updated(card, bag, live)
-    return _AskedAnew(model, card, bag)
+        return _IncrementalPrediction(card, bag, live)
+    return _FullPrediction(model, card, bag)
 
 
 @dataclass(frozen=True, eq=False)
-class _AskedAnew:
+class _FullPrediction:
     model: MILModel
     card: Card
     bag: Bag
@@ -154,7 +168,7 @@ class _AskedAnew:
 
 
 @dataclass(frozen=True, eq=False)
-class _Updated:
+class _IncrementalPrediction:
     card: Card
     bag: Bag
     live: PreparedSlide
@@ -164,14 +178,14 @@ class _Updated:
         edit = self.live.edit(self.card.record.tokens(record))
         if len(first):
             yield replace(seen, explanations=_patched(seen.explanations, edit.maps(first), first))
-        bag = with_record(self.card, self.bag, record)  # looks through all features once more
+        bag = with_record(self.card, self.bag, record)  # validates all features again
         yield prediction_of(self.card, bag, edit.output(), record)
 
 
 def _patched(
     before: Sequence[Explanation], part: Sequence[Explanation], first: Tensor
 ) -> tuple[Explanation, ...]:
-    """Return the maps with the scores that some patches have in the maps of a part."""
+    """Return the maps with new scores for some patches."""
     newer = {one.name: one.scores for one in part}
     return tuple(
         replace(one, scores=one.scores.index_copy(0, first, newer[one.name]))

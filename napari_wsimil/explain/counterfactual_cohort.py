@@ -1,4 +1,4 @@
-"""Rerun: the same change of the record, asked about of many cases."""
+"""What-if over a cohort: one edit of many cases' records."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ if TYPE_CHECKING:
     from napari_wsimil.progress import Work
 
     Change: TypeAlias = Callable[[Record], Record]
-    #: A case's name, record and bags; bags may be read as they are asked for.
+    #: A case's name, record and bags; bags may be loaded lazily.
     Subject: TypeAlias = tuple[str, Record | None, Sequence[Bag]]
 
 
 @dataclass(frozen=True)
 class Row:
-    """What a change of the record does to one case.
+    """Result of an edit for one case.
 
     Attributes
     ----------
     case
-        Its name.
+        Name of the case.
     before, after
-        Probability by outcome, of all slides together; empty where it failed.
+        Probability by outcome, pooled over slides; empty if the case failed.
     movements
-        Of the main map of each slide.
+        Shift of the main map of each slide.
     within
-        Whether each of these is within its noise; empty where that was not asked.
+        Whether each shift is within its baseline variability; empty if not measured.
     features
-        SHA-256 of the features of its slides.
+        SHA-256 of the features of the slides.
     warnings
-        What whoever reads the answer after must see, and the rules that its record breaks.
+        Warnings of the second prediction, and rules that the edited record breaks.
     failed
-        Why there is no answer; empty if there is one.
+        Reason why there is no prediction; empty if there is one.
     """
 
     case: str
@@ -74,7 +74,9 @@ def rerun(
     *,
     noisy: bool = True,
 ) -> Work[tuple[Row, ...]]:
-    """Yield after every case; return a row each. A case that fails says why, others go on.
+    """Apply an edit to every case; yield progress.
+
+    It returns one row per case. A failed case has the reason in its row; the others continue.
 
     Parameters
     ----------
@@ -83,14 +85,14 @@ def rerun(
     subjects
         The cases.
     change
-        Makes the other record of a record; what it refuses fails the case.
+        Returns the edited record of a record; its errors fail the case.
     noisy
-        Whether to measure the noise of each slide's main map, six passes more.
+        Whether to measure the baseline variability of each slide's main map, six passes more.
 
     Raises
     ------
     ValueError
-        If the model reads no records.
+        If the model uses no records.
     """
     check_reads(card)
     rows: list[Row] = []
@@ -106,30 +108,30 @@ def rerun(
 def _row(model: MILModel, card: Card, subject: Subject, change: Change, noisy: bool) -> Row:
     case, record, bags = subject
     if record is None:
-        raise ValueError("there is no record to change")
-    bags, other = tuple(bags), change(record)
-    before, after = (predict_patient(model, card, case, bags, one) for one in (record, other))
+        raise ValueError("the case has no record to change")
+    bags, edited = tuple(bags), change(record)
+    before, after = (predict_patient(model, card, case, bags, one) for one in (record, edited))
     pairs = tuple(zip(before.slides, after.slides, strict=True))
-    moved = tuple(main_movement(*pair) for pair in pairs)
+    shifts = tuple(main_movement(*pair) for pair in pairs)
     return Row(
         case=case,
-        before=_chances(card, before),
-        after=_chances(card, after),
-        movements=moved,
-        within=_within(model, card, bags, record, moved) if noisy else (),
+        before=_probabilities(card, before),
+        after=_probabilities(card, after),
+        movements=shifts,
+        within=_within(model, card, bags, record, shifts) if noisy else (),
         features=features_digest(bags),
-        warnings=(*after.warnings, *broken_by(card, record, other)),
+        warnings=(*after.warnings, *broken_by(card, record, edited)),
     )
 
 
-def _chances(card: Card, prediction: PatientPrediction) -> dict[str, float]:
+def _probabilities(card: Card, prediction: PatientPrediction) -> dict[str, float]:
     return dict(zip(card.outcomes, prediction.probabilities.tolist(), strict=True))
 
 
 def _within(
-    model: MILModel, card: Card, bags: Sequence[Bag], record: Record, moved: Sequence[Movement]
+    model: MILModel, card: Card, bags: Sequence[Bag], record: Record, shifts: Sequence[Movement]
 ) -> tuple[bool, ...]:
     return tuple(
-        noise_at_once(model, card, bag, record).within(one)
-        for bag, one in zip(bags, moved, strict=True)
+        noise_at_once(model, card, bag, record).within(shift)
+        for bag, shift in zip(bags, shifts, strict=True)
     )

@@ -1,7 +1,7 @@
-"""Export: the maps of a prediction as a table, as QuPath tiles or as a picture.
+"""Export of maps and curves: tables, QuPath tiles, pictures.
 
-Positions are level-0 pixels. No export names slide, file or patient; what was computed from
-a phantom says "synthetic", and every export repeats the warnings of its prediction.
+Positions are level-0 pixels. No export names slide, file or patient. Results on synthetic
+slides are labeled "synthetic", and every export repeats the warnings of its prediction.
 """
 
 from __future__ import annotations
@@ -35,15 +35,17 @@ if TYPE_CHECKING:
 
 ENDINGS = (".csv", ".png")
 
-#: Letters in a line of the words below a picture.
+#: Characters per line in the notes below a picture.
 _CURVE = 110
 
-#: What the share on the axis of each curve is of.
-_CURVES = {"deletion": "share of the patches taken away", "insertion": "share of the patches shown"}
+#: Label of the share axis of each curve.
+_CURVES = {"deletion": "share of patches removed", "insertion": "share of patches kept"}
 
 
 def export_curves(curves: Curves, path: Path | str) -> Path:
-    """Return the path of the written export, a table (.csv) or a picture (.png).
+    """Write curves as a table (.csv) or picture (.png).
+
+    Returns the path of the file.
 
     Raises
     ------
@@ -62,34 +64,34 @@ def export_curves(curves: Curves, path: Path | str) -> Path:
 
 
 def check_ending(path: Path | str) -> None:
-    """Raise ValueError unless curves can be written to a file of this name."""
+    """Raise ValueError unless the file ending suits curves."""
     path = Path(path)
     if path.suffix.lower() not in ENDINGS:
-        raise ValueError(f"{path.name}: curves are exported as one of {', '.join(ENDINGS)}")
+        raise ValueError(f"cannot write curves to {path.name}: use one of {', '.join(ENDINGS)}")
 
 
 def figure(curves: Curves) -> Figure:
-    """Return a figure of both curves, that of the ranking beside random orders.
+    """Draw the deletion and insertion curves with the random orders.
 
-    The axis of shares is logarithmic from the smallest one on: what matters is few
-    patches. A band spans the random orders, a line their mean.
+    The axis of shares is logarithmic from the smallest share on, to show the first few patches. A
+    band spans the random orders; a line is their mean.
     """
-    made = Figure(figsize=(10, 4.8), layout="constrained")
-    for axes, name in zip(made.subplots(1, 2, sharey=True), _CURVES, strict=True):
+    chart = Figure(figsize=(10, 4.8), layout="constrained")
+    for axes, name in zip(chart.subplots(1, 2, sharey=True), _CURVES, strict=True):
         _draw(axes, curves, name)
     stamp = "synthetic slide, " if curves.prediction.bag.synthetic else ""
-    made.suptitle(f"{stamp}{curves.prediction.card.model}: by {curves.title}")
+    chart.suptitle(f"{stamp}{curves.prediction.card.model}: by {curves.title}")
     lines = [line for note in curves.prediction.warnings for line in textwrap.wrap(note, _CURVE)]
     if lines:
-        made.supxlabel("\n".join(lines), fontsize="small")
-    return made
+        chart.supxlabel("\n".join(lines), fontsize="small")
+    return chart
 
 
 def _draw(axes: Axes, curves: Curves, name: str) -> None:
     series: Series = getattr(curves, name)
     share = series.patches / len(curves.prediction.bag)
-    axes.fill_between(share, *series.range, color="0.85", label="random orders")
-    axes.plot(share, series.mean, color="0.5", label=f"their mean, area {series.random_area:.3f}")
+    axes.fill_between(share, *series.range, color="0.85", label="random patches")
+    axes.plot(share, series.mean, color="0.5", label=f"random mean, area {series.random_area:.3f}")
     label = f"{curves.title}, area {series.area:.3f}"
     axes.plot(share, series.probability, color="C0", marker="o", markersize=3, label=label)
     axes.set_xscale("symlog", linthresh=share[share > 0].min())
@@ -99,15 +101,15 @@ def _draw(axes: Axes, curves: Curves, name: str) -> None:
 
 
 def _write_occlusion_csv(curves: Curves, path: Path) -> None:
-    said = [int(curves.prediction.bag.synthetic), "; ".join(curves.prediction.warnings)]
+    facts = [int(curves.prediction.bag.synthetic), "; ".join(curves.prediction.warnings)]
     header = ["curve", "patches", "share", "probability", "random mean", "random lowest"]
-    told = ["random highest", "outcome", "map", "synthetic", "warnings"]
+    further = ["random highest", "outcome", "map", "synthetic", "warnings"]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*header, *told])
+        writer.writerow([*header, *further])
         for name in _CURVES:
             for row in _rows(getattr(curves, name), len(curves.prediction.bag)):
-                writer.writerow([name, *row, curves.outcome, curves.title, *said])
+                writer.writerow([name, *row, curves.outcome, curves.title, *facts])
 
 
 def _rows(series: Series, patches: int) -> Iterator[tuple[float, ...]]:
@@ -116,10 +118,10 @@ def _rows(series: Series, patches: int) -> Iterator[tuple[float, ...]]:
     yield from zip(*(column.tolist() for column in columns), strict=True)
 
 
-#: Letters in a line of the words below a picture.
+#: Characters per line in the notes below a picture.
 _LINE = 90
 
-#: How QuPath writes what JSON cannot.
+#: QuPath's spelling of numbers that JSON does not have.
 _INFINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
@@ -129,24 +131,26 @@ def export_map(
     name: str | None = None,
     stretch: Stretch = Stretch.NATURAL,
 ) -> Path:
-    """Return the path of the written export, in the format its ending names.
+    """Write a prediction's maps in the format of the ending.
+
+    Returns the path of the file.
 
     Parameters
     ----------
     prediction
-        What is exported; its bag must have places.
+        Prediction to export; its bag must have coordinates.
     path
-        `.csv` and `.geojson` (or `.geojson.gz`) hold every map, a row or tile per patch;
+        `.csv` and `.geojson` (or `.geojson.gz`) contain every map, a row or tile per patch;
         `.png` is a picture of one.
     name
-        Which map a picture shows, by its title; the main one if None.
+        Title of the map in a picture; the main one if None.
     stretch
-        How a picture's numbers are stretched; tables and tiles hold them as they are.
+        How a picture's values are scaled; tables and tiles contain the unscaled values.
 
     Raises
     ------
     ValueError
-        If the ending is none of these, there is no such map, or the bag has no places.
+        If the ending is none of these, there is no such map, or the bag has no coordinates.
     OSError
         If the file cannot be written.
     """
@@ -161,18 +165,20 @@ def export_map(
     }
     endings = [ending for ending in writers if path.name.lower().endswith(ending)]
     if not endings:
-        raise ValueError(f"{path.name}: a map is exported as one of {', '.join(writers)}")
+        raise ValueError(f"cannot write a map to {path.name}: use one of {', '.join(writers)}")
     writers[endings[0]]()
     return path
 
 
 def find_map(prediction: Prediction, name: str | None = None) -> int:
-    """Return the number of the map with this title, or of the main one.
+    """Return the number of the map with a title.
+
+    It is 0, the main map, if no title is given.
 
     Raises
     ------
     ValueError
-        If there is none; it names those there are.
+        If no map has this title; the message lists the titles.
     """
     titles = [prediction.title(explanation) for explanation in prediction.explanations]
     if name is not None and name not in titles:
@@ -183,10 +189,10 @@ def find_map(prediction: Prediction, name: str | None = None) -> int:
 def map_picture(
     prediction: Prediction, map_index: int = 0, stretch: Stretch = Stretch.NATURAL
 ) -> Figure:
-    """Return a figure of one map in the colors and limits that the window shows it in.
+    """Draw a map in the window's colors and limits.
 
     The axes are µm where the slide's pixel size is known, level-0 pixels otherwise; places
-    without a patch stay gray.
+    without a patch are gray.
     """
     grid, scale = _grid(prediction), scaled(prediction, map_index, stretch)
     raster = rasterize(grid, scale.values)
@@ -219,7 +225,7 @@ def _label(axes: Axes, prediction: Prediction, scale: Scale) -> None:
 def _extent(
     grid: PatchGrid, origin: tuple[int, int], step: int, shape: tuple[int, ...]
 ) -> tuple[float, float, float, float]:
-    """Return left, right, bottom, top of a raster, in µm or level-0 pixels."""
+    """Return left, right, bottom, top in µm or level-0 pixels."""
     mpp = _slide_mpp(grid) or 1.0
     (x, y), (rows, columns) = origin, shape
     left, top, right, bottom = x, y, x + columns * step, y + rows * step
@@ -238,13 +244,13 @@ def _write_png(prediction: Prediction, number: int, stretch: Stretch, path: Path
 def _write_csv(prediction: Prediction, path: Path) -> None:
     grid = _grid(prediction)
     names, columns = _columns(prediction)
-    said = [int(prediction.bag.synthetic), "; ".join(prediction.warnings)]
+    facts = [int(prediction.bag.synthetic), "; ".join(prediction.warnings)]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["x", "y", "width", "height", *names, "synthetic", "warnings"])
         for (x, y), row in zip(grid.coords.tolist(), columns.tolist(), strict=True):
             scores = ("" if math.isnan(score) else repr(score) for score in row)
-            writer.writerow([x, y, grid.patch_size, grid.patch_size, *scores, *said])
+            writer.writerow([x, y, grid.patch_size, grid.patch_size, *scores, *facts])
 
 
 def _write_geojson(prediction: Prediction, path: Path) -> None:
@@ -257,12 +263,15 @@ def _write_geojson(prediction: Prediction, path: Path) -> None:
 
 
 def _tiles(prediction: Prediction) -> Iterator[dict[str, object]]:
-    """Yield one QuPath tile per patch; its id depends on slide and place alone."""
+    """Yield one QuPath tile per patch.
+
+    Its id depends only on the slide and the position.
+    """
     grid, bag = _grid(prediction), prediction.bag
     names, columns = _columns(prediction)
-    said = {"synthetic": "yes"} if bag.synthetic else {}
+    metadata = {"synthetic": "yes"} if bag.synthetic else {}
     if prediction.warnings:
-        said["warnings"] = "; ".join(prediction.warnings)
+        metadata["warnings"] = "; ".join(prediction.warnings)
     for (x, y), row in zip(grid.coords.tolist(), columns.tolist(), strict=True):
         scores = (score if math.isfinite(score) else _INFINITE[str(score)] for score in row)
         yield {
@@ -272,7 +281,7 @@ def _tiles(prediction: Prediction) -> Iterator[dict[str, object]]:
             "properties": {
                 "objectType": "tile",
                 "measurements": dict(zip(names, scores, strict=True)),
-                **({"metadata": said} if said else {}),
+                **({"metadata": metadata} if metadata else {}),
             },
         }
 
@@ -294,5 +303,5 @@ def _scores(explanation: Explanation) -> NDArray[np.float64]:
 
 def _grid(prediction: Prediction) -> PatchGrid:
     if prediction.bag.grid is None or prediction.bag.grid.made_up:
-        raise ValueError("these features have no coordinates, so their map has no place")
+        raise ValueError("these features have no coordinates, so their map cannot be exported")
     return prediction.bag.grid

@@ -1,11 +1,16 @@
-"""Movement: how far a map moved between two answers, apart from how much brighter it became.
+"""Map shift: change of a map between two predictions.
 
-φ_c of PersAM multiplies the map of a whole class, while the pooling divides by the sum: a map
-can redden everywhere and attention stay where it is. So the level of a map, its mean as drawn,
-is told apart from where it lies, its scores as shares of their sum.
+The predictions are for the same patches, for example under two clinical records. A map can
+change in two ways. It can become brighter everywhere, while attention stays in place: φ_c of
+PersAM multiplies the map of a whole class, and the pooling divides by the sum. Or attention
+can move to other patches. The two are measured separately: the mean change compares the means
+of the scores, and the total variation compares their shares, that is the scores divided by
+their sum. For example, if every score doubles, the mean change is +100 % and the total
+variation 0.
 
-A signed map has two parts, for and against. Its shares are those of both together, of the sum
-of its magnitudes, and keep their sign: what turns its sign has moved from one part to the other.
+A signed map has a positive and a negative part, evidence for and against a class. Its shares
+are divided by the sum of the magnitudes of both and keep their sign: a patch with a flipped sign
+has moved from one part to the other.
 """
 
 from __future__ import annotations
@@ -27,7 +32,7 @@ if TYPE_CHECKING:
     from napari_wsimil.explain.color_scale import Scale
     from napari_wsimil.explain.predict import Prediction
 
-#: Kinds of maps that lie somewhere: their numbers are never below 0, and have a sum.
+#: Kinds of maps with shares: their numbers are never below 0, and have a sum.
 PLACED = (
     ExplanationKind.ATTENTION,
     ExplanationKind.PROBABILITY,
@@ -35,44 +40,44 @@ PLACED = (
     ExplanationKind.AMOUNT,
 )
 
-#: Kinds of signed maps, whose 0 is neither for nor against.
+#: Kinds of signed maps; 0 is neutral, neither for nor against.
 SIGNED = (ExplanationKind.EVIDENCE, ExplanationKind.SCORE)
 
-#: Kinds of maps that can move.
+#: Kinds of maps with a defined map shift.
 MOVABLE = (*PLACED, *SIGNED)
 
-#: Kinds whose numbers are absolute, from 0 to 1.
+#: Kinds with absolute numbers, from 0 to 1.
 ABSOLUTE = (ExplanationKind.PROBABILITY, ExplanationKind.SIGMOID)
 
-#: Share of the patches, those a map ranks first, whose staying `Movement.overlap` tells.
+#: Share of the top patches that `Movement.overlap` compares.
 FIRST = 0.01
 
-#: Where the color bars of differences end, on every slide and for every edit: of shares in
-#: times of the even share, as attention itself is drawn; of absolute scores their whole range.
+#: Ends of the color bars of differences, equal for all slides and edits: for shares in times
+#: of the average share, as for attention itself; for absolute scores their whole range.
 SHARE_LIMIT, LEVEL_LIMIT = DEFAULT_TOP, 1.0
 
-_ABSENT = "one of the two maps says nothing here"
+_ABSENT = "one of the two maps has no value here"
 
 
 @dataclass(frozen=True)
 class Movement:
-    """How a map differs between two answers about the same patches.
+    """Change of a map between two predictions.
 
-    All are NaN where a map is 0 everywhere, and so lies nowhere.
+    All values are NaN if a map is 0 everywhere, and so has no shares.
 
     Attributes
     ----------
     brighter
-        Mean after / mean before - 1, of the scores as they are; 0 of attention, which sums to 1.
-        Of a signed map of their magnitudes: how much stronger it is.
+        Mean change: mean after / mean before - 1, of the scores as they are; 0 for attention,
+        which sums to 1. For a signed map, of the magnitudes.
     moved
-        Total variation of the shares, Σ |p - q| / 2: what part of the map, 0 to 1, lies elsewhere
-        or, of a signed map, has turned its sign.
+        Total variation of the shares, Σ |p - q| / 2: the part of the map, 0 to 1, that moved to
+        other patches or, in a signed map, changed its sign.
     distance
-        Jensen-Shannon distance of the shares, the root of the divergence to base 2, 0 to 1; of a
+        Jensen-Shannon distance of the shares, the root of the divergence to base 2, 0 to 1; for a
         signed map over the shares for and against, 2 N together.
     overlap
-        What part of the first 1 % of the patches is still among the first 1 %.
+        Part of the top 1 % of the patches that is still in the top 1 %.
     signed
         Whether the map is signed.
     """
@@ -85,37 +90,40 @@ class Movement:
 
 
 def movement(before: Explanation, after: Explanation) -> Movement:
-    """Return how far a map moved; a patch that it says nothing of has no share.
+    """Return the shift of a map between two predictions.
+
+    Patches without a value have share 0.
 
     Raises
     ------
     ValueError
-        If the two are of different patches or kinds, or of a kind that has no shares.
+        If the two maps have different patches or kinds, or a kind without shares.
     """
     p, q = _shares(before, after)
     signed = before.kind in SIGNED
     if np.isnan(p).any() or np.isnan(q).any():
         return Movement(np.nan, np.nan, np.nan, np.nan, signed)
-    was, is_ = top(before, FIRST), top(after, FIRST)
+    top_before, top_after = top(before, FIRST), top(after, FIRST)
     return Movement(
         brighter=_brighter(before, after),
         moved=float(np.abs(p - q).sum() / 2),
         distance=_distance(_parts(p), _parts(q)),
-        overlap=((was & is_).sum() / was.sum()).item(),
+        overlap=((top_before & top_after).sum() / top_before.sum()).item(),
         signed=signed,
     )
 
 
 def share_difference(before: Explanation, after: Explanation) -> Explanation:
-    """Return where a map gained and lost, (q - p) N of its shares p before and q after.
+    """Return the change of each patch's share of the map.
 
-    1 is the share that each of N patches would have of an even map. What is brighter all over
-    is 0 all over. Of a signed map what is more for, or less against, is gained.
+    It is (q - p) N, of the shares p before and q after: 1 is the share of the average of N
+    patches. A map that became brighter everywhere has 0 everywhere. In a signed map, more evidence
+    for a class or less against it is positive.
 
     Parameters
     ----------
     before, after
-        The same map of two answers.
+        The same map of two predictions.
 
     Raises
     ------
@@ -129,17 +137,17 @@ def share_difference(before: Explanation, after: Explanation) -> Explanation:
 
 
 def level_difference(before: Explanation, after: Explanation) -> Explanation:
-    """Return how much brighter each patch is, absolute scores after less those before.
+    """Return the change of each patch's absolute score.
 
     Parameters
     ----------
     before, after
-        The same map of two answers, of a kind in `ABSOLUTE`.
+        The same map of two predictions, of a kind in `ABSOLUTE`.
 
     Raises
     ------
     ValueError
-        If they are of different patches, or of a kind whose numbers are not absolute.
+        If they have different patches, or a kind without absolute numbers.
     """
     _check(before, after, ABSOLUTE)
     gained = after.per_patch() - before.per_patch()
@@ -147,14 +155,14 @@ def level_difference(before: Explanation, after: Explanation) -> Explanation:
 
 
 def _difference(
-    of: Explanation, word: str, gained: torch.Tensor, unit: str, limit: float
+    of: Explanation, word: str, change: torch.Tensor, unit: str, limit: float
 ) -> Explanation:
-    """Return the map of what each patch gained, of the class that the map `of` is of."""
+    """Return a map of (N,) changes, of `of`'s class."""
     stem, _, number = of.name.rpartition(":") if of.class_index is not None else (of.name, "", "")
     return Explanation(
         f"{stem}, {word}:{number}" if number else f"{stem}, {word}",
         ExplanationKind.SCORE,
-        gained,
+        change,
         class_index=of.class_index,
         absent=_ABSENT,
         unit=unit,
@@ -165,7 +173,10 @@ def _difference(
 def _shares(
     before: Explanation, after: Explanation
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return (N,) shares of both, whose magnitudes sum to 1; NaN of a map of 0 everywhere."""
+    """Return (N,) shares of both maps; NaN if all 0.
+
+    The magnitudes of the shares sum to 1.
+    """
     _check(before, after, MOVABLE)
     return _share(before), _share(after)
 
@@ -178,7 +189,7 @@ def _share(map_: Explanation) -> NDArray[np.float64]:
 
 
 def _parts(shares: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return (2 N,) shares of the part for and of the part against, which sum to 1."""
+    """Return (2 N,) shares, positive then negative; sum 1."""
     return np.concatenate([np.maximum(shares, 0), np.maximum(-shares, 0)])
 
 
@@ -198,51 +209,61 @@ def _brighter(before: Explanation, after: Explanation) -> float:
 def _check(before: Explanation, after: Explanation, kinds: tuple[ExplanationKind, ...]) -> None:
     if before.kind is not after.kind or before.kind not in kinds:
         raise ValueError(
-            f'"{before.name}" is of kind {before.kind}, "{after.name}" of {after.kind}: '
-            f"both must be of one of {', '.join(kinds)}"
+            f'"{before.name}" is of kind {before.kind}, "{after.name}" of kind {after.kind}: '
+            f"both must be of the same kind, one of {', '.join(kinds)}"
         )
     one, other = len(before.per_patch()), len(after.per_patch())
     if one != other:
-        raise ValueError(f"{one} patches before and {other} after: the maps are of different bags")
+        raise ValueError(f"the maps have {one} and {other} patches: they are of different slides")
 
 
 NAME = "difference"
 
 
 def difference(one: Prediction, index: int, other: Prediction, other_index: int) -> Explanation:
-    """Return map `index` of a prediction less a map of another, or the same, prediction.
+    """Return the difference of two maps, first minus second.
 
-    Where either map says nothing the difference says nothing.
+    Parameters
+    ----------
+    one, index
+        Prediction with the first map, and the map's number.
+    other, other_index
+        The same or another prediction with the second map, and the map's number.
+
+    Returns
+    -------
+    Explanation
+        NaN where either map has no value.
 
     Raises
     ------
     ValueError
-        If they are of different patches, or have different units.
+        If they have different patches or different units.
     """
     a, b = scaled(one, index), scaled(other, other_index)
     if not _same_patches(one, other):
-        raise ValueError("the two maps are of different patches: they have no difference")
+        raise ValueError("the two maps have different patches, so they cannot be subtracted")
     if a.unit != b.unit:
         raise ValueError(
-            f"{a.title} is in {a.unit}, {b.title} in {b.unit}: there is no difference between them"
+            f"{a.title} is in {a.unit}, {b.title} in {b.unit}: choose maps with the same unit"
         )
     return Explanation(
         NAME,
         ExplanationKind.SCORE,
         torch.from_numpy(a.values - b.values),
-        absent="one of the two maps says nothing here",
-        unit=f"{a.unit}: {_name(one, other, a)} less {_name(other, one, b)}",
+        absent=_ABSENT,
+        unit=f"{a.unit}: {_name(one, other, a)} − {_name(other, one, b)}",
         limit=_limit(one.explanations[index], other.explanations[other_index]),
     )
 
 
 def _limit(a: Explanation, b: Explanation) -> float | None:
-    """Return the fixed end of the color bar where both maps are absolute."""
+    """Return the fixed color bar end of two absolute maps."""
     return LEVEL_LIMIT if a.kind in ABSOLUTE and b.kind in ABSOLUTE else None
 
 
 def _name(of: Prediction, beside: Prediction, scale: Scale) -> str:
-    """Return what a map is called, with its model where the two are of different ones."""
+    """Return a map's title, with the model if models differ."""
     if of.card is beside.card:
         return scale.title
     weights = f" ({of.card.weights[:4]})" if of.card.model == beside.card.model else ""

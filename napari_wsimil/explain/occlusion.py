@@ -1,7 +1,11 @@
-"""Effect: what a model says of a slide without some of its patches, or with some alone.
+"""Occlusion: predictions without some patches, or with only a few.
 
-A map tells where a model looked; whether what it saw there decided the answer is told by
-asking again.
+A map shows the attention of a model, not the cause of its prediction. Occlusion tests the cause:
+it removes patches and runs the model again. `removed` removes the patches of an area.
+`curves` removes more and more of the top patches of a map (deletion), or keeps only those
+(insertion), and compares the probability with as many random patches. If removing the top
+patches changes the probability no more than removing random ones, the map does not show the
+cause of the prediction.
 """
 
 from __future__ import annotations
@@ -30,57 +34,57 @@ if TYPE_CHECKING:
     from napari_wsimil.models.base import Explanation, MILModel
     from napari_wsimil.progress import Work
 
-#: Smallest and largest share of the patches that is taken away, or put alone.
+#: Smallest and largest share of the patches that is removed, or kept alone.
 LEAST, MOST = 0.001, 0.9
-#: Patches whose finer features are kept while curves are made, 32 KB each at k = 16, D = 512.
+#: Patches with cached sub-patch features during curves, 32 KB each at k = 16, D = 512.
 FINE_KEPT = 4096
 
 
 def removed(model: MILModel, prediction: Prediction, patches: Tensor) -> Prediction:
-    """Return what the model says of the same slide without some patches.
+    """Run the model on a slide without some patches.
 
-    The prediction is of a smaller bag: its maps have a score for each patch that is left.
+    The prediction is for a smaller bag: its maps have a score for each remaining patch.
 
     Parameters
     ----------
     model
-        The one the prediction is of.
+        Model of the prediction.
     prediction
-        What it said of the whole slide; features, places and record are those of its bag.
+        Prediction for the whole slide, with the features, coordinates and record of its bag.
     patches
-        (Q,) int64, for an area those of `query.patches_in`; any may come twice.
+        (Q,) int64, for an area those of `query.patches_in`; duplicates are allowed.
 
     Raises
     ------
     ValueError
-        If there is no such patch, or none would be left to ask about.
+        If there is no such patch, or none would remain.
     """
     return predict(model, prediction.card, without(prediction.bag, patches), prediction.record)
 
 
 def without(bag: Bag, patches: Tensor) -> Bag:
-    """Return the bag without the patches at (Q,) indices; errors as of `removed`."""
+    """Return the bag without (Q,) patches; errors as `removed`."""
     check_query(patches, len(bag))
-    left = torch.ones(len(bag), dtype=torch.bool).index_fill(0, patches, False)
-    if not left.any():
-        raise ValueError(
-            f"without all of its {len(bag)} patches there is no slide to ask about: remove fewer"
-        )
-    return take_patches(bag, left.nonzero()[:, 0])
+    remaining = torch.ones(len(bag), dtype=torch.bool).index_fill(0, patches, False)
+    if not remaining.any():
+        raise ValueError(f"removing all {len(bag)} patches leaves nothing to predict: remove fewer")
+    return take_patches(bag, remaining.nonzero()[:, 0])
 
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """Probability of a class as more and more patches are taken, S times.
+    """Probability of an outcome over removed or kept patches.
+
+    The curve has S points.
 
     Attributes
     ----------
     patches
-        (S,) int64, how many are taken away (deletion), or are all there is (insertion).
+        (S,) int64, number of patches removed (deletion) or kept (insertion).
     probability
-        (S,) float64, the first patches of the ranking taken first.
+        (S,) float64, in the order of the ranking, top patches first.
     drawn
-        (draws, S) float64, patches taken in random order.
+        (draws, S) float64, in random orders.
     """
 
     patches: NDArray[np.int64]
@@ -89,23 +93,23 @@ class Series:
 
     @property
     def mean(self) -> NDArray[np.float64]:
-        """Return (S,) of the random orders."""
+        """(S,) mean of the random orders."""
         mean: NDArray[np.float64] = self.drawn.mean(axis=0)
         return mean
 
     @property
     def range(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return (S,) lowest and (S,) highest of the random orders."""
+        """(S,) lowest and (S,) highest of the random orders."""
         return self.drawn.min(axis=0), self.drawn.max(axis=0)
 
     @property
     def area(self) -> float:
-        """Return the mean probability over the shares asked about, by trapezoids."""
+        """Mean probability over the shares of patches, by trapezoids."""
         return self._area(self.probability)
 
     @property
     def random_area(self) -> float:
-        """Return the same of the mean random order."""
+        """Mean probability over the shares, of the mean random order."""
         return self._area(self.mean)
 
     def _area(self, heights: NDArray[np.float64]) -> float:
@@ -115,25 +119,25 @@ class Series:
 
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """How far the patches that a map ranks first carry a class, beside as many at random.
+    """Deletion and insertion curves of a map, with random orders.
 
     Attributes
     ----------
     prediction
-        Of the whole slide, which the patches were taken from.
+        For the whole slide.
     title
-        Of the map that ranks.
+        Title of the map that ranks the patches.
     target
-        Which of `prediction.card.outcomes` the probabilities are of.
+        Index in `prediction.card.outcomes` of the outcome with these probabilities.
     deletion
-        From the whole slide (0 patches taken away) to a tenth of it: a map that found what
-        carries the class makes it fall sooner than chance does.
+        From the whole slide (0 patches removed) to a tenth of it. If the map shows the patches that
+        carry the class, its curve falls sooner than those of random orders.
     insertion
-        From a thousandth of the slide to all of it: such a map makes it rise sooner.
+        From a thousandth of the slide to all of it; such a map's curve rises sooner.
 
     Notes
     -----
-    A slide without a patch cannot be asked about, so neither curve goes there.
+    A model cannot run without any patch, so neither curve includes an empty slide.
     """
 
     prediction: Prediction
@@ -144,7 +148,7 @@ class Curves:
 
     @property
     def outcome(self) -> str:
-        """Return what the probabilities are of."""
+        """Name of the outcome with these probabilities."""
         return self.prediction.card.outcomes[self.target]
 
 
@@ -158,47 +162,48 @@ def curves(
     draws: int = 5,
     seed: int = 0,
 ) -> Work[Curves]:
-    """Return what becomes of a class's probability as patches are taken by a map's ranking.
+    """Measure a class's probability while patches are removed or kept.
 
-    Yields how many of how many forward passes are done, before each: (1 + draws) · 2 · steps
-    at most.
+    Yields the number of finished forward passes before each pass, of at most
+    (1 + draws) · 2 · steps.
 
     Parameters
     ----------
     model, prediction
-        The model, and what it said of the whole slide.
+        The model, and its prediction for the whole slide.
     ranking
-        A map of the prediction, or any other over its patches. The highest scores come
-        first, of an order of looks the first; NaN, never looked at, comes last, and patches
-        that are not told apart come at random.
+        A map of the prediction, or any other over its patches. The highest scores come first, for
+        an order of steps the first step; NaN (never read) comes last, and ties are in random
+        order.
     target
         Index in `card.outcomes`; that of the highest probability if None.
     steps
-        Shares of the patches to ask about, geometric from a thousandth to nine tenths, so
-        that the first few percent are resolved; fewer on small slides.
+        Number of shares of the patches, geometric from a thousandth to nine tenths, so that the
+        first few percent are resolved; fewer on small slides.
     draws
-        Random orders, each one order for both curves.
+        Number of random orders, each used for both curves.
     seed
-        Of these, and of what the map does not tell apart.
+        Seed of the random orders, and of the order of ties.
 
     Raises
     ------
     ValueError
-        If the map is of other patches or says nothing, there is no such outcome, steps or
-        draws are below 1, or the slide has a single patch.
+        If the map has other patches or no values, there is no such outcome, steps or draws are
+        below 1, or the slide has a single patch.
     """
     target = int(prediction.probabilities.argmax()) if target is None else target
     _check(prediction, ranking, target, steps, draws)
-    bag, whole = _reading_once(prediction.bag), prediction.probabilities[target].item()
+    bag, whole = _caching_subpatches(prediction.bag), prediction.probabilities[target].item()
     n, counts = len(bag), _counts(len(bag), steps)
     random = torch.Generator().manual_seed(seed)
     orders = [ranked(ranking, random), *(torch.randperm(n, generator=random) for _ in range(draws))]
-    asked = [part for order in orders for part in _parts(order, counts)]
-    found = []
-    for done, part in enumerate(asked):
-        yield Progress(done, len(asked))
-        found.append(_asked(model, prediction, bag, part).probabilities[target].item())
-    without, alone = np.split(np.array(found).reshape(1 + draws, -1), 2, axis=1)
+    subsets = [subset for order in orders for subset in _subsets(order, counts)]
+    probabilities = []
+    for done, subset in enumerate(subsets):
+        yield Progress(done, len(subsets))
+        output = _predict_subset(model, prediction, bag, subset)
+        probabilities.append(output.probabilities[target].item())
+    without, alone = np.split(np.array(probabilities).reshape(1 + draws, -1), 2, axis=1)
     before = np.full((1 + draws, 1), whole)
     return Curves(
         prediction,
@@ -214,40 +219,40 @@ def _check(
 ) -> None:
     n, patches = len(prediction.bag), len(ranking.per_patch())
     if patches != n:
-        raise ValueError(f"the map is of {patches} patches, the slide has {n}: it is of another")
+        raise ValueError(f"the map has {patches} patches and the slide {n}: they do not match")
     if n < 2:
-        raise ValueError("a slide of a single patch has nothing to take away")
+        raise ValueError("occlusion needs at least two patches; this slide has one")
     if not 0 <= target < len(prediction.card.outcomes):
-        named = ", ".join(prediction.card.outcomes)
-        raise ValueError(f"target {target} is the index of none of {named}")
+        names = ", ".join(prediction.card.outcomes)
+        raise ValueError(f"target {target} is no index of the outcomes {names}")
     if steps < 1 or draws < 1:
-        raise ValueError(f"steps {steps} and draws {draws} must be at least 1")
+        raise ValueError(f"steps and draws must be at least 1 (got {steps} and {draws})")
 
 
 def _counts(n: int, steps: int) -> list[int]:
-    """Return how many of n patches are taken, each once, 1 to n - 1."""
+    """Return distinct numbers of patches, 1 to n - 1."""
     counts = np.rint(n * np.geomspace(LEAST, MOST, steps)).clip(1, n - 1)
     return np.unique(counts.astype(np.int64)).tolist()  # type: ignore[no-any-return]
 
 
-def _parts(order: Tensor, counts: list[int]) -> Iterator[Tensor]:
-    """Yield what is left without the first of an order, then the first alone; both sorted."""
+def _subsets(order: Tensor, counts: list[int]) -> Iterator[Tensor]:
+    """Yield sorted patches: without the top ones, then those alone."""
     for count in counts:
         yield order[count:].sort().values
     for count in counts:
         yield order[:count].sort().values
 
 
-def _series(patches: list[int], found: NDArray[np.float64]) -> Series:
-    return Series(np.array(patches, dtype=np.int64), found[0], found[1:])
+def _series(patches: list[int], values: NDArray[np.float64]) -> Series:
+    return Series(np.array(patches, dtype=np.int64), values[0], values[1:])
 
 
-def _asked(model: MILModel, prediction: Prediction, bag: Bag, index: Tensor) -> Prediction:
+def _predict_subset(model: MILModel, prediction: Prediction, bag: Bag, index: Tensor) -> Prediction:
     return predict(model, prediction.card, take_patches(bag, index))
 
 
-def _reading_once(bag: Bag) -> Bag:
-    """Return the bag with finer features that are remembered where they are computed."""
+def _caching_subpatches(bag: Bag) -> Bag:
+    """Return the bag with a cache of computed sub-patch features."""
     if bag.finer is None or isinstance(bag.finer, torch.Tensor):
         return bag
     return replace(bag, finer=lru_cache(FINE_KEPT)(bag.finer))

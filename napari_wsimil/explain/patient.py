@@ -1,4 +1,4 @@
-"""Patient: which of a patient's slides drove the answer."""
+"""Contribution of each slide to a patient's prediction."""
 
 from __future__ import annotations
 
@@ -13,43 +13,44 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class SlideShare:
-    """What one slide has to do with its patient's answer.
+    """Contribution of one slide to its patient's prediction.
 
     Attributes
     ----------
     own
         (C,) probabilities of this slide alone.
     change
-        (C,) the patient's probabilities less those without this slide; None of an only
-        slide. Two slides that say the same each change little: leaving one out does not
-        tell what both do.
+        (C,) the patient's probabilities minus those without this slide; None for an only slide.
+        Two slides with the same content each change little: leaving one out does not show the
+        effect of both.
     """
 
     own: Tensor
     change: Tensor | None
 
 
-def slide_shares(found: PatientPrediction) -> tuple[SlideShare, ...]:
-    """Return the share of each slide, in the order of the patient's slides."""
-    changes = [None] * len(found.slides)
-    if found.without is not None:
-        changes = list(found.probabilities - found.without)
-    pairs = zip(found.slides, changes, strict=True)
+def slide_shares(prediction: PatientPrediction) -> tuple[SlideShare, ...]:
+    """Return the contribution of each slide, in their order."""
+    changes = [None] * len(prediction.slides)
+    if prediction.without is not None:
+        changes = list(prediction.probabilities - prediction.without)
+    pairs = zip(prediction.slides, changes, strict=True)
     return tuple(SlideShare(slide.probabilities, change) for slide, change in pairs)
 
 
-def driver(found: PatientPrediction) -> int | None:
-    """Return which slide drove the patient, None if there is one or none speaks for the answer.
+def driver(prediction: PatientPrediction) -> int | None:
+    """Return the slide that changed the prediction most.
 
-    It is the one without which the most probable class loses most; for survival the one
-    without which the curve changes most.
+    It is the index of the slide without which the most probable class loses most; for survival,
+    the one without which the curve changes most. None if the patient has one slide, or no slide
+    supports the prediction.
     """
-    if found.without is None:
+    if prediction.without is None:
         return None
-    change = found.probabilities - found.without  # (S, C)
-    if found.card.survival is not None:
-        moved = change.abs().sum(dim=1)
+    change = prediction.probabilities - prediction.without  # (S, C)
+    if prediction.card.survival is not None:
+        effect = change.abs().sum(dim=1)
     else:
-        moved = change[:, int(found.probabilities.argmax())]
-    most = int(moved.argmax())
-    return most if moved[most] > 0 else None
+        effect = change[:, int(prediction.probabilities.argmax())]
+    most = int(effect.argmax())
+    return most if effect[most] > 0 else None

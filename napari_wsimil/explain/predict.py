@@ -1,4 +1,14 @@
-"""Prediction: what a model says of one bag, with its maps, and of a patient."""
+"""Predictions of a model for a slide or a patient.
+
+A prediction is the output of one model for one slide: the probabilities of its classes (or
+of survival), the maps that explain them, named scalars and warnings. It refers to the bag it
+was computed from, so row i of every map is patch i of that bag; a map cannot be shown on
+another slide by mistake.
+
+`predict` runs the model once per slide. `predict_patient` runs it on every slide of a patient
+and pools the outputs. `explore` runs a sequential model such as SASHA step by step: it yields
+after each patch that the model reads at high resolution, and returns the final prediction.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from napari_wsimil.features.bag_facts import statistics_of
+from napari_wsimil.explain.warnings import prediction_warnings
 from napari_wsimil.features.encoders.base import require_encoder
 from napari_wsimil.models.protocols import SequentialModel
 from napari_wsimil.progress import Progress
@@ -24,35 +34,35 @@ if TYPE_CHECKING:
     from napari_wsimil.models.trajectory import Look
     from napari_wsimil.progress import Work
 
-SAMPLED = 512  # rows that statistics are made of: a prediction may be one of many a second
-
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a model says of a slide. It carries its bag, so its maps fit no other slide.
+    """Output of a model for one slide, with its maps.
+
+    It refers to its bag, so its maps fit no other slide.
 
     Attributes
     ----------
     bag
-        What was asked about; row i of every map is patch i of its grid.
+        Input of the model; row i of every map is patch i of its grid.
     card
-        Of the model that was asked.
+        Card of the model.
     logits
         (C,), in the order of `card.classes`.
     probabilities
-        (C,), of what `card.outcomes` names.
+        (C,), of the outcomes in `card.outcomes`.
     explanations
-        The maps, the main one first.
+        Maps, the main one first.
     scalars
-        Named numbers for people to read.
+        Named numbers for display.
     warnings
-        Sentences that whoever reads the prediction must see.
+        Sentences that must be shown with the prediction.
     trajectory
-        The steps of an episode, of models that look step by step.
+        Steps of an episode, for sequential models.
     record
-        What the bag's clinical tokens were made of, where that was told.
+        Record behind the bag's clinical tokens, if it is known.
     branches
-        `MILOutput.branches`: logits of a model's parts, and what else they hold.
+        `MILOutput.branches`: logits and other tensors of a model's parts.
     """
 
     bag: Bag
@@ -67,7 +77,7 @@ class Prediction:
     branches: Mapping[str, Tensor] = field(default_factory=dict)
 
     def title(self, explanation: Explanation) -> str:
-        """Return the name of a map, with its class's name where it is of a class."""
+        """Return a map's name, with the class name if any."""
         if explanation.class_index is None:
             return explanation.name
         name = explanation.name.rpartition(":")[0]
@@ -76,23 +86,23 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class PatientPrediction:
-    """What a model says of a patient, whose slides it pools.
+    """Output of a model for a patient, pooled over slides.
 
     Attributes
     ----------
     patient
         Identity of the patient.
     slides
-        One prediction per bag, in the order given.
+        One prediction per bag, in the given order.
     logits, probabilities
         (C,), pooled.
     scalars
-        "risk", for a model of survival.
+        "risk" for survival models.
     warnings
-        Those of the slides, each once, and one if the model was trained on this patient.
+        Warnings of the slides, each once, and one more if the model was trained on this patient.
     without
-        (S, C) probabilities of the patient without each of the slides in turn; None of a
-        patient who has one.
+        (S, C) probabilities of the patient without each slide in turn; None for a patient with
+        one slide.
     """
 
     patient: str
@@ -105,33 +115,33 @@ class PatientPrediction:
 
     @property
     def card(self) -> Card:
-        """Return the card of the model that was asked."""
+        """Card of the model."""
         return self.slides[0].card
 
 
 def predict(model: MILModel, card: Card, bag: Bag, record: Record | None = None) -> Prediction:
-    """Return what `model`, put in eval mode, says of `bag`.
+    """Run a model in eval mode on a bag.
 
     Parameters
     ----------
     record
-        The patient's, as the card's schema parses it, for a model that reads records. If
-        there is none, nor tokens in the bag, all its groups are missing, which is warned of.
+        The patient's record, parsed with the card's schema, for models that use records. Without
+        a record and without tokens in the bag all groups are missing; a warning says so.
 
     Raises
     ------
     ValueError
-        If the bag was made by another encoder than the card names, or is of another width.
+        If the bag has another encoder than the card, or another feature width.
     """
     check_encoder(card, bag)
     bag = with_record(card, bag, record)
-    return prediction_of(card, bag, _ask(model, bag), record)
+    return prediction_of(card, bag, _run(model, bag), record)
 
 
 def predict_patient(
     model: MILModel, card: Card, patient: str, bags: Sequence[Bag], record: Record | None = None
 ) -> PatientPrediction:
-    """Return what `model`, put in eval mode, says of a patient with one bag per slide.
+    """Run a model in eval mode on all slides of a patient.
 
     Raises
     ------
@@ -141,12 +151,12 @@ def predict_patient(
     for bag in bags:
         check_encoder(card, bag)
     bags = [with_record(card, bag, record) for bag in bags]
-    outputs = [_ask(model, bag) for bag in bags]
+    outputs = [_run(model, bag) for bag in bags]
     logits = model.pool(outputs).logits
     slides = tuple(prediction_of(card, *pair, record) for pair in zip(bags, outputs, strict=True))
     warnings = [warning for slide in slides for warning in slide.warnings]
     if card.trained_on(patient):
-        warnings.append(f'patient "{patient}" was among those the model was trained on')
+        warnings.append(f'the model was trained on patient "{patient}"')
     return PatientPrediction(
         patient=patient,
         slides=slides,
@@ -160,10 +170,11 @@ def predict_patient(
 
 @torch.inference_mode()
 def _without(model: MILModel, card: Card, outputs: Sequence[MILOutput]) -> Tensor | None:
+    """Return (S, C) probabilities without each slide; None for one."""
     if len(outputs) < 2:
         return None
-    left = ([*outputs[:s], *outputs[s + 1 :]] for s in range(len(outputs)))
-    return torch.stack([card.chances(model.pool(some).logits) for some in left])
+    subsets = ([*outputs[:s], *outputs[s + 1 :]] for s in range(len(outputs)))
+    return torch.stack([card.chances(model.pool(subset).logits) for subset in subsets])
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -175,9 +186,9 @@ class EpisodeProgress(Progress):
     Attributes
     ----------
     model, card, bag
-        The model of the episode, and the slide's bag.
+        Model of the episode, its card, and the slide's bag.
     looks
-        Steps so far. Later ones are appended; the first `done` belong to this progress.
+        Steps up to now. Later steps are appended; the first `done` belong to this progress.
     """
 
     model: SequentialModel
@@ -187,14 +198,14 @@ class EpisodeProgress(Progress):
 
     @property
     def look(self) -> Look:
-        """Return this look: its patch, the policy's entropy, the probabilities after it."""
+        """Patch, policy entropy and resulting probabilities of this step."""
         return self.looks[self.done - 1]
 
     @torch.inference_mode()
     def so_far(self) -> Prediction:
-        """Return what the model says after this look, whatever came of the episode since.
+        """Return the prediction after this step, however the episode continued.
 
-        The looks are done over again without the encoder, each in about a millisecond.
+        The steps are repeated without the encoder, each in about a millisecond.
         """
         output = self.model.outcome(self.bag, self.looks[: self.done])
         return prediction_of(self.card, self.bag, output)
@@ -202,10 +213,10 @@ class EpisodeProgress(Progress):
 
 @torch.inference_mode()
 def explore(model: MILModel, card: Card, bag: Bag) -> Work[Prediction]:
-    """Yield each look of a model that looks step by step; return what it says in the end.
+    """Run a sequential model step by step.
 
-    The end is what `predict` returns. Closed before, the last step yielded still tells what
-    was seen so far.
+    It returns the final prediction, equal to that of `predict`. If it is closed early, the last
+    yielded step still gives the partial prediction (`so_far`).
 
     Parameters
     ----------
@@ -215,10 +226,10 @@ def explore(model: MILModel, card: Card, bag: Bag) -> Work[Prediction]:
     Raises
     ------
     ValueError
-        As `predict`, and if the model does not look step by step.
+        As `predict`, and if the model is not sequential.
     """
     if not isinstance(model, SequentialModel):
-        raise ValueError(f"{card.model} does not look step by step: it says all at once")
+        raise ValueError(f"{card.model} is not a sequential model, so it has no steps. Use predict")
     check_encoder(card, bag)
     bag = with_record(card, bag, None)
     model.eval()
@@ -233,10 +244,11 @@ def explore(model: MILModel, card: Card, bag: Bag) -> Work[Prediction]:
 
 
 def with_record(card: Card, bag: Bag, record: Record | None) -> Bag:
-    """Return the bag with the tokens of a record, all groups missing if there is none.
+    """Return the bag with the clinical tokens of a record.
 
-    Tokens that the bag has give way to a record, not to none; for a model that reads no
-    records the bag is returned as it is.
+    A given record replaces tokens of the bag. Without a record tokens of the bag are kept; if
+    there are none, all groups are missing. For a model without records the bag is returned
+    unchanged.
     """
     if card.record is None or (record is None and bag.clinical is not None):
         return bag
@@ -244,7 +256,7 @@ def with_record(card: Card, bag: Bag, record: Record | None) -> Bag:
 
 
 @torch.inference_mode()
-def _ask(model: MILModel, bag: Bag) -> MILOutput:
+def _run(model: MILModel, bag: Bag) -> MILOutput:
     output: MILOutput = model.eval()(bag)
     return output
 
@@ -252,7 +264,18 @@ def _ask(model: MILModel, bag: Bag) -> MILOutput:
 def prediction_of(
     card: Card, bag: Bag, output: MILOutput, record: Record | None = None
 ) -> Prediction:
-    """Return what a model with this card said, in `output`, of a bag with a record's tokens.
+    """Build a prediction from a model's output for a bag.
+
+    Parameters
+    ----------
+    card
+        Card of the model.
+    bag
+        Input of the model, with the tokens of `record`.
+    output
+        Output of the model.
+    record
+        The patient's record, if known.
 
     Raises
     ------
@@ -260,7 +283,10 @@ def prediction_of(
         If the logits are not finite.
     """
     if not torch.isfinite(output.logits).all():
-        raise ValueError(f"the model answers {output.logits.tolist()}: its training diverged")
+        raise ValueError(
+            f"logits {output.logits.tolist()} are not finite: the model's training diverged. "
+            "Train it again with a lower learning rate"
+        )
     return Prediction(
         bag=bag,
         card=card,
@@ -268,7 +294,7 @@ def prediction_of(
         probabilities=card.chances(output.logits),
         explanations=output.explanations,
         scalars=_scalars(card, output) | _risk(card, output.logits),
-        warnings=(*card.warnings, *_warnings(card, bag), *_record_warnings(card, record)),
+        warnings=prediction_warnings(card, bag, record),
         trajectory=output.trajectory,
         record=None if card.record is None else record,
         branches=output.branches,
@@ -286,7 +312,7 @@ def _scalars(card: Card, output: MILOutput) -> dict[str, float]:
 
 
 def _with_class(name: str, classes: Sequence[str]) -> str:
-    """Return a scalar's name with the class itself in place of its index, as in "phi: 2"."""
+    """Replace the class index of a scalar ("phi: 2")."""
     text, colon, index = name.rpartition(": ")
     if not colon or not index.isdecimal() or int(index) >= len(classes):
         return name
@@ -298,65 +324,5 @@ def _risk(card: Card, logits: Tensor) -> dict[str, float]:
 
 
 def check_encoder(card: Card, bag: Bag) -> None:
-    """Raise ValueError if a bag was made by another encoder than the card names."""
+    """Raise ValueError unless the bag has the card's encoder."""
     require_encoder(bag.encoder, card.encoder)
-
-
-def _warnings(card: Card, bag: Bag) -> list[str]:
-    found = []
-    if card.synthetic and not bag.synthetic:
-        found.append("the model was trained on synthetic slides, this slide is real")
-    if bag.synthetic and not card.synthetic:
-        found.append("the model was trained on real slides, this slide is synthetic")
-    if card.record is not None and (bag.clinical is None or not bag.clinical.present.any()):
-        found.append("the model reads a clinical record, here all of it is missing")
-    return [
-        *found,
-        *_reading_warnings(card, bag),
-        *_scale_warnings(card, bag),
-        *_feature_warnings(card, bag),
-    ]
-
-
-def _reading_warnings(card: Card, bag: Bag) -> list[str]:
-    """Return how features differ from those made now, and from those the model learned from."""
-    caveat = bag.reading.caveat
-    kinds = [kind for version in card.readers for kind in bag.reading.changed(version) or ()]
-    if not kinds:
-        return [caveat] if caveat else []
-    named = " and ".join(sorted(set(kinds)))
-    return [
-        *([caveat] if caveat else []),
-        f"the model learned from an earlier or later reader version, which reads the {named} of "
-        "this slide differently: train it again on features extracted now",
-    ]
-
-
-def _record_warnings(card: Card, record: Record | None) -> list[str]:
-    if card.record is None or record is None:
-        return []
-    return [card.record.remark(name, record[name]) for name in card.record.unseen(record)]
-
-
-def _scale_warnings(card: Card, bag: Bag) -> list[str]:
-    if bag.grid is None or bag.grid.made_up or card.mpp is None:
-        return []
-    found = []
-    if bag.grid.mpp is None:
-        found.append(f"the slide's µm per pixel is unknown, the model learned at {card.mpp:g}")
-    elif not card.admits_mpp(bag.grid.mpp):
-        found.append(
-            f"patches were seen at {bag.grid.mpp:g} µm per pixel, the model learned at {card.mpp:g}"
-        )
-    if card.pixels is not None and not card.admits_pixels(bag.grid.pixels):
-        found.append(
-            f"patches are {bag.grid.pixels} pixels wide, the model learned on {card.pixels}"
-        )
-    return found
-
-
-def _feature_warnings(card: Card, bag: Bag) -> tuple[str, ...]:
-    """Return how far the features are from those of training, where the card has these."""
-    if card.features is None or not len(bag):
-        return ()
-    return card.features.remarks(*statistics_of(bag.features, SAMPLED), len(bag))

@@ -1,4 +1,10 @@
-"""Query: what a model answers when asked about one patch or an area of a slide."""
+"""Queries: maps for one patch or an area.
+
+Some models, such as Querent and LongMIL, can show the attention *from* a patch. A query takes
+the patches in an area of the slide and returns the prediction with maps for those patches.
+For example, `ask(model, prediction, Region(20480, 9216, 1, 1))` returns the maps for the
+patch at this level-0 pixel.
+"""
 
 from __future__ import annotations
 
@@ -24,21 +30,21 @@ if TYPE_CHECKING:
 
 
 def ask(model: MILModel, prediction: Prediction, area: Region) -> Prediction:
-    """Return a prediction whose maps answer for the patches in an area.
+    """Return a prediction with maps for an area's patches.
 
     Parameters
     ----------
     model
-        The one the prediction is of.
+        Model of the prediction.
     prediction
-        What it said of the whole slide.
+        Prediction for the whole slide.
     area
-        In level-0 pixels; a single pixel asks about the patches it lies in.
+        In level-0 pixels; a single pixel selects the patches that contain it.
 
     Raises
     ------
     ValueError
-        If the model answers no queries, the bag has no places, or no patch is there.
+        If the model supports no queries, the bag has no coordinates, or no patch is in the area.
     """
     return replace(
         prediction,
@@ -49,36 +55,34 @@ def ask(model: MILModel, prediction: Prediction, area: Region) -> Prediction:
 
 
 def query_maps(model: MILModel, bag: Bag, index: Tensor, name: str) -> tuple[Explanation, ...]:
-    """Return the maps of a model for the patches at (Q,) indices of a bag.
-
-    `name` is the model's, for the error.
+    """Return the maps for (Q,) patch indices of a prediction.
 
     Raises
     ------
     ValueError
-        If the model answers no queries.
+        If the model supports no queries.
     """
     with torch.inference_mode():
         maps = model.eval().explain(bag, index)
     if not maps:
-        raise ValueError(f"{name} answers no queries: ask about the whole slide instead")
+        raise ValueError(f"{name} supports no queries: use the maps of the whole slide")
     return maps
 
 
 @dataclass(frozen=True)
 class UnitTable:
-    """The regions that a query chose, and what each map by region says of them.
+    """Regions selected by a query, with their values.
 
     Attributes
     ----------
     units
-        Number of each region, counted from 0, the one of the highest last value first.
+        Number of each region, counted from 0, in descending order of the last value.
     patches
-        A patch of each.
+        One patch of each region.
     titles
-        Of the maps by region.
+        Titles of the region maps.
     values
-        A row per region, a number per map.
+        One row per region, one number per map.
     """
 
     units: tuple[int, ...] = ()
@@ -88,41 +92,41 @@ class UnitTable:
 
 
 def unit_table(maps: Sequence[Explanation]) -> UnitTable:
-    """Return the regions chosen in an answer, empty where it chooses no regions."""
-    choices = [one for one in maps if one.outlined and one.index is not None]
-    columns = [one for one in maps if one.index is not None and not one.outlined]
+    """Return the regions selected in a query's maps, or none."""
+    choices = [map_ for map_ in maps if map_.outlined and map_.index is not None]
+    columns = [map_ for map_ in maps if map_.index is not None and not map_.outlined]
     if not choices or not columns:
         return UnitTable()
-    chosen = torch.stack([one.scores > 0 for one in choices]).any(dim=0).nonzero()[:, 0]
+    chosen = torch.stack([map_.scores > 0 for map_ in choices]).any(dim=0).nonzero()[:, 0]
     units = chosen[columns[-1].scores[chosen].argsort(descending=True, stable=True)].tolist()
     index = choices[0].index
     assert index is not None
     return UnitTable(
         units=tuple(units),
         patches=tuple(int((index == unit).nonzero()[0]) for unit in units),
-        titles=tuple(one.name for one in columns),
-        values=tuple(tuple(one.scores[unit].item() for one in columns) for unit in units),
+        titles=tuple(map_.name for map_ in columns),
+        values=tuple(tuple(map_.scores[unit].item() for map_ in columns) for unit in units),
     )
 
 
 def patches_of(prediction: Prediction, area: Region) -> Tensor:
-    """Return (Q,) int64, the patches of a prediction that have a pixel in an area.
+    """Return (Q,) int64: patches of a prediction in an area.
 
     Raises
     ------
     ValueError
-        If there is none, or the bag has no places.
+        If no patch overlaps the area, or the bag has no coordinates.
     """
     return patches_in(_grid(prediction), area)
 
 
 def patches_in(grid: PatchGrid, area: Region) -> Tensor:
-    """Return (Q,) int64, the patches that have a pixel in common with an area.
+    """Return (Q,) int64: patches that overlap an area.
 
     Raises
     ------
     ValueError
-        If there is none.
+        If no patch overlaps the area.
     """
     low = np.array([area.x, area.y])
     high = low + np.array([area.width, area.height])
@@ -131,18 +135,18 @@ def patches_in(grid: PatchGrid, area: Region) -> Tensor:
         left, top = grid.coords.min(axis=0)
         right, bottom = grid.coords.max(axis=0) + grid.patch_size
         raise ValueError(
-            f"no patch lies in the {area.width} by {area.height} level-0 pixels at "
-            f"({area.x}, {area.y}); patches lie between ({left}, {top}) and ({right}, {bottom})"
+            f"no patch overlaps the {area.width} by {area.height} level-0 pixels at "
+            f"({area.x}, {area.y}); patches extend from ({left}, {top}) to ({right}, {bottom})"
         )
     return torch.from_numpy(np.flatnonzero(inside))
 
 
 def summaries(prediction: Prediction) -> dict[str, dict[str, object]]:
-    """Return, for each map by its title, its kind, its limits and where it is highest.
+    """Return kind, limits and highest patch of each map title.
 
-    "highest at" is the (x, y) of a patch in level-0 pixels, None in a bag without places.
-    Patches that a map says nothing of do not count. "effective" is on how many of "units"
-    attention lies, by its entropy.
+    "highest at" is the (x, y) of a patch in level-0 pixels, None for a bag without coordinates.
+    Patches without a value (NaN) do not count. For attention, "effective" is the effective number
+    of its "units", from the entropy.
     """
     return {prediction.title(map_): _summary(prediction, map_) for map_ in prediction.explanations}
 
@@ -167,11 +171,11 @@ def _summary(prediction: Prediction, map_: Explanation) -> dict[str, object]:
 def _concentration(map_: Explanation) -> dict[str, float]:
     if map_.kind is not ExplanationKind.ATTENTION:
         return {}
-    found = concentration(map_)
-    return {"effective": found.effective, "units": found.units}
+    spread = concentration(map_)
+    return {"effective": spread.effective, "units": spread.units}
 
 
 def _grid(prediction: Prediction) -> PatchGrid:
     if prediction.bag.grid is None:
-        raise ValueError("these features have no coordinates, so no place can be asked about")
+        raise ValueError("these features have no coordinates, so no area can be queried")
     return prediction.bag.grid

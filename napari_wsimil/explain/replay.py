@@ -1,4 +1,4 @@
-"""Replay: the looks of an episode over again, at any step, forth and back."""
+"""Replay of an episode: a sequential model's state per step."""
 
 from __future__ import annotations
 
@@ -21,105 +21,110 @@ if TYPE_CHECKING:
 
 
 class Replay:
-    """What a model knew of a slide after any of its looks, without reading the slide again.
+    """States of a sequential model after each step.
+
+    The states are computed again from the steps, without reading the slide.
 
     Parameters
     ----------
     model
-        Whose looks they are; its weights must stay as they are.
+        Model of the episode; its weights must stay unchanged.
     bag
-        Of the same slide. Finer features are not asked for, but the model's `check` is.
+        Bag of the same slide. Sub-patch features are not requested, but the model's `check` must
+        pass.
     trajectory
-        All looks of an episode, or the first ones of one that is under way or was stopped.
+        All steps of an episode, or the first ones of an unfinished episode.
 
     Notes
     -----
-    Looks are done over again once, as far as they are asked for. A look changes the rows it
-    updates and its own; since a row is updated once at most, what the rows became takes no
-    more than N · D numbers. With the coarse state, the one in the making, its unit rows and
-    the one that is shown these are 5 · N · D float32, 205 MB for 20,000 patches of 512. A
-    step is laid together from them, whatever was shown before, and is bit for bit that of
-    an episode that ended there.
+    Each step is repeated once, when it is first needed. A step changes the rows that it updates
+    and its own. A row is updated at most once, so all updated rows take at most N · D numbers.
+    Together with the coarse state, the current state, its unit rows and the displayed state these
+    are 5 · N · D float32, 205 MB for 20,000 patches of 512. The state of a step is assembled from
+    them, whichever step was displayed before, and is bit for bit that of an episode that ended
+    there.
     """
 
     @torch.inference_mode()
     def __init__(self, model: SequentialModel, bag: Bag, trajectory: Trajectory) -> None:
         if trajectory.patches != len(bag):
             raise ValueError(
-                f"the looks are of {trajectory.patches} patches, the bag has {len(bag)}: "
-                "they are of another slide"
+                f"the trajectory has {trajectory.patches} patches and the bag {len(bag)}: "
+                "they are of different slides"
             )
         self._model = model
         self._trajectory = trajectory
         self._episode = model.begin(bag)
         self._coarse = self._episode.state.clone()  # (N, D)
         self._actor_start = self._episode.actor().clone()  # (N,)
-        self._moved: list[Tensor] = []  # (n, D) of each look
-        self._actor_after: list[Tensor] = []  # (n + 1,) of each, its own patch last
+        self._updated: list[Tensor] = []  # (n, D) of each step
+        self._actor_after: list[Tensor] = []  # (n + 1,) of each step, its own patch last
 
     @property
     def steps(self) -> int:
-        """Return T, how many looks there are to replay."""
+        """T, the number of steps."""
         return len(self._trajectory.looks)
 
     @torch.inference_mode()
     def reach(self, step: int) -> Work[None]:
-        """Do looks over again, up to `step` of them, so that steps until there are shown at once.
+        """Repeat the first `step` steps, for immediate display.
 
-        Yields how many of how many are done, before each that was not done before; it may be
-        closed at any. Asking for a step does the same without telling.
+        Yields progress before each step that was not repeated yet; the generator may be closed at
+        any time. Requesting a state does the same without progress.
         """
-        for look in self._trajectory.looks[len(self._moved) : step]:
-            yield Progress(len(self._moved), step)
+        for look in self._trajectory.looks[len(self._updated) : step]:
+            yield Progress(len(self._updated), step)
             self._episode.repeat(look)
-            self._moved.append(self._episode.state[look.updated])
+            self._updated.append(self._episode.state[look.updated])
             self._actor_after.append(self._episode.actor()[self._episode.changed])
 
     @torch.inference_mode()
     def policy(self, step: int) -> Explanation:
-        """Return the policy's probabilities for look `step`, counted from 1.
+        """Return the policy's probabilities for a step, counted from 1.
 
         Raises
         ------
         ValueError
-            If there is no such look.
+            If there is no such step.
         """
         if not 1 <= step <= self.steps:
-            raise ValueError(f"step {step} is none of the {self.steps} looks")
+            raise ValueError(f"step {step} is none of the {self.steps} steps of this episode")
         actor = self._actor(step - 1)
         actor[self._trajectory.order[: step - 1]] = -torch.inf
         return policy_map(actor.log_softmax(dim=0), step)
 
     @torch.inference_mode()
     def maps(self, step: int) -> tuple[Explanation, ...]:
-        """Return the model's maps after `step` looks; 0 is before the first.
+        """Return the maps after a number of steps, from 0.
 
         Raises
         ------
         ValueError
-            If there are fewer looks.
+            If there are fewer steps.
         """
         if not 0 <= step <= self.steps:
-            raise ValueError(f"step {step} must be from 0 to the {self.steps} looks there are")
+            raise ValueError(
+                f"step {step} must be from 0 to {self.steps}, the last of this episode"
+            )
         looks = replace(self._trajectory, looks=self._trajectory.looks[:step])
         return self._model.outcome_of(self._state(step), self._actor(step), looks).explanations
 
     def _state(self, step: int) -> Tensor:
-        """Return the (N, D) state after `step` looks, a new tensor."""
+        """Return a copy of the (N, D) state after `step` steps."""
         finish(self.reach(step))
         fine = [look.fine for look in self._trajectory.looks[:step]]
-        return self._laid(self._coarse, self._moved[:step], fine)
+        return self._assemble(self._coarse, self._updated[:step], fine)
 
     def _actor(self, step: int) -> Tensor:
-        """Return the actor's (N,) logits after `step` looks, a new tensor."""
+        """Return the actor's (N,) logits after `step` steps, copied."""
         finish(self.reach(step))
         after = self._actor_after[:step]
-        return self._laid(self._actor_start, [a[:-1] for a in after], [a[-1] for a in after])
+        return self._assemble(self._actor_start, [a[:-1] for a in after], [a[-1] for a in after])
 
-    def _laid(self, start: Tensor, moved: list[Tensor], looked: list[Tensor]) -> Tensor:
-        """Return the rows that updates, then looks, have put in the place of those at first."""
-        rows, looks = start.clone(), self._trajectory.looks[: len(moved)]
+    def _assemble(self, start: Tensor, updated: list[Tensor], read: list[Tensor]) -> Tensor:
+        """Replace rows by updated ones, then by read ones."""
+        rows, looks = start.clone(), self._trajectory.looks[: len(updated)]
         if looks:
-            rows[torch.cat([look.updated for look in looks])] = torch.cat(moved)
-            rows[self._trajectory.order[: len(looks)]] = torch.stack(looked)
+            rows[torch.cat([look.updated for look in looks])] = torch.cat(updated)
+            rows[self._trajectory.order[: len(looks)]] = torch.stack(read)
         return rows

@@ -1,4 +1,10 @@
-"""Sweep: which field of the record moves a model on this slide, one field at a time."""
+"""Sensitivity: effect of each clinical field on a prediction.
+
+The record is changed in one field at a time and the model runs again. For example, the field
+*ldh* gets the values at five percentiles of the cohort, one after the other, then "missing";
+the result lists the change of the probabilities and the map shift for each value. Fields are
+ranked by their largest effect.
+"""
 
 from __future__ import annotations
 
@@ -31,32 +37,32 @@ if TYPE_CHECKING:
     from napari_wsimil.models.record_encoder import RecordFormat
     from napari_wsimil.progress import Work
 
-    Ask: TypeAlias = Callable[[Record], Prediction]
+    RecordPredictor: TypeAlias = Callable[[Record], Prediction]
 
-#: Of a number, the values at these percentiles of the cohort are tried.
+#: Percentiles of the cohort at which values of a number are tested.
 PERCENTILES = (5, 25, 50, 75, 95)
 
 
 @dataclass(frozen=True, eq=False)
 class ValueEffect:
-    """What another value of one field does.
+    """Effect of another value of one field.
 
     Attributes
     ----------
     value
-        Of the field.
+        Value of the field.
     record
-        The patient's with that value, to be asked about again for its maps.
+        The patient's record with that value; run the model on it again for its maps.
     probabilities
         (C,), of the card's outcomes.
     probability
-        By how much each outcome's probability rose.
+        Increase of each outcome's probability.
     movement
-        Of the main map.
+        Shift of the main map.
     broken
-        A sentence per rule of the schema that the record breaks and the patient's own does not.
+        Schema rules that only the changed record breaks, a sentence each.
     unseen
-        In what the value is unlike all training records; empty if it is not.
+        Difference between the value and all training records; empty if there is none.
     """
 
     value: Value
@@ -70,14 +76,14 @@ class ValueEffect:
 
 @dataclass(frozen=True, eq=False)
 class FieldEffect:
-    """What the values of one field do.
+    """Effects of the values of one field.
 
     Attributes
     ----------
     field
-        Its name.
+        Name of the field.
     values
-        In the order of the schema or of the numbers, "missing" last; not the patient's own.
+        In the order of the schema or of the numbers, "missing" last; without the patient's own.
     """
 
     field: str
@@ -85,12 +91,12 @@ class FieldEffect:
 
     @property
     def change(self) -> float:
-        """Return the largest change, up or down, of any outcome's probability."""
+        """Largest change, up or down, of any outcome's probability."""
         return max((abs(d) for v in self.values for d in v.probability.values()), default=0.0)
 
     @property
     def moved(self) -> float:
-        """Return how far the main map moved at most, total variation of its shares."""
+        """Largest total variation of the main map's shares."""
         return max((value.movement.moved for value in self.values), default=0.0)
 
 
@@ -102,11 +108,12 @@ def sweep(
     cohort: Sequence[Record],
     live: PreparedSlide | None = None,
 ) -> Work[tuple[FieldEffect, ...]]:
-    """Yield after every answer; return the inputs, the one that changes the prediction most first.
+    """Measure the effect of every field; yield after each prediction.
 
     The patient's record is changed in one field at a time: a number to the values at the
-    `PERCENTILES` of the cohort, anything else to each value it can have, each field to missing.
-    An `IncrementalModel` prepares the slide once, with progress in rows, and then updates each
+    `PERCENTILES` of the cohort, any other field to each of its values, and each field to missing.
+    Returns the fields, the one with the largest change of probability first. An
+    `IncrementalModel` prepares the slide once, with progress in rows, and then updates each
     prediction exactly. Closing the generator stops after a prediction.
 
     Parameters
@@ -114,60 +121,65 @@ def sweep(
     model, card, bag, record
         As for `predict`.
     cohort
-        Records of others, of the same schema.
+        Records of other patients, with the same schema.
     live
-        The slide as the model prepared it, if it has.
+        The slide as prepared by the model, if available.
 
     Raises
     ------
     ValueError
-        If the model reads no records, and as `predict`.
+        If the model uses no records, and as `predict`.
     """
     check_reads(card)
     assert card.record is not None  # checked
-    ask = yield from _answers(model, card, with_record(card, bag, record), live)
-    own = ask(record)
-    tried = tuple(_tried(card.record.clinical, record, cohort))
-    total = 1 + sum(len(values) for _, values in tried)
+    predict_record = yield from _predictor(model, card, with_record(card, bag, record), live)
+    own = predict_record(record)
+    candidates = tuple(_candidates(card.record.clinical, record, cohort))
+    total = 1 + sum(len(values) for _, values in candidates)
     done = 1
     yield Progress(done, total)
-    found = []
-    for field, values in tried:
+    effects_ = []
+    for field, values in candidates:
         effects = []
         for value in values:
-            effects.append(_effect(own, ask, field, value))
+            effects.append(_effect(own, predict_record, field, value))
             done += 1
             yield Progress(done, total)
-        found.append(FieldEffect(field.name, tuple(effects)))
-    return ranked(found)
+        effects_.append(FieldEffect(field.name, tuple(effects)))
+    return ranked(effects_)
 
 
 def ranked(effects: Sequence[FieldEffect], *, by_movement: bool = False) -> tuple[FieldEffect, ...]:
-    """Return the fields in the order of their `change`, or `moved`, the largest first."""
+    """Return fields by `change`, or by `moved`, largest first."""
     key = (lambda one: one.moved) if by_movement else (lambda one: one.change)
     return tuple(sorted(effects, key=key, reverse=True))
 
 
-def _answers(model: MILModel, card: Card, bag: Bag, live: PreparedSlide | None) -> Work[Ask]:
-    """Return how the model answers for a record; an incremental model prepares the slide first."""
+def _predictor(
+    model: MILModel, card: Card, bag: Bag, live: PreparedSlide | None
+) -> Work[RecordPredictor]:
+    """Return a function that predicts under a record.
+
+    An incremental model prepares the slide first.
+    """
     if not isinstance(model, IncrementalModel):
         return lambda record: predict(model, card, bag, record)
     check_encoder(card, bag)
     model.eval()
     ready = live or (yield from model.prepare(bag))
-    return lambda record: _live_answer(ready, card, bag, record)
+    return lambda record: _predict_live(ready, card, bag, record)
 
 
-def _live_answer(live: PreparedSlide, card: Card, bag: Bag, record: Record) -> Prediction:
+def _predict_live(live: PreparedSlide, card: Card, bag: Bag, record: Record) -> Prediction:
     bag = with_record(card, bag, record)
     assert bag.clinical is not None  # the card has a format, so the bag has tokens
     return prediction_of(card, bag, live.edit(bag.clinical).output(), record)
 
 
-def _tried(
+def _candidates(
     schema: ClinicalSchema, record: Record, cohort: Sequence[Record]
 ) -> Iterator[tuple[Field, list[Value]]]:
-    """Yield each input with the values to try."""
+    """Yield each input with the values to test."""
     for field in (field for group in schema.groups for field in schema.inputs_of(group)):
         known = [value for one in cohort if isinstance(value := one[field.name], float)]
         values = [*_values(field, known), Absent.MISSING]
@@ -181,15 +193,17 @@ def _values(field: Field, known: Sequence[float]) -> Sequence[Value]:
         return field.values
     if not known:
         return ()
-    found = np.percentile(known, PERCENTILES, method="inverted_cdf")  # values that somebody has
-    return sorted(set(found.tolist()))
+    quantiles = np.percentile(known, PERCENTILES, method="inverted_cdf")  # observed values
+    return sorted(set(quantiles.tolist()))
 
 
-def _effect(own: Prediction, ask: Ask, field: Field, value: Value) -> ValueEffect:
+def _effect(
+    own: Prediction, predict_record: RecordPredictor, field: Field, value: Value
+) -> ValueEffect:
     assert own.record is not None
     assert own.card.record is not None
     record = Record({**own.record.values, field.name: value})
-    other = ask(record)
+    other = predict_record(record)
     return ValueEffect(
         value=value,
         record=record,

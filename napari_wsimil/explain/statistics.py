@@ -1,6 +1,6 @@
-"""Concentration: on how much of a slide attention lies, and how far maps agree on where.
+"""Statistics of maps: concentration, overlap, disagreement and ranks.
 
-These are facts of maps, not marks: attention to few patches is neither good nor bad.
+They describe maps and do not grade them: attention to few patches is neither good nor bad.
 """
 
 from __future__ import annotations
@@ -22,16 +22,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Concentration:
-    """On how many of its units attention lies.
+    """Number of units that share most of the attention.
+
+    For example, 100 patches of which 10 have equal attention and the others none have an
+    entropy of ln 10, and an effective number of 10.
 
     Attributes
     ----------
     entropy
         H = -Σ aᵢ ln aᵢ, in nats.
     effective
-        exp(H): so many units with equal attention have this entropy; 1 to `units`.
+        exp(H): the number of units with equal attention that has this entropy; 1 to `units`.
     units
-        Patches, or regions of a map by region, that have attention or might have had it.
+        Patches, or regions of a region map, that have attention or could have had it.
     """
 
     entropy: float
@@ -40,40 +43,40 @@ class Concentration:
 
     @property
     def share(self) -> float:
-        """Return the effective share of the units; 1 if all have the same attention."""
+        """Effective share of the units; 1 for equal attention."""
         return self.effective / self.units
 
 
 def concentration(explanation: Explanation) -> Concentration:
-    """Return how concentrated attention is over its own units.
+    """Return the concentration of attention over a map's own units.
 
-    A region counts as one unit, however many patches it has; a unit whose attention is NaN,
-    which was not among what is attended to, does not count.
+    A region of any size counts as one unit. A unit with NaN was not among
+    those attended to and does not count.
 
     Raises
     ------
     ValueError
-        If the map is not of attention, or says nothing of any unit.
+        If the map is not attention, or has no value.
     """
     _check_attention([explanation])
     a = explanation.scores[~explanation.scores.isnan()].double()
     if len(a) == 0:
-        raise ValueError(f'the map "{explanation.name}" says nothing of any unit')
+        raise ValueError(f'the map "{explanation.name}" has no value for any unit')
     entropy = torch.special.entr(a / a.sum()).sum()
     return Concentration(entropy.item(), entropy.exp().item(), len(a))
 
 
 def overlap(maps: Sequence[Explanation], share: float = 0.02) -> Tensor:
-    """Return (M, M) float32, what each pair of maps has in common of their first patches.
+    """Return (M, M) float32: overlap of top patches between maps.
 
-    The Jaccard index of the first `share` of the patches of each, 1 being the same and 0
-    none in common. Patches that tie with the last of the first all count, so that a region
-    is taken whole.
+    It is the Jaccard index of the first `share` of the patches of each map: 1 for the same
+    patches, 0 for none in common. Patches that tie with the last of the top patches all count, so
+    that a region is counted whole.
 
     Raises
     ------
     ValueError
-        If there is no map, they are of different slides, or the share is not in (0, 1].
+        If there is no map, the maps are of different slides, or the share is not in (0, 1].
     """
     _check_patches(maps)
     first = torch.stack([top(map_, share) for map_ in maps]).float()  # (M, N)
@@ -83,19 +86,18 @@ def overlap(maps: Sequence[Explanation], share: float = 0.02) -> Tensor:
 
 
 def disagreement(maps: Sequence[Explanation]) -> Tensor:
-    """Return (N,) standard deviations over maps of attention in times of uniform.
+    """Return (N,) standard deviations over attention maps, in × uniform.
 
-    Each map's attention is in times of what equal attention to its own units would be, so
-    that maps by patch and by region compare. NaN where a map says nothing.
+    Each map's attention is divided by equal attention to its own units, so that patch maps and
+    region maps can be compared. NaN where a map has no value.
 
     Raises
     ------
     ValueError
-        If there are fewer than two maps, one is not of attention, or they are of different
-        slides.
+        If there are fewer than two maps, one is not attention, or they are of different slides.
     """
     if len(maps) < 2:
-        raise ValueError(f"disagreement is between maps, two at least: here is {len(maps)}")
+        raise ValueError(f"disagreement needs at least two maps, not {len(maps)}")
     _check_attention(maps)
     _check_patches(maps)
     return torch.stack([map_.times_uniform() for map_ in maps]).std(dim=0, correction=0)
@@ -104,7 +106,7 @@ def disagreement(maps: Sequence[Explanation]) -> Tensor:
 def _check_attention(maps: Sequence[Explanation]) -> None:
     for map_ in maps:
         if map_.kind is not ExplanationKind.ATTENTION:
-            raise ValueError(f'the map "{map_.name}" is of {map_.kind}, not of attention')
+            raise ValueError(f'the map "{map_.name}" is of kind {map_.kind}, not attention')
 
 
 def _check_patches(maps: Sequence[Explanation]) -> None:
@@ -114,43 +116,43 @@ def _check_patches(maps: Sequence[Explanation]) -> None:
 
 
 def ranks(explanation: Explanation) -> Tensor:
-    """Return (N,) numbers that are higher the earlier a patch comes; -inf where the map has NaN.
+    """Return (N,) numbers for ranking, highest first; -inf for NaN.
 
-    They are the scores, for an order of looks what is looked at first being the highest.
+    They are the scores; for an order of steps the first step has the highest number.
     """
     scores = explanation.per_patch()
-    earlier = -scores if explanation.kind is ExplanationKind.ORDER else scores
-    return earlier.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+    numbers = -scores if explanation.kind is ExplanationKind.ORDER else scores
+    return numbers.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
 
 
 def place_of(explanation: Explanation, patch: int) -> int:
-    """Return at which place a patch comes, 1 being the first; those that tie share the best."""
+    """Return a patch's rank from 1; ties share the best."""
     numbers = ranks(explanation)
     return 1 + int((numbers > numbers[patch]).sum())
 
 
 def ranked(explanation: Explanation, random: torch.Generator) -> Tensor:
-    """Return the (N,) patches from the first to the last; what is told nothing of comes last.
+    """Return (N,) patches in descending order, NaN last.
 
-    Patches that a map does not tell apart, such as those of a region, come in an order drawn
-    at `random`: that of the bag would be a way across the slide.
+    Ties, such as the patches of a region, come in an order drawn from `random`: the order of the
+    bag would be a path across the slide.
 
     Raises
     ------
     ValueError
-        If the map says nothing of any patch.
+        If the map has no value for any patch.
     """
     numbers = ranks(explanation)
     if explanation.per_patch().isnan().all():
-        raise ValueError(f'the map "{explanation.name}" says nothing of any patch')
-    drawn = torch.randperm(len(numbers), generator=random)
-    return drawn[numbers[drawn].argsort(descending=True, stable=True)]
+        raise ValueError(f'the map "{explanation.name}" has no value for any patch')
+    order = torch.randperm(len(numbers), generator=random)
+    return order[numbers[order].argsort(descending=True, stable=True)]
 
 
 def top(explanation: Explanation, share: float) -> Tensor:
-    """Return (N,) bool, the first `share` of the patches, at least one.
+    """Return (N,) bool: the top `share`, at least one.
 
-    Those that tie with the last of them all count; those the map says nothing of never do.
+    All patches that tie with the last of them count; patches without a value never do.
 
     Raises
     ------

@@ -1,4 +1,11 @@
-"""Trajectory of looks as it is drawn: the sub-patches read, the order, what it cost."""
+"""Trajectory of a sequential model: steps, sub-patches, costs and maps.
+
+A sequential model such as SASHA reads a slide in steps. In each step its policy selects a patch
+and reads the patch at high resolution, as k sub-patches; this updates the state of similar
+patches. The trajectory is the list of these steps. This module computes their display: the
+position and attention of sub-patches, the order of patches, the cost in encoder calls, and the
+maps after any step.
+"""
 
 from __future__ import annotations
 
@@ -25,46 +32,48 @@ if TYPE_CHECKING:
 def sub_patches(
     grid: PatchGrid, trajectory: Trajectory, step: int, side: int | None = None
 ) -> tuple[PatchGrid, NDArray[np.float32]]:
-    """Return where the sub-patches of the patches looked at lie, and the attention they got.
+    """Return grid and attention of the sub-patches read.
 
     Parameters
     ----------
     grid
-        Of the patches.
+        Grid of the patches.
     trajectory
-        Of an episode on them.
+        Episode on these patches.
     step
-        How many looks, the first ones, are drawn.
+        Number of steps to include, from the first.
     side
         Sub-patches along a patch's side; √k if None.
 
     Returns
     -------
     PatchGrid
-        Of step · k sub-patches, look by look, column by column as in `bags.finer`. Where a
-        patch is not whole sub-patches wide, their corners are rounded down to whole level-0
-        pixels and their side is too: a pixel between two may be of neither.
+        Of step · k sub-patches, step by step, column by column as in `bags.finer`. If a
+        patch is not a whole number of sub-patches wide, their corners and side are rounded down
+        to whole level-0 pixels: a pixel between two may belong to neither.
     NDArray[np.float32]
-        (step · k,) attention within the patch times k, 1 being equal attention.
+        (step · k,) attention within the patch times k; 1 is equal attention.
 
     Raises
     ------
     ValueError
-        If there are not so many looks, sub-patches are no square or smaller than a pixel, or
-        the looks are of another slide.
+        If there are fewer steps, the sub-patches form no square or are smaller than a pixel, or
+        the trajectory is of another slide.
     """
     _check(trajectory, step)
     if trajectory.patches != len(grid):
-        raise ValueError(f"the looks are of {trajectory.patches} patches, the grid has {len(grid)}")
+        raise ValueError(f"the trajectory has {trajectory.patches} patches, the grid {len(grid)}")
     side = _side(trajectory, side)
     size = grid.patch_size // side
     if size < 1:
-        raise ValueError(f"patches of {grid.patch_size} level-0 pixels have no {side} parts a side")
+        raise ValueError(
+            f"patches of {grid.patch_size} level-0 pixels have no {side} parts per side"
+        )
     along = np.arange(side) * grid.patch_size // side
     x, y = (part.ravel() for part in np.meshgrid(along, along, indexing="ij"))
     corners = grid.coords[_order(trajectory, step)][:, None] + np.stack([x, y], axis=1)
     level0 = None if grid.mpp is None else grid.mpp * grid.pixels / grid.patch_size
-    found = PatchGrid(
+    parts = PatchGrid(
         coords=corners.reshape(-1, 2),
         patch_size=size,
         stride=size,
@@ -72,29 +81,32 @@ def sub_patches(
         mpp=None if level0 is None else level0 * size / grid.pixels,
         slide_size=grid.slide_size,
     )
-    return found, _times_uniform(trajectory, step)
+    return parts, _times_uniform(trajectory, step)
 
 
 def order(trajectory: Trajectory, step: int) -> NDArray[np.float32]:
-    """Return (N,) which of the first `step` looks each patch had, from 1; NaN where none."""
+    """Return each patch's step as (N,); NaN if not read.
+
+    Steps are counted from 1; only the first `step` steps are included.
+    """
     _check(trajectory, step)
-    found = np.full(trajectory.patches, np.nan, dtype=np.float32)
-    found[_order(trajectory, step)] = np.arange(1, step + 1)
-    return found
+    steps = np.full(trajectory.patches, np.nan, dtype=np.float32)
+    steps[_order(trajectory, step)] = np.arange(1, step + 1)
+    return steps
 
 
 @dataclass(frozen=True, eq=False)
 class Costs:
-    """What looks have cost.
+    """Encoder calls of an episode.
 
     Attributes
     ----------
     calls
-        (step + 1,) int64 images the encoder has seen, before the first look and after each:
-        every patch coarsely, then k sub-patches a look.
+        (step + 1,) int64 images processed by the encoder, before the first step and after each:
+        every patch at low resolution, then k sub-patches per step.
     full
-        Images of reading all patches finely, which needs no coarse pass; 0 if no look says
-        how many sub-patches a patch has.
+        Images for all patches at high resolution, which needs no low-resolution pass; 0 if there
+        is no step, so k is unknown.
     """
 
     calls: NDArray[np.int64]
@@ -102,17 +114,19 @@ class Costs:
 
     @property
     def share(self) -> NDArray[np.float64]:
-        """Return (step + 1,) calls in times of a full fine reading; NaN if that is unknown."""
+        """(step + 1,) calls divided by `full`; NaN if unknown."""
         return self.calls / self.full if self.full else np.full(len(self.calls), np.nan)
 
 
 def costs(trajectory: Trajectory, step: int | None = None) -> Costs:
-    """Return what the first `step` looks have cost at every step; all looks if None.
+    """Return the encoder calls after each of the first steps.
+
+    All steps if `step` is None.
 
     Raises
     ------
     ValueError
-        If there are not so many looks.
+        If there are fewer steps.
     """
     step = len(trajectory.looks) if step is None else step
     _check(trajectory, step)
@@ -123,24 +137,26 @@ def costs(trajectory: Trajectory, step: int | None = None) -> Costs:
 
 def _check(trajectory: Trajectory, step: int) -> None:
     if not 0 <= step <= len(trajectory.looks):
-        raise ValueError(f"step {step} must be from 0 to the {len(trajectory.looks)} looks made")
+        raise ValueError(
+            f"step {step} must be from 0 to {len(trajectory.looks)}, the last of this episode"
+        )
 
 
 def _side(trajectory: Trajectory, side: int | None) -> int:
-    """Return how many sub-patches a patch has along its side; 1 if no look tells."""
+    """Return the sub-patches along a side; 1 if unknown."""
     if not trajectory.looks:
         return side or 1
     k = len(trajectory.looks[0].attention)
-    found = math.isqrt(k) if side is None else side
-    if found < 1 or found**2 != k:
-        wanted = "the square of a whole number" if side is None else f"{side} by {side}"
-        raise ValueError(f"the {k} sub-patches of a patch are not {wanted}: where they lie is open")
-    return found
+    size = math.isqrt(k) if side is None else side
+    if size < 1 or size**2 != k:
+        shape = "the square of a whole number" if side is None else f"{side} by {side}"
+        raise ValueError(f"the {k} sub-patches of a patch are not {shape}: positions are unknown")
+    return size
 
 
 def _order(trajectory: Trajectory, step: int) -> NDArray[np.int64]:
-    found: NDArray[np.int64] = trajectory.order[:step].numpy()
-    return found
+    patches: NDArray[np.int64] = trajectory.order[:step].numpy()
+    return patches
 
 
 def _times_uniform(trajectory: Trajectory, step: int) -> NDArray[np.float32]:
@@ -149,23 +165,23 @@ def _times_uniform(trajectory: Trajectory, step: int) -> NDArray[np.float32]:
     return np.concatenate([np.empty(0), *parts]).astype(np.float32)
 
 
-#: Of the maps of a step, those of the model that are shown; the others are of the whole.
+#: Kinds of the model's maps that are shown per step; other kinds describe the whole episode.
 _SHOWN = (ExplanationKind.ATTENTION, ExplanationKind.EVIDENCE)
 
 
 def trajectory_of(prediction: Prediction | None) -> Trajectory | None:
-    """Return the looks of a prediction, None where the model does not look step by step."""
-    found = None if prediction is None else prediction.trajectory
-    return found if isinstance(found, Trajectory) and found.looks else None
+    """Return a prediction's trajectory; None if it has no steps."""
+    trajectory = None if prediction is None else prediction.trajectory
+    return trajectory if isinstance(trajectory, Trajectory) and trajectory.looks else None
 
 
 class Looks:
-    """The maps of any step of a prediction's trajectory.
+    """Maps after any step of a prediction's trajectory.
 
     Parameters
     ----------
     model, prediction
-        The model that looked, and what it said.
+        The sequential model, and its prediction.
     """
 
     def __init__(self, model: MILModel, prediction: Prediction) -> None:
@@ -173,9 +189,10 @@ class Looks:
         self._replay: Replay | None = None
 
     def maps(self, step: int) -> tuple[Explanation, ...]:
-        """Return the maps after `step` looks: order, policy, attention, evidence, updated.
+        """Return the maps after a number of steps.
 
-        Names do not change with the step, so that the map that is looked at stays.
+        These are order, policy, attention, evidence and updated patches. Names do not change with
+        the step, so that the selected map stays selected.
         """
         trajectory = trajectory_of(self.prediction)
         if trajectory is None or not isinstance(self._model, SequentialModel):
@@ -186,7 +203,7 @@ class Looks:
             _read_order(trajectory, step),
             *self._policy(trajectory, step),
             *(
-                replace(one, name=_so_far(one))
+                replace(one, name=_partial_name(one))
                 for one in self._replay.maps(step)
                 if one.kind in _SHOWN and one.family != "branch"
             ),
@@ -200,7 +217,7 @@ class Looks:
         return (replace(policy, name="policy of the next look"),)
 
 
-def _so_far(explanation: Explanation) -> str:
+def _partial_name(explanation: Explanation) -> str:
     name, colon, number = explanation.name.partition(":")
     return f"{name} so far{colon}{number}"
 
@@ -211,7 +228,7 @@ def _read_order(trajectory: Trajectory, step: int) -> Explanation:
 
 
 def _updated(trajectory: Trajectory, step: int) -> Explanation:
-    """Return which patches the last look updated, for an outline."""
+    """Return the patches updated by the last step, for outlines."""
     chosen = torch.zeros(trajectory.patches)
     if step:
         chosen[trajectory.looks[step - 1].updated] = 1.0
@@ -219,50 +236,51 @@ def _updated(trajectory: Trajectory, step: int) -> Explanation:
 
 
 def after_looks(model: MILModel, prediction: Prediction, step: int) -> Prediction:
-    """Return what the model said after its first `step` looks: maps, probabilities, looks.
+    """Return the partial prediction after a number of steps.
 
-    Its logits are the logarithms of the probabilities, and it has no scalars.
+    It has the maps, probabilities and trajectory up to that step. Its logits are the logarithms
+    of the probabilities, and it has no scalars.
 
     Raises
     ------
     ValueError
-        If the model does not look step by step, or made fewer looks.
+        If the model is not sequential, or made fewer steps.
     """
     trajectory = trajectory_of(prediction)
     if trajectory is None:
         raise ValueError(
-            f"{prediction.card.model} does not look step by step: ask without a number of looks"
+            f"{prediction.card.model} is not a sequential model: give no number of steps"
         )
     maps = Looks(model, prediction).maps(step)
-    chances = trajectory.probabilities[step]
+    probabilities = trajectory.probabilities[step]
     return replace(
         prediction,
         explanations=maps,
-        probabilities=chances,
-        logits=chances.log(),
+        probabilities=probabilities,
+        logits=probabilities.log(),
         scalars={},
         trajectory=replace(trajectory, looks=trajectory.looks[:step]),
     )
 
 
 def cost_words(trajectory: Trajectory, step: int) -> str:
-    """Return what looks have cost so far, every call of the encoder counted."""
-    found = costs(trajectory, step)
-    fine = int(found.calls[-1]) - trajectory.patches
-    whole = f" = {found.share[-1]:.0%} of the {found.full:,} of reading all finely"
+    """Return a sentence on encoder calls up to a step."""
+    cost = costs(trajectory, step)
+    fine = int(cost.calls[-1]) - trajectory.patches
+    share = f": {cost.share[-1]:.0%} of the {cost.full:,} for all patches at high resolution"
     return (
-        f"Look {step} of {len(trajectory.looks)}: the encoder saw {trajectory.patches:,} patches "
-        f"and {fine:,} sub-patches{whole if found.full else ''}."
+        f"Step {step} of {len(trajectory.looks)}. The encoder processed {trajectory.patches:,} "
+        f"patches and {fine:,} sub-patches{share if cost.full else ''}."
     )
 
 
 def look_words(trajectory: Trajectory, step: int) -> str:
-    """Return what the last of some looks was and did."""
+    """Return a sentence on the last of some steps."""
     if not step:
-        return "Before the first look."
+        return "Before the first step."
     look = trajectory.looks[step - 1]
-    chance = f"{math.exp(look.log_probability):.2g}"
+    probability = f"{math.exp(look.log_probability):.2g}"
     return (
-        f"Patch {look.patch + 1}, to which the policy gave {chance} "
-        f"(entropy {look.entropy:.2f} nats); {len(look.updated)} patches like it updated."
+        f"Patch {look.patch + 1}, selected with probability {probability} (policy entropy "
+        f"{look.entropy:.2f} nats); {len(look.updated)} similar patches updated."
     )

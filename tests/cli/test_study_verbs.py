@@ -90,8 +90,8 @@ def test_a_record_is_edited_undone_and_redone(run: Run, tmp_path: Path) -> None:
         (("--set", "ldh", "--why", "x"), "not FIELD=VALUE"),
         (("--set", "ldj=1", "--why", "x"), "did you mean 'ldh'"),
         (("--set", "ldh=1"), "Give a reason"),
-        ((), "say what to do"),
-        (("--set", "ldh=1", "--undo"), "say what to do"),
+        ((), "give one of --set"),
+        (("--set", "ldh=1", "--undo"), "give one of --set"),
         (("--undo",), "nothing to undo"),
     ],
 )

@@ -145,7 +145,7 @@ def test_a_real_slide_is_warned_about_by_a_model_of_phantoms(
     out = study / "real.csv"
     code, _, err = run("export-map", study / MODEL, small_slide, out, "--slide-mpp", 0.1)
     assert code == 0
-    assert "warning: the model was trained on synthetic slides, this slide is real" in err
+    assert "warning: model trained on synthetic slides: result not meaningful" in err
     assert {row["synthetic"] for row in csv.DictReader(out.open())} == {"0"}
     assert "CMU" not in out.read_text()
 
@@ -355,7 +355,7 @@ def test_training_names_what_it_cannot_use(
 @pytest.mark.parametrize(
     ("option", "value", "sentence"),
     [
-        ("--weights", "w.pth", "--weights w.pth is for models that look closer, not acmil"),
+        ("--weights", "w.pth", "--weights w.pth is for models that read sub-patches, not acmil"),
         ("--time-unit", "months", "--time-unit months is for survival, not classification"),
         ("--folds", 5, "--folds 5 is for a manifest without a split, not "),
         ("--fold", 0, "--fold 0 is for a manifest without a split, not "),
@@ -389,7 +389,7 @@ def test_weights_of_an_encoder_are_refused_where_nothing_is_encoded(study: Path,
     where = (study / MODEL, study / "cohort.csv", "--features", study / "features")
     code, _, err = run("evaluate", *where, "--weights", "w.pth")
     assert (code, len(err.splitlines())) == (2, 1)
-    assert "--weights w.pth is for models that look closer, not abmil" in err
+    assert "--weights w.pth is for models that read sub-patches, not abmil" in err
     features = study / "features" / "s7.h5"
     for option, value in (("--weights", "w.pth"), ("--slide-mpp", 0.5)):
         code, _, err = run("predict", study / MODEL, features, option, value)
@@ -410,8 +410,8 @@ def test_help_tells_what_is_special_to_the_models_that_look_closer(run: Run) -> 
     told = [
         " ".join(run(verb, "--help")[1].replace("│", " ").split()) for verb in ("train", "predict")
     ]
-    assert told[0].count("for sasha th") == 2
-    assert "sasha and hafed need the slide" in told[1]
+    assert told[0].count("sasha: of its first") == 2
+    assert "sasha and hafed require the slide" in told[1]
 
 
 def test_debug_shows_where_an_error_came_from() -> None:

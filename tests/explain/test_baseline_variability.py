@@ -124,7 +124,7 @@ def test_within_is_no_farther_than_some_source_moves_the_map() -> None:
     assert not found.within(far(0.31))
     assert found.within(far(0.31), "b")
     assert not found.within(far(float("nan")))
-    with pytest.raises(ValueError, match="no noise of a map 'c'"):
+    with pytest.raises(ValueError, match="no baseline variability for map 'c'"):
         found.within(far(0), "c")
 
 

@@ -13,7 +13,7 @@ from napari_wsimil.models.base import Explanation, ExplanationKind
 
 def test_attention_is_shown_in_times_of_uniform_attention() -> None:
     scale = scaled(prediction(ExplanationKind.ATTENTION, [0.5, 0.25, 0.25, 0.0]))
-    assert scale.unit == "× uniform"
+    assert scale.unit == "× average"
     assert "not tumor probability" in scale.caveat
     np.testing.assert_allclose(scale.values, [2, 1, 1, 0])
 

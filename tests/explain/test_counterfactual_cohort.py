@@ -61,7 +61,7 @@ def test_a_patient_is_asked_about_as_a_whole_and_each_slide_moves_on_its_own() -
 def test_who_fails_says_why_and_the_others_go_on() -> None:
     found = rows()
     assert {name: row.failed for name, row in found.items() if row.failed} == {
-        "no record": "there is no record to change",
+        "no record": "the case has no record to change",
         "no file": "s9.h5: no such file",
     }
     assert found["one slide"].after

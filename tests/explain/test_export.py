@@ -106,7 +106,7 @@ def test_what_came_from_a_phantom_says_synthetic(
 def test_a_picture_shows_attention_in_multiples_of_uniform(prediction: Prediction) -> None:
     figure = map_picture(prediction)
     image = figure.axes[0].images[0]
-    assert figure.axes[1].get_ylabel() == "× uniform"
+    assert figure.axes[1].get_ylabel() == "× average"
     assert image.get_clim() == (0, DEFAULT_TOP)
     np.testing.assert_allclose(image.get_array()[0, :2], [0.4, 0.8])
     assert image.get_extent() == [0, 125, 100, 0]
@@ -173,7 +173,7 @@ def test_a_map_is_found_by_its_title(prediction: Prediction) -> None:
 def test_an_unknown_ending_is_refused_before_anything_is_written(
     prediction: Prediction, tmp_path: Path
 ) -> None:
-    with pytest.raises(ValueError, match=r"map\.tif: a map is exported as one of \.csv"):
+    with pytest.raises(ValueError, match=r"cannot write a map to map\.tif: use one of \.csv"):
         export_map(prediction, tmp_path / "map.tif")
     assert not list(tmp_path.iterdir())
 

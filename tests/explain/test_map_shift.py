@@ -97,7 +97,7 @@ def test_a_map_of_nothing_lies_nowhere() -> None:
 
 def test_an_order_of_looks_has_no_shares() -> None:
     kind = ExplanationKind.ORDER
-    with pytest.raises(ValueError, match="must be of one of"):
+    with pytest.raises(ValueError, match="both must be of the same kind, one of attention"):
         movement(of([1, 2], kind), of([1, 2], kind))
 
 
@@ -136,14 +136,14 @@ def test_what_turns_its_sign_has_moved_and_what_only_grows_has_not(kind: Explana
     assert (stronger.brighter, stronger.moved, stronger.distance) == pytest.approx((2, 0, 0))
     turned = movement(before, of((-before.scores).tolist(), kind))
     assert (turned.brighter, turned.moved, turned.distance) == pytest.approx((0, 1, 1))
-    assert share_difference(before, of((-before.scores).tolist(), kind)).unit.startswith("signed")
+    assert share_difference(before, of((-before.scores).tolist(), kind)).unit.startswith("Signed")
     assert math.isnan(movement(before, of([0.0] * 4, kind)).moved)
 
 
 def test_maps_of_two_kinds_or_bags_are_refused() -> None:
     with pytest.raises(ValueError, match="of kind sigmoid"):
         movement(of([1.0]), of([1.0], ATTENTION))
-    with pytest.raises(ValueError, match="3 patches before and 2 after"):
+    with pytest.raises(ValueError, match="the maps have 3 and 2 patches"):
         movement(of([1, 2, 3]), of([1, 2]))
 
 

@@ -114,7 +114,7 @@ def test_a_record_stays_with_the_slide_and_a_missing_one_is_still_warned_of() ->
 
 def test_nothing_left_and_no_such_patch_are_refused() -> None:
     model, found = ask("abmil", make_bag())
-    with pytest.raises(ValueError, match="without all of its 36 patches"):
+    with pytest.raises(ValueError, match="removing all 36 patches"):
         removed(model, found, torch.arange(N))
     with pytest.raises(ValueError, match="query must name"):
         removed(model, found, torch.tensor([N]))
@@ -262,16 +262,16 @@ def test_curves_refuse_what_they_cannot_mean() -> None:
     share = found.explanations[0]
     nothing = Explanation("n", ExplanationKind.SCORE, torch.full((N,), torch.nan))
     short = Explanation("short", ExplanationKind.SCORE, torch.zeros(3))
-    with pytest.raises(ValueError, match="says nothing of any patch"):
+    with pytest.raises(ValueError, match="has no value for any patch"):
         next(curves(model, found, nothing))
-    with pytest.raises(ValueError, match="the map is of 3 patches, the slide has 36"):
+    with pytest.raises(ValueError, match="the map has 3 patches and the slide 36"):
         next(curves(model, found, short))
-    with pytest.raises(ValueError, match="target 2 is the index of none of normal, tumor"):
+    with pytest.raises(ValueError, match="target 2 is no index of the outcomes normal, tumor"):
         next(curves(model, found, share, target=2))
-    with pytest.raises(ValueError, match="draws 0 must be at least 1"):
+    with pytest.raises(ValueError, match="got 12 and 0"):
         next(curves(model, found, share, draws=0))
     one, single = summing(make_bag(1))
-    with pytest.raises(ValueError, match="single patch"):
+    with pytest.raises(ValueError, match="at least two patches"):
         next(curves(one, single, single.explanations[0]))
 
 
@@ -291,7 +291,7 @@ def test_tables_and_pictures_tell_both_curves_and_what_they_are_of(tmp_path: Pat
     np.testing.assert_allclose([float(row["random mean"]) for row in told], made.insertion.mean)
     np.testing.assert_allclose([float(row["share"]) * N for row in told], made.insertion.patches)
     assert export_curves(made, tmp_path / "c.PNG").read_bytes()[:4] == b"\x89PNG"
-    with pytest.raises(ValueError, match=r"c.svg: curves are exported as one of .csv, .png"):
+    with pytest.raises(ValueError, match=r"cannot write curves to c.svg: use one of .csv, .png"):
         export_curves(made, tmp_path / "c.svg")
 
 
@@ -350,10 +350,10 @@ def test_the_verb_tells_what_an_area_does(
     [
         (["--class", "benign"], "--class 'benign' is none of normal, tumor"),
         (["--map", "nothing"], "there is no map 'nothing'"),
-        (["--out", "curves.svg"], "curves.svg: curves are exported as one of .csv, .png"),
-        (["--area", "0,0,9,9", "--out", "c.csv"], "--out c.csv is for curves by a map"),
-        (["--area", "0,0,9,9", "--map", "attention"], "--map attention is for curves by a map"),
-        (["--area", "0,0,600,600"], "without all of its 36 patches"),
+        (["--out", "curves.svg"], "cannot write curves to curves.svg: use one of .csv, .png"),
+        (["--area", "0,0,9,9", "--out", "c.csv"], "--out c.csv is for the curves of a map"),
+        (["--area", "0,0,9,9", "--map", "attention"], "--map attention is for the curves of a map"),
+        (["--area", "0,0,600,600"], "removing all 36 patches"),
         (["--area", "0,0"], "is not --area X,Y,WIDTH,HEIGHT"),
     ],
 )

@@ -113,7 +113,7 @@ def test_a_diverged_model_is_refused(model: MILModel, card: Card) -> None:
 
 @pytest.mark.parametrize(
     ("trained", "seen", "said"),
-    [(True, False, "this slide is real"), (False, True, "this slide is synthetic")],
+    [(True, False, "on real slides"), (False, True, "on synthetic slides")],
 )
 def test_synthetic_and_real_do_not_mix_unnoticed(
     model: MILModel, card: Card, trained: bool, seen: bool, said: str
@@ -127,7 +127,7 @@ def test_synthetic_and_real_do_not_mix_unnoticed(
 
 @pytest.mark.parametrize(
     ("mpp", "said"),
-    [(0.54, None), (0.46, None), (0.56, "seen at 0.56"), (0.44, "0.44"), (None, "unknown")],
+    [(0.54, None), (0.46, None), (0.56, "have 0.56 µm"), (0.44, "0.44"), (None, "unknown")],
 )
 def test_another_scale_is_warned_of(
     model: MILModel, card: Card, mpp: float | None, said: str | None

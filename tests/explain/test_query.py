@@ -92,7 +92,7 @@ def test_an_area_asks_about_every_patch_it_touches() -> None:
 
 @pytest.mark.parametrize("x", [999, 1000 + SIDE * STRIDE])
 def test_a_place_without_patches_is_refused_and_told_where_they_are(x: int) -> None:
-    with pytest.raises(ValueError, match=r"no patch.*between \(1000, 500\) and \(1600, 1100\)"):
+    with pytest.raises(ValueError, match=r"no patch.*from \(1000, 500\) to \(1600, 1100\)"):
         patches_in(make_grid(), Region(x, 500, 1, 1))
 
 
@@ -110,7 +110,7 @@ def test_the_answer_takes_the_place_of_the_maps_and_nothing_else() -> None:
 def test_a_model_without_queries_says_so() -> None:
     model = ABMIL(feature_dim=D, classes=2)
     found = predict(model, make_card(model, "abmil"), make_bag())
-    with pytest.raises(ValueError, match="abmil answers no queries"):
+    with pytest.raises(ValueError, match="abmil supports no queries"):
         ask(model, found, Region(1000, 500, 1, 1))
 
 
@@ -193,14 +193,14 @@ def test_explain_asks_about_a_place_and_writes_the_answer(
 @pytest.mark.parametrize(
     ("place", "sentence"),
     [
-        (["--query", "1150,550"], "abmil answers no queries"),
+        (["--query", "1150,550"], "abmil supports no queries"),
         (["--query", "1150"], "is not --query X,Y"),
         (["--query", "a,b"], "is not --query X,Y"),
         (["--area", "1,2,3"], "is not --area X,Y,WIDTH,HEIGHT"),
         (["--area", "1,2,0,3"], "has no pixels"),
         (["--query", "1,2", "--area", "1,2,3,4"], "give one of them"),
-        (["--query", "1,2"], "no patch lies"),
-        (["--looks", "2"], "does not look step by step"),
+        (["--query", "1,2"], "no patch overlaps"),
+        (["--looks", "2"], "is not a sequential model"),
         (["--looks", "2", "--query", "1150,550"], "give one"),
         (["--map", "attention"], "--map attention is for a picture (.png): write one with --out"),
         (["--map", "attention", "--out", "m.csv"], "is for a picture (.png), not m.csv"),

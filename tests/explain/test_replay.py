@@ -167,9 +167,9 @@ def test_the_first_looks_of_a_stopped_episode_can_be_replayed(model: SASHA, bag:
     replay = Replay(model, bag, stopped)
     whole = model.outcome(bag, looks).explanations
     assert all(same(*pair) for pair in zip(replay.maps(7), whole, strict=True))
-    with pytest.raises(ValueError, match="step 8 must be from 0 to the 7 looks"):
+    with pytest.raises(ValueError, match="step 8 must be from 0 to 7"):
         replay.maps(8)
-    with pytest.raises(ValueError, match="step 8 is none of the 7 looks"):
+    with pytest.raises(ValueError, match="step 8 is none of the 7 steps"):
         replay.policy(8)
 
 
@@ -181,14 +181,14 @@ def test_before_the_first_look_there_is_nothing_to_replay_but_the_coarse_state(
     replay = Replay(model, bag, nothing)
     expected = model.outcome(bag, []).explanations
     assert all(same(*pair) for pair in zip(replay.maps(0), expected, strict=True))
-    with pytest.raises(ValueError, match="step 1 is none of the 0 looks"):
+    with pytest.raises(ValueError, match="step 1 is none of the 0 steps"):
         replay.policy(1)
     with pytest.raises(ValueError, match="step -1"):
         replay.maps(-1)
 
 
 def test_looks_at_another_slide_are_refused(model: SASHA, trajectory: Trajectory) -> None:
-    with pytest.raises(ValueError, match="the looks are of 60 patches, the bag has 59"):
+    with pytest.raises(ValueError, match="the trajectory has 60 patches and the bag 59"):
         Replay(model, make_bag(59), trajectory)
 
 
@@ -245,7 +245,7 @@ def test_models_are_told_apart_by_what_they_can_and_others_are_refused(bag: Bag)
     assert isinstance(make_model(), SequentialModel)
     plain = create_model("hafed", feature_dim=D, classes=2)
     assert not isinstance(plain, SequentialModel)
-    with pytest.raises(ValueError, match="hafed does not look step by step"):
+    with pytest.raises(ValueError, match="hafed is not a sequential model"):
         next(explore(plain, make_card(plain, "hafed"), bag))
 
 
@@ -304,11 +304,11 @@ def test_sub_patches_that_make_no_square_are_refused() -> None:
     assert len(sub_patches(make_grid(), nine, 1, side=3)[0]) == 9
     with pytest.raises(ValueError, match="the 9 sub-patches of a patch are not 2 by 2"):
         sub_patches(make_grid(), nine, 1, side=2)
-    with pytest.raises(ValueError, match="patches of 2 level-0 pixels have no 3 parts a side"):
+    with pytest.raises(ValueError, match="patches of 2 level-0 pixels have no 3 parts per side"):
         sub_patches(make_grid(size=2), nine, 1)
-    with pytest.raises(ValueError, match="the looks are of 60 patches, the grid has 59"):
+    with pytest.raises(ValueError, match="the trajectory has 60 patches, the grid 59"):
         sub_patches(make_grid(59), nine, 1)
-    with pytest.raises(ValueError, match="step 2 must be from 0 to the 1 looks"):
+    with pytest.raises(ValueError, match="step 2 must be from 0 to 1"):
         sub_patches(make_grid(), nine, 2)
 
 

@@ -52,9 +52,9 @@ def test_what_was_not_attended_to_does_not_count_and_regions_count_as_regions() 
 
 
 def test_only_attention_can_be_concentrated() -> None:
-    with pytest.raises(ValueError, match='"logit" is of score, not of attention'):
+    with pytest.raises(ValueError, match='"logit" is of kind score, not attention'):
         concentration(Explanation("logit", SCORE, torch.zeros(3)))
-    with pytest.raises(ValueError, match="says nothing of any unit"):
+    with pytest.raises(ValueError, match="has no value for any unit"):
         concentration(attention([NAN, NAN]))
 
 
@@ -112,9 +112,9 @@ def test_each_map_is_measured_by_its_own_number_of_units() -> None:
 
 def test_maps_that_cannot_be_compared_are_refused() -> None:
     one, score = attention([1.0]), Explanation("logit", SCORE, torch.zeros(1))
-    with pytest.raises(ValueError, match="two at least: here is 1"):
+    with pytest.raises(ValueError, match="at least two maps, not 1"):
         disagreement([one])
-    with pytest.raises(ValueError, match='"logit" is of score'):
+    with pytest.raises(ValueError, match='"logit" is of kind score'):
         disagreement([one, score])
     with pytest.raises(ValueError, match=r"not of \[1, 2\]"):
         disagreement([one, attention([0.5, 0.5])])

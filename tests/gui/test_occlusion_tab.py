@@ -58,7 +58,7 @@ def test_an_area_is_left_out_and_the_whole_slide_cannot_be(asked: Docks) -> None
     assert "there is no slide to ask about" in tab.words.text()
     asked.pane.view_state.area = Region(0, 0, 2, 2)
     tab.area.click()
-    assert "no patch lies" in tab.words.text()
+    assert "no patch overlaps" in tab.words.text()
 
 
 def test_a_clicked_patch_is_left_out_alone_and_put_back(asked: Docks) -> None:

@@ -87,7 +87,7 @@ def test_an_area_without_patches_says_so_and_shows_nothing(querent: Docks) -> No
     querent.pane.view_state.picked = None
     querent.pane.view_state.area = Region(0, 0, 3, 3)
     settle(querent)
-    assert "no patch lies in the 3 by 3" in querent.explain.ask.words.text()
+    assert "no patch overlaps the 3 by 3" in querent.explain.ask.words.text()
     assert querent.pane.prediction_state.extras == {}
 
 

@@ -138,7 +138,7 @@ def test_the_real_cursor_reads_place_patch_value_and_rank(shown: Docks) -> None:
         rank = 1 + int((scores > scores[patch]).sum())
         assert words[1:] == [
             f"patch {patch + 1} of {len(scores)}",
-            f"attention: {times:.3g} × uniform",
+            f"attention: {times:.3g} × average",
             f"rank {rank}",
         ]
 

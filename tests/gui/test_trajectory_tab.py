@@ -181,4 +181,4 @@ def test_maps_of_a_step_do_not_depend_on_the_way_to_it(looked: Docks) -> None:
     for a, b in zip(one.maps(3), other.maps(3), strict=True):
         assert a.name == b.name
         torch.testing.assert_close(a.scores, b.scores, rtol=0, atol=0, equal_nan=True)
-    assert cost_words(path_of(looked), 0).startswith("Look 0 of")
+    assert cost_words(path_of(looked), 0).startswith("Step 0 of")

@@ -267,7 +267,7 @@ def test_all_branches_lie_side_by_side_and_move_together(asked: Docks) -> None:
     layers = asked.beside.model.layers
     asked.wait(lambda: asked.beside.loaded)
     names = [layer.name for layer in layers][1::2]
-    assert names == [f"branch {m}: 0 to 10 × uniform" for m in range(1, 6)]
+    assert names == [f"branch {m}: 0 to 10 × average" for m in range(1, 6)]
     assert asked.pane.prediction is not None
     times = asked.pane.prediction.explanations[3].scores * len(asked.pane.prediction.bag)
     assert np.nanmax(layers[5].data) == pytest.approx(float(times.max()), rel=1e-5)
@@ -303,7 +303,7 @@ def test_another_model_lies_beside_and_its_map_can_be_taken_away(
     assert np.nanmax(shown) == pytest.approx(float(gap.max()) * n, rel=1e-4)
     assert np.nanmin(shown) == pytest.approx(float(gap.min()) * n, rel=1e-4)
     words = asked.viewer.canvas.overlays.text.text.replace("\n", " ")
-    assert "attention of acmil less attention of abmil" in words
+    assert "attention of acmil − attention of abmil" in words
     assert box.choice.currentText() == "the other model: another"
     box.choose("branch 1")
     assert "difference" not in asked.names()
@@ -321,7 +321,7 @@ def test_a_difference_is_of_one_unit_and_signed(slide: Slide) -> None:
     object.__setattr__(found, "explanations", maps)
     shown = difference(found, 0, found, 1)
     np.testing.assert_allclose(shown.scores, [1.5, -1.5, 0, 0, 0], atol=1e-6)
-    assert "× uniform" in shown.unit
+    assert "× average" in shown.unit
     with pytest.raises(ValueError, match="0 to 1"):
         difference(found, 0, found, 2)
     other = predicted(slide, COORDS[::-1].copy())

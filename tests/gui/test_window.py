@@ -51,9 +51,9 @@ def test_a_real_slide_gets_a_map_with_its_words(asked: Docks) -> None:
     assert f"patch 8 of {len(grid)}" in asked.presenter.describe(y, x)
     assert asked.presenter.describe(0.0, 0.0) == "x 0 µm, y 0 µm · outside the tissue"
     text = asked.viewer.canvas.overlays.text.text.replace("\n", " ")
-    assert "× uniform" in text
+    assert "× average" in text
     assert "not tumor probability" in text
-    assert "trained on synthetic slides, this slide is real" in text
+    assert "trained on synthetic slides: result not meaningful" in text
     assert layer.colorbar.visible
 
 

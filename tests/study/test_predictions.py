@@ -141,7 +141,7 @@ def test_evaluation_of_a_study_that_cannot_be_written_says_so(
     of_a_later_version(folder)
     code, told, err = command("evaluate", out, folder, "--draws", 100)
     assert (code, told["patients"]) == (0, 4)
-    assert "warning: the study does not keep these predictions: " in err
+    assert "warning: predictions not stored in the study: " in err
 
 
 def test_explaining_a_slide_keeps_the_answer_under_its_patients_record(
@@ -204,7 +204,7 @@ def test_one_slide_of_several_is_no_answer_about_the_patient(
     assert kept.features == hashlib.sha256(features).hexdigest()
     code, _, err = command("explain", out, paths["two"], "--manifest", folder)
     assert code == 0
-    assert "not kept as a prediction: the study's are of patients, and PX has several" in err
+    assert "prediction not stored: the study stores one per patient, and PX has several" in err
 
 
 def test_a_study_of_slides_keeps_the_answer_of_each(command: Command, tmp_path: Path) -> None:

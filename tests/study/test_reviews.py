@@ -155,7 +155,7 @@ def test_the_last_answer_is_reviewed_on_the_command_line(command: Command, folde
     ("patient", "verdict", "said"),
     [
         ("P1", "maybe", "--verdict 'maybe' is none of agree, disagree, unsure"),
-        ("P2", "agree", "no model has said anything of P2 yet"),
+        ("P2", "agree", "no prediction for P2 yet"),
         ("P9", "agree", "has no patient 'P9'"),
     ],
 )

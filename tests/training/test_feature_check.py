@@ -297,7 +297,7 @@ def test_a_slide_that_cannot_be_read_is_named_and_the_patients_others_are_asked(
     assert facts["probabilities"] == pytest.approx(alone)
     assert list(facts["slides"]) == ["p9"]
     assert "more.h5: not a readable HDF5 file" in facts["failed slides"]["more"]
-    assert "1 of 2 slides could not be read: not part of the answer" in err
+    assert "1 of 2 slides could not be read: not part of the prediction" in err
 
 
 def test_all_patients_of_a_cohort_are_asked_and_each_has_an_outcome(run: Run, cohort: Path) -> None:

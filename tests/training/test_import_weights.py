@@ -467,7 +467,7 @@ def test_each_class_has_a_name_of_its_own(
     features: Path, classes: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert import_weights(acmil(), features, classes) == 2
-    assert "each class needs a name of its own" in capsys.readouterr().err
+    assert "each class needs a distinct name" in capsys.readouterr().err
 
 
 def test_a_weight_in_two_files_is_refused(features: Path) -> None:

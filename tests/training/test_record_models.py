@@ -307,7 +307,7 @@ def test_a_map_is_exported_of_the_record_that_is_given(study: Path, run: Run) ->
 def test_a_prediction_without_a_record_says_that_all_is_missing(study: Path, run: Run) -> None:
     code, out, err = run("predict", study / "live.safetensors", study / "s5.h5", "--json")
     assert code == 0
-    assert "warning: the model reads a clinical record, here all of it is missing" in err
+    assert "warning: the model uses a clinical record, but all its fields are missing here" in err
     assert read_json(out)["warnings"]
 
 

@@ -261,8 +261,14 @@ def test_the_command_line_saves_what_it_runs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--config", "run.json", "--epochs", "3"], "--epochs is said in run.json already"),
-        (["--config", "run.json", "c.csv"], "the manifest is said in run.json already"),
+        (
+            ["--config", "run.json", "--epochs", "3"],
+            "--epochs conflicts with --config: change it in run.json",
+        ),
+        (
+            ["--config", "run.json", "c.csv"],
+            "the manifest conflicts with --config: change it in run.json",
+        ),
         (["c.csv"], "--out is missing: give it, or a run with --config"),
         (["-o", "m.safetensors"], "the manifest is missing"),
     ],
