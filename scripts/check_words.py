@@ -30,11 +30,11 @@ FIRST_LINE_WORDS = 12
 MESSAGE_CHARACTERS = 200
 
 LIMITS = {
-    "fused clauses per 1,000 words": 13.9,
-    "repeated public class names": 20,
-    "long first docstring lines": 1724,
-    "banned identifiers": 415,
-    "long messages": 1,
+    "fused clauses per 1,000 words": 3.7,
+    "repeated public class names": 12,
+    "long first docstring lines": 527,
+    "banned identifiers": 126,
+    "long messages": 0,
 }
 
 
