@@ -53,7 +53,7 @@ def test_a_live_run_shows_its_path_and_counts_every_call_of_the_encoder(looked: 
     words = looked.explain.steps.words.text()
     calls = n + 16 * len(path.looks)
     assert f"The encoder processed {n} patches and {16 * len(path.looks)} sub-patches" in words
-    assert f"= {calls / (16 * n):.0%} of the {16 * n:,}" in words
+    assert f": {calls / (16 * n):.0%} of the {16 * n:,}" in words
     assert not looked.explain.tabs.isTabVisible(looked.explain.tabs.indexOf(looked.explain.ask))
 
 
