@@ -15,7 +15,7 @@ from napari_wsimil.training.tasks import Task
 
 
 def model_facts(name: str | None) -> dict[str, Any]:
-    """Return what there is to know of one model, or in short of all."""
+    """Return the facts of one model, or a summary of all."""
     if name is not None:
         options = {
             option: {"default": one.default, "means": one.text}

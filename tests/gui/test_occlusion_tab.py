@@ -55,7 +55,7 @@ def test_an_area_is_left_out_and_the_whole_slide_cannot_be(asked: Docks) -> None
     asked.pane.view_state.area = Region(0, 0, 2220, 2967)
     tab.area.click()
     settle(asked)
-    assert "there is no slide to ask about" in tab.words.text()
+    assert "leaves nothing to predict" in tab.words.text()
     asked.pane.view_state.area = Region(0, 0, 2, 2)
     tab.area.click()
     assert "no patch overlaps" in tab.words.text()

@@ -60,14 +60,14 @@ def test_another_record_gives_other_maps_and_none_is_warned_of(
     docks: Docks, small_slide: Path, features: Path, record: Record
 ) -> None:
     ask(docks, small_slide, features, "persam-live", None)
-    assert "all of it is missing" in docks.explain.warnings.text()
+    assert "all its fields are missing" in docks.explain.warnings.text()
     prediction = docks.pane.prediction
     assert prediction is not None
     without = prediction.explanations[0].scores
     docks.pane.record_state.record = record
     docks.explain.run()
     docks.idle()
-    assert "all of it is missing" not in docks.explain.warnings.text()
+    assert "all its fields are missing" not in docks.explain.warnings.text()
     assert docks.pane.prediction is not None
     assert not np.allclose(docks.pane.prediction.explanations[0].scores, without)
 

@@ -52,8 +52,8 @@ def test_a_live_run_shows_its_path_and_counts_every_call_of_the_encoder(looked: 
     assert looked.viewer.layers["path of looks"].data.shape[0] == len(path.looks) - 1
     words = looked.explain.steps.words.text()
     calls = n + 16 * len(path.looks)
-    assert f"the encoder saw {n} patches and {16 * len(path.looks)} sub-patches" in words
-    assert f"= {calls / (16 * n):.0%} of the {16 * n:,}" in words
+    assert f"The encoder processed {n} patches and {16 * len(path.looks)} sub-patches" in words
+    assert f": {calls / (16 * n):.0%} of the {16 * n:,}" in words
     assert not looked.explain.tabs.isTabVisible(looked.explain.tabs.indexOf(looked.explain.ask))
 
 
@@ -97,7 +97,7 @@ def test_the_map_that_is_looked_at_stays_from_step_to_step(looked: Docks) -> Non
     assert looked.pane.view_state.looks == 5
     go(looked, 0)
     assert "path of looks" not in looked.names()
-    assert "Before the first look" in looked.explain.steps.words.text()
+    assert "Before the first step" in looked.explain.steps.words.text()
 
 
 def test_playing_goes_on_to_the_end_and_pauses(looked: Docks) -> None:
