@@ -155,7 +155,7 @@ def test_a_query_names_patches_in_three_ways() -> None:
 
 
 def test_a_model_without_queries_is_refused() -> None:
-    with pytest.raises(ValueError, match="ABMIL answers no queries"):
+    with pytest.raises(ValueError, match="ABMIL supports no queries"):
         wsi.query(create_model("abmil", feature_dim=D, classes=2), make_bag(0), 0)
 
 
@@ -227,7 +227,7 @@ def test_training_encodes_missing_slides_first(tmp_path: Path) -> None:
         ({"out": "m.safetensors"}, "train: cohort: Field required"),
         ({"epochss": 3}, "train: epochss: Extra inputs"),
         ({"task": "cure"}, "train: task: "),
-        ({"model": "resnet"}, 'there is no model "resnet"'),
+        ({"model": "resnet"}, 'unknown model "resnet"'),
         ({"fit": {}, "lr": 0.1}, "lr: give fit or its settings, not both"),
         ({"epochs": 0}, "epochs must be at least 1"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import create_engine, event
@@ -17,7 +18,6 @@ from napari_wsimil.study.orm import VERSION, Base
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
 
     from sqlalchemy import Column, Connection, Engine
 
@@ -53,9 +53,10 @@ def _missing_columns(execute: Callable[[str], Iterable[Any]]) -> dict[str, list[
     return columns
 
 
-def connect(path: Path, wait_s: float = WAIT_S, mode: str = "rw") -> sqlite3.Connection:
+def connect(path: Path | str, wait_s: float = WAIT_S, mode: str = "rw") -> sqlite3.Connection:
+    """Connect to a database file, in SQLite's `mode`."""
     connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode={mode}",
+        f"{Path(path).absolute().as_uri()}?mode={mode}",
         uri=True,
         timeout=wait_s,
         isolation_level=None,
@@ -84,13 +85,13 @@ def _begin(connection: Connection) -> None:
 
 
 @contextmanager
-def study_errors(path: Path) -> Iterator[None]:
+def study_errors(path: Path | str) -> Iterator[None]:
     """Raise errors of SQLite as StudyError."""
     try:
         yield
     except DBAPIError as error:
         if not isinstance(error.orig, sqlite3.Error):
             raise
-        raise study_error(path, error.orig) from error
+        raise study_error(Path(path), error.orig) from error
     except sqlite3.Error as error:
-        raise study_error(path, error) from error
+        raise study_error(Path(path), error) from error

@@ -105,6 +105,7 @@ def feature_path(slide: SlideRow, folder: Path | str | None) -> Path:
     return folder / f"{slide.slide}.h5"
 
 
-def require_file(path: Path) -> None:
-    if not path.exists():
+def require_file(path: Path | str) -> None:
+    """Raise RecordError if a file of features is missing."""
+    if not Path(path).exists():
         raise RecordError(f"no features at {path}: extract them first")

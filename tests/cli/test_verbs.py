@@ -184,7 +184,7 @@ def test_training_takes_up_an_extraction_that_was_stopped(
     command = ("train", study / "cohort.csv", "-o", tmp_path / MODEL, "--features", features)
     code, _, err = run(*command, "--epochs", 1)
     assert code == 2  # this one was begun at another size than train's
-    assert "s3.h5: cannot go on" in err.splitlines()[-1]
+    assert "s3.h5: cannot resume" in err.splitlines()[-1]
     settings = PatchSettings(mpp=1, pixels=64)
     finish(encode_missing(read_manifest(study / "cohort.csv"), features, settings))
     assert torch.equal(load_bag(features / "s3.h5").features, whole.features)

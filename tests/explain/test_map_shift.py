@@ -136,7 +136,7 @@ def test_what_turns_its_sign_has_moved_and_what_only_grows_has_not(kind: Explana
     assert (stronger.brighter, stronger.moved, stronger.distance) == pytest.approx((2, 0, 0))
     turned = movement(before, of((-before.scores).tolist(), kind))
     assert (turned.brighter, turned.moved, turned.distance) == pytest.approx((0, 1, 1))
-    assert share_difference(before, of((-before.scores).tolist(), kind)).unit.startswith("Signed")
+    assert share_difference(before, of((-before.scores).tolist(), kind)).unit.startswith("signed")
     assert math.isnan(movement(before, of([0.0] * 4, kind)).moved)
 
 

@@ -96,7 +96,7 @@ def test_a_bag_of_another_encoder_is_refused_naming_both(model: MILModel, card: 
 
 
 def test_a_bag_of_an_unknown_encoder_is_refused(model: MILModel, card: Card) -> None:
-    with pytest.raises(ValueError, match="nobody named"):
+    with pytest.raises(ValueError, match="unnamed encoder"):
         predict(model, card, replace(make_bag(), encoder=""))
 
 

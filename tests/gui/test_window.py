@@ -281,7 +281,7 @@ def test_a_locked_fine_resolution_of_a_large_slide_is_refused(
 ) -> None:
     docks.slide.open(wide_slide)
     docks.idle()
-    with pytest.raises(TooLargeError, match="choose a coarser resolution"):
+    with pytest.raises(TooLargeError, match="choose a coarser level"):
         docks.viewer.layers[-1].locked_data_level = 0
 
 
