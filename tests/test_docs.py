@@ -179,7 +179,7 @@ def _unfit(command: Any, words: list[str]) -> str:
     context = command.context_class(command)
     try:
         given, left, _ = command.make_parser(context).parse_args(words)
-    except Exception as error:  # noqa: BLE001  # click's errors, whichever click typer brings
+    except typer.TyperException as error:
         return str(error)
     missing = [one.name for one in command.params if one.required and not given.get(one.name)]
     if missing:
