@@ -1,7 +1,7 @@
 """Speeds of PersAM after an edit of the record (wall times).
 
 - `persam_all`: new maps of all patches and new logits by the exact update of a prepared slide
-  (`explain.live`), against `persam-live` encoding the slide's embedded patches again. The
+  (`PersAMLive.prepare`), against `persam-live` encoding the slide's embedded patches again. The
   baseline is spared the embedding of features, which no edit touches.
 - `persam_visible`: new maps of 2,000 patches, the rest of the update not waited for.
 - `persam_prepare`: what preparing the slide takes, once.

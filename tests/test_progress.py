@@ -22,13 +22,13 @@ def work(ended: list[str]) -> Work[str]:
 
 
 def test_relabeled_work_keeps_its_counts_and_returns_its_result() -> None:
-    steps: list[Progress] = []
-    relabeled = relabel(work([]), "other")
-    with pytest.raises(StopIteration) as stop:
-        while True:
-            steps.append(next(relabeled))
-    assert steps == [Progress(1, 4, "other"), Progress(2, 4, "other")]
-    assert stop.value.value == "result"
+    results: list[str] = []
+
+    def kept() -> Work[None]:
+        results.append((yield from relabel(work([]), "other")))
+
+    assert list(kept()) == [Progress(1, 4, "other"), Progress(2, 4, "other")]
+    assert results == ["result"]
 
 
 def test_closing_relabeled_work_ends_the_work_itself_at_once() -> None:

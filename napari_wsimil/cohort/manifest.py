@@ -45,7 +45,7 @@ class SlideRow:
         µm per level-0 pixel that a person stated against the file; None to believe the file.
     feature_facts
         Facts on the features that a person confirmed and the file lacks, such as
-        "patch_size=512; encoder=uni"; see `Confirmed` in `bags`.
+        "patch_size=512; encoder=uni"; see `features.importers.base.Confirmed`.
     label, split, time, event
         The slide's own, where predictions are of slides; None where it has its patient's.
     no_outcome

@@ -48,7 +48,7 @@ def sub_patches(
     Returns
     -------
     PatchGrid
-        Of step · k sub-patches, step by step, column by column as in `bags.finer`. If a
+        Of step · k sub-patches, step by step, column by column as in `bag.finer`. If a
         patch is not a whole number of sub-patches wide, their corners and side are rounded down
         to whole level-0 pixels: a pixel between two may belong to neither.
     NDArray[np.float32]

@@ -89,7 +89,7 @@ class PatchSettings:
         return cls(name, weights, card.mpp, card.pixels, card.overlap or 0.0)
 
     def create_encoder(self) -> PatchEncoder:
-        """Return the encoder; errors as of `bags.encoders.create_encoder`."""
+        """Return the encoder; errors as of `create_encoder`."""
         return create_encoder(self.encoder, self.weights, self.download)
 
     def cut(self, slide: Slide, tissue: Tissue | None = None) -> PatchGrid:
